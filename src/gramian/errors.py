@@ -1,0 +1,52 @@
+"""What gramian says when it cannot go on.
+
+Every message has four parts: what failed, with numbers; where; the likely cause; what to type instead. The first
+line is the caller's, the others are made here so that all of them read alike.
+"""
+
+from __future__ import annotations
+
+
+def message(what: str, *, where: str = "", why: str = "", fix: str = "") -> str:
+    """The four parts as one text, a line each; parts left out give no line."""
+    parts = [what, *(f"  {name}: {text}" for name, text in (("where", where), ("why", why), ("fix", fix)) if text)]
+    return "\n".join(parts)
+
+
+class GramianError(Exception):
+    """Base of the errors that the command line prints without a traceback."""
+
+    def __init__(self, what: str, *, where: str = "", why: str = "", fix: str = "") -> None:
+        super().__init__(message(what, where=where, why=why, fix=fix))
+        self.what, self.where, self.why, self.fix = what, where, why, fix
+
+    def __reduce__(self):
+        return _rebuild, (type(self), self.what, self.where, self.why, self.fix)
+
+
+def _rebuild(cls, what, where, why, fix):
+    return cls(what, where=where, why=why, fix=fix)
+
+
+class NoLimit(GramianError, NotImplementedError):
+    """A module has no infinite-width limit in closed form, or none that is implemented."""
+
+
+class NotPositive(GramianError, ArithmeticError):
+    """A matrix that must be positive semidefinite is not, to working precision."""
+
+
+class NotCertified(GramianError):
+    """A theorem's premises do not hold on these numbers, and the caller asked for a certificate."""
+
+
+class StaleTiles(GramianError):
+    """Stored tiles were made from other data, another kernel, or are damaged."""
+
+
+class BadData(GramianError, ValueError):
+    """Data that cannot be used: not finite, empty, of the wrong shape, truncated, contradictory."""
+
+
+class BadArgument(GramianError, ValueError):
+    """An option or argument that makes no sense, with what would."""
