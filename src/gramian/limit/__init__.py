@@ -1,1 +1,5 @@
-""""""
+"""Infinite width: the exact kernels of an architecture."""
+
+from gramian.limit.kernels import kernels
+
+__all__ = ["kernels"]

@@ -1,1 +1,38 @@
-""""""
+"""One small file per op family. Importing this package registers every op."""
+
+from gramian.arch.ops.activation import Activation
+from gramian.arch.ops.affine import Affine, Conv, Linear
+from gramian.arch.ops.base import READERS, Call, Op, Parameter, Value, reads
+from gramian.arch.ops.combine import Scale, Shift, Sum
+from gramian.arch.ops.erf import GELU, Erf
+from gramian.arch.ops.norm import BatchNorm, Identity
+from gramian.arch.ops.pool import AveragePool, GlobalAverage, Pad, Reshape
+from gramian.arch.ops.relu import LeakyReLU, ReLU
+from gramian.arch.ops.smooth import Smooth
+
+__all__ = [
+    "GELU",
+    "READERS",
+    "Activation",
+    "Affine",
+    "AveragePool",
+    "BatchNorm",
+    "Call",
+    "Conv",
+    "Erf",
+    "GlobalAverage",
+    "Identity",
+    "LeakyReLU",
+    "Linear",
+    "Op",
+    "Pad",
+    "Parameter",
+    "ReLU",
+    "Reshape",
+    "Scale",
+    "Shift",
+    "Smooth",
+    "Sum",
+    "Value",
+    "reads",
+]

@@ -1,0 +1,210 @@
+"""What a network is: a frozen, picklable tuple of ops, read once from a torch module."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from gramian.arch.moments import Moments
+from gramian.arch.ops import Affine, Op
+from gramian.errors import BadData, NoLimit
+
+if TYPE_CHECKING:
+    from gramian.arch.network import Network
+
+
+@dataclass(frozen=True)
+class Step:
+    """One op in its place.
+
+    Args:
+        op: the op.
+        inputs: numbers of the steps whose results it takes; -1 is the network's input.
+        shape: shape of the result without the batch axis, as traced; (channels, *positions).
+        data: whether the result depends on the input alone, by no random weights.
+        where: the user's module path, class and line, for errors.
+    """
+
+    op: Op
+    inputs: tuple[int, ...]
+    shape: tuple[int, ...]
+    data: bool
+    where: str
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A network's ops with the laws of their random weights; made by `gramian.architecture`.
+
+    Args:
+        in_shape: shape of one input; (channels, *positions).
+        steps: the ops in the order of computation; the last one's result is the output.
+        output: number of the step that makes the output.
+        parametrization: "ntk" or "standard".
+    """
+
+    in_shape: tuple[int, ...]
+    steps: tuple[Step, ...]
+    output: int
+    parametrization: str = "ntk"
+
+    def ntk(self, x: Tensor, y: Tensor | None = None, *, engine: str = "auto") -> Tensor:
+        r"""Neural tangent kernel at infinite width, $\Theta^\infty$; shape (n, m).
+
+        Args:
+            x: inputs; shape (n, *in_shape).
+            y: inputs; shape (m, *in_shape); None for x itself: half the work, an exact diagonal.
+            engine: "auto" or "torch".
+
+        Raises:
+            BadData: inputs of another shape, empty, or not finite.
+            NoLimit: an op of this network has no rule here, or no accurate one at these inputs.
+
+        References:
+            Jacot et al. 2018, arXiv:1806.07572; Arora et al. 2019, arXiv:1904.11955.
+
+        Example:
+            One hidden ReLU layer at equal inputs of norm sqrt(d): sigma_w^2 / 2 from each layer's weights.
+
+            >>> net = torch.nn.Sequential(torch.nn.Linear(2, 5, bias=False), torch.nn.ReLU(), torch.nn.Linear(5, 1))
+            >>> architecture(net, torch.ones(1, 2)).ntk(torch.ones(1, 2))
+            tensor([[2.]])
+        """
+        return self._kernels(x, y, engine, ntk=True)[1]
+
+    def nngp(self, x: Tensor, y: Tensor | None = None, *, engine: str = "auto") -> Tensor:
+        """Covariance of the random network's outputs at infinite width; shape (n, m). See `ntk`."""
+        return self._kernels(x, y, engine, ntk=False)[0]
+
+    def kernels(self, x: Tensor, y: Tensor | None = None, *, engine: str = "auto") -> tuple[Tensor, Tensor]:
+        """`(nngp, ntk)`, for the price of the NTK."""
+        return self._kernels(x, y, engine, ntk=True)
+
+    def _kernels(self, x: Tensor, y: Tensor | None, engine: str, *, ntk: bool) -> tuple[Tensor, Tensor]:
+        from gramian.limit import kernels  # the one call upwards: this method is the door to the room above
+
+        return kernels(self, x, y, engine=engine, ntk=ntk)
+
+    def network(
+        self,
+        width: int | None = None,
+        seed: int | None = None,
+        *,
+        widen: int = 1,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Network:
+        """The same network at finite width, its weights drawn from the law.
+
+        Args:
+            width: every hidden layer's channels; None keeps those of the module that was read.
+            seed: seed of the draw; None draws from torch's global generator.
+            widen: a factor on every hidden width instead.
+            dtype: of the parameters; torch's default if None.
+            device: of the parameters.
+            generator: draws the weights, instead of `seed`.
+
+        Returns:
+            A plain `nn.Module`, which maps (n, *in_shape) to (n, n_outputs).
+        """
+        from gramian.arch.network import Network
+
+        if generator is None and seed is not None:
+            generator = torch.Generator(device=device or "cpu").manual_seed(seed)
+        return Network(self, width=width, widen=widen, dtype=dtype, device=device, generator=generator)
+
+    def check_input(self, x: Tensor, name: str) -> None:
+        """Raises BadData unless `x` is a floating tensor of shape (n, *in_shape), n > 0, all finite."""
+        if not isinstance(x, Tensor) or not x.is_floating_point():
+            kind = str(x.dtype) if isinstance(x, Tensor) else type(x).__name__
+            raise BadData(
+                f"`{name}` is {kind}, not a tensor of floating-point numbers.",
+                where=f"argument `{name}` of a kernel",
+                why="kernels are computed in the inputs' own precision",
+                fix=f"torch.as_tensor({name}, dtype=torch.float64)",
+            )
+        if tuple(x.shape[1:]) != self.in_shape or len(x) == 0:
+            raise BadData(
+                f"`{name}` has shape {tuple(x.shape)}; this network takes (n, {', '.join(map(str, self.in_shape))})"
+                ", n at least 1.",
+                where=f"argument `{name}` of a kernel",
+                why="it was read with an input of another shape" if len(x) else "there are no rows",
+                fix=f"{name}.reshape(len({name}), {', '.join(map(str, self.in_shape))})" if len(x) else "pass data",
+            )
+        bad = ~torch.isfinite(x).flatten(1).all(1)
+        if bool(bad.any()):
+            rows = torch.nonzero(bad).flatten().tolist()
+            raise BadData(
+                f"`{name}` is not finite in {len(rows)} of {len(x)} rows, first in row {rows[0]}.",
+                where=f"argument `{name}` of a kernel, row {rows[0]}",
+                why="missing values, or a division by zero while scaling",
+                fix=f"drop these rows: {name} = {name}[torch.isfinite({name}).flatten(1).all(1)]",
+            )
+
+    def limit(self, start: Moments, data: dict[int, Moments], pairs: tuple[bool, ...]) -> Moments:
+        """Moments of the output, from those of the input and of every value made from the input alone."""
+        values: list[Moments | None] = []
+        for number, step in enumerate(self.steps):
+            if step.data:
+                values.append(data.get(number))
+                continue
+            m = [start if i < 0 else values[i] for i in step.inputs]
+            inputs = [v if pairs[number] or v is None else v.equal_positions() for v in m]
+            try:
+                values.append(step.op.limit(*inputs))  # type: ignore[arg-type]
+            except NoLimit as error:
+                raise at(error, step.where) from None
+            for i in step.inputs:  # free what no later step reads
+                if i >= 0 and not any(i in later.inputs for later in self.steps[number + 1 :]):
+                    values[i] = None
+        result = values[self.output]
+        assert result is not None
+        return result
+
+    @property
+    def affine(self) -> tuple[Affine, ...]:
+        """The layers with random weights, in order."""
+        return tuple(step.op for step in self.steps if isinstance(step.op, Affine))
+
+    @property
+    def depth(self) -> int:
+        """Most affine layers on a path from input to output."""
+        depth = [0] * len(self.steps)
+        for number, step in enumerate(self.steps):
+            below = max((depth[i] for i in step.inputs if i >= 0), default=0)
+            depth[number] = below + step.op.random
+        return depth[self.output] if self.steps else 0
+
+    @property
+    def n_outputs(self) -> int:
+        """Outputs of the network."""
+        return self.steps[self.output].shape[0]
+
+    def hidden(self, number: int) -> bool:
+        """Whether the affine layer at this step has another one above it, and so a width."""
+        reached = {number}
+        for later, step in enumerate(self.steps[number + 1 :], number + 1):
+            if reached & set(step.inputs):
+                if step.op.random:
+                    return True
+                reached.add(later)
+        return False
+
+    def __str__(self) -> str:
+        rows = [("input", "", "x".join(map(str, self.in_shape)), "")]
+        for number, step in enumerate(self.steps):
+            before = "" if step.inputs == (number - 1,) else " of " + ", ".join(str(i + 1) for i in step.inputs)
+            text = f"{step.op.name} {step.op.describe()}".strip()
+            rows.append((f"{number + 1}{before}", text, "x".join(map(str, step.shape)), step.where.split(",")[0]))
+        widths = [max(len(row[c]) for row in rows) for c in range(4)]
+        lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+        return f"Architecture, {self.parametrization} parametrization\n" + "\n".join("  " + line for line in lines)
+
+
+def at(error: NoLimit, where: str) -> NoLimit:
+    """The same refusal, with the user's own place in it."""
+    return NoLimit(error.what, where=error.where or where, why=error.why, fix=error.fix)

@@ -1,0 +1,174 @@
+"""Second moments of a layer's values over the random weights: all that an infinitely wide network is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Moments:
+    r"""Covariances of one channel between positions and inputs, at infinite width.
+
+    `S` is the shape of the positions, `()` for a vector. With `pairs` the fields hold every pair of positions,
+    $K[a, b, i, j] = E[h_i(x_a)\, h_j(y_b)]$, and a field's last axes are `(*S, *S)`; without, only equal positions
+    $K[a, b, i, i]$, and the last axes are `(*S)`: all that a network which ends in Flatten ever needs.
+
+    Args:
+        xx: covariances of each x with itself; shape (n, *S, *S) or (n, *S).
+        yy: the same of each y; shape (m, *S, *S) or (m, *S).
+        xy: covariances of each x with each y, the NNGP kernel; shape (n, m, *S, *S) or (n, m, *S).
+        theta: the NTK, shaped as `xy`; None where it was not asked for.
+        mean_x: mean of each x's values; shape (n, *S). None means zero.
+        mean_y: the same of each y; shape (m, *S).
+        space: number of axes of `S`.
+        pairs: whether all pairs of positions are held.
+        gaussian: whether the values are jointly Gaussian with mean zero.
+        alike: whether all channels have the same law; flattening positions into channels ends that.
+        sources: the affine layers whose random weights make the values random, given the layers below.
+    """
+
+    xx: Tensor
+    yy: Tensor
+    xy: Tensor
+    theta: Tensor | None
+    mean_x: Tensor | None = None
+    mean_y: Tensor | None = None
+    space: int = 0
+    pairs: bool = False
+    gaussian: bool = False
+    alike: bool = True
+    sources: frozenset[str] = frozenset()
+
+    def shift_average(self, average: Callable[[Tensor, tuple[tuple[int, ...], ...]], Tensor]) -> Moments:
+        """Fields averaged over a window that moves both positions together, as shared weights do.
+
+        `average(field, axes)` gets one tuple of axes for each axis of `S`: those that the shift moves at once.
+        """
+        return self.map_covariances(lambda field, lead: average(field, self._axes(lead)))
+
+    def map_positions(self, apply: Callable[[Tensor, tuple[int, ...]], Tensor]) -> Moments:
+        """A linear map of the positions, `apply(field, axes of one copy of S)`, on every copy in every field."""
+
+        def both(field: Tensor, lead: int) -> Tensor:
+            ndim = field.ndim
+            for first in range(lead, ndim, max(self.space, 1)):
+                field = apply(field, tuple(range(first - ndim, first - ndim + self.space)))
+            return field
+
+        return self.map_covariances(both).map_means(lambda mean: both(mean, 1))
+
+    def scaled(self, factor: float) -> Moments:
+        """Moments of `factor` times the values."""
+        return self.map_covariances(lambda field, _: field * factor**2).map_means(lambda mean: mean * factor)
+
+    def equal_positions(self) -> Moments:
+        """The same moments, held for equal positions only."""
+        if not self.pairs:
+            return self
+        return replace(self.map_covariances(lambda field, lead: _diagonal(field, lead, self.space)), pairs=False)
+
+    def variances(self) -> tuple[Tensor, Tensor]:
+        """Variance at each position of each x and of each y; shapes (n, *S) and (m, *S)."""
+        if not self.pairs:
+            return self.xx, self.yy
+        return _diagonal(self.xx, 1, self.space), _diagonal(self.yy, 1, self.space)
+
+    def spread(self, at_x: Tensor, at_y: Tensor) -> tuple[Tensor, Tensor]:
+        """Numbers at each (x, position) and (y, position), shaped to broadcast against `xy`."""
+        shape = at_x.shape[1:]
+        ones = (1,) * self.space if self.pairs else ()
+        return at_x.reshape(len(at_x), 1, *shape, *ones), at_y.reshape(1, len(at_y), *ones, *shape)
+
+    def spread_self(self, at: Tensor) -> tuple[Tensor, Tensor]:
+        """Numbers at each (input, position), shaped to broadcast against `xx`, as first and as second factor."""
+        ones = (1,) * self.space if self.pairs else ()
+        return at.reshape(len(at), *at.shape[1:], *ones), at.reshape(len(at), *ones, *at.shape[1:])
+
+    def _axes(self, lead: int) -> tuple[tuple[int, ...], ...]:
+        copies = 2 if self.pairs else 1
+        return tuple(tuple(lead + s + c * self.space for c in range(copies)) for s in range(self.space))
+
+    def map_covariances(self, apply: Callable[[Tensor, int], Tensor]) -> Moments:
+        """`apply(field, number of leading sample axes)` on every covariance."""
+        xx = apply(self.xx, 1)
+        return replace(
+            self,
+            xx=xx,
+            yy=xx if self.yy is self.xx else apply(self.yy, 1),
+            xy=apply(self.xy, 2),
+            theta=None if self.theta is None else apply(self.theta, 2),
+        )
+
+    def map_means(self, apply: Callable[[Tensor], Tensor]) -> Moments:
+        """`apply(mean)` on both means, where there are any."""
+        if self.mean_x is None or self.mean_y is None:
+            return self
+        return replace(self, mean_x=apply(self.mean_x), mean_y=apply(self.mean_y))
+
+
+def _diagonal(field: Tensor, lead: int, space: int) -> Tensor:
+    """Entries at equal positions of a field that ends in (*S, *S)."""
+    if space == 0:
+        return field
+    shape = field.shape[lead : lead + space]
+    return field.reshape(*field.shape[:lead], shape.numel(), shape.numel()).diagonal(dim1=-2, dim2=-1).unflatten(
+        -1, shape
+    )
+
+
+def input_moments(x: Tensor, y: Tensor | None, *, pairs: bool, ntk: bool) -> Moments:
+    r"""Moments of the inputs, which are not random: $\langle x_i, y_j \rangle / c$ over the c channels.
+
+    Args:
+        x: inputs; shape (n, c, *S).
+        y: inputs; shape (m, c, *S), or None for `x` itself: then the diagonal is exact.
+        pairs: hold all pairs of positions, not only equal ones.
+        ntk: start an NTK (at zero) beside the NNGP kernel.
+    """
+    other = x if y is None else y
+    c, space = x.shape[1], x.ndim - 2
+    pairs = pairs and space > 0
+    xx = _self_product(x, pairs) / c
+    yy = xx if y is None else _self_product(other, pairs) / c
+    if space == 0:
+        xy = _close_by_distance(x @ other.mT / c, x, other, xx, yy)
+        if y is None:
+            index = torch.arange(len(x), device=x.device)
+            xy = xy.index_put((index, index), xx)  # the diagonal exactly, differentiably
+    else:
+        xy = _product(x[:, None], other[None], pairs, space) / c
+    theta = torch.zeros_like(xy) if ntk else None
+    return Moments(xx, yy, xy, theta, space=space, pairs=pairs)
+
+
+def _self_product(x: Tensor, pairs: bool) -> Tensor:
+    return _product(x, x, pairs, x.ndim - 2) if x.ndim > 2 else (x * x).sum(1)
+
+
+def _product(x: Tensor, y: Tensor, pairs: bool, space: int) -> Tensor:
+    """Products over channels, one channel after the other: equal pixels get equal bits in `xx` and in `xy`."""
+    total = None
+    for x_c, y_c in zip(x.unbind(-space - 1), y.unbind(-space - 1), strict=True):
+        term = (
+            x_c.reshape(*x_c.shape, *(1,) * space) * y_c.reshape(*y_c.shape[:-space], *(1,) * space, *y_c.shape[-space:])
+            if pairs
+            else x_c * y_c
+        )
+        total = term if total is None else total + term
+    assert total is not None
+    return total
+
+
+def _close_by_distance(xy: Tensor, x: Tensor, y: Tensor, xx: Tensor, yy: Tensor) -> Tensor:
+    """`xy` with nearly parallel pairs redone from distances, which keep the digits that a product rounds away."""
+    with torch.no_grad():
+        scale = (xx[:, None] * yy[None]).sqrt()
+        i, j = torch.nonzero(scale - xy < 1e-6 * scale, as_tuple=True)
+    if len(i) == 0 or len(i) > 4 * (len(x) + len(y)):
+        return xy
+    near = (xx[i] + yy[j] - ((x[i] - y[j]) ** 2).sum(1) / x.shape[1]) / 2
+    return xy.index_put((i, j), near)

@@ -1,0 +1,86 @@
+"""What all activations share: the dual, which maps the covariances of a Gaussian to those of its image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gramian.arch.moments import Moments
+from gramian.arch.ops.base import Call, Op, Value, value
+from gramian.errors import NoLimit
+
+
+@dataclass(frozen=True)
+class Activation(Op):
+    r"""An elementwise function of Gaussian values.
+
+    $K' = E[\phi(u)\phi(v)]$, $\dot K = E[\phi'(u)\phi'(v)]$ for $(u, v) \sim N(0, [[q_1, k], [k, q_2]])$, and
+    $\Theta' = \Theta \dot K$ (Jacot et al. 2018, arXiv:1806.07572). A subclass gives `phi`, `dual` and `mean`.
+    """
+
+    @classmethod
+    def read(cls, call: Call) -> tuple[Op, tuple[Value, ...]]:
+        return cls(*cls.settings(*call.args[1:])), (value(call.args[0], "the input of this activation"),)
+
+    @classmethod
+    def settings(cls, *args: Any) -> tuple[Any, ...]:
+        """The op's fields, from the aten call's further arguments."""
+        return ()
+
+    def phi(self, x: Tensor) -> Tensor:
+        """The function itself."""
+        raise NotImplementedError
+
+    def dual(self, q1: Tensor, k: Tensor, q2: Tensor) -> tuple[Tensor, Tensor]:
+        r"""$(E\,\phi(u)\phi(v),\ E\,\phi'(u)\phi'(v))$ at variances `q1`, `q2` and covariance `k`; shapes broadcast."""
+        raise NotImplementedError
+
+    def mean(self, q: Tensor) -> Tensor | None:
+        r"""$E\,\phi(u)$ for $u \sim N(0, q)$; None where it is zero for every q."""
+        raise NotImplementedError
+
+    def apply(self, *x: Tensor) -> Tensor:
+        return self.phi(x[0])
+
+    def limit(self, *m: Moments) -> Moments:
+        below = m[0]
+        if not below.gaussian:
+            raise NoLimit(
+                f"The input of {self.name} is not Gaussian: it comes from another activation, a shift, or the data.",
+                why="its law over the random weights is then not given by its covariance, and no rule here covers it",
+                fix="put a Linear or Conv between, or a BatchNorm and a Linear; else use a Monte-Carlo kernel",
+            )
+        if not below.alike:
+            raise NoLimit(
+                f"{self.name} acts after positions were flattened into channels.",
+                why="channels from different positions have different variances",
+                fix="put the activation before the Flatten: elementwise, it computes the same",
+            )
+        q_x, q_y = below.variances()
+        same = below.yy is below.xx
+        xx = self._covariance(below.xx, below.spread_self(q_x))
+        q1, q2 = below.spread(q_x, q_y)
+        xy, kdot = self.dual(q1, below.xy, q2)
+        mean_x = self.mean(q_x)
+        return replace(
+            below,
+            xx=xx,
+            yy=xx if same else self._covariance(below.yy, below.spread_self(q_y)),
+            xy=xy,
+            theta=None if below.theta is None else below.theta * kdot,
+            mean_x=mean_x,
+            mean_y=mean_x if same else self.mean(q_y),
+            gaussian=False,
+        )
+
+    def _covariance(self, k: Tensor, q: tuple[Tensor, Tensor]) -> Tensor:
+        return self.dual(q[0], k, q[1])[0]
+
+
+def safe_sqrt(x: Tensor) -> Tensor:
+    """Square root with a zero, not infinite, gradient where x <= 0; there it is 0."""
+    positive = x > 0
+    return torch.where(positive, torch.where(positive, x, torch.ones_like(x)).sqrt(), torch.zeros_like(x))

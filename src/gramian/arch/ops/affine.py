@@ -1,0 +1,225 @@
+"""Linear and convolutional layers: the only ops with random weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from gramian.arch.moments import Moments
+from gramian.arch.ops.base import Call, Op, Parameter, Value, pair, reads, value
+from gramian.arch.positions import window_average
+from gramian.errors import NoLimit
+
+
+@dataclass(frozen=True)
+class Affine(Op):
+    r"""`W * x + b` with i.i.d. weights: the rule that linear and convolutional layers share.
+
+    $K \mapsto \sigma_w^2\, \mathrm{avg}(K) + \sigma_b^2$, and
+    $\Theta \mapsto \sigma_w^2\, \mathrm{avg}(\Theta) + [W \text{ trains}]\, g_w\, \mathrm{avg}(K) + [b \text{ trains}]\, g_b$
+    with gains $g_w = \sigma_w^2, g_b = \sigma_b^2$ in the NTK parametrization (Jacot et al. 2018, arXiv:1806.07572)
+    and $g_w$ = fan-in, $g_b = 1$ in the standard one, whose NTK grows with the width.
+    """
+
+    random: ClassVar[bool] = True
+
+    out_channels: int
+    fan_in: int
+    weight_name: str
+    bias_name: str | None
+    weight_trains: bool
+    bias_trains: bool
+    sigma_w: float = math.nan
+    sigma_b: float = math.nan
+    standard: bool = False
+
+    def average(self, m: Moments) -> Moments:
+        """Moments averaged over the window."""
+        raise NotImplementedError
+
+    def layer(self, in_channels: int, out_channels: int, *, bias: bool) -> nn.Module:
+        """The layer as a torch module."""
+        raise NotImplementedError
+
+    def limit(self, *m: Moments) -> Moments:
+        below = self.average(m[0])
+        sw, sb = self.sigma_w**2, self.sigma_b**2
+        gain_w, gain_b = (float(self.fan_in), 1.0) if self.standard else (sw, sb)
+        theta = None
+        if below.theta is not None:
+            theta = sw * below.theta
+            if self.weight_trains:
+                theta = theta + gain_w * below.xy
+            if self.bias_trains:
+                theta = theta + gain_b
+        xx = sw * below.xx + sb
+        yy = xx if below.yy is below.xx else sw * below.yy + sb
+        return replace(
+            below,
+            xx=xx,
+            yy=yy,
+            xy=sw * below.xy + sb,
+            theta=theta,
+            mean_x=None,
+            mean_y=None,
+            gaussian=True,
+            alike=True,
+            sources=frozenset({self.weight_name}),
+        )
+
+    def channels(self, *c: int, width: Callable[[int], int], hidden: bool) -> int:
+        return width(self.out_channels) if hidden else self.out_channels
+
+    @property
+    def path(self) -> str:
+        """The layer's path in the user's module."""
+        return self.weight_name.removesuffix(".weight")
+
+    def describe(self) -> str:
+        frozen = "" if self.weight_trains else ", frozen"
+        bias = f", b {self.sigma_b:.4g}" if self.bias_name else ", no bias"
+        return f"-> {self.out_channels}, sigma_w {self.sigma_w:.4g}{bias}{frozen}"
+
+
+def _parameters(weight: object, bias: object, what: str) -> tuple[Parameter, Parameter | None]:
+    if not isinstance(weight, Parameter):
+        raise NoLimit(
+            f"{what} has a weight that is not a parameter as it stands, but computed from others or constant.",
+            why="the limit is over i.i.d. random weights; a computed weight (weight norm, a scaled copy) is not",
+            fix="use the parameter itself as the weight, and scale the layer's output instead",
+        )
+    if bias is not None and not isinstance(bias, Parameter):
+        raise NoLimit(f"{what} has a bias that is not a parameter as it stands.", fix="use the parameter itself")
+    return weight, bias
+
+
+def _common(weight: Parameter, bias: Parameter | None, out_channels: int) -> dict[str, object]:
+    return dict(
+        out_channels=out_channels,
+        fan_in=math.prod(weight.shape) // out_channels,
+        weight_name=weight.name,
+        bias_name=None if bias is None else bias.name,
+        weight_trains=weight.trains,
+        bias_trains=bias is not None and bias.trains,
+    )
+
+
+@reads("aten.linear.default", "aten.matmul.default", "aten.mm.default")
+@dataclass(frozen=True)
+class Linear(Affine):
+    """A fully connected layer on vectors: `nn.Linear`, `F.linear`, or `x @ W` with a parameter W."""
+
+    @classmethod
+    def read(cls, call: Call) -> tuple[Op, tuple[Value, ...]]:
+        x = value(call.args[0], "the input of this product")
+        weight, bias = _parameters(call.args[1], call.args[2] if len(call.args) > 2 else None, "This product")
+        if len(x.shape) != 1:
+            raise NoLimit(
+                f"A Linear layer acts on the last axis of values of shape (n, {', '.join(map(str, x.shape))}).",
+                why="there is a rule for Linear on vectors (n, features) only",
+                fix="flatten first (nn.Flatten), or use a 1x1 convolution for one map per position",
+            )
+        return cls(**_common(weight, bias, call.shape[0])), (x,)  # type: ignore[arg-type]
+
+    def average(self, m: Moments) -> Moments:
+        return m
+
+    def layer(self, in_channels: int, out_channels: int, *, bias: bool) -> nn.Module:
+        return nn.Linear(in_channels, out_channels, bias=bias)
+
+
+@reads(
+    "aten.conv1d.default", "aten.conv2d.default", "aten.conv3d.default",
+    "aten.conv1d.padding", "aten.conv2d.padding", "aten.conv3d.padding",
+)  # fmt: skip
+@dataclass(frozen=True)
+class Conv(Affine):
+    """A convolution in 1, 2 or 3 dimensions, with zero padding, stride and dilation.
+
+    Both positions move through the window together, because the weights are shared over space (Novak et al. 2019,
+    arXiv:1810.05148; Arora et al. 2019, arXiv:1904.11955). Padding counts in the fan-in.
+    """
+
+    window: tuple[int, ...] = ()
+    stride: tuple[int, ...] = ()
+    padding: tuple[tuple[int, int], ...] = ()
+    dilation: tuple[int, ...] = ()
+
+    @classmethod
+    def read(cls, call: Call) -> tuple[Op, tuple[Value, ...]]:
+        x, weight, bias, stride, padding, dilation, groups = call.args
+        x = value(x, "the input of this convolution")
+        weight, bias = _parameters(weight, bias, "This convolution")
+        if groups != 1:
+            raise NoLimit(
+                f"A convolution with groups={groups} has no limit here.",
+                why="a group of fixed size stays random when the width grows",
+                fix="groups=1",
+            )
+        axes = len(weight.shape) - 2
+        window, dilation = weight.shape[2:], pair(dilation, axes)
+        return cls(
+            **_common(weight, bias, weight.shape[0]),  # type: ignore[arg-type]
+            window=window,
+            stride=pair(stride, axes),
+            padding=_padding(padding, window, dilation),
+            dilation=dilation,
+        ), (x,)
+
+    def average(self, m: Moments) -> Moments:
+        return m.shift_average(
+            lambda field, axes: window_average(field, axes, self.window, self.stride, self.padding, self.dilation)
+        )
+
+    def layer(self, in_channels: int, out_channels: int, *, bias: bool) -> nn.Module:
+        conv = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}[len(self.window)]
+        if all(before == after for before, after in self.padding):
+            padding = tuple(before for before, _ in self.padding)
+        else:
+            padding = "same"  # type: ignore[assignment]  # torch pads unevenly only there
+        return conv(in_channels, out_channels, self.window, self.stride, padding, self.dilation, bias=bias)
+
+    def describe(self) -> str:
+        size = "x".join(map(str, self.window))
+        extra = "".join(
+            f", {name} {'x'.join(map(str, number))}"
+            for name, number in (("stride", self.stride), ("dilation", self.dilation))
+            if set(number) != {1}
+        )
+        return f"{size}{extra} {super().describe()}"
+
+
+def _padding(padding: object, window: tuple[int, ...], dilation: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
+    """Zeros before and after each axis; torch puts the odd one of "same" after."""
+    if padding == "valid":
+        return ((0, 0),) * len(window)
+    if padding == "same":
+        total = [d * (w - 1) for w, d in zip(window, dilation, strict=True)]
+        return tuple((t // 2, t - t // 2) for t in total)
+    return tuple((p, p) for p in pair(padding, len(window)))  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """How a finite layer multiplies its parameters: the NTK parametrization as two numbers."""
+
+    weight: float
+    bias: float
+
+
+def initialize(op: Affine, layer: nn.Module, generator: torch.Generator | None) -> Scaling:
+    """Draws a finite layer's parameters and returns what multiplies them."""
+    weight: Tensor = layer.weight  # type: ignore[assignment]
+    fan_in = weight[0].numel()
+    unit = op.sigma_w / math.sqrt(fan_in)
+    std_w, std_b, scaling = (unit, op.sigma_b, Scaling(1.0, 1.0)) if op.standard else (1.0, 1.0, Scaling(unit, op.sigma_b))
+    with torch.no_grad():
+        weight.normal_(0, std_w, generator=generator)
+        if layer.bias is not None:
+            layer.bias.normal_(0, std_b, generator=generator)  # type: ignore[operator, union-attr]
+    return scaling

@@ -1,0 +1,129 @@
+"""What an op is, how one is read from a torch graph, and the registry of those that gramian knows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeVar
+
+from torch import Tensor
+
+from gramian.arch.moments import Moments
+from gramian.errors import NoLimit
+
+
+@dataclass(frozen=True)
+class Value:
+    """A tensor in the user's graph: the step that makes it, and its shape without the batch axis."""
+
+    index: int
+    shape: tuple[int, ...]
+    data: bool = False  # made from the input alone, by no parameter
+
+    @property
+    def space(self) -> tuple[int, ...]:
+        """Shape of the positions: all axes after the channels."""
+        return self.shape[1:]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter in the user's graph; `tensor` is read only to check an initial state."""
+
+    name: str
+    tensor: Tensor
+    trains: bool
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.tensor.shape)
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call in the user's graph: what an op's `read` sees.
+
+    Args:
+        target: the aten name, such as `aten.relu.default`.
+        args: positional arguments and those given by keyword, in the order of the aten schema; each a `Value`, a
+            `Parameter`, a `Tensor` (buffer or constant), a number, a list or None. Defaults are filled in.
+        shape: shape of the result without the batch axis.
+        training: whether the module was in training mode.
+    """
+
+    target: str
+    args: tuple[Any, ...]
+    shape: tuple[int, ...]
+    training: bool = False
+
+
+@dataclass(frozen=True)
+class Op:
+    """One op: read from a torch call, applied at finite width, and its rule at infinite width."""
+
+    random: ClassVar[bool] = False  # whether it holds random weights
+
+    @classmethod
+    def read(cls, call: Call) -> tuple[Op, tuple[Value, ...]] | Value:
+        """The op and its inputs; or the input itself where the call changes nothing."""
+        raise NotImplementedError
+
+    def apply(self, *x: Tensor) -> Tensor:
+        """The op on numbers: on the input data, and in a finite network. Shapes (n, c, *S)."""
+        raise NotImplementedError
+
+    def limit(self, *m: Moments) -> Moments:
+        """The op on moments."""
+        raise NotImplementedError
+
+    def needs_pairs(self, out: bool) -> bool:
+        """Whether its inputs must hold all pairs of positions, given whether its output must."""
+        return out
+
+    def channels(self, *c: int, width: Callable[[int], int], hidden: bool) -> int:
+        """Channels of the result, from those of the inputs, in a network of the given width."""
+        return c[0]
+
+    def describe(self) -> str:
+        """A few words for the printed architecture."""
+        return ""
+
+    @property
+    def name(self) -> str:
+        return type(self).__name__
+
+
+READERS: dict[str, type[Op]] = {}
+A = TypeVar("A", bound=type[Op])
+
+
+def reads(*targets: str) -> Callable[[A], A]:
+    """Registers a class as the reader of these aten calls."""
+
+    def register(cls: A) -> A:
+        for target in targets:
+            READERS[target] = cls
+        return cls
+
+    return register
+
+
+def value(arg: Any, what: str) -> Value:
+    """`arg` as a tensor that depends on the input, or a refusal."""
+    if isinstance(arg, Value):
+        return arg
+    kind = "a parameter" if isinstance(arg, Parameter) else "a constant"
+    raise NoLimit(
+        f"{what} is {kind}, not a layer's output.",
+        why="gramian has a rule for this call only when it acts on the network's values",
+        fix="write it as a layer (nn.Linear, nn.Conv2d, ...), or multiply by a plain Python number",
+    )
+
+
+def pair(number: int | list[int], axes: int) -> tuple[int, ...]:
+    """An int or a list of ints as one int per axis, as torch reads them."""
+    numbers = [number] if isinstance(number, int) else list(number)
+    return tuple(numbers * axes if len(numbers) == 1 else numbers)
+
+
+Weights = Mapping[str, Tensor]

@@ -1,0 +1,174 @@
+"""Sums, multiples and shifts of values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from gramian.arch.moments import Moments
+from gramian.arch.ops.base import Call, Op, Parameter, Value, reads, value
+from gramian.errors import NoLimit
+
+
+@reads("aten.add.Tensor", "aten.add_.Tensor", "aten.sub.Tensor")
+@dataclass(frozen=True)
+class Sum(Op):
+    r"""`h + alpha g` of two values with independent weights.
+
+    Fields add, plus the cross moment of the means: $E\,h_i g_i = E h_i\, E g_i$ is not zero after activations such as
+    ReLU. This makes sums of post-activations exact, as in the ResNet of Du et al. 2019 (arXiv:1811.03804).
+    """
+
+    alpha: float = 1.0
+
+    @classmethod
+    def read(cls, call: Call) -> tuple[Op, tuple[Value, ...]]:
+        a, b, alpha = call.args
+        alpha = -float(alpha) if "sub" in call.target else float(alpha)
+        if isinstance(a, int | float) and alpha != 0:  # c + alpha h, of which torch makes h + c / alpha elsewhere
+            return Shift(float(a), alpha), (value(b, "a summand"),)
+        if isinstance(b, int | float):
+            return Shift(alpha * float(b), 1.0), (value(a, "a summand"),)
+        if isinstance(a, Parameter) or isinstance(b, Parameter):
+            raise NoLimit(
+                "A parameter is added to the network's values outside of a layer.",
+                why="its law is not known to gramian, unlike a layer's bias",
+                fix="use the bias of nn.Linear or nn.Conv2d",
+            )
+        a, b = value(a, "a summand"), value(b, "a summand")
+        if a.shape != b.shape:
+            raise NoLimit(
+                f"Values of shapes {a.shape} and {b.shape} are added by broadcasting.",
+                why="a sum has a rule for equal shapes only",
+                fix="make the shapes equal",
+            )
+        if a.data != b.data:
+            raise NoLimit(
+                "The input itself is added to a random layer's values.",
+                why="the input has a fixed number of channels, so this sum can't grow wide",
+                fix="put a Linear or Conv (1x1) on the skip from the input",
+            )
+        return cls(alpha), (a, b)
+
+    def apply(self, *x: Tensor) -> Tensor:
+        return x[0] + self.alpha * x[1] if self.alpha != 1 else x[0] + x[1]
+
+    def limit(self, *m: Moments) -> Moments:
+        a, b = m[0], m[1].scaled(self.alpha)
+        shared = a.sources & b.sources
+        if shared:
+            raise NoLimit(
+                f"Two summands share the random weights of {', '.join(f'`{s}`' for s in sorted(shared))}.",
+                why="then they are dependent, and their joint law is not in their covariances",
+                fix="put a Linear or Conv on one branch, after the last layer that they share (pre-activation order)",
+            )
+        if not (a.alike and b.alike) and a.mean_x is not None and b.mean_x is not None:
+            raise NoLimit(
+                "Two post-activations are added after positions were flattened into channels.",
+                why="their means differ between channels",
+                fix="add them before the Flatten: it computes the same",
+            )
+        xx, yy, xy = a.xx + b.xx, a.yy + b.yy, a.xy + b.xy
+        if a.mean_x is not None and b.mean_x is not None and a.mean_y is not None and b.mean_y is not None:
+            xx = xx + _cross(a.spread_self(a.mean_x), a.spread_self(b.mean_x))
+            yy = yy + _cross(a.spread_self(a.mean_y), a.spread_self(b.mean_y))
+            xy = xy + _cross(a.spread(a.mean_x, a.mean_y), a.spread(b.mean_x, b.mean_y))
+        return replace(
+            a,
+            xx=xx,
+            yy=xx if a.yy is a.xx else yy,
+            xy=xy,
+            theta=None if a.theta is None or b.theta is None else a.theta + b.theta,
+            mean_x=_either(a.mean_x, b.mean_x),
+            mean_y=_either(a.mean_y, b.mean_y),
+            gaussian=a.gaussian and b.gaussian,
+            alike=a.alike and b.alike,
+            sources=a.sources | b.sources,
+        )
+
+
+def _cross(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> Tensor:
+    """E h(x) E g(y) + E g(x) E h(y)."""
+    return a[0] * b[1] + b[0] * a[1]
+
+
+def _either(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+    if a is None or b is None:
+        return b if a is None else a
+    return a + b
+
+
+@reads("aten.mul.Tensor", "aten.mul_.Tensor", "aten.div.Tensor", "aten.neg.default", "aten.rsub.Scalar")
+@dataclass(frozen=True)
+class Scale(Op):
+    """A constant times the values."""
+
+    factor: float
+
+    @classmethod
+    def read(cls, call: Call) -> tuple[Op, tuple[Value, ...]]:
+        if "neg" in call.target:
+            return cls(-1.0), (value(call.args[0], "what is negated"),)
+        if "rsub" in call.target:  # c - alpha h
+            return Shift(float(call.args[1]), -float(call.args[2])), (value(call.args[0], "what is subtracted"),)
+        a, b = (_number(arg) for arg in call.args[:2])
+        if "mul" in call.target and isinstance(a, float):
+            a, b = b, a
+        if not isinstance(b, float) or isinstance(a, float):
+            raise NoLimit(
+                "Two tensors are multiplied or divided element by element.",
+                why="there is a rule for a constant times the values only; a trained or computed factor is not one",
+                fix="multiply by a plain Python number",
+            )
+        return cls(1 / b if "div" in call.target else b), (value(a, "what is multiplied"),)
+
+    def apply(self, *x: Tensor) -> Tensor:
+        return x[0] * self.factor
+
+    def limit(self, *m: Moments) -> Moments:
+        return m[0].scaled(self.factor)
+
+    def describe(self) -> str:
+        return f"by {self.factor:g}"
+
+
+def _number(arg: object) -> object:
+    """A constant as a float; anything else as it is."""
+    if isinstance(arg, int | float) and not isinstance(arg, bool):
+        return float(arg)
+    if isinstance(arg, Tensor) and arg.numel() == 1:
+        return float(arg)
+    return arg
+
+
+@dataclass(frozen=True)
+class Shift(Op):
+    """`constant + factor h`: a mean."""
+
+    constant: float
+    factor: float
+
+    def apply(self, *x: Tensor) -> Tensor:
+        return self.constant + self.factor * x[0]
+
+    def limit(self, *m: Moments) -> Moments:
+        a, c = m[0].scaled(self.factor), self.constant
+        zero_x, zero_y = (q.new_zeros(q.shape) for q in a.variances())
+        mean_x, mean_y = a.mean_x, a.mean_y
+        mean_x = zero_x if mean_x is None else mean_x
+        mean_y = zero_y if mean_y is None else mean_y
+        (x1, x2), (y1, y2), (l, r) = a.spread_self(mean_x), a.spread_self(mean_y), a.spread(mean_x, mean_y)
+        xx = a.xx + c * (x1 + x2) + c * c
+        return replace(
+            a,
+            xx=xx,
+            yy=xx if a.yy is a.xx else a.yy + c * (y1 + y2) + c * c,
+            xy=a.xy + c * (l + r) + c * c,
+            mean_x=mean_x + c,
+            mean_y=mean_y + c,
+            gaussian=False,
+        )
+
+    def describe(self) -> str:
+        return f"{self.constant:g} + {self.factor:g} h"

@@ -1,0 +1,87 @@
+"""ReLU and LeakyReLU: the arc-cosine kernels, with the angle computed so that nearly equal inputs keep their digits."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from gramian.arch.ops.activation import Activation, safe_sqrt
+from gramian.arch.ops.base import reads
+
+
+@reads("aten.leaky_relu.default", "aten.leaky_relu_.default")
+@dataclass(frozen=True)
+class LeakyReLU(Activation):
+    r"""$\max(x, 0) + a \min(x, 0)$, which is $a x + (1 - a)\,\mathrm{relu}(x)$.
+
+    The arc-cosine kernels of degrees 0 and 1 (Cho and Saul 2009, 'Kernel methods for deep learning'): with angle
+    $\vartheta$ between u and v, $E\,\mathrm{relu}(u)\,\mathrm{relu}(v) = (\sqrt{q_1 q_2 - k^2} + (\pi - \vartheta) k) / 2\pi$
+    and $E\,1[u > 0]\,1[v > 0] = (\pi - \vartheta) / 2\pi$. The derivative at 0 is torch's: a.
+    """
+
+    slope: float = 0.01
+
+    @classmethod
+    def settings(cls, *args: Any) -> tuple[Any, ...]:
+        return (float(args[0]),)
+
+    def phi(self, x: Tensor) -> Tensor:
+        return functional.leaky_relu(x, self.slope)
+
+    def dual(self, q1: Tensor, k: Tensor, q2: Tensor) -> tuple[Tensor, Tensor]:
+        area, theta = _area_and_angle(q1, k, q2)
+        half = (math.pi - theta) / (2 * math.pi)
+        both = area / (2 * math.pi) + half * k  # E relu(u) relu(v)
+        on1, on2 = (q1 > 0).to(k.dtype) / 2, (q2 > 0).to(k.dtype) / 2  # E 1[u > 0], and at variance 0 torch's relu'(0)
+        on_both = torch.where((q1 > 0) & (q2 > 0), half, torch.zeros_like(half))
+        a = self.slope
+        if a == 0:
+            return both, on_both
+        return (
+            a * a * k + a * (1 - a) * k + (1 - a) ** 2 * both,
+            a * a + a * (1 - a) * (on1 + on2) + (1 - a) ** 2 * on_both,
+        )
+
+    def mean(self, q: Tensor) -> Tensor | None:
+        return (1 - self.slope) * safe_sqrt(q) / math.sqrt(2 * math.pi)
+
+    def describe(self) -> str:
+        return f"slope {self.slope:g}"
+
+
+@reads("aten.relu.default", "aten.relu_.default")
+@dataclass(frozen=True)
+class ReLU(LeakyReLU):
+    """max(x, 0)."""
+
+    slope: float = 0.0
+
+    @classmethod
+    def settings(cls, *args: Any) -> tuple[Any, ...]:
+        return ()
+
+    def phi(self, x: Tensor) -> Tensor:
+        return functional.relu(x)
+
+    def describe(self) -> str:
+        return ""
+
+
+def _area_and_angle(q1: Tensor, k: Tensor, q2: Tensor) -> tuple[Tensor, Tensor]:
+    r"""$\sqrt{q_1 q_2 - k^2}$ and the angle between u and v, without the cancellation of `arccos`.
+
+    $q_1 q_2 - k^2 = (s - k)(s + k)$ with $s = \sqrt{q_1 q_2}$; what rounding alone can make of s - k (a few units in
+    the last place) counts as zero, or equal inputs would get an angle of 1e-8.
+    """
+    s = safe_sqrt(q1 * q2)
+    few = 8 * torch.finfo(k.dtype).eps * s
+    apart, opposite = s - k, s + k
+    apart = torch.where(apart > few, apart, torch.zeros_like(apart))
+    opposite = torch.where(opposite > few, opposite, torch.zeros_like(opposite))
+    area = safe_sqrt(apart * opposite)
+    return area, torch.atan2(area, torch.where(k == 0, torch.zeros_like(k), k))

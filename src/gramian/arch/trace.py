@@ -1,0 +1,269 @@
+"""Reads a torch module into an Architecture: `torch.export`, then one op per aten call."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.fx import Node
+
+from gramian.arch.architecture import Architecture, Step, at
+from gramian.arch.law import Law, resolve
+from gramian.arch.ops import READERS, Affine, Call, Op, Parameter, Value
+from gramian.errors import BadArgument, BadData, NoLimit
+
+
+def architecture(module: nn.Module, like: Tensor, law: Law = "he", *, parametrization: str = "ntk") -> Architecture:
+    r"""The architecture of a torch module, with the law of its random weights.
+
+    The module is read, not changed: its own weights do not matter (but for BatchNorm's initial state), only its
+    graph, shapes and which parameters train.
+
+    Args:
+        module: any module whose ops have a limit; put it in eval mode first if it has dropout or BatchNorm.
+        like: an example input; shape (n, *in_shape), n at least 1, channels first.
+        law: standard deviations after the fan-in scaling: "he" (sigma_w = sqrt 2, sigma_b = 0), "lecun" (1, 0),
+            "torch" (PyTorch's default initialization), a pair (sigma_w, sigma_b), or a mapping from module paths or
+            patterns to these; "readout" names the last affine layer, (1, 0) under "he" and "lecun".
+        parametrization: "ntk", or "standard", where the NTK is that of the module's own widths.
+
+    Raises:
+        NoLimit: a call has no infinite-width limit, or no rule here; names the user's line and a way out.
+        BadArgument: `law` or `parametrization` makes no sense.
+        BadData: the module does not run on `like`.
+
+    Example:
+        >>> net = torch.nn.Sequential(torch.nn.Linear(3, 5), torch.nn.ReLU(), torch.nn.Linear(5, 1))
+        >>> architecture(net, torch.zeros(1, 3)).depth
+        2
+    """
+    if parametrization not in ("ntk", "standard"):
+        raise BadArgument(
+            f"Unknown parametrization {parametrization!r}.",
+            where="argument `parametrization` of architecture",
+            why='there are two: "ntk" multiplies unit weights by sigma_w / sqrt(fan_in), "standard" draws them so',
+            fix='parametrization="ntk" or parametrization="standard"',
+        )
+    if not isinstance(like, Tensor) or like.ndim < 2 or len(like) == 0:
+        shape = tuple(like.shape) if isinstance(like, Tensor) else type(like).__name__
+        raise BadData(
+            f"`like` is {shape}; it must be an example input of shape (n, features) or (n, channels, *positions).",
+            where="argument `like` of architecture",
+            why="the network's shapes are read from it, and its first axis counts the samples",
+            fix="pass a few rows of the data: like=x[:2]",
+        )
+    parameters = dict(module.named_parameters(remove_duplicate=False))
+    steps, output = _Reading(_export(module, like), parameters, module.training).steps()
+    arch = Architecture(tuple(like.shape[1:]), tuple(steps), output, parametrization)
+    _refuse_shared(arch)
+    return replace(arch, steps=tuple(_with_law(arch, number, law) for number in range(len(steps))))
+
+
+def _with_law(arch: Architecture, number: int, law: Law) -> Step:
+    step = arch.steps[number]
+    if not isinstance(step.op, Affine):
+        return step
+    sigma_w, sigma_b = resolve(law, step.op.path, fan_in=step.op.fan_in, readout=not arch.hidden(number))
+    sigma_b = sigma_b if step.op.bias_name else 0.0
+    standard = arch.parametrization == "standard"
+    return replace(step, op=replace(step.op, sigma_w=sigma_w, sigma_b=sigma_b, standard=standard))
+
+
+def _refuse_shared(arch: Architecture) -> None:
+    seen: dict[str, str] = {}
+    for step in arch.steps:
+        if not isinstance(step.op, Affine):
+            continue
+        if step.op.weight_name in seen:
+            raise NoLimit(
+                f"The weight `{step.op.weight_name}` is used twice, first at {seen[step.op.weight_name]}.",
+                where=step.where,
+                why="tied weights make the layers dependent, and there is no rule for them here",
+                fix="give each layer its own weight",
+            )
+        seen[step.op.weight_name] = step.where
+    if not seen:
+        raise NoLimit(
+            "The module has no layer with weights between its input and its output.",
+            why="nothing in it is random, so there is no width to let grow",
+            fix="a module with at least one nn.Linear or nn.Conv",
+        )
+    shape = arch.steps[arch.output].shape
+    if len(shape) > 1:
+        raise NoLimit(
+            f"The output has shape (n, {', '.join(map(str, shape))}): a value at each position.",
+            where=arch.steps[arch.output].where,
+            why="a kernel is one number for a pair of inputs",
+            fix="end the module with a mean over the positions, or with nn.Flatten and nn.Linear",
+        )
+
+
+def _export(module: nn.Module, like: Tensor) -> torch.export.ExportedProgram:
+    two = like[:2] if len(like) > 1 else torch.cat([like, like])
+    first = next((p for p in module.parameters()), None)
+    if first is not None:
+        two = two.to(first.device, first.dtype if two.is_floating_point() else two.dtype)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own, about its export format
+        try:
+            return torch.export.export(module, (two,), strict=False)
+        except Exception as error:
+            lines = str(error).strip().splitlines() or [""]
+            try:
+                with torch.no_grad():
+                    module(two)
+            except Exception as plain:
+                first_line = (str(plain).strip().splitlines() or [""])[0]
+                raise BadData(
+                    f"The module does not run on an input of shape {tuple(two.shape)}: {first_line}",
+                    where=_deepest(plain, module),
+                    why="the input's shape or type is not the one that the module expects",
+                    fix="run module(like) by itself, and pass inputs of that shape; images are (n, channels, height, width)",
+                ) from plain
+            raise NoLimit(
+                f"torch.export can't read the module: {lines[0]}",
+                where=_deepest(error, module),
+                why="its forward branches on the values of tensors, or calls code that torch can't trace",
+                fix="write the forward without data-dependent branches; any module has an empirical_ntk",
+            ) from error
+
+
+def _deepest(error: BaseException, module: nn.Module) -> str:
+    """The last line of the user's own code in a traceback."""
+    place, tb = type(module).__name__, error.__traceback__
+    while tb is not None:
+        name = tb.tb_frame.f_code.co_filename
+        if "site-packages" not in name and "/gramian/" not in name and not name.startswith("<"):
+            place = f"{name}:{tb.tb_lineno}"
+        tb = tb.tb_next
+    return place
+
+
+class _Reading:
+    """One pass over the exported graph."""
+
+    def __init__(self, program: Any, parameters: dict[str, nn.Parameter], training: bool) -> None:
+        self.program, self.parameters, self.training = program, parameters, training
+        self.values: dict[str, Any] = {}
+        self.made: list[Step] = []
+
+    def steps(self) -> tuple[list[Step], int]:
+        signature = self.program.graph_signature
+        names = {spec.arg.name: spec for spec in signature.input_specs if hasattr(spec.arg, "name")}
+        inputs = []
+        for node in self.program.graph.nodes:
+            if node.op == "placeholder":
+                spec = names[node.name]
+                kind = spec.kind.name
+                if kind == "PARAMETER":
+                    p = self.parameters[spec.target]
+                    first = next(name for name, q in self.parameters.items() if q is p)  # one name for tied weights
+                    self.values[node.name] = Parameter(first, p.detach(), p.requires_grad)
+                elif kind == "USER_INPUT":
+                    inputs.append(node.name)
+                    self.values[node.name] = Value(-1, tuple(node.meta["val"].shape[1:]), data=True)
+                else:
+                    held = {**self.program.state_dict, **self.program.constants}
+                    self.values[node.name] = held.get(spec.target)
+            elif node.op == "call_function":
+                self.values[node.name] = self._call(node)
+            elif node.op == "output":
+                return self._finish(node)
+        raise AssertionError("an exported graph ends in an output node")
+
+    def _finish(self, node: Node) -> tuple[list[Step], int]:
+        results = [self.values[r.name] for r in node.args[0] if isinstance(r, Node)]  # type: ignore[union-attr]
+        if len(results) != 1 or not isinstance(results[0], Value):
+            raise NoLimit(
+                f"The module returns {len(results)} tensors, or none that depends on its input.",
+                why="a kernel is defined for one output tensor",
+                fix="return one tensor of shape (n, outputs)",
+            )
+        if results[0].index < 0:
+            raise NoLimit("The module returns its input.", why="no layer is in it", fix="a module with layers")
+        return self.made, results[0].index
+
+    def _call(self, node: Node) -> Any:
+        where, target = _where(node), str(node.target)
+        args = [self._argument(a) for a in _in_order(node)]
+        if not any(isinstance(a, Value) for a in args):
+            return self._constant(node, args)
+        if "dropout" not in target and target not in READERS:
+            raise at(_no_reader(target), where)
+        reader = READERS.get(target)
+        if reader is None:
+            raise at(_no_reader(target), where)
+        val = node.meta["val"]
+        if not isinstance(val, Tensor):
+            raise at(_no_reader(target), where)
+        try:
+            read = reader.read(Call(target, tuple(args), tuple(val.shape[1:]), self.training))
+        except NoLimit as error:
+            raise at(error, where) from None
+        if isinstance(read, Value):
+            return read
+        return self._add(*read, tuple(val.shape[1:]), where)
+
+    def _add(self, op: Op, inputs: tuple[Value, ...], shape: tuple[int, ...], where: str) -> Value:
+        data = not op.random and all(i.data for i in inputs)
+        self.made.append(Step(op, tuple(i.index for i in inputs), shape, data, where))
+        return Value(len(self.made) - 1, shape, data)
+
+    def _argument(self, arg: Any) -> Any:
+        if isinstance(arg, Node):
+            return self.values[arg.name]
+        if isinstance(arg, list | tuple):
+            return [self._argument(a) for a in arg]
+        return arg
+
+    def _constant(self, node: Node, args: list[Any]) -> Any:
+        """The value of a call on constants and buffers; of a call on parameters, only that it is computed."""
+        if any(isinstance(a, Parameter) for a in args):
+            transposed = str(node.target) in ("aten.t.default", "aten.numpy_T.default", "aten.permute.default",
+                                              "aten.transpose.int")  # fmt: skip
+            weight = next(a for a in args if isinstance(a, Parameter))
+            if transposed and len(weight.shape) == 2:
+                return Parameter(weight.name, weight.tensor.T, weight.trains)
+            return "computed from parameters"
+        call: Callable[..., Any] = node.target  # type: ignore[assignment]
+        return call(*args) if all(a is None or not isinstance(a, str) for a in args) else None
+
+
+def _no_reader(target: str) -> NoLimit:
+    name = target.removeprefix("aten.").split(".")[0]
+    return NoLimit(
+        f"`{name}` has no infinite-width rule here.",
+        why=f"no op reads the call {target}",
+        fix="use a layer that has a limit, or add an op (CONTRIBUTING.md); any module has an empirical_ntk",
+    )
+
+
+def _in_order(node: Node) -> list[Any]:
+    """Arguments in the order of the aten schema, defaults filled in."""
+    schema = getattr(node.target, "_schema", None)
+    if schema is None:
+        return list(node.args)
+    args = list(node.args)
+    for argument in schema.arguments[len(args) :]:
+        args.append(node.kwargs.get(argument.name, argument.default_value if argument.has_default_value() else None))
+    return args
+
+
+def _where(node: Node) -> str:
+    """The module's path, its class, and the last line of code outside of torch."""
+    stack = list((node.meta.get("nn_module_stack") or {}).values())
+    path, kind = stack[-1] if stack else ("", "")
+    kind = kind.rsplit(".", 1)[-1] if isinstance(kind, str) else getattr(kind, "__name__", "")
+    path = re.sub(r"@\d+$", "", path)
+    place = f"{path} ({kind})" if path else kind or str(node.target)
+    found = re.findall(r'File "([^"]+)", line (\d+), in (\w+)\n\s*(.+)', node.meta.get("stack_trace") or "")
+    own = [f for f in found if "/torch/" not in f[0]]
+    if own:
+        file, line, _, code = own[-1]
+        place += f", {file}:{line}: {code.strip()}"
+    return place

@@ -1,0 +1,112 @@
+"""The limit kernels in plain torch, a tile at a time: the oracle of every faster engine."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from gramian.arch.architecture import Architecture
+from gramian.arch.moments import Moments, input_moments
+from gramian.errors import BadArgument, NoLimit
+
+BUDGET = 2**28  # bytes of one tile's covariance; a handful of such tensors live at once
+
+
+def kernels(
+    arch: Architecture, x: Tensor, y: Tensor | None = None, *, engine: str = "auto", ntk: bool = True
+) -> tuple[Tensor, Tensor]:
+    """`(nngp, ntk)` of an architecture at infinite width; shapes (n, m). Without `ntk` the second is empty.
+
+    Args:
+        arch: the architecture.
+        x: inputs; shape (n, *in_shape).
+        y: inputs; shape (m, *in_shape), or None for `x`: then only half of the tiles are computed, the result is
+            exactly symmetric, and its diagonal exact.
+        engine: "auto" or "torch".
+        ntk: whether to compute the NTK.
+    """
+    if engine not in ("auto", "torch"):
+        raise BadArgument(
+            f"The engine {engine!r} is not in this build.",
+            where="argument `engine` of a limit kernel",
+            why="this version computes limit kernels with plain torch operations, on any device",
+            fix='engine="auto"',
+        )
+    arch.check_input(x, "x")
+    other = x if y is None else y
+    if y is not None:
+        arch.check_input(y, "y")
+    pairs = demand(arch)
+    rows = tile_rows(arch, x.element_size(), pairs)
+    symmetric = y is None
+    nngp_rows, ntk_rows = [], []
+    grid: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
+    x_parts, y_parts = x.split(rows), other.split(rows)
+    for i, part in enumerate(x_parts):
+        for j, against in enumerate(y_parts):
+            if symmetric and j < i:
+                grid[i, j] = tuple(t.mT for t in grid.pop((j, i)))  # type: ignore[assignment]
+                continue
+            grid[i, j] = _tile(arch, part, None if symmetric and i == j else against, pairs, ntk)
+            if symmetric and i == j:
+                grid[i, j] = tuple(_mirrored(t) for t in grid[i, j])  # type: ignore[assignment]
+        row = [grid[i, j] if symmetric and j > i else grid.pop((i, j)) for j in range(len(y_parts))]
+        nngp_rows.append(torch.cat([k for k, _ in row], 1))
+        ntk_rows.append(torch.cat([t for _, t in row], 1) if ntk else row[0][1])
+    return torch.cat(nngp_rows), torch.cat(ntk_rows) if ntk else ntk_rows[0]
+
+
+def demand(arch: Architecture) -> tuple[bool, ...]:
+    """For each step, whether its inputs must hold all pairs of positions: asked backwards from the output."""
+    out = [False] * len(arch.steps)
+    inputs = [False] * len(arch.steps)
+    for number in range(len(arch.steps) - 1, -1, -1):
+        step = arch.steps[number]
+        inputs[number] = step.op.needs_pairs(out[number])
+        for i in step.inputs:
+            if i >= 0:
+                out[i] = out[i] or inputs[number]
+    return tuple(inputs)
+
+
+def tile_rows(arch: Architecture, itemsize: int, pairs: tuple[bool, ...]) -> int:
+    """Rows (and columns) of a tile whose largest covariance takes at most `BUDGET` bytes; at most 1024."""
+    most = 1
+    for number, step in enumerate(arch.steps):
+        below = [arch.steps[i].shape if i >= 0 else arch.in_shape for i in step.inputs]
+        for shape in below if not step.data else ():
+            positions = torch.Size(shape[1:]).numel()
+            most = max(most, positions**2 if pairs[number] else positions)
+    return max(1, min(1024, int((BUDGET / itemsize / most) ** 0.5)))
+
+
+def _tile(arch: Architecture, x: Tensor, y: Tensor | None, pairs: tuple[bool, ...], ntk: bool) -> tuple[Tensor, Tensor]:
+    """One tile: the input and what is made of it alone by numbers, everything above by moments."""
+    data = _values_of_data(arch, x), None if y is None else _values_of_data(arch, y)
+    needed: dict[int, bool] = {}
+    for number, step in enumerate(arch.steps):
+        if not step.data:
+            for i in step.inputs:
+                if i < 0 or arch.steps[i].data:
+                    needed[i] = needed.get(i, False) or pairs[number]
+    start: dict[int, Moments] = {}
+    for i, full in needed.items():
+        try:
+            start[i] = input_moments(data[0][i], None if data[1] is None else data[1][i], pairs=full, ntk=ntk)
+        except IndexError:  # a value without channels
+            raise NoLimit("The data have no channel axis here.", fix="reshape the input to (n, features)") from None
+    result = arch.limit(start.get(-1), start, pairs)  # type: ignore[arg-type]
+    return result.xy, result.xy.new_empty(0) if result.theta is None else result.theta
+
+
+def _values_of_data(arch: Architecture, x: Tensor) -> dict[int, Tensor]:
+    values = {-1: x}
+    for number, step in enumerate(arch.steps):
+        if step.data:
+            values[number] = step.op.apply(*(values[i] for i in step.inputs))
+    return values
+
+
+def _mirrored(tile: Tensor) -> Tensor:
+    """The upper triangle on both sides: products and sums may round (i, j) and (j, i) differently."""
+    return tile.triu() + tile.triu(1).mT if tile.ndim == 2 else tile

@@ -1,0 +1,179 @@
+"""Reading modules: what comes out, and what is refused, with the user's own line."""
+
+import pickle
+
+import pytest
+import torch
+from nets import PooledCNN, PreprocessedInput, SumOfPosts
+from torch import nn
+from torch.nn import functional as F
+
+from gramian import architecture
+from gramian.arch.ops import Conv, Linear, ReLU
+from gramian.errors import BadArgument, BadData, NoLimit
+
+
+def mlp(*middle):
+    return nn.Sequential(nn.Linear(3, 4), *middle, nn.Linear(4, 1))
+
+
+def test_relu_in_three_spellings_is_one_architecture():
+    class Functional(nn.Module):
+        def __init__(self, relu):
+            super().__init__()
+            self.a, self.b, self.relu = nn.Linear(3, 4), nn.Linear(4, 1), relu
+
+        def forward(self, x):
+            return self.b(self.relu(self.a(x)))
+
+    ops = {tuple(s.op for s in architecture(Functional(r), torch.zeros(2, 3)).steps) for r in (F.relu, torch.relu, nn.ReLU())}
+    assert len(ops) == 1
+
+
+def test_an_architecture_pickles_compares_and_prints():
+    arch = architecture(PooledCNN().eval(), torch.zeros(2, 2, 6, 6), law=(1.2, 0.3))
+    assert pickle.loads(pickle.dumps(arch)) == arch
+    assert "Conv 3x2, stride 2x1, dilation 1x2 -> 8, sigma_w 1.2, b 0.3" in str(arch)
+    assert arch.depth == 3
+    assert arch.n_outputs == 2
+
+
+def test_a_frozen_parameter_is_seen():
+    net = mlp(nn.ReLU())
+    net[2].requires_grad_(False)
+    first, last = architecture(net, torch.zeros(1, 3)).affine
+    assert (first.weight_trains, last.weight_trains, last.bias_trains) == (True, False, False)
+
+
+def test_the_module_is_left_as_it_was():
+    net = PooledCNN()
+    net.train()
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    with pytest.raises(NoLimit, match="training mode"):
+        architecture(net, torch.randn(2, 2, 6, 6))
+    assert net.training
+    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
+
+
+def test_reshapes_and_scalings_of_the_input_are_plain_numbers():
+    net = PreprocessedInput()
+    arch = architecture(net, torch.zeros(2, 16))
+    inside = architecture(nn.Sequential(net.conv, nn.ReLU(), nn.Flatten(), net.readout), torch.zeros(2, 1, 4, 4))
+    x = torch.randn(5, 16)
+    torch.testing.assert_close(arch.ntk(x), inside.ntk(x.view(5, 1, 4, 4) * 2 - 1))
+
+
+def test_a_matrix_product_with_a_parameter_is_a_linear_layer():
+    class Product(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.W, self.V = nn.Parameter(torch.randn(3, 7)), nn.Parameter(torch.randn(7, 1))
+
+        def forward(self, x):
+            return torch.relu(x @ self.W) @ self.V
+
+    x = torch.randn(4, 3)
+    arch = architecture(Product(), x)
+    assert [type(s.op) for s in arch.steps] == [Linear, ReLU, Linear]
+    same = nn.Sequential(nn.Linear(3, 7, bias=False), nn.ReLU(), nn.Linear(7, 1, bias=False))
+    torch.testing.assert_close(arch.ntk(x), architecture(same, x).ntk(x))
+
+
+def test_same_padding_is_read_and_drawn():
+    net = nn.Sequential(nn.Conv1d(1, 4, 4, padding="same"), nn.ReLU(), nn.Flatten(), nn.Linear(28, 1))
+    arch = architecture(net, torch.zeros(1, 1, 7))
+    op = arch.steps[0].op
+    assert isinstance(op, Conv)
+    assert op.padding == ((1, 2),)
+    assert arch.network(5)(torch.zeros(2, 1, 7)).shape == (2, 1)
+
+
+class Tied(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.w, self.v = nn.Linear(3, 3), nn.Linear(3, 1)
+
+    def forward(self, x):
+        return self.v(torch.relu(self.w(torch.relu(self.w(x)))))
+
+
+class SharedSum(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.v = nn.Linear(3, 4), nn.Linear(4, 1)
+
+    def forward(self, x):
+        h = self.a(x)
+        return self.v(h + torch.relu(h))
+
+
+class InputSkip(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.v = nn.Linear(3, 3), nn.Linear(3, 1)
+
+    def forward(self, x):
+        return self.v(x + torch.relu(self.a(x)))
+
+
+class Branching(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Linear(3, 1)
+
+    def forward(self, x):
+        if x.sum() > 0:
+            return self.a(x)
+        return -self.a(x)
+
+
+REFUSED = [
+    (mlp(nn.ReLU(), nn.ReLU()), r"not Gaussian.*where: 2 \(ReLU\).*fix: put a Linear or Conv between"),
+    (Tied(), r"`w.weight` is used twice.*where: w \(Linear\).*test_trace.py:\d+.*fix: give each layer"),
+    (SharedSum(), r"share the random weights of `a.weight`.*test_trace.py:\d+: return self.v\(h \+ torch.relu\(h\)\)"),
+    (InputSkip(), r"input itself is added.*test_trace.py.*fix: put a Linear or Conv"),
+    (mlp(nn.Softmax(1)), r"`softmax` has no infinite-width rule.*where: 1 \(Softmax\).*empirical_ntk"),
+    (mlp(nn.Dropout(0.5)).train(), r"Dropout in training mode.*fix: call .eval\(\)"),
+    (Branching(), r"torch.export can't read.*test_trace.py:\d+.*fix: write the forward without data-dependent"),
+    (nn.Sequential(nn.ReLU()), r"no layer with weights"),
+    (mlp(nn.LayerNorm(4)), r"`layer_norm` has no infinite-width rule.*where: 1 \(LayerNorm\)"),
+]
+
+
+@pytest.mark.parametrize(("net", "text"), REFUSED, ids=lambda v: type(v).__name__ if isinstance(v, nn.Module) else "")
+def test_what_has_no_limit_is_refused_with_its_line_and_a_way_out(net, text):
+    x = torch.randn(2, 3)
+    with pytest.raises(NoLimit, match="(?s)" + text):
+        architecture(net, x).ntk(x)
+
+
+@pytest.mark.parametrize(
+    ("net", "shape", "text"),
+    [
+        (nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Conv2d(4, 1, 3)), (1, 2, 6, 6), r"a value at each position"),
+        (nn.Sequential(nn.Conv2d(2, 4, 3, groups=2), nn.Flatten(), nn.Linear(64, 1)), (1, 2, 6, 6), r"groups=2"),
+        (nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.ReLU(), nn.Linear(64, 1)), (1, 1, 6, 6),
+         r"after positions were flattened.*fix: put the activation before"),
+        (nn.Sequential(nn.Conv2d(1, 4, 3), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(16, 1)), (1, 1, 6, 6), r"`max_pool2d`"),
+    ],
+)  # fmt: skip
+def test_images_without_a_limit_are_refused(net, shape, text):
+    x = torch.randn(shape)
+    with pytest.raises(NoLimit, match="(?s)" + text):
+        architecture(net, x).ntk(x)
+
+
+def test_an_input_of_the_wrong_shape_is_bad_data_and_says_how_to_pass_it():
+    with pytest.raises(BadData, match=r"(?s)does not run on an input of shape \(2, 5\).*fix: run module\(like\)"):
+        architecture(mlp(nn.ReLU()), torch.randn(2, 5))
+    with pytest.raises(BadData, match=r"(?s)`like` is \(3,\).*like=x\[:2\]"):
+        architecture(mlp(nn.ReLU()), torch.randn(3))
+
+
+def test_an_unknown_parametrization_is_refused():
+    with pytest.raises(BadArgument, match='parametrization="ntk" or'):
+        architecture(mlp(nn.ReLU()), torch.randn(2, 3), parametrization="mup")
+
+
+def test_sums_of_posts_are_accepted_where_they_are_independent():
+    assert architecture(SumOfPosts(), torch.randn(2, 6)).depth == 4
