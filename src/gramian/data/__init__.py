@@ -1,1 +1,22 @@
-""""""
+"""Data sets, on the scale that the theorems ask for, and the geometry of their inputs."""
+
+from .check import check
+from .dataset import Dataset, one_hot
+from .geometry import Geometry, geometry
+from .load import load
+from .normalize import normalize_and_pad, standardize, unit_norm
+from .sources import Available, available
+
+__all__ = [
+    "Available",
+    "Dataset",
+    "Geometry",
+    "available",
+    "check",
+    "geometry",
+    "load",
+    "normalize_and_pad",
+    "one_hot",
+    "standardize",
+    "unit_norm",
+]

@@ -1,0 +1,42 @@
+"""The data sets that come with scikit-learn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from sklearn import datasets
+
+from .raw import Raw
+
+
+def digits() -> Raw:
+    """1797 handwritten digits, 8 x 8 grey values 0 .. 16, given as (n, 1, 8, 8) in 0 .. 1."""
+    found = datasets.load_digits()
+    return Raw(
+        "digits",
+        "scikit-learn",
+        found.images[:, None],
+        found.target.astype(np.int64),
+        tuple(str(c) for c in found.target_names),
+        scale=16.0,
+    )
+
+
+def _table(name: str, fetch: Callable) -> Callable[[], Raw]:
+    def read() -> Raw:
+        found = fetch()
+        classes = tuple(str(c) for c in getattr(found, "target_names", ()))
+        y = found.target.astype(np.int64) if classes else found.target.astype(np.float64)[:, None]
+        return Raw(name, "scikit-learn", found.data, y, classes)
+
+    return read
+
+
+EMBEDDED: dict[str, Callable[[], Raw]] = {
+    "digits": digits,
+    "iris": _table("iris", datasets.load_iris),
+    "wine": _table("wine", datasets.load_wine),
+    "breast-cancer": _table("breast-cancer", datasets.load_breast_cancer),
+    "diabetes": _table("diabetes", datasets.load_diabetes),
+}

@@ -1,0 +1,157 @@
+"""Arrays in .npz and .npy files, read without pickle."""
+
+from __future__ import annotations
+
+import lzma
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from gramian.errors import BadArgument, BadData
+
+from .labels import as_labels, nearest
+from .raw import Raw
+
+INPUTS = ("x", "x_train", "train_x", "data", "features", "inputs", "images", "train_images")
+LABELS = ("y", "y_train", "train_y", "label", "labels", "target", "targets", "train_labels")
+INPUTS_TEST = ("x_test", "test_x", "test_images")
+LABELS_TEST = ("y_test", "test_y", "test_labels")
+
+
+@contextmanager
+def readable(path: Path, member: str = "") -> Iterator[None]:
+    """What numpy, zipfile and the decoders say about a damaged file, in our words."""
+    try:
+        yield
+    except (zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, ValueError, KeyError, OSError) as error:
+        if isinstance(error, BadData):
+            raise
+        pickled = "pickle" in str(error).lower()
+        raise BadData(
+            f"the arrays cannot be read: {error or type(error).__name__}",
+            where=f"{path}{', member ' + member if member else ''} ({path.stat().st_size} bytes)",
+            why="it holds Python objects, which could run code." if pickled else "the file is truncated or damaged.",
+            fix="save plain numbers: np.savez(path, x=..., y=...)." if pickled else "download or save the file again.",
+        ) from None
+
+
+def read_npz(path: Path, target: str | None = None, task: str | None = None) -> Raw:
+    """Inputs and labels by their usual names (x, y, X_train, train_labels, ...); `target` names the labels."""
+    with readable(path), np.load(path, allow_pickle=False) as file:
+        members = list(file.files)
+        lower = {member.lower(): member for member in members}
+        if target is not None and target not in members:
+            raise BadData(
+                f"no array {target!r}; there are {', '.join(members)}.",
+                where=str(path),
+                why="another name or spelling." + nearest(target, members),
+                fix="`target` = the name of the labels.",
+            )
+        keys = [_first(lower, names) for names in (INPUTS, LABELS, INPUTS_TEST, LABELS_TEST)]
+        keys[1] = target or keys[1]
+        for key, what in zip(keys[:2], ("inputs", "labels"), strict=True):
+            if key is None:
+                raise BadData(
+                    f"no {what} among the arrays {', '.join(members) or '(none)'}.",
+                    where=str(path),
+                    why="inputs are looked for as x, X_train, data, ..., labels as y, y_train, labels, target, ...",
+                    fix="np.savez(path, x=..., y=...), or `target` = the name of the labels.",
+                )
+        arrays = []
+        for key in keys:
+            with readable(path, key or ""):
+                arrays.append(None if key is None else file[key])
+    x, y, x_test, y_test = arrays
+    if x is None or y is None:
+        raise AssertionError
+    return from_arrays(path, x, y, x_test, y_test, task)
+
+
+def _first(lower: dict[str, str], names: tuple[str, ...]) -> str | None:
+    return next((lower[name] for name in names if name in lower), None)
+
+
+def read_npy(path: Path, target: str | None = None, task: str | None = None) -> Raw:
+    """A table of numbers, of which column `target` (a number, -1 is the last) holds the labels."""
+    with readable(path):
+        table = np.load(path, allow_pickle=False)
+    if table.ndim != 2 or not np.issubdtype(table.dtype, np.number):
+        raise BadData(
+            f"an array of shape {table.shape} and dtype {table.dtype} is no table of inputs and labels.",
+            where=str(path),
+            why="an .npy file holds one array: rows of numbers, the labels in one column.",
+            fix="np.savez(path, x=..., y=...) for anything else.",
+        )
+    width = table.shape[1]
+    try:
+        column = int(target) if target is not None else width
+    except ValueError:
+        column = width
+    if not -width <= column < width:
+        raise BadArgument(
+            f"`target` must be a column number from {-width} to {width - 1}, not {target}.",
+            where=str(path),
+            why="the columns of an .npy file have numbers, not names.",
+            fix='target="-1" for the last column.',
+        )
+    return from_arrays(path, np.delete(table, column, 1), table[:, column], None, None, task)
+
+
+def from_arrays(
+    path: Path,
+    x: np.ndarray,
+    y: np.ndarray,
+    x_test: np.ndarray | None,
+    y_test: np.ndarray | None,
+    task: str | None = None,
+) -> Raw:
+    """Inputs channels first and labels as numbers."""
+    for which, a, b in (("training", x, y), ("test", x_test, y_test)):
+        if a is not None and (a.ndim < 2 or not (np.issubdtype(a.dtype, np.number) or a.dtype == bool)):
+            raise BadData(
+                f"{which} inputs of shape {a.shape} and dtype {a.dtype} are not rows of numbers.",
+                where=str(path),
+                why="one row without its row dimension, or text.",
+                fix="save inputs of shape (n, d) or (n, c, h, w).",
+            )
+        if a is not None and b is not None and (b.ndim == 0 or len(a) != len(b)):
+            raise BadData(
+                f"{len(a)} rows of {which} inputs, but labels of shape {b.shape}.",
+                where=str(path),
+                why="inputs and labels of different files or splits.",
+                fix="save one label a row, in the same order.",
+            )
+    both = x_test is not None and y_test is not None
+    if both and x_test is not None and x_test.shape[1:] != x.shape[1:]:
+        raise BadData(
+            f"test inputs of shape {x_test.shape} do not go with training inputs of shape {x.shape}.",
+            where=str(path),
+            why="training and test rows were prepared differently.",
+            fix="give both the same columns or image size.",
+        )
+    labels = as_labels(y, str(path), task)
+    codes_test = labels.encode(y_test, str(path)) if both and y_test is not None else None
+    x, note = _channels_first(x)
+    return Raw(
+        path.stem,
+        str(path),
+        x,
+        labels.y,
+        labels.classes,
+        _channels_first(x_test)[0] if both and x_test is not None else None,
+        codes_test,
+        scale=255.0 if x.dtype == np.uint8 and x.ndim == 4 else 1.0,
+        notes=(*labels.notes, *note),
+    )
+
+
+def _channels_first(x: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+    if x.ndim == 3 and x.dtype == np.uint8:
+        return x[:, None], ("Bytes of shape (n, h, w) were read as grey images (n, 1, h, w).",)
+    if x.ndim == 4 and x.shape[3] in (1, 3, 4) and x.shape[1] not in (1, 3, 4):
+        return x.transpose(0, 3, 1, 2), ("Images were brought from (n, h, w, c) to (n, c, h, w).",)
+    return x, ()
