@@ -1,1 +1,75 @@
-""""""
+"""Probes: small measurements taken while a network trains, one subject a file. A new one is one line in `PROBES`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from gramian.errors import BadArgument
+from gramian.train.probes.accuracy import TestAccuracy, TrainAccuracy
+from gramian.train.probes.distance import Distance, RelativeDistance, SpectralDistance
+from gramian.train.probes.flips import SignFlips
+from gramian.train.probes.forward import ForwardNorms, Separability
+from gramian.train.probes.gradient import GradientOverLoss, LayerGradientOverLoss, SampleGradientOverLoss
+from gramian.train.probes.kernel import KernelAlignment, KernelDrift
+from gramian.train.probes.linearization import LinearizationGap
+from gramian.train.probes.loss import TestLoss, TrainLoss
+from gramian.train.probes.probe import NotApplicable, Probe, Reading
+from gramian.train.probes.smoothness import SemiSmoothness
+from gramian.train.probes.spectrum import GramMax, GramMin
+
+_ALL: tuple[Any, ...] = (
+    TrainLoss,
+    TestLoss,
+    TrainAccuracy,
+    TestAccuracy,
+    GradientOverLoss,
+    LayerGradientOverLoss,
+    SampleGradientOverLoss,
+    GramMin,
+    GramMax,
+    KernelDrift,
+    KernelAlignment,
+    Distance,
+    RelativeDistance,
+    SpectralDistance,
+    SignFlips,
+    SemiSmoothness,
+    LinearizationGap,
+    ForwardNorms,
+    Separability,
+)
+PROBES: dict[str, type] = {probe.name: probe for probe in _ALL}
+
+
+def choose(probes: str | Sequence[str | Probe]) -> list[Probe]:
+    """The probes that "standard" (all of them), names, or probes themselves stand for.
+
+    Raises:
+        BadArgument: an unknown name, or something that is no probe.
+    """
+    if probes == "standard":
+        return [make() for make in PROBES.values()]
+    wanted = [probes] if isinstance(probes, str) else list(probes)
+    chosen: list[Probe] = []
+    for probe in wanted:
+        if isinstance(probe, str) and probe in PROBES:
+            chosen.append(PROBES[probe]())
+        elif isinstance(probe, Probe) and not isinstance(probe, type):
+            chosen.append(probe)
+        else:
+            raise BadArgument(
+                f"{probe!r} is no probe.",
+                where="train(..., probes=...)",
+                fix=f'"standard", (), or some of: {", ".join(PROBES)}',
+            )
+    names = [probe.name for probe in chosen]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise BadArgument(
+            f"Two probes are named {twice!r}.", where="train(..., probes=...)", fix="give each one its name"
+        )
+    return chosen
+
+
+__all__ = ["PROBES", "NotApplicable", "Probe", "Reading", "SemiSmoothness", "choose"]

@@ -1,0 +1,291 @@
+"""The loop of a run: measure, keep, step, and know when to stop."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gramian.errors import BadArgument
+from gramian.train.batches import Batches
+from gramian.train.checkpoint import (
+    Checkpoint,
+    fingerprint,
+    load_optimizer,
+    load_tensors,
+    optimizer_tensors,
+    tensors_of,
+)
+from gramian.train.forward import evaluating
+from gramian.train.interrupt import CtrlC
+from gramian.train.learning_rate import LearningRate, choose_lr, lambda_max, why_diverged
+from gramian.train.probes import NotApplicable, Probe
+from gramian.train.progress import Bar
+from gramian.train.recorder import Recorder
+from gramian.train.run import Run, sum_over_parts
+from gramian.train.schedule import gram_steps, measured_steps
+from gramian.train.settings import Settings
+from gramian.train.trace import Trace
+
+DIVERGED = 1e6  # times the first loss
+
+
+class Loop:
+    """One run of `train`. At the top of a step the network is measured and kept; then it moves."""
+
+    def __init__(
+        self, run: Run, settings: Settings, batches: Batches, path: str | Path | None, interrupt: CtrlC, bar: Bar
+    ) -> None:
+        self.run, self.settings, self.batches, self.path = run, settings, batches, path
+        self.interrupt, self.bar = interrupt, bar
+        self.full_batch = batches.size >= batches.n
+        self.schedule = measured_steps(settings.steps, settings.every)
+        self.gram_steps = gram_steps(self.schedule)
+        self.record = Recorder()
+        self.probes: list[Probe] = []
+        self.skipped: dict[str, str] = {}
+        self.accuracy: float | None = None
+        self.step = 0
+
+    def begin(self, probes: list[Probe], kept: Checkpoint | None, *, standard: bool) -> None:
+        """Learning rate, optimizer and probes at the initialization; then on to the checkpoint, if there is one."""
+        self.made = {**self._made(), "probes": [probe.name for probe in probes]}
+        if kept is not None:
+            kept.check(self.made, str(self.path), self.settings.steps)
+            load_tensors(self.run.module, {**kept.tensors["now"], **kept.tensors["initial"]})
+            self.run.initial = {name: p.detach().clone() for name, p in self.run.parameters().items()}
+        self.initial = {name: t.detach().clone() for name, t in tensors_of(self.run.module).items()}
+        with self.record.timed("learning rate"):
+            self.lr = LearningRate(**kept.trace.config["learning_rate"]) if kept else self._choose_lr()
+        self.run.lr = self.lr.value
+        self.optimizer = self.settings.make(self.run.parameters().values(), self.lr.value)
+        with evaluating(self.run.module):
+            for probe in probes:
+                self._start(probe, standard)
+        if kept is not None:
+            self._restore(kept)
+            self.run.at(self.step)
+
+    def steps(self) -> Trace:
+        """All the steps, and how they ended."""
+        end = {"interrupted": False, "diverged": False, "reason": ""}
+        while not end["reason"]:
+            if self.interrupt.asked and self.step < self.settings.steps:
+                self._keep()
+                end |= {"interrupted": True, "reason": f"interrupted by Ctrl-C after {self.step} steps"}
+                break
+            if self.step in self.schedule:
+                if self.step not in self.record.measured:
+                    self._measure(gram=self.step in self.gram_steps)
+                    self._keep()
+                if reason := self._goal():
+                    end["reason"] = reason
+                    break
+            if self.step == self.settings.steps:
+                end["reason"] = f"all {self.step} steps done"
+                if self.full_batch:
+                    self._forward(gradient=False)
+                break
+            loss = self._forward()
+            if self._diverged(loss):
+                end |= {"diverged": True, "reason": self._why_diverged(loss)}
+            elif self.full_batch and self.settings.stop_loss is not None and loss <= self.settings.stop_loss:
+                end["reason"] = f"the loss {loss:.3g} reached stop_loss={self.settings.stop_loss:g} at step {self.step}"
+            else:
+                self._move(loss)
+        if self.step not in self.record.measured:
+            self._measure(gram=not (end["interrupted"] or end["diverged"]))
+        self.optimizer.zero_grad(set_to_none=True)
+        return self.record.trace(self._config(), self.probes, **end)
+
+    def _choose_lr(self) -> LearningRate:
+        with evaluating(self.run.module):
+            return choose_lr(self.run, self.settings, self.batches)
+
+    def _start(self, probe: Probe, standard: bool) -> None:
+        try:
+            self._timed(probe.name, partial(probe.start, self.run))
+        except (NotApplicable, BadArgument) as error:  # BadArgument: a module that has no Gram matrix
+            reason = str(error).splitlines()[0]
+            if not standard:
+                raise BadArgument(
+                    f"The probe {probe.name!r} has nothing to measure in this run.",
+                    where="train(..., probes=...)",
+                    why=reason,
+                    fix='leave it out, or probes="standard", which leaves out what does not apply',
+                ) from None
+            self.skipped[probe.name] = reason
+        else:
+            self.probes.append(probe)
+
+    def _timed(self, name: str, ask: Callable[[], Any]) -> Any:
+        """`ask()`, its time added to that of `name`, that of shared Gram matrices to "gram"."""
+        shared, start = self.run.shared_seconds, time.perf_counter()
+        try:
+            return ask()
+        finally:
+            shared = self.run.shared_seconds - shared
+            self.record.spend(name, time.perf_counter() - start - shared)
+            if shared:
+                self.record.spend("gram", shared)
+
+    def _forward(self, *, gradient: bool = True) -> float:
+        """Loss of this step's samples, scaled to all of them; the gradients lie in `.grad` then."""
+        with self.record.timed("training"), torch.set_grad_enabled(gradient):
+            x, targets, scale = self._samples()
+            self.optimizer.zero_grad(set_to_none=True)
+            total = 0.0
+            for part in sum_over_parts(self.run.objective, self.run.module, x, targets):
+                if gradient:
+                    (part * scale).backward()
+                total += float(part.detach()) * scale
+        self.record.loss(self.step, total)
+        return total
+
+    def _samples(self) -> tuple[Tensor, Tensor, float]:
+        """Inputs and targets of this step and the factor n/|S|."""
+        data = self.run.train
+        if self.full_batch:
+            return data.x, data.targets, 1.0
+        rows = self.batches.next().to(data.x.device)
+        return data.x[rows], data.targets[rows], len(data) / len(rows)
+
+    def _move(self, loss: float) -> None:
+        """The optimizer's step; probes that look at the step itself see where it starts."""
+        if self.step + 1 in self.schedule:
+            with evaluating(self.run.module):
+                for probe in self.probes:
+                    if hasattr(probe, "before"):
+                        with self.record.timed(probe.name):
+                            probe.before(self.run)
+        with self.record.timed("training"):
+            self.optimizer.step()
+        self.step += 1
+        self.run.at(self.step)
+        self.bar.show(self.step, loss, self.accuracy)
+
+    def _measure(self, *, gram: bool) -> None:
+        """Ask the probes; expensive ones if `gram`."""
+        self.run.gram_is_due = gram
+        self.record.measured.add(self.step)
+        with evaluating(self.run.module):
+            if self.probes and self._diverged(self.run.loss()):
+                return  # nothing else of such a network is a number; the next forward pass ends the run
+            for probe in self.probes:
+                if probe.cost == "gram" and not gram:
+                    continue
+                reading = self._timed(probe.name, partial(probe.measure, self.run))
+                if reading is not None:
+                    self.record.add(self.step, probe.name, reading)
+            if self.bar.shown:
+                labeled = self.run.train.labels is not None
+                self.accuracy = self._accuracy() if labeled else None
+                self.bar.show(self.step, self.run.loss(), self.accuracy)
+
+    def _accuracy(self) -> float:
+        return float(self.run.train.correct(self.run.train_outputs()).double().mean())
+
+    def _diverged(self, loss: float) -> bool:
+        first = self.record.losses[0] if self.record.losses else 0.0
+        return not math.isfinite(loss) or loss > DIVERGED * (first or math.inf)
+
+    def _goal(self) -> str:
+        """Why a run whose goal is reached at a measured step ends; "" if it is not."""
+        stop_loss, stop_accuracy = self.settings.stop_loss, self.settings.stop_accuracy
+        with evaluating(self.run.module):
+            if stop_accuracy is not None:
+                share = self._accuracy()
+                if share >= stop_accuracy:
+                    return f"the accuracy {share:.1%} reached stop_accuracy={stop_accuracy:g} at step {self.step}"
+            if stop_loss is not None and not self.full_batch and self.run.loss() <= stop_loss:
+                return f"the loss {self.run.loss():.3g} reached stop_loss={stop_loss:g} at step {self.step}"
+        return ""
+
+    def _why_diverged(self, loss: float) -> str:
+        lam = self.lr.lambda_max
+        if lam is None and self.step and self.settings.optimizer != "adam":
+            now = {name: t.detach().clone() for name, t in tensors_of(self.run.module).items()}
+            load_tensors(self.run.module, self.initial)
+            lam = lambda_max(self.run, self.batches)
+            load_tensors(self.run.module, now)
+        return why_diverged(self.settings, self.lr.value, lam, self.step, self.record.losses[0], loss)
+
+    def _keep(self) -> None:
+        """Write the checkpoint, if one is asked for."""
+        if self.path is None:
+            return
+        with self.record.timed("checkpoint"):
+            trainable = self.run.parameters()
+            buffers = dict(self.run.module.named_buffers())
+            tensors = {
+                "now": tensors_of(self.run.module),
+                "initial": {name: t for name, t in self.initial.items() if name in trainable or name in buffers},
+                "optimizer": optimizer_tensors(self.optimizer),
+                "batches": self.batches.state(),
+                "random": self._random(),
+            }
+            trace = self.record.trace(self._config(), self.probes, reason="unfinished")
+            Checkpoint(self.step, tensors, self.made, trace).write(self.path)
+
+    def _random(self) -> dict[str, Tensor]:
+        device = self.run.train.x.device
+        on_device = {"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {}
+        return {"cpu": torch.get_rng_state(), **on_device}
+
+    def _restore(self, kept: Checkpoint) -> None:
+        load_tensors(self.run.module, kept.tensors["now"])
+        load_optimizer(self.optimizer, kept.tensors.get("optimizer", {}))
+        self.batches.load(kept.tensors["batches"])
+        torch.set_rng_state(kept.tensors["random"]["cpu"])
+        if "cuda" in kept.tensors["random"]:
+            torch.cuda.set_rng_state(kept.tensors["random"]["cuda"], self.run.train.x.device)
+        self.record.load(kept.trace)
+        self.step = kept.step
+
+    def _made(self) -> dict[str, Any]:
+        """What a run that goes on must have in common with this one."""
+        s, data, test = self.settings, self.run.train, self.run.test
+        return {
+            "parameters": {n: f"{tuple(p.shape)} {p.dtype}" for n, p in self.run.module.named_parameters()},
+            "trained": sorted(self.run.parameters()),
+            "data": fingerprint([data.x, data.targets, *([test.x, test.targets] if test else [])]),
+            "loss": self.run.objective.name,
+            **{k: getattr(s, k) for k in ("optimizer", "lr", "batch_size", "momentum", "seed", "every", "gram_rows")},
+        }
+
+    def _config(self) -> dict[str, Any]:
+        """How the run is made, as plain data."""
+        s, run, data = self.settings, self.run, self.run.train
+        return {
+            "loss": run.objective.name,
+            "optimizer": s.optimizer,
+            "lr": self.lr.value,
+            "lr_from": self.lr.source,
+            "learning_rate": vars(self.lr),
+            "losses": "full" if self.full_batch else "minibatch",
+            "batch_size": self.batches.size,
+            "momentum": s.momentum if s.optimizer in ("momentum", "nesterov") else None,
+            "seed": s.seed,
+            "steps": s.steps,
+            "every": s.every,
+            "stop_loss": s.stop_loss,
+            "stop_accuracy": s.stop_accuracy,
+            "n_train": len(data),
+            "n_test": len(run.test) if run.test else 0,
+            "in_shape": list(data.x.shape[1:]),
+            "n_outputs": run.n_outputs,
+            "gram_rows": len(run.rows),
+            "module": type(run.module).__name__,
+            "parameters": sum(p.numel() for p in run.module.parameters()),
+            "trainable": sum(p.numel() for p in run.parameters().values()),
+            "dtype": str(data.x.dtype).removeprefix("torch."),
+            "device": str(data.x.device),
+            "torch": torch.__version__,
+            "skipped": dict(self.skipped),
+        }

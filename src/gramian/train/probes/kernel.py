@@ -1,0 +1,42 @@
+r"""How the NTK moves: its drift, and its alignment with the targets.
+
+The drift is $\|K_t - K_0\|_F / \|K_0\|_F$, the alignment $\langle K, YY^\top\rangle / (\|K\|_F \|YY^\top\|_F)$.
+
+In the lazy regime the drift stays near zero (Jacot et al. 2018, arXiv:1806.07572); a network that learns features
+drifts, and its kernel aligns with the targets (Cristianini et al. 2001, "On kernel-target alignment").
+"""
+
+from __future__ import annotations
+
+from gramian.train.probes.probe import NotApplicable
+from gramian.train.run import Run
+
+
+class KernelDrift:
+    """Relative distance of the current NTK from that at initialization."""
+
+    name, title, unit, cost = "kernel_drift", "Drift of the NTK since initialization", "share", "gram"
+
+    def start(self, run: Run) -> None:
+        self.initial = run.gram()
+        if not float(self.initial.norm()) > 0:
+            raise NotApplicable("the NTK at initialization is zero")
+
+    def measure(self, run: Run) -> float:
+        return float((run.gram() - self.initial).norm() / self.initial.norm())
+
+
+class KernelAlignment:
+    """Cosine between the current NTK and Y Y^T, the targets' kernel; class numbers count as centered one-hot rows."""
+
+    name, title, unit, cost = "kernel_alignment", "Alignment of the NTK with the targets", "", "gram"
+
+    def start(self, run: Run) -> None:
+        y = run.train.matrix[run.rows].double()
+        self.target = y @ y.T
+        if not float(self.target.norm()) > 0:
+            raise NotApplicable("all targets are zero")
+
+    def measure(self, run: Run) -> float | None:
+        size = float(run.gram().norm() * self.target.norm())
+        return float((run.gram() * self.target).sum()) / size if size else None

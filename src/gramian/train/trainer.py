@@ -1,0 +1,150 @@
+"""Training: gradient descent and its kin on any module, measured while it runs."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from gramian.errors import BadArgument
+from gramian.train.batches import Batches
+from gramian.train.checkpoint import Checkpoint
+from gramian.train.files import check_writable
+from gramian.train.interrupt import CtrlC
+from gramian.train.loop import Loop
+from gramian.train.objective import Loss, objective, samples
+from gramian.train.probes import Probe, choose
+from gramian.train.progress import Bar
+from gramian.train.run import Run
+from gramian.train.settings import Settings
+from gramian.train.trace import Trace
+
+
+def train(
+    module: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    x_test: Tensor | None = None,
+    y_test: Tensor | None = None,
+    loss: Loss = "squared",
+    optimizer: str = "gd",
+    lr: float | None = None,
+    steps: int = 1000,
+    batch_size: int | None = None,
+    momentum: float = 0.9,
+    seed: int = 0,
+    stop_loss: float | None = None,
+    stop_accuracy: float | None = None,
+    probes: str | Sequence[str | Probe] = "standard",
+    every: int | None = None,
+    checkpoint: str | Path | None = None,
+    resume: bool = False,
+    progress: bool = False,
+    generator: torch.Generator | None = None,
+    gram_rows: int = 128,
+) -> Trace:
+    r"""Train `module` in place and say what happened.
+
+    Minimizes the sum $F(W) = \sum_i F_i(W)$ over the samples, by default $F_i = \tfrac12 \|f(x_i) - y_i\|^2$. A step of
+    gradient descent is $W \leftarrow W - \eta \nabla F(W)$, one of SGD
+    $W \leftarrow W - \eta \frac{n}{|S|} \sum_{i \in S} \nabla F_i(W)$ with S the
+    next part of a seeded permutation: the learning rate means the same for both, and time is learning rate times step.
+
+    Parameters with `requires_grad=False` stay. The module is trained in the mode it is in, and measured in eval mode.
+
+    Args:
+        module: any network whose output has one row per input row.
+        x: inputs; shape (n, *in_shape), the dtype of the module's parameters.
+        y: class numbers, int64 (n,), of which the squared loss makes centered one-hot rows; or real targets, (n, C).
+        x_test, y_test: the same for test samples; measured, never trained on.
+        loss: "squared", "cross-entropy", or a differentiable function (outputs (n, C), targets) -> scalar *sum* over
+            samples.
+        optimizer: "gd", "sgd", "momentum" (heavy ball), "nesterov" (torch's form) or "adam".
+        lr: learning rate. None: 1/lambda_max of the Gram matrix $J J^\top$ at initialization, by power iteration, over
+            the loss's curvature (1 for squared, 1/2 for cross-entropy); with minibatches the largest
+            $(n/|S|) \lambda_{\max}$ of the first epoch's batches counts. Adam: 1e-3. `Trace.config["lr_from"]` says
+            which.
+        steps: number of steps at most.
+        batch_size: samples per step. None: all of them, but 32 for "sgd".
+        momentum: of "momentum" and "nesterov".
+        seed: of the minibatches, of the module's own random numbers (dropout), and of the rows that probes use.
+        stop_loss: stop when the training loss is at most this; checked each step (minibatches: at measured steps).
+        stop_accuracy: stop when the training accuracy is at least this share; checked at measured steps.
+        probes: "standard" (all that apply), names, `Probe`s, or () for none.
+        every: measure each `every` steps. None: at about 40 steps, often at first.
+        checkpoint: a file to write at measured steps (safetensors, whole or not at all).
+        resume: go on from `checkpoint` if that file exists; the result equals that of an uninterrupted run bit for bit.
+        progress: a bar on stderr with loss, accuracy and the time left.
+        generator: random numbers for the minibatches, instead of `seed`.
+        gram_rows: training samples at most that expensive probes use.
+
+    Returns:
+        The trace. A run whose loss is not finite or exceeds a million times the first one stops with `diverged=True`;
+        Ctrl-C ends it after the current step with `interrupted=True`, a second Ctrl-C at once. `reason` says why it
+        ended.
+
+    Raises:
+        BadData: inputs or targets that cannot be trained on; a checkpoint that is damaged or from another run.
+        BadArgument: a setting that makes no sense; a folder that cannot be written (said before training).
+
+    References:
+        Allen-Zhu, Li and Song 2018, arXiv:1811.03962 (the minibatch step).
+
+    Example:
+        >>> x, y = torch.eye(3), torch.tensor([[1.0], [2.0], [3.0]])
+        >>> net = nn.Linear(3, 1, bias=False).to(x.dtype)
+        >>> trace = train(net, x, y, lr=0.5, steps=20, probes=("loss",))
+        >>> round(trace.losses[2] / trace.losses[0], 6)  # the residual halves in each step
+        0.0625
+    """
+    settings = Settings(optimizer, lr, steps, batch_size, momentum, seed, stop_loss, stop_accuracy, every, gram_rows)
+    run = _start(module, x, y, x_test, y_test, loss, settings)
+    if stop_accuracy is not None and run.train.labels is None:
+        raise BadArgument(f"stop_accuracy={stop_accuracy} with real targets.", where="train(...)", fix="stop_loss")
+    if resume and checkpoint is None:
+        raise BadArgument(
+            "resume=True without a checkpoint.", where="train(..., resume=)", fix="checkpoint=PATH as well"
+        )
+    if checkpoint is not None:
+        check_writable(checkpoint)
+    kept = Checkpoint.read(checkpoint) if resume and checkpoint is not None and Path(checkpoint).exists() else None
+    batches = Batches(len(run.train), settings.batch(len(run.train)), generator or torch.Generator().manual_seed(seed))
+    chosen = choose(probes)
+    with _random(module, seed), CtrlC() as interrupt, Bar(steps, progress) as bar:
+        loop = Loop(run, settings, batches, checkpoint, interrupt, bar)
+        loop.begin(chosen, kept, standard=probes == "standard")
+        return loop.steps()
+
+
+def _start(module, x, y, x_test, y_test, loss, settings: Settings) -> Run:
+    """The run at its initialization, its data checked."""
+    if not any(p.requires_grad for p in module.parameters()):
+        raise BadArgument(
+            "The module has no parameter to train.",
+            where="train(module, ...)",
+            why="it has none, or all have requires_grad=False",
+            fix="module.requires_grad_(True), or a module with weights",
+        )
+    if (x_test is None) != (y_test is None):
+        raise BadArgument(
+            "x_test and y_test go together; one of them is None.", where="train(...)", fix="give both or none"
+        )
+    goal = objective(loss)
+    data = samples(module, x, y, goal)
+    test = None if x_test is None or y_test is None else samples(module, x_test, y_test, goal, name="_test")
+    pick = torch.Generator().manual_seed(settings.seed)
+    rows = torch.randperm(len(data), generator=pick)[: settings.gram_rows].sort().values
+    return Run(module, data, test, goal, rows.to(data.x.device))
+
+
+@contextlib.contextmanager
+def _random(module: nn.Module, seed: int):
+    """The seed for a while; the caller's random state comes back."""
+    device = next(module.parameters()).device
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
