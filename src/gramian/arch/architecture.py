@@ -71,7 +71,7 @@ class Architecture:
 
             >>> net = torch.nn.Sequential(torch.nn.Linear(2, 5, bias=False), torch.nn.ReLU(), torch.nn.Linear(5, 1))
             >>> architecture(net, torch.ones(1, 2)).ntk(torch.ones(1, 2))
-            tensor([[2.]])
+            tensor([[2.0000]])
         """
         return self._kernels(x, y, engine, ntk=True)[1]
 

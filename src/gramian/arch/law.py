@@ -47,9 +47,7 @@ def resolve(law: Law, path: str, *, fan_in: int, readout: bool) -> Pair:
             bound = 1 / math.sqrt(3 * fan_in)
             return 1 / math.sqrt(3), bound
         if law not in NAMED:
-            raise BadArgument(
-                f"Unknown law {law!r}.", where=f"law, layer {path}", why="no law has that name", fix=HOW
-            )
+            raise BadArgument(f"Unknown law {law!r}.", where=f"law, layer {path}", why="no law has that name", fix=HOW)
         return (1.0, 0.0) if readout else NAMED[law]
     try:
         sigma_w, sigma_b = (float(s) for s in law)

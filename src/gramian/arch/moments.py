@@ -115,8 +115,8 @@ def _diagonal(field: Tensor, lead: int, space: int) -> Tensor:
     if space == 0:
         return field
     shape = field.shape[lead : lead + space]
-    return field.reshape(*field.shape[:lead], shape.numel(), shape.numel()).diagonal(dim1=-2, dim2=-1).unflatten(
-        -1, shape
+    return (
+        field.reshape(*field.shape[:lead], shape.numel(), shape.numel()).diagonal(dim1=-2, dim2=-1).unflatten(-1, shape)
     )
 
 
@@ -154,7 +154,8 @@ def _product(x: Tensor, y: Tensor, pairs: bool, space: int) -> Tensor:
     total = None
     for x_c, y_c in zip(x.unbind(-space - 1), y.unbind(-space - 1), strict=True):
         term = (
-            x_c.reshape(*x_c.shape, *(1,) * space) * y_c.reshape(*y_c.shape[:-space], *(1,) * space, *y_c.shape[-space:])
+            x_c.reshape(*x_c.shape, *(1,) * space)
+            * y_c.reshape(*y_c.shape[:-space], *(1,) * space, *y_c.shape[-space:])
             if pairs
             else x_c * y_c
         )

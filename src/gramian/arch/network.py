@@ -78,8 +78,10 @@ class Network(nn.Module):
         for number, step in enumerate(architecture.steps):
             c = [channels[i] for i in step.inputs]
             hidden = isinstance(step.op, Affine) and architecture.hidden(number)
-            channels[number] = step.shape[0] if step.data else step.op.channels(
-                *c, width=lambda own: width or own * widen, hidden=hidden
+            channels[number] = (
+                step.shape[0]
+                if step.data
+                else step.op.channels(*c, width=lambda own: width or own * widen, hidden=hidden)
             )
             if isinstance(step.op, Affine):
                 made: nn.Module = _affine(step.op, c[0], channels[number], dtype, device, generator)
@@ -112,10 +114,10 @@ def _affine(
     """One affine layer with its parameters drawn, in the op's parametrization."""
     layer = op.layer(c_in, c_out, bias=op.standard and op.bias_name is not None).to(device, dtype)
     scaling = initialize(op, layer, generator)
-    layer.weight.requires_grad_(op.weight_trains)  # type: ignore[operator, union-attr]
+    layer.weight.requires_grad_(op.weight_trains)
     if op.standard:
         if layer.bias is not None:
-            layer.bias.requires_grad_(op.bias_trains)  # type: ignore[operator, union-attr]
+            layer.bias.requires_grad_(op.bias_trains)
         return layer
     bias = None
     if op.sigma_b > 0:

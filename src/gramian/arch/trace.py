@@ -123,7 +123,7 @@ def _export(module: nn.Module, like: Tensor) -> torch.export.ExportedProgram:
                     f"The module does not run on an input of shape {tuple(two.shape)}: {first_line}",
                     where=_deepest(plain, module),
                     why="the input's shape or type is not the one that the module expects",
-                    fix="run module(like) by itself, and pass inputs of that shape; images are (n, channels, height, width)",
+                    fix="run module(like) by itself; images are (n, channels, height, width)",
                 ) from plain
             raise NoLimit(
                 f"torch.export can't read the module: {lines[0]}",
@@ -230,8 +230,10 @@ class _Reading:
             if transposed and len(weight.shape) == 2:
                 return Parameter(weight.name, weight.tensor.T, weight.trains)
             return "computed from parameters"
+        if str(node.target).split(".")[1].endswith("_"):  # in place: it would change the user's own buffer
+            return args[0]
         call: Callable[..., Any] = node.target  # type: ignore[assignment]
-        return call(*args) if all(a is None or not isinstance(a, str) for a in args) else None
+        return call(*(self._argument(a) for a in node.args), **{k: self._argument(v) for k, v in node.kwargs.items()})
 
 
 def _no_reader(target: str) -> NoLimit:

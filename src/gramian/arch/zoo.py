@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -20,11 +21,13 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-def mlp(in_shape: Shape, n_outputs: int, depth: int = 3, width: int = 512, activation: str = "relu", bias: bool = False):
+def mlp(
+    in_shape: Shape, n_outputs: int, depth: int = 3, width: int = 512, activation: str = "relu", bias: bool = False
+):
     """Fully connected network with `depth` affine layers, `depth - 1` of them hidden; flattens images."""
     widths = [math.prod(in_shape)] + [width] * (depth - 1)
     layers: list[nn.Module] = [nn.Flatten()]
-    for a, b in zip(widths, widths[1:], strict=False):
+    for a, b in pairwise(widths):
         layers += [nn.Linear(a, b, bias=bias), ACTIVATIONS[activation]()]
     return nn.Sequential(*layers, nn.Linear(widths[-1], n_outputs, bias=bias))
 
@@ -50,7 +53,13 @@ class ResNet(nn.Module):
     """
 
     def __init__(
-        self, in_shape: Shape, n_outputs: int, depth: int = 5, width: int = 512, activation: str = "relu", bias: bool = False
+        self,
+        in_shape: Shape,
+        n_outputs: int,
+        depth: int = 5,
+        width: int = 512,
+        activation: str = "relu",
+        bias: bool = False,
     ) -> None:
         super().__init__()
         self.blocks = max(depth - 2, 1)
@@ -71,7 +80,13 @@ class ConvResNet(nn.Module):
     """Convolutional pre-activation residual network, flattened and read out."""
 
     def __init__(
-        self, in_shape: Shape, n_outputs: int, depth: int = 5, width: int = 64, activation: str = "relu", bias: bool = False
+        self,
+        in_shape: Shape,
+        n_outputs: int,
+        depth: int = 5,
+        width: int = 64,
+        activation: str = "relu",
+        bias: bool = False,
     ) -> None:
         super().__init__()
         self.blocks = max(depth - 2, 1)

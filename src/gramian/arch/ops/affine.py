@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -20,8 +20,8 @@ from gramian.errors import NoLimit
 class Affine(Op):
     r"""`W * x + b` with i.i.d. weights: the rule that linear and convolutional layers share.
 
-    $K \mapsto \sigma_w^2\, \mathrm{avg}(K) + \sigma_b^2$, and
-    $\Theta \mapsto \sigma_w^2\, \mathrm{avg}(\Theta) + [W \text{ trains}]\, g_w\, \mathrm{avg}(K) + [b \text{ trains}]\, g_b$
+    $K \mapsto \sigma_w^2\, \mathrm{avg}(K) + \sigma_b^2$, and $\Theta \mapsto \sigma_w^2\, \mathrm{avg}(\Theta)
+    + [W \text{ trains}]\, g_w\, \mathrm{avg}(K) + [b \text{ trains}]\, g_b$,
     with gains $g_w = \sigma_w^2, g_b = \sigma_b^2$ in the NTK parametrization (Jacot et al. 2018, arXiv:1806.07572)
     and $g_w$ = fan-in, $g_b = 1$ in the standard one, whose NTK grows with the width.
     """
@@ -99,14 +99,14 @@ def _parameters(weight: object, bias: object, what: str) -> tuple[Parameter, Par
 
 
 def _common(weight: Parameter, bias: Parameter | None, out_channels: int) -> dict[str, object]:
-    return dict(
-        out_channels=out_channels,
-        fan_in=math.prod(weight.shape) // out_channels,
-        weight_name=weight.name,
-        bias_name=None if bias is None else bias.name,
-        weight_trains=weight.trains,
-        bias_trains=bias is not None and bias.trains,
-    )
+    return {
+        "out_channels": out_channels,
+        "fan_in": math.prod(weight.shape) // out_channels,
+        "weight_name": weight.name,
+        "bias_name": None if bias is None else bias.name,
+        "weight_trains": weight.trains,
+        "bias_trains": bias is not None and bias.trains,
+    }
 
 
 @reads("aten.linear.default", "aten.matmul.default", "aten.mm.default")
@@ -177,11 +177,9 @@ class Conv(Affine):
         )
 
     def layer(self, in_channels: int, out_channels: int, *, bias: bool) -> nn.Module:
-        conv = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}[len(self.window)]
-        if all(before == after for before, after in self.padding):
-            padding = tuple(before for before, _ in self.padding)
-        else:
-            padding = "same"  # type: ignore[assignment]  # torch pads unevenly only there
+        conv: Any = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}[len(self.window)]
+        even = all(before == after for before, after in self.padding)
+        padding = tuple(before for before, _ in self.padding) if even else "same"  # torch pads unevenly only there
         return conv(in_channels, out_channels, self.window, self.stride, padding, self.dilation, bias=bias)
 
     def describe(self) -> str:
@@ -217,9 +215,11 @@ def initialize(op: Affine, layer: nn.Module, generator: torch.Generator | None) 
     weight: Tensor = layer.weight  # type: ignore[assignment]
     fan_in = weight[0].numel()
     unit = op.sigma_w / math.sqrt(fan_in)
-    std_w, std_b, scaling = (unit, op.sigma_b, Scaling(1.0, 1.0)) if op.standard else (1.0, 1.0, Scaling(unit, op.sigma_b))
+    std_w, std_b, scaling = (
+        (unit, op.sigma_b, Scaling(1.0, 1.0)) if op.standard else (1.0, 1.0, Scaling(unit, op.sigma_b))
+    )
     with torch.no_grad():
         weight.normal_(0, std_w, generator=generator)
         if layer.bias is not None:
-            layer.bias.normal_(0, std_b, generator=generator)  # type: ignore[operator, union-attr]
+            layer.bias.normal_(0, std_b, generator=generator)  # type: ignore[operator]
     return scaling

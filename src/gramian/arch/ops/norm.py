@@ -35,7 +35,12 @@ class BatchNorm(Op):
                 why="the module is in training mode, or keeps no running statistics",
                 fix="call .eval() on the module first, or use GroupNorm-free blocks without BatchNorm",
             )
-        for name, tensor, start in (("weight", weight, 1), ("bias", bias, 0), ("running mean", mean, 0), ("running variance", var, 1)):
+        for name, tensor, start in (
+            ("weight", weight, 1),
+            ("bias", bias, 0),
+            ("running mean", mean, 0),
+            ("running variance", var, 1),
+        ):
             tensor = tensor.tensor if isinstance(tensor, Parameter) else tensor
             if isinstance(tensor, Tensor) and not torch.all(tensor == start):
                 raise NoLimit(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -44,7 +45,13 @@ class Reshape(Op):
         return cls(x.shape, call.shape), (x,)
 
     def apply(self, *x: Tensor) -> Tensor:
-        kept = (-1,) if len(self.after) == 1 else self.after if x[0].shape[1:] == self.before else (x[0].shape[1], *self.after[1:])
+        kept = (
+            (-1,)
+            if len(self.after) == 1
+            else self.after
+            if x[0].shape[1:] == self.before
+            else (x[0].shape[1], *self.after[1:])
+        )
         return x[0].reshape(len(x[0]), *kept)  # in a finite network the channels may be more than were traced
 
     def limit(self, *m: Moments) -> Moments:
@@ -178,7 +185,7 @@ class AveragePool(Op):
 @reads("aten.pad.default")
 @dataclass(frozen=True)
 class Pad(Op):
-    """Padding with zeros, or circular, reflected or replicated positions: each new position copies an old one, or is 0."""
+    """Padding: each new position is a zero, or copies an old one (circular, reflected, replicated)."""
 
     index: tuple[tuple[int, ...], ...]  # for each spatial axis, the old position of each new one; -1 is a zero
 

@@ -20,8 +20,8 @@ class LeakyReLU(Activation):
     r"""$\max(x, 0) + a \min(x, 0)$, which is $a x + (1 - a)\,\mathrm{relu}(x)$.
 
     The arc-cosine kernels of degrees 0 and 1 (Cho and Saul 2009, 'Kernel methods for deep learning'): with angle
-    $\vartheta$ between u and v, $E\,\mathrm{relu}(u)\,\mathrm{relu}(v) = (\sqrt{q_1 q_2 - k^2} + (\pi - \vartheta) k) / 2\pi$
-    and $E\,1[u > 0]\,1[v > 0] = (\pi - \vartheta) / 2\pi$. The derivative at 0 is torch's: a.
+    $\vartheta$ between u and v, $E\,\mathrm{relu}(u)\,\mathrm{relu}(v) = (\sqrt{q_1 q_2 - k^2} + (\pi - \vartheta) k)
+    / 2\pi$ and $E\,1[u > 0]\,1[v > 0] = (\pi - \vartheta) / 2\pi$. The derivative at 0 is torch's: a.
     """
 
     slope: float = 0.01

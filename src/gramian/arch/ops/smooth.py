@@ -1,11 +1,11 @@
-"""Any smooth activation, by quadrature: Hermite coefficients at each variance, then a power series in the correlation."""
+"""Any smooth activation: Hermite coefficients by quadrature, then a power series in the correlation."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor
@@ -34,8 +34,20 @@ ODD = {"tanh", "sin", "atan"}
 TARGETS = {f"aten.{name}.default": name for name in FUNCTIONS if name not in ("pow", "gelu_tanh")}
 TARGETS |= {f"aten.{name}_.default": name for name in ("tanh", "sigmoid", "silu", "mish", "sin", "cos", "exp")}
 TARGETS["aten.pow.Tensor_Scalar"] = "pow"
-GRIDS = (128, 256, 512, 1024, 2048)  # nodes; a quarter as many Hermite functions
+# (nodes, terms): a Hermite function of order r has wave number sqrt(r), so nodes may grow slower than terms
+GRIDS = (
+    (128, 32),
+    (256, 64),
+    (512, 128),
+    (512, 256),
+    (1024, 512),
+    (1024, 1024),
+    (2048, 2048),
+    (4096, 4096),
+    (4096, 8192),
+)
 RANGE = 13.0  # the normal density is 8e-38 there
+CHUNK = 2**26  # function values held at once
 
 
 @reads(*TARGETS)
@@ -46,7 +58,7 @@ class Smooth(Activation):
     With normalized Hermite polynomials $h_r$ and $a_r(q) = E\,\phi(\sqrt q\, z)\, h_r(z)$, $z \sim N(0, 1)$:
     $E\,\phi(u)\phi(v) = \sum_r a_r(q_1)\, a_r(q_2)\, c^r$ at correlation $c$ (Mehler), and the same with $\phi'$.
     The $a_r$ come from the trapezoidal rule, which converges exponentially for analytic functions. Nodes and terms
-    are doubled until what is left out, known exactly from $E\,\phi^2 - \sum_r a_r^2$, is below 1e-12 of $E\,\phi^2$
+    grow until what is left out, known exactly from $E\,\phi^2 - \sum_r a_r^2$, is below 1e-12 of $E\,\phi^2$
     (2e-6 in float32); a function that does not get there has a kink, and is refused.
     """
 
@@ -95,15 +107,17 @@ class Smooth(Activation):
     def coefficients(self, q: Tensor) -> tuple[Tensor, Tensor]:
         r"""Hermite coefficients of $\phi(\sqrt q\,\cdot)$ and of $\phi'(\sqrt q\,\cdot)$; shapes (r, *q.shape)."""
         tolerance = 1e-12 if q.dtype == torch.float64 else 2e-6
-        for nodes in GRIDS:
-            z, weighted = _hermite_functions(nodes, q.dtype, q.device)
-            at = safe_sqrt(q)[..., None] * z
-            f, g = self.phi(at), self.slope(at)
-            a, b, left = f @ weighted, g @ weighted, 0.0
-            for values, terms in ((f, a), (g, b)):
-                left = max(left, _left_out(values.detach(), terms.detach(), weighted))
+        flat, left = q.flatten(), 0.0
+        for nodes, terms in GRIDS:
+            z, weighted = _hermite_functions(nodes, terms, q.dtype, q.device)
+            parts = [self._coefficients(part, z, weighted) for part in flat.split(max(1, CHUNK // nodes))]
+            left = max(part[2] for part in parts)
             if left <= tolerance:
-                return a.movedim(-1, 0), b.movedim(-1, 0)
+                a, b = (
+                    torch.cat(columns).mT.reshape(terms, *q.shape)
+                    for columns in zip(*(p[:2] for p in parts), strict=True)
+                )
+                return a, b
         raise NoLimit(
             f"The quadrature for `{self.function}` leaves {left:.1e} of its variance, more than {tolerance:.0e}.",
             why=f"the function has a kink, or the values' standard deviation, up to {float(q.max()) ** 0.5:.3g}, is so "
@@ -111,16 +125,25 @@ class Smooth(Activation):
             fix="scale the inputs to norm sqrt(d), or use a smoother activation",
         )
 
+    def _coefficients(self, q: Tensor, z: Tensor, weighted: Tensor) -> tuple[Tensor, Tensor, float]:
+        """Coefficients (len(q), terms) of the function and its slope, and the largest share left out."""
+        at = safe_sqrt(q)[:, None] * z
+        f, g = self.phi(at), self.slope(at)
+        a, b = f @ weighted, g @ weighted
+        left = max(_left_out(v.detach(), t.detach(), weighted) for v, t in ((f, a), (g, b)))
+        return a, b, left
+
     def describe(self) -> str:
         return ", ".join(f"{a:g}" for a in self.args)
 
 
-def _hermite_functions(nodes: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Nodes z (N,), and normalized Hermite polynomials times trapezoidal weights (N, R), R = N / 4."""
+@lru_cache(maxsize=16)
+def _hermite_functions(nodes: int, terms: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Nodes z (N,), and normalized Hermite polynomials times trapezoidal weights (N, R)."""
     z = torch.linspace(-RANGE, RANGE, nodes, dtype=torch.float64, device=device)
     density = torch.exp(-z * z / 2) / math.sqrt(2 * math.pi) * (z[1] - z[0])
     columns = [density, z * density]
-    for r in range(1, nodes // 4 - 1):
+    for r in range(1, terms - 1):
         columns.append((z * columns[r] - math.sqrt(r) * columns[r - 1]) / math.sqrt(r + 1))
     return z.to(dtype), torch.stack(columns, 1).to(dtype)
 
