@@ -1,5 +1,5 @@
 """Infinite width: the exact kernels of an architecture."""
 
-from gramian.limit.kernels import kernels
+from gramian.limit.torch_engine import kernels
 
 __all__ = ["kernels"]
