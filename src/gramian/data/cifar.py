@@ -49,7 +49,7 @@ class Part:
 
     def labels(self) -> np.ndarray:
         """All labels of this part; int64 (count,)."""
-        with readable(self.path, self.member), np.load(self.path, allow_pickle=False) as file:
+        with readable(self.path, self.member), self.path.open("rb") as opened, np.load(opened) as file:
             return file[self.member.replace("_x", "_y")].astype(np.int64)
 
 
@@ -152,8 +152,7 @@ def read_cifar10(folder: Path) -> Raw:
         Images(found["train"]),
         np.concatenate(y["train"]),
         CLASSES,
-        Images(found["test"]) if found["test"] else None,
-        np.concatenate(y["test"]) if found["test"] else None,
+        (Images(found["test"]), np.concatenate(y["test"])) if found["test"] else None,
         scale=255.0,
         rows=rows,
         pools=tuple(accumulate(part.count for part in found["train"])),

@@ -133,6 +133,8 @@ def _separation(u: Tensor, block: int) -> tuple[float, tuple[int, int]]:
             near = torch.addmm(squares[None, j : j + block], u[i : i + block], u[j : j + block].T, alpha=-2)
             near += squares[i : i + block, None]
             if i == j:
+                if len(near) == 1:
+                    continue
                 near.masked_fill_(torch.ones_like(near, dtype=torch.bool).tril(), torch.inf)  # each pair once
             bound = min(best * best, float(near.min())) + slack
             left, right = (near <= bound).nonzero(as_tuple=True)

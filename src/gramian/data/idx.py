@@ -102,7 +102,6 @@ def read_folder(name: str, folder: Path, classes: tuple[str, ...] = ()) -> Raw:
         images[:, None],
         labels.astype(np.int64),
         classes,
-        images_test[:, None],
-        labels_test.astype(np.int64),
+        (images_test[:, None], labels_test.astype(np.int64)),
         scale=255.0 if images.dtype == np.uint8 else 1.0,
     )

@@ -80,9 +80,8 @@ def load(
     numbers = np.arange(len(raw.y)) if raw.rows is None else raw.rows
     rows = torch.from_numpy(numbers[train])
     x, y = _tensor(raw.x[train], raw.scale, dtype), _labels(raw, raw.y[train], dtype)
-    official = raw.x_test is not None and raw.y_test is not None
-    held, held_y = (raw.x_test, raw.y_test) if raw.x_test is not None and raw.y_test is not None else (raw.x, raw.y)
-    rows_test = torch.from_numpy(test if official else numbers[test])
+    held, held_y = raw.test or (raw.x, raw.y)
+    rows_test = torch.from_numpy(test if raw.test else numbers[test])
     x_test, y_test = _tensor(held[test], raw.scale, dtype), _labels(raw, held_y[test], dtype)
     name = f"{raw.name} ({raw.source})"
     check(x, y, rows=rows, name=name, n_classes=len(raw.classes) or None)
@@ -100,16 +99,16 @@ def load(
 
 
 def _draw(raw: Raw, n: int | None, n_test: int | None, seed: int) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    """Training rows, test rows (of `x_test` if there is one) and a note if a small subset came from a part."""
+    """Training rows, test rows (of the official test set if there is one), and a note if parts were left unread."""
     strata = raw.y if raw.classes else np.zeros(len(raw.y), np.int64)
     enough(n, len(strata), "training")
-    if raw.x_test is None or raw.y_test is None:
-        pool = _pool(raw.pools, len(strata), None if n is None else n + (n_test or 0))
+    if raw.test is None:
+        pool = _pool(raw.pools, len(strata), None if n is None else n + (TEST_ROWS if n_test is None else n_test))
         train, test = split(strata[:pool], n, n_test, seed)
     else:
         pool = _pool(raw.pools, len(strata), n)
         train = head(strata[:pool], n, seed, "training")
-        strata_test = raw.y_test if raw.classes else np.zeros(len(raw.y_test), np.int64)
+        strata_test = raw.test[1] if raw.classes else np.zeros(len(raw.test[1]), np.int64)
         enough(n_test, len(strata_test), "test")
         if n_test is None and n is not None:
             n_test = min(TEST_ROWS, len(strata_test))

@@ -41,7 +41,7 @@ def readable(path: Path, member: str = "") -> Iterator[None]:
 
 def read_npz(path: Path, target: str | None = None, task: str | None = None) -> Raw:
     """Inputs and labels by their usual names (x, y, X_train, train_labels, ...); `target` names the labels."""
-    with readable(path), np.load(path, allow_pickle=False) as file:
+    with readable(path), path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
         members = list(file.files)
         lower = {member.lower(): member for member in members}
         if target is not None and target not in members:
@@ -51,28 +51,32 @@ def read_npz(path: Path, target: str | None = None, task: str | None = None) -> 
                 why="another name or spelling." + nearest(target, members),
                 fix="`target` = the name of the labels.",
             )
-        keys = [_first(lower, names) for names in (INPUTS, LABELS, INPUTS_TEST, LABELS_TEST)]
-        keys[1] = target or keys[1]
-        for key, what in zip(keys[:2], ("inputs", "labels"), strict=True):
-            if key is None:
+        names = (_first(lower, INPUTS), target or _first(lower, LABELS))
+        names_test = (_first(lower, INPUTS_TEST), _first(lower, LABELS_TEST))
+        for name, what in zip(names, ("inputs", "labels"), strict=True):
+            if name is None:
                 raise BadData(
                     f"no {what} among the arrays {', '.join(members) or '(none)'}.",
                     where=str(path),
                     why="inputs are looked for as x, X_train, data, ..., labels as y, y_train, labels, target, ...",
                     fix="np.savez(path, x=..., y=...), or `target` = the name of the labels.",
                 )
-        arrays = []
-        for key in keys:
-            with readable(path, key or ""):
-                arrays.append(None if key is None else file[key])
-    x, y, x_test, y_test = arrays
-    if x is None or y is None:
-        raise AssertionError
-    return from_arrays(path, x, y, x_test, y_test, task)
+        x, y = _members(file, path, names)
+        test = None if None in names_test else _members(file, path, names_test)
+    return from_arrays(path, x, y, test, task)
 
 
 def _first(lower: dict[str, str], names: tuple[str, ...]) -> str | None:
     return next((lower[name] for name in names if name in lower), None)
+
+
+def _members(file, path: Path, names: tuple[str | None, ...]) -> tuple[np.ndarray, np.ndarray]:
+    arrays = []
+    for name in names:
+        with readable(path, name or ""):
+            arrays.append(file[name])
+    x, y = arrays
+    return x, y
 
 
 def read_npy(path: Path, target: str | None = None, task: str | None = None) -> Raw:
@@ -98,53 +102,49 @@ def read_npy(path: Path, target: str | None = None, task: str | None = None) -> 
             why="the columns of an .npy file have numbers, not names.",
             fix='target="-1" for the last column.',
         )
-    return from_arrays(path, np.delete(table, column, 1), table[:, column], None, None, task)
+    return from_arrays(path, np.delete(table, column, 1), table[:, column], None, task)
 
 
 def from_arrays(
     path: Path,
     x: np.ndarray,
     y: np.ndarray,
-    x_test: np.ndarray | None,
-    y_test: np.ndarray | None,
+    test: tuple[np.ndarray, np.ndarray] | None = None,
     task: str | None = None,
 ) -> Raw:
     """Inputs channels first and labels as numbers."""
-    for which, a, b in (("training", x, y), ("test", x_test, y_test)):
-        if a is not None and (a.ndim < 2 or not (np.issubdtype(a.dtype, np.number) or a.dtype == bool)):
+    for which, a, b in [("training", x, y)] + ([("test", *test)] if test else []):
+        if a.ndim < 2 or a.dtype.kind not in "biuf":
             raise BadData(
                 f"{which} inputs of shape {a.shape} and dtype {a.dtype} are not rows of numbers.",
                 where=str(path),
                 why="one row without its row dimension, or text.",
                 fix="save inputs of shape (n, d) or (n, c, h, w).",
             )
-        if a is not None and b is not None and (b.ndim == 0 or len(a) != len(b)):
+        if b.ndim == 0 or len(a) != len(b):
             raise BadData(
                 f"{len(a)} rows of {which} inputs, but labels of shape {b.shape}.",
                 where=str(path),
                 why="inputs and labels of different files or splits.",
                 fix="save one label a row, in the same order.",
             )
-    both = x_test is not None and y_test is not None
-    if both and x_test is not None and x_test.shape[1:] != x.shape[1:]:
-        raise BadData(
-            f"test inputs of shape {x_test.shape} do not go with training inputs of shape {x.shape}.",
-            where=str(path),
-            why="training and test rows were prepared differently.",
-            fix="give both the same columns or image size.",
-        )
+        if a.shape[1:] != x.shape[1:]:
+            raise BadData(
+                f"test inputs of shape {a.shape} do not go with training inputs of shape {x.shape}.",
+                where=str(path),
+                why="training and test rows were prepared differently.",
+                fix="give both the same columns or image size.",
+            )
     labels = as_labels(y, str(path), task)
-    codes_test = labels.encode(y_test, str(path)) if both and y_test is not None else None
-    x, note = _channels_first(x)
+    inputs, note = _channels_first(x)
     return Raw(
         path.stem,
         str(path),
-        x,
+        inputs,
         labels.y,
         labels.classes,
-        _channels_first(x_test)[0] if both and x_test is not None else None,
-        codes_test,
-        scale=255.0 if x.dtype == np.uint8 and x.ndim == 4 else 1.0,
+        (_channels_first(test[0])[0], labels.encode(test[1], str(path))) if test else None,
+        scale=255.0 if x.dtype == np.uint8 and inputs.ndim == 4 else 1.0,
         notes=(*labels.notes, *note),
     )
 

@@ -26,11 +26,11 @@ class Raw:
         x: inputs, images channels first; shape (n, *in_shape).
         y: int64 (n,) for classes, float (n, C) for regression.
         classes: names of the classes; () is regression.
-        x_test, y_test: the official test set, or None.
+        test: inputs and labels of the official test set, as `x` and `y`; or None.
         scale: inputs are divided by it (255 for pixels).
         rows: numbers of the rows in the source; None is 0 .. n - 1.
         pools: ends of the leading parts of `x` that can be read by themselves; a small subset is drawn from the first.
-        pools_test: the same of `x_test`.
+        pools_test: the same of the test set.
         notes: what a reader should know, a sentence each.
     """
 
@@ -39,8 +39,7 @@ class Raw:
     x: Rows
     y: np.ndarray
     classes: tuple[str, ...]
-    x_test: Rows | None = None
-    y_test: np.ndarray | None = None
+    test: tuple[Rows, np.ndarray] | None = None
     scale: float = 1.0
     rows: np.ndarray | None = None
     pools: tuple[int, ...] = ()

@@ -144,15 +144,18 @@ def _target(frame: pd.DataFrame, where: str, target: str | None) -> str:
     if target is None and len(usual) == 1:
         return usual[0]
     shown = ", ".join(columns[:20]) + (f", ... ({len(columns)} in all)" if len(columns) > 20 else "")
-    hint = nearest(target, columns) if target is not None else ""
-    raise BadData(
-        f"no column {target!r}." if target is not None else "which column holds the labels was not said.",
-        where=f"{where}, columns: {shown}",
-        why=(
-            "another name or spelling." if target is not None else "only target, label, class or y goes without saying."
+    if target is None:
+        raise BadData(
+            "which column holds the labels was not said.",
+            where=f"{where}, columns: {shown}",
+            why="only one column called target, label, class or y goes without saying.",
+            fix=f"`target` (--target on the command line), e.g. {(usual or columns)[-1]!r} if that is it.",
         )
-        + hint,
-        fix=f"target={usual[0] if len(usual) == 1 else columns[-1]!r}, if that is it (--target on the command line).",
+    raise BadData(
+        f"no column {target!r}.",
+        where=f"{where}, columns: {shown}",
+        why="another name or spelling." + nearest(target, columns),
+        fix="`target` (--target on the command line): one of these columns.",
     )
 
 

@@ -44,7 +44,7 @@ def read_uci(name: str, folder: Path) -> Raw:
         )
     path = known[name]
     train, test = SPLITS[wish or "0"]
-    with readable(path), np.load(path, allow_pickle=False) as file:
+    with readable(path), path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
         arrays = {key: file[key] for key in ("X", "y", "X_test", "y_test", train, test) if key in file.files}
     lacking = [key for key in ("X", "y", train, test) if key not in arrays]
     if lacking:
@@ -61,13 +61,13 @@ def read_uci(name: str, folder: Path) -> Raw:
         if _standardized(x) == _standardized(arrays["X_test"]):
             if _standardized(x):
                 notes.append("Training and test rows were each standardized by themselves by those who prepared them.")
-            y_test = arrays["y_test"].astype(np.int64)
-            return Raw(title, str(path), x, y, classes, arrays["X_test"], y_test, notes=tuple(notes))
+            test_file = (arrays["X_test"], arrays["y_test"].astype(np.int64))
+            return Raw(title, str(path), x, y, classes, test_file, notes=tuple(notes))
         notes.append("Its separate test file is on another scale than its training file (one of them is standardized), "
                      "so the test rows are the authors' draw 0 from the training file.")  # fmt: skip
     rows = np.sort(arrays[train])
     held = np.sort(arrays[test])
-    return Raw(title, str(path), x[rows], y[rows], classes, x[held], y[held], rows=rows, notes=tuple(notes))
+    return Raw(title, str(path), x[rows], y[rows], classes, (x[held], y[held]), rows=rows, notes=tuple(notes))
 
 
 def _standardized(x: np.ndarray) -> bool:
