@@ -1,1 +1,23 @@
-""""""
+"""Kernel regression and predicted training curves."""
+
+from gramian.solve.cholesky import Solution, solve
+from gramian.solve.dynamics import gradient_descent, gradient_flow, loss, loss_curve, momentum, nesterov
+from gramian.solve.rates import max_lr, rate, time_to
+from gramian.solve.tuning import RULES, Tuning, tuning
+
+__all__ = [
+    "RULES",
+    "Solution",
+    "Tuning",
+    "gradient_descent",
+    "gradient_flow",
+    "loss",
+    "loss_curve",
+    "max_lr",
+    "momentum",
+    "nesterov",
+    "rate",
+    "solve",
+    "time_to",
+    "tuning",
+]
