@@ -41,10 +41,13 @@ def test_near_duplicates_keep_their_digits(gap):
     assert found.separation == pytest.approx(2 * math.sin(math.atan(gap) / 2), abs=5e-16, rel=1e-9)
 
 
-def test_many_near_duplicates_are_all_measured():
-    """All pairs lie within rounding of the Gram matrix; only differences tell which is closest."""
+@pytest.mark.parametrize("seed", range(5))
+def test_many_near_duplicates_are_all_measured(seed):
+    """All pairs lie within rounding of the Gram matrix, which puts them in a wrong order; only differences tell."""
+    torch.manual_seed(seed)
+    u = torch.linalg.qr(torch.randn(50, 2)).Q
     angle = 1e-9 * torch.tensor([0.0, 1.0, 3.0, 6.0, 6.5, 10.0, 15.0])
-    found = geometry(torch.stack([angle.cos(), angle.sin()], 1), block=2)
+    found = geometry(angle.cos()[:, None] * u[:, 0] + angle.sin()[:, None] * u[:, 1], block=2)
     assert found.closest == (3, 4)
     assert found.separation == pytest.approx(0.5e-9, rel=1e-6)
 

@@ -52,7 +52,7 @@ def test_parquet_gives_the_same(tmp_path):
 
 @pytest.mark.parametrize("empty", ["", "NA", "nan"])
 def test_an_empty_cell_is_named_by_its_row_in_the_file(tmp_path, empty):
-    text = GOOD.replace("3,red,no", f"{empty},red,no").replace("2,blue", "\n2,blue")  # after a blank line
+    text = "\n\n" + GOOD.replace("3,red,no", f"{empty},red,no").replace("2,blue", "\n2,blue")  # blank lines count
     row = text.splitlines().index(f"{empty},red,no") + 1
     with pytest.raises(
         BadData, match=rf"(?s)1 cells are empty or NaN, in 1 of 4 rows.*t\.csv, row {row}, column 'size'.*fix: "
