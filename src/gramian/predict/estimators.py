@@ -1,0 +1,170 @@
+"""Kernel predictors of neural networks as scikit-learn estimators."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor, nn
+
+from gramian.arch import architecture
+from gramian.arch.zoo import mlp
+from gramian.errors import BadArgument, BadData
+from gramian.gram import Gram
+from gramian.solve import Solution, solve
+
+PARAMETERS = r"""
+    Parameters:
+        kernel: what the predictor is made of. None: the limit of a fully connected ReLU network with three affine
+            layers and no biases, hence f(2 x) = 2 f(x): good for images, poor where a threshold decides. A module:
+            its infinite-width limit, read by `gramian.architecture` with `law`. Any other callable: a kernel on float64
+            tensors, `kernel(x, y=None)`, (n, \*in), (m, \*in) -> (n, m).
+        which: "ntk" (all parameters trained) or "nngp" (the readout alone); not for a callable.
+        law: of the random weights, as in `gramian.architecture`; not for a callable.
+        ridge: added to the kernel matrix, as a multiple of the mean of its diagonal; 0 interpolates, which needs
+            distinct inputs. In absolute units it is `ridge_`.
+        input_shape: shape of one sample, for instance (1, 28, 28), into which the rows of X are folded; None: (d,).
+        tile: rows of the kernel that are computed at a time.
+
+    Attributes:
+        solution_: the `gramian.solve.Solution`; its dual coefficients are float64.
+        kernel_: the kernel, as a callable on tensors.
+        X_fit_: training inputs; shape (n, \*input_shape), a float64 tensor.
+        ridge_: the ridge in the units of the kernel.
+        n_features_in_: number of columns of X.
+"""
+
+
+class _KernelPredictor(BaseEstimator):
+    def __init__(
+        self,
+        kernel: Callable[..., Tensor] | nn.Module | None = None,
+        *,
+        which: str = "ntk",
+        law: Any = "he",
+        ridge: float = 1e-3,
+        input_shape: tuple[int, ...] | None = None,
+        tile: int = 1024,
+    ) -> None:
+        self.kernel = kernel
+        self.which = which
+        self.law = law
+        self.ridge = ridge
+        self.input_shape = input_shape
+        self.tile = tile
+
+    def _solve(self, x: np.ndarray, targets: np.ndarray) -> None:
+        self.X_fit_ = self._fold(x)
+        self.kernel_ = self._kernel(self.X_fit_[:1])
+        gram = Gram(self.kernel_, self.X_fit_, tile=self.tile, keep=False).dense().double()
+        if not 0 <= self.ridge < math.inf:
+            raise BadArgument(f"ridge={self.ridge}", why="it is added to every eigenvalue", fix="ridge=1e-3")
+        self.ridge_ = float(self.ridge * gram.diagonal().mean())
+        self.solution_: Solution = solve(gram, torch.from_numpy(targets), self.ridge_)
+
+    def _outputs(self, X) -> np.ndarray:
+        check_is_fitted(self)
+        x = self._fold(validate_data(self, X, dtype=np.float64, reset=False))
+        return self.solution_.predict(Gram(self.kernel_, x, self.X_fit_, tile=self.tile, keep=False)).numpy()
+
+    def _kernel(self, like: Tensor) -> Callable[..., Tensor]:
+        if self.which not in ("ntk", "nngp"):
+            raise BadArgument(f"which={self.which!r}", why="a limit has these two kernels", fix='which="ntk" or "nngp"')
+        if self.kernel is not None and not isinstance(self.kernel, nn.Module):
+            return self.kernel
+        module = mlp(tuple(like.shape[1:]), 1) if self.kernel is None else self.kernel
+        return getattr(architecture(module, like, law=self.law), self.which)
+
+    def _fold(self, x: np.ndarray) -> Tensor:
+        shape = (x.shape[1],) if self.input_shape is None else tuple(self.input_shape)
+        if math.prod(shape) != x.shape[1]:
+            raise BadArgument(
+                f"input_shape={shape} has {math.prod(shape)} numbers, X has {x.shape[1]} columns",
+                why="each row of X is folded into one input",
+                fix=f"an input_shape with the product {x.shape[1]}",
+            )
+        return torch.tensor(x, dtype=torch.float64).reshape(-1, *shape)  # a copy: X may be read-only
+
+
+class NTKRegressor(RegressorMixin, _KernelPredictor):
+    __doc__ = rf"""Kernel ridge regression with the kernel of a network: what gradient descent finds at infinite width.
+
+    $f(x) = k(x, X) (K + \rho I)^{{-1}} y$, for one or several targets. Targets are taken as they are, without an
+    intercept; put a `StandardScaler` before it and a `TransformedTargetRegressor` around it where scales differ.
+{PARAMETERS}
+    References:
+        Jacot et al. 2018, arXiv:1806.07572; Arora et al. 2019, arXiv:1904.11955.
+
+    Example:
+        >>> from sklearn.datasets import load_diabetes
+        >>> from sklearn.model_selection import cross_val_score
+        >>> X, y = load_diabetes(return_X_y=True)
+        >>> y = (y - y.mean()) / y.std()
+        >>> bool(cross_val_score(NTKRegressor(ridge=0.1), X, y).mean() > 0.4)
+        True
+    """
+
+    def fit(self, X, y) -> NTKRegressor:
+        """Solve for the dual coefficients; X of shape (n, d), y of shape (n,) or (n, C)."""
+        X, y = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True)
+        self._solve(X, np.array(y, dtype=np.float64))
+        return self
+
+    def predict(self, X) -> np.ndarray:
+        """Predictions, float64; shape (m,) or (m, C)."""
+        return self._outputs(X)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
+
+class NTKClassifier(ClassifierMixin, _KernelPredictor):
+    __doc__ = rf"""Classification by kernel regression on centered one-hot targets $e_c - 1/C$, with a network's kernel.
+
+    The class with the largest output is predicted: what gradient descent on the squared loss finds at infinite width.
+{PARAMETERS.rstrip()}
+        classes_: the labels, sorted; shape (C,).
+
+    References:
+        Jacot et al. 2018, arXiv:1806.07572; Arora et al. 2019, arXiv:1904.11955.
+
+    Example:
+        >>> from sklearn.datasets import load_digits
+        >>> X, y = load_digits(return_X_y=True)
+        >>> bool(NTKClassifier().fit(X[:500], y[:500]).score(X[500:], y[500:]) > 0.9)
+        True
+    """
+
+    def fit(self, X, y) -> NTKClassifier:
+        """Solve for the dual coefficients; X of shape (n, d), y: n labels of at least two classes."""
+        X, y = validate_data(self, X, y, dtype=np.float64)
+        check_classification_targets(y)
+        self.classes_, code = np.unique(y, return_inverse=True)
+        c = len(self.classes_)
+        if c < 2:
+            raise BadData(
+                f"all {len(y)} samples are of one class, {self.classes_[0]!r}",
+                where="y",
+                why="there is nothing to tell apart",
+                fix="samples of at least two classes",
+            )
+        self._solve(X, np.eye(c)[code] - 1 / c)
+        return self
+
+    def decision_function(self, X) -> np.ndarray:
+        """Outputs; shape (m, C), or for two classes the second minus the first, shape (m,)."""
+        outputs = self._outputs(X)
+        return outputs[:, 1] - outputs[:, 0] if len(self.classes_) == 2 else outputs
+
+    def predict(self, X) -> np.ndarray:
+        """The class with the largest output; shape (m,)."""
+        outputs = self.decision_function(X)
+        return self.classes_[outputs.argmax(1) if outputs.ndim == 2 else (outputs > 0).astype(int)]
