@@ -1,1 +1,8 @@
-""""""
+"""Finite width: the tangent kernel of a network as it stands, exactly, for any `torch.nn.Module`."""
+
+from gramian.empirical.jacobian import jacobian
+from gramian.empirical.linearize import Linearized, linearize
+from gramian.empirical.ntk import empirical_ntk, empirical_ntk_by_layer
+from gramian.empirical.product import ntk_product
+
+__all__ = ["Linearized", "empirical_ntk", "empirical_ntk_by_layer", "jacobian", "linearize", "ntk_product"]

@@ -1,0 +1,53 @@
+"""The explicit Jacobian, row by row: slow, short, and right for every module. The oracle, and the last resort."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from gramian.empirical.checks import check_input, trainable
+
+
+def jacobian(module: nn.Module, x: Tensor) -> Tensor:
+    r"""Jacobian of the outputs with respect to the trainable parameters, every number of it.
+
+    $J_{i c p} = \partial f_c(x_i) / \partial \theta_p$, one backward pass for each sample and output. It holds
+    n C p numbers: for small problems, and to check `empirical_ntk` against.
+
+    Args:
+        module: any module; $f(x_i)$ is its output on the batch of one `x[i : i + 1]`, flattened to C numbers.
+        x: inputs; shape (n, *in_shape).
+
+    Returns:
+        Shape (n, C, p); the p numbers are the parameters with `requires_grad`, each flattened, in the order of
+        `module.named_parameters()`.
+
+    Raises:
+        BadData: `x` is empty or not finite, or the module cannot take it.
+        BadArgument: the module has no trainable parameter.
+
+    Example:
+        >>> layer = torch.nn.Linear(2, 1)
+        >>> jacobian(layer, torch.tensor([[3.0, 4.0]]))  # the input, and 1 for the bias
+        tensor([[[3., 4., 1.]]])
+    """
+    parameters = list(trainable(module).values())
+    check_input("x", x)
+    with torch.inference_mode(False), torch.enable_grad():
+        return torch.stack([torch.cat([g.flatten(1) for g in rows(module, row, parameters)], 1) for row in x])
+
+
+def rows(module: nn.Module, x: Tensor, parameters: Sequence[Tensor], outputs: range | None = None) -> list[Tensor]:
+    """Gradients of some outputs at one sample `x` of shape (*in_shape); one (k, *shape) tensor a parameter."""
+    out = module(x[None]).reshape(-1)
+    grads: list[list[Tensor]] = []
+    for c in range(out.numel()) if outputs is None else outputs:
+        got = (
+            torch.autograd.grad(out[c], list(parameters), retain_graph=True, allow_unused=True)
+            if out.requires_grad
+            else [None] * len(parameters)
+        )
+        grads.append([torch.zeros_like(p) if g is None else g for p, g in zip(parameters, got, strict=True)])
+    return [torch.stack(column) for column in zip(*grads, strict=True)]

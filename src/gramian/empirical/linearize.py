@@ -1,0 +1,74 @@
+"""The first-order model of a network around its present parameters."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+from torch import Tensor, nn
+
+from gramian.empirical.checks import trainable
+from gramian.empirical.forward import along
+
+
+class Linearized(nn.Module):
+    """First-order Taylor model of a module; made by `linearize`."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        trainable(module)
+        self.module = deepcopy(module)  # its parameters are theta, the ones to train
+        for name, p in self._trainable().items():
+            self.register_buffer(_origin(name), p.detach().clone())
+
+    def _trainable(self) -> dict[str, Tensor]:
+        return {name: p for name, p in self.module.named_parameters() if p.requires_grad}
+
+    def forward(self, x: Tensor) -> Tensor:
+        """f(x; theta_0) + J (theta - theta_0)."""
+        theta = self._trainable()
+        origin = {name: self.get_buffer(_origin(name)) for name in theta}
+        step = {name: p - origin[name] for name, p in theta.items()}
+        out, change = along(self.module, origin, step, x)
+        return out + change
+
+
+def linearize(module: nn.Module) -> Linearized:
+    r"""First-order Taylor model of a module around its present parameters $\theta_0$.
+
+    $f_{lin}(x; \theta) = f(x; \theta_0) + J(x)\,(\theta - \theta_0)$, with $J(x) = \partial f(x; \theta_0) / \partial
+    \theta$ over the parameters with `requires_grad`. Trained by gradient flow it follows the constant kernel
+    `empirical_ntk(module, x)` exactly.
+
+    Args:
+        module: any module whose operations have forward-mode derivatives; it is copied and not changed.
+
+    Returns:
+        A module with its own trainable copy of the parameters, at $\theta = \theta_0$; inputs and outputs as before.
+
+    Raises:
+        BadArgument: the module has no trainable parameter.
+
+    References:
+        Lee et al. 2019, arXiv:1902.06720, section 2.2.
+
+    Example:
+        The square of a parameter, w = 3, moves along its tangent:
+
+        >>> class Square(torch.nn.Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.w = torch.nn.Parameter(torch.tensor([3.0]))
+        ...
+        ...     def forward(self, x):
+        ...         return self.w**2 * x
+        >>> model = linearize(Square())
+        >>> with torch.no_grad():
+        ...     _ = model.module.w.add_(1)
+        >>> model(torch.tensor([1.0])).item()  # 9 + 2 * 3 * 1; the square itself gives 16
+        15.0
+    """
+    return Linearized(module)
+
+
+def _origin(name: str) -> str:
+    return "origin_" + name.replace(".", "__")  # a buffer's name has no dot

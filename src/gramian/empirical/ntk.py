@@ -1,0 +1,194 @@
+"""The empirical neural tangent kernel of any module, by structured contraction, in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+
+import torch
+from torch import Tensor, nn
+
+from gramian.empirical import checks
+from gramian.empirical.contract import add_gram
+from gramian.empirical.factors import Source, factors, pull_back
+from gramian.empirical.plan import Budget, Plan, plans
+from gramian.empirical.proof import Uses, uses
+from gramian.empirical.units import cheaper, make_units
+from gramian.empirical.watch import differentiable_math
+from gramian.errors import BadData
+
+
+def empirical_ntk(
+    module: nn.Module,
+    x: Tensor,
+    y: Tensor | None = None,
+    outputs: str = "mean",
+    *,
+    engine: str = "auto",
+    max_bytes: int = 2**30,
+) -> Tensor:
+    r"""Neural tangent kernel of a module as it stands, exactly.
+
+    $\hat\Theta_{cd}(x, x') = \langle \nabla_\theta f_c(x), \nabla_\theta f_d(x') \rangle$ over the parameters with
+    `requires_grad`; $f(x)$ is the output on the batch of one, flattened to C numbers. A linear layer adds
+    $(A A^\top) \circ (B B^\top)$ from its inputs A and the vectors B propagated back to it, without ever forming a
+    gradient; a convolution, or a linear layer on sequences, contracts its positions or forms gradients, whichever
+    takes fewer multiplications. Every other parameter, and every one that is used in more ways than by its own
+    layer's calls, goes the general way: per-sample gradients.
+
+    Args:
+        module: any module; its mode, gradients and buffers are left as found.
+        x: inputs; shape (n, *in_shape).
+        y: other inputs; shape (m, *in_shape). None: the same as `x`, at half the cost and exactly symmetric.
+        outputs: "mean": $\frac1C \sum_c \hat\Theta_{cc}$, which the limit `arch.ntk` equals; "sum": C times that;
+            "full": all pairs of outputs.
+        engine: "auto" or "torch"; the device is that of the module and `x`.
+        max_bytes: bound on the working memory beside the module and the result, in bytes.
+
+    Returns:
+        Shape (n, m), or (n, m, C, C) with "full" (a view: `.permute(0, 2, 1, 3).reshape(n * C, m * C)` is the
+        Gram matrix without a copy); dtype and device of the module's output.
+
+    Raises:
+        BadData: an input is empty or not finite, the module cannot take it, or the kernel overflows.
+        BadArgument: an unknown option; nothing trainable; random or batch-mixing modules (dropout or batch
+            normalization in training mode); `max_bytes` below what one pair of samples needs.
+
+    References:
+        Jacot et al. 2018, arXiv:1806.07572; Novak et al. 2022, arXiv:2206.08720 (structured derivatives).
+
+    Example:
+        Of a linear map without bias it is the inputs' Gram matrix:
+
+        >>> x = torch.tensor([[1.0, 2.0], [3.0, 0.0]])
+        >>> empirical_ntk(torch.nn.Linear(2, 5, bias=False), x)
+        tensor([[5., 3.],
+                [3., 9.]])
+    """
+    return _theta(module, x, y, outputs, engine, max_bytes, apart=False)[""]
+
+
+def empirical_ntk_by_layer(
+    module: nn.Module,
+    x: Tensor,
+    y: Tensor | None = None,
+    outputs: str = "mean",
+    *,
+    engine: str = "auto",
+    max_bytes: int = 2**30,
+) -> dict[str, Tensor]:
+    r"""Each trainable parameter's share of the empirical tangent kernel.
+
+    $\hat\Theta = \sum_p \hat\Theta^{(p)}$ with $\hat\Theta^{(p)}$ the Gram matrix of the gradients with respect to
+    parameter p alone. Arguments and errors are those of `empirical_ntk`; `max_bytes` does not count the results.
+
+    Returns:
+        A kernel for each name of `module.named_parameters()` that requires a gradient, in that order; zero for a
+        parameter that the output does not depend on.
+
+    References:
+        Du et al. 2019, arXiv:1811.03804, work with the Gram matrix of one layer.
+
+    Example:
+        >>> layer = torch.nn.Linear(2, 1)
+        >>> {name: k.item() for name, k in empirical_ntk_by_layer(layer, torch.tensor([[3.0, 4.0]])).items()}
+        {'weight': 25.0, 'bias': 1.0}
+    """
+    return _theta(module, x, y, outputs, engine, max_bytes, apart=True)
+
+
+def _theta(
+    module: nn.Module, x: Tensor, y: Tensor | None, outputs: str, engine: str, max_bytes: int, apart: bool
+) -> dict[str, Tensor]:
+    checks.check_options(outputs, engine, max_bytes)
+    y = None if y is x else y
+    source, used, saved = read(module, x, y, full=outputs == "full")
+    n, m, c = x.shape[0], x.shape[0] if y is None else y.shape[0], source.n_outputs
+    numbers = max_bytes // source.dtype.itemsize
+    budget = Budget(source, n, m, y is None, numbers, saved // source.dtype.itemsize)
+    units = [cheaper(u, n, m, c, source.full, budget.scratch) for u in make_units(used, source.parameters, apart)]
+    todo = plans(budget, units)
+    width = c if source.full else 1
+    device = next(iter(source.parameters.values())).device
+    theta = {
+        name: torch.zeros(n, width, m, width, dtype=source.dtype, device=device)
+        for name in (source.parameters if apart else [""])
+    }
+    with torch.no_grad():
+        for plan in todo:
+            _run(plan, source, x, y, theta, budget.scratch, apart)
+    return {name: _finish(t, outputs, c) for name, t in theta.items()}
+
+
+def read(module: nn.Module, x: Tensor, y: Tensor | None, full: bool) -> tuple[Source, Uses, int]:
+    """Checks the module and its inputs; how it uses its parameters; bytes that a backward pass keeps for a sample."""
+    parameters = checks.trainable(module)
+    checks.check_mode(module)
+    for name, t in {"x": x, "y": y}.items():
+        if t is not None:
+            checks.check_input(name, t)
+    if y is not None and y.shape[1:] != x.shape[1:]:
+        raise BadData(
+            f"`y` has samples of shape {tuple(y.shape[1:])}, `x` of shape {tuple(x.shape[1:])}.",
+            where="empirical_ntk(module, x, y)",
+            why="one of them was flattened or resized and the other not",
+            fix="y = y.reshape(len(y), *x.shape[1:])",
+        )
+    with differentiable_math():
+        out, saved = checks.try_module(module, "x", x)
+        used = uses(module, x[:1])
+    source = Source(module, used.calls, parameters, out.numel(), out.dtype, True, full)
+    try:
+        pull_back(source, make_units(used, parameters, apart=False), x[:1], range(1))
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # vmap knows not every operation; a loop over samples does
+        if "randomness" in str(error):
+            raise checks.random_module(type(module).__name__) from error
+        everything = tuple(name for name in parameters if name not in used.unused)
+        used = Uses((), general=everything, unused=used.unused)
+        source = Source(module, (), parameters, out.numel(), out.dtype, False, full)
+    return source, used, saved
+
+
+def _run(
+    plan: Plan, source: Source, x: Tensor, y: Tensor | None, theta: dict[str, Tensor], scratch: int, apart: bool
+) -> None:
+    """Adds the plan's units for all pairs of blocks; for equal inputs each pair once, and its transpose."""
+    right = x if y is None else y
+    for p, (rows, c) in enumerate(_blocks(plan, x.shape[0], source.n_outputs)):
+        f = factors(source, plan.units, x[rows], c, plan.chunk)
+        for q, (columns, d) in enumerate(_blocks(plan, right.shape[0], source.n_outputs)):
+            if (y is None and q < p) or (c != d and not source.full):
+                continue
+            g = f if y is None and q == p else factors(source, plan.units, right[columns], d, plan.chunk)
+            cs, ds = (slice(c.start, c.stop), slice(d.start, d.stop)) if source.full else (slice(1), slice(1))
+            order = range(len(plan.units))
+            for name, group in groupby(order, key=lambda i: plan.units[i].name if apart else ""):
+                k = list(group)
+                block = theta[name][rows, cs, columns, ds]
+                mirror = None if y is not None else block if q == p else theta[name][columns, ds, rows, cs]
+                add_gram(block, [plan.units[i] for i in k], [f[i] for i in k], [g[i] for i in k], scratch, mirror)
+            del g  # not beside the next block's
+        del f
+
+
+def _blocks(plan: Plan, n: int, c: int) -> Iterator[tuple[slice, range]]:
+    for start in range(0, c, plan.outputs):
+        for first in range(0, n, plan.samples):
+            yield slice(first, min(first + plan.samples, n)), range(start, min(start + plan.outputs, c))
+
+
+def _finish(theta: Tensor, outputs: str, c: int) -> Tensor:
+    """The shape that was asked for, and never a silent NaN."""
+    if not all(bool(bound.isfinite()) for bound in theta.aminmax()):
+        raise BadData(
+            f"The kernel has NaN or infinite entries, in {theta.dtype}.",
+            where="empirical_ntk",
+            why="an output that is not finite at some sample, or a gradient too large for this precision",
+            fix="module.double() and x.double(); module(x).isfinite().all() shows whether an output is the cause",
+        )
+    if outputs == "full":
+        return theta.permute(0, 2, 1, 3)
+    theta = theta[:, 0, :, 0]
+    return theta.div_(c) if outputs == "mean" else theta

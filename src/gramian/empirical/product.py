@@ -1,0 +1,55 @@
+"""The empirical tangent kernel times a vector, without the kernel."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vjp
+
+from gramian.empirical import checks
+from gramian.empirical.forward import along
+from gramian.empirical.watch import differentiable_math
+from gramian.errors import BadData
+
+
+def ntk_product(module: nn.Module, x: Tensor, v: Tensor) -> Tensor:
+    r"""The product $J J^\top v$ of the full empirical tangent kernel with a vector.
+
+    One backward pass gives $u = J^\top v = \sum_{ic} v_{ic} \nabla_\theta f_c(x_i)$, one forward-mode pass $J u$: the
+    cost of a few evaluations of the module on `x`, whatever n and C are.
+
+    Args:
+        module: any module that treats samples on their own; only parameters with `requires_grad` count.
+        x: inputs; shape (n, *in_shape).
+        v: one number for each output; shape of `module(x)`.
+
+    Returns:
+        Shape of `v`.
+
+    Raises:
+        BadData: `x` is empty or not finite, the module cannot take it, or `v` has another shape than `module(x)`.
+        BadArgument: nothing is trainable, or the module is random or mixes samples.
+
+    Example:
+        >>> x = torch.tensor([[1.0, 2.0], [3.0, 0.0]])
+        >>> ntk_product(torch.nn.Linear(2, 1, bias=False), x, torch.tensor([[1.0], [0.0]]))
+        tensor([[5.],
+                [3.]])
+    """
+    theta = {name: p.detach() for name, p in checks.trainable(module).items()}
+    checks.check_mode(module)
+    checks.check_input("x", x)
+    with differentiable_math():
+        checks.try_module(module, "x", x)
+    with differentiable_math(), torch.no_grad():
+        out, pull = vjp(lambda theta: functional_call(module, theta, (x,)), theta)  # type: ignore[misc]
+        if v.shape != out.shape:
+            raise BadData(
+                f"`v` has shape {tuple(v.shape)}; the module's output on `x` has {tuple(out.shape)}.",
+                where="ntk_product(module, x, v)",
+                why="the kernel has a row for each sample and each output",
+                fix=f"v = v.reshape({tuple(out.shape)})",
+            )
+        (u,) = pull(v)
+        del out, pull
+        return along(module, theta, u, x)[1]
