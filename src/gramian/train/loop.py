@@ -55,7 +55,7 @@ class Loop:
 
     def begin(self, probes: list[Probe], kept: Checkpoint | None, *, standard: bool) -> None:
         """Learning rate, optimizer and probes at the initialization; then on to the checkpoint, if there is one."""
-        self.made = {**self._made(), "probes": [probe.name for probe in probes]}
+        self.made = {**self._made(), "probes": [probe.name for probe in probes]} if self.path is not None else {}
         if kept is not None:
             kept.check(self.made, str(self.path), self.settings.steps)
             load_tensors(self.run.module, {**kept.tensors["now"], **kept.tensors["initial"]})

@@ -42,7 +42,15 @@ class Objective:
     curvature: float | None
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        return self.function(outputs, targets)
+        value = self.function(outputs, targets)
+        if value.numel() != 1:
+            raise BadArgument(
+                f"The loss {self.name!r} gives a tensor of shape {tuple(value.shape)}.",
+                where="train(..., loss=...)",
+                why="a loss per sample, not their sum",
+                fix="lambda outputs, targets: loss(outputs, targets).sum()",
+            )
+        return value
 
 
 def objective(loss: Loss) -> Objective:

@@ -9,26 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from gramian.empirical import empirical_ntk
-from gramian.errors import BadArgument
 from gramian.train.forward import ROWS_PER_PASS, outputs_of
 from gramian.train.objective import Objective, Samples
 
-FULL_GRAM = 1280  # largest number of rows times outputs whose whole Gram matrix is computed
+FULL_GRAM = 640  # largest number of rows times outputs whose whole Gram matrix is computed
 
 
 def sum_over_parts(loss: Objective, module: nn.Module, x: Tensor, targets: Tensor) -> Iterator[Tensor]:
     """The loss of at most `ROWS_PER_PASS` samples after another, each with its graph."""
     for part in range(0, len(x), ROWS_PER_PASS):
         rows = slice(part, part + ROWS_PER_PASS)
-        value = loss(outputs_of(module, x[rows]), targets[rows])
-        if value.numel() != 1:
-            raise BadArgument(
-                f"The loss {loss.name!r} gives a tensor of shape {tuple(value.shape)}.",
-                where="train(..., loss=...)",
-                why="a loss per sample, not their sum",
-                fix="lambda outputs, targets: loss(outputs, targets).sum()",
-            )
-        yield value
+        yield loss(outputs_of(module, x[rows]), targets[rows])
 
 
 class Run:

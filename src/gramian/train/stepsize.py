@@ -16,7 +16,7 @@ def largest_eigenvalue(module: nn.Module, x: Tensor, *, tolerance: float = TOLER
 
     $J$ is the Jacobian of the outputs in the trainable parameters. One iteration costs one backward pass and one pass
     of forward-mode differentiation; no Gram matrix is formed. The result is a Rayleigh quotient: never above the
-    true value, and below it by about `tolerance`.
+    true value, and below it by a few times `tolerance`.
 
     Args:
         module: the network, taken in eval mode.
@@ -33,7 +33,7 @@ def largest_eigenvalue(module: nn.Module, x: Tensor, *, tolerance: float = TOLER
     parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
     with evaluating(module):
         with torch.no_grad():
-            shape = outputs_of(module, x[:1]).shape[1]
+            shape = outputs_of(module, x[:2]).shape[1]
         start = torch.Generator().manual_seed(0)  # ours, so that a run's own random numbers stay as they are
         u = torch.randn(len(x), shape, generator=start, dtype=torch.float64).to(x)
         value = 0.0
@@ -74,4 +74,4 @@ def largest_eigenvalue_of_batches(module: nn.Module, x: Tensor, batches: list[Te
     never below the full one (for batches of one size that share out the data), and far above it where samples are
     nearly orthogonal. At most 32 batches are looked at.
     """
-    return max(len(x) / len(rows) * largest_eigenvalue(module, x[rows], tolerance=1e-2) for rows in batches[:BATCHES])
+    return max(len(x) / len(rows) * largest_eigenvalue(module, x[rows]) for rows in batches[:BATCHES])

@@ -13,6 +13,7 @@ import math
 
 from torch import Tensor
 
+from gramian.errors import BadArgument
 from gramian.train.probes.probe import NotApplicable, Reading
 from gramian.train.run import Run
 
@@ -29,6 +30,11 @@ class GradientOverLoss:
 
     def start(self, run: Run) -> None:
         self.bounded = run.objective.name == "squared" and len(run.full_rows) == len(run.train)
+        if self.bounded:
+            try:
+                run.full_eigenvalues()  # kept for the first measurement
+            except BadArgument:  # a module that mixes samples has a gradient but no Gram matrix
+                self.bounded = False
 
     def measure(self, run: Run) -> Reading | None:
         if run.loss() == 0:

@@ -36,6 +36,7 @@ class KernelAlignment:
         self.target = y @ y.T
         if not float(self.target.norm()) > 0:
             raise NotApplicable("all targets are zero")
+        run.gram()  # kept for the first measurement; refuses modules that have none
 
     def measure(self, run: Run) -> float | None:
         size = float(run.gram().norm() * self.target.norm())
