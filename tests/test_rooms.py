@@ -1,0 +1,134 @@
+"""The house keeps its order: imports run downwards, a file has one subject and one screenful of screens."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCE = ROOT / "src" / "gramian"
+
+# each line may import from the lines above it; rooms of one line never import each other
+FLOORS = [
+    ("errors",),
+    ("data",),
+    ("arch",),
+    ("limit", "empirical"),
+    ("gram",),
+    ("solve",),
+    ("predict",),
+    ("train",),
+    ("certify",),
+    ("claims",),
+    ("cli",),
+]
+FLOOR = {room: number for number, floor in enumerate(FLOORS) for room in floor}
+ASIDE = {"report": {"errors", "report"}}  # reads plain data; who may read it is above `train`
+DOORS = {"__init__.py", "__main__.py", "sklearn.py"}  # they hand out names of every room
+# `Architecture.ntk` is the one door upwards: imported in the method, so that `arch` alone still loads
+DOOR_UPWARDS = ("arch/architecture.py", "limit")
+
+MODULES = sorted(p for p in SOURCE.rglob("*.py") if p.relative_to(SOURCE).as_posix() not in DOORS)
+
+
+def room(path: Path) -> str:
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> list[tuple[str, bool, int]]:
+    """(full module name, whether inside a function, line) of every import in a file, relative ones resolved."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    package = ["gramian", *path.relative_to(SOURCE).parts[:-1]]
+    inside = {
+        id(node)
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        for node in ast.walk(function)
+    }
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            stem = ".".join([*base, *([node.module] if node.module else [])])
+            names = [f"{stem}.{alias.name}" for alias in node.names] if stem == "gramian" else [stem]
+        else:
+            continue
+        found += [(name, id(node) in inside, node.lineno) for name in names]
+    return found
+
+
+def ours(path: Path) -> list[tuple[str, bool, int]]:
+    """(room, whether inside a function, line) of every import from this package."""
+    return [
+        (name.split(".")[1] if "." in name else "gramian", inside, line)
+        for name, inside, line in imports(path)
+        if name.split(".")[0] == "gramian"
+    ]
+
+
+def test_every_room_has_its_floor():
+    rooms = {room(path) for path in MODULES}
+    assert rooms <= FLOOR.keys() | ASIDE.keys()
+    assert {"errors", "data", "arch", "limit", "report"} <= rooms, "the walk found too little to mean anything"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: p.relative_to(SOURCE).as_posix())
+def test_imports_run_downwards(path):
+    here = room(path)
+    if here in ASIDE:
+        allowed = ASIDE[here]
+    else:
+        allowed = {here} | {other for other, floor in FLOOR.items() if floor < FLOOR[here]}
+        allowed |= ASIDE.keys() if FLOOR[here] > FLOOR["train"] else set()
+    wrong = [
+        f"line {line}: {here} imports {other}"
+        for other, inside, line in ours(path)
+        if other not in allowed and not (inside and (path.relative_to(SOURCE).as_posix(), other) == DOOR_UPWARDS)
+    ]
+    assert not wrong, f"{path.relative_to(ROOT)}: " + "; ".join(wrong)
+
+
+def test_the_walk_sees_imports_in_every_form(tmp_path, monkeypatch):
+    monkeypatch.setitem(globals(), "SOURCE", tmp_path)
+    file = tmp_path / "arch" / "ops" / "x.py"
+    file.parent.mkdir(parents=True)
+    file.write_text(
+        "import gramian.train.loop\nfrom gramian import cli\nfrom gramian.solve import flow\nfrom ...data import load\n"
+        "from .. import law\nif True:\n    from gramian.gram.store import open\n"
+        "def f():\n    from gramian.limit import kernels\n"
+    )
+    assert [(r, i) for r, i, _ in sorted(ours(file), key=lambda found: found[2])] == [
+        ("train", False),
+        ("cli", False),
+        ("solve", False),
+        ("data", False),
+        ("arch", False),
+        ("gram", False),
+        ("limit", True),
+    ]
+
+
+def test_the_report_imports_no_torch():
+    names = {name.split(".")[0] for path in (SOURCE / "report").rglob("*.py") for name, _, _ in imports(path)}
+    assert "torch" not in names
+    assert "plotly" in names, "the walk found too little to mean anything"
+
+
+def test_a_file_has_fewer_than_400_lines():
+    kinds = ("*.py", "*.cpp", "*.cu", "*.js", "*.css", "*.html")
+    files = [
+        p for folder in ("src", "native", "tests", "bench", "docs") for k in kinds for p in (ROOT / folder).rglob(k)
+    ]
+    assert len(files) > 100
+    lines = {p.relative_to(ROOT).as_posix(): len(p.read_text(encoding="utf-8").splitlines()) for p in files}
+    long = {name: count for name, count in lines.items() if count >= 400 and "egg-info" not in name}
+    assert not long, f"one subject a file; split by subject: {long}"
+
+
+def test_no_file_is_called_utils():
+    vague = [
+        p for p in (*SOURCE.rglob("*.py"), *(ROOT / "tests").rglob("*.py")) if p.stem in ("utils", "util", "helpers")
+    ]
+    assert not vague
