@@ -1,0 +1,92 @@
+"""Writes docs/what-has-a-limit.md from the registry of ops; `make docs`. A test holds the page against the code."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from pathlib import Path
+
+from gramian.arch import ops as ops_folder
+from gramian.arch import trace
+from gramian.arch.ops import READERS, Op
+
+PAGE = Path(__file__).with_name("what-has-a-limit.md")
+HEAD = """# What has a limit
+
+<!-- Written by docs/generate.py from the code: change the ops, then `make docs`. -->
+
+`gramian.architecture(module, like=x[:2])` reads a module with `torch.export`. Layers, functions and operators that
+compute the same become the same call there: `nn.ReLU()`, `F.relu(h)` and `h.relu()` are all `relu`. What can be read
+is therefore a list of calls, not of layers. A module made of the calls below has an exact infinite-width limit, as long
+as each activation sits on a Linear or a convolution; anything else is refused with the line of your code.
+
+## Calls that are read
+
+| call | op | its rule |
+|---|---|---|
+"""
+REFUSED = """
+## What is refused, and the way out
+
+A dot stands for a number, a shape or a name of your network.
+
+| refused | why | what to do |
+|---|---|---|
+"""
+
+
+def page() -> str:
+    """The whole page."""
+    ops: dict[type[Op], list[str]] = {}
+    for target, op in READERS.items():
+        ops.setdefault(op, []).append(_call(target))
+    rows = [(", ".join(f"`{c}`" for c in dict.fromkeys(calls)), op.__name__, _first(op)) for op, calls in ops.items()]
+    files = [Path(trace.__file__), *sorted(Path(ops_folder.__file__).parent.glob("*.py"))]
+    refusals = {row for file in files for row in _refusals(file.read_text(encoding="utf-8"))}
+    return HEAD + _table(sorted(rows)) + REFUSED + _table(sorted(refusals))
+
+
+def _call(target: str) -> str:
+    """`aten.relu_.default` as `relu`."""
+    return target.removeprefix("aten.").split(".")[0].rstrip("_") or target
+
+
+def _first(op: type[Op]) -> str:
+    """First paragraph of the docstring."""
+    return " ".join((inspect.getdoc(op) or "").split("\n\n")[0].split())
+
+
+def _refusals(source: str) -> list[tuple[str, str, str]]:
+    """(what, why, fix) of each NoLimit in a file."""
+    calls = [
+        node
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "NoLimit"
+    ]
+    found = []
+    for call in calls:
+        parts = {keyword.arg: _text(keyword.value) for keyword in call.keywords}
+        what = _text(call.args[0]) if call.args else ""
+        if what.strip("· "):
+            found.append((what, parts.get("why", ""), parts.get("fix", "")))
+    return found
+
+
+def _text(node: ast.expr) -> str:
+    """A string of the source, with a dot for what is filled in."""
+    if isinstance(node, ast.Constant):
+        return str(node.value)
+    if isinstance(node, ast.JoinedStr):
+        return "".join(_text(v) if isinstance(v, ast.Constant) else "·" for v in node.values)
+    if isinstance(node, ast.BinOp):
+        return _text(node.left) + _text(node.right)
+    return "·"
+
+
+def _table(rows: list[tuple[str, str, str]]) -> str:
+    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |\n" for row in rows)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
+    print(f"wrote {PAGE.name}")
