@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from gramian.arch.moments import Moments
-from gramian.arch.ops import Affine, Op
+from gramian.arch.ops import Affine, BatchNorm, Op
 from gramian.errors import BadData, NoLimit
 
 if TYPE_CHECKING:
@@ -164,6 +165,24 @@ class Architecture:
         result = values[self.output]
         assert result is not None
         return result
+
+    def training(self, weights: Collection[str]) -> Architecture:
+        """The same architecture with only these weights trained, by their names in the module, and no biases.
+
+        Example:
+            >>> net = torch.nn.Sequential(torch.nn.Linear(2, 5), torch.nn.ReLU(), torch.nn.Linear(5, 1))
+            >>> [a.weight_trains for a in architecture(net, torch.ones(1, 2)).training({"0.weight"}).affine]
+            [True, False]
+        """
+        steps = [
+            replace(s, op=replace(s.op, weight_trains=s.op.weight_name in weights, bias_trains=False))
+            if isinstance(s.op, Affine)
+            else replace(s, op=replace(s.op, scale_trains=False, shift_trains=False))
+            if isinstance(s.op, BatchNorm)
+            else s
+            for s in self.steps
+        ]
+        return replace(self, steps=tuple(steps))
 
     @property
     def affine(self) -> tuple[Affine, ...]:

@@ -2,6 +2,7 @@
 
 from gramian.solve.cholesky import Solution, solve
 from gramian.solve.dynamics import gradient_descent, gradient_flow, loss, loss_curve, momentum, nesterov
+from gramian.solve.minibatch import minibatch_descent
 from gramian.solve.rates import max_lr, rate, time_to
 from gramian.solve.tuning import RULES, Tuning, tuning
 
@@ -14,6 +15,7 @@ __all__ = [
     "loss",
     "loss_curve",
     "max_lr",
+    "minibatch_descent",
     "momentum",
     "nesterov",
     "rate",

@@ -1,0 +1,84 @@
+"""The answer in three plain sentences: whether, how fast, and why we know."""
+
+from __future__ import annotations
+
+from gramian.certify.evidence import Evidence
+from gramian.certify.width import Sweep
+
+
+def answer(e: Evidence, found: Sweep | None, lr_max: float | None, predicted_steps: float | None) -> tuple[str, ...]:
+    """Three sentences on a run."""
+    return _whether(e), _how_fast(e, lr_max, predicted_steps), _why(e, found)
+
+
+def contradiction(pairs: tuple[tuple[int, int], ...]) -> tuple[str, ...]:
+    """Three sentences on data that no network can fit."""
+    i, j = pairs[0]
+    more = f" and {len(pairs) - 1} more such pairs" if len(pairs) > 1 else ""
+    return (
+        f"No network can: rows {i} and {j} are the same input with different labels{more}.",
+        "At such rows every function is wrong at least once, so the loss can't go to zero at any learning rate or width.",
+        "Correct the labels or drop one row of each pair, and ask again; nothing was trained.",
+    )
+
+
+def _whether(e: Evidence) -> str:
+    steps, losses = e.losses
+    if not losses:
+        return "Not known: the run ended before anything was measured."
+    share, accuracy = losses[-1] / losses[0] if losses[0] else 0.0, _last(e, "train_accuracy")
+    fits = "" if accuracy is None else f" and {accuracy:.1%} training accuracy".replace("100.0%", "100%")
+    method = {"gd": "gradient descent", "sgd": "SGD", "momentum": "heavy ball", "nesterov": "Nesterov's method",
+              "adam": "Adam"}[e.optimizer]  # fmt: skip
+    if e.trace.diverged:
+        return f"No, not at this learning rate: the loss grew without bound. {e.trace.reason}"
+    if e.accuracy_steps is not None:
+        return f"Yes: {method} brought the training loss down to {share:.2%} of its start in {steps[-1]:,} steps{fits}."
+    if e.trace.interrupted:
+        return f"Not yet: interrupted after {steps[-1]:,} steps, at {share:.2%} of the initial loss{fits}."
+    return (
+        f"Not in {steps[-1]:,} steps: {method} left {share:.2%} of the initial training loss{fits}; "
+        f"{e.accuracy:.2g} was asked for."
+    )
+
+
+def _how_fast(e: Evidence, lr_max: float | None, predicted_steps: float | None) -> str:
+    parts = [f"The learning rate was {e.lr:.3g}"]
+    if lr_max is not None:
+        parts[0] += f", {e.lr / lr_max:.0%} of the largest stable one, {lr_max:.3g}"
+    if e.predicted_error is not None:
+        parts.append(
+            f"the loss predicted from the infinitely wide network was off by at most {e.predicted_error:.1%} on the way down"
+        )
+    elif predicted_steps is not None:
+        parts.append(f"the infinitely wide network would take {predicted_steps:,.0f} steps")
+    return "; ".join(parts) + "."
+
+
+def _why(e: Evidence, found: Sweep | None) -> str:
+    if e.trace.diverged:
+        return "A step above 2 over the largest eigenvalue of the Gram matrix increases the loss along that direction."
+    if e.lambda_min is None or e.gram_error is None:
+        drift = e.extreme("kernel_drift")
+        moved = "" if drift is None else f", and the kernel moved by {drift:.0%}: {_regime(drift)}"
+        return f"This network has no limit kernel here, so only its own Gram matrix was watched{moved}."
+    text = (
+        f"The Gram matrix is positive (smallest eigenvalue {e.lambda_min:.3g} in the limit), and at width {e.width} the "
+        f"network's own is within {e.gram_error:.0%} of it"
+    )
+    drift = e.extreme("kernel_drift")
+    if drift is not None:
+        text += f" and moved by {drift:.0%}"
+    if found is not None:
+        text += f"; {found.tolerance:.0%} is expected from width {found.useful_width:,} on"
+    return text + ", while the theorems' proofs ask for astronomical widths."
+
+
+def _regime(drift: float) -> str:
+    return "the lazy regime" if drift < 0.2 else "features were learned"
+
+
+def _last(e: Evidence, name: str) -> float | None:
+    series = e.trace.measured.get(name)
+    value = series.values[-1] if series is not None and series.values else None
+    return value if isinstance(value, float) else None

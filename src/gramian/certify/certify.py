@@ -1,0 +1,254 @@
+"""`certify`: data, kernel, width, run, theorems, answer, in this order."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from gramian.arch.law import Law
+from gramian.certify.certification import Certification
+from gramian.certify.clock import Clock
+from gramian.certify.conclude import Run, conclude, contradicted, data_facts
+from gramian.certify.setup import setup
+from gramian.certify.width import affordable_rows, choose_width, kernel_error, sweep
+from gramian.data import check, geometry, one_hot
+from gramian.errors import BadArgument
+from gramian.gram.spectrum import eigensystem
+from gramian.solve import max_lr, time_to
+from gramian.train import train
+from gramian.train.batches import Batches
+from gramian.train.settings import SGD_BATCH
+from gramian.train.stepsize import largest_eigenvalue, largest_eigenvalue_of_batches
+
+MOST_STEPS = 20_000
+GRAM_SECONDS = 20.0  # for the network's own Gram matrix before and after the run
+WATCH_SECONDS = 1.0  # for each of about a dozen during the run
+
+
+def certify(
+    module: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    x_test: Tensor | None = None,
+    y_test: Tensor | None = None,
+    law: Law | None = None,
+    parametrization: str = "ntk",
+    width: int | str = "auto",
+    optimizer: str = "sgd",
+    lr: float | None = None,
+    batch_size: int | None = None,
+    momentum: float = 0.9,
+    steps: int | None = None,
+    accuracy: float = 0.01,
+    tolerance: float = 0.1,
+    loss: str = "squared",
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
+    name: str = "network",
+    data_name: str = "data",
+    source: str = "",
+    classes: Sequence[str] = (),
+    rows: Tensor | None = None,
+    notes: Sequence[str] = (),
+    progress: bool = False,
+    checkpoint: str | Path | None = None,
+    resume: bool = False,
+) -> Certification:
+    r"""Will gradient descent reach the global minimum with this network on these data, how fast, and why do we know?
+
+    Looks at the data (norms, separation, equal inputs with different labels), computes the limit kernel of the
+    architecture and its spectrum, measures from which width on the network is in the regime of that limit, trains it at
+    that width while measuring, compares the run with the kernel's prediction, and checks every theorem that applies.
+
+    Args:
+        module: any network with one row of outputs per input row.
+        x: inputs; shape (n, *in_shape), floating point. Rows are scaled to norm sqrt(d), d numbers in a row.
+        y: class numbers, int64 (n,); or real targets, (n, C).
+        x_test, y_test: the same for test rows, if any.
+        law: of the random weights, as for `architecture`; default "he" ("torch" for "own" and "standard").
+        parametrization: "ntk", "standard": the module's architecture, drawn anew; "own": the module itself, with its
+            own weights, trained in place; "allen-zhu": the network of Allen-Zhu, Li and Song of the same family.
+        width: of every hidden layer; "auto" takes the useful width that was measured ("own", "standard": their own).
+        optimizer: "gd", "sgd", "momentum", "nesterov" or "adam".
+        lr: learning rate of the sum over the samples; default half of the largest stable one (Adam: 1e-3).
+        batch_size: of "sgd", default 32.
+        momentum: of "momentum" and "nesterov".
+        steps: at most; default three times what the kernel predicts, at most 20,000.
+        accuracy: share of the initial loss at which the run stops and counts as having reached the minimum.
+        tolerance: relative error of the kernel that counts as being in the regime of the limit.
+        loss: "squared" or "cross-entropy".
+        seed: of the weights, the minibatches and the sweep's draws.
+        dtype: of the training; kernels are float64.
+        device: of the training.
+        name, data_name, source, classes, rows, notes: for the report: what to call the network and the data, where
+            they came from, the classes' names, original row numbers, and sentences to repeat as warnings.
+        progress: a progress bar on stderr.
+        checkpoint, resume: as for `train`.
+
+    Returns:
+        The answer with its certificates, the trace and plain facts; `.write(folder)` makes the report. For data with
+        equal inputs of different labels the answer is "no network can", and nothing is trained.
+
+    Raises:
+        BadData: inputs or labels that can't be used. NoLimit: an architecture without a limit here (except "own").
+        BadArgument: settings that make no sense.
+
+    References:
+        Allen-Zhu, Li, Song 2019, arXiv:1811.03962; Du et al. 2019, arXiv:1811.03804; Jacot et al. 2018,
+        arXiv:1806.07572; Arora et al. 2019, arXiv:1904.11955.
+    """
+    if not 0 < accuracy < 1 or not 0 < tolerance < 1:
+        raise BadArgument(
+            f"accuracy={accuracy}, tolerance={tolerance}: both are shares between 0 and 1.",
+            where="certify",
+            why="accuracy is the share of the initial loss to reach, tolerance the kernel's relative error",
+            fix="accuracy=0.01, tolerance=0.1",
+        )
+    clock, warnings = Clock(), list(notes)
+    x, y = x.double(), _labels(y)
+    check(x, y, rows=rows)
+    shape = geometry(x, y, rows=rows)
+    has_test = x_test is not None and y_test is not None and len(x_test) > 0
+    x_test, y_test = (x_test.double(), _labels(y_test)) if has_test else (x[:0], y[:0])  # type: ignore[union-attr, arg-type]
+    data = data_facts(data_name, source, x, y, x_test, classes, shape)
+    if shape.conflicts:
+        return contradicted(shape, data, name, seed, warnings)
+    if shape.duplicates:
+        warnings.append(f"{len(shape.duplicates)} group(s) of equal rows: the Gram matrix is singular.")
+
+    with clock("limit kernel"):
+        made = setup(module, x, x_test, law, parametrization, dtype, device)
+    if made.no_limit:
+        warnings.append("No limit kernel. " + made.no_limit.splitlines()[0])
+    with clock("width sweep"):
+        found = sweep(made, tolerance, seed, dtype)
+    chosen, warning = choose_width(made, found, width)
+    warnings += [warning] if warning else []
+    network = made.build(chosen, seed)
+    inputs, test_inputs = made.x.to(device, dtype), made.x_test.to(device, dtype)
+    f0 = outputs(network, inputs)
+    f0_test = outputs(network, test_inputs) if has_test else None
+    targets, targets_test = (_targets(part, f0.shape[1]) for part in (y, y_test))
+    if targets.shape != f0.shape:
+        raise BadArgument(
+            f"The network has {f0.shape[1]} outputs for targets of shape {tuple(targets.shape)}.",
+            where="certify(module, x, y)",
+            why="its last layer was made for another number of classes or targets",
+            fix=f"a last layer with {targets.shape[1]} outputs",
+        )
+    with clock("limit kernel"):
+        theta = None if made.kernel is None else made.kernel(chosen, made.x, None)
+        cross = None if made.kernel is None or not has_test else made.kernel(chosen, made.x_test, made.x)
+        system = None if theta is None else eigensystem(theta)
+    with clock("Gram matrix of the network"):
+        some = affordable_rows(network, made.x, dtype, GRAM_SECONDS)
+        watched = affordable_rows(network, made.x, dtype, WATCH_SECONDS)
+        error = kernel_error(network, made.x[:some], None if theta is None else theta[:some, :some], dtype)
+
+    size = min(batch_size or SGD_BATCH, len(x)) if optimizer == "sgd" else len(x)
+    beta = momentum if optimizer in ("momentum", "nesterov") else 0.0
+    with clock("learning rate"):
+        lr_max = _largest_lr(network, inputs, error.own, optimizer, beta, size, loss, seed)
+    if lr is None:
+        lr = 1e-3 if lr_max is None else lr_max / 2
+    r0 = f0 - targets
+    expected = None
+    if system is not None and loss == "squared" and optimizer != "adam":
+        expected = float(time_to(system, r0, accuracy, lr, "gd" if optimizer == "sgd" else optimizer, beta))
+    if steps is None:
+        wanted = 2000.0 if expected is None else 3 * expected + 20
+        steps = int(min(wanted, MOST_STEPS))
+    start = _initial_loss(f0, targets, y, loss)
+    with clock("training"):
+        trace = train(
+            network,
+            inputs,
+            y if y.dtype == torch.int64 else y.to(device, dtype),
+            x_test=test_inputs if has_test else None,
+            y_test=None if not has_test else y_test if y_test.dtype == torch.int64 else y_test.to(device, dtype),
+            loss=loss,
+            optimizer=optimizer,
+            lr=lr,
+            steps=steps,
+            batch_size=size if optimizer == "sgd" else None,
+            momentum=momentum,
+            seed=seed,
+            stop_loss=accuracy * start,
+            checkpoint=checkpoint,
+            resume=resume,
+            progress=progress,
+            gram_rows=watched,
+        )
+    run = Run(
+        made=made, sweep=found, width=chosen, network=network, trace=trace, shape=shape, y=y, y_test=y_test,
+        targets=targets, targets_test=targets_test, theta=theta, cross=cross, system=system, r0=r0, f0_test=f0_test,
+        lr=lr, lr_max=lr_max, batch_size=size, beta=beta, accuracy=accuracy, optimizer=optimizer, loss=loss, seed=seed,
+        gram=error, expected_steps=expected,
+        test_outputs=outputs(network, test_inputs) if has_test else None,
+    )  # fmt: skip
+    with clock("Gram matrix of the network"):
+        final = kernel_error(network, made.x[:some], None, dtype).own
+    made_as = {"seed": seed, "dtype": str(dtype).removeprefix("torch."), "device": str(device)}
+    return conclude(run, final, data, name, clock, warnings, made_as)
+
+
+def outputs(network: nn.Module, x: Tensor) -> Tensor:
+    """Outputs in eval mode, in pieces; shape (n, C), float64 on the CPU."""
+    was = network.training
+    network.eval()
+    try:
+        with torch.no_grad():
+            parts = [network(part).double().cpu() for part in x.split(256)]
+    finally:
+        network.train(was)
+    return torch.cat([part.reshape(len(part), -1) for part in parts])
+
+
+def _labels(y: Tensor) -> Tensor:
+    """Class numbers as they are, real targets as (n, C) in float64."""
+    if y.dtype == torch.int64:
+        return y
+    return (y if y.ndim > 1 else y[:, None]).double()
+
+
+def _targets(y: Tensor, n_outputs: int) -> Tensor:
+    if y.dtype != torch.int64:
+        return y
+    return one_hot(y, max(n_outputs, int(y.max()) + 1 if len(y) else 0))
+
+
+def _initial_loss(f0: Tensor, targets: Tensor, y: Tensor, loss: str) -> float:
+    if loss == "cross-entropy" and y.dtype == torch.int64:
+        return float(functional.cross_entropy(f0, y, reduction="sum"))
+    return float((f0 - targets).square().sum() / 2)
+
+
+def _largest_lr(
+    network: nn.Module, x: Tensor, gram: Tensor, optimizer: str, beta: float, size: int, loss: str, seed: int
+) -> float | None:
+    """Largest stable learning rate at initialization; None for Adam.
+
+    Full batches: by power iteration on all outputs. Minibatches: the largest eigenvalue that a batch of the first
+    epoch meets, n / |S| times that of its block of the Gram matrix, where that was computed on all rows.
+    """
+    if optimizer == "adam":
+        return None
+    if size == len(x):
+        lam = largest_eigenvalue(network, x)
+    else:
+        batches = Batches(len(x), size, torch.Generator().manual_seed(seed)).first_epoch()
+        if len(gram) == len(x):
+            lam = max(len(x) / len(b) * float(torch.linalg.eigvalsh(gram[b][:, b])[-1]) for b in batches)
+        else:
+            lam = largest_eigenvalue_of_batches(network, x, batches)
+    lam *= 0.5 if loss == "cross-entropy" else 1.0
+    if not (math.isfinite(lam) and lam > 0):
+        return None
+    return max_lr(lam, "gd" if optimizer == "sgd" else optimizer, beta)

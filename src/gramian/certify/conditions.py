@@ -1,0 +1,131 @@
+"""What a theorem asks for, what we have, and what follows: plain frozen data."""
+
+from __future__ import annotations
+
+import json
+import math
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+CERTIFIED, OBSERVED, NOT, CONTRADICTED = "certified", "observed, not implied", "not certified", "CONTRADICTED"
+SENSES: dict[str, Callable[[Any, Any], bool]] = {
+    ">=": operator.ge,
+    ">": operator.gt,
+    "<=": operator.le,
+    "<": operator.lt,
+    "is": operator.eq,
+}
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A number that a theorem asks for, and the number that we have.
+
+    Args:
+        says: the condition in words.
+        needs: the bound; for `sense` "is" a word or truth value.
+        has: the number of this data and this run; None where it was not measured or is not known.
+        sense: ">=", ">", "<=", "<" or "is".
+        note: what was assumed, such as a constant taken to be 1.
+
+    Example:
+        >>> Condition("width", needs=1e40, has=512, sense=">=").holds
+        False
+    """
+
+    says: str
+    needs: float | bool | str
+    has: float | bool | str | None
+    sense: str = "is"
+    note: str = ""
+
+    @property
+    def holds(self) -> bool | None:
+        """Whether it holds; None where that is not known."""
+        if self.has is None or (isinstance(self.has, float) and math.isnan(self.has)):
+            return None
+        return SENSES[self.sense](self.has, self.needs)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain text for a report."""
+        sign = {">=": "≥ ", "<=": "≤ ", ">": "> ", "<": "< ", "is": ""}[self.sense]
+        has = None if self.has is None else _text(self.has)
+        return {
+            "says": self.says,
+            "needs": sign + _text(self.needs),
+            "has": has,
+            "holds": self.holds,
+            "note": self.note,
+        }
+
+
+def _text(value: float | bool | str) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return value if isinstance(value, str) else f"{value:.3g}"
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """One theorem, checked on one data set and one run.
+
+    `status` is "certified" (every premise holds, so the conclusion is implied, and it was not seen to fail),
+    "observed, not implied" (a premise fails or is not known; the conclusion was seen nevertheless), "not certified"
+    (neither), or "CONTRADICTED" (every premise holds and the conclusion was seen to fail: a mistake somewhere).
+
+    Args:
+        theorem: its name in words.
+        reference: arXiv id.
+        premises: what it asks for.
+        conclusion: what it says, as measured.
+        constants: what was assumed where the paper leaves a constant open.
+        summary: one sentence on this run.
+    """
+
+    theorem: str
+    reference: str
+    premises: tuple[Condition, ...]
+    conclusion: tuple[Condition, ...]
+    constants: str = ""
+    summary: str = ""
+
+    @property
+    def status(self) -> str:
+        """One of the four words."""
+        premises = [c.holds for c in self.premises]
+        conclusion = [c.holds for c in self.conclusion]
+        if all(premises):
+            return CONTRADICTED if False in conclusion else CERTIFIED
+        return OBSERVED if conclusion and all(conclusion) else NOT
+
+    @property
+    def failing(self) -> tuple[Condition, ...]:
+        """The premises that do not hold or are not known."""
+        return tuple(c for c in self.premises if not c.holds)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, as in the report's JSON."""
+        return {
+            "theorem": self.theorem,
+            "reference": self.reference,
+            "status": self.status,
+            "summary": self.summary,
+            "premises": [c.to_dict() for c in self.premises],
+            "conclusion": [c.to_dict() for c in self.conclusion],
+            "constants": self.constants,
+        }
+
+    def to_json(self) -> str:
+        """The same as JSON text."""
+        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
+
+    def __str__(self) -> str:
+        lines = [f"{self.theorem} ({self.reference}): {self.status}"]
+        for kind, conditions in (("premise", self.premises), ("conclusion", self.conclusion)):
+            for c in conditions:
+                mark = {True: "holds", False: "fails", None: "not known"}[c.holds]
+                text = c.to_dict()
+                lines.append(f"  {kind}: {c.says}: needs {text['needs']}, has {text['has'] or 'not measured'} ({mark})")
+        return "\n".join(lines)

@@ -1,0 +1,82 @@
+"""What the kernel predicts of a run: its losses, its outputs on test rows, and where it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gramian.errors import NotPositive
+from gramian.gram import Gram
+from gramian.gram.spectrum import Eigensystem, eigensystem
+from gramian.solve import gradient_descent, minibatch_descent, momentum, nesterov, solve
+from gramian.solve.dynamics import loss
+from gramian.train.batches import Batches
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """Training losses at the measured steps; shape (s,). With test rows, the outputs there; shape (s, m, C)."""
+
+    losses: list[float]
+    test_outputs: Tensor | None
+
+
+def predict(
+    theta: Tensor,
+    r0: Tensor,
+    steps: Sequence[int],
+    *,
+    optimizer: str,
+    lr: float,
+    beta: float,
+    batch_size: int,
+    seed: int,
+    system: Eigensystem | None = None,
+    cross: Tensor | None = None,
+    f0_test: Tensor | None = None,
+    y_test: Tensor | None = None,
+) -> Prediction | None:
+    """Prediction under a constant kernel for the squared loss; None for Adam, whose steps no kernel gives."""
+    if optimizer == "adam":
+        return None
+    test = None
+    if cross is not None and f0_test is not None and y_test is not None:
+        test = (cross, f0_test - y_test)
+    if optimizer == "sgd":
+        batches = Batches(len(r0), batch_size, torch.Generator().manual_seed(seed))
+        rows = (batches.next() for _ in range(max(steps)))
+        found = minibatch_descent(theta, r0, lr, rows, steps, cross=test)
+    else:
+        spectrum = system or eigensystem(theta)
+        if optimizer == "gd":
+            found = gradient_descent(spectrum, r0, lr, steps, cross=test)
+        else:
+            method = momentum if optimizer == "momentum" else nesterov
+            found = method(spectrum, r0, lr, beta, steps, cross=test)
+    train, at_test = (found, None) if test is None else found
+    outputs = None if at_test is None or y_test is None else at_test + y_test
+    return Prediction([float(v) for v in loss(train)], outputs)
+
+
+def kernel_predictor(theta: Tensor, y: Tensor, cross: Tensor) -> tuple[Tensor, str]:
+    """Outputs on test rows of kernel regression without ridge; shape (m, C); and a warning where one was needed."""
+    try:
+        return solve(theta, y).predict(cross), ""
+    except NotPositive:
+        ridge = 1e-6 * float(theta.diagonal().mean())
+        warning = f"The Gram matrix is singular to working precision; the kernel predictor has a ridge of {ridge:.1e}."
+        return solve(theta, y, ridge).predict(cross), warning
+
+
+def error_share(outputs: Tensor, y: Tensor, targets: Tensor) -> float:
+    """Share of wrong classes; for regression, mean squared error over the targets' variance."""
+    if y.dtype == torch.int64:
+        return float((outputs.argmax(1) != y).double().mean())
+    spread = (targets - targets.mean(0)).square().mean()
+    return float((outputs - targets).square().mean() / spread) if spread > 0 else 0.0
+
+
+__all__ = ["Gram", "Prediction", "error_share", "kernel_predictor", "predict"]

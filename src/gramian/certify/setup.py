@@ -1,0 +1,217 @@
+"""What is trained, and the limit kernel that goes with it: one network in one parametrization, on scaled inputs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from gramian.arch import Architecture, architecture
+from gramian.arch.law import Law
+from gramian.arch.ops import Activation, Conv, LeakyReLU, Sum
+from gramian.data import normalize_and_pad, unit_norm
+from gramian.errors import BadArgument, NoLimit
+from gramian.train.parametrization import AllenZhuNetwork
+
+PARAMETRIZATIONS = ("ntk", "standard", "own", "allen-zhu")
+
+
+@dataclass(frozen=True, eq=False)
+class Setup:
+    """A network to study.
+
+    Args:
+        arch: its architecture; None if it has no limit here, and then `no_limit` says why.
+        build: makes the network at a width, from a seed.
+        x: training inputs as the network takes them; shape (n, *in_shape), float64.
+        x_test: the same of the test inputs.
+        kernel: limit NTK in the units of the run at a width: (width, x, y) -> (n, m); None without a limit.
+        family: "fully connected", "convolutional", "residual" or "other".
+        depth: hidden layers.
+        pixels: positions of a hidden layer, at most.
+        window: positions of a filter, at most.
+        own_width: channels of the narrowest hidden layer of the module as it was given.
+        fixed_width: whether the width can't be chosen, because the module itself is trained.
+        paper: whether it is the network of Allen-Zhu et al. with their initialization.
+        initialization: in words.
+        no_limit: why there is no limit; "" where there is one.
+    """
+
+    arch: Architecture | None
+    build: Callable[[int, int], nn.Module]
+    x: Tensor
+    x_test: Tensor
+    kernel: Callable[[int, Tensor, Tensor | None], Tensor] | None
+    family: str
+    depth: int
+    pixels: int
+    window: int
+    own_width: int
+    fixed_width: bool
+    paper: bool
+    initialization: str
+    no_limit: str = ""
+
+    def unit(self, width: int, n_outputs: int) -> float:
+        """Squared gradients times this are in the units of Allen-Zhu et al.: W there is sqrt(2 / (q m)) times ours,
+        the output sqrt(p / d) times ours."""
+        ntk = self.initialization.startswith("NTK")
+        return self.window * width * self.pixels / (2 * n_outputs) if ntk else 1.0
+
+    def stretch(self, width: int) -> float:
+        """Distances of weights times this are in the units of Allen-Zhu et al."""
+        return math.sqrt(2 / (self.window * width)) if self.initialization.startswith("NTK") else 1.0
+
+
+def setup(
+    module: nn.Module, x: Tensor, x_test: Tensor, law: Law | None, parametrization: str, dtype: torch.dtype, device: str
+) -> Setup:
+    """The setup of a module in a parametrization; rows of `x` are scaled to norm sqrt(d), d numbers in a row.
+
+    A limit kernel divides <x, x'> by d, so that this is the theory's norm one. The network of Allen-Zhu et al. gets
+    rows of norm one, padded as they ask.
+    """
+    if parametrization not in PARAMETRIZATIONS:
+        raise BadArgument(
+            f"Unknown parametrization {parametrization!r}.",
+            where="argument `parametrization` of certify",
+            why='"ntk" and "standard" draw the architecture anew, "own" trains the module as it stands, and '
+            '"allen-zhu" draws the network of Allen-Zhu, Li and Song in its place',
+            fix=f"one of {', '.join(PARAMETRIZATIONS)}",
+        )
+    scale = math.sqrt(x[0].numel())
+    inputs = unit_norm(x) * scale
+    test = unit_norm(x_test) * scale if len(x_test) else x_test
+    law = law if law is not None else ("torch" if parametrization in ("own", "standard") else "he")
+    evaluated = module.eval()
+    standard = parametrization in ("own", "standard")
+    try:
+        arch = architecture(evaluated, inputs[:2], law, parametrization="standard" if standard else "ntk")
+        arch.ntk(inputs[:1])  # refuses here, before any work
+    except NoLimit as error:
+        if parametrization != "own":
+            raise NoLimit(
+                error.what,
+                where=error.where,
+                why=error.why,
+                fix=f'{error.fix}; or parametrization="own": train the module as it stands, without its limit',
+            ) from None
+        return _without_limit(module, inputs, test, error, dtype, device)
+    if parametrization == "allen-zhu":
+        return _allen_zhu(arch, x, x_test, dtype, device)
+    if parametrization == "own":
+        made = module.to(device, dtype)
+        return _describe(arch, lambda width, seed: made, inputs, test, "as given (law of the limit: torch's own)", True)
+    words = "NTK parametrization" if parametrization == "ntk" else "standard parametrization"
+    named = law if isinstance(law, str) else "given per layer" if not isinstance(law, tuple) else str(law)
+    return _describe(
+        arch,
+        lambda width, seed: arch.network(width, seed, dtype=dtype).to(device),
+        inputs,
+        test,
+        f"{words}, law {named}",
+        standard,
+    )
+
+
+def _describe(arch, build, x, x_test, initialization: str, fixed: bool) -> Setup:
+    windows = [math.prod(s.op.window) for s in arch.steps if isinstance(s.op, Conv)]
+    hidden = [s.shape for n, s in enumerate(arch.steps) if s.op.random and arch.hidden(n)]
+    return Setup(
+        arch=arch,
+        build=build,
+        x=x,
+        x_test=x_test,
+        kernel=lambda width, a, b: arch.ntk(a, b),
+        family=family(arch),
+        depth=max(arch.depth - 1, 0),
+        pixels=max((math.prod(shape[1:]) for shape in hidden), default=1),
+        window=max(windows, default=1),
+        own_width=min((shape[0] for shape in hidden), default=arch.n_outputs),
+        fixed_width=fixed,
+        paper=False,
+        initialization=initialization,
+    )
+
+
+def _without_limit(module, x, x_test, error: NoLimit, dtype, device) -> Setup:
+    made = module.to(device, dtype)
+    widths = [p.shape[0] for p in module.parameters() if p.ndim >= 2][:-1]
+    return Setup(
+        arch=None,
+        build=lambda width, seed: made,
+        x=x,
+        x_test=x_test,
+        kernel=None,
+        family="other",
+        depth=len(widths),
+        pixels=1,
+        window=1,
+        own_width=min(widths, default=1),
+        fixed_width=True,
+        paper=False,
+        initialization="as given",
+        no_limit=str(error),
+    )
+
+
+def _allen_zhu(read: Architecture, x: Tensor, x_test: Tensor, dtype, device) -> Setup:
+    """Their network of the same family, depth and outputs; its NTK is m q p / (2 d) times that of unit weights."""
+    kind = {"fully connected": "fc", "convolutional": "cnn", "residual": "resnet"}[family(read)]
+    d, layers = read.n_outputs, max(read.depth - 2, 1)
+    largest = float(torch.cat([x, x_test]).flatten(1).norm(dim=1).max())
+    image = kind == "cnn"
+    pixels = tuple(x.shape[2:]) if image else None
+    flat = x if image else normalize_and_pad(x.flatten(1), largest=largest)
+    flat_test = x_test if image else normalize_and_pad(x_test.flatten(1), largest=largest) if len(x_test) else x_test
+    if image:
+        flat, flat_test = unit_norm(x), unit_norm(x_test) if len(x_test) else x_test
+    sides: int | tuple[int, int] | None = None if pixels is None else pixels if len(pixels) == 2 else pixels[0]
+
+    def build(width: int, seed: int) -> nn.Module:
+        generator = torch.Generator().manual_seed(seed)
+        net = AllenZhuNetwork(flat.shape[1], d, layers, width, kind, pixels=sides, generator=generator)
+        return net.to(device, dtype)
+
+    no_limit = ""
+    try:
+        arch = architecture(build(8, 0).to(dtype=flat.dtype), flat[:2], "he")
+        arch.ntk(flat[:1])
+    except NoLimit as error:
+        arch, no_limit = read, str(error)
+    base = _describe(arch, build, flat, flat_test, "as in arXiv:1811.03962, only hidden layers trained", False)
+    stretch = math.sqrt(flat.shape[1])  # the limit kernel divides <x, x'> by the number of channels
+    times = base.window * base.pixels / (2 * d)
+    kernel = lambda width, a, b: times * width * arch.ntk(a * stretch, None if b is None else b * stretch)
+    return Setup(
+        arch=None if no_limit else arch,
+        build=build,
+        x=flat,
+        x_test=flat_test,
+        kernel=None if no_limit else kernel,
+        family=base.family,
+        depth=layers,
+        pixels=base.pixels,
+        window=base.window,
+        own_width=base.own_width,
+        fixed_width=False,
+        paper=True,
+        initialization=base.initialization,
+        no_limit=no_limit,
+    )
+
+
+def family(arch: Architecture) -> str:
+    """Which of the papers' families a network is of."""
+    if any(isinstance(step.op, Sum) and not step.data for step in arch.steps):
+        return "residual"
+    return "convolutional" if any(isinstance(step.op, Conv) for step in arch.steps) else "fully connected"
+
+
+def activations(arch: Architecture) -> tuple[tuple[str, ...], bool]:
+    """Names of the activations above the data, and whether all of them are smooth."""
+    ops = [step.op for step in arch.steps if isinstance(step.op, Activation) and not step.data]
+    return tuple(dict.fromkeys(op.name for op in ops)), not any(isinstance(op, LeakyReLU) for op in ops)
