@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -131,8 +133,7 @@ def try_module(module: nn.Module, name: str, x: Tensor) -> tuple[Tensor, int]:
 
     cuda = [x.device] if x.device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):  # the caller's random state stays as it was
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
-            out = run(x[:1])
+        out = run(x[:1])
         if not isinstance(out, Tensor) or not out.is_floating_point() or out.numel() == 0:
             raise BadArgument(
                 f"The module returns {_kind(out)}; the kernel needs one real tensor.",
@@ -140,6 +141,9 @@ def try_module(module: nn.Module, name: str, x: Tensor) -> tuple[Tensor, int]:
                 why="a tuple or dictionary of outputs, or class numbers instead of scores",
                 fix="wrap the module: a torch.nn.Module whose forward returns the tensor to differentiate",
             )
+        # a module with torch.func inside cannot be counted in this way; what was counted until there is a bound below
+        with suppress(BadData), torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
+            run(x[:1])
         again = run(x[:1])
         pair = run(x[:2]) if x.shape[0] > 1 else None
     for key, b in module.named_buffers():

@@ -86,7 +86,7 @@ def _factors(source: Source, units: Sequence[Unit], x: Tensor, outputs: range) -
         found.append(_factor(source, unit, a, b, general))
         for c in unit.calls:  # a layer's vectors go as soon as no later unit needs them
             if not any(c in later.calls for later in units[i + 1 :]):
-                a.pop(c), b.pop(c)
+                a.pop(c, None), b.pop(c)
         general.pop(unit.name, None)
     return found
 

@@ -1,4 +1,4 @@
-"""Derivatives along a direction of the parameters: forward mode."""
+"""Derivatives along a direction of the parameters."""
 
 from __future__ import annotations
 
@@ -15,8 +15,25 @@ def along(module: nn.Module, at: dict[str, Tensor], step: dict[str, Tensor], x: 
     """f(x; at) and J step, each of the output's shape; parameters not in `at` are the module's own."""
     _load_rules()
     with sdpa_kernel(SDPBackend.MATH):  # the fused kernels have no forward-mode derivative
-        out, change = jvp(lambda at: functional_call(module, at, (x,)), (at,), (step,))  # type: ignore[misc]
+        try:
+            out, change = jvp(lambda at: functional_call(module, at, (x,)), (at,), (step,))  # type: ignore[misc]
+        except (NotImplementedError, RuntimeError):  # an operation without a forward-mode rule
+            return _along_twice_backward(module, at, step, x)
     return out, change
+
+
+def _along_twice_backward(
+    module: nn.Module, at: dict[str, Tensor], step: dict[str, Tensor], x: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The same as the derivative of w -> J^T w: slower, and for every twice differentiable module."""
+    train = torch.is_grad_enabled()
+    with torch.enable_grad():
+        at = {name: t.detach().requires_grad_() for name, t in at.items()}
+        out = functional_call(module, at, (x,))
+        w = torch.zeros_like(out, requires_grad=True)
+        down = torch.autograd.grad(out, list(at.values()), w, create_graph=True, materialize_grads=True)
+        (change,) = torch.autograd.grad(down, w, [step[name] for name in at], create_graph=train)
+    return out.detach(), change
 
 
 @cache

@@ -145,8 +145,7 @@ def read(module: nn.Module, x: Tensor, y: Tensor | None, full: bool) -> tuple[So
     except Exception as error:  # vmap knows not every operation; a loop over samples does
         if "randomness" in str(error):
             raise checks.random_module(type(module).__name__) from error
-        everything = tuple(name for name in parameters if name not in used.unused)
-        used = Uses((), general=everything, unused=used.unused)
+        used = Uses((), general=tuple(parameters), unused=())  # another sample may take another branch
         source = Source(module, (), parameters, out.numel(), out.dtype, False, full)
     return source, used, saved
 

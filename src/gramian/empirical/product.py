@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, vjp
 
 from gramian.empirical import checks
 from gramian.empirical.forward import along
@@ -36,13 +35,12 @@ def ntk_product(module: nn.Module, x: Tensor, v: Tensor) -> Tensor:
         tensor([[5.],
                 [3.]])
     """
-    theta = {name: p.detach() for name, p in checks.trainable(module).items()}
+    theta = checks.trainable(module)
     checks.check_mode(module)
     checks.check_input("x", x)
     with differentiable_math():
         checks.try_module(module, "x", x)
-    with differentiable_math(), torch.no_grad():
-        out, pull = vjp(lambda theta: functional_call(module, theta, (x,)), theta)  # type: ignore[misc]
+        out = module(x)
         if v.shape != out.shape:
             raise BadData(
                 f"`v` has shape {tuple(v.shape)}; the module's output on `x` has {tuple(out.shape)}.",
@@ -50,6 +48,8 @@ def ntk_product(module: nn.Module, x: Tensor, v: Tensor) -> Tensor:
                 why="the kernel has a row for each sample and each output",
                 fix=f"v = v.reshape({tuple(out.shape)})",
             )
-        (u,) = pull(v)
-        del out, pull
-        return along(module, theta, u, x)[1]
+        u = torch.autograd.grad(out, list(theta.values()), v, materialize_grads=True)
+        del out
+    with torch.no_grad():
+        at = {name: p.detach() for name, p in theta.items()}
+        return along(module, at, dict(zip(theta, u, strict=True)), x)[1]

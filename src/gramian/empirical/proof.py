@@ -82,9 +82,7 @@ class _Seen:
         self.x, self.version = x, x._version
         self.root, self.inside = out.grad_fn, _between(out.grad_fn, x.grad_fn)
         self.carried: set[int] = set()
-        with torch.no_grad():  # a global hook or a patched forward would show here
-            tolerance = torch.finfo(out.dtype).eps ** 0.5
-            self.as_written = torch.allclose(layers.apply(layer, x), out, tolerance, tolerance)
+        self.as_written = _as_written(layer, x, out)
 
     def carriers(self, users: dict[Node, list[Node]]) -> list[tuple[Node, Node]]:
         """The edges (leaf, node) by which this call's parameters enter it; none if its inside serves others too."""
@@ -100,6 +98,16 @@ class _Seen:
                 edges.append((leaf, entries[0]))
                 self.carried.add(id(leaf.variable))
         return edges
+
+
+def _as_written(layer: nn.Module, x: Tensor, out: Tensor) -> bool:
+    """Whether the output is that of the layer's own formula; a global hook or a patched forward would show here."""
+    tolerance = torch.finfo(out.dtype).eps ** 0.5
+    try:
+        with torch.no_grad():
+            return torch.allclose(layers.apply(layer, x), out, tolerance, tolerance)
+    except RuntimeError:  # inside a vmap of the module's own
+        return False
 
 
 def _is_leaf(node: Node) -> bool:

@@ -1,0 +1,97 @@
+"""A parameter goes the structured way if and only if its layer's calls are its only use."""
+
+import pytest
+import torch
+from torch import nn
+from zoo import make
+
+from gramian.empirical import empirical_ntk, jacobian
+from gramian.empirical.ntk import read
+from gramian.empirical.proof import uses
+
+GENERAL = {  # what must go the general way, by module of the zoo; every other reached parameter is structured
+    "mlp": set(),
+    "conv2d circular": set(),
+    "residual": set(),
+    "sequence first": set(),
+    "folded": set(),
+    "tied layers": set(),  # two layers' calls, both seen
+    "twice": set(),
+    "hooked": set(),
+    "frozen bias": set(),
+    "hypernetwork": set(),
+    "tied": {"layer.weight"},
+    "raw": {"scale", "token"},
+    "norms": {"1.weight", "1.bias", "3.weight", "3.bias", "6.weight", "6.bias"},
+    "weight_norm": {"0.bias", "0.parametrizations.weight.original0", "0.parametrizations.weight.original1"},
+    "pruned": {"0.bias", "0.weight_orig"},
+    "attention": {
+        "attention.in_proj_weight",
+        "attention.in_proj_bias",
+        "attention.out_proj.weight",
+        "attention.out_proj.bias",
+        "norm.weight",
+        "norm.bias",
+    },
+    "functional slope": {"first.weight", "first.bias", "second.weight"},
+}
+
+
+@pytest.mark.parametrize("name", GENERAL)
+def test_the_general_way_is_taken_only_where_needed(name):
+    net, shape = make(name)
+    source, used, _ = read(net, torch.randn(3, *shape), None, True)
+    assert source.batched
+    assert set(used.general) == GENERAL[name]
+    structured = {p for call in used.calls for p in (call.weight, call.bias)} - {None}
+    trainable = {key for key, p in net.named_parameters() if p.requires_grad}
+    assert structured | set(used.general) | set(used.unused) == trainable
+    assert not structured & set(used.general)
+
+
+@pytest.mark.parametrize("name", ["custom function", "branch", "linear slope"])
+def test_what_vmap_cannot_run_has_its_own_backward_passes(name):
+    net, shape = make(name)
+    source, used, _ = read(net, torch.randn(3, *shape), None, True)
+    assert not source.batched
+    assert not used.calls
+
+
+def test_a_parameter_without_influence_is_known():
+    net, shape = make("raw")
+    assert read(net, torch.randn(3, *shape), None, True)[1].unused == ("unused",)
+
+
+def test_a_second_derivative_is_another_use_of_the_weight():
+    """Its graph has one edge into the weight, as in a plain call, but not through the call's output."""
+    net, shape = make("linear slope")
+    found = uses(net, torch.randn(1, *shape))
+    assert set(found.general) == {"first.weight", "second.weight"}
+    assert not any(call.used for call in found.calls)
+
+
+def test_a_call_whose_input_is_overwritten_later_is_not_trusted():
+    class Overwrites(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(3, 2)
+
+        def forward(self, x):
+            h = x * 1
+            out = self.layer(h)
+            h.zero_()
+            return out
+
+    assert set(uses(Overwrites(), torch.randn(1, 3)).general) == {"layer.weight", "layer.bias"}
+
+
+def test_a_global_hook_that_changes_outputs_is_noticed():
+    net, x = make("mlp")[0], torch.randn(3, 3)
+    handle = nn.modules.module.register_module_forward_hook(
+        lambda m, args, out: 2 * out if isinstance(m, nn.Linear) else None
+    )
+    try:
+        j = jacobian(net, x)
+        torch.testing.assert_close(empirical_ntk(net, x, outputs="full"), torch.einsum("icp,jdp->ijcd", j, j))
+    finally:
+        handle.remove()
