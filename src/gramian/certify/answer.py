@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from gramian.certify.evidence import Evidence
 from gramian.certify.width import Sweep
 
@@ -17,7 +19,7 @@ def contradiction(pairs: tuple[tuple[int, int], ...]) -> tuple[str, ...]:
     more = f" and {len(pairs) - 1} more such pairs" if len(pairs) > 1 else ""
     return (
         f"No network can: rows {i} and {j} are the same input with different labels{more}.",
-        "At such rows every function is wrong at least once, so the loss can't go to zero at any learning rate or width.",
+        "Every function is wrong at one of two such rows, so the loss can't go to zero at any learning rate or width.",
         "Correct the labels or drop one row of each pair, and ask again; nothing was trained.",
     )
 
@@ -43,16 +45,15 @@ def _whether(e: Evidence) -> str:
 
 
 def _how_fast(e: Evidence, lr_max: float | None, predicted_steps: float | None) -> str:
-    parts = [f"The learning rate was {e.lr:.3g}"]
+    text = f"The learning rate was {e.lr:.3g}"
     if lr_max is not None:
-        parts[0] += f", {e.lr / lr_max:.0%} of the largest stable one, {lr_max:.3g}"
-    if e.predicted_error is not None:
-        parts.append(
-            f"the loss predicted from the infinitely wide network was off by at most {e.predicted_error:.1%} on the way down"
-        )
-    elif predicted_steps is not None:
-        parts.append(f"the infinitely wide network would take {predicted_steps:,.0f} steps")
-    return "; ".join(parts) + "."
+        text += f", {e.lr / lr_max:.0%} of the largest stable one ({lr_max:.3g})"
+    if predicted_steps is not None and math.isfinite(predicted_steps):
+        text += f"; the infinitely wide network would need {predicted_steps:,.0f} steps"
+        text += "" if e.accuracy_steps is None else f", this one took {e.accuracy_steps:,}"
+    if e.predicted_error is not None and e.predicted_error <= 0.25:
+        text += f", and its predicted loss was right within {e.predicted_error:.0%} all the way"
+    return text + "."
 
 
 def _why(e: Evidence, found: Sweep | None) -> str:
@@ -63,15 +64,15 @@ def _why(e: Evidence, found: Sweep | None) -> str:
         moved = "" if drift is None else f", and the kernel moved by {drift:.0%}: {_regime(drift)}"
         return f"This network has no limit kernel here, so only its own Gram matrix was watched{moved}."
     text = (
-        f"The Gram matrix is positive (smallest eigenvalue {e.lambda_min:.3g} in the limit), and at width {e.width} the "
-        f"network's own is within {e.gram_error:.0%} of it"
+        f"The limit's Gram matrix is positive (smallest eigenvalue {e.lambda_min:.3g}), and the network's own, at width "
+        f"{e.width}, is within {e.gram_error:.0%} of it"
     )
     drift = e.extreme("kernel_drift")
     if drift is not None:
         text += f" and moved by {drift:.0%}"
     if found is not None:
         text += f"; {found.tolerance:.0%} is expected from width {found.useful_width:,} on"
-    return text + ", while the theorems' proofs ask for astronomical widths."
+    return text + ". The theorems' proofs ask for astronomical widths."
 
 
 def _regime(drift: float) -> str:

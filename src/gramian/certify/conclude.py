@@ -180,7 +180,8 @@ def contradicted(shape: Geometry, data: dict[str, Any], name: str, seed: int, wa
     empty: dict[str, Any] = {"steps": [], "measured": [], "predicted": None, "predicted_initial": None}
     run: dict[str, Any] = {
         "key": "data", "title": name, "network": "nothing was trained", "status": certificate.status,
-        "answer": list(sentences), "loss": {**empty, "loss_name": "squared", "lr": None, "lr_max": None, "optimizer": None},
+        "answer": list(sentences),
+        "loss": {**empty, "loss_name": "squared", "lr": None, "lr_max": None, "optimizer": None},
         "accuracy": {"steps": [], "train": None, "test": None},
         "spectrum": {"limit": None, "initial": None, "final": None},
         "moved": {"steps": [], "layers": [], "distance": [], "flip_layers": [], "flips": [], "drift_steps": [],

@@ -185,7 +185,10 @@ def _allen_zhu(read: Architecture, x: Tensor, x_test: Tensor, dtype, device) -> 
     base = _describe(arch, build, flat, flat_test, "as in arXiv:1811.03962, only hidden layers trained", False)
     stretch = math.sqrt(flat.shape[1])  # the limit kernel divides <x, x'> by the number of channels
     times = base.window * base.pixels / (2 * d)
-    kernel = lambda width, a, b: times * width * arch.ntk(a * stretch, None if b is None else b * stretch)
+
+    def kernel(width: int, a: Tensor, b: Tensor | None) -> Tensor:
+        return times * width * arch.ntk(a * stretch, None if b is None else b * stretch)
+
     return Setup(
         arch=None if no_limit else arch,
         build=build,

@@ -117,7 +117,7 @@ def choose_width(made: Setup, found: Sweep | None, asked: int | str) -> tuple[in
     width = step * math.ceil(found.useful_width / step)
     if width > most:
         return most, (
-            f"The useful width is {found.useful_width:,}; the network was trained at {most}, the most that `auto` takes. "
+            f"The useful width is {found.useful_width:,}; the network was trained at {most}, the most `auto` takes. "
             f"For the regime of the limit: --width {step * math.ceil(found.useful_width / step)}."
         )
     return max(width, step), ""

@@ -89,7 +89,7 @@ def certificate(e: Evidence) -> Certificate | None:
         premises,
         conclusion,
         "every constant hidden in O, Omega and Theta is taken to be 1; exponents quoted from memory of the appendix",
-        f"Its width would be {asked.width:.0e} and its {asked.steps:.0e} steps would do; here, at width {e.width}, {fell}.",
+        f"It asks for width {asked.width:.0e} and grants {asked.steps:.0e} steps; here, at width {e.width}, {fell}.",
     )
 
 

@@ -42,5 +42,5 @@ def certificate(e: Evidence) -> Certificate | None:
         premises,
         conclusion,
         "every hidden constant is taken to be 1",
-        f"||grad F||^2 stayed between {low:.3g} F and {high:.3g} F at every measured step: no critical point on the way.",
+        f"||grad F||^2 stayed between {low:.3g} F and {high:.3g} F at every measured step: no critical point.",
     )

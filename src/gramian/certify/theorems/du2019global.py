@@ -1,9 +1,12 @@
-r"""Du, Lee, Li, Wang, Zhai 2019, "Gradient Descent Finds Global Minima of Deep Neural Networks", Theorems 5.1, 6.1, 7.1.
+r"""Du, Lee, Li, Wang, Zhai 2019, "Gradient Descent Finds Global Minima of Deep Neural Networks": three families.
+
+Theorems 5.1, 6.1 and 7.1.
 
 With $\lambda = \lambda_{min}(K^{(H)})$ of the limit Gram matrix of the last hidden layer: from a width on, gradient
 descent with a small step has $L_k \le (1 - \eta\lambda/2)^k L_0$. Widths, with constants 1: fully connected
 $2^H \max(n^4/\lambda^4, n/\delta', n^2 \log(Hn/\delta')/\lambda^2)$ and $\eta = \lambda / (n^2 2^H)$; residual
-$\max(n^4/(\lambda^4 H^6), n^2/(\lambda^2 H^2), n/\delta', n^2 \log(Hn/\delta')/\lambda^2)$ and $\eta = \lambda H^2/n^2$;
+$\max(n^4/(\lambda^4 H^6), n^2/(\lambda^2 H^2), n/\delta', n^2 \log(Hn/\delta')/\lambda^2)$ and
+$\eta = \lambda H^2/n^2$;
 convolutional residual $\max(n^4/(\lambda^4 H^6), n^4/(\lambda^4 H^2), n/\delta', n^2 \log(Hn/\delta')/\lambda^2)\, p$.
 """
 

@@ -1,7 +1,7 @@
-r"""Du, Zhai, Poczos, Singh 2019, "Gradient Descent Provably Optimizes Over-parameterized Neural Networks": the argument.
+r"""Du, Zhai, Poczos, Singh 2019, "Gradient Descent Provably Optimizes Over-parameterized Neural Networks".
 
-If the network's own Gram matrix keeps $\lambda_{min}(H(t)) \ge \lambda_0 / 2$ at all times, with $\lambda_0$ that of the
-limit, gradient descent with a small step contracts the loss by $1 - \eta\lambda_0/2$ in each step. This one needs no
+Its argument: if the network's own Gram matrix keeps $\lambda_{min}(H(t)) \ge \lambda_0 / 2$ at all times, with
+$\lambda_0$ that of the limit, gradient descent with a small step contracts the loss by $1 - \eta\lambda_0/2$ in each step. This one needs no
 width: its premise is measured, on the run itself. It would be a proof if it were measured at every step and on all
 outputs; at some steps, it is evidence.
 """
@@ -31,8 +31,8 @@ def certificate(e: Evidence) -> Certificate | None:
         Condition("share of the steps at which it was measured", 1.0, measured, ">="),
     )  # fmt: skip
     conclusion = (
-        Condition("loss over its bound (1 - eta lambda_0 / 2)^t", 1 + 1e-9, e.contracts(min(1.0, e.lr * e.lambda_min / 2)),
-                  "<=", "worst measured step"),
+        Condition("loss over its bound (1 - eta lambda_0 / 2)^t", 1 + 1e-9,
+                  e.contracts(max(0.0, min(1.0, e.lr * e.lambda_min / 2))), "<=", "worst measured step"),
     )  # fmt: skip
     return Certificate(
         "Du, Zhai, Poczos, Singh 2019: the Gram matrix stays positive, so the loss falls at a linear rate",
