@@ -1,0 +1,42 @@
+"""The answer in the terminal, from the same plain facts as the report: a table, the sentences, the certificates."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from gramian.cli import show
+from gramian.report import summary_rows
+from gramian.report.numbers import prose
+
+STATUS_COLUMNS = 2 + 24  # the indent, and "• observed, not implied "
+
+
+def print_answer(facts: dict[str, Any], console: Console) -> None:
+    """One table with a row a network, then for each network its three sentences, certificates and warnings."""
+    console.print(Text(str(facts["title"]), "bold"))
+    console.print()
+    show.table(summary_rows(facts), console)
+    for run in facts["runs"]:
+        console.print()
+        console.print(Text(str(run["title"]), "bold"))
+        show.prose((prose(sentence) for sentence in run["answer"]), console)
+        certificates = [(show.status(one["status"]), _theorem(one, console)) for one in run.get("certificates") or []]
+        if certificates:
+            console.print()
+            show.listed(certificates, console)
+        warnings = [(Text("note", "yellow"), Text(prose(warning))) for warning in run.get("warnings") or []]
+        if warnings:
+            console.print()
+            show.listed(warnings, console)
+    console.print()
+
+
+def _theorem(certificate: dict[str, Any], console: Console) -> Text:
+    """A theorem's name, and its reference if both fit into a line."""
+    name, reference = str(certificate["theorem"]), str(certificate.get("reference") or "")
+    if STATUS_COLUMNS + len(name) + 2 + len(reference) > console.width:
+        return Text(name)
+    return Text.assemble(name, (f"  {reference}", "dim"))

@@ -1,0 +1,130 @@
+"""`gramian doctor`: what is here and what is missing, with what to type."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+
+from gramian.cli import options as opt
+from gramian.cli import show
+from gramian.errors import GramianError
+
+PACKAGES = (
+    "torch", "numpy", "scipy", "scikit-learn", "safetensors", "pandas", "pyarrow", "typer", "rich", "plotly", "jinja2",
+)  # fmt: skip
+IMPORTED_AS = {"scikit-learn": "sklearn"}
+
+
+def doctor(data_dir: opt.DataDir = None) -> None:
+    """What this machine has: versions, devices, threads, engines, data; and what is missing, with what to type.
+
+    In Python: gramian.data.available() for the data, torch.__config__.show() for the rest.
+    """
+    console = show.out()
+    missing: list[tuple[str, str]] = []
+    sections = (
+        ("Versions", _versions(missing)),
+        ("Machine", _machine(missing)),
+        ("Engines", _engines()),
+        ("Data", _data(data_dir, missing)),
+    )
+    for title, pairs in sections:
+        console.print(show.heading(title))
+        show.rows(pairs, console)
+        console.print()
+    console.print(show.heading("Missing"))
+    show.rows(missing or [("nothing", "everything that this version can use is here")], console)
+
+
+def _versions(missing: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    from gramian import __version__
+
+    pairs = [
+        ("gramian", __version__),
+        ("python", f"{platform.python_version()}, {platform.system()} {platform.machine()}"),
+    ]
+    for name in PACKAGES:
+        try:
+            importlib.import_module(IMPORTED_AS.get(name, name))
+            pairs.append((name, importlib.metadata.version(name)))
+        except Exception as error:  # a damaged package may raise anything on import
+            pairs.append((name, f"cannot be imported: {type(error).__name__}: {error}"))
+            missing.append((name, f"pip install --upgrade {name}"))
+    return pairs
+
+
+def _machine(missing: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    try:
+        import torch
+    except Exception:  # said under Versions
+        return [("threads", "not known without torch")]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    said = os.environ.get("OMP_NUM_THREADS")
+    pairs = [("processor", f"{cores} cores, {torch.backends.cpu.get_cpu_capability()}")]
+    if hasattr(os, "sysconf"):
+        pairs.append(("memory", f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.1f} GiB"))
+    pairs.append(("threads", f"torch uses {torch.get_num_threads()}" + (f" (OMP_NUM_THREADS={said})" if said else "")))
+    pairs.append(("BLAS", _blas()))
+    if said is None and cores is not None and torch.get_num_threads() > cores:
+        missing.append(("cores", f"torch starts {torch.get_num_threads()} threads: export OMP_NUM_THREADS={cores}"))
+    devices = ["cpu"]
+    for i in range(torch.cuda.device_count()):
+        found = torch.cuda.get_device_properties(i)
+        devices.append(f"cuda:{i} ({found.name}, {found.total_memory / 2**30:.0f} GiB)")
+    if torch.backends.mps.is_available():
+        devices.append("mps (float32 only)")
+    return [*pairs, ("devices", ", ".join(devices))]
+
+
+def _blas() -> str:
+    """LAPACK of torch, and the libraries that numpy and scipy have loaded."""
+    import torch
+    from threadpoolctl import threadpool_info  # type: ignore[import-untyped]
+
+    of_torch = "MKL" if torch.backends.mkl.is_available() else "OpenBLAS or another" if torch._C.has_lapack else "none"
+    loaded = {f"{pool['internal_api']} {pool['version']}" for pool in threadpool_info() if pool["user_api"] == "blas"}
+    return f"torch: {of_torch}; numpy and scipy: {', '.join(sorted(loaded)) or 'not known'}"
+
+
+def _engines() -> list[tuple[str, str]]:
+    try:
+        import torch
+    except Exception:
+        return [("torch", "missing")]
+    cuda = torch.cuda.is_available()
+    built = torch.version.cuda
+    return [
+        ("torch", "yes: every kernel, on any device that torch has"),
+        ("native", "not built in this version"),
+        ("cuda", "kernels of its own are not built in this version; --device cuda runs the torch engine there"
+         if cuda else "no device found" + ("" if built else " (this torch is built without CUDA)")),
+    ]  # fmt: skip
+
+
+def _data(data_dir: Path | None, missing: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    from gramian.data import available
+
+    try:
+        sets = available(data_dir)
+    except GramianError as error:
+        missing.append(("data", error.fix))
+        return [("not found", f"{error.what} {error.where}")]
+    embedded = [one.name for one in sets if one.where == "scikit-learn"]
+    pairs = [("scikit-learn", ", ".join(embedded))]
+    absent = []
+    for one in sets:
+        if one.where == "scikit-learn":
+            continue
+        note = f" ({one.note})" if one.note else ""
+        if one.found:
+            gap = f"; without {', '.join(one.missing)}" if one.missing else ""
+            pairs.append((one.name, f"{one.where}{note if one.name == 'uci' else ''}{gap}"))
+        else:
+            absent.append(one.name)
+            pairs.append((one.name, f"not found{': ' + one.where if one.where else ''}"))
+    if absent:
+        missing.append((", ".join(absent), f"--data-dir FOLDER, or export {'GRAMIAN_DATA'}=FOLDER, that holds them"))
+    return pairs

@@ -1,0 +1,44 @@
+"""Where results go: asked before the long work whether it can be written, and written whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gramian.errors import BadArgument
+
+
+def check_folder(folder: Path) -> None:
+    """Whether files can be made in `folder`, or in the folder above that it would be made in; makes nothing.
+
+    Raises:
+        BadArgument: it is a file, or may not be written.
+    """
+    from gramian.train.files import check_writable
+
+    above = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    if not above.is_dir():
+        raise BadArgument(
+            f"the report cannot be written into {folder}: {above} is a file.",
+            where=f"--out {folder}",
+            why="a report is a folder with report.html and report.json.",
+            fix="--out gramian-report",
+        )
+    check_writable(above / "report.html")
+
+
+def check_file(path: Path, suffix: str) -> None:
+    """Whether the file `path` can be written, and whether its name says what is in it.
+
+    Raises:
+        BadArgument: another ending, a folder that does not exist or may not be written.
+    """
+    from gramian.train.files import check_writable
+
+    if path.suffix.lower() != suffix:
+        raise BadArgument(
+            f"--out {path} does not end in {suffix}.",
+            where=f"--out {path}",
+            why=f"a {suffix} file is what this command writes.",
+            fix=f"--out {path.with_suffix(suffix)}" if path.name else f"--out result{suffix}",
+        )
+    check_writable(path)

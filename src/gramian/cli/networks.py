@@ -1,0 +1,132 @@
+"""--net: one of the built-in networks or the user's own, made for the data at hand."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gramian.cli import modules
+from gramian.cli.options import nearest
+from gramian.errors import BadArgument
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from gramian.data import Dataset
+
+DEPTH = {"mlp": 3, "cnn": 4}  # the others 5
+TITLE = {
+    "mlp": "MLP",
+    "cnn": "CNN",
+    "resnet": "ResNet",
+    "conv-resnet": "convolutional ResNet",
+    "du-resnet": "ResNet of Du et al.",
+}
+LAW: dict[str, tuple[float, float]] = {"du-resnet": (1.0, 0.0)}  # as in the paper
+
+
+@dataclass(frozen=True, eq=False)
+class Made:
+    """A network for this data.
+
+    Args:
+        module: the network.
+        title: what the report calls it.
+        own: whether it is the user's.
+        law: the law of its weights where none is said; None is the library's default.
+        imports: the Python line that gives the names in `code`.
+        code: the Python expression that makes `module`.
+    """
+
+    module: nn.Module
+    title: str
+    own: bool
+    law: tuple[float, float] | None
+    imports: str
+    code: str
+
+
+def network(
+    spec: str,
+    data: Dataset,
+    *,
+    depth: int | None = None,
+    width: int | None = None,
+    activation: str | None = None,
+    bias: bool = False,
+    seed: int = 0,
+) -> Made:
+    """The network that `--net` names.
+
+    Raises:
+        BadArgument: an unknown name, depth or activation; images wanted where the data are a table; everything that
+            can go wrong in the user's own file.
+    """
+    from gramian.arch.zoo import ACTIVATIONS, ZOO
+
+    if modules.is_file(spec):
+        module = modules.own_module(spec, data.x, data.n_outputs, seed)
+        path, _, name = spec.rpartition(":")
+        return Made(module, spec, True, None, f"from {Path(path).stem} import {name}", _call(name, module, path, data))
+    if spec not in ZOO:
+        raise BadArgument(
+            f"no network {spec!r}.",
+            where=f"--net {spec}",
+            why="another spelling." + nearest(spec, ZOO),
+            fix=f"one of {', '.join(ZOO)}, or a file of your own as FILE.py:NAME.",
+        )
+    _check(spec, data, depth, width, activation, tuple(ACTIVATIONS))
+    given = {"depth": depth or DEPTH.get(spec, 5), "width": width, "activation": activation, "bias": bias or None}
+    options = {name: value for name, value in given.items() if value is not None}
+    module = ZOO[spec](data.in_shape, data.n_outputs, **options)
+    said = "".join(f", {name}={value!r}" for name, value in options.items())
+    title = f"{TITLE[spec]}, depth {options['depth']}" + (f", {activation}" if activation else "")
+    return Made(
+        module,
+        title,
+        False,
+        LAW.get(spec),
+        "from gramian.arch.zoo import ZOO",
+        f"ZOO[{spec!r}]({data.in_shape}, {data.n_outputs}{said})",
+    )
+
+
+def _check(
+    spec: str, data: Dataset, depth: int | None, width: int | None, activation: str | None, known: tuple[str, ...]
+) -> None:
+    least = 2 if spec in ("mlp", "cnn") else 3
+    for option, value, at_least in (("--depth", depth, least), ("--width", width, 1)):
+        if value is not None and value < at_least:
+            raise BadArgument(
+                f"{option} {value} makes no {spec}.",
+                where=option,
+                why="layers with weights are counted, the last one too." if option == "--depth" else "",
+                fix=f"{at_least} or more.",
+            )
+    if activation is not None and activation not in known:
+        raise BadArgument(
+            f"--activation {activation} is unknown.",
+            where="--activation",
+            why="another spelling." + nearest(activation, known),
+            fix=f"one of {', '.join(known)}.",
+        )
+    rank = len(data.in_shape)
+    wanted = {"cnn": (2, 3), "conv-resnet": (3,)}.get(spec)
+    if wanted is not None and rank not in wanted:
+        shape = "x".join(map(str, data.in_shape))
+        raise BadArgument(
+            f"{spec} convolves images; the rows of {data.name} are of shape {shape}.",
+            where=f"--net {spec} --data {data.name}",
+            why="a table has no neighboring pixels." if rank == 1 else "it takes (channels, height, width).",
+            fix="--net mlp or --net resnet for such rows.",
+        )
+
+
+def _call(name: str, module: nn.Module, path: str, data: Dataset) -> str:
+    found = getattr(modules.imported(Path(path).expanduser()), name)
+    if found is module:
+        return name
+    declared = inspect.signature(found).parameters
+    return f"{name}({', '.join(f'{each}={getattr(data, each)}' for each in modules.ASKED if each in declared)})"

@@ -1,0 +1,240 @@
+"""The options that several commands share: their names, their help and, where it is not the library's, their check."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gramian.errors import BadArgument
+
+if TYPE_CHECKING:
+    import torch
+
+    from gramian.data import Dataset
+
+DATA, NETWORK, OUTPUT = "Data", "Network", "Output"
+ROWS = 500  # training rows where nothing else is said: a kernel of 500 x 500 takes seconds
+NAMES = "digits, iris, wine, breast-cancer, diabetes; mnist, fashion-mnist, cifar10, uci:NAME; openml:NUMBER"
+
+Data = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME|PATH",
+        help=f"{NAMES}; or a .csv, .tsv, .parquet, .npz or .npy file, or a folder of idx or CIFAR-10 files.",
+        rich_help_panel=DATA,
+    ),
+]
+Target = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLUMN",
+        help="Column with the labels (default: the one called target, label, class or y).",
+        rich_help_panel=DATA,
+        show_default=False,
+    ),
+]
+DataDir = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="Holds mnist, fashion_mnist, cifar10, uci.",
+        envvar="GRAMIAN_DATA",
+        rich_help_panel=DATA,
+        show_default=False,
+    ),
+]
+N = Annotated[
+    str | None,
+    typer.Option(
+        metavar="INT|all",
+        help=f"Training rows, drawn in proportion to the classes (default: {ROWS}, or 80 % of fewer).",
+        rich_help_panel=DATA,
+        show_default=False,
+    ),
+]
+NTest = Annotated[
+    int | None,
+    typer.Option(
+        metavar="INT",
+        help="Test rows (default: 20 % or the official test set, at most 1000).",
+        rich_help_panel=DATA,
+        show_default=False,
+    ),
+]
+Normalize = Annotated[
+    str,
+    typer.Option(
+        metavar="unit|standardize|none",
+        help="Rows to one norm; columns (channels of images) to mean 0 and deviation 1; or neither.",
+        rich_help_panel=DATA,
+    ),
+]
+Flatten = Annotated[
+    bool, typer.Option("--flatten", help="Give images to your own network as vectors.", rich_help_panel=DATA)
+]
+Seed = Annotated[int, typer.Option(metavar="INT", help="Of the rows drawn and the weights.", rich_help_panel=DATA)]
+
+NET_HELP = "mlp, cnn, resnet, conv-resnet, du-resnet, or your own nn.Module as FILE.py:NAME"
+Net = Annotated[
+    str, typer.Option(metavar="NAME|FILE.py:NAME", help=NET_HELP + ".", rich_help_panel=NETWORK, show_default="mlp")
+]
+Nets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--net",
+        metavar="NAME|FILE.py:NAME",
+        help=NET_HELP + "; repeat it for several in one report (default: mlp).",
+        rich_help_panel=NETWORK,
+        show_default=False,
+    ),
+]
+Depth = Annotated[
+    int | None,
+    typer.Option(
+        metavar="INT",
+        help="Layers with weights (default: mlp 3, cnn 4, the others 5).",
+        rich_help_panel=NETWORK,
+        show_default=False,
+    ),
+]
+Activation = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="relu, leaky-relu, gelu, tanh, silu, softplus (default: relu; du-resnet softplus).",
+        rich_help_panel=NETWORK,
+        show_default=False,
+    ),
+]
+Bias = Annotated[bool, typer.Option("--bias", help="Layers with biases.", rich_help_panel=NETWORK)]
+Law = Annotated[
+    str | None,
+    typer.Option(
+        metavar="he|lecun|torch|W,B",
+        help="Law of the random weights: a name, or standard deviations of weights and biases after the fan-in "
+        "scaling, such as 1.4,0.1 (default: he; du-resnet 1,0).",
+        rich_help_panel=NETWORK,
+        show_default=False,
+    ),
+]
+Dtype = Annotated[str, typer.Option(metavar="float32|float64", help="Precision.", rich_help_panel=OUTPUT)]
+Device = Annotated[str, typer.Option(metavar="cpu|cuda|cuda:N|mps", help="Where to compute.", rich_help_panel=OUTPUT)]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Nothing on stderr but errors.", rich_help_panel=OUTPUT)]
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """ " Did you mean ...?" or nothing."""
+    close = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=0.5)
+    return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def one_of(option: str, value: str, known: tuple[str, ...]) -> str:
+    """The value, if it is known.
+
+    Raises:
+        BadArgument: it is not; names the nearest.
+    """
+    if value not in known:
+        raise BadArgument(
+            f"{option} {value} is unknown.",
+            where=option,
+            why="another spelling." + nearest(value, known),
+            fix=f"one of {', '.join(known)}.",
+        )
+    return value
+
+
+def whole(option: str, value: int | None, least: int = 1) -> int | None:
+    """The number, if it is at least `least`; None stays None."""
+    if value is not None and value < least:
+        raise BadArgument(f"{option} {value} makes no sense.", where=option, fix=f"a whole number, {least} or more.")
+    return value
+
+
+def law_of(text: str | None, default: tuple[float, float] | None) -> str | tuple[float, float] | None:
+    """A law's name or its pair of standard deviations, such as "1.4,0.1"; the default for None."""
+    if text is None:
+        return default
+    if text in ("he", "lecun", "torch"):
+        return text
+    try:
+        sigma_w, sigma_b = (float(part) for part in text.split(","))
+    except ValueError:
+        raise BadArgument(
+            f"--law {text} is neither a name nor a pair of numbers.",
+            where="--law",
+            why="a law gives each layer the standard deviation of its weights and of its biases.",
+            fix="he, lecun, torch, or a pair such as 1.4,0.1.",
+        ) from None
+    return sigma_w, sigma_b
+
+
+def dtype_of(text: str) -> torch.dtype:
+    """float32 or float64 as torch has it."""
+    import torch
+
+    return getattr(torch, one_of("--dtype", text, ("float32", "float64")))
+
+
+def device_of(text: str) -> str:
+    """The device, if this machine has it.
+
+    Raises:
+        BadArgument: it has not; `gramian doctor` says what there is.
+    """
+    import torch
+
+    try:
+        torch.empty(0, device=text)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise BadArgument(
+            f"no device {text!r} here: {str(error).strip().splitlines()[0].rstrip('.')}.",
+            where="--device",
+            why="another name, no such hardware, or a torch that was built without it.",
+            fix="--device cpu; `gramian doctor` lists the devices that torch finds.",
+        ) from None
+    return text
+
+
+def dataset(
+    data: str,
+    *,
+    target: str | None,
+    data_dir: Path | None,
+    n: str | None,
+    n_test: int | None,
+    seed: int,
+    normalize: str,
+    flatten: bool = False,
+) -> Dataset:
+    """`data.load` with the command line's default number of rows, min(500, 80 %); float64.
+
+    Raises:
+        BadData, BadArgument: as `data.load`; --n is no number.
+    """
+    from dataclasses import replace
+
+    from gramian.data import load
+
+    draw = partial(load, data, target=target, data_dir=data_dir, n_test=n_test, seed=seed, normalize=normalize)
+    try:
+        count = ROWS if n is None else None if n == "all" else int(n)
+    except ValueError:
+        raise BadArgument(f"--n {n} is no number of rows.", where="--n", fix=f"--n {ROWS}, or --n all.") from None
+    try:
+        found = draw(n=count)
+    except BadArgument as error:
+        if n is not None or error.where != f"n={ROWS}":
+            raise
+        found = draw(n=None)  # fewer than 500 rows: 80 % of them
+    return replace(found, x=found.x.flatten(1), x_test=found.x_test.flatten(1)) if flatten else found
+
+
+def on_the_networks_scale(x: torch.Tensor, normalize: str) -> torch.Tensor:
+    r"""Rows of norm 1 times $\sqrt d$, d numbers in a row: entries of size 1, which networks and kernels want."""
+    return x * x[0].numel() ** 0.5 if normalize == "unit" else x
