@@ -1,0 +1,137 @@
+"""What the repository's pages promise is there: commands, links, lines of Python, pins, pages made from the code."""
+
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "bench" / "README.md"])
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """The fenced blocks of a page in one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
+
+
+def commands(page: Path, program: str) -> list[str]:
+    """Lines that start with `program` in the shell blocks of a page, continued lines joined, comments cut."""
+    lines = "\n".join(blocks(page, "sh")).replace("\\\n", " ").splitlines()
+    return [line.split("  #")[0].strip() for line in lines if line.startswith(program + " ")]
+
+
+def test_the_readme_shows_what_this_file_looks_for():
+    readme = ROOT / "README.md"
+    assert len(blocks(readme, "python")) == 1
+    assert {"make demo", "make test"} <= set(commands(readme, "make"))
+    assert any(line.startswith("gramian certify") for line in commands(readme, "gramian"))
+
+
+def test_the_python_of_the_readme_runs(tmp_path):
+    (code,) = blocks(ROOT / "README.md", "python")
+    assert len([line for line in code.splitlines() if line.strip()]) <= 15
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+
+
+@every_page
+def test_make_has_the_targets_that_pages_name(page):
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))
+    named = {word for line in commands(page, "make") for word in line.split()[1:] if "=" not in word}
+    named |= set(re.findall(r"`make ([a-z-]+)`", page.read_text(encoding="utf-8")))
+    assert named <= targets
+
+
+@every_page
+def test_gramian_has_the_commands_and_options_that_pages_name(page):
+    for line in commands(page, "gramian"):
+        command, *rest = line.split()[1:]
+        said = help_of(command)
+        for option in (word for word in rest if word.startswith("--")):
+            assert re.search(rf"{option}(?![\w-])", said), f"{page.name}: `gramian {command}` has no {option}"
+
+
+def help_of(command: str) -> str:
+    wide = os.environ | {"COLUMNS": "240", "NO_COLOR": "1", "TERM": "dumb"}
+    program = [sys.executable, "-m", "gramian", command, "--help"]
+    done = subprocess.run(program, capture_output=True, text=True, env=wide)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@every_page
+def test_links_lead_somewhere(page):
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.S)
+    links = [target for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text) if "://" not in target]
+    missing = [target for target in links if not (page.parent / target).exists()]
+    assert not missing
+
+
+def test_the_page_of_what_has_a_limit_is_up_to_date():
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+    generate = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(generate)
+    assert generate.PAGE.read_text(encoding="utf-8") == generate.page(), "the ops have changed: run `make docs`"
+
+
+def test_the_theory_page_names_every_theorem():
+    text = (ROOT / "docs" / "theory.md").read_text(encoding="utf-8")
+    theorems = [p.stem for p in (ROOT / "src/gramian/certify/theorems").glob("*.py") if p.stem[-1] != "_"]
+    assert len(theorems) >= 3
+    assert not [name for name in theorems if f"theorems/{name}.py" not in text]
+
+
+def test_every_dependency_is_pinned_and_nothing_but_pins_is_in_the_lock():
+    lines = (ROOT / "requirements-dev.lock").read_text(encoding="utf-8").splitlines()
+    pins = [line for line in lines if not line.startswith("#")]
+    assert not [pin for pin in pins if not re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][A-Za-z0-9.]*", pin)]
+    assert "torch==2.13.0" in pins
+    pinned = {re.sub("[-_.]+", "-", pin.split("==")[0]).lower() for pin in pins}
+    wanted = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["test"]]
+    names = {re.sub("[-_.]+", "-", re.match(r"[\w.-]+", want)[0]).lower() for want in wanted}
+    assert names <= pinned
+
+
+def test_ci_runs_make_test():
+    script = ROOT / ".ci" / "run"
+    assert os.access(script, os.X_OK)
+    assert "make test" in script.read_text(encoding="utf-8").splitlines()
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "bench" / "results").glob("*.jsonl")), ids=lambda file: file.stem)
+def test_kept_rows_say_where_they_come_from(file):
+    for line in file.read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        assert row["bench"] == file.stem
+        assert (ROOT / "bench" / f"{file.stem}.py").exists()
+        assert row["seconds"] > 0
+        assert all(row[key] for key in ("engine", "device", "threads", "python", "commit", "date"))
+        assert not row["commit"].endswith("-dirty")
+
+
+def test_the_wheel_holds_what_the_package_reads(tmp_path):
+    """The report's template, style and script, and the marker that the package is typed."""
+    source = tmp_path / "source"
+    shutil.copytree(ROOT / "src", source / "src", ignore=shutil.ignore_patterns("*.egg-info", "__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source / name)
+    pip = [sys.executable, "-m", "pip", "wheel", "-qq", "--no-deps", "--no-build-isolation", "-w", str(tmp_path)]
+    done = subprocess.run([*pip, str(source)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    packed = set(zipfile.ZipFile(wheel).namelist())
+    data = [p for p in (ROOT / "src/gramian").rglob("*") if p.suffix in (".html", ".css", ".js", ".typed")]
+    assert len(data) >= 4
+    assert {p.relative_to(ROOT / "src").as_posix() for p in data} <= packed
+    assert any(name.endswith("licenses/LICENSE") for name in packed)
