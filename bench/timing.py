@@ -40,7 +40,9 @@ def keep(bench: str, **row: object) -> None:
     row = {"bench": bench, **row, **_made()}
     line = json.dumps(row)
     print(line, flush=True)
-    with (HERE / "results" / f"{bench}.jsonl").open("a", encoding="utf-8") as file:
+    results = HERE / "results"
+    results.mkdir(exist_ok=True)
+    with (results / f"{bench}.jsonl").open("a", encoding="utf-8") as file:
         file.write(line + "\n")
 
 
@@ -68,10 +70,15 @@ def ask_rival(spec: dict, inputs: Path, answer: Path) -> dict | None:
 
 
 def _made() -> dict:
-    git = ["git", "-C", str(HERE), "describe", "--always", "--dirty", "--abbrev=10", "--exclude=*"]
-    commit = subprocess.run(git, capture_output=True, text=True).stdout.strip()
+    commit = _git("rev-parse", "--short=10", "HEAD")
+    if _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!bench/results"):
+        commit += "-dirty"
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     return {"threads": 1, "device": _processor(), "python": platform.python_version(), "commit": commit, "date": now}
+
+
+def _git(*words: str) -> str:
+    return subprocess.run(["git", *words], cwd=HERE.parent, capture_output=True, text=True).stdout.strip()
 
 
 def _processor() -> str:
