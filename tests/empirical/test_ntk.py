@@ -154,7 +154,7 @@ def test_integer_inputs():
     close(empirical_ntk(net, x, outputs="full"), torch.einsum("icp,jdp->ijcd", j, j))
 
 
-def test_a_compiled_looking_subclass_is_not_taken_for_its_base():
+def test_a_subclass_or_a_patched_forward_is_not_taken_for_its_base():
     class Doubled(nn.Linear):
         def forward(self, x):
             return super().forward(x) + super().forward(x).sin()
@@ -165,3 +165,22 @@ def test_a_compiled_looking_subclass_is_not_taken_for_its_base():
     x = torch.randn(4, 3)
     j = jacobian(net, x)
     close(empirical_ntk(net, x, outputs="full"), torch.einsum("icp,jdp->ijcd", j, j))
+
+
+def test_inside_inference_mode_and_with_gradients_on_the_input():
+    net, x = mlp(3, 4, 2), torch.randn(4, 3)
+    expected = empirical_ntk(net, x)
+    with torch.inference_mode():
+        copy = x + 0
+        theta = empirical_ntk(net, copy)
+    assert torch.equal(theta, expected)
+    assert not theta.is_inference()
+    assert not empirical_ntk(net, x.clone().requires_grad_()).requires_grad
+
+
+def test_compiled_modules():
+    net, x = mlp(3, 4, 4, 2), torch.randn(4, 3)
+    expected = empirical_ntk(net, x)
+    close(empirical_ntk(torch.compile(net, backend="eager"), x), expected)
+    net[2].compile(backend="eager")
+    close(empirical_ntk(net, x), expected)

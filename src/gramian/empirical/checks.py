@@ -71,8 +71,8 @@ def trainable(module: nn.Module) -> dict[str, Tensor]:
     return parameters
 
 
-def check_input(name: str, x: Tensor) -> None:
-    """An input must be a tensor with rows and without NaN."""
+def check_input(name: str, x: Tensor) -> Tensor:
+    """An input must be a tensor with rows and without NaN; the same numbers, usable in a backward pass."""
     if not isinstance(x, Tensor) or x.ndim == 0 or x.shape[0] == 0:
         has = f"shape {tuple(x.shape)}" if isinstance(x, Tensor) else f"type {type(x).__name__}"
         raise BadData(
@@ -90,6 +90,8 @@ def check_input(name: str, x: Tensor) -> None:
             why="a missing value, or a division by zero when the data was normalized",
             fix=f"keep = torch.isfinite({name}).flatten(1).all(1); {name} = {name}[keep]",
         )
+    with torch.inference_mode(False):
+        return x.clone() if x.is_inference() else x.detach()
 
 
 def check_mode(module: nn.Module) -> None:

@@ -34,7 +34,7 @@ def jacobian(module: nn.Module, x: Tensor) -> Tensor:
         tensor([[[3., 4., 1.]]])
     """
     parameters = list(trainable(module).values())
-    check_input("x", x)
+    x = check_input("x", x)
     with torch.inference_mode(False), torch.enable_grad():
         return torch.stack([torch.cat([g.flatten(1) for g in rows(module, row, parameters)], 1) for row in x])
 

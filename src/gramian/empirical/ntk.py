@@ -101,7 +101,16 @@ def _theta(
     module: nn.Module, x: Tensor, y: Tensor | None, outputs: str, engine: str, max_bytes: int, apart: bool
 ) -> dict[str, Tensor]:
     checks.check_options(outputs, engine, max_bytes)
-    y = None if y is x else y
+    checks.trainable(module)
+    y = None if y is None or y is x else checks.check_input("y", y)
+    x = checks.check_input("x", x)
+    with torch.inference_mode(False), torch.no_grad():
+        return _contracted(module, x, y, outputs, max_bytes, apart)
+
+
+def _contracted(
+    module: nn.Module, x: Tensor, y: Tensor | None, outputs: str, max_bytes: int, apart: bool
+) -> dict[str, Tensor]:
     source, used, saved = read(module, x, y, full=outputs == "full")
     n, m, c = x.shape[0], x.shape[0] if y is None else y.shape[0], source.n_outputs
     numbers = max_bytes // source.dtype.itemsize
@@ -114,9 +123,8 @@ def _theta(
         name: torch.zeros(n, width, m, width, dtype=source.dtype, device=device)
         for name in (source.parameters if apart else [""])
     }
-    with torch.no_grad():
-        for plan in todo:
-            _run(plan, source, x, y, theta, budget.scratch, apart)
+    for plan in todo:
+        _run(plan, source, x, y, theta, budget.scratch, apart)
     return {name: _finish(t, outputs, c) for name, t in theta.items()}
 
 
@@ -124,9 +132,6 @@ def read(module: nn.Module, x: Tensor, y: Tensor | None, full: bool) -> tuple[So
     """Checks the module and its inputs; how it uses its parameters; bytes that a backward pass keeps for a sample."""
     parameters = checks.trainable(module)
     checks.check_mode(module)
-    for name, t in {"x": x, "y": y}.items():
-        if t is not None:
-            checks.check_input(name, t)
     if y is not None and y.shape[1:] != x.shape[1:]:
         raise BadData(
             f"`y` has samples of shape {tuple(y.shape[1:])}, `x` of shape {tuple(x.shape[1:])}.",

@@ -37,7 +37,7 @@ def ntk_product(module: nn.Module, x: Tensor, v: Tensor) -> Tensor:
     """
     theta = checks.trainable(module)
     checks.check_mode(module)
-    checks.check_input("x", x)
+    x = checks.check_input("x", x)
     with differentiable_math():
         checks.try_module(module, "x", x)
         out = module(x)
@@ -50,6 +50,6 @@ def ntk_product(module: nn.Module, x: Tensor, v: Tensor) -> Tensor:
             )
         u = torch.autograd.grad(out, list(theta.values()), v, materialize_grads=True)
         del out
-    with torch.no_grad():
+    with torch.inference_mode(False), torch.no_grad():
         at = {name: p.detach() for name, p in theta.items()}
         return along(module, at, dict(zip(theta, u, strict=True)), x)[1]

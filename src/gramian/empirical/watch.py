@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -36,9 +37,17 @@ def watched(module: nn.Module, seen: Callable[[nn.Module, Tensor, Tensor], Tenso
 
 @contextmanager
 def differentiable_math() -> Iterator[None]:
-    """Attention by operations that vmap and forward-mode differentiation know; gradients on, inference mode off."""
+    """Attention by operations that vmap knows, compiled modules uncompiled; gradients on, inference mode off."""
     fast = torch.backends.mha.get_fastpath_enabled()
-    with warnings.catch_warnings(), torch.inference_mode(False), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+    # a module can only be compiled if this is loaded, and loading it takes seconds
+    eager = torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
+    with (
+        eager,
+        warnings.catch_warnings(),
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        sdpa_kernel(SDPBackend.MATH),
+    ):
         warnings.filterwarnings("ignore", message="There is a performance drop because we have not yet implemented")
         torch.backends.mha.set_fastpath_enabled(False)
         try:
