@@ -32,6 +32,7 @@ test-slow: $(VENV)/.installed-test  ## the tests that take longer
 bench: $(VENV)/.installed .venv-bench/.installed  ## time the kernels against their rivals; rows are kept in bench/results
 	$(BIN)/python bench/limit_mlp.py
 	$(BIN)/python bench/limit_cnn.py
+	$(BIN)/python bench/empirical_mlp.py
 
 docs: $(VENV)/.installed  ## write the pages of docs/ that are made from the code
 	$(BIN)/python docs/generate.py
