@@ -26,7 +26,10 @@ def test_relu_in_three_spellings_is_one_architecture():
         def forward(self, x):
             return self.b(self.relu(self.a(x)))
 
-    ops = {tuple(s.op for s in architecture(Functional(r), torch.zeros(2, 3)).steps) for r in (F.relu, torch.relu, nn.ReLU())}
+    ops = {
+        tuple(s.op for s in architecture(Functional(r), torch.zeros(2, 3)).steps)
+        for r in (F.relu, torch.relu, nn.ReLU())
+    }
     assert len(ops) == 1
 
 
@@ -154,7 +157,8 @@ def test_what_has_no_limit_is_refused_with_its_line_and_a_way_out(net, text):
         (nn.Sequential(nn.Conv2d(2, 4, 3, groups=2), nn.Flatten(), nn.Linear(64, 1)), (1, 2, 6, 6), r"groups=2"),
         (nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.ReLU(), nn.Linear(64, 1)), (1, 1, 6, 6),
          r"after positions were flattened.*fix: put the activation before"),
-        (nn.Sequential(nn.Conv2d(1, 4, 3), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(16, 1)), (1, 1, 6, 6), r"`max_pool2d`"),
+        (nn.Sequential(nn.Conv2d(1, 4, 3), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(16, 1)), (1, 1, 6, 6),
+         r"`max_pool2d`"),
     ],
 )  # fmt: skip
 def test_images_without_a_limit_are_refused(net, shape, text):

@@ -64,8 +64,8 @@ def _why(e: Evidence, found: Sweep | None) -> str:
         moved = "" if drift is None else f", and the kernel moved by {drift:.0%}: {_regime(drift)}"
         return f"This network has no limit kernel here, so only its own Gram matrix was watched{moved}."
     text = (
-        f"The limit's Gram matrix is positive (smallest eigenvalue {e.lambda_min:.3g}), and the network's own, at width "
-        f"{e.width}, is within {e.gram_error:.0%} of it"
+        f"The limit's Gram matrix is positive (smallest eigenvalue {e.lambda_min:.3g}), and the network's own, "
+        f"at width {e.width}, is within {e.gram_error:.0%} of it"
     )
     drift = e.extreme("kernel_drift")
     if drift is not None:

@@ -27,7 +27,7 @@ from gramian.train.stepsize import largest_eigenvalue, largest_eigenvalue_of_bat
 
 MOST_STEPS = 20_000
 GRAM_SECONDS = 20.0  # for the network's own Gram matrix before and after the run
-WATCH_SECONDS = 1.0  # for each of about a dozen during the run
+WATCH_SECONDS = 0.3  # for each of about a dozen during the run
 
 
 def certify(

@@ -2,8 +2,8 @@ r"""Arora, Du, Hu, Li, Salakhutdinov, Wang 2019, "On Exact Computation with an I
 
 For a fully connected ReLU network with its output multiplied by kappa,
 $1/\kappa = poly(1/\epsilon, \log(n/\delta))$, and width at least $poly(1/\kappa, L, 1/\lambda_0, n, \log(1/\delta))$:
-the trained network and the kernel predictor differ by at most eps on every test point. The paper leaves the polynomials open, so the width is not known; the difference is
-measured.
+the trained network and the kernel predictor differ by at most eps on every test point. The paper leaves the polynomials
+open, so the width is not known; the difference is measured.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 r"""Du, Zhai, Poczos, Singh 2019, "Gradient Descent Provably Optimizes Over-parameterized Neural Networks".
 
 Its argument: if the network's own Gram matrix keeps $\lambda_{min}(H(t)) \ge \lambda_0 / 2$ at all times, with
-$\lambda_0$ that of the limit, gradient descent with a small step contracts the loss by $1 - \eta\lambda_0/2$ in each step. This one needs no
-width: its premise is measured, on the run itself. It would be a proof if it were measured at every step and on all
-outputs; at some steps, it is evidence.
+$\lambda_0$ that of the limit, gradient descent with a small step contracts the loss by $1 - \eta\lambda_0/2$ in each
+step. This one needs no width: its premise is measured, on the run itself. It would be a proof if it were measured at
+every step and on all outputs; at some steps, it is evidence.
 """
 
 from __future__ import annotations

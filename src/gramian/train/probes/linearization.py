@@ -15,7 +15,7 @@ from gramian.train.run import Run
 class LinearizationGap:
     """Relative distance of the outputs from the linearization's, on at most `gram_rows` training samples."""
 
-    name, title, unit, cost = "linearization_gap", "Gap to the linearized network", "share", "cheap"
+    name, title, unit, cost = "linearization_gap", "Gap to the linearized network", "share", "gram"
 
     def start(self, run: Run) -> None:
         pass

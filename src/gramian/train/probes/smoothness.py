@@ -26,7 +26,7 @@ class SemiSmoothness:
         scale: factor of ||W'||_2^2 (largest spectral norm over the layers), such as n L^2 m / d.
     """
 
-    name, title, unit, cost = "semi_smoothness", "Semi-smoothness residual of the step taken", "", "cheap"
+    name, title, unit, cost = "semi_smoothness", "Semi-smoothness residual of the step taken", "", "gram"
 
     def __init__(self, scale: float | None = None) -> None:
         self.scale = scale
