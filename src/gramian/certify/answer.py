@@ -40,7 +40,7 @@ def _whether(e: Evidence) -> str:
         return f"Not yet: interrupted after {steps[-1]:,} steps, at {share:.2%} of the initial loss{fits}."
     return (
         f"Not in {steps[-1]:,} steps: {method} left {share:.2%} of the initial training loss{fits}; "
-        f"{e.accuracy:.2g} was asked for."
+        f"{100 * e.accuracy:.3g}% was asked for."
     )
 
 
