@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -148,6 +149,8 @@ def certify(
         normalize=normalize,
         flatten=flatten,
     )
+    if not found.classes:
+        found = _standardized(found)
     built = [
         network(spec, found, depth=depth, width=size, activation=activation, bias=bias, seed=seed) for spec in specs
     ]
@@ -176,7 +179,8 @@ def certify(
     failed = False
     for number, made in enumerate(built):
         if not quiet:
-            show.talk(f"{made.title} ({number + 1} of {len(built)})" if len(built) > 1 else made.title, "bold")
+            which = f" ({number + 1} of {len(built)})" if len(built) > 1 else ""
+            show.talk(f"{made.title}{which}: limit kernel and width, then training", "bold")
         choices = settings | {
             "law": opt.law_of(law, made.law),
             "parametrization": parametrization or ("own" if made.own else "ntk"),
@@ -192,7 +196,10 @@ def certify(
                 raise
             show.talk(f"Interrupted: the report holds the {len(done)} finished of {len(built)} networks.")
             break
-        one.run["made"] |= {"command": shlex.join(context.obj), "python": _python(data, drawn, flatten, made, choices)}
+        one.run["made"] |= {
+            "command": shlex.join(context.obj),
+            "python": _python(data, drawn, found, flatten, made, choices),
+        }
         done.append(one)
         if one.run["made"]["interrupted"]:
             break
@@ -279,21 +286,32 @@ def _sensible(
         )
 
 
+def _standardized(data: Dataset) -> Dataset:
+    """Regression targets of mean 0 and deviation 1, so that fitting their mean is not most of the loss."""
+    mean, sigma = data.y.mean(0), data.y.std(0, correction=0).clamp_min(1e-300)
+    note = "Regression targets were brought to mean 0 and standard deviation 1 (of the training rows)."
+    y, y_test = (data.y - mean) / sigma, (data.y_test - mean) / sigma
+    return replace(data, y=y, y_test=y_test, notes=(*data.notes, note))
+
+
 def _described(data: Dataset) -> str:
     shape = "x".join(map(str, data.in_shape))
     kind = f"{data.n_outputs} classes" if data.classes else "regression"
     return f"{len(data.x)} training and {len(data.x_test)} test rows of shape {shape}, {kind}"
 
 
-def _python(name: str, drawn: dict[str, Any], flat: bool, made: Made, settings: dict[str, Any]) -> str:
+def _python(name: str, drawn: dict[str, Any], data: Dataset, flat: bool, made: Made, settings: dict[str, Any]) -> str:
     """The lines of Python that do the same, as one."""
     loaded, said = (", ".join(f"{k}={v!r}" for k, v in d.items() if v is not None) for d in (drawn, settings))
     vector = ".flatten(1)" if flat else ""
+    y, y_test = "data.y", "data.y_test"
+    if not data.classes:
+        y, y_test = (f"({each} - data.y.mean(0)) / data.y.std(0, correction=0)" for each in (y, y_test))
     lines = [
         "import torch, gramian, gramian.data",
         made.imports,
         f"data = gramian.data.load({name!r}, {loaded})",
         *([f"torch.manual_seed({settings['seed']})"] if made.own else []),
-        f"gramian.certify({made.code}, data.x{vector}, data.y, x_test=data.x_test{vector}, y_test=data.y_test, {said})",
+        f"gramian.certify({made.code}, data.x{vector}, {y}, x_test=data.x_test{vector}, y_test={y_test}, {said})",
     ]
     return "; ".join(lines)

@@ -135,16 +135,16 @@ def _save(path: Path, array: object) -> None:
 
 
 def fits(n: int, itemsize: int) -> None:
-    """Raise BadArgument if n x n numbers are more than this machine's memory."""
+    """Raise BadArgument if n x n numbers are more than half of this machine's memory."""
     if not hasattr(os, "sysconf"):
         return
     there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     needed = n * n * itemsize
-    if needed > there:
-        most = int((there / itemsize) ** 0.5)
+    if needed > there / 2:
+        most = int((there / 2 / itemsize) ** 0.5)
         raise BadArgument(
             f"a kernel of {n:,} rows takes {needed / 2**30:.0f} GiB; this machine has {there / 2**30:.0f}.",
             where=f"--n {n}",
-            why="n rows give n x n numbers.",
+            why="n rows give n x n numbers, and more than half of the memory is not taken.",
             fix=f"--n {most // 100 * 100}, or in Python gramian.Gram(arch.ntk, x).save(folder): tiles on disk.",
         )

@@ -73,7 +73,7 @@ def _loaded(path: Path) -> Any:
         )
     try:
         model = joblib.load(path)
-        assert {"data", "rows", "in_shape", "target", "network"} <= set(model.trained_on)
+        _ = [model.trained_on[key] for key in ("data", "rows", "in_shape", "target", "network")]
     except Exception as error:  # unpickling may raise anything
         said = str(error).partition("\n")[0]
         raise BadData(

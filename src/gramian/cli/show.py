@@ -12,6 +12,7 @@ from rich.text import Text
 
 from gramian.errors import BadArgument, GramianError
 
+GAP = 2  # columns between those of a table
 WORDS = 2  # columns of a table that hold words: a name and a verdict
 PROSE = 100  # columns; longer lines are hard to read
 STATUS = {  # a sign and a style each
@@ -92,7 +93,7 @@ def table(items: Sequence[Mapping[str, str]], console: Console) -> None:
     """Rows with equal keys: a line each where they fit, else (a narrow terminal) a column each, names at the left."""
     widths = _widths(items, console.width)
     if widths is not None:
-        wide = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+        wide = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, GAP - 1, 0, 0))
         for number, (name, width) in enumerate(zip(items[0], widths, strict=True)):
             wide.add_column(name, justify="left" if number < WORDS else "right", width=width)
         for item in items:
@@ -100,10 +101,14 @@ def table(items: Sequence[Mapping[str, str]], console: Console) -> None:
         console.print(wide)
         return
     first, *others = list(items[0])
-    tall = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, show_header=len(items) > 1)
+    room = (console.width - max(map(len, others))) // len(items) - GAP
+    least = max(len(item[name]) for item in items for name in others[WORDS - 1 :])  # numbers stay whole
+    tall = Table(
+        box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, GAP - 1, 0, 0), show_header=len(items) > 1
+    )
     tall.add_column("", style="dim", no_wrap=True)
     for item in items:
-        tall.add_column(item[first], overflow="fold")
+        tall.add_column(item[first], overflow="fold", min_width=min(least, room))
     for name in [first, *others] if len(items) == 1 else others:
         tall.add_row(name, *(_cell(name, item[name]) for item in items))
     console.print(tall)
@@ -116,10 +121,11 @@ def _widths(items: Sequence[Mapping[str, str]], available: int) -> list[int] | N
         cells = [_cell(name, item[name]).plain for item in items]
         longest = max(map(len, cells))
         if number < WORDS:
-            words.append((longest // 2 + 5, longest))
+            word = max(len(part) for cell in [name, *cells] for part in cell.split())
+            words.append((min(longest, max(longest // 2 + 5, word)), max(longest, len(name))))
         else:
             numbers.append(max(longest, *(len(part) for part in name.split())))
-    room = available - sum(numbers) - 3 * (len(items[0]) - 1)
+    room = available - sum(numbers) - GAP * (len(items[0]) - 1)
     if room < sum(least for least, _ in words):
         return None
     widths = []

@@ -1,0 +1,89 @@
+"""`gramian kernel` and `gramian doctor`."""
+
+import os
+
+import numpy as np
+import pytest
+import torch
+
+import gramian
+from gramian.arch.zoo import ZOO
+from gramian.cli.kernel import fits
+from gramian.data import load
+from gramian.errors import BadArgument
+
+
+@pytest.mark.parametrize("which", ["ntk", "nngp"])
+def test_the_file_holds_what_python_gives(gramian_in, tmp_path, which):
+    done = gramian_in(f"kernel --data digits --n 40 --net cnn --depth 3 --which {which} --out k.npy --seed 3")
+    assert done.exit_code == 0, done.stderr
+    data = load("digits", n=40, seed=3)
+    x = 8 * data.x  # sqrt(d) of 64 pixels
+    expected = getattr(gramian.architecture(ZOO["cnn"]((1, 8, 8), 10, depth=3), x[:2]), which)(x)
+    found = torch.from_numpy(np.load(tmp_path / "k.npy"))
+    assert found.dtype == torch.float64
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
+    assert [path.name for path in tmp_path.iterdir()] == ["k.npy"]
+
+
+def test_it_prints_shape_diagonal_condition_and_time(gramian_in):
+    words = {
+        line.split()[0]: line for line in gramian_in("kernel --data digits --n 30 --out k.npy").stdout.splitlines()
+    }
+    assert list(words) == ["kernel", "data", "shape", "diagonal", "eigenvalues", "condition", "time", "written"]
+    assert "30 x 30, float64" in words["shape"]
+    assert words["diagonal"].split()[1:] == ["3", "to", "3"]  # 3 layers, unit variance: an NTK of 3 on the diagonal
+
+
+def test_a_law_as_a_pair_and_float32(gramian_in, tmp_path):
+    gramian_in("kernel --data iris --n 20 --normalize standardize --law 1.5,0.5 --bias --dtype float32 --out k.npy")
+    data = load("iris", n=20, normalize="standardize")
+    x = data.x.float()
+    expected = gramian.architecture(ZOO["mlp"]((4,), 3, bias=True), x[:2], law=(1.5, 0.5)).ntk(x)
+    found = np.load(tmp_path / "k.npy")
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected.numpy(), rtol=1e-5)
+
+
+def test_small_data_are_split_and_not_refused(gramian_in):
+    assert "iris, 120 rows" in gramian_in("kernel --data iris --out k.npy").stdout
+
+
+def test_a_network_without_a_limit_names_the_layer(gramian_in, nets, tmp_path):
+    done = gramian_in(f"kernel --data digits --n 10 --net {nets}:softmaxed --out k.npy")
+    assert done.exit_code == 2
+    assert "softmax" in done.stderr
+    assert not (tmp_path / "k.npy").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "sysconf"), reason="memory is not asked for there")
+def test_a_kernel_larger_than_memory_is_refused():
+    with pytest.raises(BadArgument, match=r"(?s)10,000,000 rows takes .* GiB.*fix: --n \d+, or in Python .*save"):
+        fits(10_000_000, 8)
+    fits(1000, 8)
+
+
+def test_doctor_finds_this_installation(gramian_in):
+    done = gramian_in("doctor")
+    assert done.exit_code == 0
+    for line in (
+        f"torch         {torch.__version__}",
+        "native  not built in this version",
+        "cpu",
+        "digits, iris, wine",
+    ):
+        assert line in done.stdout
+    assert "--data-dir FOLDER, or export GRAMIAN_DATA=FOLDER" in done.stdout
+
+
+def test_doctor_goes_on_where_the_data_folder_is_wrong(gramian_in):
+    done = gramian_in("doctor --data-dir nowhere")
+    assert done.exit_code == 0
+    assert "no folder nowhere" in done.stdout
+
+
+def test_doctor_says_what_cannot_be_imported(gramian_in, monkeypatch):
+    monkeypatch.setattr("gramian.cli.doctor.PACKAGES", ("no-such-package",))
+    done = gramian_in("doctor")
+    assert done.exit_code == 0
+    assert "pip install --upgrade no-such-package" in done.stdout
