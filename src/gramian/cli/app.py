@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from inspect import getdoc
 from typing import Annotated, Any
 
 import typer
@@ -54,7 +55,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for command in (certify, kernel, fit, predict, report, doctor):
-    app.command()(command)
+    paragraphs = (getdoc(command) or "").split("\n\n")  # wrapped by the terminal's width, not by ours
+    app.command(help="\n\n".join(" ".join(text.split()) for text in paragraphs))(command)
 
 
 def _version(asked: bool) -> None:

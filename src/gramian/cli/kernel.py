@@ -53,9 +53,10 @@ def kernel(
 ) -> None:
     """The infinite-width kernel of a network on the training rows, as a .npy file of shape (n, n).
 
-    Rows are scaled to norm sqrt(d), d numbers in a row (or as --normalize says), so that entries are of size 1. Equal
-    --n, --n-test and --seed pick equal rows, in one order, in every command and in gramian.data.load; --n all leaves
-    the test rows out, --n all --n-test 0 does not.
+    Rows are scaled to norm sqrt(d), d numbers in a row (or as --normalize says), so that entries are of size 1.
+
+    Equal --n, --n-test and --seed pick equal rows, in one order, in every command and in gramian.data.load. All rows:
+    --n all --n-test 0.
 
     In Python: x = 8 * gramian.data.load("digits", n=500).x; np.save("k.npy", gramian.architecture(net, x[:2]).ntk(x))
     """

@@ -75,14 +75,13 @@ Normalize = Annotated[
     ),
 ]
 Flatten = Annotated[
-    bool, typer.Option("--flatten", help="Give images to your own network as vectors.", rich_help_panel=DATA)
+    bool,
+    typer.Option("--flatten", metavar="", help="Give images to your own network as vectors.", rich_help_panel=DATA),
 ]
 Seed = Annotated[int, typer.Option(metavar="INT", help="Of the rows drawn and the weights.", rich_help_panel=DATA)]
 
 NET_HELP = "mlp, cnn, resnet, conv-resnet, du-resnet, or your own nn.Module as FILE.py:NAME"
-Net = Annotated[
-    str, typer.Option(metavar="NAME|FILE.py:NAME", help=NET_HELP + ".", rich_help_panel=NETWORK, show_default="mlp")
-]
+Net = Annotated[str, typer.Option(metavar="NAME|FILE.py:NAME", help=NET_HELP + ".", rich_help_panel=NETWORK)]
 Nets = Annotated[
     list[str] | None,
     typer.Option(
@@ -111,7 +110,7 @@ Activation = Annotated[
         show_default=False,
     ),
 ]
-Bias = Annotated[bool, typer.Option("--bias", help="Layers with biases.", rich_help_panel=NETWORK)]
+Bias = Annotated[bool, typer.Option("--bias", metavar="", help="Layers with biases.", rich_help_panel=NETWORK)]
 Law = Annotated[
     str | None,
     typer.Option(
@@ -124,7 +123,9 @@ Law = Annotated[
 ]
 Dtype = Annotated[str, typer.Option(metavar="float32|float64", help="Precision.", rich_help_panel=OUTPUT)]
 Device = Annotated[str, typer.Option(metavar="cpu|cuda|cuda:N|mps", help="Where to compute.", rich_help_panel=OUTPUT)]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Nothing on stderr but errors.", rich_help_panel=OUTPUT)]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", metavar="", help="Nothing on stderr but errors.", rich_help_panel=OUTPUT)
+]
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
