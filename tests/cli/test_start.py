@@ -17,7 +17,7 @@ def test_help_and_version_do_not_wait_for_torch():
     code = (
         "import sys\nfrom typer.testing import CliRunner\nfrom gramian.cli import app\n"
         "print([CliRunner().invoke(app, [a]).exit_code for a in ('--help', '--version')])\n"
-        "print(sorted({'torch', 'sklearn', 'pandas', 'plotly', 'scipy'} & set(sys.modules)))"
+        "print(sorted({'torch', 'numpy', 'sklearn', 'pandas', 'plotly', 'scipy'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split("\n")[:2] == ["[0, 0]", "[]"]

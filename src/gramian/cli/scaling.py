@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 def norm_sqrt_d(X: NDArray) -> NDArray:
