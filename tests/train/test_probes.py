@@ -149,9 +149,7 @@ def test_sign_flips(ran, step):
 def test_semi_smoothness_along_the_step_taken(ran):
     _, j = explicit(ran.at(0), ran.x)
     lam = float(torch.linalg.eigvalsh(j @ j.T)[-1])
-    due = gram_steps(
-        tuple(range(STEPS + 1))
-    )  # as costly as a Gram matrix: a dozen steps, none before the first
+    due = gram_steps(tuple(range(STEPS + 1)))  # as costly as a Gram matrix: a dozen steps, none before the first
     assert ran.trace.measured["semi_smoothness"].steps == sorted(due - {0})
     for step in (1, STEPS):
         (before, gradient), (after, _) = loss_and_gradient(ran, step - 1), loss_and_gradient(ran, step)

@@ -209,6 +209,17 @@ def test_stops_at_the_loss_or_the_accuracy_asked_for(optimizer):
     assert trace.measured["gram_min"].steps[-1] <= trace.measured["train_accuracy"].steps[-1]
 
 
+@pytest.mark.parametrize("optimizer", ["gd", "sgd"])
+def test_a_loss_and_an_accuracy_asked_for_must_both_be_reached(optimizer):
+    x, labels = torch.randn(N, D), torch.arange(N) % C
+    probes = ("loss", "train_accuracy")
+    trace = train(mlp(), x, labels, optimizer=optimizer, steps=3000, stop_loss=0.1, stop_accuracy=1.0, probes=probes)
+    loss, accuracy = (trace.measured[name].values for name in probes)
+    met = [a <= 0.1 and b == 1.0 for a, b in zip(loss, accuracy, strict=True)]
+    assert met == [False] * (len(met) - 1) + [True]
+    assert any(b == 1.0 for b in accuracy[:-1])  # the accuracy alone would have stopped it earlier
+
+
 def test_the_callers_random_numbers_and_modes_stay_and_the_seed_decides():
     x, y = data()
     net = nn.Sequential(nn.Linear(D, 16), nn.ReLU(), nn.Dropout(0.5), nn.Linear(16, C))

@@ -82,8 +82,9 @@ def certify(
             momentum; Adam: 1e-3).
         batch_size: of "sgd", default 32.
         momentum: of "momentum" and "nesterov".
-        steps: at most; default three times what the kernel predicts, at most 20,000.
-        accuracy: share of the initial loss at which the run stops and counts as having reached the minimum.
+        steps: at most; default six times what the kernel predicts, at most 20,000.
+        accuracy: share of the initial loss that counts as having reached the minimum; there the run stops, with classes
+            as soon as all training rows are right as well.
         tolerance: relative error of the kernel that counts as being in the regime of the limit.
         loss: "squared" or "cross-entropy".
         seed: of the weights, the minibatches and the sweep's draws.
@@ -165,7 +166,7 @@ def certify(
     if system is not None and loss == "squared" and optimizer != "adam":
         expected = float(time_to(system, r0, accuracy, lr, "gd" if optimizer == "sgd" else optimizer, beta))
     if steps is None:
-        wanted = 2000.0 if expected is None else 3 * expected + 20
+        wanted = 2000.0 if expected is None else 6 * expected + 20
         steps = int(min(wanted, MOST_STEPS))
     start = _initial_loss(f0, targets, y, loss)
     with clock("training"):
@@ -183,6 +184,7 @@ def certify(
             momentum=momentum,
             seed=seed,
             stop_loss=accuracy * start,
+            stop_accuracy=1.0 if y.dtype == torch.int64 else None,
             checkpoint=checkpoint,
             resume=resume,
             progress=progress,

@@ -95,8 +95,8 @@ class Loop:
             loss = self._forward()
             if self._diverged(loss):
                 end |= {"diverged": True, "reason": self._why_diverged(loss)}
-            elif self.full_batch and self.settings.stop_loss is not None and loss <= self.settings.stop_loss:
-                end["reason"] = f"the loss {loss:.3g} reached stop_loss={self.settings.stop_loss:g} at step {self.step}"
+            elif self._loss_alone and loss <= self._loss_alone:
+                end["reason"] = f"the loss {loss:.3g} reached stop_loss={self._loss_alone:g} at step {self.step}"
             else:
                 self._move(loss)
         if self.step not in self.record.measured:
@@ -195,17 +195,29 @@ class Loop:
         first = self.record.losses[0] if self.record.losses else 0.0
         return not math.isfinite(loss) or loss > DIVERGED * (first or math.inf)
 
+    @property
+    def _loss_alone(self) -> float | None:
+        """The loss at which to stop, where that can be told at every step and nothing else is asked for."""
+        alone = self.full_batch and self.settings.stop_accuracy is None
+        return self.settings.stop_loss if alone else None
+
     def _goal(self) -> str:
-        """Why a run whose goal is reached at a measured step ends; "" if it is not."""
+        """Why a run whose goals are all reached at a measured step ends; "" if one of them is not, or none is set."""
         stop_loss, stop_accuracy = self.settings.stop_loss, self.settings.stop_accuracy
+        if stop_loss is None and stop_accuracy is None:
+            return ""
+        reached = []
         with evaluating(self.run.module):
+            if stop_loss is not None:
+                if self.run.loss() > stop_loss:
+                    return ""
+                reached.append(f"the loss {self.run.loss():.3g} reached stop_loss={stop_loss:g}")
             if stop_accuracy is not None:
                 share = self._accuracy()
-                if share >= stop_accuracy:
-                    return f"the accuracy {share:.1%} reached stop_accuracy={stop_accuracy:g} at step {self.step}"
-            if stop_loss is not None and not self.full_batch and self.run.loss() <= stop_loss:
-                return f"the loss {self.run.loss():.3g} reached stop_loss={stop_loss:g} at step {self.step}"
-        return ""
+                if share < stop_accuracy:
+                    return ""
+                reached.append(f"the accuracy {share:.1%} reached stop_accuracy={stop_accuracy:g}")
+        return " and ".join(reached) + f" at step {self.step}"
 
     def _why_diverged(self, loss: float) -> str:
         lam = self.lr.lambda_max

@@ -73,7 +73,8 @@ def train(
         momentum: of "momentum" and "nesterov".
         seed: of the minibatches, of the module's own random numbers (dropout), and of the rows that probes use.
         stop_loss: stop when the training loss is at most this; checked each step (minibatches: at measured steps).
-        stop_accuracy: stop when the training accuracy is at least this share; checked at measured steps.
+        stop_accuracy: stop when the training accuracy is at least this share; checked at measured steps. With both, a
+            run stops when both are reached.
         probes: "standard" (all that apply), names, `Probe`s, or () for none.
         every: measure each `every` steps. None: at about 40 steps, often at first.
         checkpoint: a file to write at measured steps (safetensors, whole or not at all).
