@@ -92,7 +92,7 @@ def certify(
         device: of the training.
         name, data_name, source, classes, rows, notes: for the report: what to call the network and the data, where
             they came from, the classes' names, original row numbers, and sentences to repeat as warnings.
-        progress: a progress bar on stderr.
+        progress: say on stderr what is being done, with a progress bar for the training.
         checkpoint, resume: as for `train`.
 
     Returns:
@@ -114,7 +114,7 @@ def certify(
             why="accuracy is the share of the initial loss to reach, tolerance the kernel's relative error",
             fix="accuracy=0.01, tolerance=0.1",
         )
-    clock, warnings = Clock(), list(notes)
+    clock, warnings = Clock(aloud=progress), list(notes)
     x, y = x.double(), _labels(y)
     check(x, y, rows=rows)
     shape = geometry(x, y, rows=rows)

@@ -294,9 +294,9 @@ def _test_facts(run: Run, limit: Prediction | None, warnings: list[str]) -> dict
     }
 
 
-def _width_facts(run: Run, e: Evidence) -> dict[str, Any] | None:
+def _width_facts(run: Run, e: Evidence) -> dict[str, Any]:
     if run.sweep is None:
-        return None
+        return {"run_width": run.width, "run_error": run.gram.relative}
     b = e.batch_size if e.optimizer == "sgd" else None
     asked = [
         (

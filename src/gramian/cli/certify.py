@@ -97,7 +97,7 @@ def certify(
     data_dir: opt.DataDir = None,
     n: opt.N = None,
     n_test: opt.NTest = None,
-    normalize: opt.Normalize = "unit",
+    normalize: opt.Normalize = "auto",
     flatten: opt.Flatten = False,
     seed: opt.Seed = 0,
     net: opt.Nets = None,
@@ -132,6 +132,7 @@ def certify(
     size = _width(width)
     opt.one_of("--optimizer", optimizer, OPTIMIZERS)
     opt.one_of("--loss", loss, LOSSES)
+    normalize = opt.normalization(data, normalize)
     if parametrization is not None:
         opt.one_of("--parametrization", parametrization, PARAMETRIZATIONS)
     for option, number in (("--batch-size", batch_size), ("--steps", steps)):

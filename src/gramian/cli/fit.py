@@ -34,7 +34,7 @@ def fit(
     data_dir: opt.DataDir = None,
     n: opt.N = None,
     n_test: opt.NTest = None,
-    normalize: opt.Normalize = "unit",
+    normalize: opt.Normalize = "auto",
     flatten: opt.Flatten = False,
     seed: opt.Seed = 0,
     net: opt.Net = "mlp",
@@ -65,7 +65,7 @@ def fit(
     from gramian.train.files import replace_file
 
     opt.one_of("--which", which, ("ntk", "nngp"))
-    opt.one_of("--normalize", normalize, ("unit", "standardize", "none"))
+    normalize = opt.normalization(data, normalize)
     if not 0 <= ridge < float("inf"):
         raise BadArgument(f"--ridge {ridge} makes no sense.", where="--ridge", fix="a number, 0 or more: 1e-3")
     check_file(out, ".joblib")

@@ -31,7 +31,7 @@ def kernel(
     data_dir: opt.DataDir = None,
     n: opt.N = None,
     n_test: opt.NTest = None,
-    normalize: opt.Normalize = "unit",
+    normalize: opt.Normalize = "auto",
     flatten: opt.Flatten = False,
     seed: opt.Seed = 0,
     net: opt.Net = "mlp",
@@ -68,6 +68,7 @@ def kernel(
     from gramian.train.files import replace_file
 
     opt.one_of("--which", which, ("ntk", "nngp"))
+    normalize = opt.normalization(data, normalize)
     check_file(out, ".npy")
     precision, where = opt.dtype_of(dtype), opt.device_of(device)
     found = opt.dataset(

@@ -69,8 +69,9 @@ NTest = Annotated[
 Normalize = Annotated[
     str,
     typer.Option(
-        metavar="unit|standardize|none",
-        help="Rows to one norm; columns (channels of images) to mean 0 and deviation 1; or neither.",
+        metavar="auto|unit|standardize|none",
+        help="Rows to one norm; columns (channels of images) to mean 0 and deviation 1; or neither. "
+        "auto: unit for images, standardize for tables.",
         rich_help_panel=DATA,
     ),
 ]
@@ -200,6 +201,23 @@ def device_of(text: str) -> str:
             fix="--device cpu; `gramian doctor` lists the devices that torch finds.",
         ) from None
     return text
+
+
+IMAGES = ("digits", "mnist", "fashion-mnist", "cifar10")
+
+
+def normalization(data: str, normalize: str) -> str:
+    """What `--normalize` stands for: tables have columns of many units, which rows of norm one would leave as they are.
+
+    Example:
+        >>> normalization("digits", "auto"), normalization("table.csv", "auto"), normalization("iris", "unit")
+        ('unit', 'standardize', 'unit')
+    """
+    one_of("--normalize", normalize, ("auto", "unit", "standardize", "none"))
+    if normalize != "auto":
+        return normalize
+    path = Path(data)
+    return "unit" if data in IMAGES or path.is_dir() or path.suffix in (".npz", ".npy") else "standardize"
 
 
 def dataset(

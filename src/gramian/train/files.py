@@ -36,11 +36,18 @@ def replace_file(path: str | Path, write: Callable[[Path], object]) -> None:
         os.close(handle)
         try:
             write(Path(name))
+            os.chmod(name, 0o666 & ~_umask())  # mkstemp's files are for their owner alone
             os.replace(name, path)
         except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(name)
             raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 @contextlib.contextmanager
