@@ -54,7 +54,7 @@ def test_the_status_is_premises_times_conclusion(premises, conclusion):
 def test_learning_more_never_takes_a_contradiction_back(premises, conclusion):
     """A premise or conclusion that turns out true can't make a contradiction of what was none, nor undo one."""
     before = certificate(premises, conclusion).status
-    after = certificate(premises + [True], conclusion + [True]).status
+    after = certificate([*premises, True], [*conclusion, True]).status
     assert (before == CONTRADICTED) == (after == CONTRADICTED)
     if before == CERTIFIED:
         assert after == CERTIFIED

@@ -20,14 +20,17 @@ def certificate(e: Evidence) -> Certificate | None:
         return None
     if e.optimizer not in ("gd", "sgd"):
         return None
+    full_batches = e.optimizer == "gd" or e.batch_size >= e.n
     steps = e.losses[0][-1] if e.losses[0] else 0
     measured = len(series.steps) / (steps + 1)
     premises = (
+        Condition("full-batch gradient descent", True, full_batches, note="a minibatch may increase the loss"),
         Condition("lambda_min of the limit Gram matrix", 0.0, e.lambda_min, ">"),
         Condition("smallest eigenvalue of the network's Gram matrix during the run", e.lambda_min / 2, smallest, ">=",
                   f"half of the limit's; mean over outputs, {len(series.steps)} steps measured"),
         Condition("learning rate", 1 / largest, e.lr, "<=", "1 / lambda_max of the measured Gram matrices"),
         Condition("measured on all training samples", float(e.n), float(min(e.gram_rows, e.n)), ">="),
+        Condition("number of outputs", 1.0, float(e.n_outputs), "<=", "of several, only the mean was measured"),
         Condition("share of the steps at which it was measured", 1.0, measured, ">="),
     )  # fmt: skip
     conclusion = (
