@@ -1,6 +1,7 @@
 # gramian: `make demo` to see what it does, `make test` to check it. Python 3.11 or newer, a C++ compiler, git and make.
 PYTHON ?= python3
 JOBS ?= 2
+BENCH ?= limit_mlp limit_cnn empirical_mlp predicted_curve width_sweep
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -29,10 +30,8 @@ lint: $(VENV)/.installed-test  ## ruff and mypy
 test-slow: $(VENV)/.installed-test  ## the tests that take longer
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) -m slow
 
-bench: $(VENV)/.installed .venv-bench/.installed  ## time the kernels against their rivals; rows are kept in bench/results
-	$(BIN)/python bench/limit_mlp.py
-	$(BIN)/python bench/limit_cnn.py
-	$(BIN)/python bench/empirical_mlp.py
+bench: $(VENV)/.installed .venv-bench/.installed  ## what bench/README.md lists, kept in bench/results; BENCH=limit_mlp runs one
+	set -e; for name in $(BENCH); do $(BIN)/python bench/$$name.py; done
 
 docs: $(VENV)/.installed  ## write the pages of docs/ that are made from the code
 	$(BIN)/python docs/generate.py
