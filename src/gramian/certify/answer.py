@@ -47,7 +47,8 @@ def _whether(e: Evidence) -> str:
 def _how_fast(e: Evidence, lr_max: float | None, predicted_steps: float | None) -> str:
     text = f"The learning rate was {e.lr:.3g}"
     if lr_max is not None:
-        text += f", {e.lr / lr_max:.0%} of the largest stable one ({lr_max:.3g})"
+        share = e.lr / lr_max
+        text += f", {f'{share:.0%} of' if share < 2 else f'{share:.3g} times'} the largest stable one ({lr_max:.3g})"
     if predicted_steps is not None and math.isfinite(predicted_steps):
         text += f"; the infinitely wide network would need {predicted_steps:,.0f} steps"
         text += "" if e.accuracy_steps is None else f", this one took {e.accuracy_steps:,}"

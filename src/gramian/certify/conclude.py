@@ -85,14 +85,15 @@ class Run:
 
 def conclude(
     run: Run,
-    final: Tensor,
+    final: Tensor | None,
     data: dict[str, Any],
     name: str,
     clock: Clock,
     warnings: list[str],
     made_as: dict[str, Any],
 ) -> Certification:
-    """Certificates, answer and facts of a run; `final` is the network's NTK after it."""
+    """Certificates, answer and facts of a run; `final` is the network's NTK after it, None if it
+    diverged."""
     with clock("prediction"):
         limit, initial = run.predicted(run.theta, test=True), run.predicted(run.gram.own, test=False)
         test = _test_facts(run, limit, warnings)
@@ -127,7 +128,7 @@ def conclude(
         "spectrum": {
             "limit": None if run.theta is None else _descending(run.theta[:some, :some]),
             "initial": _descending(run.gram.own),
-            "final": _descending(final),
+            "final": None if final is None else _descending(final),
         },
         "moved": facts.moved_facts(run.trace),
         "test": test,
@@ -252,11 +253,11 @@ def _last_layer(run: Run) -> float | None:
 
 def _predicted_error(run: Run, limit: Prediction | None) -> float | None:
     """Largest relative error of the predicted loss until the measured one was down to `accuracy`."""
-    if limit is None:
+    if limit is None or run.trace.diverged:
         return None
     steps, losses = run.losses
     last = run.reached_at
-    pairs = [(p, l) for t, p, l in zip(steps, limit.losses, losses, strict=True) if last is None or t <= last]
+    pairs = [(p, l) for t, p, l in zip(steps, limit.losses, losses, strict=True) if t and (last is None or t <= last)]
     return max((abs(p / l - 1) for p, l in pairs if l > 0), default=None)
 
 

@@ -105,9 +105,14 @@ class Evidence:
         return float(pick(values)) if values else None
 
     def contracts(self, per_step: float) -> float | None:
-        """Largest ratio of the loss to `(1 - per_step)^t` times the initial loss: at most 1 if it contracts so."""
+        """Largest ratio of the loss to `(1 - per_step)^t` times the initial loss: at most 1 if it contracts so.
+
+        None where there is no step to look at, or the bound is no share.
+        """
         steps, losses = self.losses
-        if not losses or not losses[0] > 0 or not 0 <= per_step <= 1:
+        if self.trace.diverged:
+            return math.inf
+        if len(losses) < 2 or not losses[0] > 0 or not 0 <= per_step <= 1:
             return None
         logs = [math.log(max(l, 1e-300) / losses[0]) - t * math.log1p(-min(per_step, 1 - 1e-12)) for t, l in
                 zip(steps, losses, strict=True)]  # fmt: skip
