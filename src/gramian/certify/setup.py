@@ -34,7 +34,7 @@ class Setup:
         pixels: positions of a hidden layer, at most.
         window: positions of a filter, at most.
         own_width: channels of the narrowest hidden layer of the module as it was given.
-        fixed_width: whether the width can't be chosen, because the module itself is trained.
+        fixed_width: whether the width can't be chosen, because the module's own widths are kept.
         paper: whether it is the network of Allen-Zhu et al. with their initialization.
         initialization: in words.
         no_limit: why there is no limit; "" where there is one.
@@ -84,12 +84,12 @@ def setup(
         )
     scale = math.sqrt(x[0].numel())
     inputs = unit_norm(x) * scale
-    test = unit_norm(x_test) * scale if len(x_test) else x_test
+    test = unit_norm(x_test, name="x_test") * scale
     law = law if law is not None else ("torch" if parametrization in ("own", "standard") else "he")
-    evaluated = module.eval()
     standard = parametrization in ("own", "standard")
+    modes = [(part, part.training) for part in module.modules()]
     try:
-        arch = architecture(evaluated, inputs[:2], law, parametrization="standard" if standard else "ntk")
+        arch = architecture(module.eval(), inputs[:2], law, parametrization="standard" if standard else "ntk")
         arch.ntk(inputs[:1])  # refuses here, before any work
     except NoLimit as error:
         if parametrization != "own":
@@ -100,16 +100,20 @@ def setup(
                 fix=f'{error.fix}; or parametrization="own": train the module as it stands, without its limit',
             ) from None
         return _without_limit(module, inputs, test, error, dtype, device)
+    finally:
+        if parametrization != "own":  # that one is trained in eval mode, the mode that its kernel is of
+            for part, mode in modes:
+                part.training = mode
     if parametrization == "allen-zhu":
         return _allen_zhu(arch, x, x_test, dtype, device)
+    named = law if isinstance(law, str) else "given per layer" if not isinstance(law, tuple) else str(law)
     if parametrization == "own":
         made = module.to(device, dtype)
-        return _describe(arch, lambda width, seed: made, inputs, test, "as given (law of the limit: torch's own)", True)
+        return _describe(arch, lambda width, seed: made, inputs, test, f"as given (law of the limit: {named})", True)
     words = "NTK parametrization" if parametrization == "ntk" else "standard parametrization"
-    named = law if isinstance(law, str) else "given per layer" if not isinstance(law, tuple) else str(law)
     return _describe(
         arch,
-        lambda width, seed: arch.network(width, seed, dtype=dtype).to(device),
+        lambda width, seed: arch.network(None if standard else width, seed, dtype=dtype).to(device),
         inputs,
         test,
         f"{words}, law {named}",
@@ -168,7 +172,7 @@ def _allen_zhu(read: Architecture, x: Tensor, x_test: Tensor, dtype, device) -> 
     flat = x if image else normalize_and_pad(x.flatten(1), largest=largest)
     flat_test = x_test if image else normalize_and_pad(x_test.flatten(1), largest=largest) if len(x_test) else x_test
     if image:
-        flat, flat_test = unit_norm(x), unit_norm(x_test) if len(x_test) else x_test
+        flat, flat_test = unit_norm(x), unit_norm(x_test, name="x_test")
     sides: int | tuple[int, int] | None = None if pixels is None else pixels if len(pixels) == 2 else pixels[0]
 
     def build(width: int, seed: int) -> nn.Module:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from gramian.certify.setup import Setup
 from gramian.empirical import empirical_ntk
+from gramian.errors import BadArgument
 
 VECTOR_WIDTHS, IMAGE_WIDTHS = (64, 128, 256, 512), (16, 32, 64, 128)
 DRAWS = 8
@@ -106,12 +107,20 @@ def affordable_rows(network: nn.Module, x: Tensor, dtype: torch.dtype, seconds: 
 
 def choose_width(made: Setup, found: Sweep | None, asked: int | str) -> tuple[int, str]:
     """The width to train at, and a warning where it is not what was asked for or hoped for."""
-    if made.fixed_width or found is None:
-        if asked == "auto" or made.fixed_width:
-            return made.own_width, ""
-        return int(asked), ""
+    if asked != "auto" and (not isinstance(asked, int) or isinstance(asked, bool) or asked < 1):
+        raise BadArgument(
+            f"width={asked!r} is no width.",
+            where="argument `width` of certify",
+            why='a width is a whole number, 1 or more, or "auto"',
+            fix='width=512, or width="auto"',
+        )
+    if made.fixed_width:
+        kept = f"width={asked} has no effect: in this parametrization the network keeps its own widths."
+        return made.own_width, kept if asked not in ("auto", made.own_width) else ""
     if asked != "auto":
         return int(asked), ""
+    if found is None:
+        return made.own_width, ""
     image = made.pixels > 1
     step, most = 16 if image else 64, MOST[image]
     width = step * math.ceil(found.useful_width / step)
