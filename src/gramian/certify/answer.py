@@ -16,7 +16,8 @@ def answer(e: Evidence, found: Sweep | None, lr_max: float | None, predicted_ste
 def contradiction(pairs: tuple[tuple[int, int], ...]) -> tuple[str, ...]:
     """Three sentences on data that no network can fit."""
     i, j = pairs[0]
-    more = f" and {len(pairs) - 1} more such pairs" if len(pairs) > 1 else ""
+    others = len(pairs) - 1
+    more = {0: "", 1: ", and so is one more pair"}.get(others, f", and so are {others} more pairs")
     return (
         f"No network can: rows {i} and {j} are the same input with different labels{more}.",
         "Every function is wrong at one of two such rows, so the loss can't go to zero at any learning rate or width.",
@@ -29,11 +30,12 @@ def _whether(e: Evidence) -> str:
     if not losses:
         return "Not known: the run ended before anything was measured."
     share, accuracy = losses[-1] / losses[0] if losses[0] else 0.0, _last(e, "train_accuracy")
-    fits = "" if accuracy is None else f" and {accuracy:.1%} training accuracy".replace("100.0%", "100%")
+    exact = "" if accuracy is None else "100" if accuracy == 1 else f"{math.floor(1000 * accuracy) / 10}"
+    fits = exact and f" and {exact}% training accuracy"  # 99.96 % are not 100 %
     method = {"gd": "gradient descent", "sgd": "SGD", "momentum": "heavy ball", "nesterov": "Nesterov's method",
               "adam": "Adam"}[e.optimizer]  # fmt: skip
     if e.trace.diverged:
-        return f"No, not at this learning rate: the loss grew without bound. {e.trace.reason}"
+        return f"No, not at this learning rate: {e.trace.reason.removeprefix('diverged: ').rstrip('.')}."
     if e.accuracy_steps is not None:
         return f"Yes: {method} brought the training loss down to {share:.2%} of its start in {steps[-1]:,} steps{fits}."
     if e.trace.interrupted:
