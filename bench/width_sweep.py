@@ -1,8 +1,10 @@
 """How do the gap to the predicted loss and the kernel's distance from its limit shrink with the width?
 
-One hidden layer on 500 digits of ten classes, NTK parametrization with He weights, full-batch gradient descent at rate
-1/lambda_max, 100 steps, 32 draws a width, float32. The gap is max over the steps of |measured / predicted - 1| with the
-limit kernel and the network's own first outputs, root mean square over the draws; theory says width^(-1/2) for both.
+One hidden layer on 500 digits of ten classes, NTK parametrization with He weights, full-batch gradient descent, 100
+steps, 32 draws a width, float32. The gap is max over the steps of |measured / predicted - 1| with the limit kernel and
+the network's own first outputs, root mean square over the draws; theory says width^(-1/2) for both. The rate is half of
+1/lambda_max of the limit: narrow networks have Gram matrices with up to twice its largest eigenvalue, and at the full
+rate two of 32 draws of width 128 came so close to the edge of stability (gap 0.7) that the slope was -0.72.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from gramian.arch.zoo import mlp
 from gramian.gram import eigensystem
 from gramian.solve.dynamics import loss_curve
 
-WIDTHS, DRAWS, STEPS = (128, 256, 512, 1024, 2048, 4096), 32, 100
+WIDTHS, DRAWS, STEPS, RATE = (128, 256, 512, 1024, 2048, 4096), 32, 100, 0.5
 
 
 def root_mean_square(numbers: list[float]) -> float:
@@ -39,7 +41,7 @@ def sweep(activation: str) -> None:
     arch = architecture(mlp((1, 8, 8), 10, depth=2, width=8, activation=activation), x[:2])
     theta = arch.ntk(x)
     limit, at = eigensystem(theta), torch.arange(STEPS + 1)
-    lr = 1 / float(limit.values[-1])
+    lr = RATE / float(limit.values[-1])
     gaps, kernels = [], []
     for width in WIDTHS:
         found: list[tuple[float, float]] = []
@@ -59,7 +61,14 @@ def sweep(activation: str) -> None:
 
 
 def _keep(activation: str, **row: object) -> None:
-    made = {"n": 500, "steps": STEPS, "draws": DRAWS, "dtype": "float32", "torch": torch.__version__}
+    made = {
+        "n": 500,
+        "steps": STEPS,
+        "lr_lambda_max": RATE,
+        "draws": DRAWS,
+        "dtype": "float32",
+        "torch": torch.__version__,
+    }
     keep("width_sweep", net=f"64-m-10, {activation}", **row, **made)
 
 
