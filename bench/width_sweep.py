@@ -4,7 +4,7 @@ One hidden layer on 500 digits of ten classes, NTK parametrization with He weigh
 steps, 32 draws a width, float32. The gap is max over the steps of |measured / predicted - 1| with the limit kernel and
 the network's own first outputs, root mean square over the draws; theory says width^(-1/2) for both. The rate is half of
 1/lambda_max of the limit: narrow networks have Gram matrices with up to twice its largest eigenvalue, and at the full
-rate two of 32 draws of width 128 came so close to the edge of stability (gap 0.7) that the slope was -0.72.
+rate one of 32 draws of width 128 came so close to the edge of stability (gap 0.75) that the slope was -0.72.
 """
 
 from __future__ import annotations
