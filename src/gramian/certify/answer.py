@@ -55,7 +55,9 @@ def _how_fast(e: Evidence, lr_max: float | None, predicted_steps: float | None) 
         text += f"; the infinitely wide network would need {predicted_steps:,.0f} steps"
         text += "" if e.accuracy_steps is None else f", this one took {e.accuracy_steps:,}"
     if e.predicted_error is not None and e.predicted_error <= 0.25:
-        text += f", and its predicted loss was right within {e.predicted_error:.0%} all the way"
+        text += f"; the loss predicted from it was right within {e.predicted_error:.0%} all the way"
+    elif e.own_error is not None and e.own_error <= 0.25:
+        text += f"; its own Gram matrix at initialization predicts the loss within {e.own_error:.0%} all the way"
     return text + "."
 
 

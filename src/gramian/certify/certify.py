@@ -18,6 +18,7 @@ from gramian.certify.conclude import Run, conclude, contradicted, data_facts
 from gramian.certify.setup import setup
 from gramian.certify.width import affordable_rows, choose_width, kernel_error, sweep
 from gramian.data import check, geometry, one_hot, unit_norm
+from gramian.empirical import empirical_ntk
 from gramian.errors import BadArgument, BadData
 from gramian.gram.spectrum import eigensystem
 from gramian.solve import max_lr, time_to
@@ -29,6 +30,7 @@ from gramian.train.stepsize import largest_eigenvalue, largest_eigenvalue_of_bat
 MOST_STEPS = 20_000
 PLAIN_SHARE, MOMENTUM_SHARE = 0.75, 0.5  # of the largest stable learning rate: room for it to fall during training
 GRAM_SECONDS = 20.0  # for the network's own Gram matrix before and after the run
+MOST_COUPLED = 5000  # rows times outputs of the Gram matrix over all outputs: 200 MB in float64
 WATCH_SECONDS = 0.3  # for each of about a dozen during the run
 
 
@@ -161,6 +163,7 @@ def certify(
         some = affordable_rows(network, made.x, dtype, GRAM_SECONDS)
         watched = affordable_rows(network, made.x, dtype, WATCH_SECONDS)
         error = kernel_error(network, made.x[:some], None if theta is None else theta[:some, :some], dtype)
+        coupled = _coupled(network, made.x, f0.shape[1], dtype) if loss == "squared" else None
 
     size = min(batch_size or SGD_BATCH, len(x)) if optimizer == "sgd" else len(x)
     beta = momentum if optimizer in ("momentum", "nesterov") else 0.0
@@ -201,13 +204,21 @@ def certify(
         made=made, sweep=found, width=chosen, network=network, trace=trace, shape=shape, y=y, y_test=y_test,
         targets=targets, targets_test=targets_test, theta=theta, cross=cross, system=system, r0=r0, f0_test=f0_test,
         lr=lr, lr_max=lr_max, batch_size=size, beta=beta, accuracy=accuracy, optimizer=optimizer, loss=loss, seed=seed,
-        gram=error, expected_steps=expected,
+        gram=error, expected_steps=expected, coupled=coupled,
         test_outputs=outputs(network, test_inputs) if has_test else None,
     )  # fmt: skip
     with clock("Gram matrix of the network"):
         final = None if trace.diverged else kernel_error(network, made.x[:some], None, dtype).own
     made_as = {"seed": seed, "dtype": str(dtype).removeprefix("torch."), "device": str(device)}
     return conclude(run, final, data, name, clock, warnings, made_as)
+
+
+def _coupled(network: nn.Module, x: Tensor, n_outputs: int, dtype: torch.dtype) -> Tensor | None:
+    """The network's own NTK over all outputs and rows, (n, n, C, C); None where it takes too much time or memory."""
+    if len(x) * n_outputs > MOST_COUPLED or affordable_rows(network, x, dtype, GRAM_SECONDS / n_outputs) < len(x):
+        return None
+    device = next(network.parameters()).device
+    return empirical_ntk(network, x.to(device, dtype), outputs="full").cpu()
 
 
 def outputs(network: nn.Module, x: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from gramian.certify.certification import Certification, overall
 from gramian.certify.clock import Clock
 from gramian.certify.conditions import Certificate, Condition
 from gramian.certify.evidence import Evidence
-from gramian.certify.predicted import Prediction, error_share, kernel_predictor, predict
+from gramian.certify.predicted import Prediction, error_share, kernel_predictor, predict, predict_coupled
 from gramian.certify.setup import Setup, activations
 from gramian.certify.theorems import certificates
 from gramian.certify.theorems.allenzhu2019convergence import budget
@@ -59,6 +59,7 @@ class Run:
     gram: KernelError
     expected_steps: float | None
     test_outputs: Tensor | None
+    coupled: Tensor | None = None
 
     @property
     def losses(self) -> tuple[list[int], list[float]]:
@@ -82,6 +83,18 @@ class Run:
             cross=self.cross if test else None, f0_test=self.f0_test, y_test=self.targets_test,
         )  # fmt: skip
 
+    def predicted_by_own(self) -> list[float] | None:
+        """Losses predicted from the network's own Gram matrix at initialization: over all outputs, or their mean."""
+        if self.coupled is not None and self.loss == "squared":
+            found = predict_coupled(
+                self.coupled, self.r0, self.losses[0], optimizer=self.optimizer, lr=self.lr, beta=self.beta,
+                batch_size=self.batch_size, seed=self.seed,
+            )  # fmt: skip
+            if found is not None:
+                return found
+        mean = self.predicted(self.gram.own, test=False)
+        return None if mean is None else mean.losses
+
 
 def conclude(
     run: Run,
@@ -95,9 +108,9 @@ def conclude(
     """Certificates, answer and facts of a run; `final` is the network's NTK after it, None if it
     diverged."""
     with clock("prediction"):
-        limit, initial = run.predicted(run.theta, test=True), run.predicted(run.gram.own, test=False)
+        limit, initial = run.predicted(run.theta, test=True), run.predicted_by_own()
         test = _test_facts(run, limit, warnings)
-    evidence = _evidence(run, limit)
+    evidence = replace(_evidence(run, limit), own_error=_predicted_error(run, initial))
     found = certificates(evidence)
     sentences = answer(evidence, run.sweep, run.lr_max, run.expected_steps)
     steps, losses = run.losses
@@ -118,7 +131,7 @@ def conclude(
             "steps": steps,
             "measured": losses,
             "predicted": limit and limit.losses,
-            "predicted_initial": initial and initial.losses,
+            "predicted_initial": initial,
             "loss_name": run.loss,
             "lr": run.lr,
             "lr_max": run.lr_max,
@@ -234,7 +247,7 @@ def _evidence(run: Run, limit: Prediction | None) -> Evidence:
         lr=run.lr,
         accuracy=run.accuracy,
         accuracy_steps=run.reached_at,
-        predicted_error=_predicted_error(run, limit),
+        predicted_error=_predicted_error(run, None if limit is None else limit.losses),
         test_gap=_test_gap(run, limit),
         trace=run.trace,
     )
@@ -251,13 +264,13 @@ def _last_layer(run: Run) -> float | None:
     return float(eigenvalues(arch.training({hidden[-1].weight_name}).ntk(run.made.x))[0])
 
 
-def _predicted_error(run: Run, limit: Prediction | None) -> float | None:
+def _predicted_error(run: Run, predicted: list[float] | None) -> float | None:
     """Largest relative error of the predicted loss until the measured one was down to `accuracy`."""
-    if limit is None or run.trace.diverged:
+    if predicted is None or run.trace.diverged:
         return None
     steps, losses = run.losses
     last = run.reached_at
-    pairs = [(p, l) for t, p, l in zip(steps, limit.losses, losses, strict=True) if t and (last is None or t <= last)]
+    pairs = [(p, l) for t, p, l in zip(steps, predicted, losses, strict=True) if t and (last is None or t <= last)]
     return max((abs(p / l - 1) for p, l in pairs if l > 0), default=None)
 
 

@@ -50,6 +50,7 @@ class Evidence:
         test_gap: root mean square difference of the outputs on test rows from those of the kernel prediction, over
             the root mean square of these.
         trace: the run.
+        own_error: as `predicted_error`, for the loss predicted from the network's own Gram matrix at initialization.
     """
 
     n: int
@@ -86,6 +87,7 @@ class Evidence:
     predicted_error: float | None
     test_gap: float | None
     trace: Trace
+    own_error: float | None = None
 
     @property
     def losses(self) -> tuple[list[int], list[float]]:

@@ -11,9 +11,11 @@ from torch import Tensor
 from gramian.errors import NotPositive
 from gramian.gram import Gram
 from gramian.gram.spectrum import Eigensystem, eigensystem
-from gramian.solve import gradient_descent, minibatch_descent, momentum, nesterov, solve
+from gramian.solve import coupled_descent, gradient_descent, minibatch_descent, momentum, nesterov, solve
 from gramian.solve.dynamics import loss
 from gramian.train.batches import Batches
+
+MOST_PRODUCTS = 2e11  # multiplications of one prediction: some ten seconds
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +61,28 @@ def predict(
     train, at_test = (found, None) if test is None else found
     outputs = None if at_test is None or y_test is None else at_test + y_test
     return Prediction([float(v) for v in loss(train)], outputs)
+
+
+def predict_coupled(
+    gram: Tensor,
+    r0: Tensor,
+    steps: Sequence[int],
+    *,
+    optimizer: str,
+    lr: float,
+    beta: float,
+    batch_size: int,
+    seed: int,
+) -> list[float] | None:
+    """Losses predicted from the network's own Gram matrix over all outputs; None for Adam, or where it takes long."""
+    count = max(steps)
+    size = batch_size if optimizer == "sgd" else len(r0)
+    if optimizer == "adam" or count * gram.numel() * size / len(r0) > MOST_PRODUCTS:
+        return None
+    batches = Batches(len(r0), batch_size, torch.Generator().manual_seed(seed))
+    rows = (batches.next() if optimizer == "sgd" else None for _ in range(count))
+    found = coupled_descent(gram, r0, lr, rows, steps, beta=beta, nesterov=optimizer == "nesterov")
+    return [float(v) for v in loss(found)]
 
 
 def kernel_predictor(theta: Tensor, y: Tensor, cross: Tensor) -> tuple[Tensor, str]:

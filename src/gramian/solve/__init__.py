@@ -1,6 +1,7 @@
 """Kernel regression and predicted training curves."""
 
 from gramian.solve.cholesky import Solution, solve
+from gramian.solve.coupled import coupled_descent
 from gramian.solve.dynamics import gradient_descent, gradient_flow, loss, loss_curve, momentum, nesterov
 from gramian.solve.minibatch import minibatch_descent
 from gramian.solve.rates import max_lr, rate, time_to
@@ -10,6 +11,7 @@ __all__ = [
     "RULES",
     "Solution",
     "Tuning",
+    "coupled_descent",
     "gradient_descent",
     "gradient_flow",
     "loss",

@@ -99,8 +99,11 @@ class Loop:
                 end["reason"] = f"the loss {loss:.3g} reached stop_loss={self._loss_alone:g} at step {self.step}"
             else:
                 self._move(loss)
+        over = end["interrupted"] or end["diverged"]
         if self.step not in self.record.measured:
-            self._measure(gram=not (end["interrupted"] or end["diverged"]))
+            self._measure(gram=not over)
+        elif not over and self.step not in self.gram_steps:  # a goal reached between two Gram matrices: the last one
+            self._measure(gram=True, cheap=False)
         self.optimizer.zero_grad(set_to_none=True)
         return self.record.trace(self._config(), self.probes, **end)
 
@@ -170,15 +173,15 @@ class Loop:
         self.run.at(self.step)
         self.bar.show(self.step, loss, self.accuracy)
 
-    def _measure(self, *, gram: bool) -> None:
-        """Ask the probes; expensive ones if `gram`."""
+    def _measure(self, *, gram: bool, cheap: bool = True) -> None:
+        """Ask the probes: the cheap ones, and the expensive ones."""
         self.run.gram_is_due = gram
         self.record.measured.add(self.step)
         with evaluating(self.run.module):
             if self.probes and self._diverged(self.run.loss()):
                 return  # nothing else of such a network is a number; the next forward pass ends the run
             for probe in self.probes:
-                if probe.cost == "gram" and not gram:
+                if not (gram if probe.cost == "gram" else cheap):
                     continue
                 reading = self._timed(probe.name, partial(probe.measure, self.run))
                 if reading is not None:
