@@ -167,9 +167,10 @@ def test_images_without_a_limit_are_refused(net, shape, text):
         architecture(net, x).ntk(x)
 
 
-def test_an_input_of_the_wrong_shape_is_bad_data_and_says_how_to_pass_it():
+def test_an_input_of_the_wrong_shape_is_bad_data_and_says_how_to_pass_it(capfd):
     with pytest.raises(BadData, match=r"(?s)does not run on an input of shape \(2, 5\).*fix: run module\(like\)"):
         architecture(mlp(nn.ReLU()), torch.randn(2, 5))
+    assert capfd.readouterr() == ("", "")  # no traceback of torch's above our error
     with pytest.raises(BadData, match=r"(?s)`like` is \(3,\).*like=x\[:2\]"):
         architecture(mlp(nn.ReLU()), torch.randn(3))
 

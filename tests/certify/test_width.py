@@ -119,7 +119,10 @@ def test_what_is_no_width_is_refused(few, asked, parametrization):
 
 def test_all_of_few_rows_are_afforded_and_fewer_of_many(few):
     made = a_setup(few)
-    assert affordable_rows(made.build(8, 0), made.x, torch.float64, 1e-9) == 24
+    assert affordable_rows(made.build(8, 0), made.x, torch.float64, 1) == 24
     many = torch.randn(200, 1, 8, 8)
-    assert affordable_rows(made.build(8, 0), many, torch.float64, 1e-9) == 64
-    assert affordable_rows(made.build(8, 0), many, torch.float64, 1e3) == 200
+    assert affordable_rows(made.build(8, 0), many, torch.float64, 1) == 64
+    assert affordable_rows(made.build(8, 0), many, torch.float64, 1e15) == 200
+    operations = 4e6
+    some = affordable_rows(made.build(8, 0), many, torch.float64, operations)
+    assert 64 < some < affordable_rows(made.build(8, 0), many, torch.float64, 2 * operations) < 200

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -108,8 +110,7 @@ def _export(module: nn.Module, like: Tensor) -> torch.export.ExportedProgram:
     first = next((p for p in module.parameters()), None)
     if first is not None:
         two = two.to(first.device, first.dtype if two.is_floating_point() else two.dtype)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's own, about its export format
+    with _quiet():
         try:
             return torch.export.export(module, (two,), strict=False)
         except Exception as error:
@@ -131,6 +132,19 @@ def _export(module: nn.Module, like: Tensor) -> torch.export.ExportedProgram:
                 why="its forward branches on the values of tensors, or calls code that torch can't trace",
                 fix="write the forward without data-dependent branches; any module has an empirical_ntk",
             ) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without torch's own words about its export format, and its log of an op that fails: our error says it."""
+    log = logging.getLogger("torch._subclasses.fake_tensor")
+    was, log.disabled = log.disabled, True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.disabled = was
 
 
 def _deepest(error: BaseException, module: nn.Module) -> str:

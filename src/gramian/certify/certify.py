@@ -29,9 +29,9 @@ from gramian.train.stepsize import largest_eigenvalue, largest_eigenvalue_of_bat
 
 MOST_STEPS = 20_000
 PLAIN_SHARE, MOMENTUM_SHARE = 0.75, 0.5  # of the largest stable learning rate: room for it to fall during training
-GRAM_SECONDS = 20.0  # for the network's own Gram matrix before and after the run
+GRAM_OPERATIONS = 8e11  # for the network's own Gram matrix before and after the run: some ten seconds each
 MOST_COUPLED = 5000  # rows times outputs of the Gram matrix over all outputs: 200 MB in float64
-WATCH_SECONDS = 0.3  # for each of about a dozen during the run
+WATCH_OPERATIONS = 1.5e10  # for each of about a dozen during the run
 
 
 def certify(
@@ -85,7 +85,7 @@ def certify(
             momentum; Adam: 1e-3).
         batch_size: of "sgd", default 32.
         momentum: of "momentum" and "nesterov".
-        steps: at most; default six times what the kernel predicts, at most 20,000.
+        steps: at most; default ten times what the kernel predicts, at most 20,000.
         accuracy: share of the initial loss that counts as having reached the minimum; there the run stops, with classes
             as soon as all training rows are right as well.
         tolerance: relative error of the kernel that counts as being in the regime of the limit.
@@ -160,8 +160,8 @@ def certify(
         cross = None if made.kernel is None or not has_test else made.kernel(chosen, made.x_test, made.x)
         system = None if theta is None else eigensystem(theta)
     with clock("Gram matrix of the network"):
-        some = affordable_rows(network, made.x, dtype, GRAM_SECONDS)
-        watched = affordable_rows(network, made.x, dtype, WATCH_SECONDS)
+        some = affordable_rows(network, made.x, dtype, GRAM_OPERATIONS)
+        watched = affordable_rows(network, made.x, dtype, WATCH_OPERATIONS)
         error = kernel_error(network, made.x[:some], None if theta is None else theta[:some, :some], dtype)
         coupled = _coupled(network, made.x, f0.shape[1], dtype) if loss == "squared" else None
 
@@ -176,7 +176,7 @@ def certify(
     if system is not None and loss == "squared" and optimizer != "adam":
         expected = float(time_to(system, r0, accuracy, lr, "gd" if optimizer == "sgd" else optimizer, beta))
     if steps is None:
-        wanted = 2000.0 if expected is None else 6 * expected + 20
+        wanted = 2000.0 if expected is None else 10 * expected + 20
         steps = int(min(wanted, MOST_STEPS))
     start = _initial_loss(f0, targets, y, loss)
     with clock("training"):
@@ -215,7 +215,7 @@ def certify(
 
 def _coupled(network: nn.Module, x: Tensor, n_outputs: int, dtype: torch.dtype) -> Tensor | None:
     """The network's own NTK over all outputs and rows, (n, n, C, C); None where it takes too much time or memory."""
-    if len(x) * n_outputs > MOST_COUPLED or affordable_rows(network, x, dtype, GRAM_SECONDS / n_outputs) < len(x):
+    if len(x) * n_outputs > MOST_COUPLED or affordable_rows(network, x, dtype, GRAM_OPERATIONS / n_outputs) < len(x):
         return None
     device = next(network.parameters()).device
     return empirical_ntk(network, x.to(device, dtype), outputs="full").cpu()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from gramian.certify.setup import Setup
 from gramian.empirical import empirical_ntk
@@ -95,14 +95,17 @@ def kernel_error(network: nn.Module, x: Tensor, limit: Tensor | None, dtype: tor
     return KernelError(own, float(off.norm() / limit.norm()), float(torch.linalg.matrix_norm(off, 2)))
 
 
-def affordable_rows(network: nn.Module, x: Tensor, dtype: torch.dtype, seconds: float) -> int:
-    """On how many rows the network's own NTK takes about this long at most, from the time that 64 rows take."""
+def affordable_rows(network: nn.Module, x: Tensor, dtype: torch.dtype, operations: float) -> int:
+    """On how many rows the network's own NTK takes about so many operations at most, from those that 64 rows take.
+
+    Counted, not timed: the same run watches the same rows on every machine and on every day.
+    """
     if len(x) <= 64:
         return len(x)
-    began = time.perf_counter()
-    kernel_error(network, x[:64], None, dtype)
-    once = max(time.perf_counter() - began, 1e-3)
-    return min(len(x), max(64, int(64 * math.sqrt(seconds / once))))
+    with FlopCounterMode(display=False) as counter:
+        kernel_error(network, x[:64], None, dtype)
+    once = max(counter.get_total_flops(), 1)
+    return min(len(x), max(64, int(64 * math.sqrt(operations / once))))
 
 
 def choose_width(made: Setup, found: Sweep | None, asked: int | str) -> tuple[int, str]:

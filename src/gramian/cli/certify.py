@@ -50,7 +50,7 @@ Lr = Annotated[
     float | None,
     typer.Option(
         metavar="FLOAT",
-        help="Learning rate for the loss summed over samples (default: half of the largest stable one).",
+        help="Learning rate of the summed loss (default: 3/4 of the largest stable one, half with momentum).",
         rich_help_panel=RUN,
         show_default=False,
     ),
@@ -64,7 +64,7 @@ Steps = Annotated[
     int | None,
     typer.Option(
         metavar="INT",
-        help="At most so many (default: 1.5 times what the kernel predicts, at most 20,000).",
+        help="At most so many (default: 10 times what the kernel predicts, at most 20,000).",
         rich_help_panel=RUN,
         show_default=False,
     ),

@@ -161,10 +161,10 @@ def width(block: dict) -> Picture:
     widths, useful, mine = block["widths"] or [], block["useful_width"], block["run_width"]
     traces = points(widths, percents(block["errors"]), "measured", NETWORK, "circle")
     marked = [*widths, *(w for w in (useful, mine) if w)] or [1]
-    if block["slope"] is not None and block["constant"] is not None:
+    if block["constant"] is not None:
         ends = [min(marked), max(marked)]
-        fitted = [100 * block["constant"] * w ** block["slope"] for w in ends]
-        traces += curve(ends, fitted, f"fit: width to the power {number(block['slope'], 2)}", LIMIT)
+        fitted = [100 * block["constant"] / w**0.5 for w in ends]
+        traces += curve(ends, fitted, "fit: 1/√width", LIMIT)
     if mine and block["run_error"] is not None:
         traces += points([mine], [100 * block["run_error"]], "this run", INITIAL, "diamond")
     marks = []

@@ -31,7 +31,7 @@ class Tuning:
     source: str
 
 
-MEMORY = "Liu, Pan, Tao 2022, arXiv:2107.01832; constants from memory, not checked against the paper"
+MEMORY = "Liu, Pan, Tao 2022, arXiv:2107.01832; constants not checked against the paper"
 RULES = {
     "gd-theory": ("gd", "half of 1/lambda_max, as proofs for networks take it"),
     "gd-safe": ("gd", "1/lambda_max: the descent lemma"),
