@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from gramian.solve import gradient_descent, momentum, nesterov
-from gramian.train import run, train
+from gramian.train import forward, train
 
 N, D, C = 12, 20, 3
 
@@ -128,7 +128,7 @@ def test_more_rows_than_go_through_at_once(monkeypatch):
     net = mlp()
     twin = copy_of(net)
     whole = train(net, x, y, steps=5, lr=0.01)
-    monkeypatch.setattr(run, "ROWS_PER_PASS", 5)
+    monkeypatch.setattr(forward, "MOST_ROWS", 5)
     parts = train(twin, x, y, steps=5, lr=0.01)
     assert parts.losses == pytest.approx(whole.losses, rel=1e-12)
     assert parts.losses != whole.losses  # another order of summation: the parts were really taken

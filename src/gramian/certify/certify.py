@@ -24,6 +24,7 @@ from gramian.gram.spectrum import eigensystem
 from gramian.solve import max_lr, time_to
 from gramian.train import train
 from gramian.train.batches import Batches
+from gramian.train.forward import rows_per_pass
 from gramian.train.settings import SGD_BATCH, Settings
 from gramian.train.stepsize import largest_eigenvalue, largest_eigenvalue_of_batches
 
@@ -227,7 +228,7 @@ def outputs(network: nn.Module, x: Tensor) -> Tensor:
     network.eval()
     try:
         with torch.no_grad():
-            parts = [network(part).double().cpu() for part in x.split(256)]
+            parts = [network(part).double().cpu() for part in x.split(rows_per_pass(x))]
     finally:
         network.train(was)
     return torch.cat([part.reshape(len(part), -1) for part in parts])

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from torch import Tensor, nn
 
-ROWS_PER_PASS = 1024  # a loss is a sum, so a full batch may go through the network in parts
+MOST_ROWS, MOST_POSITIONS = 1024, 50_000  # in a pass. Larger activations leave the cache, and each costs page faults
+
+
+def rows_per_pass(x: Tensor) -> int:
+    """How many samples go through the network at once: sums over samples may be taken in parts."""
+    return min(MOST_ROWS, max(8, MOST_POSITIONS // max(math.prod(x.shape[2:]), 1)))
 
 
 def outputs_of(module: nn.Module, x: Tensor) -> Tensor:

@@ -164,7 +164,7 @@ class Loop:
         if self.step + 1 in self.schedule:
             with evaluating(self.run.module):
                 for probe in self.probes:
-                    if hasattr(probe, "before"):
+                    if hasattr(probe, "before") and (probe.cost == "cheap" or self.step + 1 in self.gram_steps):
                         with self.record.timed(probe.name):
                             probe.before(self.run)
         with self.record.timed("training"):

@@ -9,17 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from gramian.empirical import empirical_ntk
-from gramian.train.forward import ROWS_PER_PASS, outputs_of
+from gramian.train.forward import outputs_of, rows_per_pass
 from gramian.train.objective import Objective, Samples
 
 FULL_GRAM = 640  # largest number of rows times outputs whose whole Gram matrix is computed
 
 
 def sum_over_parts(loss: Objective, module: nn.Module, x: Tensor, targets: Tensor) -> Iterator[Tensor]:
-    """The loss of at most `ROWS_PER_PASS` samples after another, each with its graph."""
-    for part in range(0, len(x), ROWS_PER_PASS):
-        rows = slice(part, part + ROWS_PER_PASS)
-        yield loss(outputs_of(module, x[rows]), targets[rows])
+    """The losses of parts of the samples, one after another, each with its graph."""
+    size = rows_per_pass(x)
+    for part, target in zip(x.split(size), targets.split(size), strict=True):
+        yield loss(outputs_of(module, part), target)
 
 
 class Run:
@@ -76,11 +76,17 @@ class Run:
     def outputs(self, x: Tensor) -> Tensor:
         """Outputs without a graph; shape (n, C)."""
         with torch.no_grad():
-            return torch.cat([outputs_of(self.module, part) for part in x.split(ROWS_PER_PASS)])
+            return torch.cat([outputs_of(self.module, part) for part in x.split(rows_per_pass(x))])
 
     def train_outputs(self) -> Tensor:
         """Outputs on all training samples; shape (n, C)."""
         return self._once("outputs", lambda: self.outputs(self.train.x))
+
+    def test_outputs(self) -> Tensor:
+        """Outputs on all test samples; shape (m, C)."""
+        assert self.test is not None
+        x = self.test.x
+        return self._once("test outputs", lambda: self.outputs(x))
 
     def loss(self) -> float:
         """Loss over all training samples."""

@@ -8,7 +8,7 @@ from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 from torch import Tensor, nn
 
 from gramian.empirical.forward import along
-from gramian.train.forward import ROWS_PER_PASS, evaluating, outputs_of
+from gramian.train.forward import evaluating, outputs_of, rows_per_pass
 
 TOLERANCE, KRYLOV, BATCHES = 1e-2, 8, 32
 
@@ -60,7 +60,8 @@ def _pull(module: nn.Module, parameters: dict[str, nn.Parameter], x: Tensor, u: 
     """J^T u, by name."""
     total = {name: torch.zeros_like(p) for name, p in parameters.items()}
     with torch.enable_grad():
-        for part, weight in zip(x.split(ROWS_PER_PASS), u.split(ROWS_PER_PASS), strict=True):
+        size = rows_per_pass(x)
+        for part, weight in zip(x.split(size), u.split(size), strict=True):
             out = (outputs_of(module, part) * weight).sum()
             grads = torch.autograd.grad(out, list(parameters.values()), allow_unused=True)
             for name, g in zip(total, grads, strict=True):
@@ -72,7 +73,7 @@ def _push(module: nn.Module, parameters: dict[str, nn.Parameter], x: Tensor, v: 
     """J v; shape (n, C)."""
     here = {name: p.detach() for name, p in parameters.items()}
     with torch.no_grad():
-        parts = [along(module, here, v, part)[1].reshape(len(part), -1) for part in x.split(ROWS_PER_PASS)]
+        parts = [along(module, here, v, part)[1].reshape(len(part), -1) for part in x.split(rows_per_pass(x))]
         return torch.cat(parts)
 
 

@@ -31,4 +31,4 @@ class TestAccuracy:
 
     def measure(self, run: Run) -> float:
         assert run.test is not None
-        return float(run.test.correct(run.outputs(run.test.x)).double().mean())
+        return float(run.test.correct(run.test_outputs()).double().mean())

@@ -30,4 +30,4 @@ class TestLoss:
 
     def measure(self, run: Run) -> float:
         assert run.test is not None
-        return float(run.objective(run.outputs(run.test.x), run.test.targets))
+        return float(run.objective(run.test_outputs(), run.test.targets))
