@@ -61,6 +61,17 @@ class Moments:
 
         return self.map_covariances(both).map_means(lambda mean: both(mean, 1))
 
+    def permuted(self, order: tuple[int, ...]) -> Moments:
+        """Positions with their axes in another order: axis k of the result was axis `order[k]` of `S`."""
+
+        def moved(field: Tensor, lead: int) -> Tensor:
+            axes = list(range(lead))
+            for first in range(lead, field.ndim, max(self.space, 1)):
+                axes += [first + axis for axis in order]
+            return field.permute(axes)
+
+        return self.map_covariances(moved).map_means(lambda mean: moved(mean, 1))
+
     def scaled(self, factor: float) -> Moments:
         """Moments of `factor` times the values."""
         return self.map_covariances(lambda field, _: field * factor**2).map_means(lambda mean: mean * factor)

@@ -27,6 +27,8 @@ class Scaled(nn.Module):
         if self.bias is None:
             return out
         shift = self.bias(x.new_full((1, 1), self.scaling.bias))
+        if isinstance(self.layer, nn.Linear):
+            return out + shift
         return out + shift.reshape(1, -1, *(1,) * (out.ndim - 2))
 
 
@@ -99,7 +101,10 @@ class Network(nn.Module):
         for number, step in enumerate(steps):
             made = self._at.get(number)
             inputs = [values[i] for i in step.inputs]
-            values[number] = step.op.apply(*inputs) if made is None else made(*inputs)
+            if made is None:
+                values[number] = step.op.apply(*inputs)
+            else:
+                values[number] = step.op.run(made, *inputs) if isinstance(step.op, Affine) else made(*inputs)
         return values[self.architecture.output]
 
 

@@ -16,7 +16,7 @@ from torch.fx import Node
 
 from gramian.arch.architecture import Architecture, Step, at
 from gramian.arch.law import Law, resolve
-from gramian.arch.ops import READERS, Affine, Call, Op, Parameter, Value
+from gramian.arch.ops import READERS, Affine, Call, Op, Parameter, Permute, Value
 from gramian.errors import BadArgument, BadData, NoLimit
 
 
@@ -216,17 +216,48 @@ class _Reading:
         if not isinstance(val, Tensor):
             raise at(_no_reader(target), where)
         try:
+            bring = self._channels_last if reader.channels_last else self._channels_first
+            if reader.channels_last or not reader.any_layout:
+                args = [bring(a, where) for a in args]
             read = reader.read(Call(target, tuple(args), tuple(val.shape[1:]), self.training))
         except NoLimit as error:
             raise at(error, where) from None
         if isinstance(read, Value):
             return read
-        return self._add(*read, tuple(val.shape[1:]), where)
+        op, inputs, *given = read
+        layout = given[0] if given else inputs[0].layout if reader.any_layout else ()
+        order = layout or tuple(range(val.ndim - 1))
+        shape = tuple(val.shape[1 + order.index(axis)] for axis in range(val.ndim - 1))  # channels first
+        return self._add(op, inputs, shape, layout, where)
 
-    def _add(self, op: Op, inputs: tuple[Value, ...], shape: tuple[int, ...], where: str) -> Value:
+    def _channels_first(self, arg: Any, where: str) -> Any:
+        """A value with the axes in the user's order, channels first; positions are reordered if need be."""
+        if isinstance(arg, list):
+            return [self._channels_first(a, where) for a in arg]
+        if not isinstance(arg, Value) or arg.plain:
+            return arg
+        if arg.order[0] != 0 and not arg.data:
+            raise NoLimit(
+                f"The channels of these values are on axis {arg.order.index(0) + 1}, and this call takes axis 1 for them.",
+                why="the axis that grows with the width would be treated as positions",
+                fix="transpose back to (n, channels, *positions) before",
+            )
+        return self._add(Permute(arg.order), (arg,), arg.user_shape, (), where)
+
+    def _channels_last(self, arg: Any, where: str) -> Any:
+        """Of the input itself, the last axis becomes the channels."""
+        if not isinstance(arg, Value) or not arg.data or not arg.plain or len(arg.shape) == 1:
+            return arg
+        last = len(arg.shape) - 1
+        shape = (arg.shape[-1], *arg.shape[:-1])
+        return self._add(Permute((last, *range(last))), (arg,), shape, (*range(1, last + 1), 0), where)
+
+    def _add(
+        self, op: Op, inputs: tuple[Value, ...], shape: tuple[int, ...], layout: tuple[int, ...], where: str
+    ) -> Value:
         data = not op.random and all(i.data for i in inputs)
         self.made.append(Step(op, tuple(i.index for i in inputs), shape, data, where))
-        return Value(len(self.made) - 1, shape, data)
+        return Value(len(self.made) - 1, shape, data, () if layout == tuple(range(len(shape))) else layout)
 
     def _argument(self, arg: Any) -> Any:
         if isinstance(arg, Node):

@@ -5,6 +5,7 @@ from gramian.arch.ops.affine import Affine, Conv, Linear
 from gramian.arch.ops.base import READERS, Call, Op, Parameter, Value, reads
 from gramian.arch.ops.combine import Scale, Shift, Sum
 from gramian.arch.ops.erf import GELU, Erf
+from gramian.arch.ops.layout import Permute
 from gramian.arch.ops.norm import BatchNorm, Identity
 from gramian.arch.ops.pool import AveragePool, GlobalAverage, Pad, Reshape
 from gramian.arch.ops.relu import LeakyReLU, ReLU
@@ -27,6 +28,7 @@ __all__ = [
     "Op",
     "Pad",
     "Parameter",
+    "Permute",
     "ReLU",
     "Reshape",
     "Scale",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -20,6 +20,8 @@ class Activation(Op):
     $K' = E[\phi(u)\phi(v)]$, $\dot K = E[\phi'(u)\phi'(v)]$ for $(u, v) \sim N(0, [[q_1, k], [k, q_2]])$, and
     $\Theta' = \Theta \dot K$ (Jacot et al. 2018, arXiv:1806.07572). A subclass gives `phi`, `dual` and `mean`.
     """
+
+    any_layout: ClassVar[bool] = True
 
     @classmethod
     def read(cls, call: Call) -> tuple[Op, tuple[Value, ...]]:

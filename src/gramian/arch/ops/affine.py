@@ -46,6 +46,10 @@ class Affine(Op):
         """The layer as a torch module."""
         raise NotImplementedError
 
+    def run(self, layer: nn.Module, x: Tensor) -> Tensor:
+        """A finite layer on values with channels first."""
+        return layer(x)
+
     def limit(self, *m: Moments) -> Moments:
         below = self.average(m[0])
         sw, sb = self.sigma_w**2, self.sigma_b**2
@@ -112,25 +116,32 @@ def _common(weight: Parameter, bias: Parameter | None, out_channels: int) -> dic
 @reads("aten.linear.default", "aten.matmul.default", "aten.mm.default")
 @dataclass(frozen=True)
 class Linear(Affine):
-    """A fully connected layer on vectors: `nn.Linear`, `F.linear`, or `x @ W` with a parameter W."""
+    """A fully connected layer on the last axis, the same at each position: `nn.Linear`, `F.linear`, or `x @ W`."""
+
+    any_layout: ClassVar[bool] = True
+    channels_last: ClassVar[bool] = True
 
     @classmethod
     def read(cls, call: Call) -> tuple[Op, tuple[Value, ...]]:
         x = value(call.args[0], "the input of this product")
         weight, bias = _parameters(call.args[1], call.args[2] if len(call.args) > 2 else None, "This product")
-        if len(x.shape) != 1:
+        if x.order[-1] != 0:
             raise NoLimit(
-                f"A Linear layer acts on the last axis of values of shape (n, {', '.join(map(str, x.shape))}).",
-                why="there is a rule for Linear on vectors (n, features) only",
-                fix="flatten first (nn.Flatten), or use a 1x1 convolution for one map per position",
+                f"A Linear layer acts on positions: the channels of its input are on axis {x.order.index(0) + 1}.",
+                why="positions stay as many as they are when the width grows, and random weights between them do not "
+                "average out",
+                fix="transpose so that the channels come last; a token-mixing layer has no limit here",
             )
-        return cls(**_common(weight, bias, call.shape[0])), (x,)  # type: ignore[arg-type]
+        return cls(**_common(weight, bias, call.shape[-1])), (x,)  # type: ignore[arg-type]
 
     def average(self, m: Moments) -> Moments:
         return m
 
     def layer(self, in_channels: int, out_channels: int, *, bias: bool) -> nn.Module:
         return nn.Linear(in_channels, out_channels, bias=bias)
+
+    def run(self, layer: nn.Module, x: Tensor) -> Tensor:
+        return layer(x) if x.ndim == 2 else layer(x.movedim(1, -1)).movedim(-1, 1)
 
 
 @reads(

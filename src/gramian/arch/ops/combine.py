@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -19,6 +20,8 @@ class Sum(Op):
     Fields add, plus the cross moment of the means: $E\,h_i g_i = E h_i\, E g_i$ is not zero after activations such as
     ReLU. This makes sums of post-activations exact, as in the ResNet of Du et al. 2019 (arXiv:1811.03804).
     """
+
+    any_layout: ClassVar[bool] = True
 
     alpha: float = 1.0
 
@@ -37,9 +40,10 @@ class Sum(Op):
                 fix="use the bias of nn.Linear or nn.Conv2d",
             )
         a, b = value(a, "a summand"), value(b, "a summand")
-        if a.shape != b.shape:
+        if a.shape != b.shape or a.order != b.order:
             raise NoLimit(
-                f"Values of shapes {a.shape} and {b.shape} are added by broadcasting.",
+                f"Values of shapes {a.user_shape} and {b.user_shape}, channels on axes {a.order.index(0) + 1} and "
+                f"{b.order.index(0) + 1}, are added by broadcasting.",
                 why="a sum has a rule for equal shapes only",
                 fix="make the shapes equal",
             )
@@ -104,6 +108,8 @@ def _either(a: Tensor | None, b: Tensor | None) -> Tensor | None:
 class Scale(Op):
     """A constant times the values."""
 
+    any_layout: ClassVar[bool] = True
+
     factor: float
 
     @classmethod
@@ -145,6 +151,8 @@ def _number(arg: object) -> object:
 @dataclass(frozen=True)
 class Shift(Op):
     """`constant + factor h`: a mean."""
+
+    any_layout: ClassVar[bool] = True
 
     constant: float
     factor: float

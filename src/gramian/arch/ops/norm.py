@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -82,6 +83,8 @@ class BatchNorm(Op):
 class Identity(Op):
     """Calls that change nothing: dropout in eval mode, copies."""
 
+    any_layout: ClassVar[bool] = True
+
     @classmethod
     def read(cls, call: Call) -> Value:
         if "dropout" in call.target and call.args[1] > 0 and call.args[2]:
@@ -97,6 +100,6 @@ class Identity(Op):
                 why="there is no rule for a cut gradient",
                 fix="freeze those layers with requires_grad_(False) instead",
             )
-        if x.shape != call.shape:
-            raise NoLimit(f"Values of shape {x.shape} are expanded to {call.shape}.", fix="use equal shapes")
+        if x.user_shape != call.shape:
+            raise NoLimit(f"Values of shape {x.user_shape} are expanded to {call.shape}.", fix="use equal shapes")
         return x
