@@ -43,6 +43,11 @@ class Moments:
     alike: bool = True
     sources: frozenset[str] = frozenset()
 
+    @property
+    def positions(self) -> tuple[int, ...]:
+        """The shape `S`."""
+        return tuple(self.xx.shape[1 : 1 + self.space])
+
     def shift_average(self, average: Callable[[Tensor, tuple[tuple[int, ...], ...]], Tensor]) -> Moments:
         """Fields averaged over a window that moves both positions together, as shared weights do.
 
@@ -60,6 +65,12 @@ class Moments:
             return field
 
         return self.map_covariances(both).map_means(lambda mean: both(mean, 1))
+
+    def resized(self, after: tuple[int, ...]) -> Moments:
+        """Positions in another shape, in the same order."""
+        copies = 2 if self.pairs else 1
+        made = self.map_covariances(lambda field, lead: field.reshape(*field.shape[:lead], *after * copies))
+        return replace(made.map_means(lambda mean: mean.reshape(len(mean), *after)), space=len(after))
 
     def permuted(self, order: tuple[int, ...]) -> Moments:
         """Positions with their axes in another order: axis k of the result was axis `order[k]` of `S`."""

@@ -2,12 +2,13 @@
 
 from gramian.arch.ops.activation import Activation
 from gramian.arch.ops.affine import Affine, Conv, Linear
+from gramian.arch.ops.axes import Aggregate, AxisMaps, Pad, Resize, Take
 from gramian.arch.ops.base import READERS, Call, Op, Parameter, Value, reads
 from gramian.arch.ops.combine import Scale, Shift, Sum
 from gramian.arch.ops.erf import GELU, Erf
 from gramian.arch.ops.layout import Permute
 from gramian.arch.ops.norm import BatchNorm, Identity
-from gramian.arch.ops.pool import AveragePool, GlobalAverage, Pad, Reshape
+from gramian.arch.ops.pool import AdaptivePool, Average, AveragePool, Reshape
 from gramian.arch.ops.relu import LeakyReLU, ReLU
 from gramian.arch.ops.smooth import Smooth
 
@@ -15,13 +16,16 @@ __all__ = [
     "GELU",
     "READERS",
     "Activation",
+    "AdaptivePool",
     "Affine",
+    "Aggregate",
+    "Average",
     "AveragePool",
+    "AxisMaps",
     "BatchNorm",
     "Call",
     "Conv",
     "Erf",
-    "GlobalAverage",
     "Identity",
     "LeakyReLU",
     "Linear",
@@ -31,10 +35,12 @@ __all__ = [
     "Permute",
     "ReLU",
     "Reshape",
+    "Resize",
     "Scale",
     "Shift",
     "Smooth",
     "Sum",
+    "Take",
     "Value",
     "reads",
 ]

@@ -44,11 +44,6 @@ class Value:
         """Whether the user has the axes in the order of `shape`."""
         return self.order == tuple(range(len(self.shape)))
 
-    @property
-    def space(self) -> tuple[int, ...]:
-        """Shape of the positions: all axes after the channels."""
-        return self.shape[1:]
-
 
 @dataclass(frozen=True)
 class Parameter:
