@@ -139,7 +139,7 @@ REFUSED = [
     (mlp(nn.Dropout(0.5)).train(), r"Dropout in training mode.*fix: call .eval\(\)"),
     (Branching(), r"torch.export can't read.*test_trace.py:\d+.*fix: write the forward without data-dependent"),
     (nn.Sequential(nn.ReLU()), r"no layer with weights"),
-    (mlp(nn.LayerNorm(4)), r"`layer_norm` has no infinite-width rule.*where: 1 \(LayerNorm\)"),
+    (mlp(nn.Softmax(-1)), r"`softmax` has no infinite-width rule.*where: 1 \(Softmax\)"),
 ]
 
 
@@ -156,7 +156,7 @@ def test_what_has_no_limit_is_refused_with_its_line_and_a_way_out(net, text):
         (nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Conv2d(4, 1, 3)), (1, 2, 6, 6), r"a value at each position"),
         (nn.Sequential(nn.Conv2d(2, 4, 3, groups=2), nn.Flatten(), nn.Linear(64, 1)), (1, 2, 6, 6), r"groups=2"),
         (nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.ReLU(), nn.Linear(64, 1)), (1, 1, 6, 6),
-         r"after positions were flattened.*fix: put the activation before"),
+         r"after a Flatten.*fix: put the activation before"),
         (nn.Sequential(nn.Conv2d(1, 4, 3), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(16, 1)), (1, 1, 6, 6),
          r"`max_pool2d`"),
     ],

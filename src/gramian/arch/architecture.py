@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gramian.arch.moments import Moments
-from gramian.arch.ops import Affine, BatchNorm, Op
+from gramian.arch.ops import Affine, Normalization, Op
 from gramian.errors import BadData, NoLimit
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ class Architecture:
                     values[i] = None
         result = values[self.output]
         assert result is not None
-        return result
+        return result.averaged()
 
     def training(self, weights: Collection[str]) -> Architecture:
         """The same architecture with only these weights trained, by their names in the module, and no biases.
@@ -178,7 +178,7 @@ class Architecture:
             replace(s, op=replace(s.op, weight_trains=s.op.weight_name in weights, bias_trains=False))
             if isinstance(s.op, Affine)
             else replace(s, op=replace(s.op, scale_trains=False, shift_trains=False))
-            if isinstance(s.op, BatchNorm)
+            if isinstance(s.op, Normalization)
             else s
             for s in self.steps
         ]

@@ -205,7 +205,7 @@ class _Reading:
     def _call(self, node: Node) -> Any:
         where, target = _where(node), str(node.target)
         args = [self._argument(a) for a in _in_order(node)]
-        if not any(isinstance(a, Value) for a in args):
+        if not any(isinstance(a, Value) for a in _flat(args)):
             return self._constant(node, args)
         if "dropout" not in target and target not in READERS:
             raise at(_no_reader(target), where)
@@ -238,7 +238,7 @@ class _Reading:
             return arg
         if arg.order[0] != 0 and not arg.data:
             raise NoLimit(
-                f"The channels of these values are on axis {arg.order.index(0) + 1}, and this call takes axis 1 for them.",
+                f"The channels are on axis {arg.order.index(0) + 1} here, and this call takes axis 1 for them.",
                 why="the axis that grows with the width would be treated as positions",
                 fix="transpose back to (n, channels, *positions) before",
             )
@@ -279,6 +279,14 @@ class _Reading:
             return args[0]
         call: Callable[..., Any] = node.target  # type: ignore[assignment]
         return call(*(self._argument(a) for a in node.args), **{k: self._argument(v) for k, v in node.kwargs.items()})
+
+
+def _flat(args: list[Any]) -> Iterator[Any]:
+    for arg in args:
+        if isinstance(arg, list):
+            yield from _flat(arg)
+        else:
+            yield arg
 
 
 def _no_reader(target: str) -> NoLimit:

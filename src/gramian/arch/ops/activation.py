@@ -40,6 +40,20 @@ class Activation(Op):
         r"""$(E\,\phi(u)\phi(v),\ E\,\phi'(u)\phi'(v))$ at variances `q1`, `q2` and covariance `k`; shapes broadcast."""
         raise NotImplementedError
 
+    def scale_dual(self, q1: Tensor, k: Tensor, q2: Tensor) -> Tensor:
+        r"""$E\,u\phi'(u)\,v\phi'(v)$: what a scale per channel below adds to the NTK.
+
+        It is $\partial_a \partial_b\, E\,\phi(a u)\,\phi(b v)$ at $a = b = 1$, of the dual in closed form.
+        """
+        q1, k, q2 = torch.broadcast_tensors(q1, k, q2)
+        graph = any(t.requires_grad for t in (q1, k, q2))
+        with torch.enable_grad():
+            a, b = torch.ones_like(k).requires_grad_(), torch.ones_like(k).requires_grad_()
+            both = self.dual(a * a * q1, a * b * k, b * b * q2)[0]
+            (once,) = torch.autograd.grad(both.sum(), a, create_graph=True)
+            (twice,) = torch.autograd.grad(once.sum(), b, create_graph=graph)
+        return twice
+
     def mean(self, q: Tensor) -> Tensor | None:
         r"""$E\,\phi(u)$ for $u \sim N(0, q)$; None where it is zero for every q."""
         raise NotImplementedError
@@ -57,9 +71,15 @@ class Activation(Op):
             )
         if not below.alike:
             raise NoLimit(
-                f"{self.name} acts after positions were flattened into channels.",
-                why="channels from different positions have different variances",
-                fix="put the activation before the Flatten: elementwise, it computes the same",
+                f"{self.name} acts after a Flatten or a concatenation of channels.",
+                why="the channels have different variances, from different positions or parts",
+                fix="put the activation before: elementwise, it computes the same",
+            )
+        if below.mixed and below.theta is not None:
+            raise NoLimit(
+                f"{self.name} acts on a sum of values with a trained scale per channel (BatchNorm, LayerNorm).",
+                why="the scale's part of the NTK depends on one summand, the activation's slope on the sum",
+                fix="freeze the normalization's scale (weight.requires_grad_(False)), or affine=False",
             )
         q_x, q_y = below.variances()
         same = below.yy is below.xx
@@ -67,12 +87,16 @@ class Activation(Op):
         q1, q2 = below.spread(q_x, q_y)
         xy, kdot = self.dual(q1, below.xy, q2)
         mean_x = self.mean(q_x)
+        theta = None if below.theta is None else below.theta * kdot
+        if theta is not None and below.own:
+            theta = theta + below.own * self.scale_dual(q1, below.xy, q2)
         return replace(
             below,
             xx=xx,
             yy=xx if same else self._covariance(below.yy, below.spread_self(q_y)),
             xy=xy,
-            theta=None if below.theta is None else below.theta * kdot,
+            theta=theta,
+            own=0.0,
             mean_x=mean_x,
             mean_y=mean_x if same else self.mean(q_y),
             gaussian=False,

@@ -46,12 +46,16 @@ class Affine(Op):
         """The layer as a torch module."""
         raise NotImplementedError
 
+    def fan_in_of(self, weight: Tensor) -> int:
+        """Fan-in of a finite layer's weight."""
+        return weight[0].numel()
+
     def run(self, layer: nn.Module, x: Tensor) -> Tensor:
         """A finite layer on values with channels first."""
         return layer(x)
 
     def limit(self, *m: Moments) -> Moments:
-        below = self.average(m[0])
+        below = self.average(m[0].averaged())
         sw, sb = self.sigma_w**2, self.sigma_b**2
         gain_w, gain_b = (float(self.fan_in), 1.0) if self.standard else (sw, sb)
         theta = None
@@ -74,6 +78,7 @@ class Affine(Op):
             gaussian=True,
             alike=True,
             sources=frozenset({self.weight_name}),
+            mixed=False,
         )
 
     def channels(self, *c: int, width: Callable[[int], int], hidden: bool) -> int:
@@ -90,7 +95,8 @@ class Affine(Op):
         return f"-> {self.out_channels}, sigma_w {self.sigma_w:.4g}{bias}{frozen}"
 
 
-def _parameters(weight: object, bias: object, what: str) -> tuple[Parameter, Parameter | None]:
+def own_parameters(weight: object, bias: object, what: str) -> tuple[Parameter, Parameter | None]:
+    """The weight and the bias as parameters that stand for themselves, or a refusal."""
     if not isinstance(weight, Parameter):
         raise NoLimit(
             f"{what} has a weight that is not a parameter as it stands, but computed from others or constant.",
@@ -102,7 +108,8 @@ def _parameters(weight: object, bias: object, what: str) -> tuple[Parameter, Par
     return weight, bias
 
 
-def _common(weight: Parameter, bias: Parameter | None, out_channels: int) -> dict[str, object]:
+def common(weight: Parameter, bias: Parameter | None, out_channels: int) -> dict[str, Any]:
+    """The fields that all affine layers share."""
     return {
         "out_channels": out_channels,
         "fan_in": math.prod(weight.shape) // out_channels,
@@ -113,7 +120,7 @@ def _common(weight: Parameter, bias: Parameter | None, out_channels: int) -> dic
     }
 
 
-@reads("aten.linear.default", "aten.matmul.default", "aten.mm.default")
+@reads("aten.linear.default")
 @dataclass(frozen=True)
 class Linear(Affine):
     """A fully connected layer on the last axis, the same at each position: `nn.Linear`, `F.linear`, or `x @ W`."""
@@ -124,7 +131,7 @@ class Linear(Affine):
     @classmethod
     def read(cls, call: Call) -> tuple[Op, tuple[Value, ...]]:
         x = value(call.args[0], "the input of this product")
-        weight, bias = _parameters(call.args[1], call.args[2] if len(call.args) > 2 else None, "This product")
+        weight, bias = own_parameters(call.args[1], call.args[2] if len(call.args) > 2 else None, "This product")
         if x.order[-1] != 0:
             raise NoLimit(
                 f"A Linear layer acts on positions: the channels of its input are on axis {x.order.index(0) + 1}.",
@@ -132,7 +139,7 @@ class Linear(Affine):
                 "average out",
                 fix="transpose so that the channels come last; a token-mixing layer has no limit here",
             )
-        return cls(**_common(weight, bias, call.shape[-1])), (x,)  # type: ignore[arg-type]
+        return cls(**common(weight, bias, call.shape[-1])), (x,)
 
     def average(self, m: Moments) -> Moments:
         return m
@@ -165,7 +172,7 @@ class Conv(Affine):
     def read(cls, call: Call) -> tuple[Op, tuple[Value, ...]]:
         x, weight, bias, stride, padding, dilation, groups = call.args
         x = value(x, "the input of this convolution")
-        weight, bias = _parameters(weight, bias, "This convolution")
+        weight, bias = own_parameters(weight, bias, "This convolution")
         if groups != 1:
             raise NoLimit(
                 f"A convolution with groups={groups} has no limit here.",
@@ -175,7 +182,7 @@ class Conv(Affine):
         axes = len(weight.shape) - 2
         window, dilation = weight.shape[2:], pair(dilation, axes)
         return cls(
-            **_common(weight, bias, weight.shape[0]),  # type: ignore[arg-type]
+            **common(weight, bias, weight.shape[0]),
             window=window,
             stride=pair(stride, axes),
             padding=_padding(padding, window, dilation),
@@ -224,7 +231,7 @@ class Scaling:
 def initialize(op: Affine, layer: nn.Module, generator: torch.Generator | None) -> Scaling:
     """Draws a finite layer's parameters and returns what multiplies them."""
     weight: Tensor = layer.weight  # type: ignore[assignment]
-    fan_in = weight[0].numel()
+    fan_in = op.fan_in_of(weight)
     unit = op.sigma_w / math.sqrt(fan_in)
     std_w, std_b, scaling = (
         (unit, op.sigma_b, Scaling(1.0, 1.0)) if op.standard else (1.0, 1.0, Scaling(unit, op.sigma_b))

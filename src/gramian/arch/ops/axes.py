@@ -25,7 +25,7 @@ class Take(Op):
 
     any_layout: ClassVar[bool] = True
 
-    index: tuple[Index | None, ...]  # for each axis of (c, *S): the old number of each new one, -1 a zero; None keeps all
+    index: tuple[Index | None, ...]  # for each axis of (c, *S): old number of each new one, -1 a zero; None keeps all
     dropped: tuple[int, ...] = ()  # of these axes, those that go, of length one by then
 
     @classmethod
@@ -161,8 +161,8 @@ def _padded(size: int, p: tuple[int, int], mode: str) -> Index:
     if mode == "constant":
         line = (-1,) * p[0] + tuple(range(size)) + (-1,) * p[1]
         return line[max(-p[0], 0) : len(line) - max(-p[1], 0)]
-    line = torch.arange(size, dtype=torch.float64)[None, None]
-    return tuple(int(i) for i in functional.pad(line, p, mode=mode).flatten())
+    numbers = torch.arange(size, dtype=torch.float64)[None, None]
+    return tuple(int(i) for i in functional.pad(numbers, p, mode=mode).flatten())
 
 
 @reads("aten.upsample_nearest1d.vec", "aten.upsample_nearest2d.vec", "aten.upsample_nearest3d.vec",
@@ -208,13 +208,12 @@ def _interpolation(size: int, new: int, scale: float | None, mode: str, corners:
         return None
     eye = torch.eye(size, dtype=torch.float64)
     if mode == "bicubic":  # along one axis of an image; the other, of length one, stays as it is
-        factor = None if scale is None else (scale, 1.0)
-        to = None if scale is not None else (new, 1)
-        line = functional.interpolate(eye[None, :, :, None], to, factor, mode="bicubic", **corners)
-        return line[0, :, :, 0].T.contiguous()
+        wanted: dict[str, Any] = {"size": (new, 1)} if scale is None else {"scale_factor": (scale, 1.0)}
+        lines = functional.interpolate(eye[None, :, :, None], mode="bicubic", **wanted, **corners)
+        return lines[0, :, :, 0].T.contiguous()
     kind = "nearest" if mode == "nearest" else "linear"
-    to, factor = (None, scale) if scale is not None else (new, None)
-    return functional.interpolate(eye[None], to, factor, mode=kind, **corners)[0].T.contiguous()
+    wanted = {"size": new} if scale is None else {"scale_factor": scale}
+    return functional.interpolate(eye[None], mode=kind, **wanted, **corners)[0].T.contiguous()
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from gramian.arch.moments import Moments
-from gramian.arch.ops.base import Call, Op, Parameter, Value, reads, value
+from gramian.arch.ops.base import Call, Op, Parameter, Read, Value, reads, value
+from gramian.arch.ops.concat import Product
 from gramian.errors import NoLimit
 
 
@@ -59,7 +61,8 @@ class Sum(Op):
         return x[0] + self.alpha * x[1] if self.alpha != 1 else x[0] + x[1]
 
     def limit(self, *m: Moments) -> Moments:
-        a, b = m[0], m[1].scaled(self.alpha)
+        mixed = any(v.mixed or v.own > 0 for v in m)
+        a, b = m[0].averaged(), m[1].scaled(self.alpha).averaged()
         shared = a.sources & b.sources
         if shared:
             raise NoLimit(
@@ -69,9 +72,9 @@ class Sum(Op):
             )
         if not (a.alike and b.alike) and a.mean_x is not None and b.mean_x is not None:
             raise NoLimit(
-                "Two post-activations are added after positions were flattened into channels.",
+                "Two post-activations are added after a Flatten or a concatenation of channels.",
                 why="their means differ between channels",
-                fix="add them before the Flatten: it computes the same",
+                fix="add them before: it computes the same",
             )
         xx, yy, xy = a.xx + b.xx, a.yy + b.yy, a.xy + b.xy
         if a.mean_x is not None and b.mean_x is not None and a.mean_y is not None and b.mean_y is not None:
@@ -89,6 +92,7 @@ class Sum(Op):
             gaussian=a.gaussian and b.gaussian,
             alike=a.alike and b.alike,
             sources=a.sources | b.sources,
+            mixed=mixed,
         )
 
 
@@ -113,12 +117,14 @@ class Scale(Op):
     factor: float
 
     @classmethod
-    def read(cls, call: Call) -> tuple[Op, tuple[Value, ...]]:
+    def read(cls, call: Call) -> Read:
         if "neg" in call.target:
             return cls(-1.0), (value(call.args[0], "what is negated"),)
         if "rsub" in call.target:  # c - alpha h
             return Shift(float(call.args[1]), -float(call.args[2])), (value(call.args[0], "what is subtracted"),)
         a, b = (_number(arg) for arg in call.args[:2])
+        if "mul" in call.target and isinstance(a, Value) and isinstance(b, Value):
+            return _product(a, b)
         if "mul" in call.target and isinstance(a, float):
             a, b = b, a
         if not isinstance(b, float) or isinstance(a, float):
@@ -137,6 +143,17 @@ class Scale(Op):
 
     def describe(self) -> str:
         return f"by {self.factor:g}"
+
+
+def _product(a: Value, b: Value) -> Read:
+    if a.shape != b.shape or a.order != b.order or a.data != b.data:
+        raise NoLimit(
+            f"Values of shapes {a.user_shape} and {b.user_shape} are multiplied"
+            + (", one of them the input itself." if a.data != b.data else " by broadcasting."),
+            why="a product has a rule for two values of one shape that both grow with the width",
+            fix="make the shapes equal; put a Linear or Conv on the input",
+        )
+    return Product(), (a, b)
 
 
 def _number(arg: object) -> object:
@@ -161,22 +178,9 @@ class Shift(Op):
         return self.constant + self.factor * x[0]
 
     def limit(self, *m: Moments) -> Moments:
-        a, c = m[0].scaled(self.factor), self.constant
-        zero_x, zero_y = (q.new_zeros(q.shape) for q in a.variances())
-        mean_x, mean_y = a.mean_x, a.mean_y
-        mean_x = zero_x if mean_x is None else mean_x
-        mean_y = zero_y if mean_y is None else mean_y
-        (x1, x2), (y1, y2), (l, r) = a.spread_self(mean_x), a.spread_self(mean_y), a.spread(mean_x, mean_y)
-        xx = a.xx + c * (x1 + x2) + c * c
-        return replace(
-            a,
-            xx=xx,
-            yy=xx if a.yy is a.xx else a.yy + c * (y1 + y2) + c * c,
-            xy=a.xy + c * (l + r) + c * c,
-            mean_x=mean_x + c,
-            mean_y=mean_y + c,
-            gaussian=False,
-        )
+        a = m[0].scaled(self.factor)
+        q_x, q_y = a.variances()
+        return a.plus(torch.full_like(q_x, self.constant), torch.full_like(q_y, self.constant))
 
     def describe(self) -> str:
         return f"{self.constant:g} + {self.factor:g} h"

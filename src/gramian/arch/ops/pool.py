@@ -102,7 +102,7 @@ class Average(Op):
     def read(cls, call: Call) -> Read:
         x = value(call.args[0], "what is averaged")
         ndim, given = len(x.shape) + 1, call.args[1] if len(call.args) > 2 else None
-        dims = sorted(d % ndim for d in (pair(given, 1) if given else range(ndim)))  # type: ignore[arg-type]
+        dims = sorted(d % ndim for d in (pair(given, 1) if given else range(ndim)))
         axes = sorted(x.axis(d) for d in dims)
         if axes[0] < 0 or (axes[0] == 0 and not x.data):
             raise NoLimit(
@@ -170,7 +170,7 @@ class AveragePool(Op):
     padding: tuple[int, ...]
 
     @classmethod
-    def read(cls, call: Call) -> tuple[Op, tuple[Value, ...]]:
+    def read(cls, call: Call) -> Read:
         x, window, stride, padding, ceil_mode, include_pad, *divisor = call.args
         axes = len(x.shape) - 1
         padding = pair(padding, axes)
