@@ -62,7 +62,7 @@ def architecture(module: nn.Module, like: Tensor, law: Law = "he", *, parametriz
     parameters = dict(module.named_parameters(remove_duplicate=False))
     steps, output = _Reading(_export(module, like), parameters, module.training).steps()
     arch = Architecture(tuple(like.shape[1:]), tuple(steps), output, parametrization)
-    _refuse_shared(arch)
+    _refuse(arch)
     return replace(arch, steps=tuple(_with_law(arch, number, law) for number in range(len(steps))))
 
 
@@ -76,19 +76,19 @@ def _with_law(arch: Architecture, number: int, law: Law) -> Step:
     return replace(step, op=replace(step.op, sigma_w=sigma_w, sigma_b=sigma_b, standard=standard))
 
 
-def _refuse_shared(arch: Architecture) -> None:
-    seen: dict[str, str] = {}
+def _refuse(arch: Architecture) -> None:
+    seen: dict[str, Affine] = {}
     for step in arch.steps:
         if not isinstance(step.op, Affine):
             continue
-        if step.op.weight_name in seen:
+        first = seen.setdefault(step.op.weight_name, step.op)
+        if (type(first), first.turned) != (type(step.op), step.op.turned):
             raise NoLimit(
-                f"The weight `{step.op.weight_name}` is used twice, first at {seen[step.op.weight_name]}.",
+                f"The weight `{step.op.weight_name}` is used twice, once transposed or in a layer of another kind.",
                 where=step.where,
-                why="tied weights make the layers dependent, and there is no rule for them here",
+                why="a weight and its transpose are not independent, and the rules here need that they are",
                 fix="give each layer its own weight",
             )
-        seen[step.op.weight_name] = step.where
     if not seen:
         raise NoLimit(
             "The module has no layer with weights between its input and its output.",
@@ -273,7 +273,7 @@ class _Reading:
                                               "aten.transpose.int")  # fmt: skip
             weight = next(a for a in args if isinstance(a, Parameter))
             if transposed and len(weight.shape) == 2:
-                return Parameter(weight.name, weight.tensor.T, weight.trains)
+                return replace(weight, tensor=weight.tensor.T, turned=not weight.turned)
             return "computed from parameters"
         if str(node.target).split(".")[1].endswith("_"):  # in place: it would change the user's own buffer
             return args[0]

@@ -58,6 +58,14 @@ class Activation(Op):
         r"""$E\,\phi(u)$ for $u \sim N(0, q)$; None where it is zero for every q."""
         raise NotImplementedError
 
+    def mean_slope(self, q: Tensor) -> Tensor:
+        r"""$E\,\phi'(u)$ for $u \sim N(0, q)$, which is $\partial_k E\,\phi(u) v$ at any v (Stein's lemma)."""
+        raise NoLimit(
+            f"{self.name} of values is added to values that share their random weights.",
+            why="there is no rule for its mean slope here",
+            fix="give each branch its own weights; or gramian.monte_carlo(module, x)",
+        )
+
     def apply(self, *x: Tensor) -> Tensor:
         return self.phi(x[0])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,9 @@ from gramian.arch.moments import Moments
 from gramian.arch.ops.base import Call, Op, Parameter, Value, pair, reads, value
 from gramian.arch.positions import window_average
 from gramian.errors import NoLimit
+
+if TYPE_CHECKING:
+    from gramian.arch.joint import Cross
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class Affine(Op):
     sigma_w: float = math.nan
     sigma_b: float = math.nan
     standard: bool = False
+    turned: bool = False  # whether the weight is used transposed
 
     def average(self, m: Moments) -> Moments:
         """Moments averaged over the window."""
@@ -81,6 +85,20 @@ class Affine(Op):
             mixed=False,
         )
 
+    def joint(self, below: Cross) -> Cross:
+        """Of two values that this layer makes of others; their covariances are averaged over the window already."""
+        sw, sb = self.sigma_w**2, self.sigma_b**2
+        gain_w, gain_b = (float(self.fan_in), 1.0) if self.standard else (sw, sb)
+        gain_w, gain_b = gain_w * self.weight_trains, gain_b * self.bias_trains
+
+        def theta(old: Tensor | None, k: Tensor) -> Tensor | None:
+            return None if old is None else sw * old + gain_w * k + gain_b
+
+        made = below.fields(lambda field, _: sw * field + sb)
+        return replace(
+            made, theta_xy=theta(below.theta_xy, below.xy), theta_yx=theta(below.theta_yx, below.yx)
+        )  # fmt: skip
+
     def channels(self, *c: int, width: Callable[[int], int], hidden: bool) -> int:
         return width(self.out_channels) if hidden else self.out_channels
 
@@ -115,6 +133,7 @@ def common(weight: Parameter, bias: Parameter | None, out_channels: int) -> dict
         "fan_in": math.prod(weight.shape) // out_channels,
         "weight_name": weight.name,
         "bias_name": None if bias is None else bias.name,
+        "turned": weight.turned,
         "weight_trains": weight.trains,
         "bias_trains": bias is not None and bias.trains,
     }

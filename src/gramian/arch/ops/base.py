@@ -47,11 +47,12 @@ class Value:
 
 @dataclass(frozen=True)
 class Parameter:
-    """A parameter in the user's graph; `tensor` is read only to check an initial state."""
+    """A parameter in the user's graph, maybe `turned`, transposed; `tensor` is read only to check an initial state."""
 
     name: str
     tensor: Tensor
     trains: bool
+    turned: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:

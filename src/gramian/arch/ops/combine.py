@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
@@ -12,6 +12,9 @@ from gramian.arch.moments import Moments
 from gramian.arch.ops.base import Call, Op, Parameter, Read, Value, reads, value
 from gramian.arch.ops.concat import Product
 from gramian.errors import NoLimit
+
+if TYPE_CHECKING:
+    from gramian.arch.joint import Cross
 
 
 @reads("aten.add.Tensor", "aten.add_.Tensor", "aten.sub.Tensor")
@@ -60,11 +63,12 @@ class Sum(Op):
     def apply(self, *x: Tensor) -> Tensor:
         return x[0] + self.alpha * x[1] if self.alpha != 1 else x[0] + x[1]
 
-    def limit(self, *m: Moments) -> Moments:
+    def limit(self, *m: Moments, cross: Cross | None = None, joint: bool = False) -> Moments:
+        """`cross` is the covariance of the summands, known (zero for None) if `joint`."""
         mixed = any(v.mixed or v.own > 0 for v in m)
         a, b = m[0].averaged(), m[1].scaled(self.alpha).averaged()
         shared = a.sources & b.sources
-        if shared:
+        if shared and not joint:
             raise NoLimit(
                 f"Two summands share the random weights of {', '.join(f'`{s}`' for s in sorted(shared))}.",
                 why="then they are dependent, and their joint law is not in their covariances",
@@ -77,7 +81,10 @@ class Sum(Op):
                 fix="add them before: it computes the same",
             )
         xx, yy, xy = a.xx + b.xx, a.yy + b.yy, a.xy + b.xy
-        if a.mean_x is not None and b.mean_x is not None and a.mean_y is not None and b.mean_y is not None:
+        theta = None if a.theta is None or b.theta is None else a.theta + b.theta
+        if shared:
+            xx, yy, xy, theta = _with_cross((xx, yy, xy, theta), cross, self.alpha)
+        elif a.mean_x is not None and b.mean_x is not None and a.mean_y is not None and b.mean_y is not None:
             xx = xx + _cross(a.spread_self(a.mean_x), a.spread_self(b.mean_x))
             yy = yy + _cross(a.spread_self(a.mean_y), a.spread_self(b.mean_y))
             xy = xy + _cross(a.spread(a.mean_x, a.mean_y), a.spread(b.mean_x, b.mean_y))
@@ -86,7 +93,7 @@ class Sum(Op):
             xx=xx,
             yy=xx if a.yy is a.xx else yy,
             xy=xy,
-            theta=None if a.theta is None or b.theta is None else a.theta + b.theta,
+            theta=theta,
             mean_x=_either(a.mean_x, b.mean_x),
             mean_y=_either(a.mean_y, b.mean_y),
             gaussian=a.gaussian and b.gaussian,
@@ -94,6 +101,24 @@ class Sum(Op):
             sources=a.sources | b.sources,
             mixed=mixed,
         )
+
+
+def _with_cross(
+    fields: tuple[Tensor, Tensor, Tensor, Tensor | None], cross: Cross | None, alpha: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """The fields of a sum plus the covariances of its summands, h with alpha g and alpha g with h."""
+    xx, yy, xy, theta = fields
+    if cross is None:
+        return fields
+    back = cross.swapped()  # of g with h
+    if theta is not None and cross.theta_xy is not None and back.theta_xy is not None:
+        theta = theta + alpha * (cross.theta_xy + back.theta_xy)
+    return (
+        xx + alpha * (cross.xx + back.xx),
+        yy + alpha * (cross.yy + back.yy),
+        xy + alpha * (cross.xy + back.xy),
+        theta,
+    )
 
 
 def _cross(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> Tensor:

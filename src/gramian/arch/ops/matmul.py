@@ -25,7 +25,7 @@ class MatMul(Op):
     def read(cls, call: Call) -> Read:
         a, b = call.args[:2]
         if isinstance(b, Parameter) and isinstance(a, Value):
-            weight = replace(b, tensor=b.tensor.T)
+            weight = replace(b, tensor=b.tensor.T, turned=not b.turned)
             return Linear.read(replace(call, target="aten.linear.default", args=(a, weight, None)))
         matrix, x, dim = (a, b, -2) if isinstance(b, Value) else (b, a, -1)
         if not isinstance(matrix, Tensor) or not isinstance(x, Value) or matrix.ndim != 2:
