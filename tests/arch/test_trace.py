@@ -91,23 +91,33 @@ def test_same_padding_is_read_and_drawn():
     assert arch.network(5)(torch.zeros(2, 1, 7)).shape == (2, 1)
 
 
-class Tied(nn.Module):
+class Transposed(nn.Module):
     def __init__(self):
         super().__init__()
-        self.w, self.v = nn.Linear(3, 3), nn.Linear(3, 1)
+        self.w, self.u, self.v = nn.Linear(4, 4), nn.Linear(3, 4), nn.Linear(4, 1)
 
     def forward(self, x):
-        return self.v(torch.relu(self.w(torch.relu(self.w(x)))))
+        return self.v(torch.relu(self.w(torch.relu(self.u(x))) @ self.w.weight))
 
 
-class SharedSum(nn.Module):
+class SharedFactors(nn.Module):
     def __init__(self):
         super().__init__()
         self.a, self.v = nn.Linear(3, 4), nn.Linear(4, 1)
 
     def forward(self, x):
         h = self.a(x)
-        return self.v(h + torch.relu(h))
+        return self.v(h * torch.relu(h))
+
+
+class Unlike(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.v = nn.Linear(3, 4), nn.Linear(4, 1)
+
+    def forward(self, x):
+        h = self.a(x)
+        return self.v(torch.tanh(h) + torch.relu(h))
 
 
 class InputSkip(nn.Module):
@@ -132,14 +142,15 @@ class Branching(nn.Module):
 
 REFUSED = [
     (mlp(nn.ReLU(), nn.ReLU()), r"not Gaussian.*where: 2 \(ReLU\).*fix: put a Linear or Conv between"),
-    (Tied(), r"`w.weight` is used twice.*where: w \(Linear\).*test_trace.py:\d+.*fix: give each layer"),
-    (SharedSum(), r"share the random weights of `a.weight`.*test_trace.py:\d+: return self.v\(h \+ torch.relu\(h\)\)"),
+    (Transposed(), r"`w.weight` is used twice, once transposed.*test_trace.py:\d+.*fix: give each layer"),
+    (SharedFactors(), r"factors share the random weights of `a.weight`.*test_trace.py:\d+: return self.v\(h \* torch"),
+    (Unlike(), r"ReLU and tanh of values that share random weights.*fix: use the same activation"),
     (InputSkip(), r"input itself is added.*test_trace.py.*fix: put a Linear or Conv"),
     (mlp(nn.Softmax(1)), r"`softmax` has no infinite-width rule.*where: 1 \(Softmax\).*empirical_ntk"),
     (mlp(nn.Dropout(0.5)).train(), r"Dropout in training mode.*fix: call .eval\(\)"),
     (Branching(), r"torch.export can't read.*test_trace.py:\d+.*fix: write the forward without data-dependent"),
     (nn.Sequential(nn.ReLU()), r"no layer with weights"),
-    (mlp(nn.LayerNorm(4)), r"`layer_norm` has no infinite-width rule.*where: 1 \(LayerNorm\)"),
+    (mlp(nn.Softmax(-1)), r"`softmax` has no infinite-width rule.*where: 1 \(Softmax\)"),
 ]
 
 
@@ -156,7 +167,7 @@ def test_what_has_no_limit_is_refused_with_its_line_and_a_way_out(net, text):
         (nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Conv2d(4, 1, 3)), (1, 2, 6, 6), r"a value at each position"),
         (nn.Sequential(nn.Conv2d(2, 4, 3, groups=2), nn.Flatten(), nn.Linear(64, 1)), (1, 2, 6, 6), r"groups=2"),
         (nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.ReLU(), nn.Linear(64, 1)), (1, 1, 6, 6),
-         r"after positions were flattened.*fix: put the activation before"),
+         r"after a Flatten.*fix: put the activation before"),
         (nn.Sequential(nn.Conv2d(1, 4, 3), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(16, 1)), (1, 1, 6, 6),
          r"`max_pool2d`"),
     ],

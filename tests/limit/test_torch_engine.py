@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from layers import LAYERS
 from nets import PooledCNN, SumOfPosts
 from torch import nn
 from torch.nn import functional as F
@@ -132,6 +133,7 @@ NETS = {
     "conv-resnet": (lambda: ZOO["conv-resnet"]((2, 6, 6), 2, 4, 4), IMAGES, "he"),
     "du-resnet": (lambda: DuResNet((6,), 2, 5, 4), VECTORS, (1, 0)),
 }
+NETS |= {name: (make, torch.Size(shape), (1.3, 0.3)) for name, (make, shape) in LAYERS.items()}
 every_net = pytest.mark.parametrize("name", NETS)
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from gramian.arch.joint import Cross, Joint, shares_weights
 from gramian.arch.moments import Moments
-from gramian.arch.ops import Affine, BatchNorm, Op
+from gramian.arch.ops import Affine, Normalization, Op, Sum
 from gramian.errors import BadData, NoLimit
 
 if TYPE_CHECKING:
@@ -146,9 +147,19 @@ class Architecture:
                 fix=f"drop these rows: {name} = {name}[torch.isfinite({name}).flatten(1).all(1)]",
             )
 
-    def limit(self, start: Moments, data: dict[int, Moments], pairs: tuple[bool, ...]) -> Moments:
-        """Moments of the output, from those of the input and of every value made from the input alone."""
+    def limit(
+        self,
+        start: Moments,
+        data: dict[int, Moments],
+        pairs: tuple[bool, ...],
+        between: Callable[[int, int, bool], Cross],
+    ) -> Moments:
+        """Moments of the output, from those of the input and of every value made from the input alone.
+
+        `between` gives the covariances of two such values, where values of the network share weights.
+        """
         values: list[Moments | None] = []
+        joint = Joint(self.steps, values, between) if self.shares_weights else None
         for number, step in enumerate(self.steps):
             if step.data:
                 values.append(data.get(number))
@@ -156,15 +167,23 @@ class Architecture:
             m = [start if i < 0 else values[i] for i in step.inputs]
             inputs = [v if pairs[number] or v is None else v.equal_positions() for v in m]
             try:
-                values.append(step.op.limit(*inputs))  # type: ignore[arg-type]
+                if joint is not None and isinstance(step.op, Sum) and m[0].sources & m[1].sources:  # type: ignore[union-attr]
+                    values.append(step.op.limit(*inputs, cross=joint.cross(*step.inputs), joint=True))  # type: ignore[arg-type]
+                else:
+                    values.append(step.op.limit(*inputs))  # type: ignore[arg-type]
             except NoLimit as error:
                 raise at(error, step.where) from None
-            for i in step.inputs:  # free what no later step reads
+            for i in step.inputs if joint is None else ():  # free what no later step reads
                 if i >= 0 and not any(i in later.inputs for later in self.steps[number + 1 :]):
                     values[i] = None
         result = values[self.output]
         assert result is not None
-        return result
+        return result.averaged()
+
+    @property
+    def shares_weights(self) -> bool:
+        """Whether two summands anywhere share the weights that make them random."""
+        return shares_weights(self.steps)
 
     def training(self, weights: Collection[str]) -> Architecture:
         """The same architecture with only these weights trained, by their names in the module, and no biases.
@@ -178,7 +197,7 @@ class Architecture:
             replace(s, op=replace(s.op, weight_trains=s.op.weight_name in weights, bias_trains=False))
             if isinstance(s.op, Affine)
             else replace(s, op=replace(s.op, scale_trains=False, shift_trains=False))
-            if isinstance(s.op, BatchNorm)
+            if isinstance(s.op, Normalization)
             else s
             for s in self.steps
         ]

@@ -29,6 +29,9 @@ class Moments:
         gaussian: whether the values are jointly Gaussian with mean zero.
         alike: whether all channels have the same law; flattening positions into channels ends that.
         sources: the affine layers whose random weights make the values random, given the layers below.
+        own: how many trained scales per channel act on these values. Each adds $h_c(x)\, h_c(y)$ to the NTK of channel
+            c, which is not a number yet: an activation above sees the same $h_c$. What averages over channels sees K.
+        mixed: whether such products of other values were counted in `theta` by their averages.
     """
 
     xx: Tensor
@@ -42,6 +45,13 @@ class Moments:
     gaussian: bool = False
     alike: bool = True
     sources: frozenset[str] = frozenset()
+    own: float = 0.0
+    mixed: bool = False
+
+    @property
+    def positions(self) -> tuple[int, ...]:
+        """The shape `S`."""
+        return tuple(self.xx.shape[1 : 1 + self.space])
 
     def shift_average(self, average: Callable[[Tensor, tuple[tuple[int, ...], ...]], Tensor]) -> Moments:
         """Fields averaged over a window that moves both positions together, as shared weights do.
@@ -61,9 +71,66 @@ class Moments:
 
         return self.map_covariances(both).map_means(lambda mean: both(mean, 1))
 
+    def resized(self, after: tuple[int, ...]) -> Moments:
+        """Positions in another shape, in the same order."""
+        copies = 2 if self.pairs else 1
+        made = self.map_covariances(lambda field, lead: field.reshape(*field.shape[:lead], *after * copies))
+        return replace(made.map_means(lambda mean: mean.reshape(len(mean), *after)), space=len(after))
+
+    def permuted(self, order: tuple[int, ...]) -> Moments:
+        """Positions with their axes in another order: axis k of the result was axis `order[k]` of `S`."""
+
+        def moved(field: Tensor, lead: int) -> Tensor:
+            axes = list(range(lead))
+            for first in range(lead, field.ndim, max(self.space, 1)):
+                axes += [first + axis for axis in order]
+            return field.permute(axes)
+
+        return self.map_covariances(moved).map_means(lambda mean: moved(mean, 1))
+
     def scaled(self, factor: float) -> Moments:
         """Moments of `factor` times the values."""
         return self.map_covariances(lambda field, _: field * factor**2).map_means(lambda mean: mean * factor)
+
+    def averaged(self) -> Moments:
+        """The same with the products of `own` counted by their averages, as whatever sums over channels sees them."""
+        if not self.own or self.theta is None:
+            return self
+        return replace(self, theta=self.theta + self.own * self.xy, own=0.0)
+
+    def times(self, at_x: Tensor, at_y: Tensor) -> Moments:
+        """Moments of the values times a number at each (input, position); shapes (n, *S) and (m, *S)."""
+        (x1, x2), (y1, y2), (l, r) = self.spread_self(at_x), self.spread_self(at_y), self.spread(at_x, at_y)
+        xx, both = self.xx * (x1 * x2 if self.pairs else x1 * x1), l * r
+        return replace(
+            self,
+            xx=xx,
+            yy=xx if self.yy is self.xx else self.yy * (y1 * y2 if self.pairs else y1 * y1),
+            xy=self.xy * both,
+            theta=None if self.theta is None else self.theta * both,
+            mean_x=None if self.mean_x is None else self.mean_x * at_x,
+            mean_y=None if self.mean_y is None else self.mean_y * at_y,
+        )
+
+    def plus(self, at_x: Tensor, at_y: Tensor) -> Moments:
+        """Moments of the values plus a number at each (input, position); shapes (n, *S) and (m, *S)."""
+        self = self.averaged()
+        mean_x = torch.zeros_like(at_x) if self.mean_x is None else self.mean_x
+        mean_y = torch.zeros_like(at_y) if self.mean_y is None else self.mean_y
+        add_x, add_y = self.spread_self(at_x), self.spread_self(at_y)
+        of_x, of_y = self.spread_self(mean_x), self.spread_self(mean_y)
+        (l, r), (ml, mr) = self.spread(at_x, at_y), self.spread(mean_x, mean_y)
+        xx = self.xx + add_x[0] * of_x[1] + of_x[0] * add_x[1] + add_x[0] * add_x[1]
+        yy = self.yy + add_y[0] * of_y[1] + of_y[0] * add_y[1] + add_y[0] * add_y[1]
+        return replace(
+            self,
+            xx=xx,
+            yy=xx if self.yy is self.xx else yy,
+            xy=self.xy + l * mr + ml * r + l * r,
+            mean_x=mean_x + at_x,
+            mean_y=mean_y + at_y,
+            gaussian=False,
+        )
 
     def equal_positions(self) -> Moments:
         """The same moments, held for equal positions only."""

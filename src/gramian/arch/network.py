@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from gramian.arch.architecture import Architecture
-from gramian.arch.ops import Affine, BatchNorm
+from gramian.arch.ops import Affine, Concat, Normalization
 from gramian.arch.ops.affine import Scaling, initialize
 from gramian.errors import BadArgument
 
@@ -27,21 +27,23 @@ class Scaled(nn.Module):
         if self.bias is None:
             return out
         shift = self.bias(x.new_full((1, 1), self.scaling.bias))
+        if isinstance(self.layer, nn.Linear):
+            return out + shift
         return out + shift.reshape(1, -1, *(1,) * (out.ndim - 2))
 
 
-class ChannelScale(nn.Module):
-    """BatchNorm in eval mode at its initial state, its scale and shift trainable."""
+class Normalized(nn.Module):
+    """A normalization with its scale and shift, per channel, trainable where they are."""
 
-    def __init__(self, op: BatchNorm, channels: int) -> None:
+    def __init__(self, op: Normalization, channels: int) -> None:
         super().__init__()
-        self.factor = op.factor
+        self.op = op
         self.weight = nn.Parameter(torch.ones(channels), op.scale_trains)
         self.bias = nn.Parameter(torch.zeros(channels), op.shift_trains)
 
     def forward(self, x: Tensor) -> Tensor:
         shape = (-1, *(1,) * (x.ndim - 2))
-        return x * (self.factor * self.weight.reshape(shape)) + self.bias.reshape(shape)
+        return self.op.apply(x) * self.weight.reshape(shape) + self.bias.reshape(shape)
 
 
 class Network(nn.Module):
@@ -75,32 +77,55 @@ class Network(nn.Module):
         self.layers = nn.Module()
         self._at: dict[int, nn.Module] = {}
         channels = {-1: architecture.in_shape[0]}
+        largest = _largest_width(architecture)
+        made: dict[str, nn.Module] = {}
         for number, step in enumerate(architecture.steps):
             c = [channels[i] for i in step.inputs]
             hidden = isinstance(step.op, Affine) and architecture.hidden(number)
             channels[number] = (
                 step.shape[0]
                 if step.data
-                else step.op.channels(*c, width=lambda own: width or own * widen, hidden=hidden)
+                else step.op.channels(*c, width=lambda own: _width(own, largest, width, widen), hidden=hidden)
             )
-            if isinstance(step.op, Affine):
-                made: nn.Module = _affine(step.op, c[0], channels[number], dtype, device, generator)
-                _attach(self.layers, step.op.path, made)
-            elif isinstance(step.op, BatchNorm):
-                made = ChannelScale(step.op, c[0]).to(device, dtype)
-                _attach(self.layers, (step.op.scale_name or f"norm{number}").removesuffix(".weight"), made)
-            else:
+            if not isinstance(step.op, Affine | Normalization):
                 continue
-            self._at[number] = made
+            name = step.op.path or f"norm{number}"
+            if name not in made:
+                made[name] = (
+                    _affine(step.op, c[0], channels[number], dtype, device, generator)
+                    if isinstance(step.op, Affine)
+                    else Normalized(step.op, c[0]).to(device, dtype)
+                )
+                _attach(self.layers, name, made[name])
+            self._at[number] = made[name]  # a module that is used twice is one
 
     def forward(self, x: Tensor) -> Tensor:
         values = {-1: x}
         steps = self.architecture.steps
         for number, step in enumerate(steps):
-            made = self._at.get(number)
             inputs = [values[i] for i in step.inputs]
-            values[number] = step.op.apply(*inputs) if made is None else made(*inputs)
+            if number not in self._at:
+                values[number] = step.op.apply(*inputs)
+            elif isinstance(step.op, Affine):
+                values[number] = step.op.run(self._at[number], *inputs)
+            else:
+                values[number] = self._at[number](*inputs)
         return values[self.architecture.output]
+
+
+def _largest_width(architecture: Architecture) -> int | None:
+    """The largest hidden width where layers of different widths are concatenated, whose shares must stay; else None."""
+    if not any(isinstance(step.op, Concat) for step in architecture.steps):
+        return None
+    return max(s.op.out_channels for n, s in enumerate(architecture.steps)
+               if isinstance(s.op, Affine) and architecture.hidden(n))  # fmt: skip
+
+
+def _width(own: int, largest: int | None, width: int | None, widen: int) -> int:
+    """A hidden layer's channels: `width`, in proportion where there is a largest one, or `widen` times its own."""
+    if width is None:
+        return own * widen
+    return width if largest is None else max(1, round(width * own / largest))
 
 
 def _affine(

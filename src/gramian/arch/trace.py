@@ -16,7 +16,7 @@ from torch.fx import Node
 
 from gramian.arch.architecture import Architecture, Step, at
 from gramian.arch.law import Law, resolve
-from gramian.arch.ops import READERS, Affine, Call, Op, Parameter, Value
+from gramian.arch.ops import READERS, Affine, Call, Op, Parameter, Permute, Value
 from gramian.errors import BadArgument, BadData, NoLimit
 
 
@@ -62,7 +62,7 @@ def architecture(module: nn.Module, like: Tensor, law: Law = "he", *, parametriz
     parameters = dict(module.named_parameters(remove_duplicate=False))
     steps, output = _Reading(_export(module, like), parameters, module.training).steps()
     arch = Architecture(tuple(like.shape[1:]), tuple(steps), output, parametrization)
-    _refuse_shared(arch)
+    _refuse(arch)
     return replace(arch, steps=tuple(_with_law(arch, number, law) for number in range(len(steps))))
 
 
@@ -76,19 +76,19 @@ def _with_law(arch: Architecture, number: int, law: Law) -> Step:
     return replace(step, op=replace(step.op, sigma_w=sigma_w, sigma_b=sigma_b, standard=standard))
 
 
-def _refuse_shared(arch: Architecture) -> None:
-    seen: dict[str, str] = {}
+def _refuse(arch: Architecture) -> None:
+    seen: dict[str, Affine] = {}
     for step in arch.steps:
         if not isinstance(step.op, Affine):
             continue
-        if step.op.weight_name in seen:
+        first = seen.setdefault(step.op.weight_name, step.op)
+        if (type(first), first.turned) != (type(step.op), step.op.turned):
             raise NoLimit(
-                f"The weight `{step.op.weight_name}` is used twice, first at {seen[step.op.weight_name]}.",
+                f"The weight `{step.op.weight_name}` is used twice, once transposed or in a layer of another kind.",
                 where=step.where,
-                why="tied weights make the layers dependent, and there is no rule for them here",
+                why="a weight and its transpose are not independent, and the rules here need that they are",
                 fix="give each layer its own weight",
             )
-        seen[step.op.weight_name] = step.where
     if not seen:
         raise NoLimit(
             "The module has no layer with weights between its input and its output.",
@@ -205,7 +205,7 @@ class _Reading:
     def _call(self, node: Node) -> Any:
         where, target = _where(node), str(node.target)
         args = [self._argument(a) for a in _in_order(node)]
-        if not any(isinstance(a, Value) for a in args):
+        if not any(isinstance(a, Value) for a in _flat(args)):
             return self._constant(node, args)
         if "dropout" not in target and target not in READERS:
             raise at(_no_reader(target), where)
@@ -216,17 +216,48 @@ class _Reading:
         if not isinstance(val, Tensor):
             raise at(_no_reader(target), where)
         try:
+            bring = self._channels_last if reader.channels_last else self._channels_first
+            if reader.channels_last or not reader.any_layout:
+                args = [bring(a, where) for a in args]
             read = reader.read(Call(target, tuple(args), tuple(val.shape[1:]), self.training))
         except NoLimit as error:
             raise at(error, where) from None
         if isinstance(read, Value):
             return read
-        return self._add(*read, tuple(val.shape[1:]), where)
+        op, inputs, *given = read
+        layout = given[0] if given else inputs[0].layout if reader.any_layout else ()
+        order = layout or tuple(range(val.ndim - 1))
+        shape = tuple(val.shape[1 + order.index(axis)] for axis in range(val.ndim - 1))  # channels first
+        return self._add(op, inputs, shape, layout, where)
 
-    def _add(self, op: Op, inputs: tuple[Value, ...], shape: tuple[int, ...], where: str) -> Value:
+    def _channels_first(self, arg: Any, where: str) -> Any:
+        """A value with the axes in the user's order, channels first; positions are reordered if need be."""
+        if isinstance(arg, list):
+            return [self._channels_first(a, where) for a in arg]
+        if not isinstance(arg, Value) or arg.plain:
+            return arg
+        if arg.order[0] != 0 and not arg.data:
+            raise NoLimit(
+                f"The channels are on axis {arg.order.index(0) + 1} here, and this call takes axis 1 for them.",
+                why="the axis that grows with the width would be treated as positions",
+                fix="transpose back to (n, channels, *positions) before",
+            )
+        return self._add(Permute(arg.order), (arg,), arg.user_shape, (), where)
+
+    def _channels_last(self, arg: Any, where: str) -> Any:
+        """Of the input itself, the last axis becomes the channels."""
+        if not isinstance(arg, Value) or not arg.data or not arg.plain or len(arg.shape) == 1:
+            return arg
+        last = len(arg.shape) - 1
+        shape = (arg.shape[-1], *arg.shape[:-1])
+        return self._add(Permute((last, *range(last))), (arg,), shape, (*range(1, last + 1), 0), where)
+
+    def _add(
+        self, op: Op, inputs: tuple[Value, ...], shape: tuple[int, ...], layout: tuple[int, ...], where: str
+    ) -> Value:
         data = not op.random and all(i.data for i in inputs)
         self.made.append(Step(op, tuple(i.index for i in inputs), shape, data, where))
-        return Value(len(self.made) - 1, shape, data)
+        return Value(len(self.made) - 1, shape, data, () if layout == tuple(range(len(shape))) else layout)
 
     def _argument(self, arg: Any) -> Any:
         if isinstance(arg, Node):
@@ -242,12 +273,20 @@ class _Reading:
                                               "aten.transpose.int")  # fmt: skip
             weight = next(a for a in args if isinstance(a, Parameter))
             if transposed and len(weight.shape) == 2:
-                return Parameter(weight.name, weight.tensor.T, weight.trains)
+                return replace(weight, tensor=weight.tensor.T, turned=not weight.turned)
             return "computed from parameters"
         if str(node.target).split(".")[1].endswith("_"):  # in place: it would change the user's own buffer
             return args[0]
         call: Callable[..., Any] = node.target  # type: ignore[assignment]
         return call(*(self._argument(a) for a in node.args), **{k: self._argument(v) for k, v in node.kwargs.items()})
+
+
+def _flat(args: list[Any]) -> Iterator[Any]:
+    for arg in args:
+        if isinstance(arg, list):
+            yield from _flat(arg)
+        else:
+            yield arg
 
 
 def _no_reader(target: str) -> NoLimit:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from gramian.arch.architecture import Architecture
+from gramian.arch.joint import Cross, data_cross
 from gramian.arch.moments import Moments, input_moments
 from gramian.errors import BadArgument, NoLimit
 
@@ -60,6 +61,8 @@ def kernels(
 
 def demand(arch: Architecture) -> tuple[bool, ...]:
     """For each step, whether its inputs must hold all pairs of positions: asked backwards from the output."""
+    if arch.shares_weights:  # covariances between values are kept at all pairs
+        return (True,) * len(arch.steps)
     out = [False] * len(arch.steps)
     inputs = [False] * len(arch.steps)
     for number in range(len(arch.steps) - 1, -1, -1):
@@ -97,7 +100,12 @@ def _tile(arch: Architecture, x: Tensor, y: Tensor | None, pairs: tuple[bool, ..
             start[i] = input_moments(data[0][i], None if data[1] is None else data[1][i], pairs=full, ntk=ntk)
         except IndexError:  # a value without channels
             raise NoLimit("The data have no channel axis here.", fix="reshape the input to (n, features)") from None
-    result = arch.limit(start.get(-1), start, pairs)  # type: ignore[arg-type]
+    at_x, at_y = data[0], data[0] if data[1] is None else data[1]
+
+    def between(s: int, t: int, ntk: bool) -> Cross:
+        return data_cross(at_x[s], at_x[t], at_y[s], at_y[t], ntk=ntk)
+
+    result = arch.limit(start.get(-1), start, pairs, between)  # type: ignore[arg-type]
     return result.xy, result.xy.new_empty(0) if result.theta is None else result.theta
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -20,6 +20,8 @@ class Activation(Op):
     $K' = E[\phi(u)\phi(v)]$, $\dot K = E[\phi'(u)\phi'(v)]$ for $(u, v) \sim N(0, [[q_1, k], [k, q_2]])$, and
     $\Theta' = \Theta \dot K$ (Jacot et al. 2018, arXiv:1806.07572). A subclass gives `phi`, `dual` and `mean`.
     """
+
+    any_layout: ClassVar[bool] = True
 
     @classmethod
     def read(cls, call: Call) -> tuple[Op, tuple[Value, ...]]:
@@ -38,9 +40,31 @@ class Activation(Op):
         r"""$(E\,\phi(u)\phi(v),\ E\,\phi'(u)\phi'(v))$ at variances `q1`, `q2` and covariance `k`; shapes broadcast."""
         raise NotImplementedError
 
+    def scale_dual(self, q1: Tensor, k: Tensor, q2: Tensor) -> Tensor:
+        r"""$E\,u\phi'(u)\,v\phi'(v)$: what a scale per channel below adds to the NTK.
+
+        It is $\partial_a \partial_b\, E\,\phi(a u)\,\phi(b v)$ at $a = b = 1$, of the dual in closed form.
+        """
+        q1, k, q2 = torch.broadcast_tensors(q1, k, q2)
+        graph = any(t.requires_grad for t in (q1, k, q2))
+        with torch.enable_grad():
+            a, b = torch.ones_like(k).requires_grad_(), torch.ones_like(k).requires_grad_()
+            both = self.dual(a * a * q1, a * b * k, b * b * q2)[0]
+            (once,) = torch.autograd.grad(both.sum(), a, create_graph=True)
+            (twice,) = torch.autograd.grad(once.sum(), b, create_graph=graph)
+        return twice
+
     def mean(self, q: Tensor) -> Tensor | None:
         r"""$E\,\phi(u)$ for $u \sim N(0, q)$; None where it is zero for every q."""
         raise NotImplementedError
+
+    def mean_slope(self, q: Tensor) -> Tensor:
+        r"""$E\,\phi'(u)$ for $u \sim N(0, q)$, which is $\partial_k E\,\phi(u) v$ at any v (Stein's lemma)."""
+        raise NoLimit(
+            f"{self.name} of values is added to values that share their random weights.",
+            why="there is no rule for its mean slope here",
+            fix="give each branch its own weights; or gramian.monte_carlo(module, x)",
+        )
 
     def apply(self, *x: Tensor) -> Tensor:
         return self.phi(x[0])
@@ -55,9 +79,15 @@ class Activation(Op):
             )
         if not below.alike:
             raise NoLimit(
-                f"{self.name} acts after positions were flattened into channels.",
-                why="channels from different positions have different variances",
-                fix="put the activation before the Flatten: elementwise, it computes the same",
+                f"{self.name} acts after a Flatten or a concatenation of channels.",
+                why="the channels have different variances, from different positions or parts",
+                fix="put the activation before: elementwise, it computes the same",
+            )
+        if below.mixed and below.theta is not None:
+            raise NoLimit(
+                f"{self.name} acts on a sum of values with a trained scale per channel (BatchNorm, LayerNorm).",
+                why="the scale's part of the NTK depends on one summand, the activation's slope on the sum",
+                fix="freeze the normalization's scale (weight.requires_grad_(False)), or affine=False",
             )
         q_x, q_y = below.variances()
         same = below.yy is below.xx
@@ -65,12 +95,16 @@ class Activation(Op):
         q1, q2 = below.spread(q_x, q_y)
         xy, kdot = self.dual(q1, below.xy, q2)
         mean_x = self.mean(q_x)
+        theta = None if below.theta is None else below.theta * kdot
+        if theta is not None and below.own:
+            theta = theta + below.own * self.scale_dual(q1, below.xy, q2)
         return replace(
             below,
             xx=xx,
             yy=xx if same else self._covariance(below.yy, below.spread_self(q_y)),
             xy=xy,
-            theta=None if below.theta is None else below.theta * kdot,
+            theta=theta,
+            own=0.0,
             mean_x=mean_x,
             mean_y=mean_x if same else self.mean(q_y),
             gaussian=False,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,9 @@ from gramian.arch.moments import Moments
 from gramian.arch.ops.base import Call, Op, Parameter, Value, pair, reads, value
 from gramian.arch.positions import window_average
 from gramian.errors import NoLimit
+
+if TYPE_CHECKING:
+    from gramian.arch.joint import Cross
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class Affine(Op):
     sigma_w: float = math.nan
     sigma_b: float = math.nan
     standard: bool = False
+    turned: bool = False  # whether the weight is used transposed
 
     def average(self, m: Moments) -> Moments:
         """Moments averaged over the window."""
@@ -46,8 +50,16 @@ class Affine(Op):
         """The layer as a torch module."""
         raise NotImplementedError
 
+    def fan_in_of(self, weight: Tensor) -> int:
+        """Fan-in of a finite layer's weight."""
+        return weight[0].numel()
+
+    def run(self, layer: nn.Module, x: Tensor) -> Tensor:
+        """A finite layer on values with channels first."""
+        return layer(x)
+
     def limit(self, *m: Moments) -> Moments:
-        below = self.average(m[0])
+        below = self.average(m[0].averaged())
         sw, sb = self.sigma_w**2, self.sigma_b**2
         gain_w, gain_b = (float(self.fan_in), 1.0) if self.standard else (sw, sb)
         theta = None
@@ -70,7 +82,22 @@ class Affine(Op):
             gaussian=True,
             alike=True,
             sources=frozenset({self.weight_name}),
+            mixed=False,
         )
+
+    def joint(self, below: Cross) -> Cross:
+        """Of two values that this layer makes of others; their covariances are averaged over the window already."""
+        sw, sb = self.sigma_w**2, self.sigma_b**2
+        gain_w, gain_b = (float(self.fan_in), 1.0) if self.standard else (sw, sb)
+        gain_w, gain_b = gain_w * self.weight_trains, gain_b * self.bias_trains
+
+        def theta(old: Tensor | None, k: Tensor) -> Tensor | None:
+            return None if old is None else sw * old + gain_w * k + gain_b
+
+        made = below.fields(lambda field, _: sw * field + sb)
+        return replace(
+            made, theta_xy=theta(below.theta_xy, below.xy), theta_yx=theta(below.theta_yx, below.yx)
+        )  # fmt: skip
 
     def channels(self, *c: int, width: Callable[[int], int], hidden: bool) -> int:
         return width(self.out_channels) if hidden else self.out_channels
@@ -86,7 +113,8 @@ class Affine(Op):
         return f"-> {self.out_channels}, sigma_w {self.sigma_w:.4g}{bias}{frozen}"
 
 
-def _parameters(weight: object, bias: object, what: str) -> tuple[Parameter, Parameter | None]:
+def own_parameters(weight: object, bias: object, what: str) -> tuple[Parameter, Parameter | None]:
+    """The weight and the bias as parameters that stand for themselves, or a refusal."""
     if not isinstance(weight, Parameter):
         raise NoLimit(
             f"{what} has a weight that is not a parameter as it stands, but computed from others or constant.",
@@ -98,39 +126,48 @@ def _parameters(weight: object, bias: object, what: str) -> tuple[Parameter, Par
     return weight, bias
 
 
-def _common(weight: Parameter, bias: Parameter | None, out_channels: int) -> dict[str, object]:
+def common(weight: Parameter, bias: Parameter | None, out_channels: int) -> dict[str, Any]:
+    """The fields that all affine layers share."""
     return {
         "out_channels": out_channels,
         "fan_in": math.prod(weight.shape) // out_channels,
         "weight_name": weight.name,
         "bias_name": None if bias is None else bias.name,
+        "turned": weight.turned,
         "weight_trains": weight.trains,
         "bias_trains": bias is not None and bias.trains,
     }
 
 
-@reads("aten.linear.default", "aten.matmul.default", "aten.mm.default")
+@reads("aten.linear.default")
 @dataclass(frozen=True)
 class Linear(Affine):
-    """A fully connected layer on vectors: `nn.Linear`, `F.linear`, or `x @ W` with a parameter W."""
+    """A fully connected layer on the last axis, the same at each position: `nn.Linear`, `F.linear`, or `x @ W`."""
+
+    any_layout: ClassVar[bool] = True
+    channels_last: ClassVar[bool] = True
 
     @classmethod
     def read(cls, call: Call) -> tuple[Op, tuple[Value, ...]]:
         x = value(call.args[0], "the input of this product")
-        weight, bias = _parameters(call.args[1], call.args[2] if len(call.args) > 2 else None, "This product")
-        if len(x.shape) != 1:
+        weight, bias = own_parameters(call.args[1], call.args[2] if len(call.args) > 2 else None, "This product")
+        if x.order[-1] != 0:
             raise NoLimit(
-                f"A Linear layer acts on the last axis of values of shape (n, {', '.join(map(str, x.shape))}).",
-                why="there is a rule for Linear on vectors (n, features) only",
-                fix="flatten first (nn.Flatten), or use a 1x1 convolution for one map per position",
+                f"A Linear layer acts on positions: the channels of its input are on axis {x.order.index(0) + 1}.",
+                why="positions stay as many as they are when the width grows, and random weights between them do not "
+                "average out",
+                fix="transpose so that the channels come last; a token-mixing layer has no limit here",
             )
-        return cls(**_common(weight, bias, call.shape[0])), (x,)  # type: ignore[arg-type]
+        return cls(**common(weight, bias, call.shape[-1])), (x,)
 
     def average(self, m: Moments) -> Moments:
         return m
 
     def layer(self, in_channels: int, out_channels: int, *, bias: bool) -> nn.Module:
         return nn.Linear(in_channels, out_channels, bias=bias)
+
+    def run(self, layer: nn.Module, x: Tensor) -> Tensor:
+        return layer(x) if x.ndim == 2 else layer(x.movedim(1, -1)).movedim(-1, 1)
 
 
 @reads(
@@ -154,7 +191,7 @@ class Conv(Affine):
     def read(cls, call: Call) -> tuple[Op, tuple[Value, ...]]:
         x, weight, bias, stride, padding, dilation, groups = call.args
         x = value(x, "the input of this convolution")
-        weight, bias = _parameters(weight, bias, "This convolution")
+        weight, bias = own_parameters(weight, bias, "This convolution")
         if groups != 1:
             raise NoLimit(
                 f"A convolution with groups={groups} has no limit here.",
@@ -164,7 +201,7 @@ class Conv(Affine):
         axes = len(weight.shape) - 2
         window, dilation = weight.shape[2:], pair(dilation, axes)
         return cls(
-            **_common(weight, bias, weight.shape[0]),  # type: ignore[arg-type]
+            **common(weight, bias, weight.shape[0]),
             window=window,
             stride=pair(stride, axes),
             padding=_padding(padding, window, dilation),
@@ -213,7 +250,7 @@ class Scaling:
 def initialize(op: Affine, layer: nn.Module, generator: torch.Generator | None) -> Scaling:
     """Draws a finite layer's parameters and returns what multiplies them."""
     weight: Tensor = layer.weight  # type: ignore[assignment]
-    fan_in = weight[0].numel()
+    fan_in = op.fan_in_of(weight)
     unit = op.sigma_w / math.sqrt(fan_in)
     std_w, std_b, scaling = (
         (unit, op.sigma_b, Scaling(1.0, 1.0)) if op.standard else (1.0, 1.0, Scaling(unit, op.sigma_b))

@@ -14,25 +14,45 @@ from gramian.errors import NoLimit
 
 @dataclass(frozen=True)
 class Value:
-    """A tensor in the user's graph: the step that makes it, and its shape without the batch axis."""
+    """A tensor in the user's graph: the step that makes it, and its shape without the batch axis, channels first.
+
+    The user may have the channels elsewhere: axis k of theirs (without the batch) is axis `layout[k]` of `shape`.
+    """
 
     index: int
     shape: tuple[int, ...]
     data: bool = False  # made from the input alone, by no parameter
+    layout: tuple[int, ...] = ()  # () means as in `shape`
 
     @property
-    def space(self) -> tuple[int, ...]:
-        """Shape of the positions: all axes after the channels."""
-        return self.shape[1:]
+    def order(self) -> tuple[int, ...]:
+        """`layout`, written out."""
+        return self.layout or tuple(range(len(self.shape)))
+
+    @property
+    def user_shape(self) -> tuple[int, ...]:
+        """The shape as the user sees it, without the batch axis."""
+        return tuple(self.shape[axis] for axis in self.order)
+
+    def axis(self, dim: int) -> int:
+        """The axis of `shape` that the user's axis `dim` (with the batch, may be negative) is; -1 for the batch."""
+        dim %= len(self.shape) + 1
+        return self.order[dim - 1] if dim else -1
+
+    @property
+    def plain(self) -> bool:
+        """Whether the user has the axes in the order of `shape`."""
+        return self.order == tuple(range(len(self.shape)))
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """A parameter in the user's graph; `tensor` is read only to check an initial state."""
+    """A parameter in the user's graph, maybe `turned`, transposed; `tensor` is read only to check an initial state."""
 
     name: str
     tensor: Tensor
     trains: bool
+    turned: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -47,7 +67,7 @@ class Call:
         target: the aten name, such as `aten.relu.default`.
         args: positional arguments and those given by keyword, in the order of the aten schema; each a `Value`, a
             `Parameter`, a `Tensor` (buffer or constant), a number, a list or None. Defaults are filled in.
-        shape: shape of the result without the batch axis.
+        shape: shape of the result without the batch axis, as the user sees it.
         training: whether the module was in training mode.
     """
 
@@ -62,10 +82,13 @@ class Op:
     """One op: read from a torch call, applied at finite width, and its rule at infinite width."""
 
     random: ClassVar[bool] = False  # whether it holds random weights
+    any_layout: ClassVar[bool] = False  # whether `read` takes channels on any axis of the user's
+    channels_last: ClassVar[bool] = False  # whether the last axis of the input itself is its channels
 
     @classmethod
-    def read(cls, call: Call) -> tuple[Op, tuple[Value, ...]] | Value:
-        """The op and its inputs; or the input itself where the call changes nothing."""
+    def read(cls, call: Call) -> Read:
+        """The op, its inputs and, if it is not that of the first input, the result's layout; or only a value where the
+        call changes nothing but the layout."""
         raise NotImplementedError
 
     def apply(self, *x: Tensor) -> Tensor:
@@ -93,6 +116,7 @@ class Op:
         return type(self).__name__
 
 
+Read = tuple[Op, tuple[Value, ...]] | tuple[Op, tuple[Value, ...], tuple[int, ...]] | Value
 READERS: dict[str, type[Op]] = {}
 A = TypeVar("A", bound=type[Op])
 

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar
 
+import torch
 from torch import Tensor
 
 from gramian.arch.moments import Moments
-from gramian.arch.ops.base import Call, Op, Parameter, Value, reads, value
+from gramian.arch.ops.base import Call, Op, Parameter, Read, Value, reads, value
+from gramian.arch.ops.concat import Product
 from gramian.errors import NoLimit
+
+if TYPE_CHECKING:
+    from gramian.arch.joint import Cross
 
 
 @reads("aten.add.Tensor", "aten.add_.Tensor", "aten.sub.Tensor")
@@ -19,6 +25,8 @@ class Sum(Op):
     Fields add, plus the cross moment of the means: $E\,h_i g_i = E h_i\, E g_i$ is not zero after activations such as
     ReLU. This makes sums of post-activations exact, as in the ResNet of Du et al. 2019 (arXiv:1811.03804).
     """
+
+    any_layout: ClassVar[bool] = True
 
     alpha: float = 1.0
 
@@ -37,9 +45,10 @@ class Sum(Op):
                 fix="use the bias of nn.Linear or nn.Conv2d",
             )
         a, b = value(a, "a summand"), value(b, "a summand")
-        if a.shape != b.shape:
+        if a.shape != b.shape or a.order != b.order:
             raise NoLimit(
-                f"Values of shapes {a.shape} and {b.shape} are added by broadcasting.",
+                f"Values of shapes {a.user_shape} and {b.user_shape}, channels on axes {a.order.index(0) + 1} and "
+                f"{b.order.index(0) + 1}, are added by broadcasting.",
                 why="a sum has a rule for equal shapes only",
                 fix="make the shapes equal",
             )
@@ -54,10 +63,12 @@ class Sum(Op):
     def apply(self, *x: Tensor) -> Tensor:
         return x[0] + self.alpha * x[1] if self.alpha != 1 else x[0] + x[1]
 
-    def limit(self, *m: Moments) -> Moments:
-        a, b = m[0], m[1].scaled(self.alpha)
+    def limit(self, *m: Moments, cross: Cross | None = None, joint: bool = False) -> Moments:
+        """`cross` is the covariance of the summands, known (zero for None) if `joint`."""
+        mixed = any(v.mixed or v.own > 0 for v in m)
+        a, b = m[0].averaged(), m[1].scaled(self.alpha).averaged()
         shared = a.sources & b.sources
-        if shared:
+        if shared and not joint:
             raise NoLimit(
                 f"Two summands share the random weights of {', '.join(f'`{s}`' for s in sorted(shared))}.",
                 why="then they are dependent, and their joint law is not in their covariances",
@@ -65,12 +76,15 @@ class Sum(Op):
             )
         if not (a.alike and b.alike) and a.mean_x is not None and b.mean_x is not None:
             raise NoLimit(
-                "Two post-activations are added after positions were flattened into channels.",
+                "Two post-activations are added after a Flatten or a concatenation of channels.",
                 why="their means differ between channels",
-                fix="add them before the Flatten: it computes the same",
+                fix="add them before: it computes the same",
             )
         xx, yy, xy = a.xx + b.xx, a.yy + b.yy, a.xy + b.xy
-        if a.mean_x is not None and b.mean_x is not None and a.mean_y is not None and b.mean_y is not None:
+        theta = None if a.theta is None or b.theta is None else a.theta + b.theta
+        if shared:
+            xx, yy, xy, theta = _with_cross((xx, yy, xy, theta), cross, self.alpha)
+        elif a.mean_x is not None and b.mean_x is not None and a.mean_y is not None and b.mean_y is not None:
             xx = xx + _cross(a.spread_self(a.mean_x), a.spread_self(b.mean_x))
             yy = yy + _cross(a.spread_self(a.mean_y), a.spread_self(b.mean_y))
             xy = xy + _cross(a.spread(a.mean_x, a.mean_y), a.spread(b.mean_x, b.mean_y))
@@ -79,13 +93,32 @@ class Sum(Op):
             xx=xx,
             yy=xx if a.yy is a.xx else yy,
             xy=xy,
-            theta=None if a.theta is None or b.theta is None else a.theta + b.theta,
+            theta=theta,
             mean_x=_either(a.mean_x, b.mean_x),
             mean_y=_either(a.mean_y, b.mean_y),
             gaussian=a.gaussian and b.gaussian,
             alike=a.alike and b.alike,
             sources=a.sources | b.sources,
+            mixed=mixed,
         )
+
+
+def _with_cross(
+    fields: tuple[Tensor, Tensor, Tensor, Tensor | None], cross: Cross | None, alpha: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """The fields of a sum plus the covariances of its summands, h with alpha g and alpha g with h."""
+    xx, yy, xy, theta = fields
+    if cross is None:
+        return fields
+    back = cross.swapped()  # of g with h
+    if theta is not None and cross.theta_xy is not None and back.theta_xy is not None:
+        theta = theta + alpha * (cross.theta_xy + back.theta_xy)
+    return (
+        xx + alpha * (cross.xx + back.xx),
+        yy + alpha * (cross.yy + back.yy),
+        xy + alpha * (cross.xy + back.xy),
+        theta,
+    )
 
 
 def _cross(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> Tensor:
@@ -104,15 +137,19 @@ def _either(a: Tensor | None, b: Tensor | None) -> Tensor | None:
 class Scale(Op):
     """A constant times the values."""
 
+    any_layout: ClassVar[bool] = True
+
     factor: float
 
     @classmethod
-    def read(cls, call: Call) -> tuple[Op, tuple[Value, ...]]:
+    def read(cls, call: Call) -> Read:
         if "neg" in call.target:
             return cls(-1.0), (value(call.args[0], "what is negated"),)
         if "rsub" in call.target:  # c - alpha h
             return Shift(float(call.args[1]), -float(call.args[2])), (value(call.args[0], "what is subtracted"),)
         a, b = (_number(arg) for arg in call.args[:2])
+        if "mul" in call.target and isinstance(a, Value) and isinstance(b, Value):
+            return _product(a, b)
         if "mul" in call.target and isinstance(a, float):
             a, b = b, a
         if not isinstance(b, float) or isinstance(a, float):
@@ -133,6 +170,17 @@ class Scale(Op):
         return f"by {self.factor:g}"
 
 
+def _product(a: Value, b: Value) -> Read:
+    if a.shape != b.shape or a.order != b.order or a.data != b.data:
+        raise NoLimit(
+            f"Values of shapes {a.user_shape} and {b.user_shape} are multiplied"
+            + (", one of them the input itself." if a.data != b.data else " by broadcasting."),
+            why="a product has a rule for two values of one shape that both grow with the width",
+            fix="make the shapes equal; put a Linear or Conv on the input",
+        )
+    return Product(), (a, b)
+
+
 def _number(arg: object) -> object:
     """A constant as a float; anything else as it is."""
     if isinstance(arg, int | float) and not isinstance(arg, bool):
@@ -146,6 +194,8 @@ def _number(arg: object) -> object:
 class Shift(Op):
     """`constant + factor h`: a mean."""
 
+    any_layout: ClassVar[bool] = True
+
     constant: float
     factor: float
 
@@ -153,22 +203,9 @@ class Shift(Op):
         return self.constant + self.factor * x[0]
 
     def limit(self, *m: Moments) -> Moments:
-        a, c = m[0].scaled(self.factor), self.constant
-        zero_x, zero_y = (q.new_zeros(q.shape) for q in a.variances())
-        mean_x, mean_y = a.mean_x, a.mean_y
-        mean_x = zero_x if mean_x is None else mean_x
-        mean_y = zero_y if mean_y is None else mean_y
-        (x1, x2), (y1, y2), (l, r) = a.spread_self(mean_x), a.spread_self(mean_y), a.spread(mean_x, mean_y)
-        xx = a.xx + c * (x1 + x2) + c * c
-        return replace(
-            a,
-            xx=xx,
-            yy=xx if a.yy is a.xx else a.yy + c * (y1 + y2) + c * c,
-            xy=a.xy + c * (l + r) + c * c,
-            mean_x=mean_x + c,
-            mean_y=mean_y + c,
-            gaussian=False,
-        )
+        a = m[0].scaled(self.factor)
+        q_x, q_y = a.variances()
+        return a.plus(torch.full_like(q_x, self.constant), torch.full_like(q_y, self.constant))
 
     def describe(self) -> str:
         return f"{self.constant:g} + {self.factor:g} h"

@@ -27,6 +27,9 @@ class Erf(Activation):
         root = safe_sqrt((1 + 2 * q1) * (1 + 2 * q2) - 4 * k * k)
         return 2 / math.pi * torch.atan2(2 * k, root), 4 / math.pi / root
 
+    def mean_slope(self, q: Tensor) -> Tensor:
+        return 2 / math.sqrt(math.pi) / (1 + 2 * q).sqrt()
+
     def mean(self, q: Tensor) -> Tensor | None:
         return None
 
@@ -63,6 +66,9 @@ class GELU(Activation):
         excess = 1 / (1 + q1) + 1 / (1 + q2) - 1
         p = q1 * q2 + k * k * excess
         return k * a + b * p, a + k * b + b * k * p / d + 2 * k * b * excess
+
+    def mean_slope(self, q: Tensor) -> Tensor:
+        return torch.full_like(q, 0.5)
 
     def mean(self, q: Tensor) -> Tensor | None:
         return q / (math.sqrt(2 * math.pi) * (1 + q).sqrt())

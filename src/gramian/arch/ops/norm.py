@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -12,19 +13,64 @@ from gramian.arch.ops.base import Call, Op, Parameter, Value, reads, value
 from gramian.errors import NoLimit
 
 
-@reads("aten.batch_norm.default")
 @dataclass(frozen=True)
-class BatchNorm(Op):
-    r"""$\gamma\, h / \sqrt{1 + \epsilon} + \beta$ at $\gamma = 1$, $\beta = 0$, running mean 0 and variance 1.
+class Normalization(Op):
+    r"""A normalization, times a scale $\gamma$ per channel and plus a shift $\beta$, at $\gamma = 1$, $\beta = 0$.
 
-    $\gamma$ and $\beta$ have no width: trained, they add $K / (1 + \epsilon)$ and 1 to the NTK, at all positions.
+    $\beta_c$ adds 1 to the NTK of channel c, and $\gamma_c$ adds $h_c(x)\, h_c(y)$, at all positions: K on average,
+    but an activation $\phi$ on top makes it $E[u \phi'(u)\, v \phi'(v)]$, not $K \dot K$.
     """
 
-    factor: float
     scale_trains: bool
     shift_trains: bool
     scale_name: str | None
     shift_name: str | None
+
+    @property
+    def path(self) -> str:
+        """The layer's path in the user's module; empty where it has no parameters."""
+        return (self.scale_name or "").removesuffix(".weight")
+
+    def normalized(self, m: Moments) -> Moments:
+        """Moments before scale and shift."""
+        raise NotImplementedError
+
+    def limit(self, *m: Moments) -> Moments:
+        a = self.normalized(m[0])
+        theta = a.theta
+        if theta is not None and self.shift_trains:
+            theta = theta + 1
+        a = replace(a, theta=theta, own=a.own + self.scale_trains)
+        return a if a.gaussian else a.averaged()
+
+
+def scale_and_shift(weight: object, bias: object, **statistics: object) -> tuple[bool, bool, str | None, str | None]:
+    """Which of scale and shift train, and their names; they and the statistics must be at their initial values."""
+    held = {"weight": weight, "bias": bias} | {name.replace("_", " "): v for name, v in statistics.items()}
+    for name, tensor in held.items():
+        start = 1 if name in ("weight", "running variance") else 0
+        tensor = tensor.tensor if isinstance(tensor, Parameter) else tensor
+        if isinstance(tensor, Tensor) and not torch.all(tensor == start):
+            raise NoLimit(
+                f"The normalization's {name} is not at its initial value {start}.",
+                why="a trained normalization differs from channel to channel, and has no limit",
+                fix="call .reset_parameters() on the layer: it resets running statistics too",
+            )
+    scale, shift = (p if isinstance(p, Parameter) else None for p in (weight, bias))
+    return (
+        scale is not None and scale.trains,
+        shift is not None and shift.trains,
+        None if scale is None else scale.name,
+        None if shift is None else shift.name,
+    )
+
+
+@reads("aten.batch_norm.default")
+@dataclass(frozen=True)
+class BatchNorm(Normalization):
+    r"""$\gamma\, h / \sqrt{1 + \epsilon} + \beta$ in eval mode at its initial state: running mean 0 and variance 1."""
+
+    factor: float
 
     @classmethod
     def read(cls, call: Call) -> tuple[Op, tuple[Value, ...]]:
@@ -33,40 +79,16 @@ class BatchNorm(Op):
             raise NoLimit(
                 "BatchNorm in training mode has no limit here: it mixes the samples of a batch.",
                 why="the module is in training mode, or keeps no running statistics",
-                fix="call .eval() on the module first, or use GroupNorm-free blocks without BatchNorm",
+                fix="call .eval() on the module first, or use GroupNorm",
             )
-        for name, tensor, start in (
-            ("weight", weight, 1),
-            ("bias", bias, 0),
-            ("running mean", mean, 0),
-            ("running variance", var, 1),
-        ):
-            tensor = tensor.tensor if isinstance(tensor, Parameter) else tensor
-            if isinstance(tensor, Tensor) and not torch.all(tensor == start):
-                raise NoLimit(
-                    f"BatchNorm's {name} is not at its initial value {start}.",
-                    why="a trained normalization differs from channel to channel, and has no limit",
-                    fix="call .reset_parameters() on the layer: it resets the running statistics too",
-                )
-        return cls(
-            float((1 + eps) ** -0.5),
-            isinstance(weight, Parameter) and weight.trains,
-            isinstance(bias, Parameter) and bias.trains,
-            weight.name if isinstance(weight, Parameter) else None,
-            bias.name if isinstance(bias, Parameter) else None,
-        ), (value(x, "the input of BatchNorm"),)
+        affine = scale_and_shift(weight, bias, running_mean=mean, running_variance=var)
+        return cls(*affine, float((1 + eps) ** -0.5)), (value(x, "the input of BatchNorm"),)
 
     def apply(self, *x: Tensor) -> Tensor:
         return x[0] * self.factor
 
-    def limit(self, *m: Moments) -> Moments:
-        a = m[0].scaled(self.factor)
-        theta = a.theta
-        if theta is not None and self.scale_trains:
-            theta = theta + a.xy
-        if theta is not None and self.shift_trains:
-            theta = theta + 1
-        return replace(a, theta=theta)
+    def normalized(self, m: Moments) -> Moments:
+        return m.scaled(self.factor)
 
     def describe(self) -> str:
         return "eval, initial state"
@@ -81,6 +103,8 @@ class BatchNorm(Op):
 @dataclass(frozen=True)
 class Identity(Op):
     """Calls that change nothing: dropout in eval mode, copies."""
+
+    any_layout: ClassVar[bool] = True
 
     @classmethod
     def read(cls, call: Call) -> Value:
@@ -97,6 +121,6 @@ class Identity(Op):
                 why="there is no rule for a cut gradient",
                 fix="freeze those layers with requires_grad_(False) instead",
             )
-        if x.shape != call.shape:
-            raise NoLimit(f"Values of shape {x.shape} are expanded to {call.shape}.", fix="use equal shapes")
+        if x.user_shape != call.shape:
+            raise NoLimit(f"Values of shape {x.user_shape} are expanded to {call.shape}.", fix="use equal shapes")
         return x

@@ -5,44 +5,54 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from gramian.arch.moments import Moments
-from gramian.arch.ops.base import Call, Op, Value, pair, reads, value
-from gramian.arch.positions import take, window_average
+from gramian.arch.ops.axes import AxisMaps
+from gramian.arch.ops.base import Call, Op, Read, pair, reads, value
+from gramian.arch.positions import window_average
 from gramian.errors import NoLimit
 
 
 @reads(
-    "aten.flatten.using_ints", "aten.view.default", "aten.reshape.default", "aten.squeeze.dims", "aten.squeeze.dim",
-    "aten.unsqueeze.default", "aten.unflatten.int",
+    "aten.flatten.using_ints", "aten.view.default", "aten.reshape.default", "aten.unflatten.int",
 )  # fmt: skip
 @dataclass(frozen=True)
 class Reshape(Op):
-    """Flattening of all positions into channels; on the input data, any reshape.
+    """Flattening of all positions into channels, or a reshape of the positions alone; on the input data, any reshape.
 
     A flattened layer's readout sees each position with weights of its own, so only equal positions correlate
     (Novak et al. 2019, arXiv:1810.05148: vectorization).
     """
 
+    any_layout: ClassVar[bool] = True
+
     before: tuple[int, ...]
     after: tuple[int, ...]
 
     @classmethod
-    def read(cls, call: Call) -> tuple[Op, tuple[Value, ...]] | Value:
+    def read(cls, call: Call) -> Read:
         x = value(call.args[0], "what is reshaped")
-        if x.shape == call.shape:
+        before, after, last = x.user_shape, call.shape, len(call.shape) - 1
+        if before == after:
             return x
-        if not x.data and len(call.shape) != 1 and not _only_ones_differ(x.shape, call.shape):
-            raise NoLimit(
-                f"Values of shape {x.shape} are reshaped to {call.shape}.",
-                why="apart from flattening into one vector, a reshape mixes channels with positions",
-                fix="reshape the input before the first layer, or flatten whole",
-            )
-        return cls(x.shape, call.shape), (x,)
+        if x.data:
+            if not x.plain:
+                raise NoLimit("The input is reshaped after its channels were moved.", fix="reshape it before")
+            return cls(before, after), (x,)
+        if len(after) == 1 or (x.plain and before[0] == after[0]):
+            return cls(x.shape, after), (x,), ()
+        if x.order == (*range(1, len(before)), 0) and before[-1] == after[-1]:
+            return cls(x.shape, (after[-1], *after[:-1])), (x,), (*range(1, last + 1), 0)
+        raise NoLimit(
+            f"Values of shape {before}, channels on axis {x.order.index(0) + 1}, are reshaped to {after}.",
+            why="apart from flattening into one vector, this reshape mixes channels with positions",
+            fix="reshape the input before the first layer, or flatten whole",
+        )
 
     def apply(self, *x: Tensor) -> Tensor:
         kept = (
@@ -55,11 +65,11 @@ class Reshape(Op):
         return x[0].reshape(len(x[0]), *kept)  # in a finite network the channels may be more than were traced
 
     def limit(self, *m: Moments) -> Moments:
-        if len(self.after) > 1:  # only axes of length one come or go
-            return _resized(m[0], self.after[1:])
+        if len(self.after) > 1:  # positions only
+            return m[0].resized(self.after[1:])
         a = m[0].equal_positions()
         positions = math.prod(self.before[1:])
-        flat = _resized(_averaged(a), ())
+        flat = _averaged(a).resized(())
         return replace(flat, alike=a.alike and positions == 1)
 
     def needs_pairs(self, out: bool) -> bool:
@@ -72,72 +82,82 @@ class Reshape(Op):
         return f"to {'x'.join(map(str, self.after))}"
 
 
-def _only_ones_differ(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
-    """Same channels, and positions that differ by axes of length one."""
-    return a[0] == b[0] and [s for s in a[1:] if s != 1] == [s for s in b[1:] if s != 1]
-
-
 def _averaged(m: Moments) -> Moments:
     """Means over all positions, their axes kept with length one."""
     return m.map_positions(lambda field, axes: field.mean(axes, keepdim=True) if axes else field)
 
 
-def _resized(m: Moments, after: tuple[int, ...]) -> Moments:
-    """Moments with their positions' axes of length one dropped or added."""
-    copies = 2 if m.pairs else 1
-
-    def covariance(field: Tensor, lead: int) -> Tensor:
-        return field.reshape(*field.shape[:lead], *after * copies)
-
-    resized = m.map_covariances(covariance).map_means(lambda mean: mean.reshape(len(mean), *after))
-    return replace(resized, space=len(after))
-
-
-@reads("aten.mean.dim", "aten.adaptive_avg_pool1d.default", "aten.adaptive_avg_pool2d.default",
-       "aten.adaptive_avg_pool3d.default")  # fmt: skip
+@reads("aten.mean.dim", "aten.mean.default", "aten.sum.dim_IntList", "aten.sum.default")
 @dataclass(frozen=True)
-class GlobalAverage(Op):
-    """The mean over all positions; `kept` leaves each of their axes with length one."""
+class Average(Op):
+    """The mean, or `factor` times it, over some axes of the positions; `kept` leaves them with length one."""
 
-    space: int
+    any_layout: ClassVar[bool] = True
+
+    axes: tuple[int, ...]  # of (n, c, *S)
     kept: bool
+    factor: float = 1.0
 
     @classmethod
-    def read(cls, call: Call) -> tuple[Op, tuple[Value, ...]] | Value:
+    def read(cls, call: Call) -> Read:
         x = value(call.args[0], "what is averaged")
-        axes = len(x.space)
-        if "adaptive" in call.target:
-            size = pair(call.args[1], axes)
-            if tuple(size) == x.space:
-                return x
-            if set(size) == {1}:
-                return cls(axes, True), (x,)
-            if any(s % t for s, t in zip(x.space, size, strict=True)):
-                raise NoLimit(
-                    f"Adaptive pooling from {x.space} to {size} has windows of unequal size.",
-                    why="there is a rule for equal windows only",
-                    fix="an output size that divides the input size",
-                )
-            window = tuple(s // t for s, t in zip(x.space, size, strict=True))
-            return AveragePool(window, window, (0,) * axes), (x,)
-        dims = sorted(d % (axes + 2) for d in pair(call.args[1] or list(range(axes + 2)), 1))
-        if dims != list(range(2, axes + 2)) or not axes:
+        ndim, given = len(x.shape) + 1, call.args[1] if len(call.args) > 2 else None
+        dims = sorted(d % ndim for d in (pair(given, 1) if given else range(ndim)))
+        axes = sorted(x.axis(d) for d in dims)
+        if axes[0] < 0 or (axes[0] == 0 and not x.data):
             raise NoLimit(
-                f"A mean over the axes {dims} of values of shape (n, {', '.join(map(str, x.shape))}).",
-                why="there is a rule for the mean over all positions, axes 2 and up",
-                fix="average over all spatial axes at once",
+                f"A mean or sum over the axes {dims} of values of shape (n, {', '.join(map(str, x.user_shape))}).",
+                why="there is a rule for means over positions, not over samples or channels",
+                fix="average over axes of positions only; channels are read out by nn.Linear",
             )
-        return cls(axes, bool(call.args[2])), (x,)
+        kept = bool(call.args[2]) if len(call.args) > 2 else False
+        factor = math.prod(x.shape[a] for a in axes) if "sum" in call.target else 1.0
+        left = [a for a in x.order if kept or a not in axes]
+        layout = tuple(sorted(left).index(a) for a in left)
+        return cls(tuple(a + 1 for a in axes), kept, float(factor)), (x,), layout
 
     def apply(self, *x: Tensor) -> Tensor:
-        return x[0].mean(tuple(range(2, 2 + self.space)), keepdim=self.kept)
+        return x[0].mean(self.axes, keepdim=self.kept) * self.factor
 
     def limit(self, *m: Moments) -> Moments:
-        ones = _averaged(m[0])
-        return ones if self.kept else _resized(ones, ())
+        moved = [a - 2 for a in self.axes]
+        ones = m[0].map_positions(lambda field, axes: field.mean([axes[k] for k in moved], keepdim=True))
+        ones = ones if self.factor == 1 else ones.scaled(self.factor)
+        if self.kept:
+            return ones
+        return ones.resized(tuple(s for k, s in enumerate(m[0].positions) if k not in moved))
 
     def needs_pairs(self, out: bool) -> bool:
         return True
+
+    def describe(self) -> str:
+        return f"over axes {', '.join(map(str, self.axes))}"
+
+
+@reads("aten.adaptive_avg_pool1d.default", "aten.adaptive_avg_pool2d.default", "aten.adaptive_avg_pool3d.default")
+@dataclass(frozen=True)
+class AdaptivePool(Op):
+    """Average pooling to a given size: read as a mean over all positions, or as a pool with equal windows."""
+
+    @classmethod
+    def read(cls, call: Call) -> Read:
+        x = value(call.args[0], "what is averaged")
+        space = x.shape[1:]
+        size = tuple(s if t is None else t for s, t in zip(space, pair(call.args[1], len(space)), strict=True))
+        if size == space:
+            return x
+        if set(size) == {1}:
+            return Average(tuple(range(2, 2 + len(space))), True), (x,)
+        if all(s % t == 0 for s, t in zip(space, size, strict=True)):
+            window = tuple(s // t for s, t in zip(space, size, strict=True))
+            return AveragePool(window, window, (0,) * len(space)), (x,)
+        return AxisMaps(tuple(_adaptive(s, t) for s, t in zip(space, size, strict=True))), (x,)
+
+
+def _adaptive(size: int, out: int) -> Tensor | None:
+    """The matrix of adaptive average pooling along one axis, (out, size); windows of unequal length overlap."""
+    eye = torch.eye(size, dtype=torch.float64)
+    return None if size == out else functional.adaptive_avg_pool1d(eye[None], out)[0].T.contiguous()
 
 
 @reads("aten.avg_pool1d.default", "aten.avg_pool2d.default", "aten.avg_pool3d.default")
@@ -150,9 +170,9 @@ class AveragePool(Op):
     padding: tuple[int, ...]
 
     @classmethod
-    def read(cls, call: Call) -> tuple[Op, tuple[Value, ...]]:
+    def read(cls, call: Call) -> Read:
         x, window, stride, padding, ceil_mode, include_pad, *divisor = call.args
-        axes = len(x.space)
+        axes = len(x.shape) - 1
         padding = pair(padding, axes)
         if ceil_mode or (any(padding) and not include_pad) or any(d is not None for d in divisor):
             raise NoLimit(
@@ -180,46 +200,3 @@ class AveragePool(Op):
 
     def describe(self) -> str:
         return f"{'x'.join(map(str, self.window))}, stride {'x'.join(map(str, self.stride))}"
-
-
-@reads("aten.pad.default")
-@dataclass(frozen=True)
-class Pad(Op):
-    """Padding: each new position is a zero, or copies an old one (circular, reflected, replicated)."""
-
-    index: tuple[tuple[int, ...], ...]  # for each spatial axis, the old position of each new one; -1 is a zero
-
-    @classmethod
-    def read(cls, call: Call) -> tuple[Op, tuple[Value, ...]]:
-        x, sizes, mode, number = call.args
-        x = value(x, "what is padded")
-        pads = list(zip(sizes[::2], sizes[1::2], strict=True))[::-1]
-        if len(pads) > len(x.space) or (mode == "constant" and number):
-            raise NoLimit(
-                f"Padding {sizes} in mode {mode!r} with value {number} on values of shape {x.shape}.",
-                why="there is a rule for padding positions, by zeros or by copies",
-                fix="pad spatial axes only, with zeros",
-            )
-        pads = [(0, 0)] * (len(x.space) - len(pads)) + pads
-        return cls(tuple(_old_positions(s, p, mode) for s, p in zip(x.space, pads, strict=True))), (x,)
-
-    def apply(self, *x: Tensor) -> Tensor:
-        return self._take(x[0], tuple(range(2, 2 + len(self.index))))
-
-    def limit(self, *m: Moments) -> Moments:
-        return m[0].map_positions(self._take)
-
-    def _take(self, field: Tensor, axes: tuple[int, ...]) -> Tensor:
-        for axis, index in zip(axes, self.index, strict=True):
-            field = take(field, axis, index)
-        return field
-
-    def describe(self) -> str:
-        return f"to {'x'.join(str(len(i)) for i in self.index)}"
-
-
-def _old_positions(size: int, p: tuple[int, int], mode: str) -> tuple[int, ...]:
-    if mode == "constant":
-        return (-1,) * p[0] + tuple(range(size)) + (-1,) * p[1]
-    line = torch.arange(size, dtype=torch.float64)[None, None]
-    return tuple(int(i) for i in functional.pad(line, p, mode=mode).flatten())

@@ -47,6 +47,12 @@ class LeakyReLU(Activation):
             a * a + a * (1 - a) * (on1 + on2) + (1 - a) ** 2 * on_both,
         )
 
+    def scale_dual(self, q1: Tensor, k: Tensor, q2: Tensor) -> Tensor:
+        return self.dual(q1, k, q2)[0]  # x phi'(x) = phi(x)
+
+    def mean_slope(self, q: Tensor) -> Tensor:
+        return torch.where(q > 0, torch.full_like(q, (1 + self.slope) / 2), torch.full_like(q, self.slope))
+
     def mean(self, q: Tensor) -> Tensor | None:
         return (1 - self.slope) * safe_sqrt(q) / math.sqrt(2 * math.pi)
 

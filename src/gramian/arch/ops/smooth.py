@@ -97,6 +97,9 @@ class Smooth(Activation):
             return None
         return self.coefficients(q)[0][0]
 
+    def mean_slope(self, q: Tensor) -> Tensor:
+        return self.coefficients(q)[1][0]
+
     def dual(self, q1: Tensor, k: Tensor, q2: Tensor) -> tuple[Tensor, Tensor]:
         a1, b1 = self.coefficients(q1)
         a2, b2 = (a1, b1) if q2 is q1 else self.coefficients(q2)

@@ -1,0 +1,71 @@
+"""Where the channels are: permutations of the axes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from gramian.arch.moments import Moments
+from gramian.arch.ops.base import Call, Op, Value, reads, value
+from gramian.errors import NoLimit
+
+
+@reads(
+    "aten.permute.default", "aten.transpose.int", "aten.movedim.int", "aten.movedim.intlist", "aten.swapaxes.default",
+    "aten.swapdims.default", "aten.mT.default", "aten.moveaxis.int",
+)  # fmt: skip
+@dataclass(frozen=True)
+class Permute(Op):
+    """Axes in another order. Of the network's values only the user's view changes; of the input, the numbers move.
+
+    Axis k of the result is axis `order[k]` of what it is made from, both without the batch.
+    """
+
+    any_layout: ClassVar[bool] = True
+
+    order: tuple[int, ...]
+
+    @classmethod
+    def read(cls, call: Call) -> Value | tuple[Op, tuple[Value, ...]]:
+        x = value(call.args[0], "what is permuted")
+        ndim = len(x.shape) + 1
+        dims = _dims(call, ndim)
+        if dims[0] != 0:
+            raise NoLimit(
+                f"The axes are permuted to {tuple(dims)}: the first one, the samples, moves.",
+                why="axis 0 counts the samples throughout",
+                fix="keep the samples first (batch_first=True)",
+            )
+        layout = tuple(x.order[d - 1] for d in dims[1:])
+        if x.data and x.plain:
+            return cls(layout), (x,)
+        plain = layout == tuple(range(ndim - 1))
+        return Value(x.index, x.shape, x.data, () if plain else layout)
+
+    def apply(self, *x: Tensor) -> Tensor:
+        return x[0].permute(0, *(1 + axis for axis in self.order))
+
+    def limit(self, *m: Moments) -> Moments:
+        return m[0].permuted(tuple(axis - 1 for axis in self.order[1:]))
+
+    def describe(self) -> str:
+        return f"to {', '.join(map(str, self.order))}"
+
+
+def _dims(call: Call, ndim: int) -> list[int]:
+    """The order of the axes, with the batch, that a call asks for."""
+    kind = call.target.split(".")[1]
+    if kind == "permute":
+        return [d % ndim for d in call.args[1]]
+    dims = list(range(ndim))
+    if kind in ("movedim", "moveaxis"):
+        source, target = ([a] if isinstance(a, int) else list(a) for a in call.args[1:3])
+        left = [d for d in dims if d not in {s % ndim for s in source}]
+        for place, moved in sorted(zip((t % ndim for t in target), (s % ndim for s in source), strict=True)):
+            left.insert(place, moved)
+        return left
+    a, b = (ndim - 2, ndim - 1) if kind == "mT" else (d % ndim for d in call.args[1:3])
+    dims[a], dims[b] = dims[b], dims[a]
+    return dims

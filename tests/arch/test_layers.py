@@ -1,0 +1,31 @@
+"""Each layer's limit against finite networks: no bias beyond chance at large width, and the rate 1/sqrt(width)."""
+
+import math
+
+import pytest
+import torch
+from layers import LAYERS
+
+from gramian import architecture, empirical_ntk
+
+WIDTHS, DRAWS = (48, 192), 24
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_finite_networks_approach_the_limit(name):
+    make, shape = LAYERS[name]
+    x = torch.randn(3, *shape)
+    arch = architecture(make(), x, law=(1.3, 0.3))
+    nngp, ntk = arch.kernels(x)
+    errors = []
+    for width in WIDTHS:
+        networks = [arch.network(width, seed=draw) for draw in range(DRAWS)]
+        finite = torch.stack([empirical_ntk(network, x) for network in networks])
+        errors.append(float((finite - ntk).flatten(1).norm(dim=1).median()))  # means have heavy tails
+    off = (finite.mean(0) - ntk).abs() / (finite.std(0) / math.sqrt(DRAWS))
+    assert off.max() < 5  # standard errors, of which a finite width's own bias may be one or two
+    assert math.log(errors[1] / errors[0]) / math.log(WIDTHS[1] / WIDTHS[0]) == pytest.approx(-0.5, abs=0.3)
+    with torch.no_grad():
+        f = torch.stack([arch.network(WIDTHS[1], seed=draw)(x)[:, 0] for draw in range(400)])
+    spread = torch.einsum("ra,rb->ab", f, f) / len(f) - nngp
+    assert spread.norm() < 0.3 * nngp.norm()  # 400 draws: about 0.1 by chance
