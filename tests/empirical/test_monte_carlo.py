@@ -9,7 +9,9 @@ from torch import nn
 from torch.nn import functional as F
 
 import gramian
+from gramian.arch.zoo import ZOO
 from gramian.empirical import monte_carlo
+from gramian.empirical.readout import find_readouts
 from gramian.errors import BadArgument, BadData
 
 
@@ -294,6 +296,52 @@ def test_tied_weights_with_two_laws():
 def test_options_out_of_range(options, what, fix):
     with says(BadArgument, what, "", "", fix):
         monte_carlo(mlp(), torch.randn(2, 5), **options)
+
+
+def test_no_module():
+    for wrong, width in ((mlp, None), (3.0, 8), (lambda width: width, 8)):
+        with says(BadArgument, "makes no torch.nn.Module", "monte_carlo", "function of the width", "make"):
+            monte_carlo(wrong, torch.randn(2, 5), width=width)
+    with says(
+        BadArgument, r"no trainable parameter \(6 in all\)", "Sequential", "requires_grad=False", "requires_grad_"
+    ):
+        monte_carlo(mlp().requires_grad_(False), torch.randn(2, 5))
+
+
+def test_an_overflow_is_no_kernel():
+    for kind in ("ntk", "nngp"):
+        with says(BadData, "NaN or infinite", "", "", "dtype|double"):
+            monte_carlo(BatchNormed().eval(), torch.randn(2, 5), law=(1e200, 0), kind=kind)
+
+
+@pytest.mark.parametrize("name", ZOO)
+@pytest.mark.parametrize("bias", [False, True])
+def test_readouts_are_those_of_the_architecture(name, bias):
+    shape = (1, 8, 8) if name in ("cnn", "conv-resnet") else (6,)
+    net, x = ZOO[name](shape, 2, width=6, bias=bias), torch.randn(2, *shape)
+    arch = gramian.architecture(net, x)
+    last = [arch.steps[i].op for i in range(len(arch.steps)) if arch.steps[i].op.random and not arch.hidden(i)]
+    found = find_readouts(copy.deepcopy(net), x)
+    assert found.names == {n for op in last for n in (op.weight_name, op.bias_name) if n}
+    assert found.last == last[0].path
+
+
+def test_two_heads_are_two_readouts_and_an_embedding_is_none():
+    heads = TwoHeads()
+    assert find_readouts(heads, torch.randn(2, 5)).names == {"a.weight", "a.bias", "b.weight", "b.bias"}
+    assert find_readouts(heads, torch.randn(2, 5)).last is None
+    found = find_readouts(nn.Sequential(nn.Embedding(3, 4), nn.Flatten(), nn.Linear(8, 1)), torch.tensor([[0, 1]]))
+    assert found.names == {"2.weight", "2.bias"}
+
+
+class TwoHeads(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.a, self.b = nn.Linear(5, 4), nn.Linear(4, 1), nn.Linear(4, 1)
+
+    def forward(self, x):
+        h = F.relu(self.first(x))
+        return self.a(h) + self.b(h)
 
 
 def test_bad_inputs():

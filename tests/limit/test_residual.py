@@ -69,6 +69,19 @@ def test_equal_inputs_agree_with_densities_on_a_grid(depth, tau):  # 5 standard 
     assert k.ntk_error / k.ntk < 1e-3
 
 
+def test_the_stated_error_is_the_spread_of_other_scramblings():  # 16 seeds know their spread to 18 per cent
+    x = torch.randn(3, 4)
+    found = [allen_zhu_resnet_kernels(x, depth=2, tau=0.7, tolerance=1e-9, max_points=512, seed=s) for s in range(16)]
+    exact = allen_zhu_resnet_kernels(x, depth=2, tau=0.7, tolerance=1e-9, max_points=2**15)
+    for name in ("ntk", "nngp"):
+        values, stated = (torch.stack([getattr(k, name + end) for k in found]) for end in ("", "_error"))
+        ratio = stated.mean(0) / values.std(0)
+        assert (ratio > 0.6).all(), ratio
+        assert (ratio < 2).all(), ratio  # it counts the interpolation too
+        off = (values.mean(0) - getattr(exact, name)).abs()  # reusing each K_l below the next one adds no bias
+        assert (off < 4 * (stated.mean(0) / 4 + getattr(exact, name + "_error"))).all(), off
+
+
 @pytest.mark.parametrize(("depth", "tau", "last"), [(1, 1.0, False), (2, 0.7, True), (3, 0.5, False)])
 def test_finite_networks_have_it_as_their_mean(depth, tau, last):  # width 512, 60 draws, 4 standard errors
     x, y = torch.randn(3, 4), torch.randn(2, 4)

@@ -109,7 +109,7 @@ def monte_carlo(
     These are expected kernels *at a finite width m*; they differ from the limit by O(1/m). With a module alone, m is
     its own width. Give `width` to widen a module that `architecture` can read; for any other pass a factory
     `make(width)` in its place. `extrapolate` draws widths w and 2w and returns $2 K_{2w} - K_w$: the O(1/m) goes, and
-    the standard error counts both.
+    the standard error counts both; this estimate need not be positive semidefinite.
 
     In eval mode or with neither dropout nor BatchNorm, each sample goes through the network on its own. In training
     mode the network is evaluated on all of x at once: with BatchNorm the kernel is that of this batch, with dropout
@@ -164,7 +164,7 @@ def monte_carlo(
             for sampler in samplers:
                 sampler.redraw(generator)
             for name in names:
-                found = [getattr(sampler, name)(x, y).to(torch.float64) for sampler in samplers]
+                found = [_finite(getattr(sampler, name)(x, y)) for sampler in samplers]
                 value[name].add(2 * found[1] - found[0] if extrapolate else found[0])
                 if extrapolate:
                     bias[name].add(found[0] - found[1])
@@ -178,6 +178,17 @@ def monte_carlo(
         if extrapolate:
             fields[f"{name}_bias"] = bias[name].mean
     return MonteCarlo(draws=count, width=width, accuracy=error, reached=reached, **fields)
+
+
+def _finite(kernel: Tensor) -> Tensor:
+    if not bool(kernel.isfinite().all()):
+        raise BadData(
+            f"The kernel of a random network has NaN or infinite entries, in {kernel.dtype}.",
+            where="monte_carlo(module, x)",
+            why="under this law the values grow from layer to layer until they overflow",
+            fix="a smaller sigma_w in `law`, or dtype=torch.float64",
+        )
+    return kernel.to(torch.float64)
 
 
 def _sampler(
@@ -202,8 +213,14 @@ def _sampler(
                 fix="monte_carlo(make, x, width=...) with make(width) -> nn.Module; or no width: the module's own",
             ) from error
     if not isinstance(module, nn.Module):
-        assert width is not None
-        module = module(width)
+        if not callable(module) or width is None or not isinstance(made_module := module(width), nn.Module):
+            raise BadArgument(
+                f"`module` is a {type(module).__name__}, and `width` is {width}: this makes no torch.nn.Module.",
+                where="monte_carlo(module, x)",
+                why="a module, or a function of the width that returns one, is what is drawn",
+                fix="monte_carlo(make, x, width=128) with make(width) -> nn.Module",
+            )
+        module = made_module
     made = own_sampler(module, x, law, standard=standard, draw=draw, dtype=dtype)
     if made.samples == together.MIXED and y is not None:
         raise BadArgument(
