@@ -13,7 +13,7 @@ ALONE, RANDOM, MIXED = "alone", "random", "mixed"
 
 
 def samples_are(module: nn.Module, x: Tensor) -> str:
-    """ "alone": each output depends on its own sample; "random": on drawn numbers too; "mixed": on other samples."""
+    """What an output depends on: its own sample ("alone"), drawn numbers too ("random"), other samples ("mixed")."""
     layers = list(module.modules())
     if any(isinstance(m, _BatchNorm) and (m.training or m.running_mean is None) for m in layers):
         return MIXED
