@@ -25,6 +25,19 @@ as each activation sits on a Linear or a convolution; anything else is refused w
 | call | op | its rule |
 |---|---|---|
 """
+ELSE = """
+## What has none here, and still a kernel
+
+| network | its kernel |
+|---|---|
+| any module: max pooling, softmax attention, post-activation residual blocks, recurrence, BatchNorm in training mode, \
+dropout | `gramian.monte_carlo(module, x)`: the mean over random networks of the module's own width, with its standard \
+error. A width of choice for modules that `architecture` can read, and with a function `make(width)` in place of the \
+module for all; then `extrapolate=True` takes off what is of order 1 / width |
+| vectors with `h = relu(h + tau * linear(h))`, the residual network of Allen-Zhu, Li and Song | \
+`gramian.limit.allen_zhu_resnet_kernels(x, depth=..., tau=...)`: the limit itself, integrated to an asked accuracy |
+| the network as it stands, with its own weights | `gramian.empirical_ntk(module, x)` |
+"""
 REFUSED = """
 ## What is refused, and the way out
 
@@ -43,7 +56,7 @@ def page() -> str:
     rows = [(", ".join(f"`{c}`" for c in dict.fromkeys(calls)), op.__name__, _first(op)) for op, calls in ops.items()]
     files = [Path(trace.__file__), *sorted(Path(ops_folder.__file__).parent.glob("*.py"))]
     refusals = {row for file in files for row in _refusals(file.read_text(encoding="utf-8"))}
-    return HEAD + _table(sorted(rows)) + REFUSED + _table(sorted(refusals))
+    return HEAD + _table(sorted(rows)) + ELSE + REFUSED + _table(sorted(refusals))
 
 
 def _call(target: str) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gramian.arch import Architecture, architecture
     from gramian.certify import Certificate, Certification, Condition, certify  # type: ignore[no-redef]
-    from gramian.empirical import empirical_ntk, linearize
+    from gramian.empirical import MonteCarlo, empirical_ntk, linearize, monte_carlo
     from gramian.gram import Gram
     from gramian.solve import Solution, gradient_descent, gradient_flow, momentum, nesterov, solve
     from gramian.train import Trace, train
@@ -23,6 +23,7 @@ _ROOMS = {
     "Certification": "certify",
     "Condition": "certify",
     "Gram": "gram",
+    "MonteCarlo": "empirical",
     "Solution": "solve",
     "Trace": "train",
     "architecture": "arch",
@@ -32,6 +33,7 @@ _ROOMS = {
     "gradient_flow": "solve",
     "linearize": "empirical",
     "momentum": "solve",
+    "monte_carlo": "empirical",
     "nesterov": "solve",
     "solve": "solve",
     "train": "train",

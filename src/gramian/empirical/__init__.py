@@ -2,7 +2,17 @@
 
 from gramian.empirical.jacobian import jacobian
 from gramian.empirical.linearize import Linearized, linearize
+from gramian.empirical.monte_carlo import MonteCarlo, monte_carlo
 from gramian.empirical.ntk import empirical_ntk, empirical_ntk_by_layer
 from gramian.empirical.product import ntk_product
 
-__all__ = ["Linearized", "empirical_ntk", "empirical_ntk_by_layer", "jacobian", "linearize", "ntk_product"]
+__all__ = [
+    "Linearized",
+    "MonteCarlo",
+    "empirical_ntk",
+    "empirical_ntk_by_layer",
+    "jacobian",
+    "linearize",
+    "monte_carlo",
+    "ntk_product",
+]
