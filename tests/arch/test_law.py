@@ -1,12 +1,14 @@
 """The law of the weights, layer by layer."""
 
+import copy
 import math
+from fnmatch import fnmatchcase
 
 import pytest
 import torch
 from torch import nn
 
-from gramian import architecture
+from gramian import architecture, empirical_ntk
 from gramian.errors import BadArgument
 
 
@@ -53,3 +55,44 @@ def test_a_mapping_an_exact_path_beats_readout_beats_a_pattern():
 def test_a_law_that_makes_no_sense_is_refused(law, text):
     with pytest.raises(BadArgument, match="(?s)" + text):
         laws(law)
+
+
+def sizes():
+    return nn.Sequential(nn.Linear(3, 8), nn.LayerNorm(8), nn.Tanh(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 1))
+
+
+def test_rates_multiply_each_parameters_part_of_the_kernel():
+    x, net = torch.randn(4, 3), sizes()
+    rates = {"0.weight": 0.3, "0.bias": 2.0, "1.*": 0.7, "3.*": 0.0, "5.*": 1.5}
+    expected = torch.zeros(4, 4)
+    for name, _ in net.named_parameters():
+        alone = copy.deepcopy(net)
+        for other, p in alone.named_parameters():
+            p.requires_grad_(other == name)
+        rate = next(r for pattern, r in rates.items() if fnmatchcase(name, pattern))
+        expected = expected + rate * architecture(alone, x, law=(1.3, 0.4)).ntk(x)
+    arch = architecture(net, x, law=(1.3, 0.4), rates=rates)
+    torch.testing.assert_close(arch.ntk(x), expected, rtol=1e-12, atol=1e-12)
+    finite = torch.stack([empirical_ntk(arch.network(256, seed=draw), x) for draw in range(24)])
+    assert ((finite.mean(0) - expected).abs() / (finite.std(0) / 24**0.5)).max() < 5  # standard errors
+
+
+def test_rates_are_those_of_the_users_optimizer():
+    x, net = torch.randn(4, 3), sizes()
+    groups = [{"params": net[0].parameters(), "lr": 0.2}, {"params": net[5].parameters(), "lr": 0.1}]
+    by_optimizer = architecture(net, x, rates=torch.optim.SGD(groups, lr=0.3)).ntk(x)
+    by_name = architecture(net, x, rates={"1.*": 0.0, "3.*": 0.0, "5.*": 0.5}).ntk(x)
+    assert torch.equal(by_optimizer, by_name)
+
+
+@pytest.mark.parametrize(
+    ("rates", "text"),
+    [
+        ({"nowhere.*": 0.5}, "no parameter is called"),
+        ({"0.weight": -1.0}, "is no rate"),
+        ({"0.weight": float("nan")}, "is no rate"),
+    ],
+)
+def test_what_is_no_rate_is_refused(rates, text):
+    with pytest.raises(BadArgument, match=f"(?s){text}.*where: argument `rates`.*fix: rates="):
+        architecture(sizes(), torch.randn(2, 3), rates=rates)

@@ -146,7 +146,7 @@ REFUSED = [
     (SharedFactors(), r"factors share the random weights of `a.weight`.*test_trace.py:\d+: return self.v\(h \* torch"),
     (Unlike(), r"ReLU and tanh of values that share random weights.*fix: use the same activation"),
     (InputSkip(), r"input itself is added.*test_trace.py.*fix: put a Linear or Conv"),
-    (mlp(nn.Softmax(1)), r"`softmax` has no infinite-width rule.*where: 1 \(Softmax\).*empirical_ntk"),
+    (mlp(nn.Softmax(1)), r"`softmax` has no infinite-width rule.*where: 1 \(Softmax\).*gramian.monte_carlo"),
     (mlp(nn.Dropout(0.5)).train(), r"Dropout in training mode.*fix: call .eval\(\)"),
     (Branching(), r"torch.export can't read.*test_trace.py:\d+.*fix: write the forward without data-dependent"),
     (nn.Sequential(nn.ReLU()), r"no layer with weights"),

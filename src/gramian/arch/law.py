@@ -6,10 +6,14 @@ import math
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 
+from torch import nn
+from torch.optim import Optimizer
+
 from gramian.errors import BadArgument
 
 Pair = tuple[float, float]
 Law = str | Pair | Mapping[str, "str | Pair"]
+Rates = Mapping[str, float] | Optimizer
 
 NAMED: dict[str, Pair] = {"he": (math.sqrt(2), 0.0), "lecun": (1.0, 0.0)}
 HOW = 'law="he" | "lecun" | "torch" | (sigma_w, sigma_b) | {"features.*": "he", "readout": (1, 0)}'
@@ -61,3 +65,31 @@ def resolve(law: Law, path: str, *, fan_in: int, readout: bool) -> Pair:
             fix=HOW,
         )
     return sigma_w, sigma_b
+
+
+def multipliers(rates: Rates | None, parameters: Mapping[str, nn.Parameter]) -> dict[str, float]:
+    """The learning-rate multiplier of each parameter, by name; see `architecture`."""
+    if isinstance(rates, Optimizer):
+        groups = [(group["params"], float(group["lr"])) for group in rates.param_groups]
+        base = groups[0][1]
+        if base <= 0:
+            raise BadArgument(
+                f"The optimizer's first learning rate is {base}.",
+                where="argument `rates` of architecture",
+                why="the other groups' rates are taken relative to it",
+                fix="give the first group a positive learning rate",
+            )
+        of = {id(p): lr / base for params, lr in groups for p in params}
+        return {name: of.get(id(p), 0.0) for name, p in parameters.items()}
+    found: dict[str, float] = {}
+    for pattern, rate in (rates or {}).items():
+        names = [name for name in parameters if name == pattern or fnmatchcase(name, pattern)]
+        if not names or not 0 <= rate < math.inf:
+            raise BadArgument(
+                f"The rate {rate!r} for {pattern!r}, which {'no parameter is called' if not names else 'is no rate'}.",
+                where="argument `rates` of architecture",
+                why="a rate is a finite number, zero or more, for parameters of the module by name or pattern",
+                fix=f'rates={{"{next(iter(parameters), "0.weight")}": 0.5}}',
+            )
+        found |= dict.fromkeys(names, float(rate))
+    return found

@@ -29,8 +29,9 @@ class Moments:
         gaussian: whether the values are jointly Gaussian with mean zero.
         alike: whether all channels have the same law; flattening positions into channels ends that.
         sources: the affine layers whose random weights make the values random, given the layers below.
-        own: how many trained scales per channel act on these values. Each adds $h_c(x)\, h_c(y)$ to the NTK of channel
-            c, which is not a number yet: an activation above sees the same $h_c$. What averages over channels sees K.
+        own: how many trained scales per channel act on these values, times their rates. Each adds $h_c(x)\, h_c(y)$ to
+            the NTK of channel c, which is not a number yet: an activation above sees the same $h_c$. What averages over
+            channels sees K.
         mixed: whether such products of other values were counted in `theta` by their averages.
     """
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -38,12 +40,14 @@ class Normalized(nn.Module):
     def __init__(self, op: Normalization, channels: int) -> None:
         super().__init__()
         self.op = op
-        self.weight = nn.Parameter(torch.ones(channels), op.scale_trains)
-        self.bias = nn.Parameter(torch.zeros(channels), op.shift_trains)
+        self.scaling = Scaling(math.sqrt(op.rate_scale) or 1.0, math.sqrt(op.rate_shift) or 1.0)
+        self.weight = nn.Parameter(torch.ones(channels) / self.scaling.weight, op.scale_trains and op.rate_scale > 0)
+        self.bias = nn.Parameter(torch.zeros(channels), op.shift_trains and op.rate_shift > 0)
 
     def forward(self, x: Tensor) -> Tensor:
         shape = (-1, *(1,) * (x.ndim - 2))
-        return self.op.apply(x) * self.weight.reshape(shape) + self.bias.reshape(shape)
+        scale, shift = self.scaling.weight * self.weight, self.scaling.bias * self.bias
+        return self.op.apply(x) * scale.reshape(shape) + shift.reshape(shape)
 
 
 class Network(nn.Module):
@@ -139,16 +143,17 @@ def _affine(
     """One affine layer with its parameters drawn, in the op's parametrization."""
     layer = op.layer(c_in, c_out, bias=op.standard and op.bias_name is not None).to(device, dtype)
     scaling = initialize(op, layer, generator)
-    layer.weight.requires_grad_(op.weight_trains)
+    trains_w, trains_b = (gain > 0 for gain in op.gains)
+    layer.weight.requires_grad_(trains_w)
     if op.standard:
         if layer.bias is not None:
-            layer.bias.requires_grad_(op.bias_trains)
+            layer.bias.requires_grad_(trains_b)
         return layer
     bias = None
     if op.sigma_b > 0:
         bias = nn.Linear(1, c_out, bias=False).to(device, dtype)
-        nn.init.normal_(bias.weight, generator=generator)
-        bias.weight.requires_grad_(op.bias_trains)
+        nn.init.normal_(bias.weight, 0, 1 / (math.sqrt(op.rate_b) or 1.0), generator=generator)
+        bias.weight.requires_grad_(trains_b)
     return Scaled(layer, bias, scaling)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -15,12 +15,19 @@ from torch import Tensor, nn
 from torch.fx import Node
 
 from gramian.arch.architecture import Architecture, Step, at
-from gramian.arch.law import Law, resolve
-from gramian.arch.ops import READERS, Affine, Call, Op, Parameter, Permute, Value
+from gramian.arch.law import Law, Rates, multipliers, resolve
+from gramian.arch.ops import READERS, Affine, Call, Normalization, Op, Parameter, Permute, Value
 from gramian.errors import BadArgument, BadData, NoLimit
 
 
-def architecture(module: nn.Module, like: Tensor, law: Law = "he", *, parametrization: str = "ntk") -> Architecture:
+def architecture(
+    module: nn.Module,
+    like: Tensor,
+    law: Law = "he",
+    *,
+    parametrization: str = "ntk",
+    rates: Rates | None = None,
+) -> Architecture:
     r"""The architecture of a torch module, with the law of its random weights.
 
     The module is read, not changed: its own weights do not matter (but for BatchNorm's initial state), only its
@@ -33,6 +40,9 @@ def architecture(module: nn.Module, like: Tensor, law: Law = "he", *, parametriz
             "torch" (PyTorch's default initialization), a pair (sigma_w, sigma_b), or a mapping from module paths or
             patterns to these; "readout" names the last affine layer, (1, 0) under "he" and "lecun".
         parametrization: "ntk", or "standard", where the NTK is that of the module's own widths.
+        rates: multipliers of the learning rate, by which each parameter's part of the NTK is multiplied: a mapping from
+            names or patterns such as "layers.*.bias" to numbers, 1 for the others; or the user's optimizer, whose
+            groups give their rate over the first group's, and what is in none of them does not train.
 
     Raises:
         NoLimit: a call has no infinite-width limit, or no rule here; names the user's line and a way out.
@@ -63,17 +73,26 @@ def architecture(module: nn.Module, like: Tensor, law: Law = "he", *, parametriz
     steps, output = _Reading(_export(module, like), parameters, module.training).steps()
     arch = Architecture(tuple(like.shape[1:]), tuple(steps), output, parametrization)
     _refuse(arch)
-    return replace(arch, steps=tuple(_with_law(arch, number, law) for number in range(len(steps))))
+    chosen = multipliers(rates, parameters)
+    return replace(arch, steps=tuple(_with_law(arch, number, law, chosen) for number in range(len(steps))))
 
 
-def _with_law(arch: Architecture, number: int, law: Law) -> Step:
-    step = arch.steps[number]
-    if not isinstance(step.op, Affine):
+def _with_law(arch: Architecture, number: int, law: Law, rates: Mapping[str, float]) -> Step:
+    step, op = arch.steps[number], arch.steps[number].op
+    if isinstance(op, Normalization):
+        scale, shift = rates.get(op.scale_name or "", 1.0), rates.get(op.shift_name or "", 1.0)
+        return replace(step, op=replace(op, rate_scale=scale, rate_shift=shift))
+    if not isinstance(op, Affine):
         return step
-    sigma_w, sigma_b = resolve(law, step.op.path, fan_in=step.op.fan_in, readout=not arch.hidden(number))
-    sigma_b = sigma_b if step.op.bias_name else 0.0
-    standard = arch.parametrization == "standard"
-    return replace(step, op=replace(step.op, sigma_w=sigma_w, sigma_b=sigma_b, standard=standard))
+    sigma_w, sigma_b = resolve(law, op.path, fan_in=op.fan_in, readout=not arch.hidden(number))
+    law_and_rates = {
+        "sigma_w": sigma_w,
+        "sigma_b": sigma_b if op.bias_name else 0.0,
+        "standard": arch.parametrization == "standard",
+        "rate_w": rates.get(op.weight_name, 1.0),
+        "rate_b": rates.get(op.bias_name or "", 1.0),
+    }
+    return replace(step, op=replace(op, **law_and_rates))  # type: ignore[arg-type]
 
 
 def _refuse(arch: Architecture) -> None:
@@ -130,7 +149,7 @@ def _export(module: nn.Module, like: Tensor) -> torch.export.ExportedProgram:
                 f"torch.export can't read the module: {lines[0]}",
                 where=_deepest(error, module),
                 why="its forward branches on the values of tensors, or calls code that torch can't trace",
-                fix="write the forward without data-dependent branches; any module has an empirical_ntk",
+                fix="write the forward without data-dependent branches; gramian.monte_carlo takes any module",
             ) from error
 
 
@@ -294,7 +313,7 @@ def _no_reader(target: str) -> NoLimit:
     return NoLimit(
         f"`{name}` has no infinite-width rule here.",
         why=f"no op reads the call {target}",
-        fix="use a layer that has a limit, or add an op (CONTRIBUTING.md); any module has an empirical_ntk",
+        fix="use a layer that has a limit, or gramian.monte_carlo(module, x), which takes any",
     )
 
 

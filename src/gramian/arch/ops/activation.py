@@ -75,7 +75,7 @@ class Activation(Op):
             raise NoLimit(
                 f"The input of {self.name} is not Gaussian: it comes from another activation, a shift, or the data.",
                 why="its law over the random weights is then not given by its covariance, and no rule here covers it",
-                fix="put a Linear or Conv between, or a BatchNorm and a Linear; else use a Monte-Carlo kernel",
+                fix="put a Linear or Conv between, or a BatchNorm and a Linear; else gramian.monte_carlo(module, x)",
             )
         if not below.alike:
             raise NoLimit(

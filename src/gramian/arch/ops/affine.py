@@ -41,6 +41,14 @@ class Affine(Op):
     sigma_b: float = math.nan
     standard: bool = False
     turned: bool = False  # whether the weight is used transposed
+    rate_w: float = 1.0  # multiplies the learning rate of the weight
+    rate_b: float = 1.0
+
+    @property
+    def gains(self) -> tuple[float, float]:
+        """What the weight adds to the NTK, per unit of K, and what the bias adds; zero where they do not train."""
+        w, b = (float(self.fan_in), 1.0) if self.standard else (self.sigma_w**2, self.sigma_b**2)
+        return w * self.rate_w * self.weight_trains, b * self.rate_b * self.bias_trains
 
     def average(self, m: Moments) -> Moments:
         """Moments averaged over the window."""
@@ -61,13 +69,13 @@ class Affine(Op):
     def limit(self, *m: Moments) -> Moments:
         below = self.average(m[0].averaged())
         sw, sb = self.sigma_w**2, self.sigma_b**2
-        gain_w, gain_b = (float(self.fan_in), 1.0) if self.standard else (sw, sb)
+        gain_w, gain_b = self.gains
         theta = None
         if below.theta is not None:
             theta = sw * below.theta
-            if self.weight_trains:
+            if gain_w:
                 theta = theta + gain_w * below.xy
-            if self.bias_trains:
+            if gain_b:
                 theta = theta + gain_b
         xx = sw * below.xx + sb
         yy = xx if below.yy is below.xx else sw * below.yy + sb
@@ -88,8 +96,7 @@ class Affine(Op):
     def joint(self, below: Cross) -> Cross:
         """Of two values that this layer makes of others; their covariances are averaged over the window already."""
         sw, sb = self.sigma_w**2, self.sigma_b**2
-        gain_w, gain_b = (float(self.fan_in), 1.0) if self.standard else (sw, sb)
-        gain_w, gain_b = gain_w * self.weight_trains, gain_b * self.bias_trains
+        gain_w, gain_b = self.gains
 
         def theta(old: Tensor | None, k: Tensor) -> Tensor | None:
             return None if old is None else sw * old + gain_w * k + gain_b
@@ -252,9 +259,10 @@ def initialize(op: Affine, layer: nn.Module, generator: torch.Generator | None) 
     weight: Tensor = layer.weight  # type: ignore[assignment]
     fan_in = op.fan_in_of(weight)
     unit = op.sigma_w / math.sqrt(fan_in)
-    std_w, std_b, scaling = (
-        (unit, op.sigma_b, Scaling(1.0, 1.0)) if op.standard else (1.0, 1.0, Scaling(unit, op.sigma_b))
-    )
+    std_w, std_b, scaling = unit, op.sigma_b, Scaling(1.0, 1.0)
+    if not op.standard:  # a rate r is a parameter sqrt(r) times smaller, multiplied by sqrt(r) more
+        root_w, root_b = math.sqrt(op.rate_w) or 1.0, math.sqrt(op.rate_b) or 1.0
+        std_w, std_b, scaling = 1 / root_w, 1 / root_b, Scaling(unit * root_w, op.sigma_b * root_b)
     with torch.no_grad():
         weight.normal_(0, std_w, generator=generator)
         if layer.bias is not None:

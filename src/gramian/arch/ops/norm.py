@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import torch
@@ -25,6 +25,8 @@ class Normalization(Op):
     shift_trains: bool
     scale_name: str | None
     shift_name: str | None
+    rate_scale: float = field(default=1.0, kw_only=True)  # multiply the learning rate
+    rate_shift: float = field(default=1.0, kw_only=True)
 
     @property
     def path(self) -> str:
@@ -39,8 +41,8 @@ class Normalization(Op):
         a = self.normalized(m[0])
         theta = a.theta
         if theta is not None and self.shift_trains:
-            theta = theta + 1
-        a = replace(a, theta=theta, own=a.own + self.scale_trains)
+            theta = theta + self.rate_shift
+        a = replace(a, theta=theta, own=a.own + self.scale_trains * self.rate_scale)
         return a if a.gaussian else a.averaged()
 
 
