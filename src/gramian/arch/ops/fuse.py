@@ -212,8 +212,8 @@ def _rectified(lines: Program, of: Any) -> int | None:
     inner = _rectified(lines, args[0])
     if inner is None:
         return None
-    if isinstance(name, ReLU) or base == "relu":
-        return max(inner, 1)
+    if isinstance(name, ReLU | RectifiedPower) or base == "relu":
+        return max(inner, 1) * (name.power if isinstance(name, RectifiedPower) else 1)
     if inner == 0:
         return None
     if isinstance(name, Polynomial) and not any(name.coefficients[:-1]) and name.coefficients[-1] == 1:

@@ -66,7 +66,7 @@ class Piecewise(Activation):
 
     def _nodes(self, q1: Tensor, q2: Tensor) -> int:
         """Nodes a piece that give the tolerance for variances between the smallest and largest of these."""
-        q = torch.stack([t.detach().double().aminmax()[i] for t in (q1, q2) for i in (0, 1)]).clamp(1e-16, 1e20)
+        q = torch.stack([t.detach().double().aminmax()[i] for t in (q1, q2) for i in (0, 1)]).clamp(1e-6, 1e20)
         exponents = torch.log2(q).tolist()
         return _enough(self, math.floor(min(exponents) / 2), math.ceil(max(exponents) / 2))
 
@@ -146,11 +146,16 @@ def _enough(op: Piecewise, low: int, high: int) -> int:
 def _difference(f, q1, k, q2, kinks, few, more) -> float:
     a = product_expectation(f, f, q1, k, q2, kinks, few)
     b = product_expectation(f, f, q1, k, q2, kinks, more, reach=1.1 * RANGE)
-    size = (
-        expectation(lambda x: f(x) ** 2, q1, kinks, more) * expectation(lambda x: f(x) ** 2, q2, kinks, more)
-    ).sqrt()
-    error = float(((a - b).abs() / size.clamp_min(1e-290)).max())
+    size = (_size(f, q1, kinks, more) * _size(f, q2, kinks, more)).sqrt()
+    error = float(((a - b).abs() / size).max())
     return error if math.isfinite(error) else math.inf
+
+
+def _size(f: Callable[[Tensor], Tensor], q: Tensor, kinks: tuple[float, ...], nodes: int) -> Tensor:
+    """E f^2, or where that is tiny because f is zero up to far out, the largest f^2 weighted by the density's root."""
+    z = torch.linspace(-RANGE, RANGE, 401, dtype=torch.float64)
+    largest = (f(q.sqrt()[..., None] * z) ** 2 * torch.exp(-z * z / 4)).amax(-1)
+    return torch.maximum(expectation(lambda x: f(x) ** 2, q, kinks, nodes), largest).clamp_min(1e-140)
 
 
 def _clamp(x: Tensor, low: float, high: float) -> Tensor:
@@ -163,8 +168,8 @@ FUNCTIONS: dict[str, tuple[Callable[..., Tensor], Callable[..., tuple[float, ...
     "celu": (lambda x, a: functional.celu(x, a), lambda a: (0.0,)),
     "selu": (functional.selu, lambda: (0.0,)),
     "clamp": (_clamp, lambda low, high: tuple(t for t in (low, high) if math.isfinite(t))),
-    "hardsigmoid": (functional.hardsigmoid, lambda: (-3.0, 3.0)),
-    "hardswish": (functional.hardswish, lambda: (-3.0, 3.0)),
+    "hardsigmoid": (lambda x: (x / 6 + 0.5).clamp(0, 1), lambda: (-3.0, 3.0)),  # torch's own has no second derivative
+    "hardswish": (lambda x: x * (x / 6 + 0.5).clamp(0, 1), lambda: (-3.0, 3.0)),
     "threshold": (functional.threshold, lambda t, v: (t,)),
     "softshrink": (functional.softshrink, lambda t: (-t, t) if t else (0.0,)),
     "hardshrink": (functional.hardshrink, lambda t: (-t, t) if t else (0.0,)),
