@@ -58,12 +58,12 @@ class GELU(Activation):
     def dual(self, q1: Tensor, k: Tensor, q2: Tensor) -> tuple[Tensor, Tensor]:
         gap = determinant(q1, k, q2)
         d = 1 + q1 + q2 + gap
-        root = d.sqrt()
-        a = 0.25 + torch.atan2(k, root) / (2 * math.pi)  # the arcsine, as an angle
-        b = 1 / (2 * math.pi * root)
+        a = 0.25 + torch.atan2(k, d.sqrt()) / (2 * math.pi)  # the arcsine, as an angle
+        b = 1 / (2 * math.pi * d.sqrt())
         r = 1 / (1 + q1) + 1 / (1 + q2)
         p = gap + k * k * r
-        return k * a + b * p, a - k * b + b * k * p / d + 2 * k * b * r
+        excess = (q1 * q2 - (1 + q1 + q2) ** 2) / ((1 + q1) * (1 + q2))  # (p / d - 1) d + gap r, which would cancel
+        return k * a + b * p, a + k * b * (excess / d + r * (2 - gap / d))
 
     def mean(self, q: Tensor) -> Tensor | None:
         return q / (math.sqrt(2 * math.pi) * (1 + q).sqrt())

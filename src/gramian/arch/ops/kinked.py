@@ -15,11 +15,11 @@ from torch.nn import functional
 
 from gramian.arch.ops.activation import Activation
 from gramian.arch.ops.base import Call, Op, Value, reads, value
-from gramian.arch.ops.quadrature import RANGE, expectation, product_expectation
+from gramian.arch.ops.quadrature import RANGE, expectation, overlooks, product_expectation
 from gramian.errors import NoLimit
 
 NODES = (16, 20, 24, 32, 48, 64, 96)
-TOLERANCE = 1e-11  # of the integral, at every pair of a grid of variances and correlations
+TOLERANCE = 4e-12  # of the integral, at every pair of a grid of variances and correlations
 CORRELATIONS = (-0.9999, -0.6, 0.3, 0.95, 0.9999, 1.0)
 
 
@@ -134,7 +134,10 @@ def _enough(op: Piecewise, low: int, high: int) -> int:
         for few, more in pairwise(NODES):
             error = max(_difference(f, q1, k, q2, op.splits, few, more) for f in (op.phi, op.slope))
             if error <= TOLERANCE:
-                return few
+                narrow = [overlooks(f, scale, _second(f, scale, op.splits, few), op.splits) for f in (op.phi, op.slope)]
+                if not any(narrow):
+                    return few
+                error = 1.0
     raise NoLimit(
         f"The quadrature for {op.name} {op.describe()} has an error of {error:.1e}, more than {TOLERANCE:.0e}.",
         why=f"at standard deviations up to {2.0**high:.3g} the function is infinite, oscillates, or bends sharply "
@@ -152,10 +155,14 @@ def _difference(f, q1, k, q2, kinks, few, more) -> float:
 
 
 def _size(f: Callable[[Tensor], Tensor], q: Tensor, kinks: tuple[float, ...], nodes: int) -> Tensor:
-    """E f^2, or where that is tiny because f is zero up to far out, the largest f^2 weighted by the density's root."""
+    """E f^2, or, if larger (f is zero up to far out, or grows), the largest f^2 weighted by the density's root."""
     z = torch.linspace(-RANGE, RANGE, 401, dtype=torch.float64)
     largest = (f(q.sqrt()[..., None] * z) ** 2 * torch.exp(-z * z / 4)).amax(-1)
-    return torch.maximum(expectation(lambda x: f(x) ** 2, q, kinks, nodes), largest).clamp_min(1e-140)
+    return torch.maximum(_second(f, q, kinks, nodes), largest).clamp_min(1e-140)
+
+
+def _second(f: Callable[[Tensor], Tensor], q: Tensor, kinks: tuple[float, ...], nodes: int) -> Tensor:
+    return expectation(lambda x: f(x) ** 2, q, kinks, nodes)
 
 
 def _clamp(x: Tensor, low: float, high: float) -> Tensor:

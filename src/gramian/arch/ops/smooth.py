@@ -15,6 +15,7 @@ from torch.nn import functional
 from gramian.arch.ops.activation import Activation, safe_sqrt
 from gramian.arch.ops.base import Call, Op, Value, reads, value
 from gramian.arch.ops.kinked import Kinked, Piecewise, slope
+from gramian.arch.ops.quadrature import overlooks
 from gramian.errors import NoLimit
 
 FUNCTIONS: dict[str, Callable[..., Tensor]] = {
@@ -79,7 +80,15 @@ class Series(Activation):
             z, weighted = _hermite_functions(nodes, terms, q.dtype, q.device)
             parts = [self._coefficients(part, z, weighted, order) for part in flat.split(max(1, CHUNK // nodes))]
             left = max(part[1] for part in parts)
+            if left <= tolerance and order == 0:  # the slope's series is the longer one, and kdot and K share a length
+                slopes = (self._coefficients(part, z, weighted, 1) for part in flat.split(max(1, CHUNK // nodes)))
+                left = max(part[1] for part in slopes)
             if left <= tolerance:
+                widest = flat.detach().max()[None]
+                seen = self._second(widest, z, weighted, order)
+                if order < 2 and bool(widest > 0) and overlooks(partial(self.derivative, order), widest, seen):
+                    left = 1.0  # between the nodes: so it will be on finer grids, or is refused
+                    continue
                 break
         if left <= tolerance or order > 1:
             return torch.cat([part[0] for part in parts]).mT.reshape(terms, *q.shape)
@@ -89,6 +98,9 @@ class Series(Activation):
             "large that it looks like one",
             fix="scale the inputs to norm sqrt(d), or use a smoother activation",
         )
+
+    def _second(self, q: Tensor, z: Tensor, weighted: Tensor, order: int) -> Tensor:
+        return self.derivative(order, safe_sqrt(q)[:, None] * z) ** 2 @ weighted[:, 0]
 
     def _coefficients(self, q: Tensor, z: Tensor, weighted: Tensor, order: int) -> tuple[Tensor, float]:
         """Coefficients (len(q), terms), and the largest share left out."""
