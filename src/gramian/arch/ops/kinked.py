@@ -124,7 +124,7 @@ def _over(numerator: Tensor, q: Tensor) -> Tensor:
 
 @lru_cache(maxsize=1024)
 def _enough(op: Piecewise, low: int, high: int) -> int:
-    """The fewest nodes that agree with more nodes on a wider range, for variances from 4^low to 4^high."""
+    """Nodes that agree with fewer nodes on a narrower range, for variances from 4^low to 4^high."""
     with torch.no_grad():
         scale = 4.0 ** torch.arange(low, high + 1, dtype=torch.float64)
         ends = torch.stack([scale[:1].expand_as(scale), scale])
@@ -136,7 +136,7 @@ def _enough(op: Piecewise, low: int, high: int) -> int:
             if error <= TOLERANCE:
                 narrow = [overlooks(f, scale, _second(f, scale, op.splits, few), op.splits) for f in (op.phi, op.slope)]
                 if not any(narrow):
-                    return few
+                    return more  # close to rounding, so that a matrix of these is positive to rounding
                 error = 1.0
     raise NoLimit(
         f"The quadrature for {op.name} {op.describe()} has an error of {error:.1e}, more than {TOLERANCE:.0e}.",

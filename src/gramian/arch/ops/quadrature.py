@@ -15,7 +15,7 @@ from gramian.arch.ops.activation import safe_sqrt
 
 Function = Callable[[Tensor], Tensor]
 RANGE = 9.5  # the normal density is 1e-20 there
-CHUNK = 2**19  # function values held at once
+CHUNK = 2**16  # function values held at once
 
 
 def expectation(f: Function, q: Tensor, kinks: tuple[float, ...], nodes: int, reach: float = RANGE) -> Tensor:
