@@ -1,5 +1,6 @@
 """Reading modules: what comes out, and what is refused, with the user's own line."""
 
+import math
 import pickle
 
 import pytest
@@ -91,6 +92,16 @@ def test_same_padding_is_read_and_drawn():
     assert arch.network(5)(torch.zeros(2, 1, 7)).shape == (2, 1)
 
 
+class PostActivation(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.v = nn.Linear(3, 4), nn.Linear(4, 4), nn.Linear(4, 1)
+
+    def forward(self, x):
+        h = torch.relu(self.a(x))
+        return self.v(torch.relu(h + self.b(h)))
+
+
 class Transposed(nn.Module):
     def __init__(self):
         super().__init__()
@@ -106,8 +117,7 @@ class SharedFactors(nn.Module):
         self.a, self.v = nn.Linear(3, 4), nn.Linear(4, 1)
 
     def forward(self, x):
-        h = self.a(x)
-        return self.v(h * torch.relu(h))
+        return self.v(torch.relu(self.a(x)) * torch.relu(self.a(0.5 * x)))
 
 
 class Unlike(nn.Module):
@@ -116,8 +126,7 @@ class Unlike(nn.Module):
         self.a, self.v = nn.Linear(3, 4), nn.Linear(4, 1)
 
     def forward(self, x):
-        h = self.a(x)
-        return self.v(torch.tanh(h) + torch.relu(h))
+        return self.v(torch.tanh(self.a(x)) + torch.relu(self.a(0.5 * x)))
 
 
 class InputSkip(nn.Module):
@@ -141,9 +150,12 @@ class Branching(nn.Module):
 
 
 REFUSED = [
-    (mlp(nn.ReLU(), nn.ReLU()), r"not Gaussian.*where: 2 \(ReLU\).*fix: put a Linear or Conv between"),
+    (
+        PostActivation(),
+        r"not Gaussian.*test_trace.py:\d+: return self.v\(torch.relu\(.*fix: put a Linear or Conv between",
+    ),
     (Transposed(), r"`w.weight` is used twice, once transposed.*test_trace.py:\d+.*fix: give each layer"),
-    (SharedFactors(), r"factors share the random weights of `a.weight`.*test_trace.py:\d+: return self.v\(h \* torch"),
+    (SharedFactors(), r"factors share the random weights of `a.weight`.*test_trace.py:\d+: return self.v\(torch.relu"),
     (Unlike(), r"ReLU and tanh of values that share random weights.*fix: use the same activation"),
     (InputSkip(), r"input itself is added.*test_trace.py.*fix: put a Linear or Conv"),
     (mlp(nn.Softmax(1)), r"`softmax` has no infinite-width rule.*where: 1 \(Softmax\).*gramian.monte_carlo"),
@@ -193,3 +205,29 @@ def test_an_unknown_parametrization_is_refused():
 
 def test_sums_of_posts_are_accepted_where_they_are_independent():
     assert architecture(SumOfPosts(), torch.randn(2, 6)).depth == 4
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        (lambda h: h * torch.sigmoid(h), F.silu),
+        (lambda h: torch.relu(torch.relu(h)), torch.relu),
+        (lambda h: h + torch.relu(h), lambda h: 2 * F.leaky_relu(h, 0.5)),
+        (lambda h: h + F.relu(h, inplace=True), lambda h: 2 * torch.relu(h)),  # in place: both summands are the ReLU
+        (lambda h: torch.relu(h) - torch.relu(-h), lambda h: h),
+        (lambda h: 0.5 * h * (1 + torch.erf(h / math.sqrt(2))), F.gelu),
+    ],
+)
+def test_a_function_written_out_is_the_activation_that_it_is(written, meant):
+    x, a, v = torch.randn(4, 3), nn.Linear(3, 8), nn.Linear(8, 1)
+    found, expected = (architecture(Written(a, f, v), x, law=(1.2, 0.3)).kernels(x) for f in (written, meant))
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+
+
+class Written(nn.Module):
+    def __init__(self, a, function, v):
+        super().__init__()
+        self.a, self.v, self.function = a, v, function
+
+    def forward(self, x):
+        return self.v(self.function(self.a(x)))

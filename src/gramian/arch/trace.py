@@ -16,7 +16,7 @@ from torch.fx import Node
 
 from gramian.arch.architecture import Architecture, Step, at
 from gramian.arch.law import Law, Rates, multipliers, resolve
-from gramian.arch.ops import READERS, Affine, Call, Normalization, Op, Parameter, Permute, Value
+from gramian.arch.ops import READERS, Affine, Call, Normalization, Op, Parameter, Permute, Value, fuse
 from gramian.errors import BadArgument, BadData, NoLimit
 
 
@@ -70,11 +70,21 @@ def architecture(
             fix="pass a few rows of the data: like=x[:2]",
         )
     parameters = dict(module.named_parameters(remove_duplicate=False))
-    steps, output = _Reading(_export(module, like), parameters, module.training).steps()
+    steps, output = _used(*_Reading(_export(module, like), parameters, module.training).steps())
     arch = Architecture(tuple(like.shape[1:]), tuple(steps), output, parametrization)
     _refuse(arch)
     chosen = multipliers(rates, parameters)
     return replace(arch, steps=tuple(_with_law(arch, number, law, chosen) for number in range(len(steps))))
+
+
+def _used(steps: list[Step], output: int) -> tuple[list[Step], int]:
+    """The steps that the output needs: what was fused leaves its parts behind."""
+    needed = {output}
+    for number in range(output, -1, -1):
+        if number in needed:
+            needed.update(steps[number].inputs)
+    place = {old: new for new, old in enumerate(sorted(n for n in needed if n >= 0))} | {-1: -1}
+    return [replace(steps[n], inputs=tuple(place[i] for i in steps[n].inputs)) for n in place if n >= 0], place[output]
 
 
 def _with_law(arch: Architecture, number: int, law: Law, rates: Mapping[str, float]) -> Step:
@@ -204,7 +214,9 @@ class _Reading:
                     held = {**self.program.state_dict, **self.program.constants}
                     self.values[node.name] = held.get(spec.target)
             elif node.op == "call_function":
-                self.values[node.name] = self._call(node)
+                result = self.values[node.name] = self._call(node)
+                if str(node.target).split(".")[1].endswith("_") and isinstance(node.args[0], Node):
+                    self.values[node.args[0].name] = result  # in place: whoever reads it later sees the change
             elif node.op == "output":
                 return self._finish(node)
         raise AssertionError("an exported graph ends in an output node")
@@ -226,19 +238,23 @@ class _Reading:
         args = [self._argument(a) for a in _in_order(node)]
         if not any(isinstance(a, Value) for a in _flat(args)):
             return self._constant(node, args)
-        if "dropout" not in target and target not in READERS:
-            raise at(_no_reader(target), where)
-        reader = READERS.get(target)
-        if reader is None:
-            raise at(_no_reader(target), where)
         val = node.meta["val"]
+        if val is None:  # a check of a tensor's dtype
+            return None
         if not isinstance(val, Tensor):
             raise at(_no_reader(target), where)
+        call = Call(target, tuple(args), tuple(val.shape[1:]), self.training)
         try:
+            fused = fuse(call, self.made)
+            if fused is not None:
+                return self._add(*fused, fused[1][0].shape, fused[1][0].layout, where)
+            reader = READERS.get(target)
+            if reader is None:
+                raise _no_reader(target)
             bring = self._channels_last if reader.channels_last else self._channels_first
             if reader.channels_last or not reader.any_layout:
-                args = [bring(a, where) for a in args]
-            read = reader.read(Call(target, tuple(args), tuple(val.shape[1:]), self.training))
+                call = replace(call, args=tuple(bring(a, where) for a in args))
+            read = reader.read(call)
         except NoLimit as error:
             raise at(error, where) from None
         if isinstance(read, Value):

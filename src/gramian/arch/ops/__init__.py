@@ -7,22 +7,30 @@ from gramian.arch.ops.base import READERS, Call, Op, Parameter, Value, reads
 from gramian.arch.ops.combine import Scale, Shift, Sum
 from gramian.arch.ops.concat import Concat, Join, Product
 from gramian.arch.ops.erf import GELU, Erf
+from gramian.arch.ops.exponential import Cos, Exp, Gaussian, Sin
+from gramian.arch.ops.fuse import fuse
+from gramian.arch.ops.kinked import Kinked, Piecewise
 from gramian.arch.ops.layernorm import GroupNorm, LayerNorm
 from gramian.arch.ops.layout import Permute
 from gramian.arch.ops.matmul import MatMul
 from gramian.arch.ops.norm import BatchNorm, Identity, Normalization
+from gramian.arch.ops.pointwise import At, Pointwise
+from gramian.arch.ops.polynomial import Polynomial, RectifiedPower
 from gramian.arch.ops.pool import AdaptivePool, Average, AveragePool, Reshape
-from gramian.arch.ops.relu import LeakyReLU, ReLU
+from gramian.arch.ops.relu import Abs, LeakyReLU, PReLU, ReLU, RReLU, TwoSlopes
+from gramian.arch.ops.sign import Sign, Step
 from gramian.arch.ops.smooth import Smooth
 from gramian.arch.ops.transposed import ConvTranspose
 
 __all__ = [
     "GELU",
     "READERS",
+    "Abs",
     "Activation",
     "AdaptivePool",
     "Affine",
     "Aggregate",
+    "At",
     "Average",
     "AveragePool",
     "AxisMaps",
@@ -31,28 +39,43 @@ __all__ = [
     "Concat",
     "Conv",
     "ConvTranspose",
+    "Cos",
     "Erf",
+    "Exp",
+    "Gaussian",
     "GroupNorm",
     "Identity",
     "Join",
+    "Kinked",
     "LayerNorm",
     "LeakyReLU",
     "Linear",
     "MatMul",
     "Normalization",
     "Op",
+    "PReLU",
     "Pad",
     "Parameter",
     "Permute",
+    "Piecewise",
+    "Pointwise",
+    "Polynomial",
     "Product",
+    "RReLU",
     "ReLU",
+    "RectifiedPower",
     "Reshape",
     "Resize",
     "Scale",
     "Shift",
+    "Sign",
+    "Sin",
     "Smooth",
+    "Step",
     "Sum",
     "Take",
+    "TwoSlopes",
     "Value",
+    "fuse",
     "reads",
 ]

@@ -114,6 +114,31 @@ class Activation(Op):
         return self.dual(q[0], k, q[1])[0]
 
 
+class _Determinant(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, q1: Tensor, k: Tensor, q2: Tensor) -> Tensor:
+        ctx.save_for_backward(q1, k, q2)
+        s = (q1 * q2).sqrt()
+        apart, opposite = s - k, s + k
+        few = 8 * torch.finfo(k.dtype).eps * s
+        zero = torch.zeros_like(apart)
+        return torch.where(apart > few, apart, zero) * torch.where(opposite > few, opposite, zero)
+
+    @staticmethod
+    def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor, ...]:
+        q1, k, q2 = ctx.saved_tensors
+        return (
+            (grad[0] * q2).sum_to_size(q1.shape),
+            (-2 * grad[0] * k).sum_to_size(k.shape),
+            (grad[0] * q1).sum_to_size(q2.shape),
+        )
+
+
+def determinant(q1: Tensor, k: Tensor, q2: Tensor) -> Tensor:
+    """`q1 q2 - k^2` without cancellation; exactly 0 where k is a few units in the last place from its bounds."""
+    return _Determinant.apply(q1, k, q2)
+
+
 def safe_sqrt(x: Tensor) -> Tensor:
     """Square root with a zero, not infinite, gradient where x <= 0; there it is 0."""
     positive = x > 0

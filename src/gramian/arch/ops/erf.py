@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gramian.arch.ops.activation import Activation, safe_sqrt
+from gramian.arch.ops.activation import Activation, determinant
 from gramian.arch.ops.base import Call, Op, Value, reads
 from gramian.arch.ops.smooth import Smooth
 
@@ -24,7 +24,7 @@ class Erf(Activation):
         return torch.erf(x)
 
     def dual(self, q1: Tensor, k: Tensor, q2: Tensor) -> tuple[Tensor, Tensor]:
-        root = safe_sqrt((1 + 2 * q1) * (1 + 2 * q2) - 4 * k * k)
+        root = (1 + 2 * (q1 + q2) + 4 * determinant(q1, k, q2)).sqrt()
         return 2 / math.pi * torch.atan2(2 * k, root), 4 / math.pi / root
 
     def mean_slope(self, q: Tensor) -> Tensor:
@@ -59,13 +59,14 @@ class GELU(Activation):
         return functional.gelu(x)
 
     def dual(self, q1: Tensor, k: Tensor, q2: Tensor) -> tuple[Tensor, Tensor]:
-        d = (1 + q1) * (1 + q2) - k * k
-        root = safe_sqrt(d)
-        a = 0.25 + torch.atan2(k, root) / (2 * math.pi)  # the arcsine, as an angle
-        b = 1 / (2 * math.pi * root)
-        excess = 1 / (1 + q1) + 1 / (1 + q2) - 1
-        p = q1 * q2 + k * k * excess
-        return k * a + b * p, a + k * b + b * k * p / d + 2 * k * b * excess
+        gap = determinant(q1, k, q2)
+        d = 1 + q1 + q2 + gap
+        a = 0.25 + torch.atan2(k, d.sqrt()) / (2 * math.pi)  # the arcsine, as an angle
+        b = 1 / (2 * math.pi * d.sqrt())
+        r = 1 / (1 + q1) + 1 / (1 + q2)
+        p = gap + k * k * r
+        excess = (q1 * q2 - (1 + q1 + q2) ** 2) / ((1 + q1) * (1 + q2))  # (p / d - 1) d + gap r, which would cancel
+        return k * a + b * p, a + k * b * (excess / d + r * (2 - gap / d))
 
     def mean_slope(self, q: Tensor) -> Tensor:
         return torch.full_like(q, 0.5)

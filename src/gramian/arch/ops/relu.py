@@ -1,4 +1,4 @@
-"""ReLU and LeakyReLU: the arc-cosine kernels, with the angle computed so that nearly equal inputs keep their digits."""
+"""ReLU and its kin: the arc-cosine kernels, with the angle computed so that nearly equal inputs keep their digits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from gramian.arch.ops.activation import Activation, safe_sqrt
-from gramian.arch.ops.base import reads
+from gramian.arch.ops.base import Call, Op, Parameter, Value, reads, value
+from gramian.errors import NoLimit
 
 
 @reads("aten.leaky_relu.default", "aten.leaky_relu_.default")
@@ -26,6 +27,11 @@ class LeakyReLU(Activation):
 
     slope: float = 0.01
 
+    @property
+    def bend(self) -> float:
+        """By how much the slope grows at 0."""
+        return 1 - self.slope
+
     @classmethod
     def settings(cls, *args: Any) -> tuple[Any, ...]:
         return (float(args[0]),)
@@ -34,27 +40,25 @@ class LeakyReLU(Activation):
         return functional.leaky_relu(x, self.slope)
 
     def dual(self, q1: Tensor, k: Tensor, q2: Tensor) -> tuple[Tensor, Tensor]:
-        area, theta = _area_and_angle(q1, k, q2)
+        area, theta = area_and_angle(q1, k, q2)
         half = (math.pi - theta) / (2 * math.pi)
         both = area / (2 * math.pi) + half * k  # E relu(u) relu(v)
         on1, on2 = (q1 > 0).to(k.dtype) / 2, (q2 > 0).to(k.dtype) / 2  # E 1[u > 0], and at variance 0 torch's relu'(0)
         on_both = torch.where((q1 > 0) & (q2 > 0), half, torch.zeros_like(half))
         a = self.slope
-        if a == 0:
+        if a == 0 and self.bend == 1:
             return both, on_both
-        return (
-            a * a * k + a * (1 - a) * k + (1 - a) ** 2 * both,
-            a * a + a * (1 - a) * (on1 + on2) + (1 - a) ** 2 * on_both,
-        )
+        b = self.bend
+        return a * a * k + a * b * k + b * b * both, a * a + a * b * (on1 + on2) + b * b * on_both
 
     def scale_dual(self, q1: Tensor, k: Tensor, q2: Tensor) -> Tensor:
         return self.dual(q1, k, q2)[0]  # x phi'(x) = phi(x)
 
     def mean_slope(self, q: Tensor) -> Tensor:
-        return torch.where(q > 0, torch.full_like(q, (1 + self.slope) / 2), torch.full_like(q, self.slope))
+        return self.slope + self.bend * torch.where(q > 0, 0.5, 0.0).to(q.dtype)
 
     def mean(self, q: Tensor) -> Tensor | None:
-        return (1 - self.slope) * safe_sqrt(q) / math.sqrt(2 * math.pi)
+        return self.bend * safe_sqrt(q) / math.sqrt(2 * math.pi)
 
     def describe(self) -> str:
         return f"slope {self.slope:g}"
@@ -78,7 +82,83 @@ class ReLU(LeakyReLU):
         return ""
 
 
-def _area_and_angle(q1: Tensor, k: Tensor, q2: Tensor) -> tuple[Tensor, Tensor]:
+@dataclass(frozen=True)
+class TwoSlopes(LeakyReLU):
+    """`right` times x above 0, `slope` times x below: what sums and multiples of ReLUs of one value are."""
+
+    right: float = 1.0
+
+    @property
+    def bend(self) -> float:
+        return self.right - self.slope
+
+    def phi(self, x: Tensor) -> Tensor:
+        return torch.where(x > 0, self.right * x, self.slope * x)
+
+    def describe(self) -> str:
+        return f"slopes {self.slope:g}, {self.right:g}"
+
+
+@reads("aten.abs.default", "aten.abs_.default")
+@dataclass(frozen=True)
+class Abs(LeakyReLU):
+    """The absolute value: LeakyReLU of slope -1."""
+
+    slope: float = -1.0
+
+    @classmethod
+    def settings(cls, *args: Any) -> tuple[Any, ...]:
+        return ()
+
+    def phi(self, x: Tensor) -> Tensor:
+        return torch.abs(x)
+
+    def describe(self) -> str:
+        return ""
+
+
+@reads("aten.prelu.default")
+@dataclass(frozen=True)
+class PReLU(LeakyReLU):
+    """LeakyReLU of the slope that the module holds, which must be frozen and the same in all channels."""
+
+    @classmethod
+    def read(cls, call: Call) -> tuple[Op, tuple[Value, ...]]:
+        x, weight = value(call.args[0], "the input of PReLU"), call.args[1]
+        slopes = weight.tensor if isinstance(weight, Parameter) else weight
+        if isinstance(weight, Parameter) and weight.trains:
+            raise NoLimit(
+                f"The slope of PReLU, `{weight.name}`, is trained.",
+                why="one number that all channels share stays random in the NTK, however wide the network is",
+                fix="freeze it, module.requires_grad_(False) on the PReLU, or use nn.LeakyReLU",
+            )
+        if not isinstance(slopes, Tensor) or not torch.all(slopes == slopes.flatten()[0]):
+            raise NoLimit(
+                "The slopes of PReLU differ between the channels.",
+                why="the limit is over channels that are alike",
+                fix="one slope: nn.PReLU() as it starts, or nn.LeakyReLU",
+            )
+        return LeakyReLU(float(slopes.flatten()[0])), (x,)
+
+
+@reads("aten.rrelu.default", "aten.rrelu_.default")
+@dataclass(frozen=True)
+class RReLU(LeakyReLU):
+    """In eval mode LeakyReLU of the mean slope; in training mode refused."""
+
+    @classmethod
+    def read(cls, call: Call) -> tuple[Op, tuple[Value, ...]]:
+        x, lower, upper, training, *_ = call.args
+        if training:
+            raise NoLimit(
+                "RReLU in training mode draws a slope for each value.",
+                why="the module is in training mode",
+                fix="call .eval() on the module first",
+            )
+        return LeakyReLU((float(lower) + float(upper)) / 2), (value(x, "the input of RReLU"),)
+
+
+def area_and_angle(q1: Tensor, k: Tensor, q2: Tensor) -> tuple[Tensor, Tensor]:
     r"""$\sqrt{q_1 q_2 - k^2}$ and the angle between u and v, without the cancellation of `arccos`.
 
     $q_1 q_2 - k^2 = (s - k)(s + k)$ with $s = \sqrt{q_1 q_2}$; what rounding alone can make of s - k (a few units in

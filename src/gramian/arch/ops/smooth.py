@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,27 +14,23 @@ from torch.nn import functional
 
 from gramian.arch.ops.activation import Activation, safe_sqrt
 from gramian.arch.ops.base import Call, Op, Value, reads, value
+from gramian.arch.ops.kinked import Kinked, Piecewise, slope
+from gramian.arch.ops.quadrature import overlooks
 from gramian.errors import NoLimit
 
 FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "tanh": torch.tanh,
     "sigmoid": torch.sigmoid,
     "silu": functional.silu,
-    "softplus": functional.softplus,
+    "softplus": lambda x, beta=1.0, _=20.0: torch.logaddexp(beta * x, torch.zeros_like(x)) / beta,
     "mish": functional.mish,
-    "sin": torch.sin,
-    "cos": torch.cos,
-    "exp": torch.exp,
     "atan": torch.atan,
-    "square": torch.square,
     "log_sigmoid": functional.logsigmoid,
     "gelu_tanh": partial(functional.gelu, approximate="tanh"),
-    "pow": torch.pow,
 }
-ODD = {"tanh", "sin", "atan"}
-TARGETS = {f"aten.{name}.default": name for name in FUNCTIONS if name not in ("pow", "gelu_tanh")}
-TARGETS |= {f"aten.{name}_.default": name for name in ("tanh", "sigmoid", "silu", "mish", "sin", "cos", "exp")}
-TARGETS["aten.pow.Tensor_Scalar"] = "pow"
+ODD = {"tanh", "atan"}
+TARGETS = {f"aten.{name}.default": name for name in FUNCTIONS if name != "gelu_tanh"}
+TARGETS |= {f"aten.{name}_.default": name for name in ("tanh", "sigmoid", "silu", "mish", "atan")}
 # (nodes, terms): a Hermite function of order r has wave number sqrt(r), so nodes may grow slower than terms
 GRIDS = (
     (128, 32),
@@ -46,20 +43,105 @@ GRIDS = (
     (4096, 4096),
     (4096, 8192),
 )
+SPLITS = (-36.0, -6.0, 0.0, 6.0, 36.0)  # scales at which the functions below bend
 RANGE = 13.0  # the normal density is 8e-38 there
 CHUNK = 2**26  # function values held at once
 
 
-@reads(*TARGETS)
 @dataclass(frozen=True)
-class Smooth(Activation):
-    r"""A smooth activation through its Hermite series (Daniely et al. 2016, arXiv:1602.05897).
+class Series(Activation):
+    r"""A smooth function through its Hermite series (Daniely et al. 2016, arXiv:1602.05897).
 
     With normalized Hermite polynomials $h_r$ and $a_r(q) = E\,\phi(\sqrt q\, z)\, h_r(z)$, $z \sim N(0, 1)$:
     $E\,\phi(u)\phi(v) = \sum_r a_r(q_1)\, a_r(q_2)\, c^r$ at correlation $c$ (Mehler), and the same with $\phi'$.
     The $a_r$ come from the trapezoidal rule, which converges exponentially for analytic functions. Nodes and terms
     grow until what is left out, known exactly from $E\,\phi^2 - \sum_r a_r^2$, is below 1e-12 of $E\,\phi^2$
-    (2e-6 in float32); a function that does not get there has a kink, and is refused.
+    (2e-6 in float32); a function that does not get there is refused.
+    """
+
+    def derivative(self, order: int, x: Tensor) -> Tensor:
+        """The derivative of this order, differentiable where `x` is."""
+        return slope(partial(self.derivative, order - 1), x) if order else self.phi(x)
+
+    def mean(self, q: Tensor) -> Tensor | None:
+        return self.coefficients(q, 0)[0]
+
+    def dual(self, q1: Tensor, k: Tensor, q2: Tensor) -> tuple[Tensor, Tensor]:
+        return _Product.apply(q1, k, q2, self, 0, 0), _Product.apply(q1, k, q2, self, 1, 1)
+
+    def coefficients(self, q: Tensor, order: int) -> Tensor:
+        r"""Hermite coefficients of a derivative of $\phi$ at $\sqrt q\,z$; shape (r, *q.shape).
+
+        Those of orders 0 and 1 are accurate or refused; the others, of gradients, are as accurate as the grids allow.
+        """
+        tolerance = 1e-12 if q.dtype == torch.float64 else 2e-6
+        flat, left = q.flatten(), 0.0
+        for nodes, terms in GRIDS:
+            z, weighted = _hermite_functions(nodes, terms, q.dtype, q.device)
+            parts = [self._coefficients(part, z, weighted, order) for part in flat.split(max(1, CHUNK // nodes))]
+            left = max(part[1] for part in parts)
+            if left <= tolerance and order == 0:  # the slope's series is the longer one, and kdot and K share a length
+                slopes = (self._coefficients(part, z, weighted, 1) for part in flat.split(max(1, CHUNK // nodes)))
+                left = max(part[1] for part in slopes)
+            if left <= tolerance:
+                widest = flat.detach().max()[None]
+                seen = self._second(widest, z, weighted, order)
+                if order < 2 and bool(widest > 0) and overlooks(partial(self.derivative, order), widest, seen):
+                    left = 1.0  # between the nodes: so it will be on finer grids, or is refused
+                    continue
+                break
+        if left <= tolerance or order > 1:
+            return torch.cat([part[0] for part in parts]).mT.reshape(terms, *q.shape)
+        raise NoLimit(
+            f"The quadrature for `{self.name}` leaves {left:.1e} of its variance, more than {tolerance:.0e}.",
+            why=f"the function has a kink, or the values' standard deviation, up to {float(q.max()) ** 0.5:.3g}, is so "
+            "large that it looks like one",
+            fix="scale the inputs to norm sqrt(d), or use a smoother activation",
+        )
+
+    def _second(self, q: Tensor, z: Tensor, weighted: Tensor, order: int) -> Tensor:
+        return self.derivative(order, safe_sqrt(q)[:, None] * z) ** 2 @ weighted[:, 0]
+
+    def _coefficients(self, q: Tensor, z: Tensor, weighted: Tensor, order: int) -> tuple[Tensor, float]:
+        """Coefficients (len(q), terms), and the largest share left out."""
+        f = self.derivative(order, safe_sqrt(q)[:, None] * z)
+        a = f @ weighted
+        return a, _left_out(f.detach(), a.detach(), weighted)
+
+
+class _Product(torch.autograd.Function):
+    r"""$E\,\phi^{(i)}(u)\,\phi^{(j)}(v)$, with the gradient of Price's theorem, which holds at variance 0 as well.
+
+    Its derivative in k is the same of orders i + 1 and j + 1; in $q_1$, half of that of orders i + 2 and j.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, q1: Tensor, k: Tensor, q2: Tensor, op: Series, i: int, j: int) -> Tensor:
+        ctx.save_for_backward(q1, k, q2)
+        ctx.op, ctx.orders = op, (i, j)
+        a1 = op.coefficients(q1, i)
+        a2 = a1 if q2 is q1 and i == j else op.coefficients(q2, j)
+        s = safe_sqrt(q1 * q2)
+        c = torch.where(s > 0, k / torch.where(s > 0, s, torch.ones_like(s)), torch.zeros_like(k)).clamp(-1, 1)
+        return _series(a1, a2, c)
+
+    @staticmethod
+    def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor | None, ...]:
+        (q1, k, q2), (i, j) = ctx.saved_tensors, ctx.orders
+        orders = ((i + 2, j, 0.5), (i + 1, j + 1, 1.0), (i, j + 2, 0.5))
+        gradients = [
+            (grad[0] * factor * _Product.apply(q1, k, q2, ctx.op, a, b)).sum_to_size(t.shape) if want else None
+            for t, want, (a, b, factor) in zip((q1, k, q2), ctx.needs_input_grad[:3], orders, strict=True)
+        ]
+        return (*gradients, None, None, None)
+
+
+@reads(*TARGETS)
+@dataclass(frozen=True)
+class Smooth(Piecewise, Series):
+    """A smooth activation: by its Hermite series, or by quadrature where its values are so large that it bends sharply.
+
+    The error is below 1e-11 of the kernel's diagonal in float64.
     """
 
     function: str = "tanh"
@@ -69,12 +151,8 @@ class Smooth(Activation):
     def read(cls, call: Call) -> tuple[Op, tuple[Value, ...]]:
         name = TARGETS[call.target]
         args = tuple(float(a) for a in call.args[1:] if isinstance(a, int | float))
-        if name == "pow" and (args[0] != int(args[0]) or args[0] < 1):
-            raise NoLimit(
-                f"A power with exponent {args[0]:g} has no rule.",
-                why="it is not smooth at zero, or infinite there",
-                fix="a whole exponent of 1 or more",
-            )
+        if name == "softplus" and args[1] < 20:  # beyond the threshold torch returns x: a jump of exp(-threshold)
+            return Kinked(name, args), (value(call.args[0], f"the input of {name}"),)
         return cls(name, args), (value(call.args[0], f"the input of {name}"),)
 
     @property
@@ -84,57 +162,36 @@ class Smooth(Activation):
     def phi(self, x: Tensor) -> Tensor:
         return FUNCTIONS[self.function](x, *self.args)
 
-    def slope(self, x: Tensor) -> Tensor:
-        """The derivative, differentiable in turn."""
-        with torch.enable_grad():
-            if not x.requires_grad:
-                x = x.detach().requires_grad_()
-                return torch.autograd.grad(self.phi(x).sum(), x)[0].detach()
-            return torch.autograd.grad(self.phi(x).sum(), x, create_graph=True)[0]
+    @property
+    def kinks(self) -> tuple[float, ...]:
+        return ()
+
+    @property
+    def splits(self) -> tuple[float, ...]:
+        return SPLITS
+
+    def dual(self, q1: Tensor, k: Tensor, q2: Tensor) -> tuple[Tensor, Tensor]:
+        try:
+            return Series.dual(self, q1, k, q2)
+        except NoLimit:
+            return Piecewise.dual(self, q1, k, q2)
 
     def mean(self, q: Tensor) -> Tensor | None:
         if self.function in ODD:
             return None
-        return self.coefficients(q)[0][0]
+        try:
+            return Series.mean(self, q)
+        except NoLimit:
+            return Piecewise.mean(self, q)
 
     def mean_slope(self, q: Tensor) -> Tensor:
-        return self.coefficients(q)[1][0]
+        try:
+            return self.coefficients(q, 1)[0]
+        except NoLimit:
+            return Piecewise.mean_slope(self, q)
 
-    def dual(self, q1: Tensor, k: Tensor, q2: Tensor) -> tuple[Tensor, Tensor]:
-        a1, b1 = self.coefficients(q1)
-        a2, b2 = (a1, b1) if q2 is q1 else self.coefficients(q2)
-        s = safe_sqrt(q1 * q2)
-        c = torch.where(s > 0, k / torch.where(s > 0, s, torch.ones_like(s)), torch.zeros_like(k)).clamp(-1, 1)
-        return _series(a1, a2, c), _series(b1, b2, c)
-
-    def coefficients(self, q: Tensor) -> tuple[Tensor, Tensor]:
-        r"""Hermite coefficients of $\phi(\sqrt q\,\cdot)$ and of $\phi'(\sqrt q\,\cdot)$; shapes (r, *q.shape)."""
-        tolerance = 1e-12 if q.dtype == torch.float64 else 2e-6
-        flat, left = q.flatten(), 0.0
-        for nodes, terms in GRIDS:
-            z, weighted = _hermite_functions(nodes, terms, q.dtype, q.device)
-            parts = [self._coefficients(part, z, weighted) for part in flat.split(max(1, CHUNK // nodes))]
-            left = max(part[2] for part in parts)
-            if left <= tolerance:
-                a, b = (
-                    torch.cat(columns).mT.reshape(terms, *q.shape)
-                    for columns in zip(*(p[:2] for p in parts), strict=True)
-                )
-                return a, b
-        raise NoLimit(
-            f"The quadrature for `{self.function}` leaves {left:.1e} of its variance, more than {tolerance:.0e}.",
-            why=f"the function has a kink, or the values' standard deviation, up to {float(q.max()) ** 0.5:.3g}, is so "
-            "large that it looks like one",
-            fix="scale the inputs to norm sqrt(d), or use a smoother activation",
-        )
-
-    def _coefficients(self, q: Tensor, z: Tensor, weighted: Tensor) -> tuple[Tensor, Tensor, float]:
-        """Coefficients (len(q), terms) of the function and its slope, and the largest share left out."""
-        at = safe_sqrt(q)[:, None] * z
-        f, g = self.phi(at), self.slope(at)
-        a, b = f @ weighted, g @ weighted
-        left = max(_left_out(v.detach(), t.detach(), weighted) for v, t in ((f, a), (g, b)))
-        return a, b, left
+    def _covariance(self, k: Tensor, q: tuple[Tensor, Tensor]) -> Tensor:
+        return self.dual(q[0], k, q[1])[0]
 
     def describe(self) -> str:
         return ", ".join(f"{a:g}" for a in self.args)

@@ -1,0 +1,235 @@
+"""Activations that are smooth between known kinks (clamps, shrinks, ELU and its kin), by quadrature between them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from gramian.arch.ops.activation import Activation
+from gramian.arch.ops.base import Call, Op, Value, reads, value
+from gramian.arch.ops.quadrature import RANGE, expectation, overlooks, product_expectation
+from gramian.errors import NoLimit
+
+NODES = (16, 20, 24, 32, 48, 64, 96)
+TOLERANCE = 4e-12  # of the integral, at every pair of a grid of variances and correlations
+CORRELATIONS = (-0.9999, -0.6, 0.3, 0.95, 0.9999, 1.0)
+
+
+@dataclass(frozen=True)
+class Piecewise(Activation):
+    """A function that is smooth between its kinks, through quadrature whose error is estimated, and refused if large.
+
+    The values' expectation is differentiated by Price's theorem, so that gradients are right at equal inputs too. A
+    function with jumps has in its NTK the derivative that torch computes: none at the jumps.
+    """
+
+    @property
+    def kinks(self) -> tuple[float, ...]:
+        """Where the function or its derivatives jump, in increasing order."""
+        raise NotImplementedError
+
+    @property
+    def splits(self) -> tuple[float, ...]:
+        """Where the quadrature is divided: at the kinks, and where else the function bends sharply."""
+        return self.kinks
+
+    def slope(self, x: Tensor) -> Tensor:
+        """The derivative as torch computes it, differentiable in turn."""
+        return slope(self.phi, x)
+
+    def dual(self, q1: Tensor, k: Tensor, q2: Tensor) -> tuple[Tensor, Tensor]:
+        nodes = self._nodes(q1, q2)
+        if self._jumps():
+            kernel = product_expectation(self.phi, self.phi, q1, k, q2, self.splits, nodes)
+        else:
+            kernel = _Kernel.apply(q1, k, q2, self, nodes)
+        return kernel, product_expectation(self.slope, self.slope, q1, k, q2, self.splits, nodes)
+
+    def _covariance(self, k: Tensor, q: tuple[Tensor, Tensor]) -> Tensor:
+        return _Kernel.apply(q[0], k, q[1], self, self._nodes(*q))
+
+    def mean(self, q: Tensor) -> Tensor | None:
+        return expectation(self.phi, q, self.splits, self._nodes(q, q))
+
+    def mean_slope(self, q: Tensor) -> Tensor:
+        return expectation(self.slope, q, self.splits, self._nodes(q, q))
+
+    def scale_dual(self, q1: Tensor, k: Tensor, q2: Tensor) -> Tensor:
+        def steep(x: Tensor) -> Tensor:
+            return x * self.slope(x)
+
+        return product_expectation(steep, steep, q1, k, q2, self.splits, self._nodes(q1, q2))
+
+    def _jumps(self) -> bool:
+        at = torch.tensor(self.kinks, dtype=torch.float64)
+        step = 1e-10 * (1 + at.abs())
+        return bool(((self.phi(at + step) - self.phi(at - step)).abs() > 1e-7).any())
+
+    def _nodes(self, q1: Tensor, q2: Tensor) -> int:
+        """Nodes a piece that give the tolerance for variances between the smallest and largest of these."""
+        q = torch.stack([t.detach().double().aminmax()[i] for t in (q1, q2) for i in (0, 1)]).clamp(1e-6, 1e20)
+        exponents = torch.log2(q).tolist()
+        return _enough(self, math.floor(min(exponents) / 2), math.ceil(max(exponents) / 2))
+
+
+class _Kernel(torch.autograd.Function):
+    r"""$K = E\,\phi(u)\phi(v)$ of a continuous function; its gradient by Price's theorem.
+
+    $\partial K/\partial k = \dot K$, and $2 q_1\, \partial K/\partial q_1 = E\,u\phi'(u)\phi(v) - k \dot K$.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, q1: Tensor, k: Tensor, q2: Tensor, op: Piecewise, nodes: int) -> Tensor:
+        ctx.save_for_backward(q1, k, q2)
+        ctx.op, ctx.nodes = op, nodes
+        return product_expectation(op.phi, op.phi, q1, k, q2, op.splits, nodes)
+
+    @staticmethod
+    def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor | None, ...]:
+        q1, k, q2 = ctx.saved_tensors
+        op, want = ctx.op, ctx.needs_input_grad
+
+        def moment(f: Callable[[Tensor], Tensor], g: Callable[[Tensor], Tensor]) -> Tensor:
+            return product_expectation(f, g, q1, k, q2, op.splits, ctx.nodes)
+
+        def steep(x: Tensor) -> Tensor:
+            return x * op.slope(x)
+
+        kdot = moment(op.slope, op.slope)
+        d1 = _over(moment(steep, op.phi) - k * kdot, q1) if want[0] else None
+        d2 = _over(moment(op.phi, steep) - k * kdot, q2) if want[2] else None
+        return (
+            None if d1 is None else (grad[0] * d1).sum_to_size(q1.shape),
+            (grad[0] * kdot).sum_to_size(k.shape) if want[1] else None,
+            None if d2 is None else (grad[0] * d2).sum_to_size(q2.shape),
+            None,
+            None,
+        )
+
+
+def slope(phi: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """The derivative of an elementwise function, differentiable where `x` is."""
+    with torch.enable_grad():
+        at = x if x.requires_grad else x.detach().requires_grad_()
+        y = phi(at)
+        if not y.requires_grad:
+            return torch.zeros_like(x)
+        (d,) = torch.autograd.grad(y.sum(), at, create_graph=x.requires_grad, allow_unused=True)
+    return torch.zeros_like(x) if d is None else d
+
+
+def _over(numerator: Tensor, q: Tensor) -> Tensor:
+    """`numerator / 2q`, zero where q is."""
+    return torch.where(q > 0, numerator / (2 * torch.where(q > 0, q, torch.ones_like(q))), torch.zeros_like(numerator))
+
+
+@lru_cache(maxsize=1024)
+def _enough(op: Piecewise, low: int, high: int) -> int:
+    """Nodes that agree with fewer nodes on a narrower range, for variances from 4^low to 4^high."""
+    with torch.no_grad():
+        scale = 4.0 ** torch.arange(low, high + 1, dtype=torch.float64)
+        ends = torch.stack([scale[:1].expand_as(scale), scale])
+        q1, q2 = torch.cat([torch.stack([scale, scale]), ends], 1)[..., None]
+        k = torch.tensor(CORRELATIONS, dtype=torch.float64) * (q1 * q2).sqrt()
+        error = math.inf
+        for few, more in pairwise(NODES):
+            error = max(_difference(f, q1, k, q2, op.splits, few, more) for f in (op.phi, op.slope))
+            if error <= TOLERANCE:
+                narrow = [overlooks(f, scale, _second(f, scale, op.splits, few), op.splits) for f in (op.phi, op.slope)]
+                if not any(narrow):
+                    return more  # close to rounding, so that a matrix of these is positive to rounding
+                error = 1.0
+    raise NoLimit(
+        f"The quadrature for {op.name} {op.describe()} has an error of {error:.1e}, more than {TOLERANCE:.0e}.",
+        why=f"at standard deviations up to {2.0**high:.3g} the function is infinite, oscillates, or bends sharply "
+        "at places that are not known to be its kinks",
+        fix="scale the inputs to norm sqrt(d), or use a smoother activation",
+    )
+
+
+def _difference(f, q1, k, q2, kinks, few, more) -> float:
+    a = product_expectation(f, f, q1, k, q2, kinks, few)
+    b = product_expectation(f, f, q1, k, q2, kinks, more, reach=1.1 * RANGE)
+    size = (_size(f, q1, kinks, more) * _size(f, q2, kinks, more)).sqrt()
+    error = float(((a - b).abs() / size).max())
+    return error if math.isfinite(error) else math.inf
+
+
+def _size(f: Callable[[Tensor], Tensor], q: Tensor, kinks: tuple[float, ...], nodes: int) -> Tensor:
+    """E f^2, or, if larger (f is zero up to far out, or grows), the largest f^2 weighted by the density's root."""
+    z = torch.linspace(-RANGE, RANGE, 401, dtype=torch.float64)
+    largest = (f(q.sqrt()[..., None] * z) ** 2 * torch.exp(-z * z / 4)).amax(-1)
+    return torch.maximum(_second(f, q, kinks, nodes), largest).clamp_min(1e-140)
+
+
+def _second(f: Callable[[Tensor], Tensor], q: Tensor, kinks: tuple[float, ...], nodes: int) -> Tensor:
+    return expectation(lambda x: f(x) ** 2, q, kinks, nodes)
+
+
+def _clamp(x: Tensor, low: float, high: float) -> Tensor:
+    return x.clamp(low, high)
+
+
+# name: (function of x and the call's numbers, its kinks)
+FUNCTIONS: dict[str, tuple[Callable[..., Tensor], Callable[..., tuple[float, ...]]]] = {
+    "elu": (lambda x, a, s, b: torch.ops.aten.elu(x, a, s, b), lambda *_: (0.0,)),
+    "celu": (lambda x, a: functional.celu(x, a), lambda a: (0.0,)),
+    "selu": (functional.selu, lambda: (0.0,)),
+    "clamp": (_clamp, lambda low, high: tuple(t for t in (low, high) if math.isfinite(t))),
+    "hardsigmoid": (lambda x: (x / 6 + 0.5).clamp(0, 1), lambda: (-3.0, 3.0)),  # torch's own has no second derivative
+    "hardswish": (lambda x: x * (x / 6 + 0.5).clamp(0, 1), lambda: (-3.0, 3.0)),
+    "threshold": (functional.threshold, lambda t, v: (t,)),
+    "softshrink": (functional.softshrink, lambda t: (-t, t) if t else (0.0,)),
+    "hardshrink": (functional.hardshrink, lambda t: (-t, t) if t else (0.0,)),
+    "softplus": (functional.softplus, lambda beta, threshold: (0.0, threshold / beta)),
+}
+SAME = {"hardtanh": "clamp", "relu6": "clamp", "clamp_min": "clamp", "clamp_max": "clamp"}
+INPLACE = ("elu", "celu", "selu", "hardtanh", "relu6", "hardsigmoid", "hardswish", "threshold", "clamp")
+TARGETS = [f"aten.{name}.default" for name in (*FUNCTIONS, *SAME) if name != "softplus"]
+TARGETS += [f"aten.{name}_.default" for name in INPLACE]
+
+
+@reads(*TARGETS)
+@dataclass(frozen=True)
+class Kinked(Piecewise):
+    """A function that is smooth between its kinks, by quadrature between them; error below 1e-11."""
+
+    function: str = "elu"
+    args: tuple[float, ...] = ()
+
+    @classmethod
+    def read(cls, call: Call) -> tuple[Op, tuple[Value, ...]]:
+        name = call.target.removeprefix("aten.").split(".")[0].rstrip("_")
+        x, *args = call.args
+        if name == "relu6":
+            args = [0.0, 6.0]
+        elif name == "clamp_max":
+            args = [None, args[0]]
+        if SAME.get(name, name) == "clamp":
+            low, high = (*args, None)[:2]
+            args = [-math.inf if low is None else low, math.inf if high is None else high]
+        if not all(isinstance(a, int | float) for a in args):
+            raise NoLimit(f"A bound of {name} is a tensor.", why="there is a rule for numbers only", fix="use numbers")
+        return cls(SAME.get(name, name), tuple(float(a) for a in args)), (value(x, f"the input of {name}"),)
+
+    @property
+    def name(self) -> str:
+        return self.function
+
+    @property
+    def kinks(self) -> tuple[float, ...]:
+        return FUNCTIONS[self.function][1](*self.args)
+
+    def phi(self, x: Tensor) -> Tensor:
+        return FUNCTIONS[self.function][0](x, *self.args)
+
+    def describe(self) -> str:
+        return ", ".join(f"{a:g}" for a in self.args)

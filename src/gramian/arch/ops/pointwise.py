@@ -1,0 +1,214 @@
+"""A user's own elementwise function of one value: an expression, its kinks, and its dual."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gramian.arch.ops.base import Op
+from gramian.arch.ops.kinked import Piecewise
+from gramian.arch.ops.polynomial import RectifiedPower
+from gramian.arch.ops.relu import LeakyReLU
+from gramian.arch.ops.sign import Sign, Step
+from gramian.arch.ops.smooth import SPLITS, Series
+from gramian.errors import NoLimit
+
+MOST_KINKS = 8
+REACH = 1e4  # kinks are looked for between minus this and this
+
+
+@dataclass(frozen=True)
+class At:
+    """The result of an expression's line; -1 is the function's argument."""
+
+    index: int
+
+
+Line = tuple[str | Op, tuple[Any, ...]]  # an aten name, or an elementwise op, and its arguments
+COMPARISONS = {"gt", "ge", "lt", "le", "eq", "ne"}
+# calls with a kink where their first argument is zero
+ZERO = {
+    "abs", "relu", "leaky_relu", "sign", "sgn", "heaviside", "elu", "celu", "selu", "sqrt", "rsqrt", "reciprocal",
+    "log", "log2", "log10", "xlogy",
+}  # fmt: skip
+ELEMENTWISE = COMPARISONS | ZERO | {
+    "add", "sub", "rsub", "mul", "div", "neg", "pow", "square", "addcmul", "exp", "exp2", "expm1", "log1p", "sin",
+    "cos", "tan", "sinh", "cosh", "tanh", "asinh", "acosh", "asin", "acos", "atan", "atanh", "atan2", "sinc", "erf",
+    "erfc", "erfinv", "special_erfcx", "special_ndtr", "special_log_ndtr", "special_expit", "sigmoid", "silu",
+    "softplus", "mish", "gelu", "log_sigmoid", "logaddexp", "logit", "lgamma", "special_i0", "special_i0e",
+    "special_i1", "special_i1e", "special_bessel_j0", "special_bessel_j1", "relu6", "clamp", "clamp_min", "clamp_max",
+    "maximum", "minimum", "where", "hardtanh", "hardsigmoid", "hardswish", "threshold", "softshrink", "hardshrink",
+    "zeros_like", "ones_like", "full_like",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Pointwise(Piecewise, Series):
+    """An elementwise function as the user wrote it, fused from several calls.
+
+    A smooth one goes through its Hermite series, one with kinks, or too steep for the series, through quadrature
+    between the kinks. They are found where the argument of `abs`, `relu`, `clamp`, `where`, ... crosses their own kink,
+    or given. What no quadrature reaches to 1e-11 is refused.
+    """
+
+    lines: tuple[Line, ...] = ()
+    given: tuple[float, ...] | None = None
+
+    def phi(self, x: Tensor) -> Tensor:
+        return evaluate(self.lines, x)[-1]
+
+    @property
+    def kinks(self) -> tuple[float, ...]:
+        return self.given if self.given is not None else _kinks(self.lines)
+
+    @property
+    def splits(self) -> tuple[float, ...]:
+        return self.kinks or SPLITS
+
+    def dual(self, q1: Tensor, k: Tensor, q2: Tensor) -> tuple[Tensor, Tensor]:
+        if not self.kinks:
+            try:
+                return Series.dual(self, q1, k, q2)
+            except NoLimit:
+                pass
+        return Piecewise.dual(self, q1, k, q2)
+
+    def mean(self, q: Tensor) -> Tensor | None:
+        if not self.kinks:
+            try:
+                return Series.mean(self, q)
+            except NoLimit:
+                pass
+        return Piecewise.mean(self, q)
+
+    def _covariance(self, k: Tensor, q: tuple[Tensor, Tensor]) -> Tensor:
+        return Piecewise._covariance(self, k, q) if self.kinks else self.dual(q[0], k, q[1])[0]
+
+    def describe(self) -> str:
+        return ", ".join(_base(name) if isinstance(name, str) else name.name for name, _ in self.lines)
+
+
+def evaluate(lines: tuple[Line, ...], x: Tensor) -> list[Tensor]:
+    """The result of each line at `x`."""
+    results: list[Tensor] = []
+    for name, args in lines:
+        given = [(x if a.index < 0 else results[a.index]) if isinstance(a, At) else a for a in args]
+        results.append(_call(name, given, x))
+    return results
+
+
+def _call(name: str | Op, args: list[Any], x: Tensor) -> Tensor:
+    if isinstance(name, Op):
+        return name.apply(*args)
+    base = _base(name)
+    if base in ("zeros_like", "ones_like", "full_like"):
+        return torch.full_like(x, args[1] if base == "full_like" else float(base == "ones_like"))
+    if base == "where":
+        return torch.where(args[0] != 0, args[1], args[2])
+    call = getattr(getattr(torch.ops.aten, base), name.split(".")[2])
+    schema = call._schema.arguments
+    args = [
+        x.new_tensor(a) if str(s.type) == "Tensor" and not isinstance(a, Tensor) else a
+        for a, s in zip(args, schema, strict=False)
+    ]
+    names = {s.name: a for a, s in zip(args, schema, strict=False) if s.kwarg_only}
+    result = call(*args[: len(args) - len(names)], **names)
+    return result.to(x.dtype) if base in COMPARISONS else result
+
+
+def _base(name: str) -> str:
+    return name.removeprefix("aten.").split(".")[0].rstrip("_")
+
+
+@lru_cache(maxsize=256)
+def _kinks(lines: tuple[Line, ...]) -> tuple[float, ...]:
+    """Where the expression has kinks: each place is a root of the argument of a function with a kink."""
+    x = torch.from_numpy(np.sinh(np.linspace(-np.arcsinh(REACH), np.arcsinh(REACH), 20_002)))
+    values, found = [x], set()
+    for number, (name, args) in enumerate(lines):
+        values.append(evaluate(lines[: number + 1], x)[-1])
+        for upper, lower in _crossings(name, args):
+            difference = _minus(upper, lower, values)
+            left = torch.nonzero((difference[:-1] > 0) != (difference[1:] > 0)).flatten()
+            if len(left) > MOST_KINKS:
+                raise NoLimit(
+                    f"The function has {len(left)} kinks or more.",
+                    why="its integral is computed between the kinks, of which there must be few",
+                    fix=f"a function with at most {MOST_KINKS} kinks",
+                )
+            for i in left.tolist():
+                found.add(_root(lines[:number], upper, lower, x[i], x[i + 1]))
+    places: list[float] = []
+    for t in sorted(found):
+        if not places or t - places[-1] > 1e-9 * (1 + abs(t)):
+            places.append(t)
+    return tuple(places)
+
+
+def _crossings(name: str | Op, args: tuple[Any, ...]) -> list[tuple[Any, Any]]:
+    """Pairs of a line's arguments at whose equality it has a kink."""
+    if isinstance(name, Op):
+        own: tuple[float, ...] = ()
+        if isinstance(name, LeakyReLU | RectifiedPower | Sign | Step):
+            own = (0.0,)
+        elif isinstance(name, Piecewise):
+            own = name.kinks
+        return [(args[0], t) for t in own]
+    base = _base(name)
+    if base in COMPARISONS | {"maximum", "minimum"}:
+        return [(args[0], args[1])]
+    if base == "div" and isinstance(args[1], At):
+        return [(args[1], 0.0)]
+    if (
+        base == "pow"
+        and isinstance(args[0], At)
+        and not (isinstance(args[1], int | float) and args[1] % 1 == 0 <= args[1])
+    ):
+        return [(args[0], 0.0)]
+    return [(args[0], t) for t in _places(base, args[1:]) if t is not None]
+
+
+def _places(base: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Values of the first argument at which the named function has a kink."""
+    if base in ZERO:
+        return (0.0,)
+    if base == "relu6":
+        return (0.0, 6.0)
+    if base in ("hardsigmoid", "hardswish"):
+        return (-3.0, 3.0)
+    if base in ("softshrink", "hardshrink"):
+        return (-args[0], args[0])
+    if base in ("clamp", "hardtanh"):
+        return args[:2]
+    return args[:1] if base in ("clamp_min", "clamp_max", "threshold") else ()
+
+
+def _minus(upper: Any, lower: Any, values: list[Tensor]) -> Tensor:
+    a, b = (values[v.index + 1] if isinstance(v, At) else v for v in (upper, lower))
+    return torch.as_tensor(a - b, dtype=torch.float64).expand_as(values[0])
+
+
+def _root(lines: tuple[Line, ...], upper: Any, lower: Any, low: Tensor, high: Tensor) -> float:
+    """By bisection to the last bit; exact zero is tried first."""
+
+    def positive(t: Tensor) -> bool:
+        at = t.reshape(1)
+        return bool(_minus(upper, lower, [at, *evaluate(lines, at)]) > 0)
+
+    zero, before = torch.zeros_like(low), positive(low)
+    if low < 0 < high:
+        tiny = torch.full_like(low, 1e-300)
+        if positive(-tiny) != positive(tiny):
+            return 0.0
+        low, high = (zero, high) if positive(zero) == before else (low, zero)
+    for _ in range(2000):
+        middle = (low + high) / 2
+        if middle in (low, high):
+            break
+        low, high = (middle, high) if positive(middle) == before else (low, middle)
+    return float(high)

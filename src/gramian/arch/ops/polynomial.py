@@ -1,0 +1,135 @@
+"""Polynomials and powers of ReLU: finite closed forms."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from gramian.arch.ops.activation import Activation, safe_sqrt
+from gramian.arch.ops.base import Call, Op, Value, reads, value
+from gramian.arch.ops.relu import area_and_angle
+from gramian.errors import NoLimit
+
+
+@reads("aten.pow.Tensor_Scalar", "aten.pow_.Scalar", "aten.square.default", "aten.square_.default")
+@dataclass(frozen=True)
+class Polynomial(Activation):
+    r"""$P(x) = \sum_i c_i x^i$: $K = \sum_r E P^{(r)}(u)\, E P^{(r)}(v)\, k^r / r!$, a finite sum (Mehler)."""
+
+    coefficients: tuple[float, ...] = (0.0, 0.0, 1.0)
+
+    @classmethod
+    def read(cls, call: Call) -> tuple[Op, tuple[Value, ...]]:
+        power = 2.0 if "square" in call.target else float(call.args[1])
+        if power != int(power) or power < 1:
+            raise NoLimit(
+                f"A power with exponent {power:g} has no rule.",
+                why="it is not smooth at zero, or infinite there",
+                fix="a whole exponent of 1 or more",
+            )
+        x = value(call.args[0], "the base of this power")
+        return cls((0.0,) * int(power) + (1.0,)), (x,)
+
+    def phi(self, x: Tensor) -> Tensor:
+        return _horner(self.coefficients, x)
+
+    def dual(self, q1: Tensor, k: Tensor, q2: Tensor) -> tuple[Tensor, Tensor]:
+        means1, means2 = self._means(q1), self._means(q2)
+        kernel = kdot = torch.zeros_like(k)
+        power = torch.ones_like(k)
+        for r, (m1, m2) in enumerate(zip(means1, means2, strict=True)):
+            kernel = kernel + m1 * m2 * power / math.factorial(r)
+            if r + 1 < len(means1):
+                kdot = kdot + means1[r + 1] * means2[r + 1] * power / math.factorial(r)
+            power = power * k
+        return kernel, kdot
+
+    def mean(self, q: Tensor) -> Tensor | None:
+        return self._means(q)[0] if any(self.coefficients[::2]) else None
+
+    def _means(self, q: Tensor) -> list[Tensor]:
+        """Mean of each derivative: a polynomial in q, since E u^(2j) = (2j - 1)!! q^j."""
+        means, c = [], list(self.coefficients)
+        while c:
+            even = [a * math.prod(range(1, 2 * j, 2)) for j, a in enumerate(c[::2])]
+            means.append(_horner(even, q))
+            c = [i * a for i, a in enumerate(c)][1:]
+        return means
+
+    def describe(self) -> str:
+        terms = [f"{c:g}" + (f" x^{i}" if i > 1 else " x" * i) for i, c in enumerate(self.coefficients) if c]
+        return " + ".join(terms)
+
+
+def _horner(coefficients: tuple[float, ...] | list[float], x: Tensor) -> Tensor:
+    total = torch.full_like(x, coefficients[-1])
+    for c in coefficients[-2::-1]:
+        total = total * x + c
+    return total
+
+
+@dataclass(frozen=True)
+class RectifiedPower(Activation):
+    r"""$\mathrm{relu}(x)^n$: the arc-cosine kernel of degree n (Cho and Saul 2009, arXiv:1112.3712).
+
+    By Stein's lemma $E\,u_+^n v_+^n = A_n H + B_n a / 2\pi$ with $H = E\,1[u > 0]\,1[v > 0]$,
+    $a = \sqrt{q_1 q_2 - k^2}$ and polynomials $A_n$, $B_n$ in $q_1 q_2$ and k. Written as `torch.relu(x) ** n` it is
+    recognized.
+    """
+
+    power: int = 2
+
+    def phi(self, x: Tensor) -> Tensor:
+        return torch.relu(x) ** self.power
+
+    def dual(self, q1: Tensor, k: Tensor, q2: Tensor) -> tuple[Tensor, Tensor]:
+        area, angle = area_and_angle(q1, k, q2)
+        half = (math.pi - angle) / (2 * math.pi)
+        product = q1 * q2
+
+        def moment(n: int) -> Tensor:
+            on, edge = _moments(n, n)
+            return _homogeneous(on, n, product, k) * half + _homogeneous(edge, n - 1, product, k) * area / (2 * math.pi)
+
+        return moment(self.power), self.power**2 * moment(self.power - 1)
+
+    def mean(self, q: Tensor) -> Tensor | None:
+        n = self.power
+        factor = 2 ** (n / 2 - 1) * math.gamma((n + 1) / 2) / math.sqrt(math.pi)
+        return factor * q ** (n // 2) * (safe_sqrt(q) if n % 2 else 1)
+
+    def describe(self) -> str:
+        return f"relu^{self.power}"
+
+
+@lru_cache(maxsize=128)
+def _moments(i: int, j: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    r"""$E\,u_+^i v_+^j$ at unit variances, i - j even, as polynomials in c that multiply H and $\sqrt{1-c^2}/2\pi$."""
+    if i < j:
+        i, j = j, i
+    known = {(0, 0): ((1,), (0,)), (1, 1): ((0, 1), (1,)), (2, 0): ((1,), (0, 1))}
+    if (i, j) in known:
+        return known[i, j]
+    above, beside = _moments(i - 2, j), (_moments(i - 1, j - 1) if j else ((0,), (0,)))
+    parts = []
+    for a, b in zip(above, beside, strict=True):
+        total = [0] * max(len(a), len(b) + 1)
+        for d, c in enumerate(a):
+            total[d] += (i - 1) * c
+        for d, c in enumerate(b):
+            total[d + 1] += j * c
+        parts.append(tuple(total))
+    return parts[0], parts[1]
+
+
+def _homogeneous(coefficients: tuple[int, ...], degree: int, product: Tensor, k: Tensor) -> Tensor:
+    r"""$\sum_d c_d k^d (q_1 q_2)^{(n - d)/2}$, where only even n - d occur."""
+    total = torch.zeros_like(k)
+    for d, c in enumerate(coefficients):
+        if c:
+            total = total + c * k**d * product ** ((degree - d) // 2)
+    return total

@@ -1,0 +1,141 @@
+"""Gaussian integrals of functions with kinks and jumps: E f(u), E f(u) g(v), accurate at every correlation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from gramian.arch.ops.activation import safe_sqrt
+
+Function = Callable[[Tensor], Tensor]
+RANGE = 9.5  # the normal density is 1e-20 there
+CHUNK = 2**16  # function values held at once
+
+
+def expectation(f: Function, q: Tensor, kinks: tuple[float, ...], nodes: int, reach: float = RANGE) -> Tensor:
+    r"""$E f(u)$ for $u \sim N(0, q)$ by Gauss-Legendre between the kinks of f; shape of `q`, at most float64."""
+    s = safe_sqrt(q.double())[..., None]
+    z, weight = _between(_places(kinks, s), nodes, reach)
+    return (f(s[..., None] * z) * weight).sum((-1, -2)).to(q.dtype)
+
+
+def product_expectation(
+    f: Function,
+    g: Function,
+    q1: Tensor,
+    k: Tensor,
+    q2: Tensor,
+    kinks: tuple[float, ...],
+    nodes: int,
+    reach: float = RANGE,
+) -> Tensor:
+    r"""$E f(u) g(v)$ for $(u, v) \sim N(0, [[q_1, k], [k, q_2]])$, where f and g are smooth between `kinks`.
+
+    With $p, m \sim N(0, 1)$ independent, $u = \sqrt{q_1}(C p + S m)$ and $v = \pm\sqrt{q_2}(C p - S m)$, where
+    $C \ge S$ and $C^2 - S^2$ is the correlation's size. For each m the integrand has its kinks in p at known places;
+    what it integrates to has its kinks in m where two of those places meet. Gauss-Legendre rules between all of
+    these converge exponentially at every correlation, also at 1 and -1, where S is zero.
+
+    Args:
+        f: elementwise function.
+        g: elementwise function.
+        q1: variances; shapes broadcast.
+        k: covariances.
+        q2: variances.
+        kinks: where f or g is not smooth.
+        nodes: Gauss-Legendre nodes in each piece.
+        reach: standard deviations beyond which nothing is summed.
+
+    Returns:
+        The expectations in the dtype of `k`; computed in float64, and differentiable.
+    """
+    shape, dtype = torch.broadcast_shapes(q1.shape, k.shape, q2.shape), k.dtype
+    few = 8 * torch.finfo(dtype).eps
+    flat = [t.double().expand(shape).flatten() for t in (q1, k, q2)]
+    rows = max(1, CHUNK // (nodes**2 * (len(kinks) ** 2 + 1) * (2 * len(kinks) + 1)))
+
+    def part(q1: Tensor, k: Tensor, q2: Tensor) -> Tensor:
+        return _part(f, g, q1, k, q2, kinks, nodes, reach, few)
+
+    parts = []
+    for chunk in zip(*(t.split(rows) for t in flat), strict=True):
+        graph = torch.is_grad_enabled() and any(t.requires_grad for t in chunk)
+        parts.append(checkpoint(part, *chunk, use_reentrant=False) if graph else part(*chunk))
+    return torch.cat(parts).reshape(shape).to(dtype)
+
+
+def overlooks(f: Function, q: Tensor, seen: Tensor, places: tuple[float, ...] = ()) -> bool:
+    """Whether a rule's E f^2, `seen` at variances q of shape (p,), lacks what f does close to zero or to the places.
+
+    A bump much narrower than the values' standard deviation falls between the nodes of any rule in their scale, and
+    more nodes would agree that it is not there. So this rule's nodes are dense around the places at every scale.
+    """
+    s = q.double().sqrt()[:, None]
+    fine = 1e-2 * s.clamp(1e-300, 1.0)
+    grid = fine * torch.sinh(
+        torch.asinh(RANGE * s / fine) * torch.linspace(-1, 1, 2001, dtype=s.dtype, device=s.device)
+    )
+    x = torch.cat([grid + t for t in (0.0, *places)], 1).sort(-1).values
+    y = f(x) ** 2 * torch.exp(-((x / s) ** 2) / 2) / (math.sqrt(2 * math.pi) * s)
+    found = torch.trapezoid(torch.where(x.abs() <= RANGE * s, y, torch.zeros_like(y)), x, dim=-1)
+    return bool(((found - seen.double()).abs() > 0.05 * found.clamp_min(1e-140)).any())
+
+
+def _part(f, g, q1, k, q2, kinks, nodes, reach, few) -> Tensor:
+    s1, s2 = safe_sqrt(q1), safe_sqrt(q2)
+    s = s1 * s2
+    some = s > 0
+    safe = torch.where(some, s, torch.ones_like(s))
+    apart, opposite = ((torch.where(some, s - sign * k, safe) / (2 * safe)) for sign in (1, -1))
+    apart, opposite = (torch.where(t > few / 2, t, torch.zeros_like(t)).clamp(max=1.0) for t in (apart, opposite))
+    flip = opposite < apart
+    large = safe_sqrt(torch.where(flip, apart, opposite))[:, None]
+    small = safe_sqrt(torch.where(flip, opposite, apart))[:, None]
+    sign = torch.where(flip, -1.0, 1.0).to(s.dtype)[:, None]
+    a, b = _places(kinks, s1[:, None]), sign * _places(kinks, s2[:, None])
+    meet = (a[:, :, None] - b[:, None, :]).flatten(1).detach() / (2 * small.detach()).clamp_min(1e-300)
+    meet = torch.cat([meet, torch.zeros_like(s)[:, None]], 1)  # and at the density's peak
+    m, weight_m = _between(meet, nodes, reach)
+    full = (m[..., -1] - m[..., 0]).amax(0) > 0  # pieces that are empty for every pair of this chunk are left out
+    m, weight_m = m[:, full].flatten(1), weight_m[:, full].flatten(1)
+    shift = (small * m)[..., None]
+    places = torch.cat([(a[:, None] - shift) / large[..., None], (b[:, None] + shift) / large[..., None]], -1)
+    p, weight_p = _between(places, nodes, reach)
+    along, across = large[..., None, None] * p, shift[..., None]
+    u = s1[:, None, None, None] * (along + across)
+    v = (s2[:, None] * sign)[..., None, None] * (along - across)
+    return ((f(u) * g(v) * weight_p).sum((-1, -2)) * weight_m).sum(-1)
+
+
+def _places(kinks: tuple[float, ...], s: Tensor) -> Tensor:
+    """Where z has the kinks of f(s z); shape (..., number of kinks), from s of shape (..., 1)."""
+    t = s.new_tensor(kinks)
+    return (t / torch.where(s > 0, s, torch.full_like(s, 1e-300))).clamp(-1e3, 1e3)
+
+
+def _between(places: Tensor, nodes: int, reach: float) -> tuple[Tensor, Tensor]:
+    """Nodes between -reach, each of the places and reach, and their weights with the normal density.
+
+    Places out of reach divide at zero instead, the density's peak, which shortens the pieces.
+    Shapes (..., pieces, nodes), from places of shape (..., places).
+    """
+    x, w = _legendre(nodes, places.device)
+    places = torch.where(places.abs() < reach, places, torch.zeros_like(places))
+    end = places.new_full((*places.shape[:-1], 1), reach)
+    edges = torch.cat([-end, places.sort(-1).values, end], -1)
+    low, high = edges[..., :-1, None], edges[..., 1:, None]
+    half = (high - low) / 2
+    z = (high + low) / 2 + half * x
+    return z, half * w * torch.exp(-z * z / 2) / math.sqrt(2 * math.pi)
+
+
+@lru_cache(maxsize=32)
+def _legendre(nodes: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    x, w = np.polynomial.legendre.leggauss(nodes)
+    return torch.from_numpy(x).to(device), torch.from_numpy(w).to(device)

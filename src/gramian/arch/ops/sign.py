@@ -1,0 +1,71 @@
+"""Sign and step: functions with a jump, whose NTK ends below them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gramian.arch.ops.activation import Activation
+from gramian.arch.ops.base import Call, Op, Value, reads, value
+from gramian.arch.ops.relu import area_and_angle
+from gramian.errors import NoLimit
+
+
+@reads("aten.sign.default", "aten.sign_.default", "aten.sgn.default")
+@dataclass(frozen=True)
+class Sign(Activation):
+    r"""The sign: $K = (2/\pi) \arcsin c$ at correlation c (Cho and Saul 2009, arXiv:1112.3712).
+
+    Its derivative as torch computes it is zero, so $\dot K = 0$: layers below it add nothing to the NTK.
+    """
+
+    def phi(self, x: Tensor) -> Tensor:
+        return torch.sign(x)
+
+    def dual(self, q1: Tensor, k: Tensor, q2: Tensor) -> tuple[Tensor, Tensor]:
+        area, _ = area_and_angle(q1, k, q2)
+        both = (q1 > 0) & (q2 > 0)
+        angle = torch.atan2(torch.where(both, k, torch.zeros_like(k)), torch.where(both, area, torch.ones_like(area)))
+        return 2 / math.pi * angle, torch.zeros_like(angle)
+
+    def mean(self, q: Tensor) -> Tensor | None:
+        return None
+
+
+@reads("aten.heaviside.default", "aten.heaviside_.default")
+@dataclass(frozen=True)
+class Step(Activation):
+    r"""1 above 0, 0 below, `at_zero` at 0: $K = 1/4 + \arcsin(c) / 2\pi$, the arc-cosine kernel of degree 0.
+
+    Its derivative as torch computes it is zero, so $\dot K = 0$: layers below it add nothing to the NTK.
+    """
+
+    at_zero: float = 0.0
+
+    @classmethod
+    def read(cls, call: Call) -> tuple[Op, tuple[Value, ...]]:
+        x, at_zero = call.args[:2]
+        if not isinstance(at_zero, Tensor) or at_zero.numel() != 1:
+            raise NoLimit(
+                "The second argument of heaviside is not one constant.",
+                why="there is a rule for a step with one value at zero",
+                fix="torch.heaviside(h, torch.tensor(0.5))",
+            )
+        return cls(float(at_zero)), (value(x, "the input of heaviside"),)
+
+    def phi(self, x: Tensor) -> Tensor:
+        return torch.heaviside(x.detach(), x.new_tensor(self.at_zero))
+
+    def dual(self, q1: Tensor, k: Tensor, q2: Tensor) -> tuple[Tensor, Tensor]:
+        sign, zero = Sign().dual(q1, k, q2)
+        m1, m2 = self.mean(q1), self.mean(q2)
+        return m1 * m2 + sign / 4, zero
+
+    def mean(self, q: Tensor) -> Tensor:
+        return torch.where(q > 0, 0.5, self.at_zero).to(q.dtype)
+
+    def describe(self) -> str:
+        return f"{self.at_zero:g} at 0"
