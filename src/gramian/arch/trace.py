@@ -15,8 +15,10 @@ from torch import Tensor, nn
 from torch.fx import Node
 
 from gramian.arch.architecture import Architecture, Step, at
+from gramian.arch.inplace import check_writes
 from gramian.arch.law import Law, resolve
 from gramian.arch.ops import READERS, Affine, Call, Op, Parameter, Permute, Value
+from gramian.arch.refusals import no_reader
 from gramian.errors import BadArgument, BadData, NoLimit
 
 
@@ -170,6 +172,7 @@ class _Reading:
         signature = self.program.graph_signature
         names = {spec.arg.name: spec for spec in signature.input_specs if hasattr(spec.arg, "name")}
         inputs = []
+        check_writes(self.program.graph, _where)
         for node in self.program.graph.nodes:
             if node.op == "placeholder":
                 spec = names[node.name]
@@ -208,13 +211,13 @@ class _Reading:
         if not any(isinstance(a, Value) for a in _flat(args)):
             return self._constant(node, args)
         if "dropout" not in target and target not in READERS:
-            raise at(_no_reader(target), where)
+            raise at(no_reader(target), where)
         reader = READERS.get(target)
         if reader is None:
-            raise at(_no_reader(target), where)
+            raise at(no_reader(target), where)
         val = node.meta["val"]
         if not isinstance(val, Tensor):
-            raise at(_no_reader(target), where)
+            raise at(no_reader(target), where)
         try:
             bring = self._channels_last if reader.channels_last else self._channels_first
             if reader.channels_last or not reader.any_layout:
@@ -287,15 +290,6 @@ def _flat(args: list[Any]) -> Iterator[Any]:
             yield from _flat(arg)
         else:
             yield arg
-
-
-def _no_reader(target: str) -> NoLimit:
-    name = target.removeprefix("aten.").split(".")[0]
-    return NoLimit(
-        f"`{name}` has no infinite-width rule here.",
-        why=f"no op reads the call {target}",
-        fix="use a layer that has a limit, or add an op (CONTRIBUTING.md); any module has an empirical_ntk",
-    )
 
 
 def _in_order(node: Node) -> list[Any]:
