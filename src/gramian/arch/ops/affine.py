@@ -156,8 +156,8 @@ class Linear(Affine):
                 f"A Linear layer acts on positions: the channels of its input are on axis {x.order.index(0) + 1}.",
                 why="positions stay as many as they are when the width grows, and random weights between them do not "
                 "average out",
-                fix="transpose so that the channels come last; to mix positions, a Conv1d or a fixed matrix A @ x; for a "
-                "token-mixing layer as it stands, gramian.monte_carlo(module, x)",
+                fix="transpose so that the channels come last; to mix positions, a Conv1d or a fixed matrix A @ x; for "
+                "a token-mixing layer as it stands, gramian.monte_carlo(module, x)",
             )
         return cls(**common(weight, bias, call.shape[-1])), (x,)
 
