@@ -98,7 +98,7 @@ def test_a_critical_sigma_w_that_is_found_is_critical(activation):
         (nn.Tanh(), (1.3, 0.3), (60, 200)),
         (nn.Tanh(), (1.7, 0.3), (40, 120)),
         (Erf(), (1.5, 0.1), (40, 120)),
-        (nn.GELU(), (1.4, 0.3), (15, 30)),
+        (nn.GELU(), (1.4, 0.3), (45, 70)),
         (nn.ReLU(), (1.2, 0.5), (20, 60)),
     ],
     ids=str,
@@ -106,7 +106,8 @@ def test_a_critical_sigma_w_that_is_found_is_critical(activation):
 def test_correlations_converge_to_the_fixed_point_at_the_promised_rate(activation, law, between):
     (found,) = short(activation, law).phase()
     off = [abs(correlation(deep(activation, law, d).nngp(X)) - found.correlation) for d in between]
-    assert 1e-12 < off[1] < off[0] < 0.3  # between the first layers and rounding
+    # between rounding and the first layers: the promise is for a variance that has arrived, last for GELU, xi_q = 4
+    assert 1e-12 < off[1] < off[0] < 0.1
     rate = math.log(off[1] / off[0]) / (between[1] - between[0])
     assert rate == pytest.approx(-1 / found.correlation_length, rel=0.05)
     if found.phase == "ordered":

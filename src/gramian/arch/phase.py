@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING
 import torch
 from scipy.optimize import brentq
 
-from gramian.arch.ops import Activation, AdaptivePool, Affine, Aggregate, Average, AveragePool, AxisMaps, Identity, Op
-from gramian.arch.ops import Permute, Reshape, Resize, Take
+from gramian.arch import ops
+from gramian.arch.ops import Activation, Affine
 from gramian.errors import NoLimit
 
 if TYPE_CHECKING:
     from gramian.arch.architecture import Architecture
 
-ON_POSITIONS = (AdaptivePool, Aggregate, Average, AveragePool, AxisMaps, Identity, Permute, Reshape, Resize, Take)
+ON_POSITIONS = (ops.AdaptivePool, ops.Aggregate, ops.Average, ops.AveragePool, ops.AxisMaps, ops.Permute, ops.Reshape,
+                ops.Resize, ops.Take)  # fmt: skip
 CRITICAL = 1e-8  # |chi_1 - 1| below which the phase is called critical: roots are found to about 1e-10
 VARIANCES = [1e-12 * 4.0**k for k in range(31)]  # 1e-12 to 1.2e6: where fixed points are looked for
 
@@ -30,7 +31,8 @@ class Phase:
         activation: its name.
         sigma_w: of the affine layers above this activation.
         sigma_b: of the same.
-        variance: the smallest stable fixed point q*; inf where variances grow without bound, nan where every one is a fixed point.
+        variance: the smallest stable fixed point q*; inf where variances grow without bound, nan where every one is a
+            fixed point.
         chi_1: by how much a layer stretches the squared distance of close inputs, and a squared gradient on its way
             back: $\sigma_w^2 E\,\phi'(\sqrt{q^*} z)^2$.
         correlation: the fixed point c* that the correlation of two inputs approaches; nan where it depends on them,
@@ -56,12 +58,13 @@ class Phase:
         q, c, critical = f"{self.variance:.4g}", f"{self.correlation:.4g}", f"{self.critical_sigma_w:.4g}"
         if math.isfinite(self.variance):
             q += ", " + _reached(self.variance_length)
+        c = "that of the inputs" if c == "nan" else f"{c}, {_reached(self.correlation_length)}"
         return "\n".join(
             (
                 f"{self.activation}, sigma_w {self.sigma_w:.4g}, sigma_b {self.sigma_b:.4g}: {self.phase}",
                 f"  chi_1             {self.chi_1:.4g}",
-                f"  variance          {'any' if math.isnan(self.variance) else q}",
-                f"  correlation       {'that of the inputs' if c == 'nan' else c + ', ' + _reached(self.correlation_length)}",
+                f"  variance          {'any' if q == 'nan' else q}",
+                f"  correlation       {c}",
                 f"  critical sigma_w  {'none found' if critical == 'nan' else critical}",
             )
         )
@@ -101,7 +104,7 @@ def phases(arch: Architecture) -> tuple[Phase, ...]:
 def _activation_below(arch: Architecture, number: int) -> Activation | None:
     """The activation that a layer's input comes from, through ops on positions."""
     while number >= 0:
-        op: Op = arch.steps[number].op
+        op: ops.Op = arch.steps[number].op
         if isinstance(op, Activation):
             return op
         if op.random:
