@@ -169,7 +169,21 @@ def test_where_variances_have_no_fixed_point():
     assert (found.variance, found.correlation) == (math.inf, 1)
     with pytest.raises(NoLimit, match=r"(?s)GELU with sigma_w 2.5.*no fixed point.*fix: a smaller sigma_w"):
         short(nn.GELU(), (2.5, 0.3)).phase()
-    assert math.isnan(short(nn.Tanh(), (0.9, 0)).phase()[0].correlation)
+    with pytest.raises(NoLimit, match=r"(?s)tanh with sigma_w 20.*below \d+\..*where: 2 \(Linear\).*dual can't be had"):
+        short(nn.Tanh(), (20, 0.1)).phase()
+
+
+def test_where_variances_die_out_correlations_are_those_of_the_inputs():
+    (found,) = short(nn.Tanh(), (0.9, 0)).phase()
+    assert found.variance == 0
+    assert math.isnan(found.correlation)
+    assert correlation(deep(nn.Tanh(), (0.9, 0), 200).nngp(X)) < 0.999
+    assert "correlation       that of the inputs" in str(found)
+
+
+def test_constant_layers_reach_their_variance_at_once():
+    (found,) = short(nn.Tanh(), (0, 0.5)).phase()
+    assert (found.variance, found.chi_1, found.variance_length) == (pytest.approx(0.25), 0, 0)
 
 
 class Skip(nn.Module):

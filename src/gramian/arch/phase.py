@@ -76,13 +76,13 @@ def _reached(length: float) -> str:
 
 def phases(arch: Architecture) -> tuple[Phase, ...]:
     """The phase of each distinct (activation, sigma_w, sigma_b) that repeats; see `Architecture.phase`."""
-    seen: dict[tuple[Activation, float, float], None] = {}
+    seen: dict[tuple[Activation, float, float], str] = {}
     for number, step in enumerate(arch.steps):
         if step.data or step.op.random or isinstance(step.op, (Activation, *ON_POSITIONS)):
             if isinstance(step.op, Affine) and arch.hidden(number):
                 below = _activation_below(arch, step.inputs[0])
                 if below is not None:
-                    seen[below, step.op.sigma_w, step.op.sigma_b] = None
+                    seen.setdefault((below, step.op.sigma_w, step.op.sigma_b), step.where)
             continue
         raise NoLimit(
             f"{step.op.name} is not a part of the recursion that a phase is about.",
@@ -98,7 +98,13 @@ def phases(arch: Architecture) -> tuple[Phase, ...]:
             why="a phase is about depth, and nothing repeats here",
             fix="a module with two hidden layers or more: Linear, activation, Linear, activation, Linear",
         )
-    return tuple(_phase(*key) for key in seen)
+    found = []
+    for key, where in seen.items():
+        try:
+            found.append(_phase(*key))
+        except NoLimit as error:
+            raise NoLimit(error.what, where=where, why=error.why, fix=error.fix) from None
+    return tuple(found)
 
 
 def _activation_below(arch: Architecture, number: int) -> Activation | None:
@@ -134,7 +140,14 @@ def _phase(op: Activation, sigma_w: float, sigma_b: float) -> Phase:
 def _length(slope: float) -> float:
     """Layers in which `slope^layers` shrinks by e."""
     slope = abs(slope)
-    return math.nan if math.isnan(slope) else math.inf if slope >= 1 - CRITICAL else -1 / math.log(max(slope, 1e-300))
+    if slope == 0 or math.isnan(slope):
+        return slope
+    return math.inf if slope >= 1 else -1 / math.log(slope)
+
+
+def _rounded(chi: float) -> float:
+    """1 for what is critical, so that its length is infinite."""
+    return 1.0 if abs(chi - 1) <= CRITICAL else chi
 
 
 @dataclass(frozen=True)
@@ -174,10 +187,10 @@ class _Recursion:
         chi = self.sigma_w**2 * self.duals(1.0)[1]
         if self.sigma_b == 0:
             q = math.nan if abs(chi - 1) <= CRITICAL else 0.0 if chi < 1 else math.inf
-            return q, chi, 1.0, chi, 1.0
+            return q, chi, 1.0, _rounded(chi), 1.0
         if chi < 1 - CRITICAL:
             return self.sigma_b**2 / (1 - chi), chi, 1.0, chi, chi
-        return math.inf, chi, 1.0, chi, 1.0
+        return math.inf, chi, 1.0, 1.0, 1.0
 
     def smooth(self) -> tuple[float, float, float, float, float]:
         """q*, chi_1, c* and the slopes, where they depend on the variance."""
@@ -186,18 +199,19 @@ class _Recursion:
         small = VARIANCES[16]
         if start == 0 and (chi < 1 - CRITICAL or (chi <= 1 + CRITICAL and self.step(small) <= small)):
             # phi(0) = 0 and no bias: small variances die out
-            return 0.0, chi, math.nan, chi, math.nan
-        found = _first_root(lambda q: q - self.step(q))
+            return 0.0, chi, math.nan, _rounded(chi), math.nan
+        found, reached = _first_root(lambda q: q - self.step(q))
         if found is None:
             raise NoLimit(
                 f"The variance under {self.op.name} with sigma_w {self.sigma_w:g}, sigma_b {self.sigma_b:g} has no "
-                f"fixed point between {VARIANCES[0]:.0e} and {VARIANCES[-1]:.0e}.",
-                why="it grows from layer to layer without bound, or the activation grows too fast",
-                fix=f"a smaller sigma_w; critical is {self.critical_sigma_w():.4g} (nan: none found)",
+                f"fixed point below {reached:.2g}.",
+                why="it grows from layer to layer without bound, or to where the activation's dual can't be had",
+                fix="a smaller sigma_w",
             )
         chi = self.sigma_w**2 * self.duals(found)[1]
         c = self.correlation(found, chi)
-        return found, chi, c, self.slope(found), self.sigma_w**2 * self.duals(found, c)[1]
+        slope_c = self.sigma_w**2 * self.duals(found, c)[1] if c < 1 else _rounded(chi)
+        return found, chi, c, self.slope(found), slope_c
 
     def correlation(self, q: float, chi: float) -> float:
         """The stable fixed point; the map is convex in c on [0, 1], with slope chi_1 at its fixed point 1."""
@@ -224,22 +238,22 @@ class _Recursion:
             k, kdot = self.duals(q)
             return q - k / kdot - self.sigma_b**2
 
-        q = _first_root(missing)
+        q, _ = _first_root(missing)
         if q is None:
             return math.nan
         found = self.duals(q)[1] ** -0.5
         return found if replace(self, sigma_w=found).slope(q) < 1 else math.nan  # else q is no stable fixed point
 
 
-def _first_root(f: Callable[[float], float]) -> float | None:
-    """The smallest q at which f rises through zero; None if it does not where f can be had."""
-    before = None
+def _first_root(f: Callable[[float], float]) -> tuple[float | None, float]:
+    """The smallest q at which f rises through zero, None if it does not where f can be had; and the largest q tried."""
+    before = (0.0, math.nan)
     for q in VARIANCES:
         try:
             here = f(q)
         except NoLimit:  # too steep for the quadrature
-            return None
-        if before is not None and before[1] < 0 <= here:
-            return float(brentq(f, before[0], q, xtol=1e-18, rtol=1e-14))
+            break
+        if before[1] < 0 <= here:
+            return float(brentq(f, before[0], q, xtol=1e-18, rtol=1e-14)), q
         before = (q, here)
-    return None
+    return None, before[0]
