@@ -6,9 +6,10 @@ import ast
 import inspect
 from pathlib import Path
 
+from gramian.arch import inplace, refusals, trace
 from gramian.arch import ops as ops_folder
-from gramian.arch import trace
 from gramian.arch.ops import READERS, Op
+from gramian.arch.refusals import KNOWN
 
 PAGE = Path(__file__).with_name("what-has-a-limit.md")
 HEAD = """# What has a limit
@@ -54,9 +55,12 @@ def page() -> str:
     for target, op in READERS.items():
         ops.setdefault(op, []).append(_call(target))
     rows = [(", ".join(f"`{c}`" for c in dict.fromkeys(calls)), op.__name__, _first(op)) for op, calls in ops.items()]
-    files = [Path(trace.__file__), *sorted(Path(ops_folder.__file__).parent.glob("*.py"))]
-    refusals = {row for file in files for row in _refusals(file.read_text(encoding="utf-8"))}
-    return HEAD + _table(sorted(rows)) + ELSE + REFUSED + _table(sorted(refusals))
+    read = [Path(module.__file__) for module in (inplace, refusals, trace)]
+    files = [*read, *sorted(Path(ops_folder.__file__).parent.glob("*.py"))]
+    refused = {row for file in files for row in _refusals(file.read_text(encoding="utf-8"))}
+    refused |= {(f"`{start.rstrip('_')}` has no infinite-width rule here.", *why) for start, why in KNOWN.items()}
+    said = sorted(row for row in refused if row[1:] != ("·", "·"))
+    return HEAD + _table(sorted(rows)) + ELSE + REFUSED + _table(said)
 
 
 def _call(target: str) -> str:

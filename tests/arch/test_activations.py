@@ -71,7 +71,7 @@ ACTIVATIONS = {
     "snake": Line(lambda h: h + torch.sin(h) ** 2, "Pointwise"),
     "sinh": Line(torch.sinh, "Pointwise", largest=1.0),
     "root": Line(lambda h: torch.sqrt(1 + h**2), "Pointwise"),
-    "h + relu(h)": Line(lambda h: h + torch.relu(h), "Pointwise", (0.0,)),
+    "h + relu(h)": Line(lambda h: h + torch.relu(h), "TwoSlopes", (0.0,)),
     "shifted relu": Line(lambda h: torch.relu(h - 1), "Pointwise", (1.0,)),
     "bump": Line(lambda h: torch.relu(1 - h**2), "Pointwise", (-1.0, 1.0)),
     "where": Line(lambda h: torch.where(h > 0, h, torch.expm1(h)), "Pointwise", (0.0,)),

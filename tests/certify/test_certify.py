@@ -27,8 +27,8 @@ def linear(n_outputs=3):
     return nn.Sequential(nn.Flatten(), nn.Linear(64, n_outputs, bias=False))
 
 
-def layer_norm():
-    return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.LayerNorm(16), nn.ReLU(), nn.Linear(16, 3))
+def with_softmax():
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.Softmax(1), nn.ReLU(), nn.Linear(16, 3))
 
 
 def max_pool():
@@ -60,7 +60,7 @@ CASES = {
     "residual": (lambda f: (ResNet((1, 8, 8), 3, depth=4, width=8), *f), {"optimizer": "gd"}),
     "standard": (lambda f: (net(bias=True), *f), {"parametrization": "standard", "width": "auto"}),
     "own": (lambda f: (net(bias=True), *f), {"parametrization": "own", "width": "auto"}),
-    "own, LayerNorm": (lambda f: (layer_norm(), *f), {"parametrization": "own", "width": "auto"}),
+    "own, softmax": (lambda f: (with_softmax(), *f), {"parametrization": "own", "width": "auto"}),
     "own, MaxPool": (lambda f: (max_pool(), *f), {"parametrization": "own", "width": "auto", "optimizer": "gd"}),
     "allen-zhu": (lambda f: (mlp((1, 8, 8), 3, depth=4, width=8), *f), {"parametrization": "allen-zhu"}),
     "allen-zhu, residual": (lambda f: (ResNet((1, 8, 8), 3, depth=4), *f), {"parametrization": "allen-zhu"}),
@@ -125,7 +125,7 @@ def test_every_run_is_whole(name, found, tmp_path):
 
 
 def test_all_of_them_fit_into_one_report(found, tmp_path):
-    many = [found(name) for name in ("gd, squared", "own, LayerNorm", "diverged to NaN", "regression")]
+    many = [found(name) for name in ("gd, squared", "own, softmax", "diverged to NaN", "regression")]
     _, facts = write(report_facts(many, "Four"), tmp_path)
     plain = json.loads(facts.read_text(encoding="utf-8"))
     assert plain["title"] == "Four"
@@ -204,7 +204,7 @@ def test_a_run_whose_premises_hold_is_certified(few):
 
 def test_equal_rows_with_different_labels_end_it_before_anything_is_trained(few):
     x, y, *_ = few
-    module = layer_norm()
+    module = with_softmax()
     before = copy.deepcopy(module.state_dict())
     x, y = torch.cat([x, x[4:5], x[9:10]]), torch.cat([y, (y[4:5] + 1) % 3, (y[9:10] + 1) % 3])
     one = certify(module, x, y, rows=torch.arange(1000, 1026), parametrization="own", name="mine")
@@ -237,7 +237,7 @@ def test_equal_rows_with_equal_labels_are_warned_of(found):
 
 
 def test_without_a_limit_only_the_network_s_own_matrix_is_shown(found):
-    for name, layer in (("own, LayerNorm", "layer_norm"), ("own, MaxPool", "max_pool2d")):
+    for name, layer in (("own, softmax", "softmax"), ("own, MaxPool", "max_pool2d")):
         one = found(name)
         assert layer in one.run["warnings"][0]
         assert "no limit kernel" in one.answer[2]

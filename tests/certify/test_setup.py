@@ -214,13 +214,13 @@ def test_no_test_rows_are_no_obstacle(small):
 
 
 def test_a_module_without_a_limit_is_trained_as_it_stands_or_not_at_all(small):
-    net = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.LayerNorm(8), nn.ReLU(), nn.Linear(8, 3))
+    net = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.Softmax(1), nn.ReLU(), nn.Linear(8, 3))
     found = made(net, small, "own")
     assert found.kernel is None
     assert found.arch is None
-    assert "layer_norm" in found.no_limit
+    assert "softmax" in found.no_limit
     assert (found.own_width, found.depth, found.family) == (8, 1, "other")
-    with pytest.raises(NoLimit, match=r'(?s)layer_norm.*where: 2 \(LayerNorm\).*why: .*fix: .*parametrization="own"'):
+    with pytest.raises(NoLimit, match=r'(?s)softmax.*where: 2 \(Softmax\).*why: .*fix: .*parametrization="own"'):
         made(net, small, "ntk")
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from gramian.arch.joint import Cross, Joint, shares_weights
 from gramian.arch.moments import Moments
 from gramian.arch.ops import Affine, Normalization, Op, Sum
+from gramian.arch.phase import Phase, phases
 from gramian.errors import BadData, NoLimit
 
 if TYPE_CHECKING:
@@ -202,6 +203,33 @@ class Architecture:
             for s in self.steps
         ]
         return replace(self, steps=tuple(steps))
+
+    def phase(self) -> tuple[Phase, ...]:
+        r"""Order or chaos: what great depth does, for each activation and affine law that repeat in this network.
+
+        The variance follows $q \mapsto \sigma_w^2 E\,\phi(\sqrt q z)^2 + \sigma_b^2$ to a fixed point q*, where
+        $\chi_1 = \sigma_w^2 E\,\phi'(\sqrt{q^*} z)^2$ decides; $\phi$ is an activation, $\sigma_w, \sigma_b$ those of
+        the hidden layer above it. Convolutions count as they act far from zero padding, on images constant in space.
+
+        Raises:
+            NoLimit: nothing repeats, there are sums or normalizations, or the variance has no fixed point.
+
+        References:
+            Poole et al. 2016, arXiv:1606.05340; Schoenholz et al. 2017, arXiv:1611.01232.
+
+        Example:
+            He's law is critical for ReLU, and inputs of every variance keep it:
+
+            >>> relu, linear = torch.nn.ReLU(), torch.nn.Linear(4, 4)
+            >>> net = torch.nn.Sequential(linear, relu, torch.nn.Linear(4, 4), relu, torch.nn.Linear(4, 1))
+            >>> print(*architecture(net, torch.zeros(1, 4), law="he").phase())
+            ReLU, sigma_w 1.414, sigma_b 0: critical
+              chi_1             1
+              variance          any
+              correlation       1, closer by a power of the depth
+              critical sigma_w  1.414
+        """
+        return phases(self)
 
     @property
     def affine(self) -> tuple[Affine, ...]:

@@ -15,8 +15,10 @@ from torch import Tensor, nn
 from torch.fx import Node
 
 from gramian.arch.architecture import Architecture, Step, at
+from gramian.arch.inplace import check_writes
 from gramian.arch.law import Law, Rates, multipliers, resolve
 from gramian.arch.ops import READERS, Affine, Call, Normalization, Op, Parameter, Permute, Value, fuse
+from gramian.arch.refusals import no_reader
 from gramian.errors import BadArgument, BadData, NoLimit
 
 
@@ -199,6 +201,7 @@ class _Reading:
         signature = self.program.graph_signature
         names = {spec.arg.name: spec for spec in signature.input_specs if hasattr(spec.arg, "name")}
         inputs = []
+        check_writes(self.program.graph, _where)
         for node in self.program.graph.nodes:
             if node.op == "placeholder":
                 spec = names[node.name]
@@ -242,7 +245,7 @@ class _Reading:
         if val is None:  # a check of a tensor's dtype
             return None
         if not isinstance(val, Tensor):
-            raise at(_no_reader(target), where)
+            raise at(no_reader(target), where)
         call = Call(target, tuple(args), tuple(val.shape[1:]), self.training)
         try:
             fused = fuse(call, self.made)
@@ -250,7 +253,7 @@ class _Reading:
                 return self._add(*fused, fused[1][0].shape, fused[1][0].layout, where)
             reader = READERS.get(target)
             if reader is None:
-                raise _no_reader(target)
+                raise no_reader(target)
             bring = self._channels_last if reader.channels_last else self._channels_first
             if reader.channels_last or not reader.any_layout:
                 call = replace(call, args=tuple(bring(a, where) for a in args))
@@ -322,15 +325,6 @@ def _flat(args: list[Any]) -> Iterator[Any]:
             yield from _flat(arg)
         else:
             yield arg
-
-
-def _no_reader(target: str) -> NoLimit:
-    name = target.removeprefix("aten.").split(".")[0]
-    return NoLimit(
-        f"`{name}` has no infinite-width rule here.",
-        why=f"no op reads the call {target}",
-        fix="use a layer that has a limit, or gramian.monte_carlo(module, x), which takes any",
-    )
 
 
 def _in_order(node: Node) -> list[Any]:

@@ -75,13 +75,15 @@ class Activation(Op):
             raise NoLimit(
                 f"The input of {self.name} is not Gaussian: it comes from another activation, a shift, or the data.",
                 why="its law over the random weights is then not given by its covariance, and no rule here covers it",
-                fix="put a Linear or Conv between, or a BatchNorm and a Linear; else gramian.monte_carlo(module, x)",
+                fix="put a Linear or Conv between; in a residual block, add before activating (pre-activation order, "
+                "x + conv(relu(x))); or gramian.monte_carlo(module, x)",
             )
         if not below.alike:
             raise NoLimit(
                 f"{self.name} acts after a Flatten or a concatenation of channels.",
                 why="the channels have different variances, from different positions or parts",
-                fix="put the activation before: elementwise, it computes the same",
+                fix="put the activation before, and after any normalization of each part: elementwise, it computes the "
+                "same",
             )
         if below.mixed and below.theta is not None:
             raise NoLimit(

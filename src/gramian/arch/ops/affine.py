@@ -163,7 +163,8 @@ class Linear(Affine):
                 f"A Linear layer acts on positions: the channels of its input are on axis {x.order.index(0) + 1}.",
                 why="positions stay as many as they are when the width grows, and random weights between them do not "
                 "average out",
-                fix="transpose so that the channels come last; a token-mixing layer has no limit here",
+                fix="transpose so that the channels come last; to mix positions, a Conv1d or a fixed matrix A @ x; for "
+                "a token-mixing layer as it stands, gramian.monte_carlo(module, x)",
             )
         return cls(**common(weight, bias, call.shape[-1])), (x,)
 
@@ -203,7 +204,7 @@ class Conv(Affine):
             raise NoLimit(
                 f"A convolution with groups={groups} has no limit here.",
                 why="a group of fixed size stays random when the width grows",
-                fix="groups=1",
+                fix="groups=1; or gramian.monte_carlo(module, x)",
             )
         axes = len(weight.shape) - 2
         window, dilation = weight.shape[2:], pair(dilation, axes)

@@ -1,0 +1,104 @@
+"""Public architectures as their authors write them: a kernel comes out, or the refusal names the line and a way out."""
+
+import math
+
+import densenet
+import gcn
+import gpt2
+import mixers
+import pytest
+import recurrent
+import resnet
+import torch
+import unet
+import vgg
+import wide_resnet
+from torch import nn
+
+from gramian import architecture, empirical_ntk
+from gramian.errors import NoLimit
+
+IMAGE = (3, 8, 8)
+EDGES = [(0, 1), (1, 2), (2, 3), (0, 4)]
+READ = {
+    "VGG": (vgg.VGG, (3, 32, 32)),
+    "WideResNet": (wide_resnet.WideResNet, IMAGE),
+    "GCN": (lambda: gcn.GCN(EDGES, 5, 3), (5, 3)),
+    "U-Net": (unet.UNet, IMAGE),
+    "DenseNet of post-activations": (densenet.PlainDenseNet, IMAGE),
+    "Elman": (recurrent.Elman, (4, 3)),
+}
+REFUSED = {
+    "ResNet-18": (resnet.ResNet18, IMAGE,
+        r"ReLU is not Gaussian.*where: layer1.0.relu \(ReLU\), .*resnet.py:\d+: return self.relu\(out\)\n.*"
+        r"fix: .*pre-activation order.*gramian.monte_carlo\(module, x\)"),
+    "GPT-2": (gpt2.GPT2, (4, 5),
+        r"`split` has.*where: h.0.attn .*gpt2.py:\d+: q, k, v = self.c_attn\(x\).split\(.*fix: give each part its own"),
+    "GPT-2 with one head": (lambda: gpt2.GPT2(attention=gpt2.OneHeadAttention), (4, 5),
+        r"`scaled_dot_product_attention` has.*where: h.0.attn .*gpt2.py:\d+: y = F.scaled_dot_product_attention\(.*"
+        r"fix: .*gramian.monte_carlo"),
+    "MLP-Mixer": (mixers.MlpMixer, IMAGE,
+        r"Linear layer acts on positions.*where: blocks.0.mlp_tokens.fc1 \(Linear\), .*mixers.py:\d+: .*self.fc1\(x\).*"
+        r"fix: .*gramian.monte_carlo"),
+    "ConvMixer": (mixers.conv_mixer, IMAGE,
+        r"groups=8.*where: 3.0.fn.0 \(Conv2d\), .*mixers.py:\d+: return self.fn\(x\) \+ x\n.*fix: groups=1; or"),
+    "DenseNet": (densenet.DenseNet, IMAGE,
+        r"ReLU acts after .* concatenation of channels.*where: blocks.0.0.relu1 \(ReLU\), .*densenet.py:\d+: return .*"
+        r"self.relu1\(self.norm1\(x\)\).*fix: put the activation before, and after any normalization of each part"),
+    "nn.RNN": (recurrent.TorchRNN, (4, 3),
+        r"`rnn_tanh` has.*where: rnn \(RNN\), .*recurrent.py:\d+: out, _ = self.rnn\(x\).*fix: write the steps as a"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", READ)
+def test_kernels_are_symmetric_and_positive(name):
+    make, shape = READ[name]
+    x = torch.randn(3, *shape)
+    for kernel in architecture(make().eval(), x, law=(1.3, 0.3)).kernels(x):
+        assert torch.equal(kernel, kernel.T)
+        lam = torch.linalg.eigvalsh(kernel)
+        assert lam[0] > -len(x) * torch.finfo(kernel.dtype).eps * lam[-1]
+
+
+@pytest.mark.parametrize("name", ["WideResNet", "GCN", "U-Net", "Elman"])
+def test_the_mean_over_finite_networks_is_within_chance(name):
+    make, shape = READ[name]
+    x = torch.randn(2, *shape)
+    arch = architecture(make().eval(), x, law=(1.3, 0.3))
+    widen, draws = {"WideResNet": 12, "GCN": 8, "U-Net": 8, "Elman": 12}[name], 24  # widths 48, 128, 64, 192
+    finite = torch.stack([empirical_ntk(arch.network(widen=widen, seed=draw), x) for draw in range(draws)])
+    ntk = arch.ntk(x)
+    off = (finite.mean(0) - ntk).abs() / (finite.std(0) / math.sqrt(draws))
+    assert off.max() < 5  # standard errors, of which a finite width's own bias may be one or two
+    assert (finite.mean(0) - ntk).norm() < 0.15 * ntk.norm()
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_refusal_names_the_line_and_a_way_out(name):
+    make, shape, text = REFUSED[name]
+    x = torch.randn(2, *shape)
+    with pytest.raises(NoLimit, match="(?s)" + text):
+        architecture(make().eval(), x).kernels(x)
+
+
+def test_the_way_out_of_a_packed_recurrence_computes_the_same():
+    """What the refusal of nn.RNN says to write is the same function, and it has a limit."""
+    packed, loop = recurrent.TorchRNN().eval(), recurrent.Elman()
+    with torch.no_grad():
+        loop.i2h.weight.copy_(packed.rnn.weight_ih_l0)
+        loop.i2h.bias.copy_(packed.rnn.bias_ih_l0 + packed.rnn.bias_hh_l0)
+        loop.h2h.weight.copy_(packed.rnn.weight_hh_l0)
+        loop.h2o.load_state_dict(packed.fc.state_dict())
+    x = torch.randn(3, 4, 3)
+    torch.testing.assert_close(loop(x), packed(x))
+    assert architecture(loop, x).ntk(x).shape == (3, 3)
+
+
+def test_a_wide_resnet_without_training_its_normalization_has_the_smaller_kernel():
+    net, x = wide_resnet.WideResNet().eval(), torch.randn(2, *IMAGE)
+    whole = architecture(net, x).ntk(x)
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.requires_grad_(False)
+    gain = torch.linalg.eigvalsh(whole - architecture(net, x).ntk(x))
+    assert gain[0] > 0
