@@ -188,7 +188,7 @@ def judged(chosen: list[Twin]) -> None:
                     near.torch(pieces(twin, width, outputs=64)).double().eval(),
                     {k.removesuffix("/xx"): v for k, v in limit.items()},
                 )
-            draws = 256 if len(twin.shape) == 1 else 48
+            draws = 1024 if len(twin.shape) == 1 else 96
             found = judge(network, twin.law, x, draws, control)
             for key, (mean, standard_error) in found.items():
                 for who, claim in claims.items():
@@ -204,5 +204,5 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     names = [word for word in sys.argv[1:] if not word.startswith("--")]
     judging = "--judge" in sys.argv
-    of = [t for t in (DIFFERENT if judging else TWINS) if not names or t.name in names]
+    of = [t for t in (*TWINS, *DIFFERENT) if t.name in names] if names else DIFFERENT if judging else TWINS
     (judged if judging else compare)(of)

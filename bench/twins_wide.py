@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from twins import IMAGE, LINE, NINE, ODD, TOKENS, VECTOR, Factory, add, mlp
+from twins import IMAGE, LINE, NINE, ODD, TOKENS, VECTOR, Factory, add, mlp, relu
 
 # Pools between the layers
 C3, S3 = ((3, 3), (1, 1), "SAME"), (1, 1)
@@ -59,6 +59,11 @@ def stax_residual(s: Any, blocks: int) -> Any:
     return s.serial(s.D(), *(block() for _ in range(blocks)), s.Relu(), s.D())
 
 
+def recurrent(t: Any, layer: Any) -> Any:
+    """One layer at two depths: the same limit as two layers."""
+    return t.seq(t.lin(6, t.w), t.nn.ReLU(), layer, t.nn.ReLU(), layer, t.nn.ReLU(), t.lin(t.w, t.out))
+
+
 add("residual-1", VECTOR, lambda t: residual(t, 1), lambda s: stax_residual(s, 1), **he)
 add("residual-4", VECTOR, lambda t: residual(t, 4), lambda s: stax_residual(s, 4), **he)
 add("residual-weighted", VECTOR,
@@ -75,6 +80,8 @@ add("three-branches", VECTOR,
                           t.seq(t.lin(6, t.w), t.fn(t.torch.erf), t.lin(t.w, t.w))), t.nn.GELU(), t.lin(t.w, t.out)),
     lambda s: s.serial(s.add(s.D(), s.serial(s.D(), s.Relu(), s.D()), s.serial(s.D(), s.Erf(), s.D())), s.Gelu(),
                        s.D()))  # fmt: skip
+add("tied-in-depth", VECTOR, lambda t: recurrent(t, t.lin(t.w, t.w)),
+    lambda s: s.serial(s.D(), s.Relu(), s.D(), s.Relu(), s.D(), s.Relu(), s.D()), **he)  # fmt: skip
 add("dense-net", VECTOR,
     lambda t: t.seq(t.lin(6, t.w), t.nn.ReLU(), t.cat(t.same(), t.seq(t.lin(t.w, t.w), t.nn.ReLU())),
                     t.cat(t.same(), t.seq(t.lin(2 * t.w, t.w), t.nn.ReLU())), t.lin(3 * t.w, t.out)),
@@ -200,7 +207,14 @@ def stax_myrtle(s: Any) -> Any:
 add("wide-resnet", NINE, wide_resnet, stax_wide_resnet, law=(2**0.5, 0.0))
 add("myrtle", (2, 8, 8), myrtle, stax_myrtle, law=(2**0.5, 0.0))
 
+
 # Where the two differ
+def tied(t: Any, layer: Any) -> Any:
+    """Two branches that end in the same layer."""
+    branches = [t.seq(t.lin(6, t.w), t.nn.ReLU(), layer) for _ in range(2)]
+    return t.seq(t.add(*branches), t.nn.ReLU(), t.lin(t.w, t.out))
+
+
 SHARED = "the two summands are one value; independence is assumed, with a warning that every sum gets"
 add("same-branch-twice", VECTOR,
     lambda t: t.seq(t.lin(6, t.w), t.add(t.same(), t.same()), t.nn.ReLU(), t.lin(t.w, t.out)),
@@ -215,6 +229,16 @@ add("gcn-with-self-loop", TOKENS,
                     t.fn(lambda h: h.mean(1)), t.lin(t.w, t.out)), last=True, graph=True, why=SHARED,
     stax=lambda s: s.serial(s.D(), s.add(s.Identity(), s.Aggregate(1)), s.Relu(), s.GlobalAvgPool(),
                             s.D()))  # fmt: skip
+add("tied-branches", VECTOR,
+    lambda t: tied(t, t.lin(t.w, t.w)),
+    lambda s: s.serial(s.add(s.serial(s.D(), s.Relu(), s.D()), s.serial(s.D(), s.Relu(), s.D())), s.Relu(), s.D()),
+    why="one layer in both branches; stax can't say it, and gives each branch its own", **he)  # fmt: skip
+add("positions-side-by-side", LINE,
+    lambda t: t.seq(t.conv(3, t.w, (3,), (1,), "SAME"), t.fn(lambda h: t.torch.cat([h, h], 2)), t.nn.ReLU(),
+                    t.fn(lambda h: h.mean(2)), t.lin(t.w, t.out)),
+    lambda s: s.serial(s.C((3,), (1,), "SAME"), s.FanOut(2), s.parallel(s.Identity(), s.Identity()), s.FanInConcat(1),
+                       s.Relu(), s.GlobalAvgPool(), s.D()),
+    why="one value concatenated with itself along space; independence is assumed, with the same warning")  # fmt: skip
 add("product-with-itself", VECTOR,
     lambda t: t.seq(t.lin(6, t.w), t.mul(t.same(), t.same()), t.lin(t.w, t.out)),
     lambda s: s.serial(s.D(), s.mul(s.Identity(), s.Identity()), s.D()), law=(0.9, 0.3),
@@ -232,6 +256,13 @@ add("post-activation-sum", VECTOR,
 add("gelu-tanh", VECTOR, *mlp(2, lambda t: t.nn.GELU(approximate="tanh"), lambda s: s.Gelu(approximate=True)),
     why="approximate=True changes the finite network only; the kernel stays that of the exact GELU",
     control=mlp(2, lambda t: t.nn.GELU(), lambda s: s.Gelu())[0])  # fmt: skip
+add(
+    "tanh-quadrature-25-small",
+    VECTOR,
+    *mlp(2, lambda t: t.nn.Tanh(), lambda s: s.ElementwiseNumerical(s.jnp.tanh, 25)),
+    why="the same at sigma_w = 1.3",
+    control=mlp(2, lambda t: t.fn(lambda h: t.torch.erf(0.8862 * h)), relu)[0],
+)
 for number in (10, 25, 100):
     add(f"tanh-quadrature-{number}", VECTOR,
         *mlp(2, lambda t: t.nn.Tanh(), lambda s, deg=number: s.ElementwiseNumerical(s.jnp.tanh, deg)),
