@@ -89,6 +89,10 @@ for name, phi in PHI.items():
         if name != "sigmoid-like" or depth == 1:
             add(f"mlp-{name}-{depth}", VECTOR, *mlp(depth, *phi), law=rescaled.get(name, (1.3, 0.4)))
 add("mlp-sin-scaled", VECTOR, *mlp(2, lambda t: t.fn(lambda h: 1.5 * t.torch.sin(h)), lambda s: s.Sin(a=1.5)))
+add("mlp-sin-fast", VECTOR, *mlp(2, lambda t: t.fn(lambda h: t.torch.sin(2 * h)), lambda s: s.Sin(b=2.0)))
+add("mlp-erf-steep", VECTOR, *mlp(2, lambda t: t.fn(lambda h: t.torch.erf(2 * h)), lambda s: s.Erf(b=2.0)))
+quadratic = mlp(2, lambda t: t.fn(lambda h: 1 + h + 0.5 * h**2), lambda s: s.Polynomial([1.0, 1.0, 0.5]))
+add("mlp-polynomial", VECTOR, *quadratic, law=(0.7, 0.2))
 add("mlp-exp", VECTOR, *mlp(1, lambda t: t.fn(t.torch.exp), lambda s: s.Exp()), law=(0.7, 0.2))
 add("mlp-mixed", VECTOR, lambda t: t.seq(t.lin(6, t.w), t.nn.ReLU(), t.lin(t.w, t.w), t.fn(t.torch.erf),
                                          t.lin(t.w, t.w), t.nn.GELU(), t.lin(t.w, t.out)),
