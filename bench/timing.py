@@ -53,14 +53,14 @@ def ratios(title: str, rows: dict[str, dict]) -> None:
     print(f"{title}: " + ", ".join(told), file=sys.stderr, flush=True)
 
 
-def ask_rival(spec: dict, inputs: Path, answer: Path) -> dict | None:
-    """Runs bench/rival.py in the rival's own environment; None, and why, where there is none."""
+def ask_rival(spec: object, inputs: Path, answer: Path, script: str = "rival.py") -> dict | None:
+    """Runs a script of bench/ in the rival's own environment; None, and why, where there is none."""
     if not RIVAL.exists():
         print("neural-tangents: no .venv-bench here; `make bench` makes it", file=sys.stderr)
         return None
     one_thread = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
     quiet = {"XLA_FLAGS": one_thread, "OMP_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "JAX_PLATFORMS": "cpu"}
-    command = [str(RIVAL), str(HERE / "rival.py"), json.dumps(spec), str(inputs), str(answer)]
+    command = [str(RIVAL), str(HERE / script), json.dumps(spec), str(inputs), str(answer)]
     done = subprocess.run(command, env=os.environ | quiet, capture_output=True, text=True)
     if done.returncode:
         said = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]

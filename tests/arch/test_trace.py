@@ -231,3 +231,33 @@ class Written(nn.Module):
 
     def forward(self, x):
         return self.v(self.function(self.a(x)))
+
+
+UNEVEN = [
+    {"padding": 1, "count_include_pad": False},
+    {"stride": 2, "ceil_mode": True},
+    {"stride": 2, "padding": 1, "ceil_mode": True, "count_include_pad": False},
+]
+
+
+@pytest.mark.parametrize("settings", UNEVEN)
+def test_pools_whose_windows_at_the_edge_count_less_are_fixed_matrices(settings):
+    settings = {"stride": 1, **settings}
+    torch.manual_seed(0)
+    x = torch.randn(3, 2, 6, 5, dtype=torch.float64)
+    rows, columns = (F.avg_pool1d(torch.eye(size, dtype=torch.float64)[None], 3, **settings)[0] for size in (6, 5))
+
+    class ByHand(nn.Module):
+        def forward(self, h):
+            return rows.T @ h @ columns
+
+    def network(pool):
+        conv, again = (nn.Conv2d(c, 4, 3, padding=1) for c in (2, 4))
+        return nn.Sequential(
+            conv, nn.ReLU(), pool, again, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 1)
+        )
+
+    pool = nn.AvgPool2d(3, **settings)
+    torch.testing.assert_close(ByHand()(x), pool(x))
+    torch.testing.assert_close(architecture(network(pool).double(), x).ntk(x),
+                               architecture(network(ByHand()).double(), x).ntk(x))  # fmt: skip

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from gramian.arch.moments import Moments
-from gramian.arch.ops import Activation, Affine, Normalization, Product, Sum
+from gramian.arch.ops import Activation, Affine, Concat, Normalization, Product, Reshape, Shift, Sum
 from gramian.errors import NoLimit
 
 if TYPE_CHECKING:
@@ -163,18 +163,38 @@ class Joint:
     def _through(self, s: int, t: int) -> Cross | None:
         """By the linear op of step s, whichever of s and t is the later one."""
         op, inputs = self.steps[s].op, self.steps[s].inputs
-        if isinstance(op, Product | Normalization):
+        flattens = isinstance(op, Reshape) and len(op.after) == 1
+        if isinstance(op, Product | Normalization | Concat) or flattens:
             raise NoLimit(
-                f"Two values that share random weights, one of them through {op.name}.",
+                f"Two values that share random weights, one of them through {'Flatten' if flattens else op.name}.",
                 where=self.steps[s].where,
                 why="there is a rule for shared weights through layers, activations, sums and maps of the positions",
-                fix="give each branch its own weights; or gramian.monte_carlo(module, x)",
+                fix="add them before the Flatten: it computes the same"
+                if flattens
+                else "give each branch its own weights; or gramian.monte_carlo(module, x)",
             )
         parts = [self.cross(i, t) for i in inputs]
         if isinstance(op, Sum):
             a, b = parts[0], None if parts[1] is None else parts[1].scaled(op.alpha)
             return b if a is None else a if b is None else a.plus(b)
+        if isinstance(op, Shift):
+            return self._shifted(None if parts[0] is None else parts[0].scaled(op.factor), op.constant, s, t)
         return None if parts[0] is None else op.limit(parts[0])  # type: ignore[arg-type, return-value]
+
+    def _shifted(self, c: Cross | None, constant: float, s: int, t: int) -> Cross | None:
+        """Step s, a constant plus what has the covariances `c` with step t: the constant meets the mean of t."""
+        h, g = self._value(s), self._value(t)
+        if g.mean_x is None or g.mean_y is None:
+            return c
+        c = self._zero(s, t) if c is None else c
+        of_x, of_y = (xx.new_full((len(xx), *h.positions), constant) for xx in (h.xx, h.yy))
+        return replace(
+            c,
+            xx=c.xx + _outer(of_x, g.mean_x, "xx"),
+            yy=c.yy + _outer(of_y, g.mean_y, "yy"),
+            xy=c.xy + _outer(of_x, g.mean_y, "xy"),
+            yx=c.yx + _outer(of_y, g.mean_x, "yx"),
+        )
 
     def _affine(self, s: int, t: int) -> Cross | None:
         """A layer with a layer or an activation below it."""

@@ -160,6 +160,12 @@ def _adaptive(size: int, out: int) -> Tensor | None:
     return None if size == out else functional.adaptive_avg_pool1d(eye[None], out)[0].T.contiguous()
 
 
+def _pooled(size: int, window: int, stride: int, padding: int, ceil_mode: bool, include_pad: bool) -> Tensor:
+    """The matrix of average pooling along one axis, (out, size); a window's divisor is a product over the axes."""
+    eye = torch.eye(size, dtype=torch.float64)
+    return functional.avg_pool1d(eye[None], window, stride, padding, ceil_mode, include_pad)[0].T.contiguous()
+
+
 @reads("aten.avg_pool1d.default", "aten.avg_pool2d.default", "aten.avg_pool3d.default")
 @dataclass(frozen=True)
 class AveragePool(Op):
@@ -174,14 +180,19 @@ class AveragePool(Op):
         x, window, stride, padding, ceil_mode, include_pad, *divisor = call.args
         axes = len(x.shape) - 1
         padding = pair(padding, axes)
-        if ceil_mode or (any(padding) and not include_pad) or any(d is not None for d in divisor):
+        if any(d is not None for d in divisor):
             raise NoLimit(
-                "Average pooling with ceil_mode, count_include_pad=False with padding, or a divisor has no rule.",
-                why="its windows are not all weighted alike",
-                fix="ceil_mode=False, count_include_pad=True, divisor_override=None",
+                "Average pooling with a divisor of its own has no rule.",
+                why="there is a rule for windows that are divided by their sizes",
+                fix="divisor_override=None, and multiply by a number after",
             )
         window = pair(window, axes)
-        return cls(window, pair(stride, axes) if stride else window, padding), (value(x, "what is pooled"),)
+        stride = pair(stride, axes) if stride else window
+        x = value(x, "what is pooled")
+        if ceil_mode or (any(padding) and not include_pad):  # windows at the edge count less, along each axis apart
+            given = zip(x.shape[1:], window, stride, padding, strict=True)
+            return AxisMaps(tuple(_pooled(*sizes, bool(ceil_mode), bool(include_pad)) for sizes in given)), (x,)
+        return cls(window, stride, padding), (x,)
 
     def apply(self, *x: Tensor) -> Tensor:
         pool = {1: functional.avg_pool1d, 2: functional.avg_pool2d, 3: functional.avg_pool3d}[len(self.window)]

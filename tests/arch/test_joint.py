@@ -1,0 +1,63 @@
+"""Values of one network that share random weights."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from gramian import architecture
+from gramian.errors import NoLimit
+
+
+class Apply(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+def kernels(function, x, y=None):
+    """NNGP and NTK with the readout's weights alone left random on top: sigma 1, no biases."""
+    net = nn.Sequential(nn.Linear(6, 8, bias=False), Apply(function), nn.Linear(8, 1, bias=False)).double()
+    return architecture(net, x, law=(1.0, 0.0)).kernels(x, y)
+
+
+def test_a_polynomial_of_one_value_is_a_sum_of_dependent_terms():
+    """1 + h + h^2 / 2 by the moments of a Gaussian pair."""
+    torch.manual_seed(0)
+    x, y = torch.randn(4, 6, dtype=torch.float64), torch.randn(3, 6, dtype=torch.float64)
+    q1, q2, k = (x * x).mean(1)[:, None], (y * y).mean(1)[None], x @ y.T / 6
+    nngp = 1 + q1 / 2 + q2 / 2 + k + (q1 * q2 + 2 * k * k) / 4
+    made, ntk = kernels(lambda h: 1 + h + 0.5 * h**2, x, y)
+    torch.testing.assert_close(made, nngp)
+    torch.testing.assert_close(ntk, nngp + k * (1 + k))  # the slope is 1 + h
+
+
+def test_constants_of_two_dependent_summands_meet_each_others_means():
+    torch.manual_seed(0)
+    x = torch.randn(4, 6, dtype=torch.float64)
+    constant, ntk = kernels(lambda h: (1 + F.relu(h)) + (2 - F.relu(h)), x)
+    torch.testing.assert_close(constant, torch.full_like(constant, 9.0))
+    torch.testing.assert_close(ntk, constant)
+    for one, other in [
+        (lambda h: (1 + F.relu(h)) + (3 - 2 * h), lambda h: 4 + (F.relu(h) - 2 * h)),
+        (lambda h: (3 - 2 * h) + (1 + F.relu(h)), lambda h: F.relu(h) - 2 * h + 4),
+    ]:
+        torch.testing.assert_close(kernels(one, x), kernels(other, x))
+
+
+@pytest.mark.parametrize(
+    ("function", "text"),
+    [
+        (lambda h: h.flatten(1) + F.relu(h).flatten(1), r"(?s)through Flatten.*fix: add them before the Flatten"),
+        (lambda h: (torch.cat([h, h], 1) + torch.cat([h, h], 1)).mean(2), r"(?s)through Concat.*give each branch"),
+    ],
+)
+def test_what_has_no_rule_for_dependent_values_is_refused(function, text):
+    x = torch.randn(2, 3, 4)
+    net = nn.Sequential(nn.Conv1d(3, 5, 1), Apply(function), nn.LazyLinear(1))
+    net(x)
+    with pytest.raises(NoLimit, match=text):
+        architecture(net, x).ntk(x)
