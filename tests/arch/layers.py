@@ -65,6 +65,16 @@ def skip_over_activation(n, x):
     return n.r(h + torch.relu(h))
 
 
+def beside(n, x):
+    h = torch.relu(n.a(x))
+    return n.r(torch.relu(n.c(torch.cat([n.b(h), n.b(n.a(x)[:, :2]), torch.relu(h)], 1))).mean(1))
+
+
+def images_beside(n, x):
+    h = torch.relu(n.a(x))
+    return n.r(torch.relu(n.b(torch.cat([h, h.flip(3), torch.relu(n.c(x))], 2))).flatten(1))
+
+
 def erf_and_its_argument(n, x):
     h = n.a(x)
     return n.r(torch.erf(n.b(torch.erf(h))) - 0.5 * h + torch.erf(h))
@@ -125,6 +135,9 @@ LAYERS = {
     "shared branches": (
         lambda: Net(lambda n, x: n.r(torch.relu(n.a(x[:, :2])) - 0.5 * torch.relu(n.a(x[:, 2:]))),
                     a=linear(2), r=linear(W, 1)), (4,)),
+    "side by side": (lambda: Net(beside, a=linear(3), b=linear(), c=linear(), r=linear(W, 1)), SEQUENCE),
+    "images side by side": (
+        lambda: Net(images_beside, a=conv(2), b=conv(), c=conv(2), r=linear(7 * W, 1)), IMAGE),
     "tied depth": (lambda: Net(tied_depth, a=linear(3), b=linear(), r=linear(W, 1)), ROW),
     "tied images": (lambda: Net(tied_images, a=conv(2), b=conv(padding=1), r=linear(W, 1)), IMAGE),
     "skip over an activation": (lambda: Net(skip_over_activation, a=linear(3), r=linear(W, 1)), ROW),

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from gramian.arch.joint import Cross, Joint, shares_weights
+from gramian.arch.joint import Cross, Joint, is_joint
 from gramian.arch.moments import Moments
-from gramian.arch.ops import Affine, Normalization, Op, Sum
+from gramian.arch.ops import Affine, Beside, Normalization, Op, Sum
 from gramian.arch.phase import Phase, phases
 from gramian.errors import BadData, NoLimit
 
@@ -160,7 +161,7 @@ class Architecture:
         `between` gives the covariances of two such values, where values of the network share weights.
         """
         values: list[Moments | None] = []
-        joint = Joint(self.steps, values, between) if self.shares_weights else None
+        joint = Joint(self.steps, values, between) if self.joint else None
         for number, step in enumerate(self.steps):
             if step.data:
                 values.append(data.get(number))
@@ -168,10 +169,7 @@ class Architecture:
             m = [start if i < 0 else values[i] for i in step.inputs]
             inputs = [v if pairs[number] or v is None else v.equal_positions() for v in m]
             try:
-                if joint is not None and isinstance(step.op, Sum) and m[0].sources & m[1].sources:  # type: ignore[union-attr]
-                    values.append(step.op.limit(*inputs, cross=joint.cross(*step.inputs), joint=True))  # type: ignore[arg-type]
-                else:
-                    values.append(step.op.limit(*inputs))  # type: ignore[arg-type]
+                values.append(_result(step, inputs, joint))  # type: ignore[arg-type]
             except NoLimit as error:
                 raise at(error, step.where) from None
             for i in step.inputs if joint is None else ():  # free what no later step reads
@@ -182,9 +180,9 @@ class Architecture:
         return result.averaged()
 
     @property
-    def shares_weights(self) -> bool:
-        """Whether two summands anywhere share the weights that make them random."""
-        return shares_weights(self.steps)
+    def joint(self) -> bool:
+        """Whether covariances between values matter: of summands that share weights, of parts side by side."""
+        return is_joint(self.steps)
 
     def training(self, weights: Collection[str]) -> Architecture:
         """The same architecture with only these weights trained, by their names in the module, and no biases.
@@ -269,6 +267,17 @@ class Architecture:
         widths = [max(len(row[c]) for row in rows) for c in range(4)]
         lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
         return f"Architecture, {self.parametrization} parametrization\n" + "\n".join("  " + line for line in lines)
+
+
+def _result(step: Step, m: list[Moments], joint: Joint | None) -> Moments:
+    """An op on the moments of its inputs, and on their covariances where these matter."""
+    if joint is not None and isinstance(step.op, Sum) and m[0].sources & m[1].sources:
+        first, second = step.inputs
+        return step.op.limit(*m, cross=joint.cross(first, second), joint=True)
+    if joint is not None and isinstance(step.op, Beside):
+        pairs = combinations(range(len(m)), 2)
+        return step.op.limit(*m, crosses={(p, q): joint.cross(step.inputs[p], step.inputs[q]) for p, q in pairs})
+    return step.op.limit(*m)
 
 
 def at(error: NoLimit, where: str) -> NoLimit:

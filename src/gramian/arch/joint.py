@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from gramian.arch.moments import Moments
-from gramian.arch.ops import Activation, Affine, Concat, Normalization, Product, Reshape, Shift, Sum
+from gramian.arch.ops import Activation, Affine, Beside, Concat, Normalization, Product, Reshape, Shift, Sum
 from gramian.errors import NoLimit
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ class Joint:
         """By the linear op of step s, whichever of s and t is the later one."""
         op, inputs = self.steps[s].op, self.steps[s].inputs
         flattens = isinstance(op, Reshape) and len(op.after) == 1
-        if isinstance(op, Product | Normalization | Concat) or flattens:
+        if isinstance(op, Product | Normalization | Concat | Beside) or flattens:
             raise NoLimit(
                 f"Two values that share random weights, one of them through {'Flatten' if flattens else op.name}.",
                 where=self.steps[s].where,
@@ -354,12 +354,12 @@ def data_cross(x_h: Tensor, x_g: Tensor, y_h: Tensor, y_g: Tensor, *, ntk: bool)
     return Cross(xx.reshape(n, *ends), yy.reshape(m, *ends), xy, yx, zero, zero, space)
 
 
-def shares_weights(steps: Sequence[Step]) -> bool:
-    """Whether two summands anywhere share the weights that make them random."""
+def is_joint(steps: Sequence[Step]) -> bool:
+    """Whether covariances between values matter: of summands that share weights, of parts side by side."""
     sources: list[frozenset[str]] = []
     for step in steps:
         below = [sources[i] for i in step.inputs if i >= 0]
-        if isinstance(step.op, Sum) and not step.data and below[0] & below[1]:
+        if not step.data and (isinstance(step.op, Beside) or (isinstance(step.op, Sum) and bool(below[0] & below[1]))):
             return True
         sources.append(frozenset({step.op.weight_name}) if isinstance(step.op, Affine) else frozenset().union(*below))
     return False

@@ -61,7 +61,7 @@ def kernels(
 
 def demand(arch: Architecture) -> tuple[bool, ...]:
     """For each step, whether its inputs must hold all pairs of positions: asked backwards from the output."""
-    if arch.shares_weights:  # covariances between values are kept at all pairs
+    if arch.joint:  # covariances between values are kept at all pairs
         return (True,) * len(arch.steps)
     out = [False] * len(arch.steps)
     inputs = [False] * len(arch.steps)

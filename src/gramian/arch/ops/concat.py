@@ -1,10 +1,10 @@
-"""Concatenation along channels, and products of independent branches."""
+"""Concatenation along channels or positions, and products of independent branches."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
@@ -12,6 +12,9 @@ from torch import Tensor
 from gramian.arch.moments import Moments
 from gramian.arch.ops.base import Call, Op, Read, reads, value
 from gramian.errors import NoLimit
+
+if TYPE_CHECKING:
+    from gramian.arch.joint import Cross
 
 
 @reads("aten.cat.default", "aten.concat.default")
@@ -42,12 +45,15 @@ class Concat(Op):
                 why="the input has a fixed number of channels, which vanish beside a growing width",
                 fix="put a Linear or Conv on the input before",
             )
-        if axis != 0:
+        if axis < 0 or (axis > 0 and len({p.shape[0] for p in parts}) > 1):
             raise NoLimit(
-                f"Values are concatenated along axis {dim}, which is not the channels'.",
-                why="there is a rule for concatenation along channels",
-                fix="concatenate channels, or the inputs before the first layer",
+                f"Values are concatenated along axis {dim}, "
+                + ("the samples." if axis < 0 else "positions, with unequal numbers of channels."),
+                why="there is a rule for channels side by side, and for positions of as many channels",
+                fix="concatenate the inputs before the first layer",
             )
+        if axis > 0:
+            return Beside(axis), tuple(parts), first.layout
         total = sum(p.shape[0] for p in parts)
         return cls(tuple(p.shape[0] / total for p in parts)), tuple(parts), first.layout
 
@@ -73,6 +79,73 @@ class Concat(Op):
 
     def describe(self) -> str:
         return "of channels, shares " + ", ".join(f"{s:.3g}" for s in self.shares)
+
+
+@dataclass(frozen=True)
+class Beside(Op):
+    """Positions of several values side by side. The parts may share weights: their covariances are followed."""
+
+    any_layout: ClassVar[bool] = True
+
+    axis: int  # of (c, *S)
+
+    def apply(self, *x: Tensor) -> Tensor:
+        return torch.cat(x, 1 + self.axis)
+
+    def limit(self, *m: Moments, crosses: Mapping[tuple[int, int], Cross | None] | None = None) -> Moments:
+        """`crosses` has the covariances of parts p < q, None for zero."""
+        assert crosses is not None
+        mixed = any(part.mixed or part.own > 0 for part in m)
+        parts = [part.averaged() for part in m]
+
+        def field(name: str, own: Callable[[Moments], Tensor | None]) -> Tensor:
+            rows = []
+            for p, a in enumerate(parts):
+                row = []
+                for q, b in enumerate(parts):
+                    cross = None if p == q else crosses[min(p, q), max(p, q)]
+                    if p == q:
+                        block = own(a)
+                    elif cross is None:
+                        lead = own(a).shape[: 2 if name.startswith(("xy", "theta")) else 1]  # type: ignore[union-attr]
+                        block = a.xy.new_zeros(*lead, *a.positions, *b.positions)
+                    else:
+                        block = getattr(cross if p < q else cross.swapped(), name)
+                    row.append(block)
+                rows.append(torch.cat(row, row[0].ndim - a.space + self.axis - 1))  # type: ignore[union-attr, arg-type]
+            return torch.cat(rows, rows[0].ndim - 2 * parts[0].space + self.axis - 1)
+
+        first = parts[0]
+        xx = field("xx", lambda part: part.xx)
+        return replace(
+            first,
+            xx=xx,
+            yy=xx if first.yy is first.xx else field("yy", lambda part: part.yy),
+            xy=field("xy", lambda part: part.xy),
+            theta=None if first.theta is None else field("theta_xy", lambda part: part.theta),
+            mean_x=self._means([part.mean_x for part in parts], parts),
+            mean_y=self._means([part.mean_y for part in parts], parts),
+            gaussian=all(part.gaussian for part in parts),
+            alike=all(part.alike for part in parts),
+            sources=frozenset().union(*(part.sources for part in parts)),
+            mixed=mixed,
+        )
+
+    def _means(self, means: list[Tensor | None], parts: list[Moments]) -> Tensor | None:
+        given = next((mean for mean in means if mean is not None), None)
+        if given is None:
+            return None
+        full = [
+            given.new_zeros(len(given), *part.positions) if mean is None else mean
+            for mean, part in zip(means, parts, strict=True)
+        ]
+        return torch.cat(full, self.axis)
+
+    def needs_pairs(self, out: bool) -> bool:
+        return True
+
+    def describe(self) -> str:
+        return f"of positions, axis {self.axis + 1}"
 
 
 @dataclass(frozen=True)
