@@ -45,6 +45,13 @@ def test_the_python_of_the_readme_runs(tmp_path):
     assert done.stdout.strip()
 
 
+def test_the_page_on_adding_an_op_runs(tmp_path):
+    first, judge = blocks(ROOT / "docs" / "adding-an-op.md", "python")
+    assert len(first[first.index("@reads") :].splitlines()) <= 35
+    done = subprocess.run([sys.executable, "-c", first + judge], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 @every_page
 def test_make_has_the_targets_that_pages_name(page):
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))
