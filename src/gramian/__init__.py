@@ -13,11 +13,12 @@ if TYPE_CHECKING:
     from gramian.empirical import MonteCarlo, empirical_ntk, linearize, monte_carlo
     from gramian.gram import Gram
     from gramian.solve import Solution, gradient_descent, gradient_flow, momentum, nesterov, solve
-    from gramian.train import Trace, train
+    from gramian.train import Advice, Trace, suggest, train
 
 __version__ = "0.1.0"
 
 _ROOMS = {
+    "Advice": "train",
     "Architecture": "arch",
     "Certificate": "certify",
     "Certification": "certify",
@@ -36,6 +37,7 @@ _ROOMS = {
     "monte_carlo": "empirical",
     "nesterov": "solve",
     "solve": "solve",
+    "suggest": "train",
     "train": "train",
 }
 __all__ = sorted(_ROOMS)
