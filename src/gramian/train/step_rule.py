@@ -1,7 +1,7 @@
 r"""What a torch optimizer does to a constant curvature: its preconditioner, and how large a step stays stable.
 
-On a quadratic of curvature $\lambda$, seen through the preconditioner, heavy ball $u \leftarrow \beta u + g$ is stable up
-to $\eta \lambda = 2 (1 + \beta)$, torch's Nesterov up to $(2 + 2\beta)/(1 + 2\beta)$, and Adam, whose momentum is a
+On a quadratic of curvature $\lambda$, seen through the preconditioner, heavy ball $u \leftarrow \beta u + g$ is stable
+up to $\eta \lambda = 2 (1 + \beta)$, torch's Nesterov up to $(2 + 2\beta)/(1 + 2\beta)$, and Adam, whose momentum is a
 mean, up to $(2 + 2\beta_1)/(1 - \beta_1)$: 38 at its usual $\beta_1 = 0.9$.
 
 References:
