@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gramian.arch import Architecture, architecture
     from gramian.certify import Certificate, Certification, Condition, certify  # type: ignore[no-redef]
+    from gramian.certify.monitor import LightningMonitor, Monitor, TrainerMonitor
     from gramian.empirical import MonteCarlo, empirical_ntk, linearize, monte_carlo
     from gramian.gram import Gram
     from gramian.solve import Solution, gradient_descent, gradient_flow, momentum, nesterov, solve
@@ -24,9 +25,12 @@ _ROOMS = {
     "Certification": "certify",
     "Condition": "certify",
     "Gram": "gram",
+    "LightningMonitor": "certify.monitor",
+    "Monitor": "certify.monitor",
     "MonteCarlo": "empirical",
     "Solution": "solve",
     "Trace": "train",
+    "TrainerMonitor": "certify.monitor",
     "architecture": "arch",
     "certify": "certify",
     "empirical_ntk": "empirical",

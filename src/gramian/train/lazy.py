@@ -81,7 +81,7 @@ def forecast(
     target = y[:rows].double() if y.is_floating_point() else y[:rows]
     gram = empirical_ntk(module, x[:rows], outputs="full").double()
     gram = gram.permute(0, 2, 1, 3).reshape(rows * c, rows * c)
-    if _grows_with_rows(loss, f0, target):  # a sum: the other rows' pull is that of these
+    if grows_with_rows(loss, f0, target):  # a sum: the other rows' pull is that of these
         gram = gram * (len(x) / rows)
     losses, last = _descend(gram, f0, target, loss, rule, lr, budget)
     g0, g1 = (_slope(loss, f, target)[1].flatten() for f in (f0, last))
@@ -134,7 +134,7 @@ def _slope(loss: LossOf, f: Tensor, y: Tensor) -> tuple[float, Tensor]:
     return float(value.detach()), slope
 
 
-def _grows_with_rows(loss: LossOf, f: Tensor, y: Tensor) -> bool:
+def grows_with_rows(loss: LossOf, f: Tensor, y: Tensor) -> bool:
     """Whether the loss is a sum over rows, not a mean: every row twice doubles it."""
     with torch.no_grad():
         once, twice = float(loss(f, y)), float(loss(torch.cat([f, f]), torch.cat([y, y])))

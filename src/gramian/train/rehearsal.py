@@ -12,6 +12,7 @@ from torch.optim import SGD, Adam, Optimizer
 from gramian.train.curvature import LossOf
 
 HALVINGS = 12
+ENOUGH = 0.5  # of the first loss: a rehearsal that came down to this has shown what it can
 RISE = 1.1  # times the smallest loss so far: more, after all steps, is a step that was too large
 
 
@@ -43,7 +44,7 @@ def _holds(losses: list[float]) -> bool:
 def rehearsal(
     module: nn.Module, x: Tensor, y: Tensor, loss: LossOf, optimizer: Optimizer | str, lr: float, steps: int
 ) -> list[float]:
-    """Losses before and after each real step of a copy on this batch; it ends at the first one that is not finite."""
+    """Losses before and after each real step of a copy on this batch; it ends at a loss that is half or not finite."""
     made: Optimizer
     if isinstance(optimizer, str):
         net = copy.deepcopy(module)
@@ -63,7 +64,7 @@ def rehearsal(
         for step in range(steps + 1):
             value = loss(net(x), y)
             found.append(float(value.detach()))
-            if step == steps or not math.isfinite(found[-1]):
+            if step == steps or not math.isfinite(found[-1]) or found[-1] < ENOUGH * found[0]:
                 break
             made.zero_grad(set_to_none=True)
             value.backward()

@@ -75,6 +75,9 @@ class Advice:
             return ", half of it"
         if not self.passed:
             return f", but at this one too the loss did not fall in {steps}"
+        fell = 1 - self.rehearsal[-1] / self.loss if self.loss else 0.0
+        if self.lr_now is None and fell < 0.1:
+            return f", with care: the loss fell by only {fell:.1%} in {steps} (rehearse=400 says more)"
         if self.lr > 0.4 * self.largest:
             return f": the loss fell as it should in {steps}"
         return f": at twice that the loss rose within {steps}, as the network sharpened"
@@ -121,7 +124,7 @@ def suggest(
     *,
     target: float | None = None,
     budget: int = 10_000,
-    rehearse: int = 40,
+    rehearse: int = 100,
 ) -> Advice:
     r"""The largest stable learning rate of a module on a batch, and what training at it will and will not learn.
 
@@ -134,7 +137,7 @@ def suggest(
             "momentum", "nesterov", "adam".
         target: loss to reach; None for a hundredth of the present one.
         budget: steps that a prediction covers.
-        rehearse: steps that copies of the module and the optimizer make on the batch to try learning rates; 0 for none.
+        rehearse: steps at most that copies of module and optimizer make on the batch to try a learning rate; 0: none.
 
     Returns:
         An `Advice`; print it.
