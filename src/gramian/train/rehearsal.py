@@ -13,6 +13,7 @@ from gramian.train.curvature import LossOf
 
 HALVINGS = 12
 ENOUGH = 0.5  # of the first loss: a rehearsal that came down to this has shown what it can
+LEAST = 20  # steps
 RISE = 1.1  # times the smallest loss so far: more, after all steps, is a step that was too large
 
 
@@ -64,7 +65,8 @@ def rehearsal(
         for step in range(steps + 1):
             value = loss(net(x), y)
             found.append(float(value.detach()))
-            if step == steps or not math.isfinite(found[-1]) or found[-1] < ENOUGH * found[0]:
+            enough = step >= LEAST and found[-1] < ENOUGH * found[0]
+            if step == steps or not math.isfinite(found[-1]) or enough:
                 break
             made.zero_grad(set_to_none=True)
             value.backward()
