@@ -141,5 +141,7 @@ LAYERS = {
     "tied depth": (lambda: Net(tied_depth, a=linear(3), b=linear(), r=linear(W, 1)), ROW),
     "tied images": (lambda: Net(tied_images, a=conv(2), b=conv(padding=1), r=linear(W, 1)), IMAGE),
     "skip over an activation": (lambda: Net(skip_over_activation, a=linear(3), r=linear(W, 1)), ROW),
+    "one layer called twice on the input": (
+        lambda: Net(lambda n, x: n.r(torch.relu(n.a(x)) + n.a(x)), a=linear(3), r=linear(W, 1)), ROW),
     "erf and its argument": (lambda: Net(erf_and_its_argument, a=linear(3), b=linear(), r=linear(W, 1)), ROW),
 }  # fmt: skip

@@ -146,7 +146,7 @@ class Joint:
 
     def _cross(self, s: int, t: int) -> Cross | None:
         """Of step s with an earlier step t, or with itself."""
-        if s == t:
+        if s == t and s >= 0:  # of the network's input there are only numbers, no moments
             return _itself(self._value(s))
         if self._is_data(s) or self._is_data(t):
             return self.data(s, t, self._has_ntk()) if self._is_data(s) and self._is_data(t) else self._with_data(s, t)
