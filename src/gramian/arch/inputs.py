@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gramian.errors import BadData
+from gramian.errors import BadArgument, BadData
 
 Inputs = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
 KINDS = {"float": "floating-point numbers", "int": "whole numbers", "bool": "True and False"}
@@ -17,6 +17,26 @@ KINDS = {"float": "floating-point numbers", "int": "whole numbers", "bool": "Tru
 def leaves(x: Inputs) -> tuple[Tensor, ...]:
     """The tensors in `x`, in its order."""
     return (x,) if isinstance(x, Tensor) else tuple(x.values()) if isinstance(x, Mapping) else tuple(x)
+
+
+def tensors(x: Inputs) -> Inputs:
+    """The same structure with every leaf a tensor; a list that holds no tensor becomes one itself."""
+    if isinstance(x, Mapping):
+        return {k: torch.as_tensor(v) for k, v in x.items()}
+    several = isinstance(x, list | tuple) and any(isinstance(v, Tensor) and v.ndim > 0 for v in x)
+    return tuple(torch.as_tensor(v) for v in x) if several else torch.as_tensor(x)
+
+
+def one_tensor(x: object, where: str) -> None:
+    """Raises BadArgument for several tensors, where only one is taken."""
+    if isinstance(x, Mapping) or (isinstance(x, list | tuple) and any(isinstance(v, Tensor) and v.ndim > 0 for v in x)):
+        said = f"a dict of {', '.join(map(repr, x))}" if isinstance(x, Mapping) else f"a {type(x).__name__} of {len(x)}"
+        raise BadArgument(
+            f"`x` is {said} tensors; {where} takes one tensor of numbers.",
+            where=f"argument `x` of {where}",
+            why="rows are scaled, compared and put into batches as vectors here",
+            fix="kernels take several: architecture(module, like).ntk(x), empirical_ntk, monte_carlo, Gram",
+        )
 
 
 def samples(x: Inputs) -> int:
