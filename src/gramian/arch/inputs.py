@@ -19,17 +19,23 @@ def leaves(x: Inputs) -> tuple[Tensor, ...]:
     return (x,) if isinstance(x, Tensor) else tuple(x.values()) if isinstance(x, Mapping) else tuple(x)
 
 
+def several(x: object) -> bool:
+    """Whether these are several tensors, in order or by name, and not the numbers of one."""
+    return isinstance(x, Mapping) or (
+        isinstance(x, list | tuple) and any(isinstance(v, Tensor) and v.ndim > 0 for v in x)
+    )
+
+
 def tensors(x: Inputs) -> Inputs:
     """The same structure with every leaf a tensor; a list that holds no tensor becomes one itself."""
     if isinstance(x, Mapping):
         return {k: torch.as_tensor(v) for k, v in x.items()}
-    several = isinstance(x, list | tuple) and any(isinstance(v, Tensor) and v.ndim > 0 for v in x)
-    return tuple(torch.as_tensor(v) for v in x) if several else torch.as_tensor(x)
+    return tuple(torch.as_tensor(v) for v in x) if several(x) else torch.as_tensor(x)
 
 
 def one_tensor(x: object, where: str) -> None:
     """Raises BadArgument for several tensors, where only one is taken."""
-    if isinstance(x, Mapping) or (isinstance(x, list | tuple) and any(isinstance(v, Tensor) and v.ndim > 0 for v in x)):
+    if several(x) and isinstance(x, Mapping | list | tuple):
         said = f"a dict of {', '.join(map(repr, x))}" if isinstance(x, Mapping) else f"a {type(x).__name__} of {len(x)}"
         raise BadArgument(
             f"`x` is {said} tensors; {where} takes one tensor of numbers.",

@@ -251,11 +251,11 @@ class _Reading:
             self.computed.add(made.index)
             return made
         expanded = [shape for v, shape, _ in given if (*shape[1:],) != v.user_shape]
-        if expanded and own:
+        if expanded:
             raise NoLimit(
-                f"`{base}` of a mask that was expanded to {tuple(expanded[0])}.",
-                why="the axis has the length of the traced width, which the network of another width has not",
-                fix="expand it last, or not at all: a product broadcasts",
+                f"`{base}` of a tensor that was expanded to {tuple(expanded[0])}.",
+                why="an expanded axis may have the traced width, which the network of another width has not",
+                fix="expand it last, or not at all, products broadcast; torch.cat for copies of the input",
             )
         return None
 

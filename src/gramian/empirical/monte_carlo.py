@@ -10,12 +10,12 @@ import torch
 from torch import Generator, Tensor, nn
 
 from gramian.arch import architecture
-from gramian.arch.inputs import Inputs, leaves, precision, rows
+from gramian.arch.inputs import Inputs, leaves, precision, rows, several
 from gramian.arch.law import Law
 from gramian.empirical import checks, together
 from gramian.empirical.draw import Draw
 from gramian.empirical.sampler import Sampler, arch_sampler, own_sampler
-from gramian.empirical.structured import is_structured, pack_module, packed
+from gramian.empirical.structured import pack_module, packed
 from gramian.errors import BadArgument, BadData, NoLimit
 
 LEAST = 8  # draws before the standard error is believed
@@ -227,7 +227,7 @@ def _sampler(
                 why="a module, or a function of the width that returns one, is what is drawn",
                 fix="monte_carlo(make, x, width=128) with make(width) -> nn.Module",
             )
-        module = pack_module(made_module, like) if is_structured(like) else made_module
+        module = pack_module(made_module, like) if several(like) else made_module
     made = own_sampler(module, x, law, standard=standard, draw=draw, dtype=dtype)
     if made.samples == together.MIXED and y is not None:
         raise BadArgument(
@@ -262,7 +262,7 @@ def _inputs(
         floating = [t for t in leaves(given) if t.is_floating_point()]
         dtype = precision(floating) if floating else next((p.dtype for p in own), torch.get_default_dtype())
     device = device or x.device
-    of_rows = x.dtype if is_structured(given) else dtype  # rows of several tensors hold whole numbers too
+    of_rows = x.dtype if several(given) else dtype  # rows of several tensors hold whole numbers too
     return module, _moved(x, device, of_rows), None if y is None else _moved(y, device, of_rows), dtype
 
 

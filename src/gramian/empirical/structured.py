@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
 from math import prod
 from typing import Any, overload
 
 import torch
 from torch import Tensor, nn
 
-from gramian.arch.inputs import Form, Inputs, leaves
+from gramian.arch.inputs import Form, Inputs, leaves, several
 from gramian.errors import BadArgument
 
 MOST = 2**53  # whole numbers up to here are exact in float64
-
-
-def is_structured(x: object) -> bool:
-    """Whether the inputs are several tensors, in order or by name."""
-    return isinstance(x, Mapping | list | tuple)
 
 
 @overload
@@ -34,7 +28,7 @@ def packed(module: Any, x: Inputs, y: Inputs | None) -> tuple[Any, Tensor, Tenso
     Raises:
         BadData: `x` or `y` are not tensors of the same structure and shapes, with as many rows.
     """
-    if not is_structured(x):
+    if not several(x):
         return module, x, y  # type: ignore[return-value]
     form = Form.of(x, "argument `x`")
     taken = [form.check(x, "x")] + ([] if y is None else [form.check(y, "y")])

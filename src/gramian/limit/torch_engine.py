@@ -18,7 +18,7 @@ from gramian.limit.outputs import chosen_output
 # bytes of one tile's covariance. A dozen such tensors live at once: on a CPU they should stay in the cache (2**28 is
 # 7 times slower than 2**21 for a CNN on 400 images), on a GPU fill it.
 BUDGET = {"cpu": 2**21, "cuda": 2**28}
-FEW = 2**14  # the same for a diagonal, of whose tiles most is thrown away
+FEW = 2**16  # the same for a diagonal, of whose tiles most is thrown away
 
 
 def kernels(
