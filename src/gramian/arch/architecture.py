@@ -100,7 +100,7 @@ class Architecture:
         Example:
             >>> net = torch.nn.Sequential(torch.nn.Linear(2, 5), torch.nn.ReLU(), torch.nn.Linear(5, 1))
             >>> architecture(net, torch.ones(1, 2)).diag(torch.tensor([[1.0, 1.0], [2.0, 0.0]]))
-            (tensor([1., 2.]), tensor([2., 4.]))
+            (tensor([1.0000, 2.0000]), tensor([2.0000, 4.0000]))
         """
         from gramian.limit import diagonals
 
