@@ -6,10 +6,11 @@ import ast
 import inspect
 from pathlib import Path
 
-from gramian.arch import inplace, refusals, trace
+from gramian.arch import export, inplace, refusals, trace
 from gramian.arch import ops as ops_folder
 from gramian.arch.ops import READERS, Op
 from gramian.arch.refusals import KNOWN
+from gramian.limit import outputs
 
 PAGE = Path(__file__).with_name("what-has-a-limit.md")
 HEAD = """# What has a limit
@@ -55,7 +56,7 @@ def page() -> str:
     for target, op in READERS.items():
         ops.setdefault(op, []).append(_call(target))
     rows = [(", ".join(f"`{c}`" for c in dict.fromkeys(calls)), op.__name__, _first(op)) for op, calls in ops.items()]
-    read = [Path(module.__file__) for module in (inplace, refusals, trace)]
+    read = [Path(module.__file__) for module in (export, inplace, outputs, refusals, trace)]
     files = [*read, *sorted(Path(ops_folder.__file__).parent.glob("*.py"))]
     refused = {row for file in files for row in _refusals(file.read_text(encoding="utf-8"))}
     refused |= {(f"`{start.rstrip('_')}` has no infinite-width rule here.", *why) for start, why in KNOWN.items()}

@@ -80,6 +80,30 @@ def erf_and_its_argument(n, x):
     return n.r(torch.erf(n.b(torch.erf(h))) - 0.5 * h + torch.erf(h))
 
 
+def kept(x):
+    """A mask made of the input: positions whose first number is not too small."""
+    return x[..., :1] > -0.7
+
+
+def masked_mean(n, x):
+    mask = kept(x)
+    h = torch.erf(n.b(torch.erf(n.a(x)).masked_fill(~mask, 0.0)))
+    return n.r((h * mask).sum(1) / mask.sum(1).clamp(min=1))
+
+
+def masked_recurrent(n, x):
+    h = torch.tanh(n.a(x[:, 0]))
+    for t in range(1, x.shape[1]):
+        h = torch.where(kept(x[:, t]), torch.tanh(n.b(h) + n.a(x[:, t])), h)
+    return n.r(h)
+
+
+def looked_up(n, x):
+    tokens = (x[..., 0] > 0).long() + (x[..., 1] > 0.5).long()
+    h = n.e(tokens) + n.p(torch.arange(x.shape[1])) + n.a(x)
+    return n.r(torch.relu(n.b(torch.relu(h))).mean(1))
+
+
 A = torch.tensor([[0.5, 0.5, 0.0, 0.0], [0.3, 0.4, 0.3, 0.0], [0.0, 0.2, 0.5, 0.3], [0.0, 0.0, 0.5, 0.5]])
 SEQUENCE, IMAGE, ROW = (4, 3), (2, 5, 5), (3,)
 LAYERS = {
@@ -141,5 +165,18 @@ LAYERS = {
     "tied depth": (lambda: Net(tied_depth, a=linear(3), b=linear(), r=linear(W, 1)), ROW),
     "tied images": (lambda: Net(tied_images, a=conv(2), b=conv(padding=1), r=linear(W, 1)), IMAGE),
     "skip over an activation": (lambda: Net(skip_over_activation, a=linear(3), r=linear(W, 1)), ROW),
+    "masked mean": (lambda: Net(masked_mean, a=linear(3), b=linear(), r=linear(W, 1)), SEQUENCE),
+    "masked recurrence": (lambda: Net(masked_recurrent, a=linear(3), b=linear(), r=linear(W, 1)), SEQUENCE),
+    "mask of an image": (
+        lambda: Net(lambda n, x: n.r(torch.relu(n.b(torch.relu(n.a(x)) * (x[:, :1, 1:-1, 1:-1] > 0))).flatten(1)),
+                    a=conv(2), b=conv(padding=1), r=linear(9 * W, 1)), IMAGE),
+    "constants of each position": (
+        lambda: Net(lambda n, x: n.r(torch.relu(n.b(torch.relu(n.a(x)) * A[:, :1].to(x))).mean(1)),
+                    a=linear(3), b=linear(), r=linear(W, 1)), SEQUENCE),
+    "embeddings": (
+        lambda: Net(looked_up, e=nn.Embedding(3, W, padding_idx=1), p=nn.Embedding(6, W), a=linear(3), b=linear(),
+                    r=linear(W, 1)), SEQUENCE),
+    "one layer called twice on the input": (
+        lambda: Net(lambda n, x: n.r(torch.relu(n.a(x)) + n.a(x)), a=linear(3), r=linear(W, 1)), ROW),
     "erf and its argument": (lambda: Net(erf_and_its_argument, a=linear(3), b=linear(), r=linear(W, 1)), ROW),
 }  # fmt: skip

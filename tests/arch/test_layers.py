@@ -5,16 +5,18 @@ import math
 import pytest
 import torch
 from layers import LAYERS
+from structured import STRUCTURED
 
 from gramian import architecture, empirical_ntk
+from gramian.arch.inputs import leaves
 
 WIDTHS, DRAWS = (48, 192), 24
 
 
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("name", [*LAYERS, *STRUCTURED])
 def test_finite_networks_approach_the_limit(name):
-    make, shape = LAYERS[name]
-    x = torch.randn(3, *shape)
+    make, given = (LAYERS | STRUCTURED)[name]
+    x = given(3) if callable(given) else torch.randn(3, *given)
     arch = architecture(make(), x, law=(1.3, 0.3))
     nngp, ntk = arch.kernels(x)
     errors = []
@@ -26,6 +28,7 @@ def test_finite_networks_approach_the_limit(name):
     assert off.max() < 5  # standard errors, of which a finite width's own bias may be one or two
     assert math.log(errors[1] / errors[0]) / math.log(WIDTHS[1] / WIDTHS[0]) == pytest.approx(-0.5, abs=0.3)
     with torch.no_grad():
-        f = torch.stack([arch.network(WIDTHS[1], seed=draw)(x)[:, 0] for draw in range(400)])
+        args, named = arch.inputs.call(leaves(x))
+        f = torch.stack([arch.network(WIDTHS[1], seed=draw)(*args, **named)[:, 0] for draw in range(400)])
     spread = torch.einsum("ra,rb->ab", f, f) / len(f) - nngp
     assert spread.norm() < 0.3 * nngp.norm()  # 400 draws: about 0.1 by chance

@@ -176,6 +176,16 @@ def test_the_diagonal_is_the_kernel_of_the_row_alone(name):
 
 
 @every_net
+def test_diag_is_the_diagonal_of_the_whole_kernel(name, monkeypatch):
+    arch, x = read(name, 7)
+    whole = arch.kernels(x)
+    for budget in (2**8, 2**16):
+        monkeypatch.setattr(limit, "FEW", budget)
+        for k, own in zip(whole, arch.diag(x), strict=True):
+            torch.testing.assert_close(k.diagonal(), own, rtol=1e-12, atol=0)
+
+
+@every_net
 def test_float32_is_float64_rounded(name):
     arch, x = read(name)
     for exact, rough in zip(arch.kernels(x), arch.kernels(x.float()), strict=True):

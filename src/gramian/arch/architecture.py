@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from gramian.arch.inputs import Form, Inputs
 from gramian.arch.joint import Cross, Joint, is_joint
 from gramian.arch.moments import Moments
 from gramian.arch.ops import Affine, Beside, Normalization, Op, Sum
 from gramian.arch.phase import Phase, phases
-from gramian.errors import BadData, NoLimit
+from gramian.errors import NoLimit
 
 if TYPE_CHECKING:
     from gramian.arch.network import Network
@@ -26,7 +27,7 @@ class Step:
 
     Args:
         op: the op.
-        inputs: numbers of the steps whose results it takes; -1 is the network's input.
+        inputs: numbers of the steps whose results it takes; -1 is the network's input, -2 the second of several.
         shape: shape of the result without the batch axis, as traced; (channels, *positions).
         data: whether the result depends on the input alone, by no random weights.
         where: the user's module path, class and line, for errors.
@@ -44,24 +45,28 @@ class Architecture:
     """A network's ops with the laws of their random weights; made by `gramian.architecture`.
 
     Args:
-        in_shape: shape of one input; (channels, *positions).
+        inputs: how the inputs are given: one tensor, several in order, or several by name; shapes of one sample.
         steps: the ops in the order of computation; the last one's result is the output.
         output: number of the step that makes the output.
         parametrization: "ntk" or "standard".
     """
 
-    in_shape: tuple[int, ...]
+    inputs: Form
     steps: tuple[Step, ...]
     output: int
     parametrization: str = "ntk"
 
-    def ntk(self, x: Tensor, y: Tensor | None = None, *, engine: str = "auto") -> Tensor:
+    def ntk(self, x: Inputs, y: Inputs | None = None, *, engine: str = "auto", outputs: str = "mean") -> Tensor:
         r"""Neural tangent kernel at infinite width, $\Theta^\infty$; shape (n, m).
 
         Args:
-            x: inputs; shape (n, *in_shape).
+            x: inputs; shape (n, *in_shape). Of several inputs a tuple, or a dict by name, with the structure of `like`.
             y: inputs; shape (m, *in_shape); None for x itself: half the work, an exact diagonal.
             engine: "auto" or "torch".
+            outputs: "mean": the average over the outputs' kernels, which all have the same law if the network ends in
+                a Linear. "full", for a network that ends in values at positions (n, c, *S), or in their Flatten:
+                shape (n, m, *S, *S), of the outputs (channel, i) at x and (channel, j) at y; the channels are
+                uncorrelated and alike, and an activation's NTK is the average over them.
 
         Raises:
             BadData: inputs of another shape, empty, or not finite.
@@ -77,20 +82,34 @@ class Architecture:
             >>> architecture(net, torch.ones(1, 2)).ntk(torch.ones(1, 2))
             tensor([[2.0000]])
         """
-        return self._kernels(x, y, engine, ntk=True)[1]
+        return self._kernels(x, y, engine, outputs, ntk=True)[1]
 
-    def nngp(self, x: Tensor, y: Tensor | None = None, *, engine: str = "auto") -> Tensor:
+    def nngp(self, x: Inputs, y: Inputs | None = None, *, engine: str = "auto", outputs: str = "mean") -> Tensor:
         """Covariance of the random network's outputs at infinite width; shape (n, m). See `ntk`."""
-        return self._kernels(x, y, engine, ntk=False)[0]
+        return self._kernels(x, y, engine, outputs, ntk=False)[0]
 
-    def kernels(self, x: Tensor, y: Tensor | None = None, *, engine: str = "auto") -> tuple[Tensor, Tensor]:
+    def kernels(
+        self, x: Inputs, y: Inputs | None = None, *, engine: str = "auto", outputs: str = "mean"
+    ) -> tuple[Tensor, Tensor]:
         """`(nngp, ntk)`, for the price of the NTK."""
-        return self._kernels(x, y, engine, ntk=True)
+        return self._kernels(x, y, engine, outputs, ntk=True)
 
-    def _kernels(self, x: Tensor, y: Tensor | None, engine: str, *, ntk: bool) -> tuple[Tensor, Tensor]:
-        from gramian.limit import kernels  # the one call upwards: this method is the door to the room above
+    def diag(self, x: Inputs, *, engine: str = "auto") -> tuple[Tensor, Tensor]:
+        """The diagonals of both kernels, `(nngp, ntk)`, at a cost of O(n); shapes (n,).
 
-        return kernels(self, x, y, engine=engine, ntk=ntk)
+        Example:
+            >>> net = torch.nn.Sequential(torch.nn.Linear(2, 5), torch.nn.ReLU(), torch.nn.Linear(5, 1))
+            >>> architecture(net, torch.ones(1, 2)).diag(torch.tensor([[1.0, 1.0], [2.0, 0.0]]))
+            (tensor([1.0000, 2.0000]), tensor([2.0000, 4.0000]))
+        """
+        from gramian.limit import diagonals
+
+        return diagonals(self, x, engine=engine)
+
+    def _kernels(self, x: Inputs, y: Inputs | None, engine: str, outputs: str, *, ntk: bool) -> tuple[Tensor, Tensor]:
+        from gramian.limit import kernels  # these methods are the one door to the room above
+
+        return kernels(self, x, y, engine=engine, outputs=outputs, ntk=ntk)
 
     def network(
         self,
@@ -113,7 +132,7 @@ class Architecture:
             generator: draws the weights, instead of `seed`.
 
         Returns:
-            A plain `nn.Module`, which maps (n, *in_shape) to (n, n_outputs).
+            A plain `nn.Module`, called as the module that was read; it maps (n, *in_shape) to (n, n_outputs).
         """
         from gramian.arch.network import Network
 
@@ -121,42 +140,22 @@ class Architecture:
             generator = torch.Generator(device=device or "cpu").manual_seed(seed)
         return Network(self, width=width, widen=widen, dtype=dtype, device=device, generator=generator)
 
-    def check_input(self, x: Tensor, name: str) -> None:
-        """Raises BadData unless `x` is a floating tensor of shape (n, *in_shape), n > 0, all finite."""
-        if not isinstance(x, Tensor) or not x.is_floating_point():
-            kind = str(x.dtype) if isinstance(x, Tensor) else type(x).__name__
-            raise BadData(
-                f"`{name}` is {kind}, not a tensor of floating-point numbers.",
-                where=f"argument `{name}` of a kernel",
-                why="kernels are computed in the inputs' own precision",
-                fix=f"torch.as_tensor({name}, dtype=torch.float64)",
-            )
-        if tuple(x.shape[1:]) != self.in_shape or len(x) == 0:
-            raise BadData(
-                f"`{name}` has shape {tuple(x.shape)}; this network takes (n, {', '.join(map(str, self.in_shape))})"
-                ", n at least 1.",
-                where=f"argument `{name}` of a kernel",
-                why="it was read with an input of another shape" if len(x) else "there are no rows",
-                fix=f"{name}.reshape(len({name}), {', '.join(map(str, self.in_shape))})" if len(x) else "pass data",
-            )
-        bad = ~torch.isfinite(x).flatten(1).all(1)
-        if bool(bad.any()):
-            rows = torch.nonzero(bad).flatten().tolist()
-            raise BadData(
-                f"`{name}` is not finite in {len(rows)} of {len(x)} rows, first in row {rows[0]}.",
-                where=f"argument `{name}` of a kernel, row {rows[0]}",
-                why="missing values, or a division by zero while scaling",
-                fix=f"drop these rows: {name} = {name}[torch.isfinite({name}).flatten(1).all(1)]",
-            )
+    @property
+    def in_shape(self) -> tuple[int, ...]:
+        """Shape of one input, (channels, *positions); of the first where there are several: see `inputs`."""
+        return self.inputs.leaves[0].shape
+
+    def source_shape(self, number: int) -> tuple[int, ...]:
+        """Shape, without the batch axis, of a step's result or (below zero) of an input."""
+        return self.steps[number].shape if number >= 0 else self.inputs.leaves[-1 - number].shape
 
     def limit(
         self,
-        start: Moments,
         data: dict[int, Moments],
         pairs: tuple[bool, ...],
         between: Callable[[int, int, bool], Cross],
     ) -> Moments:
-        """Moments of the output, from those of the input and of every value made from the input alone.
+        """Moments of the output, from those of the inputs and of every value made from the inputs alone.
 
         `between` gives the covariances of two such values, where values of the network share weights.
         """
@@ -166,7 +165,7 @@ class Architecture:
             if step.data:
                 values.append(data.get(number))
                 continue
-            m = [start if i < 0 else values[i] for i in step.inputs]
+            m = [data.get(i) if i < 0 else values[i] for i in step.inputs]
             inputs = [v if pairs[number] or v is None else v.equal_positions() for v in m]
             try:
                 values.append(_result(step, inputs, joint))  # type: ignore[arg-type]
@@ -259,9 +258,11 @@ class Architecture:
         return False
 
     def __str__(self) -> str:
-        rows = [("input", "", "x".join(map(str, self.in_shape)), "")]
+        leaves, named = self.inputs.leaves, self.inputs.kind != "tensor"
+        rows = [(f"input {leaf.name}".strip(), "", "x".join(map(str, leaf.shape)), "") for leaf in leaves]
         for number, step in enumerate(self.steps):
-            before = "" if step.inputs == (number - 1,) else " of " + ", ".join(str(i + 1) for i in step.inputs)
+            of = [f"input {leaves[-1 - i].name}" if named and i < 0 else str(i + 1) for i in step.inputs]
+            before = "" if step.inputs == (number - 1,) and not (named and number == 0) else " of " + ", ".join(of)
             text = f"{step.op.name} {step.op.describe()}".strip()
             rows.append((f"{number + 1}{before}", text, "x".join(map(str, step.shape)), step.where.split(",")[0]))
         widths = [max(len(row[c]) for row in rows) for c in range(4)]

@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 from gramian.arch.moments import Moments
-from gramian.arch.ops import Activation, Affine, Beside, Concat, Normalization, Product, Reshape, Shift, Sum
+from gramian.arch.ops import Activation, Affine, Beside, Concat, Masked, Normalization, Product, Reshape, Shift, Sum
+from gramian.arch.ops.weighted import masked_cross
 from gramian.errors import NoLimit
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ class Joint:
 
     def _cross(self, s: int, t: int) -> Cross | None:
         """Of step s with an earlier step t, or with itself."""
-        if s == t:
+        if s == t and s >= 0:  # of the network's input there are only numbers, no moments
             return _itself(self._value(s))
         if self._is_data(s) or self._is_data(t):
             return self.data(s, t, self._has_ntk()) if self._is_data(s) and self._is_data(t) else self._with_data(s, t)
@@ -173,6 +174,11 @@ class Joint:
                 if flattens
                 else "give each branch its own weights; or gramian.monte_carlo(module, x)",
             )
+        if isinstance(op, Masked):
+            c, by = self.cross(inputs[0], t), self._value(inputs[1])
+            assert by.mean_x is not None
+            assert by.mean_y is not None
+            return None if c is None else masked_cross(c, by.mean_x, by.mean_y)
         parts = [self.cross(i, t) for i in inputs]
         if isinstance(op, Sum):
             a, b = parts[0], None if parts[1] is None else parts[1].scaled(op.alpha)

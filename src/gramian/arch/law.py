@@ -19,15 +19,17 @@ NAMED: dict[str, Pair] = {"he": (math.sqrt(2), 0.0), "lecun": (1.0, 0.0)}
 HOW = 'law="he" | "lecun" | "torch" | (sigma_w, sigma_b) | {"features.*": "he", "readout": (1, 0)}'
 
 
-def resolve(law: Law, path: str, *, fan_in: int, readout: bool) -> Pair:
+def resolve(law: Law, path: str, *, fan_in: int, readout: bool, embedding: bool = False) -> Pair:
     r"""$(\sigma_w, \sigma_b)$ of one affine layer: Var(W_ij) = sigma_w^2 / fan_in, Var(b) = sigma_b^2.
 
     Args:
-        law: "he" is (sqrt 2, 0), "lecun" (1, 0), "torch" PyTorch's default initialization, uniform with variance
-            1 / (3 fan_in) for weights and biases; a pair; or a mapping from module paths or patterns to these.
+        law: "he" is (sqrt 2, 0), "lecun" (1, 0), "torch" PyTorch's default initialization: uniform with variance
+            1 / (3 fan_in) for weights and biases, N(0, 1) for an embedding; a pair; or a mapping from module paths or
+            patterns to these.
         path: the layer's path in the module, such as `layers.3`.
         fan_in: inputs of one output unit: channels times window.
         readout: whether this is the last affine layer; under "he" and "lecun" it gets (1, 0).
+        embedding: whether it is an embedding, whose fan-in is 1: N(0, 2) under "he", N(0, 1) under "lecun" and "torch".
 
     Raises:
         BadArgument: an unknown name, a negative or missing number, or a mapping with no entry for this layer.
@@ -45,9 +47,12 @@ def resolve(law: Law, path: str, *, fan_in: int, readout: bool) -> Pair:
                 fix=f'add "{path}": (sigma_w, sigma_b), or a pattern for the rest: "*": "he"',
             )
         entry = law[found[0]]
-        return resolve(entry, path, fan_in=fan_in, readout=readout and found[0] != path and found[0] != "readout")
+        readout = readout and found[0] != path and found[0] != "readout"
+        return resolve(entry, path, fan_in=fan_in, readout=readout, embedding=embedding)
     if isinstance(law, str):
         if law == "torch":
+            if embedding:
+                return 1.0, 0.0
             bound = 1 / math.sqrt(3 * fan_in)
             return 1 / math.sqrt(3), bound
         if law not in NAMED:

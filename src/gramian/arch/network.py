@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from gramian.arch.architecture import Architecture
 from gramian.arch.ops import Affine, Concat, Normalization
 from gramian.arch.ops.affine import Scaling, initialize
+from gramian.arch.ops.computed import apply_to_data
 from gramian.errors import BadArgument
 
 
@@ -25,7 +26,8 @@ class Scaled(nn.Module):
         self.layer, self.bias, self.scaling = layer, bias, scaling
 
     def forward(self, x: Tensor) -> Tensor:
-        out = self.layer(x * self.scaling.weight)
+        s = self.scaling.weight
+        out = self.layer(x * s) if x.is_floating_point() else self.layer(x) * s  # tokens are looked up
         if self.bias is None:
             return out
         shift = self.bias(x.new_full((1, 1), self.scaling.bias))
@@ -80,14 +82,14 @@ class Network(nn.Module):
         self.architecture = architecture
         self.layers = nn.Module()
         self._at: dict[int, nn.Module] = {}
-        channels = {-1: architecture.in_shape[0]}
+        channels = {-1 - k: leaf.shape[0] if leaf.shape else 1 for k, leaf in enumerate(architecture.inputs.leaves)}
         largest = _largest_width(architecture)
         made: dict[str, nn.Module] = {}
         for number, step in enumerate(architecture.steps):
             c = [channels[i] for i in step.inputs]
             hidden = isinstance(step.op, Affine) and architecture.hidden(number)
             channels[number] = (
-                step.shape[0]
+                (step.shape[0] if step.shape else 1)
                 if step.data
                 else step.op.channels(*c, width=lambda own: _width(own, largest, width, widen), hidden=hidden)
             )
@@ -103,12 +105,15 @@ class Network(nn.Module):
                 _attach(self.layers, name, made[name])
             self._at[number] = made[name]  # a module that is used twice is one
 
-    def forward(self, x: Tensor) -> Tensor:
-        values = {-1: x}
+    def forward(self, *args: Tensor, **kwargs: Tensor) -> Tensor:
+        values = {-1 - k: leaf for k, leaf in enumerate(self.architecture.inputs.bind(args, kwargs))}
         steps = self.architecture.steps
+        dtype = next(self.parameters()).dtype
         for number, step in enumerate(steps):
             inputs = [values[i] for i in step.inputs]
-            if number not in self._at:
+            if step.data:
+                values[number] = apply_to_data(step.op, inputs, dtype)
+            elif number not in self._at:
                 values[number] = step.op.apply(*inputs)
             elif isinstance(step.op, Affine):
                 values[number] = step.op.run(self._at[number], *inputs)
@@ -146,7 +151,7 @@ def _affine(
     trains_w, trains_b = (gain > 0 for gain in op.gains)
     layer.weight.requires_grad_(trains_w)
     if op.standard:
-        if layer.bias is not None:
+        if op.bias_name is not None:
             layer.bias.requires_grad_(trains_b)
         return layer
     bias = None

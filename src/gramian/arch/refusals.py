@@ -17,6 +17,7 @@ KNOWN: dict[str, tuple[str, str]] = {  # the start of an aten name: (why, fix)
     "max": (MAX, "a mean over positions; or " + ANY),
     "split": ("parts of one layer's channels share its law, and no op takes channels apart",
               "give each part its own nn.Linear; take positions as a slice, x[:, a:b]; or " + ANY),
+    "embedding_bag": ("a bag hides its tokens from the reader", "nn.Embedding, then emb(tokens).mean(1); or " + ANY),
     "rnn_": ("this one call hides all steps in time from the reader", UNROLL),
     "lstm": ("a product of gates that share their inputs has no covariance in closed form", ANY),
     "gru": ("a product of gates that share their inputs has no covariance in closed form", ANY),

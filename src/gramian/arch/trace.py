@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-import logging
 import re
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.fx import Node
 
 from gramian.arch.architecture import Architecture, Step, at
+from gramian.arch.export import export
 from gramian.arch.inplace import check_writes
+from gramian.arch.inputs import Form, Inputs
 from gramian.arch.law import Law, Rates, multipliers, resolve
-from gramian.arch.ops import READERS, Affine, Call, Normalization, Op, Parameter, Permute, Value, fuse
+from gramian.arch.ops import READERS, Affine, Call, Embedding, Normalization, Op, Parameter, Permute, Value, fuse
+from gramian.arch.ops.base import Pending
+from gramian.arch.ops.computed import COMPUTED, base_of, computed
+from gramian.arch.ops.embedding import Unbatched, positional
 from gramian.arch.refusals import no_reader
-from gramian.errors import BadArgument, BadData, NoLimit
+from gramian.errors import BadArgument, NoLimit
+
+NUMBERS = {"zeros_like": 0.0, "ones_like": 1.0}
 
 
 def architecture(
     module: nn.Module,
-    like: Tensor,
+    like: Inputs,
     law: Law = "he",
     *,
     parametrization: str = "ntk",
@@ -37,7 +40,10 @@ def architecture(
 
     Args:
         module: any module whose ops have a limit; put it in eval mode first if it has dropout or BatchNorm.
-        like: an example input; shape (n, *in_shape), n at least 1, channels first.
+        like: an example input; shape (n, *in_shape), n at least 1, channels first. A tuple of tensors for a module that
+            takes several, or a dict for one that takes them by keyword; kernels then take the same structure. Tensors
+            of whole numbers or booleans are tokens, lengths and masks: the network may look up rows of an embedding
+            and compute factors from them.
         law: standard deviations after the fan-in scaling: "he" (sigma_w = sqrt 2, sigma_b = 0), "lecun" (1, 0),
             "torch" (PyTorch's default initialization), a pair (sigma_w, sigma_b), or a mapping from module paths or
             patterns to these; "readout" names the last affine layer, (1, 0) under "he" and "lecun".
@@ -63,17 +69,10 @@ def architecture(
             why='there are two: "ntk" multiplies unit weights by sigma_w / sqrt(fan_in), "standard" draws them so',
             fix='parametrization="ntk" or parametrization="standard"',
         )
-    if not isinstance(like, Tensor) or like.ndim < 2 or len(like) == 0:
-        shape = tuple(like.shape) if isinstance(like, Tensor) else type(like).__name__
-        raise BadData(
-            f"`like` is {shape}; it must be an example input of shape (n, features) or (n, channels, *positions).",
-            where="argument `like` of architecture",
-            why="the network's shapes are read from it, and its first axis counts the samples",
-            fix="pass a few rows of the data: like=x[:2]",
-        )
+    form = Form.of(like, "argument `like` of architecture")
     parameters = dict(module.named_parameters(remove_duplicate=False))
-    steps, output = _used(*_Reading(_export(module, like), parameters, module.training).steps())
-    arch = Architecture(tuple(like.shape[1:]), tuple(steps), output, parametrization)
+    steps, output = _used(*_Reading(export(module, form, like), form, parameters, module.training).steps())
+    arch = Architecture(form, tuple(steps), output, parametrization)
     _refuse(arch)
     chosen = multipliers(rates, parameters)
     return replace(arch, steps=tuple(_with_law(arch, number, law, chosen) for number in range(len(steps))))
@@ -85,8 +84,9 @@ def _used(steps: list[Step], output: int) -> tuple[list[Step], int]:
     for number in range(output, -1, -1):
         if number in needed:
             needed.update(steps[number].inputs)
-    place = {old: new for new, old in enumerate(sorted(n for n in needed if n >= 0))} | {-1: -1}
-    return [replace(steps[n], inputs=tuple(place[i] for i in steps[n].inputs)) for n in place if n >= 0], place[output]
+    place = {old: new for new, old in enumerate(sorted(n for n in needed if n >= 0))}
+    moved = [replace(steps[n], inputs=tuple(place.get(i, i) for i in steps[n].inputs)) for n in place]
+    return moved, place[output]
 
 
 def _with_law(arch: Architecture, number: int, law: Law, rates: Mapping[str, float]) -> Step:
@@ -96,7 +96,9 @@ def _with_law(arch: Architecture, number: int, law: Law, rates: Mapping[str, flo
         return replace(step, op=replace(op, rate_scale=scale, rate_shift=shift))
     if not isinstance(op, Affine):
         return step
-    sigma_w, sigma_b = resolve(law, op.path, fan_in=op.fan_in, readout=not arch.hidden(number))
+    embedding = isinstance(op, Embedding)
+    readout = not arch.hidden(number) and not embedding
+    sigma_w, sigma_b = resolve(law, op.path, fan_in=op.fan_in, readout=readout, embedding=embedding)
     law_and_rates = {
         "sigma_w": sigma_w,
         "sigma_b": sigma_b if op.bias_name else 0.0,
@@ -113,7 +115,8 @@ def _refuse(arch: Architecture) -> None:
         if not isinstance(step.op, Affine):
             continue
         first = seen.setdefault(step.op.weight_name, step.op)
-        if (type(first), first.turned) != (type(step.op), step.op.turned):
+        zero_rows = {op.zero_row for op in (first, step.op) if isinstance(op, Embedding)}
+        if (type(first), first.turned) != (type(step.op), step.op.turned) or len(zero_rows) > 1:
             raise NoLimit(
                 f"The weight `{step.op.weight_name}` is used twice, once transposed or in a layer of another kind.",
                 where=step.where,
@@ -126,81 +129,21 @@ def _refuse(arch: Architecture) -> None:
             why="nothing in it is random, so there is no width to let grow",
             fix="a module with at least one nn.Linear or nn.Conv",
         )
-    shape = arch.steps[arch.output].shape
-    if len(shape) > 1:
-        raise NoLimit(
-            f"The output has shape (n, {', '.join(map(str, shape))}): a value at each position.",
-            where=arch.steps[arch.output].where,
-            why="a kernel is one number for a pair of inputs",
-            fix="end the module with a mean over the positions, or with nn.Flatten and nn.Linear",
-        )
-
-
-def _export(module: nn.Module, like: Tensor) -> torch.export.ExportedProgram:
-    two = like[:2] if len(like) > 1 else torch.cat([like, like])
-    first = next((p for p in module.parameters()), None)
-    if first is not None:
-        two = two.to(first.device, first.dtype if two.is_floating_point() else two.dtype)
-    with _quiet():
-        try:
-            return torch.export.export(module, (two,), strict=False)
-        except Exception as error:
-            lines = str(error).strip().splitlines() or [""]
-            try:
-                with torch.no_grad():
-                    module(two)
-            except Exception as plain:
-                first_line = (str(plain).strip().splitlines() or [""])[0]
-                raise BadData(
-                    f"The module does not run on an input of shape {tuple(two.shape)}: {first_line}",
-                    where=_deepest(plain, module),
-                    why="the input's shape or type is not the one that the module expects",
-                    fix="run module(like) by itself; images are (n, channels, height, width)",
-                ) from plain
-            raise NoLimit(
-                f"torch.export can't read the module: {lines[0]}",
-                where=_deepest(error, module),
-                why="its forward branches on the values of tensors, or calls code that torch can't trace",
-                fix="write the forward without data-dependent branches; gramian.monte_carlo takes any module",
-            ) from error
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without torch's own words about its export format, and its log of an op that fails: our error says it."""
-    log = logging.getLogger("torch._subclasses.fake_tensor")
-    was, log.disabled = log.disabled, True
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        log.disabled = was
-
-
-def _deepest(error: BaseException, module: nn.Module) -> str:
-    """The last line of the user's own code in a traceback."""
-    place, tb = type(module).__name__, error.__traceback__
-    while tb is not None:
-        name = tb.tb_frame.f_code.co_filename
-        if "site-packages" not in name and "/gramian/" not in name and not name.startswith("<"):
-            place = f"{name}:{tb.tb_lineno}"
-        tb = tb.tb_next
-    return place
 
 
 class _Reading:
     """One pass over the exported graph."""
 
-    def __init__(self, program: Any, parameters: dict[str, nn.Parameter], training: bool) -> None:
-        self.program, self.parameters, self.training = program, parameters, training
+    def __init__(self, program: Any, form: Form, parameters: dict[str, nn.Parameter], training: bool) -> None:
+        self.program, self.form, self.parameters, self.training = program, form, parameters, training
         self.values: dict[str, Any] = {}
         self.made: list[Step] = []
 
     def steps(self) -> tuple[list[Step], int]:
         signature = self.program.graph_signature
         names = {spec.arg.name: spec for spec in signature.input_specs if hasattr(spec.arg, "name")}
-        inputs = []
+        inputs = iter(self._leaf_numbers())
+        self.computed: set[int] = set()  # values of the inputs that are, or come from, whole numbers or masks
         check_writes(self.program.graph, _where)
         for node in self.program.graph.nodes:
             if node.op == "placeholder":
@@ -211,8 +154,10 @@ class _Reading:
                     first = next(name for name, q in self.parameters.items() if q is p)  # one name for tied weights
                     self.values[node.name] = Parameter(first, p.detach(), p.requires_grad)
                 elif kind == "USER_INPUT":
-                    inputs.append(node.name)
-                    self.values[node.name] = Value(-1, tuple(node.meta["val"].shape[1:]), data=True)
+                    k = next(inputs)
+                    if self.form.leaves[k].kind != "float":
+                        self.computed.add(-1 - k)
+                    self.values[node.name] = Value(-1 - k, self.form.leaves[k].shape, data=True)
                 else:
                     held = {**self.program.state_dict, **self.program.constants}
                     self.values[node.name] = held.get(spec.target)
@@ -223,6 +168,13 @@ class _Reading:
             elif node.op == "output":
                 return self._finish(node)
         raise AssertionError("an exported graph ends in an output node")
+
+    def _leaf_numbers(self) -> list[int]:
+        """Which leaf each of the graph's inputs is: torch may order keywords as it likes."""
+        args, kwargs = self.program.call_spec.in_spec.unflatten(range(len(self.form.leaves)))
+        number = {leaf.name: k for k, leaf in enumerate(self.form.leaves)}
+        found = dict(enumerate(range(len(args)))) | {at: number[name] for name, at in kwargs.items()}
+        return [found[k] for k in range(len(self.form.leaves))]
 
     def _finish(self, node: Node) -> tuple[list[Step], int]:
         results = [self.values[r.name] for r in node.args[0] if isinstance(r, Node)]  # type: ignore[union-attr]
@@ -239,18 +191,29 @@ class _Reading:
     def _call(self, node: Node) -> Any:
         where, target = _where(node), str(node.target)
         args = [self._argument(a) for a in _in_order(node)]
+        val = node.meta["val"]
+        if target == "aten.embedding.default" and isinstance(args[0], Parameter) and isinstance(args[1], Tensor):
+            return self._positional(args, where)
+        if any(isinstance(a, Unbatched) for a in args):
+            args = self._batched(node, args, where)
+            if isinstance(args, Value | Unbatched):
+                return args
         if not any(isinstance(a, Value) for a in _flat(args)):
             return self._constant(node, args)
-        val = node.meta["val"]
         if val is None:  # a check of a tensor's dtype
             return None
         if not isinstance(val, Tensor):
             raise at(no_reader(target), where)
         call = Call(target, tuple(args), tuple(val.shape[1:]), self.training)
         try:
+            made = self._of_data(node, call, where)
+            if made is not None:
+                return made
             fused = fuse(call, self.made)
             if fused is not None:
-                return self._add(*fused, fused[1][0].shape, fused[1][0].layout, where)
+                number = NUMBERS.get(base_of(target))
+                made = self._add(*fused, fused[1][0].shape, fused[1][0].layout, where)
+                return made if number is None else replace(made, number=number)
             reader = READERS.get(target)
             if reader is None:
                 raise no_reader(target)
@@ -263,10 +226,73 @@ class _Reading:
         if isinstance(read, Value):
             return read
         op, inputs, *given = read
-        layout = given[0] if given else inputs[0].layout if reader.any_layout else ()
+        taken = tuple(self._made(i, where) for i in inputs)
+        layout = given[0] if given else taken[0].layout if reader.any_layout else ()
         order = layout or tuple(range(val.ndim - 1))
         shape = tuple(val.shape[1 + order.index(axis)] for axis in range(val.ndim - 1))  # channels first
-        return self._add(op, inputs, shape, layout, where)
+        return self._add(op, taken, shape, layout, where)
+
+    def _of_data(self, node: Node, call: Call, where: str) -> Value | None:
+        """The result of a call on masks, tokens and lengths, and on what is computed of them; None for other calls."""
+        values = [a for a in _flat(call.args) if isinstance(a, Value)]
+        base = base_of(call.target)
+        if base in ("expand", "expand_as", "type_as") and values[0].data and len(values[0].shape) == len(call.shape):
+            return values[0]  # it keeps the length one: what reads it broadcasts
+        if not all(v.data for v in values):
+            return None
+        meta = {self.values[n.name].index: n.meta["val"] for n in node.all_input_nodes
+                if isinstance(self.values[n.name], Value)}  # fmt: skip
+        given = [(v, meta[v.index].shape, meta[v.index].dtype) for v in {v.index: v for v in values}.values()]
+        dtype = node.meta["val"].dtype
+        own = [v.index for v in values if v.index in self.computed or not meta[v.index].dtype.is_floating_point]
+        if base in COMPUTED and (own or not dtype.is_floating_point) and all(v.plain for v in values):
+            op, shape = computed(call, given, dtype)
+            made = self._add(op, tuple(v for v, _, _ in given), shape, (), where)
+            self.computed.add(made.index)
+            return made
+        expanded = [shape for v, shape, _ in given if (*shape[1:],) != v.user_shape]
+        if expanded:
+            raise NoLimit(
+                f"`{base}` of a tensor that was expanded to {tuple(expanded[0])}.",
+                why="an expanded axis may have the traced width, which the network of another width has not",
+                fix="expand it last, or not at all, products broadcast; torch.cat for copies of the input",
+            )
+        return None
+
+    def _positional(self, args: list[Any], where: str) -> Value | Unbatched:
+        """A table at constant numbers: learned positions."""
+        op, inputs, layout, batched = positional(args[0], args[1], args[2] if len(args) > 2 else -1)
+        shape = (args[0].shape[1], *inputs[0].shape)
+        made = self._add(op, tuple(self._made(i, where) for i in inputs), shape, layout, where)
+        return made if batched else Unbatched(made)
+
+    def _batched(self, node: Node, args: list[Any], where: str) -> Any:
+        """The arguments with what has no axis of samples broadcast over them; or the result, if it changes nothing."""
+        base, ndim = base_of(str(node.target)), node.meta["val"].ndim
+        first = args[0]
+        if isinstance(first, Unbatched) and ndim == len(first.value.shape) + 1:
+            if (base == "unsqueeze" and args[1] in (0, -ndim)) or base in ("expand", "expand_as"):
+                return first.value
+            if base in ("add", "sub", "mul"):
+                return [a.value if isinstance(a, Unbatched) else a for a in args]
+        if base in ("add", "sub", "mul") and isinstance(first, Value) and ndim == len(first.shape) + 1:
+            return [a.value if isinstance(a, Unbatched) else a for a in args]
+        if base in ("dropout", "to", "clone", "contiguous", "alias"):
+            return first
+        raise at(
+            NoLimit(
+                f"`{base}` acts on an embedding of constant numbers, which has no axis of samples.",
+                why="axis 0 counts the samples throughout",
+                fix="numbers of shape (1, positions): pos(torch.arange(s)[None])",
+            ),
+            where,
+        )
+
+    def _made(self, value: Value | Pending, where: str) -> Value:
+        """A value, after the op that makes it first."""
+        if isinstance(value, Value):
+            return value
+        return self._add(value.op, tuple(self._made(i, where) for i in value.inputs), value.shape, value.layout, where)
 
     def _channels_first(self, arg: Any, where: str) -> Any:
         """A value with the axes in the user's order, channels first; positions are reordered if need be."""
@@ -295,6 +321,8 @@ class _Reading:
     ) -> Value:
         data = not op.random and all(i.data for i in inputs)
         self.made.append(Step(op, tuple(i.index for i in inputs), shape, data, where))
+        if data and any(i.index in self.computed for i in inputs):
+            self.computed.add(len(self.made) - 1)
         return Value(len(self.made) - 1, shape, data, () if layout == tuple(range(len(shape))) else layout)
 
     def _argument(self, arg: Any) -> Any:
@@ -319,7 +347,7 @@ class _Reading:
         return call(*(self._argument(a) for a in node.args), **{k: self._argument(v) for k, v in node.kwargs.items()})
 
 
-def _flat(args: list[Any]) -> Iterator[Any]:
+def _flat(args: Sequence[Any]) -> Iterator[Any]:
     for arg in args:
         if isinstance(arg, list):
             yield from _flat(arg)

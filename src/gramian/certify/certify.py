@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gramian.arch.inputs import one_tensor
 from gramian.arch.law import Law
 from gramian.certify.certification import Certification
 from gramian.certify.clock import Clock
@@ -119,6 +120,7 @@ def certify(
             fix="accuracy=0.01, tolerance=0.1",
         )
     Settings(optimizer, lr, steps or 0, batch_size, momentum, seed, None, None, None, 1)  # refuses before any work
+    one_tensor(x, "certify")
     clock, warnings = Clock(aloud=progress), list(notes)
     x, y = torch.as_tensor(x).double(), _labels(y)
     check(x, y, rows=rows)

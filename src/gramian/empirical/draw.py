@@ -85,7 +85,8 @@ def _by_type(path: str, owner: nn.Module, attribute: str, p: Tensor, readout: bo
             fix=f'law={{"{name}": (sigma, 0), "*": ...}} for N(0, sigma^2), or '
             f"draw=lambda name, p, generator: p if name == {name!r} else None to keep its value",
         )
-    sigma_w, sigma_b = resolve(law, path, fan_in=fan_in, readout=readout)
+    embedding = isinstance(owner, nn.Embedding | nn.EmbeddingBag)
+    sigma_w, sigma_b = resolve(law, path, fan_in=fan_in, readout=readout, embedding=embedding)
     return _rule(sigma_b if _is_bias(attribute) else sigma_w / math.sqrt(fan_in), standard)
 
 

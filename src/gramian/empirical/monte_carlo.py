@@ -10,10 +10,12 @@ import torch
 from torch import Generator, Tensor, nn
 
 from gramian.arch import architecture
+from gramian.arch.inputs import Inputs, leaves, precision, rows, several
 from gramian.arch.law import Law
 from gramian.empirical import checks, together
 from gramian.empirical.draw import Draw
 from gramian.empirical.sampler import Sampler, arch_sampler, own_sampler
+from gramian.empirical.structured import pack_module, packed
 from gramian.errors import BadArgument, BadData, NoLimit
 
 LEAST = 8  # draws before the standard error is believed
@@ -83,8 +85,8 @@ class Running:
 
 def monte_carlo(
     module: nn.Module | Callable[[int], nn.Module],
-    x: Tensor,
-    y: Tensor | None = None,
+    x: Inputs,
+    y: Inputs | None = None,
     *,
     law: Law = "he",
     width: int | None = None,
@@ -117,7 +119,7 @@ def monte_carlo(
 
     Args:
         module: any module, copied and not changed, or a function that makes one of a given width.
-        x: inputs; shape (n, *in_shape).
+        x: inputs; shape (n, *in_shape). Of a module that takes several a tuple, or a dict by name.
         y: other inputs; shape (m, *in_shape). None: the same as `x`.
         law: as in `architecture`; the readout is each layer with no other one above it. A parameter of no known layer
             takes an entry by its own name: `{"scale": (s, 0), "*": "he"}` draws it from N(0, s^2).
@@ -152,9 +154,10 @@ def monte_carlo(
         (True, True, True)
     """
     _check(accuracy, draws, kind, parametrization, width, extrapolate)
-    x, y, dtype = _inputs(module, x, y, dtype, device)
+    plain, like = module, x
+    module, x, y, dtype = _inputs(module, x, y, dtype, device)
     widths = [width, 2 * width] if extrapolate and width is not None else [width]
-    samplers = [_sampler(module, x, y, law, w, parametrization, draw, dtype) for w in widths]
+    samplers = [_sampler(plain, module, like, x, y, law, w, parametrization, draw, dtype) for w in widths]
     names = [name for name in ("ntk", "nngp") if kind in (name, "both")]
     value, bias = {name: Running() for name in names}, {name: Running() for name in names}
     generator, reached = Generator().manual_seed(seed), False
@@ -192,7 +195,9 @@ def _finite(kernel: Tensor) -> Tensor:
 
 
 def _sampler(
+    plain: nn.Module | Callable[[int], nn.Module],
     module: nn.Module | Callable[[int], nn.Module],
+    like: Inputs,
     x: Tensor,
     y: Tensor | None,
     law: Law,
@@ -201,10 +206,12 @@ def _sampler(
     draw: Draw | None,
     dtype: torch.dtype,
 ) -> Sampler:
+    """Draws of `plain`, or of its network at a width; `module` is the same on the one tensor `x`, made from `like`."""
     standard = parametrization == "standard"
-    if isinstance(module, nn.Module) and width is not None:
+    if isinstance(plain, nn.Module) and width is not None:
         try:
-            return arch_sampler(architecture(module, x[:2], law, parametrization=parametrization), width, x, dtype)
+            arch = architecture(plain, rows(like, slice(2)), law, parametrization=parametrization)
+            return arch_sampler(arch, width, x, dtype, like)
         except NoLimit as error:
             raise BadArgument(
                 f"This module cannot be given width {width}: {error.what}",
@@ -220,7 +227,7 @@ def _sampler(
                 why="a module, or a function of the width that returns one, is what is drawn",
                 fix="monte_carlo(make, x, width=128) with make(width) -> nn.Module",
             )
-        module = made_module
+        module = pack_module(made_module, like) if several(like) else made_module
     made = own_sampler(module, x, law, standard=standard, draw=draw, dtype=dtype)
     if made.samples == together.MIXED and y is not None:
         raise BadArgument(
@@ -233,9 +240,14 @@ def _sampler(
 
 
 def _inputs(
-    module: object, x: Tensor, y: Tensor | None, dtype: torch.dtype | None, device: torch.device | str | None
-) -> tuple[Tensor, Tensor | None, torch.dtype]:
-    """The inputs on their device and in their precision, and the precision of the module."""
+    module: nn.Module | Callable[[int], nn.Module],
+    given: Inputs,
+    other: Inputs | None,
+    dtype: torch.dtype | None,
+    device: torch.device | str | None,
+) -> tuple[nn.Module | Callable[[int], nn.Module], Tensor, Tensor | None, torch.dtype]:
+    """The module and its inputs, each one tensor, on their device and in their precision; that of the module."""
+    module, x, y = packed(module, given, other)
     x = checks.check_input("x", x)
     y = None if y is None or y is x else checks.check_input("y", y)
     if y is not None and y.shape[1:] != x.shape[1:]:
@@ -247,9 +259,11 @@ def _inputs(
         )
     if dtype is None:
         own = module.parameters() if isinstance(module, nn.Module) else iter(())
-        dtype = x.dtype if x.is_floating_point() else next((p.dtype for p in own), torch.get_default_dtype())
+        floating = [t for t in leaves(given) if t.is_floating_point()]
+        dtype = precision(floating) if floating else next((p.dtype for p in own), torch.get_default_dtype())
     device = device or x.device
-    return _moved(x, device, dtype), None if y is None else _moved(y, device, dtype), dtype
+    of_rows = x.dtype if several(given) else dtype  # rows of several tensors hold whole numbers too
+    return module, _moved(x, device, of_rows), None if y is None else _moved(y, device, of_rows), dtype
 
 
 def _moved(x: Tensor, device: torch.device | str, dtype: torch.dtype) -> Tensor:

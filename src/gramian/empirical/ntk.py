@@ -8,11 +8,13 @@ from itertools import groupby
 import torch
 from torch import Tensor, nn
 
+from gramian.arch.inputs import Inputs
 from gramian.empirical import checks
 from gramian.empirical.contract import add_gram
 from gramian.empirical.factors import Source, factors, pull_back
 from gramian.empirical.plan import Budget, Plan, plans
 from gramian.empirical.proof import Uses, uses
+from gramian.empirical.structured import packed
 from gramian.empirical.units import cheaper, make_units
 from gramian.empirical.watch import differentiable_math
 from gramian.errors import BadData
@@ -20,8 +22,8 @@ from gramian.errors import BadData
 
 def empirical_ntk(
     module: nn.Module,
-    x: Tensor,
-    y: Tensor | None = None,
+    x: Inputs,
+    y: Inputs | None = None,
     outputs: str = "mean",
     *,
     engine: str = "auto",
@@ -38,7 +40,7 @@ def empirical_ntk(
 
     Args:
         module: any module; its mode, gradients and buffers are left as found.
-        x: inputs; shape (n, *in_shape).
+        x: inputs; shape (n, *in_shape). Of a module that takes several a tuple, or a dict by name.
         y: other inputs; shape (m, *in_shape). None: the same as `x`, at half the cost and exactly symmetric.
         outputs: "mean": $\frac1C \sum_c \hat\Theta_{cc}$, which the limit `arch.ntk` equals; "sum": C times that;
             "full": all pairs of outputs.
@@ -70,8 +72,8 @@ def empirical_ntk(
 
 def empirical_ntk_by_layer(
     module: nn.Module,
-    x: Tensor,
-    y: Tensor | None = None,
+    x: Inputs,
+    y: Inputs | None = None,
     outputs: str = "mean",
     *,
     engine: str = "auto",
@@ -98,11 +100,12 @@ def empirical_ntk_by_layer(
 
 
 def _theta(
-    module: nn.Module, x: Tensor, y: Tensor | None, outputs: str, engine: str, max_bytes: int, apart: bool
+    module: nn.Module, x: Inputs, y: Inputs | None, outputs: str, engine: str, max_bytes: int, apart: bool
 ) -> dict[str, Tensor]:
     checks.check_options(outputs, engine, max_bytes)
     checks.trainable(module)
-    y = None if y is None or y is x else checks.check_input("y", y)
+    module, x, y = packed(module, x, None if y is x else y)
+    y = None if y is None else checks.check_input("y", y)
     x = checks.check_input("x", x)
     with torch.inference_mode(False), torch.no_grad():
         return _contracted(module, x, y, outputs, max_bytes, apart)

@@ -10,12 +10,14 @@ import torch
 from torch import Generator, Tensor, nn
 
 from gramian.arch import Architecture
+from gramian.arch.inputs import Inputs, several
 from gramian.arch.law import Law
 from gramian.arch.ops.affine import Linear
 from gramian.empirical import together
 from gramian.empirical.draw import Draw, redraw, rules
 from gramian.empirical.ntk import empirical_ntk, empirical_ntk_by_layer
 from gramian.empirical.readout import find_readouts
+from gramian.empirical.structured import pack_module
 from gramian.errors import BadArgument, BadData
 
 ROWS = 256  # samples in one forward pass, for modules that treat samples on their own
@@ -118,9 +120,10 @@ def own_sampler(
     )
 
 
-def arch_sampler(arch: Architecture, width: int, x: Tensor, dtype: torch.dtype) -> Sampler:
-    """Draws of an architecture's network at a width."""
-    module = arch.network(width, dtype=dtype, device=x.device)
+def arch_sampler(arch: Architecture, width: int, x: Tensor, dtype: torch.dtype, like: Inputs) -> Sampler:
+    """Draws of an architecture's network at a width, on rows made from inputs such as `like`."""
+    module: nn.Module = arch.network(width, dtype=dtype, device=x.device)
+    module = pack_module(module, like) if several(like) else module
     op, last = arch.steps[arch.output].op, None
     if isinstance(op, Linear) and op.standard:
         layer = module.get_submodule(f"layers.{op.path}")

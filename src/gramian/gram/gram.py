@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from gramian.arch.inputs import Inputs, leaves, rows, samples, tensors
 from gramian.errors import BadArgument, BadData
 from gramian.gram.store import Store, fingerprint
 
@@ -23,7 +24,7 @@ class Gram:
 
     Args:
         kernel: `kernel(x, y=None)`, (n, \*in), (m, \*in) -> (n, m).
-        x: inputs; shape (n, \*in).
+        x: inputs; shape (n, \*in). Of several inputs a tuple, or a dict by name.
         y: inputs of the columns; shape (m, \*in). None: the same as `x`.
         tile: rows and columns of a tile.
         dtype: of the tiles; None: what the kernel returns.
@@ -46,8 +47,8 @@ class Gram:
     def __init__(
         self,
         kernel: Kernel,
-        x: Tensor,
-        y: Tensor | None = None,
+        x: Inputs,
+        y: Inputs | None = None,
         *,
         tile: int = 1024,
         dtype: torch.dtype | None = None,
@@ -56,16 +57,18 @@ class Gram:
         if tile < 1:
             raise BadArgument(f"tile={tile}", why="a tile has at least one row", fix="tile=1024")
         self.kernel: Kernel | None = kernel
-        self.x: Tensor | None = torch.as_tensor(x)
-        self.y = None if y is None else torch.as_tensor(y)
+        self.x: Inputs | None = tensors(x)
+        self.y = None if y is None else tensors(y)
         columns = self.x if self.y is None else self.y
-        if self.x.ndim == 0 or columns.ndim == 0 or not len(self.x) or not len(columns):
+        given = [*leaves(self.x), *leaves(columns)]
+        if not given or any(t.ndim == 0 or not len(t) for t in given):
+            shapes = [" and ".join(str(tuple(t.shape)) for t in leaves(v)) for v in (self.x, columns)]
             raise BadData(
-                f"a Gram matrix of x {tuple(self.x.shape)} and y {tuple(columns.shape)} has no entries",
+                f"a Gram matrix of x {shapes[0]} and y {shapes[1]} has no entries",
                 why="samples are counted along the first dimension, and there are none",
                 fix="pass at least one row",
             )
-        self.shape = (len(self.x), len(columns))
+        self.shape = (samples(self.x), samples(columns))
         self.symmetric = y is None
         self.tile = tile
         self.keep = keep
@@ -78,7 +81,7 @@ class Gram:
         """Of the tiles; the kernel is asked for one entry if nothing is known yet."""
         if self._dtype is None:
             kernel, x, y = self._source()
-            self._dtype = kernel(x[:1], y[:1]).dtype
+            self._dtype = kernel(rows(x, slice(1)), rows(y, slice(1))).dtype
         return self._dtype
 
     def tiles(self) -> Iterator[tuple[slice, slice, Tensor]]:
@@ -92,10 +95,10 @@ class Gram:
     def dense(self) -> Tensor:
         """The whole matrix; shape (n, m)."""
         out: Tensor | None = None
-        for rows, columns, tile in self.tiles():
+        for at, columns, tile in self.tiles():
             if out is None:
                 out = torch.empty(self.shape, dtype=tile.dtype, device=tile.device)
-            out[rows, columns] = tile
+            out[at, columns] = tile
         assert out is not None
         return out
 
@@ -121,8 +124,8 @@ class Gram:
         dtype = torch.promote_types(self.dtype, other.dtype)
         other = other.to(dtype)
         out = other.new_zeros((self.shape[0], *other.shape[1:]))
-        for rows, columns, tile in self.tiles():
-            out[rows] += tile.to(dtype) @ other[columns]
+        for at, columns, tile in self.tiles():
+            out[at] += tile.to(dtype) @ other[columns]
         return out
 
     def save(self, path: str | os.PathLike) -> Gram:
@@ -153,8 +156,8 @@ class Gram:
         cls,
         path: str | os.PathLike,
         *,
-        x: Tensor | None = None,
-        y: Tensor | None = None,
+        x: Inputs | None = None,
+        y: Inputs | None = None,
         kernel: Kernel | None = None,
     ) -> Gram:
         """A saved Gram matrix; its tiles are memory mapped, and each is checked against its SHA-256 when first read.
@@ -169,7 +172,7 @@ class Gram:
         """
         store = Store.open(path)
         if x is not None:
-            store.compare(fingerprint(kernel, torch.as_tensor(x), None if y is None else torch.as_tensor(y)))
+            store.compare(fingerprint(kernel, tensors(x), None if y is None else tensors(y)))
         gram = cls.__new__(cls)
         gram.kernel, gram.x, gram.y = None, None, None
         gram.shape = tuple(store.manifest["shape"])
@@ -205,7 +208,7 @@ class Gram:
         kernel, x, _ = self._source()
         return fingerprint(kernel, x, self.y)
 
-    def _source(self) -> tuple[Kernel, Tensor, Tensor]:
+    def _source(self) -> tuple[Kernel, Inputs, Inputs]:
         if self.kernel is None or self.x is None:
             raise BadArgument(f"{self!r} was opened from disk and computes nothing", fix="Gram(kernel, x)")
         return self.kernel, self.x, self.x if self.y is None else self.y
@@ -220,9 +223,9 @@ class Gram:
 
     def _compute(self, i: int, j: int) -> Tensor:
         kernel, x, y = self._source()
-        x, y = x[self._slice(i)], y[self._slice(j)]
+        x, y = rows(x, self._slice(i)), rows(y, self._slice(j))
         tile = kernel(x) if self.symmetric and i == j else kernel(x, y)
-        expected = (len(x), len(y))
+        expected = (samples(x), samples(y))
         if tuple(tile.shape) != expected:
             raise BadArgument(
                 f"the kernel returned shape {tuple(tile.shape)} for {expected[0]} rows and {expected[1]} columns",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +13,31 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from gramian.arch.inputs import Inputs, leaves, rows, samples
 from gramian.errors import BadArgument, StaleTiles
 
 FORMAT = "gramian tiles 1"
 PROBED = 4  # rows on which two kernels are compared
 
 
-def fingerprint(kernel: Any, x: Tensor, y: Tensor | None) -> dict:
+def fingerprint(kernel: Any, x: Inputs, y: Inputs | None) -> dict:
     """What tiles were made from: SHA-256 of the data, and the kernel's own values on a few rows."""
     marks: dict[str, Any] = {"x": _digest(x), "y": None if y is None else _digest(y)}
     if kernel is not None:
-        rows, columns = _spread(x), None if y is None else _spread(y)
-        marks["kernel"] = (kernel(rows) if columns is None else kernel(rows, columns)).detach().double().tolist()
+        some, columns = _spread(x), None if y is None else _spread(y)
+        marks["kernel"] = (kernel(some) if columns is None else kernel(some, columns)).detach().double().tolist()
     return marks
 
 
-def _spread(x: Tensor) -> Tensor:
-    return x[torch.linspace(0, len(x) - 1, min(PROBED, len(x)), device=x.device).round().long()]
+def _spread(x: Inputs) -> Inputs:
+    n = samples(x)
+    return rows(x, torch.linspace(0, n - 1, min(PROBED, n), device=leaves(x)[0].device).round().long())
 
 
-def _digest(x: Tensor) -> str:
+def _digest(x: Inputs) -> str:
+    if not isinstance(x, Tensor):
+        names = list(x) if isinstance(x, Mapping) else range(len(x))
+        return "; ".join(f"{name}: {_digest(t)}" for name, t in zip(names, leaves(x), strict=True))
     flat = x.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
     return f"{str(x.dtype).removeprefix('torch.')}{list(x.shape)} sha256:{hashlib.sha256(flat.data).hexdigest()}"
 

@@ -6,49 +6,55 @@ import torch
 from torch import Tensor
 
 from gramian.arch.architecture import Architecture
+from gramian.arch.inputs import Inputs, precision
 from gramian.arch.joint import Cross, data_cross
-from gramian.arch.moments import Moments, input_moments
+from gramian.arch.moments import Moments
+from gramian.arch.ops import Op, Tokens
+from gramian.arch.ops.computed import apply_to_data
+from gramian.arch.tokens import token_cross
 from gramian.errors import BadArgument, NoLimit
+from gramian.limit.outputs import chosen_output
 
 # bytes of one tile's covariance. A dozen such tensors live at once: on a CPU they should stay in the cache (2**28 is
 # 7 times slower than 2**21 for a CNN on 400 images), on a GPU fill it.
 BUDGET = {"cpu": 2**21, "cuda": 2**28}
+FEW = 2**16  # the same for a diagonal, of whose tiles most is thrown away
 
 
 def kernels(
-    arch: Architecture, x: Tensor, y: Tensor | None = None, *, engine: str = "auto", ntk: bool = True
+    arch: Architecture,
+    x: Inputs,
+    y: Inputs | None = None,
+    *,
+    engine: str = "auto",
+    ntk: bool = True,
+    outputs: str = "mean",
 ) -> tuple[Tensor, Tensor]:
     """`(nngp, ntk)` of an architecture at infinite width; shapes (n, m). Without `ntk` the second is empty.
 
     Args:
         arch: the architecture.
-        x: inputs; shape (n, *in_shape).
+        x: inputs; shape (n, *in_shape), or the structure of several that the architecture was read with.
         y: inputs; shape (m, *in_shape), or None for `x`: then only half of the tiles are computed, the result is
             exactly symmetric, and its diagonal exact.
         engine: "auto" or "torch".
         ntk: whether to compute the NTK.
+        outputs: "mean", or "full" for shapes (n, m, *S, *S); see `Architecture.ntk`.
     """
-    if engine not in ("auto", "torch"):
-        raise BadArgument(
-            f"The engine {engine!r} is not in this build.",
-            where="argument `engine` of a limit kernel",
-            why="this version computes limit kernels with plain torch operations, on any device",
-            fix='engine="auto"',
-        )
-    arch.check_input(x, "x")
-    other = x if y is None else y
-    if y is not None:
-        arch.check_input(y, "y")
-    pairs = demand(arch)
-    rows = tile_rows(arch, x.element_size(), pairs, BUDGET.get(x.device.type, BUDGET["cuda"]))
+    check_engine(engine)
+    arch = chosen_output(arch, outputs)
+    x_all = arch.inputs.check(x, "x")
+    y_all = x_all if y is None else arch.inputs.check(y, "y")
+    pairs = demand(arch, outputs == "full")
+    rows = tile_rows(arch, precision(x_all).itemsize, pairs, BUDGET.get(x_all[0].device.type, BUDGET["cuda"]))
     symmetric = y is None
     nngp_rows, ntk_rows = [], []
     grid: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
-    x_parts, y_parts = x.split(rows), other.split(rows)
+    x_parts, y_parts = split(x_all, rows), split(y_all, rows)
     for i, part in enumerate(x_parts):
         for j, against in enumerate(y_parts):
             if symmetric and j < i:
-                grid[i, j] = tuple(t.mT for t in grid.pop((j, i)))  # type: ignore[assignment]
+                grid[i, j] = tuple(_transposed(t) for t in grid.pop((j, i)))  # type: ignore[assignment]
                 continue
             grid[i, j] = _tile(arch, part, None if symmetric and i == j else against, pairs, ntk)
             if symmetric and i == j:
@@ -59,11 +65,40 @@ def kernels(
     return torch.cat(nngp_rows), torch.cat(ntk_rows) if ntk else ntk_rows[0]
 
 
-def demand(arch: Architecture) -> tuple[bool, ...]:
-    """For each step, whether its inputs must hold all pairs of positions: asked backwards from the output."""
+def diagonals(arch: Architecture, x: Inputs, *, engine: str = "auto") -> tuple[Tensor, Tensor]:
+    """The diagonals of `(nngp, ntk)`, from tiles of a few rows; shapes (n,)."""
+    check_engine(engine)
+    arch = chosen_output(arch, "mean")
+    x_all = arch.inputs.check(x, "x")
+    pairs = demand(arch)
+    parts = split(x_all, tile_rows(arch, precision(x_all).itemsize, pairs, FEW))
+    tiles = [_tile(arch, part, None, pairs, ntk=True) for part in parts]
+    return torch.cat([k.diagonal() for k, _ in tiles]), torch.cat([t.diagonal() for _, t in tiles])
+
+
+def check_engine(engine: str) -> None:
+    """Raises BadArgument for an engine that is not in this build."""
+    if engine not in ("auto", "torch"):
+        raise BadArgument(
+            f"The engine {engine!r} is not in this build.",
+            where="argument `engine` of a limit kernel",
+            why="this version computes limit kernels with plain torch operations, on any device",
+            fix='engine="auto"',
+        )
+
+
+def split(x: tuple[Tensor, ...], count: int) -> list[tuple[Tensor, ...]]:
+    """The same samples of every tensor, `count` at a time."""
+    return list(zip(*(t.split(count) for t in x), strict=True))
+
+
+def demand(arch: Architecture, full: bool = False) -> tuple[bool, ...]:
+    """For each step, whether its inputs must hold all pairs of positions: asked backwards from the output, of which
+    `full` takes them."""
     if arch.joint:  # covariances between values are kept at all pairs
         return (True,) * len(arch.steps)
     out = [False] * len(arch.steps)
+    out[arch.output] = full
     inputs = [False] * len(arch.steps)
     for number in range(len(arch.steps) - 1, -1, -1):
         step = arch.steps[number]
@@ -78,16 +113,20 @@ def tile_rows(arch: Architecture, itemsize: int, pairs: tuple[bool, ...], budget
     """Rows (and columns) of a tile whose largest covariance takes at most `budget` bytes; at most 1024."""
     most = 1
     for number, step in enumerate(arch.steps):
-        below = [arch.steps[i].shape if i >= 0 else arch.in_shape for i in step.inputs]
+        below = [arch.source_shape(i) for i in step.inputs]
         for shape in below if not step.data else ():
             positions = torch.Size(shape[1:]).numel()
             most = max(most, positions**2 if pairs[number] else positions)
     return max(1, min(1024, int((budget / itemsize / most) ** 0.5)))
 
 
-def _tile(arch: Architecture, x: Tensor, y: Tensor | None, pairs: tuple[bool, ...], ntk: bool) -> tuple[Tensor, Tensor]:
-    """One tile: the input and what is made of it alone by numbers, everything above by moments."""
-    data = _values_of_data(arch, x), None if y is None else _values_of_data(arch, y)
+def _tile(
+    arch: Architecture, x: tuple[Tensor, ...], y: tuple[Tensor, ...] | None, pairs: tuple[bool, ...], ntk: bool
+) -> tuple[Tensor, Tensor]:
+    """One tile: the inputs and what is made of them alone by numbers, everything above by moments."""
+    dtype = precision(x)
+    at_x = _values_of_data(arch, x, dtype)
+    at_y = at_x if y is None else _values_of_data(arch, y, dtype)
     needed: dict[int, bool] = {}
     for number, step in enumerate(arch.steps):
         if not step.data:
@@ -96,25 +135,34 @@ def _tile(arch: Architecture, x: Tensor, y: Tensor | None, pairs: tuple[bool, ..
                     needed[i] = needed.get(i, False) or pairs[number]
     start: dict[int, Moments] = {}
     for i, full in needed.items():
+        made = arch.steps[i].op if i >= 0 else Op()
         try:
-            start[i] = input_moments(data[0][i], None if data[1] is None else data[1][i], pairs=full, ntk=ntk)
+            start[i] = made.data_moments(at_x[i], None if y is None else at_y[i], pairs=full, ntk=ntk, dtype=dtype)
         except IndexError:  # a value without channels
             raise NoLimit("The data have no channel axis here.", fix="reshape the input to (n, features)") from None
-    at_x, at_y = data[0], data[0] if data[1] is None else data[1]
 
     def between(s: int, t: int, ntk: bool) -> Cross:
+        op = arch.steps[s].op if s >= 0 else None
+        if isinstance(op, Tokens):
+            return token_cross(op, at_x[s], at_x[t], at_y[s], at_y[t], ntk=ntk, dtype=dtype)
         return data_cross(at_x[s], at_x[t], at_y[s], at_y[t], ntk=ntk)
 
-    result = arch.limit(start.get(-1), start, pairs, between)  # type: ignore[arg-type]
+    result = arch.limit(start, pairs, between)
     return result.xy, result.xy.new_empty(0) if result.theta is None else result.theta
 
 
-def _values_of_data(arch: Architecture, x: Tensor) -> dict[int, Tensor]:
-    values = {-1: x}
+def _values_of_data(arch: Architecture, x: tuple[Tensor, ...], dtype: torch.dtype) -> dict[int, Tensor]:
+    values = {-1 - k: leaf for k, leaf in enumerate(x)}
     for number, step in enumerate(arch.steps):
         if step.data:
-            values[number] = step.op.apply(*(values[i] for i in step.inputs))
+            values[number] = apply_to_data(step.op, [values[i] for i in step.inputs], dtype)
     return values
+
+
+def _transposed(tile: Tensor) -> Tensor:
+    """Of x and y, and of their positions."""
+    space = (tile.ndim - 2) // 2
+    return tile.permute(1, 0, *range(2 + space, tile.ndim), *range(2, 2 + space)) if tile.ndim > 1 else tile
 
 
 def _mirrored(tile: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gramian.arch.inputs import one_tensor
 from gramian.data import check, one_hot
 from gramian.errors import BadArgument, BadData
 from gramian.train.forward import evaluating
@@ -113,6 +114,7 @@ def samples(module: nn.Module, x: Tensor, y: Tensor, loss: Objective, *, name: s
         BadData: not finite, empty, lengths or shapes that do not match, labels outside the network's outputs.
     """
     parameter = next(module.parameters())
+    one_tensor(x, "train")
     x, y = torch.as_tensor(x).to(parameter.device), torch.as_tensor(y).to(parameter.device)
     if x.is_floating_point():  # whole numbers are tokens for an Embedding
         check(x, name="x" + name)

@@ -5,7 +5,9 @@ from gramian.arch.ops.affine import Affine, Conv, Linear
 from gramian.arch.ops.axes import Aggregate, AxisMaps, Pad, Resize, Take
 from gramian.arch.ops.base import READERS, Call, Op, Parameter, Value, reads
 from gramian.arch.ops.combine import Scale, Shift, Sum
+from gramian.arch.ops.computed import Computed
 from gramian.arch.ops.concat import Beside, Concat, Join, Product
+from gramian.arch.ops.embedding import Constant, Embedding, Tokens
 from gramian.arch.ops.erf import GELU, Erf
 from gramian.arch.ops.exponential import Cos, Exp, Gaussian, Sin
 from gramian.arch.ops.fuse import fuse
@@ -21,6 +23,7 @@ from gramian.arch.ops.relu import Abs, LeakyReLU, PReLU, ReLU, RReLU, TwoSlopes
 from gramian.arch.ops.sign import Sign, Step
 from gramian.arch.ops.smooth import Smooth
 from gramian.arch.ops.transposed import ConvTranspose
+from gramian.arch.ops.weighted import Factor, Masked, PerPosition
 
 __all__ = [
     "GELU",
@@ -37,12 +40,16 @@ __all__ = [
     "BatchNorm",
     "Beside",
     "Call",
+    "Computed",
     "Concat",
+    "Constant",
     "Conv",
     "ConvTranspose",
     "Cos",
+    "Embedding",
     "Erf",
     "Exp",
+    "Factor",
     "Gaussian",
     "GroupNorm",
     "Identity",
@@ -51,12 +58,14 @@ __all__ = [
     "LayerNorm",
     "LeakyReLU",
     "Linear",
+    "Masked",
     "MatMul",
     "Normalization",
     "Op",
     "PReLU",
     "Pad",
     "Parameter",
+    "PerPosition",
     "Permute",
     "Piecewise",
     "Pointwise",
@@ -75,6 +84,7 @@ __all__ = [
     "Step",
     "Sum",
     "Take",
+    "Tokens",
     "TwoSlopes",
     "Value",
     "fuse",

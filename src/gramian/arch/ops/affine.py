@@ -266,6 +266,8 @@ def initialize(op: Affine, layer: nn.Module, generator: torch.Generator | None) 
         std_w, std_b, scaling = 1 / root_w, 1 / root_b, Scaling(unit * root_w, op.sigma_b * root_b)
     with torch.no_grad():
         weight.normal_(0, std_w, generator=generator)
-        if layer.bias is not None:
+        if getattr(layer, "bias", None) is not None:
             layer.bias.normal_(0, std_b, generator=generator)  # type: ignore[operator]
+        if isinstance(layer, nn.Embedding) and layer.padding_idx is not None:
+            weight[layer.padding_idx].zero_()
     return scaling

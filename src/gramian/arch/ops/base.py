@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
+import torch
 from torch import Tensor
 
-from gramian.arch.moments import Moments
+from gramian.arch.moments import Moments, input_moments
 from gramian.errors import NoLimit
 
 
@@ -23,6 +24,7 @@ class Value:
     shape: tuple[int, ...]
     data: bool = False  # made from the input alone, by no parameter
     layout: tuple[int, ...] = ()  # () means as in `shape`
+    number: float | None = None  # what all its entries are, if known: torch.zeros_like(h)
 
     @property
     def order(self) -> tuple[int, ...]:
@@ -43,6 +45,16 @@ class Value:
     def plain(self) -> bool:
         """Whether the user has the axes in the order of `shape`."""
         return self.order == tuple(range(len(self.shape)))
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A value that one more op makes first, where a call is read as several."""
+
+    op: Op
+    inputs: tuple[Value | Pending, ...]
+    shape: tuple[int, ...]
+    layout: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -107,6 +119,10 @@ class Op:
         """Channels of the result, from those of the inputs, in a network of the given width."""
         return c[0]
 
+    def data_moments(self, x: Tensor, y: Tensor | None, *, pairs: bool, ntk: bool, dtype: torch.dtype) -> Moments:
+        """Moments of its result where that is made of the input alone: its values at x and at y, (n, c, *S)."""
+        return input_moments(x, y, pairs=pairs, ntk=ntk)
+
     def describe(self) -> str:
         """A few words for the printed architecture."""
         return ""
@@ -116,7 +132,8 @@ class Op:
         return type(self).__name__
 
 
-Read = tuple[Op, tuple[Value, ...]] | tuple[Op, tuple[Value, ...], tuple[int, ...]] | Value
+Made = tuple[Value | Pending, ...]
+Read = tuple[Op, Made] | tuple[Op, Made, tuple[int, ...]] | Value
 READERS: dict[str, type[Op]] = {}
 A = TypeVar("A", bound=type[Op])
 

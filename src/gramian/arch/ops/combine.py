@@ -11,6 +11,7 @@ from torch import Tensor
 from gramian.arch.moments import Moments
 from gramian.arch.ops.base import Call, Op, Parameter, Read, Value, reads, value
 from gramian.arch.ops.concat import Product
+from gramian.arch.ops.weighted import per_position, weighted
 from gramian.errors import NoLimit
 
 if TYPE_CHECKING:
@@ -148,15 +149,17 @@ class Scale(Op):
         if "rsub" in call.target:  # c - alpha h
             return Shift(float(call.args[1]), -float(call.args[2])), (value(call.args[0], "what is subtracted"),)
         a, b = (_number(arg) for arg in call.args[:2])
-        if "mul" in call.target and isinstance(a, Value) and isinstance(b, Value):
-            return _product(a, b)
-        if "mul" in call.target and isinstance(a, float):
-            a, b = b, a
+        if isinstance(a, Value) and isinstance(b, Value) and ("mul" in call.target or b.data > a.data):
+            return _product(a, b, "mul" in call.target)
+        if isinstance(a, Value) and not a.data and isinstance(b, Tensor):
+            return per_position(a, b, inverse="div" in call.target)
+        if "mul" in call.target and isinstance(a, float | Tensor):
+            return cls.read(replace(call, args=(b, a)))
         if not isinstance(b, float) or isinstance(a, float):
             raise NoLimit(
                 "Two tensors are multiplied or divided element by element.",
                 why="there is a rule for a constant times the values only; a trained or computed factor is not one",
-                fix="multiply by a plain Python number",
+                fix="multiply by a plain Python number, a buffer or a mask that is the same for all channels",
             )
         return cls(1 / b if "div" in call.target else b), (value(a, "what is multiplied"),)
 
@@ -170,15 +173,10 @@ class Scale(Op):
         return f"by {self.factor:g}"
 
 
-def _product(a: Value, b: Value) -> Read:
-    if a.shape != b.shape or a.order != b.order or a.data != b.data:
-        raise NoLimit(
-            f"Values of shapes {a.user_shape} and {b.user_shape} are multiplied"
-            + (", one of them the input itself." if a.data != b.data else " by broadcasting."),
-            why="a product has a rule for two values of one shape that both grow with the width",
-            fix="make the shapes equal; put a Linear or Conv on the input",
-        )
-    return Product(), (a, b)
+def _product(a: Value, b: Value, times: bool) -> Read:
+    if times and a.shape == b.shape and a.order == b.order and a.data == b.data:
+        return Product(), (a, b)
+    return weighted(b, a, "as is") if a.data > b.data else weighted(a, b, "as is" if times else "inverse")
 
 
 def _number(arg: object) -> object:

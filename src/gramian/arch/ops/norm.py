@@ -100,7 +100,7 @@ class BatchNorm(Normalization):
     "aten.dropout.default", "aten.dropout_.default", "aten.feature_dropout.default", "aten.alpha_dropout.default",
     "aten.feature_alpha_dropout.default", "aten.contiguous.default", "aten.clone.default", "aten.alias.default",
     "aten.detach.default", "aten.to.dtype", "aten.to.device", "aten._to_copy.default", "aten.lift_fresh_copy.default",
-    "aten._assert_tensor_metadata.default", "aten.expand_as.default",
+    "aten._assert_tensor_metadata.default", "aten.expand_as.default", "aten.type_as.default",
 )  # fmt: skip
 @dataclass(frozen=True)
 class Identity(Op):

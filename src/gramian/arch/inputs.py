@@ -1,0 +1,247 @@
+"""How a network's inputs are given: one tensor, several in order, or several by name; the first axis counts samples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gramian.errors import BadArgument, BadData
+
+Inputs = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
+KINDS = {"float": "floating-point numbers", "int": "whole numbers", "bool": "True and False"}
+
+
+def leaves(x: Inputs) -> tuple[Tensor, ...]:
+    """The tensors in `x`, in its order."""
+    return (x,) if isinstance(x, Tensor) else tuple(x.values()) if isinstance(x, Mapping) else tuple(x)
+
+
+def several(x: object) -> bool:
+    """Whether these are several tensors, in order or by name, and not the numbers of one."""
+    return isinstance(x, Mapping) or (
+        isinstance(x, list | tuple) and any(isinstance(v, Tensor) and v.ndim > 0 for v in x)
+    )
+
+
+def tensors(x: Inputs) -> Inputs:
+    """The same structure with every leaf a tensor; a list that holds no tensor becomes one itself."""
+    if isinstance(x, Mapping):
+        return {k: torch.as_tensor(v) for k, v in x.items()}
+    return tuple(torch.as_tensor(v) for v in x) if several(x) else torch.as_tensor(x)
+
+
+def one_tensor(x: object, where: str) -> None:
+    """Raises BadArgument for several tensors, where only one is taken."""
+    if several(x) and isinstance(x, Mapping | list | tuple):
+        said = f"a dict of {', '.join(map(repr, x))}" if isinstance(x, Mapping) else f"a {type(x).__name__} of {len(x)}"
+        raise BadArgument(
+            f"`x` is {said} tensors; {where} takes one tensor of numbers.",
+            where=f"argument `x` of {where}",
+            why="rows are scaled, compared and put into batches as vectors here",
+            fix="kernels take several: architecture(module, like).ntk(x), empirical_ntk, monte_carlo, Gram",
+        )
+
+
+def samples(x: Inputs) -> int:
+    """How many samples there are."""
+    return len(leaves(x)[0])
+
+
+def rows(x: Inputs, index: slice | Tensor) -> Inputs:
+    """Some of the samples, in the same structure."""
+    if isinstance(x, Tensor):
+        return x[index]
+    return {k: v[index] for k, v in x.items()} if isinstance(x, Mapping) else tuple(v[index] for v in x)
+
+
+def kind_of(x: Tensor) -> str:
+    """ "float", "int" or "bool"."""
+    return "float" if x.is_floating_point() else "bool" if x.dtype == torch.bool else "int"
+
+
+def precision(x: Sequence[Tensor]) -> torch.dtype:
+    """In which a kernel of these inputs is computed: their own, or torch's default where all are whole numbers."""
+    found = [t.dtype for t in x if t.is_floating_point()]
+    dtype = found[0] if found else torch.get_default_dtype()
+    for other in found[1:]:
+        dtype = torch.promote_types(dtype, other)
+    return dtype
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One tensor of the input: its place in the caller's structure, the shape of one sample, and its kind."""
+
+    name: str
+    shape: tuple[int, ...]
+    kind: str = "float"
+
+
+@dataclass(frozen=True)
+class Form:
+    """The structure of a network's inputs.
+
+    Args:
+        kind: "tensor", "tuple" (positional arguments of the module's forward) or "dict" (by keyword).
+        leaves: the tensors in order; leaf k is number -1 - k among the steps of an architecture.
+    """
+
+    kind: str
+    leaves: tuple[Leaf, ...]
+
+    @classmethod
+    def of(cls, like: Inputs, where: str) -> Form:
+        """The form of an example.
+
+        Raises:
+            BadData: not tensors, none, or without an axis of samples that they share.
+        """
+        kind = "tensor" if isinstance(like, Tensor) else "dict" if isinstance(like, Mapping) else "tuple"
+        given = leaves(like) if isinstance(like, Tensor | Mapping | list | tuple) else ()
+        names = [""] if kind == "tensor" else list(like) if isinstance(like, Mapping) else map(str, range(len(given)))
+        wrong = [type(t).__name__ for t in given if not isinstance(t, Tensor)]
+        shapes = [tuple(t.shape) for t in given if isinstance(t, Tensor)]
+        thin = [s for t, s in zip(given, shapes, strict=False) if len(s) < 1 + (kind_of(t) == "float")]
+        if wrong or thin or not given or any(not s[0] or s[0] != shapes[0][0] for s in shapes):
+            said = shapes[0] if kind == "tensor" and shapes else f"{type(like).__name__} of {wrong or shapes}"
+            raise BadData(
+                f"`like` is {said}; it must be an example input of shape (n, features) or (n, channels, *positions).",
+                where=where,
+                why="the network's shapes are read from it, and its first axis counts the samples",
+                fix='pass a few rows of the data: like=x[:2]; several as like=(x1[:2], x2[:2]) or {"name": x[:2]}',
+            )
+        return cls(
+            kind,
+            tuple(Leaf(str(n), tuple(t.shape[1:]), kind_of(t)) for n, t in zip(names, given, strict=True)),
+        )
+
+    def label(self, number: int, name: str) -> str:
+        """A leaf in the caller's words: `x`, `x[0]` or `x['mask']`."""
+        leaf = self.leaves[number].name
+        return {"tensor": name, "tuple": f"{name}[{leaf}]", "dict": f"{name}[{leaf!r}]"}[self.kind]
+
+    def check(self, x: Inputs, name: str) -> tuple[Tensor, ...]:
+        """The tensors of `x` in the order of `leaves`, the floating ones in one precision.
+
+        Raises:
+            BadData: another structure, a leaf of another shape or kind, no rows, or numbers that are not finite.
+        """
+        given = self._ordered(x, name)
+        for number, (leaf, t) in enumerate(zip(self.leaves, given, strict=True)):
+            _check_leaf(leaf, t, self.label(number, name), len(given[0]) if isinstance(given[0], Tensor) else 0)
+        dtype = precision(given)
+        return tuple(t.to(dtype) if t.is_floating_point() else t for t in given)
+
+    def bind(self, args: tuple[Tensor, ...], kwargs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        """The leaves in a call that is made as the user's module is called."""
+        if self.kind == "dict" and args and not kwargs and len(args) == 1 and isinstance(args[0], Mapping):
+            kwargs, args = args[0], ()
+        names = [leaf.name for leaf in self.leaves]
+        right = (
+            not args and set(kwargs) == set(names) if self.kind == "dict" else not kwargs and len(args) == len(names)
+        )
+        if not right:
+            said = ", ".join([type(a).__name__ for a in args] + [f"{k}=" for k in kwargs])
+            call = ", ".join(f"{n}={n}" for n in names) if self.kind == "dict" else ", ".join(f"x{n}" for n in names)
+            raise BadData(
+                f"The network was called with ({said}); it takes {self._said()}.",
+                where="a finite network of an architecture",
+                why="it is called as the module that was read, with the structure of `like`",
+                fix=f"network({call})",
+            )
+        return tuple(kwargs[n] for n in names) if self.kind == "dict" else args
+
+    def structure(self, given: Sequence[Tensor]) -> Inputs:
+        """Tensors in the order of `leaves`, as the caller has them."""
+        if self.kind == "tensor":
+            return given[0]
+        return (
+            dict(zip((leaf.name for leaf in self.leaves), given, strict=True)) if self.kind == "dict" else tuple(given)
+        )
+
+    def call(self, given: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+        """The arguments, positional and by keyword, with which the module takes these leaves."""
+        x = self.structure(given)
+        return ((), x) if isinstance(x, dict) else (tuple(given), {})
+
+    def _ordered(self, x: Inputs, name: str) -> tuple[Tensor, ...]:
+        if self.kind == "dict" and isinstance(x, Mapping) and set(x) == {leaf.name for leaf in self.leaves}:
+            return tuple(x[leaf.name] for leaf in self.leaves)
+        if self.kind == "tuple" and isinstance(x, list | tuple) and len(x) == len(self.leaves):
+            return tuple(x)
+        if self.kind == "tensor" and not isinstance(x, Mapping | list | tuple):
+            return (x,)  # type: ignore[return-value]  # what is no tensor is said to be none by the check of this leaf
+        said = (
+            f"a dict of {', '.join(map(repr, x))}"
+            if isinstance(x, Mapping)
+            else f"a {type(x).__name__}"
+            + (
+                f" of {len(x)}"
+                if isinstance(x, list | tuple)
+                else f" of shape {tuple(x.shape)}"
+                if isinstance(x, Tensor)
+                else ""
+            )
+        )
+        raise BadData(
+            f"`{name}` is {said}; this network takes {self._said()}.",
+            where=f"argument `{name}` of a kernel",
+            why="it was read with a `like` of another structure",
+            fix=f"{name}={self._example(name)}",
+        )
+
+    def _said(self) -> str:
+        if self.kind == "tensor":
+            return "one tensor"
+        names = ", ".join(repr(leaf.name) for leaf in self.leaves)
+        return f"a dict of {names}" if self.kind == "dict" else f"{len(self.leaves)} tensors, in a tuple"
+
+    def _example(self, name: str) -> str:
+        if self.kind == "tensor":
+            return f"{name}[0]"
+        names = [leaf.name for leaf in self.leaves]
+        if self.kind == "dict":
+            return "{" + ", ".join(f"{n!r}: ..." for n in names) + "}"
+        return "(" + ", ".join(f"{name}{n}" for n in names) + ",)"
+
+
+def _check_leaf(leaf: Leaf, x: Tensor, name: str, n: int) -> None:
+    where = f"argument `{name}` of a kernel"
+    kind = kind_of(x) if isinstance(x, Tensor) and not x.is_complex() else None
+    if kind != leaf.kind:
+        cast = {"float": "torch.float64", "int": "torch.long", "bool": "torch.bool"}[leaf.kind]
+        said = x.dtype if isinstance(x, Tensor) else type(x).__name__
+        raise BadData(
+            f"`{name}` is {said}, not a tensor of {KINDS[leaf.kind]}.",
+            where=where,
+            why="kernels are computed in the inputs' own precision"
+            if leaf.kind == "float"
+            else "the network was read with such a tensor here: tokens, lengths or a mask",
+            fix=f"torch.as_tensor({name}, dtype={cast})",
+        )
+    sizes = "".join(f", {s}" for s in leaf.shape)
+    if tuple(x.shape[1:]) != leaf.shape or x.ndim == 0 or len(x) == 0:
+        raise BadData(
+            f"`{name}` has shape {tuple(x.shape)}; this network takes (n{sizes}), n at least 1.",
+            where=where,
+            why="it was read with an input of another shape" if x.ndim and len(x) else "there are no rows",
+            fix=f"{name}.reshape(len({name}){sizes})" if x.ndim and len(x) else "pass data",
+        )
+    if len(x) != n:
+        raise BadData(
+            f"`{name}` has {len(x)} rows, the first tensor {n}.",
+            where=where,
+            why="the first axis counts the samples, the same ones in all tensors",
+            fix="pass the same rows of each",
+        )
+    if leaf.kind == "float" and bool((bad := ~torch.isfinite(x).flatten(1).all(1)).any()):
+        found = torch.nonzero(bad).flatten().tolist()
+        raise BadData(
+            f"`{name}` is not finite in {len(found)} of {len(x)} rows, first in row {found[0]}.",
+            where=f"{where}, row {found[0]}",
+            why="missing values, or a division by zero while scaling",
+            fix=f"drop these rows: {name} = {name}[torch.isfinite({name}).flatten(1).all(1)]",
+        )

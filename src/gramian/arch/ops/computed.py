@@ -1,0 +1,120 @@
+"""What is computed from the inputs alone, sample by sample: masks, lengths, counts, one-hot vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gramian.arch.ops.base import Call, Op, Value
+from gramian.arch.ops.pointwise import ELEMENTWISE
+from gramian.errors import NoLimit
+
+LOGIC = {
+    "bitwise_not", "bitwise_and", "bitwise_or", "bitwise_xor", "logical_not", "logical_and", "logical_or",
+    "logical_xor", "__and__", "__or__", "isnan", "isinf", "isfinite", "remainder", "floor_divide", "fmod", "floor",
+    "ceil", "round", "trunc", "sgn", "eq", "masked_fill",
+}  # fmt: skip
+CASTS = {"to", "_to_copy", "type_as", "bool", "float", "long", "clone", "contiguous", "detach", "alias",
+         "lift_fresh_copy"}  # fmt: skip
+COUNTS = {"sum", "prod", "count_nonzero", "cumsum", "cumprod"}  # which see how often a value is repeated
+REDUCTIONS = COUNTS | {"any", "all", "mean", "amax", "amin", "argmax", "argmin"}
+COMPUTED = ELEMENTWISE | LOGIC | CASTS | REDUCTIONS | {"one_hot"}
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Where an input goes among a call's arguments."""
+
+    index: int
+
+
+@dataclass(frozen=True, eq=False)
+class Computed(Op):
+    """A call on values that are made of the inputs alone, each sample on its own; not differentiated or widened."""
+
+    target: str
+    args: tuple[Any, ...]
+    dtype: torch.dtype  # of the result in the user's graph; what is floating gets the precision of the kernel
+
+    def apply(self, *x: Tensor) -> Tensor:
+        if self.dtype.is_floating_point:
+            x = tuple(v if v.is_floating_point() else v.double() for v in x)
+        base = base_of(self.target)
+        if base in CASTS:
+            return (
+                x[0] if self.dtype.is_floating_point else x[0] != 0 if self.dtype == torch.bool else x[0].to(self.dtype)
+            )
+        _, name, overload = self.target.split(".")
+        call = getattr(getattr(torch.ops.aten, name.removesuffix("_") if not name.endswith("__") else name), overload)
+        schema = call._schema.arguments
+        args = [x[a.index] if isinstance(a, Slot) else a for a in self.args]
+        if base in ("where",):
+            args = [args[0] != 0, *args[1:]]
+        args = [a.to(x[0].device) if isinstance(a, Tensor) else a for a in args]
+        names = {s.name: a for a, s in zip(args, schema, strict=False) if s.kwarg_only and s.name != "dtype"}
+        return call(*(a for a, s in zip(args, schema, strict=False) if not s.kwarg_only), **names)
+
+    def describe(self) -> str:
+        return base_of(self.target)
+
+
+def base_of(target: str) -> str:
+    """`aten.clamp_.default` as `clamp`."""
+    name = target.removeprefix("aten.").split(".")[0]
+    return name if name.endswith("__") else name.rstrip("_")
+
+
+def apply_to_data(op: Op, x: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
+    """An op's result on numbers; floating ones that were computed from masks or tokens in this precision."""
+    made = op.apply(*x)
+    return made.to(dtype) if isinstance(op, Computed) and made.is_floating_point() else made
+
+
+def computed(
+    call: Call, given: Sequence[tuple[Value, torch.Size, torch.dtype]], dtype: torch.dtype
+) -> tuple[Computed, Any]:
+    """The op and the shape, without the batch axis, of its result.
+
+    Args:
+        call: whose values are all made of the inputs alone.
+        given: its values, with the shapes (with the batch) and dtypes that they have in the user's graph. A value
+            that was expanded keeps the length one there.
+        dtype: of the result in the user's graph.
+    """
+    base, where = base_of(call.target), {v.index: k for k, (v, _, _) in enumerate(given)}
+    args = [Slot(where[a.index]) if isinstance(a, Value) else a for a in call.args]
+    dims = {v.user_shape for v, _, _ in given}
+    constants = [a for a in call.args if isinstance(a, Tensor)]
+    ndim = len(given[0][1])
+    mixed = len({len(d) for d in dims}) > 1 or any(c.ndim > ndim or (c.ndim == ndim and len(c) > 1) for c in constants)
+    if base in REDUCTIONS:
+        axes = call.args[1] if len(call.args) > 1 else None
+        axes = [axes] if isinstance(axes, int) else axes
+        over = [a % ndim for a in axes] if axes else range(ndim)
+        mixed = mixed or 0 in over
+        value, shape, _ = given[0]
+        if base in COUNTS and any(shape[a] != (2, *value.user_shape)[a] for a in over if a):
+            raise NoLimit(
+                f"`{base}` runs over an axis along which a mask was expanded.",
+                why="the axis has the length of the traced width, which the network of another width has not",
+                fix="count before the mask is expanded",
+            )
+    if base == "one_hot" and (len(call.args) < 2 or call.args[1] < 1):
+        raise NoLimit(
+            "`one_hot` without the number of classes.",
+            why="then it depends on the largest token in the batch",
+            fix="F.one_hot(tokens, num_classes)",
+        )
+    if mixed:
+        raise NoLimit(
+            f"`{base}` of the inputs mixes the samples, or tensors of different numbers of axes.",
+            why="axis 0 counts the samples throughout, and each must be computed on its own",
+            fix="keep the samples first: mask[:, :, None], x.sum(1)",
+        )
+    op = Computed(call.target, tuple(args), dtype)
+    like = [torch.ones(2, *v.user_shape, dtype=d) for v, _, d in given]
+    return op, tuple(op.apply(*like).shape[1:])

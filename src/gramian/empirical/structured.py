@@ -1,0 +1,77 @@
+"""Modules that take several tensors, as modules of one: all that a sample is in one row of numbers."""
+
+from __future__ import annotations
+
+import copy
+from math import prod
+from typing import Any, overload
+
+import torch
+from torch import Tensor, nn
+
+from gramian.arch.inputs import Form, Inputs, leaves, several
+from gramian.errors import BadArgument
+
+MOST = 2**53  # whole numbers up to here are exact in float64
+
+
+@overload
+def packed(module: nn.Module, x: Inputs, y: Inputs | None) -> tuple[nn.Module, Tensor, Tensor | None]: ...
+@overload
+def packed(module: Any, x: Inputs, y: Inputs | None) -> tuple[Any, Tensor, Tensor | None]: ...
+def packed(module: Any, x: Inputs, y: Inputs | None) -> tuple[Any, Tensor, Tensor | None]:
+    """The module and its inputs as one tensor each; as they are where there is one already.
+
+    The module shares its parameters, and their names, with the one that was given. Rows hold the leaves one after the
+    other in float64, from which every float32, boolean and whole number below 2^53 comes back as it was.
+
+    Raises:
+        BadData: `x` or `y` are not tensors of the same structure and shapes, with as many rows.
+    """
+    if not several(x):
+        return module, x, y  # type: ignore[return-value]
+    form = Form.of(x, "argument `x`")
+    taken = [form.check(x, "x")] + ([] if y is None else [form.check(y, "y")])
+    rows = [_row(given) for given in taken]
+    return pack_module(module, x) if isinstance(module, nn.Module) else module, rows[0], None if y is None else rows[1]
+
+
+def pack_module(module: nn.Module, like: Inputs) -> nn.Module:
+    """The module as one of a single tensor of rows, of inputs that have the structure of `like`."""
+    form, dtypes = Form.of(like, "argument `x`"), [t.dtype for t in leaves(like)]
+    kind = type(module)
+
+    class Packed(kind):  # type: ignore[misc, valid-type]
+        def forward(self, rows: Tensor) -> Any:
+            args, kwargs = form.call(_leaves(rows, form, dtypes, self))
+            return kind.forward(self, *args, **kwargs)
+
+    Packed.__name__, Packed.__qualname__ = kind.__name__, kind.__qualname__
+    made = copy.copy(module)
+    made.__class__ = Packed
+    return made
+
+
+def _row(given: tuple[Tensor, ...]) -> Tensor:
+    for t in given:
+        if not t.is_floating_point() and t.numel() and int(t.abs().max() if t.dtype != torch.bool else 0) > MOST:
+            raise BadArgument(
+                "A whole number above 2^53 is among the inputs.",
+                where="inputs of several tensors",
+                why="the tensors of a sample are carried as float64 here, in which it is not exact",
+                fix="number the tokens from 0",
+            )
+    return torch.cat([t.reshape(len(t), -1).double() for t in given], 1)
+
+
+def _leaves(rows: Tensor, form: Form, dtypes: list[torch.dtype], module: nn.Module) -> list[Tensor]:
+    """What the rows were made of; floating ones in the module's precision."""
+    own = next((p.dtype for p in module.parameters() if p.is_floating_point()), None)
+    found, start = [], 0
+    for leaf, dtype in zip(form.leaves, dtypes, strict=True):
+        size = prod(leaf.shape)
+        part = rows[:, start : start + size].reshape(len(rows), *leaf.shape)
+        kept = (own or dtype) if dtype.is_floating_point else dtype
+        found.append(part != 0 if dtype == torch.bool else part.to(kept))
+        start += size
+    return found

@@ -1,0 +1,70 @@
+"""Small networks of several inputs, tokens and masks, each with a function that makes n samples."""
+
+import torch
+from torch import nn
+
+W, WORDS, LONG = 12, 7, 5
+
+
+class Text(nn.Module):
+    """Tokens and learned positions, and a mean over those that a mask keeps."""
+
+    def __init__(self, padding=None):
+        super().__init__()
+        self.word, self.place = nn.Embedding(WORDS, W, padding_idx=padding), nn.Embedding(LONG + 3, W)
+        self.b, self.r = nn.Linear(W, W), nn.Linear(W, 1)
+
+    def forward(self, ids, mask):
+        h = self.word(ids) + self.place(torch.arange(ids.shape[1], device=ids.device))
+        h = torch.relu(self.b(torch.relu(h)))
+        wide = mask.unsqueeze(-1).expand(h.size()).to(h.dtype)
+        return self.r(torch.sum(h * wide, 1) / torch.clamp(wide.sum(1), min=1e-9))
+
+
+class TwoInputs(nn.Module):
+    """An image and a row of numbers, as positional arguments."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c, self.r = nn.Conv2d(2, W, 3), nn.Linear(4, W), nn.Linear(W, W), nn.Linear(W, 1)
+
+    def forward(self, image, row):
+        return self.r(torch.relu(self.c(torch.relu(self.a(image)).mean((2, 3))) + self.b(row)))
+
+
+class Siamese(nn.Module):
+    """One table and one layer for both inputs: they share all weights."""
+
+    def __init__(self):
+        super().__init__()
+        self.word, self.b, self.r = nn.Embedding(WORDS, W), nn.Linear(W, W), nn.Linear(W, 1)
+
+    def forward(self, left, right):
+        return self.r(torch.relu(self.b(self.word(left))) - 0.5 * torch.relu(self.b(self.word(right))))
+
+
+class Lengths(nn.Module):
+    """Sequences whose lengths are given; the sum is divided by them."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.r = nn.Linear(3, W), nn.Linear(W, W), nn.Linear(W, 1)
+
+    def forward(self, x, lengths):
+        mask = torch.arange(x.shape[1], device=x.device)[None, :] < lengths[:, None]
+        h = torch.relu(self.b(torch.relu(self.a(x))))
+        return self.r(h.masked_fill(~mask[:, :, None], 0.0).sum(1) / lengths[:, None])
+
+
+def text(n):
+    lengths = torch.arange(n) % LONG + 1
+    return {"ids": torch.randint(0, WORDS, (n, LONG)), "mask": (torch.arange(LONG) < lengths[:, None]).long()}
+
+
+STRUCTURED = {
+    "text": (Text, text),
+    "text with padding": (lambda: Text(padding=0), text),
+    "two inputs": (TwoInputs, lambda n: (torch.randn(n, 2, 5, 5), torch.randn(n, 4))),
+    "siamese": (Siamese, lambda n: {k: torch.randint(0, WORDS, (n,)) for k in ("left", "right")}),
+    "lengths": (Lengths, lambda n: (torch.randn(n, LONG, 3), torch.arange(n) % LONG + 1)),
+}
