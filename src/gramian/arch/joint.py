@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from gramian.arch.moments import Moments
-from gramian.arch.ops import Activation, Affine, Beside, Concat, Normalization, Product, Reshape, Shift, Sum
+from gramian.arch.ops import Activation, Affine, Attention, Beside, Concat, Normalization, Product, Reshape, Shift, Sum
 from gramian.errors import NoLimit
 
 if TYPE_CHECKING:
@@ -129,12 +129,18 @@ class Joint:
         steps: of the architecture.
         values: moments of each step so far, all pairs of positions; a list that grows while the network is walked.
         data: covariances of two values that are made of the input alone, by their step numbers.
+        numbers: such a value itself, at x and at y.
     """
 
     def __init__(
-        self, steps: Sequence[Step], values: list[Moments | None], data: Callable[[int, int, bool], Cross]
+        self,
+        steps: Sequence[Step],
+        values: list[Moments | None],
+        data: Callable[[int, int, bool], Cross],
+        numbers: Callable[[int], tuple[Tensor, Tensor]],
     ) -> None:
-        self.steps, self.values, self.data = steps, values, data
+        self.steps, self.values, self.data, self.numbers = steps, values, data, numbers
+        self.attended: dict[int, tuple[Tensor, Tensor]] = {}
         self.known: dict[tuple[int, int], Cross | None] = {}
 
     def cross(self, s: int, t: int) -> Cross | None:
@@ -143,6 +149,15 @@ class Joint:
             found = self._cross(s, t) if s >= t else None if (c := self.cross(t, s)) is None else c.swapped()
             self.known[s, t] = found
         return self.known[s, t]
+
+    def attention(self, number: int) -> tuple[Tensor, Tensor]:
+        """The weights of the attention of this step, at x and at y."""
+        op, (q, k, _, *given) = self.steps[number].op, self.steps[number].inputs
+        assert isinstance(op, Attention)
+        if number not in self.attended:
+            numbers = [self.numbers(i) for i in given]
+            self.attended[number] = op.weights(self.cross(q, k), self._value(q), self._value(k), numbers)
+        return self.attended[number]
 
     def _cross(self, s: int, t: int) -> Cross | None:
         """Of step s with an earlier step t, or with itself."""
@@ -173,6 +188,9 @@ class Joint:
                 if flattens
                 else "give each branch its own weights; or gramian.monte_carlo(module, x)",
             )
+        if isinstance(op, Attention):
+            below = self.cross(inputs[2], t)
+            return None if below is None else op.first(below, self.attention(s))
         parts = [self.cross(i, t) for i in inputs]
         if isinstance(op, Sum):
             a, b = parts[0], None if parts[1] is None else parts[1].scaled(op.alpha)
@@ -203,7 +221,7 @@ class Joint:
         if isinstance(other, Activation):
             c = self._stein(t, s)
             return None if c is None else c.swapped()
-        if not isinstance(other, Affine) or other.weight_name != op.weight_name:
+        if not isinstance(other, Affine) or other.source != op.source:
             return None
         below = self.cross(self.steps[s].inputs[0], self.steps[t].inputs[0])
         if below is not None:
@@ -355,11 +373,14 @@ def data_cross(x_h: Tensor, x_g: Tensor, y_h: Tensor, y_g: Tensor, *, ntk: bool)
 
 
 def is_joint(steps: Sequence[Step]) -> bool:
-    """Whether covariances between values matter: of summands that share weights, of parts side by side."""
+    """Whether covariances between values matter: of summands that share weights, of parts side by side, of keys and
+    queries."""
     sources: list[frozenset[str]] = []
     for step in steps:
         below = [sources[i] for i in step.inputs if i >= 0]
-        if not step.data and (isinstance(step.op, Beside) or (isinstance(step.op, Sum) and bool(below[0] & below[1]))):
+        if not step.data and (
+            isinstance(step.op, Beside | Attention) or (isinstance(step.op, Sum) and bool(below[0] & below[1]))
+        ):
             return True
-        sources.append(frozenset({step.op.weight_name}) if isinstance(step.op, Affine) else frozenset().union(*below))
+        sources.append(frozenset({step.op.source}) if isinstance(step.op, Affine) else frozenset().union(*below))
     return False

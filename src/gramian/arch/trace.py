@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import logging
-import re
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+import operator
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -15,9 +12,31 @@ from torch import Tensor, nn
 from torch.fx import Node
 
 from gramian.arch.architecture import Architecture, Step, at
+from gramian.arch.export import export, flat, in_order, in_place, where_of
 from gramian.arch.inplace import check_writes
 from gramian.arch.law import Law, Rates, multipliers, resolve
-from gramian.arch.ops import READERS, Affine, Call, Normalization, Op, Parameter, Permute, Value, fuse
+from gramian.arch.ops import (
+    GROUPED,
+    READERS,
+    SPLITS,
+    Affine,
+    Attended,
+    Call,
+    Normalization,
+    Op,
+    Parameter,
+    Part,
+    Parts,
+    Permute,
+    Result,
+    Scores,
+    Value,
+    fuse,
+    is_scored,
+    on_scores,
+    pieces,
+    products,
+)  # fmt: skip
 from gramian.arch.refusals import no_reader
 from gramian.errors import BadArgument, BadData, NoLimit
 
@@ -72,7 +91,7 @@ def architecture(
             fix="pass a few rows of the data: like=x[:2]",
         )
     parameters = dict(module.named_parameters(remove_duplicate=False))
-    steps, output = _used(*_Reading(_export(module, like), parameters, module.training).steps())
+    steps, output = _used(*_Reading(export(module, like), parameters, module.training).steps())
     arch = Architecture(tuple(like.shape[1:]), tuple(steps), output, parametrization)
     _refuse(arch)
     chosen = multipliers(rates, parameters)
@@ -109,6 +128,7 @@ def _with_law(arch: Architecture, number: int, law: Law, rates: Mapping[str, flo
 
 def _refuse(arch: Architecture) -> None:
     seen: dict[str, Affine] = {}
+    taken: dict[str, list[tuple[int, ...]]] = {}
     for step in arch.steps:
         if not isinstance(step.op, Affine):
             continue
@@ -120,6 +140,16 @@ def _refuse(arch: Architecture) -> None:
                 why="a weight and its transpose are not independent, and the rules here need that they are",
                 fix="give each layer its own weight",
             )
+        rows = taken.setdefault(step.op.weight_name, [])
+        for other in rows:
+            if other != step.op.rows and not (other and step.op.rows and set(other).isdisjoint(step.op.rows)):
+                raise NoLimit(
+                    f"Channels of the layer of `{step.op.weight_name}` are taken apart in parts that overlap.",
+                    where=step.where,
+                    why="there is a rule for parts that are equal, or have no channel in common",
+                    fix="cut them once, such as by chunk, and use the parts",
+                )
+        rows.append(step.op.rows)
     if not seen:
         raise NoLimit(
             "The module has no layer with weights between its input and its output.",
@@ -136,59 +166,6 @@ def _refuse(arch: Architecture) -> None:
         )
 
 
-def _export(module: nn.Module, like: Tensor) -> torch.export.ExportedProgram:
-    two = like[:2] if len(like) > 1 else torch.cat([like, like])
-    first = next((p for p in module.parameters()), None)
-    if first is not None:
-        two = two.to(first.device, first.dtype if two.is_floating_point() else two.dtype)
-    with _quiet():
-        try:
-            return torch.export.export(module, (two,), strict=False)
-        except Exception as error:
-            lines = str(error).strip().splitlines() or [""]
-            try:
-                with torch.no_grad():
-                    module(two)
-            except Exception as plain:
-                first_line = (str(plain).strip().splitlines() or [""])[0]
-                raise BadData(
-                    f"The module does not run on an input of shape {tuple(two.shape)}: {first_line}",
-                    where=_deepest(plain, module),
-                    why="the input's shape or type is not the one that the module expects",
-                    fix="run module(like) by itself; images are (n, channels, height, width)",
-                ) from plain
-            raise NoLimit(
-                f"torch.export can't read the module: {lines[0]}",
-                where=_deepest(error, module),
-                why="its forward branches on the values of tensors, or calls code that torch can't trace",
-                fix="write the forward without data-dependent branches; gramian.monte_carlo takes any module",
-            ) from error
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without torch's own words about its export format, and its log of an op that fails: our error says it."""
-    log = logging.getLogger("torch._subclasses.fake_tensor")
-    was, log.disabled = log.disabled, True
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        log.disabled = was
-
-
-def _deepest(error: BaseException, module: nn.Module) -> str:
-    """The last line of the user's own code in a traceback."""
-    place, tb = type(module).__name__, error.__traceback__
-    while tb is not None:
-        name = tb.tb_frame.f_code.co_filename
-        if "site-packages" not in name and "/gramian/" not in name and not name.startswith("<"):
-            place = f"{name}:{tb.tb_lineno}"
-        tb = tb.tb_next
-    return place
-
-
 class _Reading:
     """One pass over the exported graph."""
 
@@ -196,12 +173,13 @@ class _Reading:
         self.program, self.parameters, self.training = program, parameters, training
         self.values: dict[str, Any] = {}
         self.made: list[Step] = []
+        self.parts = Parts(self.made, self._part)
 
     def steps(self) -> tuple[list[Step], int]:
         signature = self.program.graph_signature
         names = {spec.arg.name: spec for spec in signature.input_specs if hasattr(spec.arg, "name")}
         inputs = []
-        check_writes(self.program.graph, _where)
+        check_writes(self.program.graph, where_of)
         for node in self.program.graph.nodes:
             if node.op == "placeholder":
                 spec = names[node.name]
@@ -218,7 +196,7 @@ class _Reading:
                     self.values[node.name] = held.get(spec.target)
             elif node.op == "call_function":
                 result = self.values[node.name] = self._call(node)
-                if str(node.target).split(".")[1].endswith("_") and isinstance(node.args[0], Node):
+                if in_place(node) and isinstance(node.args[0], Node):
                     self.values[node.args[0].name] = result  # in place: whoever reads it later sees the change
             elif node.op == "output":
                 return self._finish(node)
@@ -237,36 +215,71 @@ class _Reading:
         return self.made, results[0].index
 
     def _call(self, node: Node) -> Any:
-        where, target = _where(node), str(node.target)
-        args = [self._argument(a) for a in _in_order(node)]
-        if not any(isinstance(a, Value) for a in _flat(args)):
+        where, target = where_of(node), str(node.target)
+        args = [self._argument(a) for a in in_order(node)]
+        if node.target is operator.getitem:
+            return args[0][args[1]]
+        if not any(isinstance(a, Value | Scores) for a in flat(args)):
             return self._constant(node, args)
         val = node.meta["val"]
         if val is None:  # a check of a tensor's dtype
             return None
-        if not isinstance(val, Tensor):
-            raise at(no_reader(target), where)
-        call = Call(target, tuple(args), tuple(val.shape[1:]), self.training)
+        call = Call(target, tuple(args), () if not isinstance(val, Tensor) else tuple(val.shape[1:]), self.training)
         try:
-            fused = fuse(call, self.made)
-            if fused is not None:
-                return self._add(*fused, fused[1][0].shape, fused[1][0].layout, where)
-            reader = READERS.get(target)
-            if reader is None:
-                raise no_reader(target)
-            bring = self._channels_last if reader.channels_last else self._channels_first
-            if reader.channels_last or not reader.any_layout:
-                call = replace(call, args=tuple(bring(a, where) for a in args))
-            read = reader.read(call)
+            if target in SPLITS:
+                return [self._read(c, v, where) for c, v in zip(pieces(call), val, strict=True)]
+            return self._read(call, val, where)
         except NoLimit as error:
             raise at(error, where) from None
-        if isinstance(read, Value):
+
+    def _read(self, call: Call, val: Any, where: str) -> Value | Scores:
+        """What an op makes of a call whose result is `val` in the user's graph."""
+        if not isinstance(val, Tensor):
+            raise no_reader(call.target)
+        call, after = replace(call, shape=tuple(val.shape[1:])), None
+        if call.target == "aten.einsum.default" and not isinstance(call.args[1][0], Tensor):
+            call, after = products(call)
+        reader = READERS.get(call.target)
+        split = [v for v in flat(list(call.args)) if isinstance(v, Value) and v.groups]
+        scored = is_scored(call.args)
+        fused = None if scored else fuse(call, self.made)
+        read: Any
+        if scored:
+            read = on_scores(call)
+        elif fused is not None:
+            read = Result(*fused, fused[1][0].shape, fused[1][0].layout, fused[1][0].groups)
+        elif reader is None:
+            raise no_reader(call.target)
+        elif split and not reader.any_groups:
+            raise NoLimit(
+                f"This call acts on channels that are split into {' x '.join(map(str, split[0].groups))}.",
+                why="channels in several axes are read for the heads of attention only",
+                fix="merge them first, h.flatten(-2), or split them later",
+            )
+        else:
+            bring = self._channels_last if reader.channels_last else self._channels_first
+            if reader.channels_last or not reader.any_layout:
+                call = replace(call, args=tuple(bring(a, where) for a in call.args))
+            read = reader.read(call)
+        if isinstance(read, Attended):
+            read = replace(read, after=after).result(self.made)
+        if isinstance(read, Scores):
             return read
-        op, inputs, *given = read
-        layout = given[0] if given else inputs[0].layout if reader.any_layout else ()
-        order = layout or tuple(range(val.ndim - 1))
-        shape = tuple(val.shape[1 + order.index(axis)] for axis in range(val.ndim - 1))  # channels first
-        return self._add(op, inputs, shape, layout, where)
+        made = read
+        if isinstance(read, Part):
+            shape = (len(read.rows), *read.of.shape[1:])
+            made = Value(self.parts.step(read.of.index, read.rows), shape, False, read.layout, read.groups)
+        elif isinstance(read, tuple):
+            read = _in_full(read, val, reader)  # type: ignore[arg-type]
+        if isinstance(read, Result):
+            made = self._add(read.op, read.inputs, read.shape, read.layout, where, read.groups)
+        return replace(made, boolean=val.dtype == torch.bool)
+
+    def _part(self, number: int, op: Op, inputs: tuple[int, ...], channels: int) -> int:
+        """A step that makes some channels of another."""
+        whole = self.made[number]
+        self.made.append(replace(whole, op=op, inputs=inputs, shape=(channels, *whole.shape[1:])))
+        return len(self.made) - 1
 
     def _channels_first(self, arg: Any, where: str) -> Any:
         """A value with the axes in the user's order, channels first; positions are reordered if need be."""
@@ -291,11 +304,17 @@ class _Reading:
         return self._add(Permute((last, *range(last))), (arg,), shape, (*range(1, last + 1), 0), where)
 
     def _add(
-        self, op: Op, inputs: tuple[Value, ...], shape: tuple[int, ...], layout: tuple[int, ...], where: str
+        self,
+        op: Op,
+        inputs: tuple[Value, ...],
+        shape: tuple[int, ...],
+        layout: tuple[int, ...],
+        where: str,
+        groups: tuple[int, ...] = (),
     ) -> Value:
         data = not op.random and all(i.data for i in inputs)
         self.made.append(Step(op, tuple(i.index for i in inputs), shape, data, where))
-        return Value(len(self.made) - 1, shape, data, () if layout == tuple(range(len(shape))) else layout)
+        return Value(len(self.made) - 1, shape, data, () if layout == tuple(range(len(shape))) else layout, groups)
 
     def _argument(self, arg: Any) -> Any:
         if isinstance(arg, Node):
@@ -313,41 +332,19 @@ class _Reading:
             if transposed and len(weight.shape) == 2:
                 return replace(weight, tensor=weight.tensor.T, turned=not weight.turned)
             return "computed from parameters"
-        if str(node.target).split(".")[1].endswith("_"):  # in place: it would change the user's own buffer
+        if in_place(node):  # in place: it would change the user's own buffer
             return args[0]
         call: Callable[..., Any] = node.target  # type: ignore[assignment]
         return call(*(self._argument(a) for a in node.args), **{k: self._argument(v) for k, v in node.kwargs.items()})
 
 
-def _flat(args: list[Any]) -> Iterator[Any]:
-    for arg in args:
-        if isinstance(arg, list):
-            yield from _flat(arg)
-        else:
-            yield arg
-
-
-def _in_order(node: Node) -> list[Any]:
-    """Arguments in the order of the aten schema, defaults filled in."""
-    schema = getattr(node.target, "_schema", None)
-    if schema is None:
-        return list(node.args)
-    args = list(node.args)
-    for argument in schema.arguments[len(args) :]:
-        args.append(node.kwargs.get(argument.name, argument.default_value if argument.has_default_value() else None))
-    return args
-
-
-def _where(node: Node) -> str:
-    """The module's path, its class, and the last line of code outside of torch."""
-    stack = list((node.meta.get("nn_module_stack") or {}).values())
-    path, kind = stack[-1] if stack else ("", "")
-    kind = kind.rsplit(".", 1)[-1] if isinstance(kind, str) else getattr(kind, "__name__", "")
-    path = re.sub(r"@\d+$", "", path)
-    place = f"{path} ({kind})" if path else kind or str(node.target)
-    found = re.findall(r'File "([^"]+)", line (\d+), in (\w+)\n\s*(.+)', node.meta.get("stack_trace") or "")
-    own = [f for f in found if "/torch/" not in f[0]]
-    if own:
-        file, line, _, code = own[-1]
-        place += f", {file}:{line}: {code.strip()}"
-    return place
+def _in_full(read: tuple[Any, ...], val: Tensor, reader: type[Op]) -> Result:
+    """With what a reader leaves out: the result's layout and groups, and its shape, channels first."""
+    op, inputs, *given = read
+    layout = given[0] if given else inputs[0].layout if reader.any_layout else ()
+    order = layout or tuple(range(val.ndim - 1))
+    sizes = dict(zip(order, val.shape[1:], strict=True))
+    groups = inputs[0].groups if any(axis >= GROUPED for axis in order) else ()
+    if groups:
+        sizes[0] = inputs[0].shape[0]
+    return Result(op, inputs, tuple(sizes[axis] for axis in sorted(sizes) if axis < GROUPED), layout, groups)

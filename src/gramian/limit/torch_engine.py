@@ -105,7 +105,10 @@ def _tile(arch: Architecture, x: Tensor, y: Tensor | None, pairs: tuple[bool, ..
     def between(s: int, t: int, ntk: bool) -> Cross:
         return data_cross(at_x[s], at_x[t], at_y[s], at_y[t], ntk=ntk)
 
-    result = arch.limit(start.get(-1), start, pairs, between)  # type: ignore[arg-type]
+    def numbers(s: int) -> tuple[Tensor, Tensor]:
+        return at_x[s], at_y[s]
+
+    result = arch.limit(start.get(-1), start, pairs, between, numbers)  # type: ignore[arg-type]
     return result.xy, result.xy.new_empty(0) if result.theta is None else result.theta
 
 

@@ -27,6 +27,8 @@ class Sum(Op):
     """
 
     any_layout: ClassVar[bool] = True
+    any_groups: ClassVar[bool] = True
+    each_channel: ClassVar[bool] = True
 
     alpha: float = 1.0
 
@@ -45,10 +47,10 @@ class Sum(Op):
                 fix="use the bias of nn.Linear or nn.Conv2d",
             )
         a, b = value(a, "a summand"), value(b, "a summand")
-        if a.shape != b.shape or a.order != b.order:
+        if a.user_shape != b.user_shape or a.order != b.order:
             raise NoLimit(
-                f"Values of shapes {a.user_shape} and {b.user_shape}, channels on axes {a.order.index(0) + 1} and "
-                f"{b.order.index(0) + 1}, are added by broadcasting.",
+                f"Values of shapes {a.user_shape} and {b.user_shape}, channels on axes {a.channels_at} and "
+                f"{b.channels_at}, are added by broadcasting.",
                 why="a sum has a rule for equal shapes only",
                 fix="make the shapes equal",
             )
@@ -138,6 +140,8 @@ class Scale(Op):
     """A constant times the values."""
 
     any_layout: ClassVar[bool] = True
+    any_groups: ClassVar[bool] = True
+    each_channel: ClassVar[bool] = True
 
     factor: float
 
@@ -171,7 +175,7 @@ class Scale(Op):
 
 
 def _product(a: Value, b: Value) -> Read:
-    if a.shape != b.shape or a.order != b.order or a.data != b.data:
+    if a.user_shape != b.user_shape or a.order != b.order or a.data != b.data:
         raise NoLimit(
             f"Values of shapes {a.user_shape} and {b.user_shape} are multiplied"
             + (", one of them the input itself." if a.data != b.data else " by broadcasting."),
@@ -195,6 +199,8 @@ class Shift(Op):
     """`constant + factor h`: a mean."""
 
     any_layout: ClassVar[bool] = True
+    any_groups: ClassVar[bool] = True
+    each_channel: ClassVar[bool] = True
 
     constant: float
     factor: float

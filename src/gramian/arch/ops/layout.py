@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from torch import Tensor
@@ -24,13 +24,14 @@ class Permute(Op):
     """
 
     any_layout: ClassVar[bool] = True
+    any_groups: ClassVar[bool] = True
 
     order: tuple[int, ...]
 
     @classmethod
     def read(cls, call: Call) -> Value | tuple[Op, tuple[Value, ...]]:
         x = value(call.args[0], "what is permuted")
-        ndim = len(x.shape) + 1
+        ndim = len(x.order) + 1
         dims = _dims(call, ndim)
         if dims[0] != 0:
             raise NoLimit(
@@ -41,8 +42,7 @@ class Permute(Op):
         layout = tuple(x.order[d - 1] for d in dims[1:])
         if x.data and x.plain:
             return cls(layout), (x,)
-        plain = layout == tuple(range(ndim - 1))
-        return Value(x.index, x.shape, x.data, () if plain else layout)
+        return replace(x, layout=() if layout == tuple(range(ndim - 1)) else layout)
 
     def apply(self, *x: Tensor) -> Tensor:
         return x[0].permute(0, *(1 + axis for axis in self.order))

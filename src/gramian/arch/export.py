@@ -1,0 +1,108 @@
+"""The graph of a torch module, by `torch.export`, and what its nodes say."""
+
+from __future__ import annotations
+
+import logging
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.fx import Node
+
+from gramian.errors import BadData, NoLimit
+
+
+def export(module: nn.Module, like: Tensor) -> torch.export.ExportedProgram:
+    two = like[:2] if len(like) > 1 else torch.cat([like, like])
+    first = next((p for p in module.parameters()), None)
+    if first is not None:
+        two = two.to(first.device, first.dtype if two.is_floating_point() else two.dtype)
+    with _quiet():
+        try:
+            return torch.export.export(module, (two,), strict=False)
+        except Exception as error:
+            lines = str(error).strip().splitlines() or [""]
+            try:
+                with torch.no_grad():
+                    module(two)
+            except Exception as plain:
+                first_line = (str(plain).strip().splitlines() or [""])[0]
+                raise BadData(
+                    f"The module does not run on an input of shape {tuple(two.shape)}: {first_line}",
+                    where=_deepest(plain, module),
+                    why="the input's shape or type is not the one that the module expects",
+                    fix="run module(like) by itself; images are (n, channels, height, width)",
+                ) from plain
+            raise NoLimit(
+                f"torch.export can't read the module: {lines[0]}",
+                where=_deepest(error, module),
+                why="its forward branches on the values of tensors, or calls code that torch can't trace",
+                fix="write the forward without data-dependent branches; gramian.monte_carlo takes any module",
+            ) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without torch's own words about its export format, and its log of an op that fails: our error says it."""
+    log = logging.getLogger("torch._subclasses.fake_tensor")
+    was, log.disabled = log.disabled, True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.disabled = was
+
+
+def _deepest(error: BaseException, module: nn.Module) -> str:
+    """The last line of the user's own code in a traceback."""
+    place, tb = type(module).__name__, error.__traceback__
+    while tb is not None:
+        name = tb.tb_frame.f_code.co_filename
+        if "site-packages" not in name and "/gramian/" not in name and not name.startswith("<"):
+            place = f"{name}:{tb.tb_lineno}"
+        tb = tb.tb_next
+    return place
+
+
+def flat(args: list[Any]) -> Iterator[Any]:
+    for arg in args:
+        if isinstance(arg, list):
+            yield from flat(arg)
+        else:
+            yield arg
+
+
+def in_order(node: Node) -> list[Any]:
+    """Arguments in the order of the aten schema, defaults filled in."""
+    schema = getattr(node.target, "_schema", None)
+    if schema is None:
+        return list(node.args)
+    args = list(node.args)
+    for argument in schema.arguments[len(args) :]:
+        args.append(node.kwargs.get(argument.name, argument.default_value if argument.has_default_value() else None))
+    return args
+
+
+def where_of(node: Node) -> str:
+    """The module's path, its class, and the last line of code outside of torch."""
+    stack = list((node.meta.get("nn_module_stack") or {}).values())
+    path, kind = stack[-1] if stack else ("", "")
+    kind = kind.rsplit(".", 1)[-1] if isinstance(kind, str) else getattr(kind, "__name__", "")
+    path = re.sub(r"@\d+$", "", path)
+    place = f"{path} ({kind})" if path else kind or str(node.target)
+    found = re.findall(r'File "([^"]+)", line (\d+), in (\w+)\n\s*(.+)', node.meta.get("stack_trace") or "")
+    own = [f for f in found if "/torch/" not in f[0]]
+    if own:
+        file, line, _, code = own[-1]
+        place += f", {file}:{line}: {code.strip()}"
+    return place
+
+
+def in_place(node: Node) -> bool:
+    """Whether a call writes into its first argument."""
+    return str(node.target).startswith("aten.") and str(node.target).split(".")[1].endswith("_")
