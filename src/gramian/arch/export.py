@@ -11,9 +11,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.fx import Node
+from torch.fx import Graph, Node
 
+from gramian.arch import unpacked
+from gramian.arch.unpacked import Unpacked
 from gramian.errors import BadData, NoLimit
+
+UNPACKED = unpacked.__file__
 
 
 def export(module: nn.Module, like: Tensor) -> torch.export.ExportedProgram:
@@ -21,7 +25,7 @@ def export(module: nn.Module, like: Tensor) -> torch.export.ExportedProgram:
     first = next((p for p in module.parameters()), None)
     if first is not None:
         two = two.to(first.device, first.dtype if two.is_floating_point() else two.dtype)
-    with _quiet():
+    with _quiet(), Unpacked():
         try:
             return torch.export.export(module, (two,), strict=False)
         except Exception as error:
@@ -96,11 +100,20 @@ def where_of(node: Node) -> str:
     path = re.sub(r"@\d+$", "", path)
     place = f"{path} ({kind})" if path else kind or str(node.target)
     found = re.findall(r'File "([^"]+)", line (\d+), in (\w+)\n\s*(.+)', node.meta.get("stack_trace") or "")
-    own = [f for f in found if "/torch/" not in f[0]]
+    own = [f for f in found if "/torch/" not in f[0] and f[0] != UNPACKED]
     if own:
         file, line, _, code = own[-1]
         place += f", {file}:{line}: {code.strip()}"
     return place
+
+
+def needed(graph: Graph) -> set[Node]:
+    """The nodes that the output needs, and those that write in place."""
+    found: set[Node] = set()
+    for node in reversed(graph.nodes):
+        if node.op != "call_function" or in_place(node) or any(user in found for user in node.users):
+            found.add(node)
+    return found
 
 
 def in_place(node: Node) -> bool:

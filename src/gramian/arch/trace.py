@@ -12,31 +12,16 @@ from torch import Tensor, nn
 from torch.fx import Node
 
 from gramian.arch.architecture import Architecture, Step, at
-from gramian.arch.export import export, flat, in_order, in_place, where_of
+from gramian.arch.export import export, flat, in_order, in_place, needed, where_of
 from gramian.arch.inplace import check_writes
-from gramian.arch.law import Law, Rates, multipliers, resolve
-from gramian.arch.ops import (
-    GROUPED,
-    READERS,
-    SPLITS,
-    Affine,
-    Attended,
-    Call,
-    Normalization,
-    Op,
-    Parameter,
-    Part,
-    Parts,
-    Permute,
-    Result,
-    Scores,
-    Value,
-    fuse,
-    is_scored,
-    on_scores,
-    pieces,
-    products,
-)  # fmt: skip
+from gramian.arch.law import Law, Rates, multipliers, resolve, resolve_entries
+from gramian.arch.ops import GROUPED, READERS, Affine, Call, Normalization, Op, Parameter, Permute, Value, fuse
+from gramian.arch.ops.attention import Attended
+from gramian.arch.ops.base import Part, Result
+from gramian.arch.ops.groups import SPLITS, Parts, pieces
+from gramian.arch.ops.layout import Turned
+from gramian.arch.ops.learned import Entries, Learned, laid_out, vectors
+from gramian.arch.ops.scores import Scores, is_scored, on_scores, products
 from gramian.arch.refusals import no_reader
 from gramian.errors import BadArgument, BadData, NoLimit
 
@@ -115,7 +100,10 @@ def _with_law(arch: Architecture, number: int, law: Law, rates: Mapping[str, flo
         return replace(step, op=replace(op, rate_scale=scale, rate_shift=shift))
     if not isinstance(op, Affine):
         return step
-    sigma_w, sigma_b = resolve(law, op.path, fan_in=op.fan_in, readout=not arch.hidden(number))
+    if isinstance(op, Learned):
+        sigma_w, sigma_b = resolve_entries(law, op.path), 0.0
+    else:
+        sigma_w, sigma_b = resolve(law, op.path, fan_in=op.fan_in, readout=not arch.hidden(number))
     law_and_rates = {
         "sigma_w": sigma_w,
         "sigma_b": sigma_b if op.bias_name else 0.0,
@@ -166,6 +154,10 @@ def _refuse(arch: Architecture) -> None:
         )
 
 
+# calls to which a parameter may come as a value of its own
+LEARNED = {"aten.add.Tensor", "aten.add_.Tensor", "aten.sub.Tensor", "aten.cat.default", "aten.concat.default"}
+
+
 class _Reading:
     """One pass over the exported graph."""
 
@@ -180,6 +172,7 @@ class _Reading:
         names = {spec.arg.name: spec for spec in signature.input_specs if hasattr(spec.arg, "name")}
         inputs = []
         check_writes(self.program.graph, where_of)
+        used = needed(self.program.graph)
         for node in self.program.graph.nodes:
             if node.op == "placeholder":
                 spec = names[node.name]
@@ -194,7 +187,7 @@ class _Reading:
                 else:
                     held = {**self.program.state_dict, **self.program.constants}
                     self.values[node.name] = held.get(spec.target)
-            elif node.op == "call_function":
+            elif node.op == "call_function" and node in used:
                 result = self.values[node.name] = self._call(node)
                 if in_place(node) and isinstance(node.args[0], Node):
                     self.values[node.args[0].name] = result  # in place: whoever reads it later sees the change
@@ -219,11 +212,15 @@ class _Reading:
         args = [self._argument(a) for a in in_order(node)]
         if node.target is operator.getitem:
             return args[0][args[1]]
+        if isinstance(args[0] if args else None, Turned):
+            return self._turned(args[0], Call(target, tuple(args), ()), node.meta["val"], where)
         if not any(isinstance(a, Value | Scores) for a in flat(args)):
             return self._constant(node, args)
         val = node.meta["val"]
         if val is None:  # a check of a tensor's dtype
             return None
+        if target in LEARNED:
+            args = self._learned(args, where)
         call = Call(target, tuple(args), () if not isinstance(val, Tensor) else tuple(val.shape[1:]), self.training)
         try:
             if target in SPLITS:
@@ -232,7 +229,7 @@ class _Reading:
         except NoLimit as error:
             raise at(error, where) from None
 
-    def _read(self, call: Call, val: Any, where: str) -> Value | Scores:
+    def _read(self, call: Call, val: Any, where: str) -> Value | Scores | Turned:
         """What an op makes of a call whose result is `val` in the user's graph."""
         if not isinstance(val, Tensor):
             raise no_reader(call.target)
@@ -265,6 +262,8 @@ class _Reading:
             read = replace(read, after=after).result(self.made)
         if isinstance(read, Scores):
             return read
+        if isinstance(read, Turned):
+            return replace(read, where=where)
         made = read
         if isinstance(read, Part):
             shape = (len(read.rows), *read.of.shape[1:])
@@ -275,11 +274,49 @@ class _Reading:
             made = self._add(read.op, read.inputs, read.shape, read.layout, where, read.groups)
         return replace(made, boolean=val.dtype == torch.bool)
 
+    def _turned(self, turned: Turned, call: Call, val: Any, where: str) -> Any:
+        """A call on a value whose samples are not first: another order of the axes, or entries of one of them."""
+        if READERS.get(call.target) is Permute:
+            return turned.permuted(call)
+        if call.target == "aten.unbind.int":
+            taken = [replace(call, target="aten.select.int", args=(*call.args, k)) for k in range(len(val))]
+            return [self._turned(turned, each, v, where) for each, v in zip(taken, val, strict=True)]
+        dim = turned.dims[call.args[1]] if call.target == "aten.select.int" else 0
+        if dim == 0:
+            raise at(turned.refusal, turned.where)
+        shape = [2, *turned.value.user_shape]
+        left = torch.empty(shape[:dim] + shape[dim + 1 :], device="meta", dtype=val.dtype)
+        chosen = self._read(replace(call, args=(turned.value, dim, call.args[2])), left, where)
+        dims = tuple(d - (d > dim) for d in turned.dims if d != dim)
+        assert isinstance(chosen, Value)
+        return Turned(chosen, dims, turned.where).settled()
+
     def _part(self, number: int, op: Op, inputs: tuple[int, ...], channels: int) -> int:
         """A step that makes some channels of another."""
         whole = self.made[number]
         self.made.append(replace(whole, op=op, inputs=inputs, shape=(channels, *whole.shape[1:])))
         return len(self.made) - 1
+
+    def _learned(self, args: list[Any], where: str) -> list[Any]:
+        """Parameters that are added to a value, or come beside one, as values."""
+        like = next(a for a in flat(args) if isinstance(a, Value))
+        if like.data:
+            return args
+
+        def made(arg: Any, *, widths: bool) -> Any:
+            if isinstance(arg, list):
+                return [made(a, widths=False) for a in arg]
+            if not isinstance(arg, Parameter | Entries):
+                return arg
+            try:
+                fixed, layer, shape = vectors(Entries.of(arg), like, widths=widths)
+            except NoLimit as error:
+                raise at(error, where) from None
+            start = Value(-1, (), data=True)
+            places = self._add(fixed, (start,), (len(fixed.numbers), *shape[1:]), (), where)
+            return self._add(layer, (places,), shape, like.layout, where)
+
+        return [made(arg, widths=True) for arg in args]
 
     def _channels_first(self, arg: Any, where: str) -> Any:
         """A value with the axes in the user's order, channels first; positions are reordered if need be."""
@@ -325,13 +362,16 @@ class _Reading:
 
     def _constant(self, node: Node, args: list[Any]) -> Any:
         """The value of a call on constants and buffers; of a call on parameters, only that it is computed."""
-        if any(isinstance(a, Parameter) for a in args):
+        if any(isinstance(a, Parameter | Entries) for a in args):
             transposed = str(node.target) in ("aten.t.default", "aten.numpy_T.default", "aten.permute.default",
                                               "aten.transpose.int")  # fmt: skip
-            weight = next(a for a in args if isinstance(a, Parameter))
-            if transposed and len(weight.shape) == 2:
+            weight = args[0]
+            if transposed and isinstance(weight, Parameter) and len(weight.shape) == 2:
                 return replace(weight, tensor=weight.tensor.T, turned=not weight.turned)
-            return "computed from parameters"
+            named = {k: self._argument(v) for k, v in node.kwargs.items()}
+            base = str(node.target).removeprefix("aten.").split(".")[0]
+            plain = [self._argument(a) for a in node.args]
+            return laid_out(base, node.target, plain, named) or "computed from parameters"
         if in_place(node):  # in place: it would change the user's own buffer
             return args[0]
         call: Callable[..., Any] = node.target  # type: ignore[assignment]

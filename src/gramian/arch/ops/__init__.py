@@ -2,15 +2,14 @@
 
 from gramian.arch.ops.activation import Activation
 from gramian.arch.ops.affine import Affine, Conv, Linear
-from gramian.arch.ops.attention import Attended, Attention
+from gramian.arch.ops.attention import Attention
 from gramian.arch.ops.axes import Aggregate, AxisMaps, Pad, Resize, Take
-from gramian.arch.ops.base import GROUPED, READERS, Call, Op, Parameter, Part, Result, Value, reads
+from gramian.arch.ops.base import GROUPED, READERS, Call, Op, Parameter, Value, reads
 from gramian.arch.ops.combine import Scale, Shift, Sum
 from gramian.arch.ops.concat import Beside, Concat, Join, Product
 from gramian.arch.ops.erf import GELU, Erf
 from gramian.arch.ops.exponential import Cos, Exp, Gaussian, Sin
 from gramian.arch.ops.fuse import fuse
-from gramian.arch.ops.groups import SPLITS, Parts, pieces
 from gramian.arch.ops.kinked import Kinked, Piecewise
 from gramian.arch.ops.layernorm import GroupNorm, LayerNorm
 from gramian.arch.ops.layout import Permute
@@ -20,7 +19,6 @@ from gramian.arch.ops.pointwise import At, Pointwise
 from gramian.arch.ops.polynomial import Polynomial, RectifiedPower
 from gramian.arch.ops.pool import AdaptivePool, Average, AveragePool, Reshape
 from gramian.arch.ops.relu import Abs, LeakyReLU, PReLU, ReLU, RReLU, TwoSlopes
-from gramian.arch.ops.scores import Scores, is_scored, on_scores, products
 from gramian.arch.ops.sign import Sign, Step
 from gramian.arch.ops.smooth import Smooth
 from gramian.arch.ops.transposed import ConvTranspose
@@ -29,14 +27,12 @@ __all__ = [
     "GELU",
     "GROUPED",
     "READERS",
-    "SPLITS",
     "Abs",
     "Activation",
     "AdaptivePool",
     "Affine",
     "Aggregate",
     "At",
-    "Attended",
     "Attention",
     "Average",
     "AveragePool",
@@ -64,8 +60,6 @@ __all__ = [
     "PReLU",
     "Pad",
     "Parameter",
-    "Part",
-    "Parts",
     "Permute",
     "Piecewise",
     "Pointwise",
@@ -76,9 +70,7 @@ __all__ = [
     "RectifiedPower",
     "Reshape",
     "Resize",
-    "Result",
     "Scale",
-    "Scores",
     "Shift",
     "Sign",
     "Sin",
@@ -89,9 +81,5 @@ __all__ = [
     "TwoSlopes",
     "Value",
     "fuse",
-    "is_scored",
-    "on_scores",
-    "pieces",
-    "products",
     "reads",
 ]

@@ -34,11 +34,7 @@ class Permute(Op):
         ndim = len(x.order) + 1
         dims = _dims(call, ndim)
         if dims[0] != 0:
-            raise NoLimit(
-                f"The axes are permuted to {tuple(dims)}: the first one, the samples, moves.",
-                why="axis 0 counts the samples throughout",
-                fix="keep the samples first (batch_first=True)",
-            )
+            return Turned(x, tuple(dims))  # type: ignore[return-value]
         layout = tuple(x.order[d - 1] for d in dims[1:])
         if x.data and x.plain:
             return cls(layout), (x,)
@@ -52,6 +48,39 @@ class Permute(Op):
 
     def describe(self) -> str:
         return f"to {', '.join(map(str, self.order))}"
+
+
+@dataclass(frozen=True)
+class Turned:
+    """A value whose samples the user moved from the first axis: nothing reads it before they are back.
+
+    Axis k is axis `dims[k]` of the value, both with the batch.
+    """
+
+    value: Value
+    dims: tuple[int, ...]
+    where: str = ""
+
+    def permuted(self, call: Call) -> Value | Turned:
+        """With the axes in another order."""
+        return replace(self, dims=tuple(self.dims[d] for d in _dims(call, len(self.dims)))).settled()
+
+    def settled(self) -> Value | Turned:
+        """The value itself, once its samples are first again."""
+        if self.dims[0] != 0:
+            return self
+        layout = tuple(self.value.order[d - 1] for d in self.dims[1:])
+        plain = layout == tuple(range(len(self.value.shape)))
+        return replace(self.value, layout=() if plain else layout)
+
+    @property
+    def refusal(self) -> NoLimit:
+        """That the samples are not first."""
+        return NoLimit(
+            f"The axes are permuted to {self.dims}: the first one, the samples, moves.",
+            why="axis 0 counts the samples throughout",
+            fix="keep the samples first (batch_first=True)",
+        )
 
 
 def _dims(call: Call, ndim: int) -> list[int]:
