@@ -299,8 +299,8 @@ class _Reading:
 
     def _learned(self, args: list[Any], where: str) -> list[Any]:
         """Parameters that are added to a value, or come beside one, as values."""
-        like = next(a for a in flat(args) if isinstance(a, Value))
-        if like.data:
+        like = next((a for a in flat(args) if isinstance(a, Value)), None)
+        if like is None or like.data:
             return args
 
         def made(arg: Any, *, widths: bool) -> Any:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gramian.arch.moments import Moments
-from gramian.arch.ops.base import GROUPED, Call, Op, Parameter, Result, Value, reads, value
+from gramian.arch.ops.base import GROUPED, Call, Op, Result, Value, reads, value
 from gramian.arch.ops.combine import Scale
 from gramian.arch.ops.groups import Made
 from gramian.arch.ops.pointwise import At
@@ -124,6 +124,8 @@ class Attention(Op):
 
         `given` are the numbers that the lines take from the input, at x and at y.
         """
+        if self.heads > 1 and not (q.alike and k.alike):
+            raise _unlike("queries and keys")
         made = []
         for side, (name, of) in enumerate((("xx", q.xx), ("yy", q.yy))):
             zero = of.new_zeros(len(of), *q.positions, *k.positions) if cross is None else None
@@ -146,6 +148,8 @@ class Attention(Op):
         assert weights is not None
         v = m[2]
         a_x, a_y = weights
+        if a_x.shape[1] > 1 and not v.alike:
+            raise _unlike("values")
         same = v.yy is v.xx
         ordered = v.permuted(self.orders[2])
         xx = _both(ordered.xx, a_x, None)
@@ -253,7 +257,7 @@ def _attention(q: Value, k: Value, v: Value, scale: float, lines: Program, given
             fix="as many heads of keys and values as of queries, and no broadcasting",
         )
     for _, args in lines:
-        if any(isinstance(a, Parameter | Value | str) for a in args):
+        if any(not isinstance(a, At | Given | Tensor | float | int | None) for a in args):
             raise NoLimit(
                 "A parameter, or a value of the network, acts on the scores of attention.",
                 why="there is one number for a pair of positions, which stays random when the width grows",
@@ -288,6 +292,14 @@ def _factor(scale: float, d: int, lines: Program) -> float:
             fix="divide by the width, q @ k.mT / q.shape[-1]; or gramian.monte_carlo(module, x)",
         )
     return scale * d
+
+
+def _unlike(which: str) -> NoLimit:
+    return NoLimit(
+        f"Heads of attention are made of {which} whose channels have different laws.",
+        why="channels were concatenated before, and each head sees others of them",
+        fix="put a Linear between the concatenation and the attention",
+    )
 
 
 def _line(name: str, args: list[Any], scores: Tensor) -> Tensor:

@@ -54,7 +54,8 @@ class Fixed(Op):
     numbers: Tensor  # (c, *S)
 
     def apply(self, *x: Tensor) -> Tensor:
-        return self.numbers.to(x[0]).expand(len(x[0]), *self.numbers.shape)
+        dtype = x[0].dtype if x[0].is_floating_point() else torch.get_default_dtype()
+        return self.numbers.to(x[0].device, dtype).expand(len(x[0]), *self.numbers.shape)
 
     def describe(self) -> str:
         return "numbers"
