@@ -67,6 +67,21 @@ class Concat(Branches):
         return torch.cat([a, b], 1)
 
 
+class Attention(nn.Module):
+    """One head, or more, with one layer for keys and queries and scores over the width; learned positions before."""
+
+    def __init__(self, w: int, weights: Any, bias: bool, heads: int = 1, positions: int = 0) -> None:
+        super().__init__()
+        self.qk, self.v = (nn.Linear(w, w, bias=False) for _ in range(2))
+        self.out, self.weights, self.heads = nn.Linear(w, w, bias=bias), weights, heads
+        self.positions = nn.Parameter(torch.zeros(positions, w)) if positions else None
+
+    def forward(self, h: Tensor) -> Tensor:
+        h = h if self.positions is None else h + self.positions
+        q, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (self.qk(h), self.v(h)))
+        return self.out((self.weights(q @ q.mT / q.shape[-1]) @ v).transpose(1, 2).flatten(2))
+
+
 def pieces(twin: Twin, width: int = 8, outputs: int = 1) -> SimpleNamespace:
     """torch's layers, biased where the twin's law is; finite networks of any width."""
     bias = twin.law[1] > 0
@@ -89,6 +104,7 @@ def pieces(twin: Twin, width: int = 8, outputs: int = 1) -> SimpleNamespace:
     return SimpleNamespace(
         torch=torch, nn=nn, F=functional, w=width, out=outputs, adjacency=ADJACENCY, seq=nn.Sequential, fn=Fn,
         lin=lambda a, b: nn.Linear(a, b, bias=bias), conv=conv, transposed=transposed, size=size,
+        attention=lambda a, weights, **more: Attention(a, weights, bias, **more),
         same=nn.Identity, add=Branches, mul=Gate, cat=Concat,
     )  # fmt: skip
 
