@@ -9,6 +9,8 @@ from pathlib import Path
 from gramian.arch import export, inplace, refusals, trace
 from gramian.arch import ops as ops_folder
 from gramian.arch.ops import READERS, Op
+from gramian.arch.ops.groups import SPLITS, pieces
+from gramian.arch.ops.scores import products
 from gramian.arch.refusals import KNOWN
 
 PAGE = Path(__file__).with_name("what-has-a-limit.md")
@@ -31,7 +33,8 @@ ELSE = """
 
 | network | its kernel |
 |---|---|
-| any module: max pooling, softmax attention with scores over the root of the width (`nn.MultiheadAttention`), post-activation residual blocks, recurrence, BatchNorm in training mode, \
+| any module: max pooling, softmax attention with scores over the root of the width (`nn.MultiheadAttention`), \
+post-activation residual blocks, recurrence, BatchNorm in training mode, \
 dropout | `gramian.monte_carlo(module, x)`: the mean over random networks of the module's own width, with its standard \
 error. A width of choice for modules that `architecture` can read, and with a function `make(width)` in place of the \
 module for all; then `extrapolate=True` takes off what is of order 1 / width |
@@ -76,6 +79,9 @@ def page() -> str:
     for target, op in READERS.items():
         ops.setdefault(op, []).append(_call(target))
     rows = [(", ".join(f"`{c}`" for c in dict.fromkeys(calls)), op.__name__, _first(op)) for op, calls in ops.items()]
+    for calls, how in ((sorted(SPLITS), pieces), (["aten.einsum.default"], products)):
+        names = ", ".join(f"`{name}`" for name in dict.fromkeys(_call(c) for c in calls))
+        rows.append((names, "Take" if how is pieces else "MatMul", " ".join((inspect.getdoc(how) or "").split())))
     read = [Path(module.__file__) for module in (export, inplace, refusals, trace)]
     files = [*read, *sorted(Path(ops_folder.__file__).parent.glob("*.py"))]
     refused = {row for file in files for row in _refusals(file.read_text(encoding="utf-8"))}
