@@ -133,6 +133,8 @@ add("attention-flat", TOKENS, *attending(softmax, "SOFTMAX", "flat"), last=True)
 add("attention-heads", TOKENS, *attending(softmax, "SOFTMAX", t_heads=2, s_heads=2), last=True)
 add("attention-no-bias", TOKENS, *attending(softmax, "SOFTMAX"), last=True, law=(2**0.5, 0.0))
 add("attention-identity", TOKENS, *attending(lambda t: lambda scores: scores, "IDENTITY"), last=True, law=(0.9, 0.3))
+add("attention-identity-root", TOKENS, *attending(lambda t: lambda scores: scores, "IDENTITY", s_linear_scaling=False,
+                                                  t_heads=2, t_power=0.5), last=True, law=(0.9, 0.3))  # fmt: skip
 add("attention-relu", TOKENS, *attending(lambda t: t.torch.relu, "RELU"), last=True, law=(0.9, 0.3))
 add("attention-abs", TOKENS, *attending(lambda t: t.torch.abs, "ABS"), last=True, law=(0.9, 0.3))
 add("attention-positions", TOKENS, *attending(softmax, "SOFTMAX", **positions), last=True)

@@ -117,6 +117,11 @@ def relu_scores(n, x):
     return n.r(torch.tanh(n.o(torch.einsum("nhst,nthd->nshd", weights, v).flatten(2)))[:, -1])
 
 
+def many_heads(n, x):
+    q, k, v = (heads(part, 4) for part in n.c(torch.relu(n.a(x))).chunk(3, -1))
+    return n.r(torch.relu(n.o(merged(q @ k.mT / q.shape[-1] ** 0.5 @ v))).mean(1))
+
+
 class Positions(nn.Module):
     """A vision transformer's block: a class token, learned positions, tied keys and queries, and a gate."""
 
@@ -206,6 +211,8 @@ LAYERS = {
         lambda: Net(packed, a=linear(3), c=linear(W, 3 * W), o=linear(), r=linear(4 * W, 1)), SEQUENCE),
     "attention without softmax": (
         lambda: Net(relu_scores, a=linear(3), q=linear(), v=linear(), o=linear(), r=linear(W, 1)), SEQUENCE),
+    "linear attention of many heads": (
+        lambda: Net(many_heads, a=linear(3), c=linear(W, 3 * W), o=linear(), r=linear(W, 1)), SEQUENCE),
     "attention, class token and positions": (Positions, IMAGE),
     "erf and its argument": (lambda: Net(erf_and_its_argument, a=linear(3), b=linear(), r=linear(W, 1)), ROW),
 }  # fmt: skip

@@ -231,6 +231,11 @@ def test_attention_can_be_pickled_and_says_what_it_is():
 
 
 REFUSED = [
+    (lambda q, k, v, x: merged(heads(q) @ heads(k).mT / 8**0.5 @ heads(q)), r"share random weights.*a Linear each"),
+    (
+        lambda q, k, v, x: merged(heads(q.relu()) @ heads(k).mT / 8**0.5 @ heads(v)),
+        r"that have a mean.*by a Linear each",
+    ),
     (lambda q, k, v, x: F.scaled_dot_product_attention(q, k, v), r"square root of the width of a head, here 16"),
     (lambda q, k, v, x: (q @ k.mT / 4).softmax(-1) @ v, r"Softmax attention .* square root"),
     (lambda q, k, v, x: (q @ k.mT / 4) @ v, r"Attention with its scores divided by the square root"),

@@ -13,6 +13,7 @@ from torch import Tensor
 from gramian.arch.joint import Cross, Joint, is_joint
 from gramian.arch.moments import Moments
 from gramian.arch.ops import Affine, Attention, Beside, Normalization, Op, Sum
+from gramian.arch.ops.linear_attention import LinearAttention
 from gramian.arch.phase import Phase, phases
 from gramian.errors import BadData, NoLimit
 
@@ -281,6 +282,8 @@ def _result(number: int, step: Step, m: list[Moments], joint: Joint | None) -> M
         return step.op.limit(*m, crosses={(p, q): joint.cross(step.inputs[p], step.inputs[q]) for p, q in pairs})
     if joint is not None and isinstance(step.op, Attention):
         return step.op.limit(*m, weights=joint.attention(number))
+    if joint is not None and isinstance(step.op, LinearAttention):
+        joint.check_independent(step.inputs)
     return step.op.limit(*m)
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,6 +22,7 @@ from torch import Tensor
 
 from gramian.arch.moments import Moments
 from gramian.arch.ops import Activation, Affine, Attention, Beside, Concat, Normalization, Product, Reshape, Shift, Sum
+from gramian.arch.ops.linear_attention import LinearAttention, refuse_dependence
 from gramian.errors import NoLimit
 
 if TYPE_CHECKING:
@@ -159,6 +161,11 @@ class Joint:
             self.attended[number] = op.weights(self.cross(q, k), self._value(q), self._value(k), numbers)
         return self.attended[number]
 
+    def check_independent(self, numbers: tuple[int, ...]) -> None:
+        """Raises NoLimit where two of these steps' values are correlated."""
+        if any(self.cross(a, b) is not None for a, b in combinations(numbers, 2)):
+            raise refuse_dependence()
+
     def _cross(self, s: int, t: int) -> Cross | None:
         """Of step s with an earlier step t, or with itself."""
         if s == t:
@@ -179,7 +186,7 @@ class Joint:
         """By the linear op of step s, whichever of s and t is the later one."""
         op, inputs = self.steps[s].op, self.steps[s].inputs
         flattens = isinstance(op, Reshape) and len(op.after) == 1
-        if isinstance(op, Product | Normalization | Concat | Beside) or flattens:
+        if isinstance(op, Product | LinearAttention | Normalization | Concat | Beside) or flattens:
             raise NoLimit(
                 f"Two values that share random weights, one of them through {'Flatten' if flattens else op.name}.",
                 where=self.steps[s].where,
@@ -379,7 +386,8 @@ def is_joint(steps: Sequence[Step]) -> bool:
     for step in steps:
         below = [sources[i] for i in step.inputs if i >= 0]
         if not step.data and (
-            isinstance(step.op, Beside | Attention) or (isinstance(step.op, Sum) and bool(below[0] & below[1]))
+            isinstance(step.op, Beside | Attention | LinearAttention)
+            or (isinstance(step.op, Sum) and bool(below[0] & below[1]))
         ):
             return True
         sources.append(frozenset({step.op.source}) if isinstance(step.op, Affine) else frozenset().union(*below))

@@ -13,6 +13,7 @@ from gramian.arch.ops.fuse import fuse
 from gramian.arch.ops.kinked import Kinked, Piecewise
 from gramian.arch.ops.layernorm import GroupNorm, LayerNorm
 from gramian.arch.ops.layout import Permute
+from gramian.arch.ops.linear_attention import LinearAttention
 from gramian.arch.ops.matmul import MatMul
 from gramian.arch.ops.norm import BatchNorm, Identity, Normalization
 from gramian.arch.ops.pointwise import At, Pointwise
@@ -54,6 +55,7 @@ __all__ = [
     "LayerNorm",
     "LeakyReLU",
     "Linear",
+    "LinearAttention",
     "MatMul",
     "Normalization",
     "Op",

@@ -14,6 +14,7 @@ from gramian.arch.moments import Moments
 from gramian.arch.ops.base import GROUPED, Call, Op, Result, Value, reads, value
 from gramian.arch.ops.combine import Scale
 from gramian.arch.ops.groups import Made
+from gramian.arch.ops.linear_attention import LinearAttention
 from gramian.arch.ops.pointwise import At
 from gramian.errors import BadArgument, NoLimit
 
@@ -263,21 +264,34 @@ def _attention(q: Value, k: Value, v: Value, scale: float, lines: Program, given
                 why="there is one number for a pair of positions, which stays random when the width grows",
                 fix="a mask that is fixed or made from the input; learned positions are added to the values",
             )
+    shape, layout = _result_axes(q, v)
+    many = not lines and len(q.shape) == 2 and q.groups and q.groups == k.groups == v.groups
+    if many and _by_root(scale, q.groups[1]):
+        return Result(LinearAttention(scale, q.groups[1]), (q, k, v), shape, layout, v.groups)
     factor = _factor(scale, q.user_shape[-1], lines)
     head_at = 1 + q.order.index(GROUPED) if q.groups else 0
     orders = tuple(tuple(a - 1 for a in x.order[:-1] if a < GROUPED) for x in (q, k, v))
     op = Attention(factor, lines, q.groups[0] if q.groups else 1, head_at, orders, tuple(g.order for g in given))
+    return Result(op, (q, k, v, *given), shape, layout, v.groups)
+
+
+def _result_axes(q: Value, v: Value) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Shape, channels first, and layout of weights times values, in the order of the queries."""
     places = iter(range(1, len(q.shape)))
     layout = tuple(a if a >= GROUPED else next(places) for a in q.order[:-1]) + v.order[-1:]
-    shape = (v.shape[0], *(size for a, size in zip(q.order[:-1], q.user_shape, strict=False) if a < GROUPED))
-    return Result(op, (q, k, v, *given), shape, layout, v.groups)
+    return (v.shape[0], *(n for a, n in zip(q.order[:-1], q.user_shape, strict=False) if a < GROUPED)), layout
+
+
+def _by_root(scale: float, d: int) -> bool:
+    """Whether a scale is one over the root of the width."""
+    return math.isclose(scale * math.sqrt(d), 1, rel_tol=1e-6)
 
 
 def _factor(scale: float, d: int, lines: Program) -> float:
     """c of a scale c / d, or a refusal of scores that stay random as d grows."""
     softmax = any("softmax" in name for name, _ in lines)
     kind = "Softmax attention" if softmax else "Attention"
-    if math.isclose(scale * math.sqrt(d), 1, rel_tol=1e-6):
+    if _by_root(scale, d):
         raise NoLimit(
             f"{kind} with its scores divided by the square root of the width of a head, here {d}.",
             why="however wide the network is, these scores stay random, and what they weight is a mixture of Gaussians",
