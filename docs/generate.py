@@ -59,8 +59,8 @@ queries have layers of their own, as here, the scores come to zero, and the weig
 mask allows; with one layer for both, `q = k`, they depend on the input. Any function of each score can stand for the
 softmax, written out as `f(q @ k.mT / q.shape[-1]) @ v`; masks are fixed, or made from the input.
 
-Without a softmax, `q @ k.mT / d ** 0.5 @ v` has a limit in the number of heads (two or more, of independent keys, queries
-and values): wider networks have more heads, each of d channels.
+Without a softmax, `q @ k.mT / d ** 0.5 @ v` has a limit in the number of heads (two or more, of independent keys,
+queries and values): wider networks have more heads, each of d channels.
 
 A parameter that is added to the values, or stands beside them (learned positions, a class token), has independent
 entries, whose standard deviation only you can say: `law={"positions": (0.02, 0), "*": "he"}`. Fixed positions are added
