@@ -154,6 +154,7 @@ def _refuse(arch: Architecture) -> None:
         )
 
 
+COMPUTED = "computed from parameters"  # what stands for a value of theirs that is more than their numbers in places
 # calls to which a parameter may come as a value of its own
 LEARNED = {"aten.add.Tensor", "aten.add_.Tensor", "aten.sub.Tensor", "aten.cat.default", "aten.concat.default"}
 
@@ -362,7 +363,7 @@ class _Reading:
 
     def _constant(self, node: Node, args: list[Any]) -> Any:
         """The value of a call on constants and buffers; of a call on parameters, only that it is computed."""
-        if any(isinstance(a, Parameter | Entries) for a in args):
+        if any(isinstance(a, Parameter | Entries) or a is COMPUTED for a in flat(args)):
             transposed = str(node.target) in ("aten.t.default", "aten.numpy_T.default", "aten.permute.default",
                                               "aten.transpose.int")  # fmt: skip
             weight = args[0]
@@ -371,7 +372,7 @@ class _Reading:
             named = {k: self._argument(v) for k, v in node.kwargs.items()}
             base = str(node.target).removeprefix("aten.").split(".")[0]
             plain = [self._argument(a) for a in node.args]
-            return laid_out(base, node.target, plain, named) or "computed from parameters"
+            return laid_out(base, node.target, plain, named) or COMPUTED
         if in_place(node):  # in place: it would change the user's own buffer
             return args[0]
         call: Callable[..., Any] = node.target  # type: ignore[assignment]

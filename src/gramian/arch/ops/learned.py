@@ -111,9 +111,9 @@ def vectors(entries: Entries, like: Value, *, widths: bool) -> tuple[Fixed, Lear
     distinct, number = rows.unique(dim=0, return_inverse=True)
     if distinct.unique().numel() < distinct.numel():
         raise NoLimit(
-            f"Vectors that share numbers of the parameter `{name}` are at different positions.",
-            why="there is a rule for vectors that are the same, or have no number in common",
-            fix="a vector of its own for each position",
+            f"A number of the parameter `{name}` is in several channels, or in several vectors.",
+            why="there is a rule for vectors of independent numbers, of which two are the same or share none",
+            fix="a vector of its own for each position, as long as there are channels",
         )
     places = nn.functional.one_hot(number, len(distinct)).T.to(torch.float64) * math.sqrt(len(distinct))
     p = entries.parameter
