@@ -67,6 +67,23 @@ class Concat(Branches):
         return torch.cat([a, b], 1)
 
 
+class Attention(nn.Module):
+    """One layer for keys and queries and scores over the width, or two and another power; learned positions before."""
+
+    def __init__(self, w: int, weights: Any, bias: bool, heads: int = 1, positions: int = 0, power: float = 1) -> None:
+        super().__init__()
+        self.q, self.v = (nn.Linear(w, w, bias=False) for _ in range(2))
+        self.k, self.power = self.q if power == 1 else nn.Linear(w, w, bias=False), power
+        self.out, self.weights, self.heads = nn.Linear(w, w, bias=bias), weights, heads
+        self.positions = nn.Parameter(torch.zeros(positions, w)) if positions else None
+
+    def forward(self, h: Tensor) -> Tensor:
+        h = h if self.positions is None else h + self.positions
+        parts = (self.q(h), self.k(h), self.v(h))
+        q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts)
+        return self.out((self.weights(q @ k.mT / q.shape[-1] ** self.power) @ v).transpose(1, 2).flatten(2))
+
+
 def pieces(twin: Twin, width: int = 8, outputs: int = 1) -> SimpleNamespace:
     """torch's layers, biased where the twin's law is; finite networks of any width."""
     bias = twin.law[1] > 0
@@ -89,6 +106,7 @@ def pieces(twin: Twin, width: int = 8, outputs: int = 1) -> SimpleNamespace:
     return SimpleNamespace(
         torch=torch, nn=nn, F=functional, w=width, out=outputs, adjacency=ADJACENCY, seq=nn.Sequential, fn=Fn,
         lin=lambda a, b: nn.Linear(a, b, bias=bias), conv=conv, transposed=transposed, size=size,
+        attention=lambda a, weights, **more: Attention(a, weights, bias, **more),
         same=nn.Identity, add=Branches, mul=Gate, cat=Concat,
     )  # fmt: skip
 

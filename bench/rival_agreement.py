@@ -38,6 +38,11 @@ def pieces(twin):
         order = {"dimension_numbers": (f"N{axes}C", f"{axes}IO", f"N{axes}C")}
         return stax.ConvTranspose(8, window, strides, padding, W_std=sigma_w, **order, **given)
 
+    def attention(mechanism, heads=1, **positions):
+        std = dict.fromkeys(("W_key_std", "W_value_std", "W_query_std", "W_out_std"), sigma_w)
+        return stax.GlobalSelfAttention(8, 8, 8, heads, attention_mechanism=mechanism, b_std=given["b_std"],
+                                        **std, **positions)  # fmt: skip
+
     def joined(end):
         def layer(*branches):
             return stax.serial(stax.FanOut(len(branches)), stax.parallel(*branches), end())
@@ -45,7 +50,7 @@ def pieces(twin):
         return layer
 
     own = {name: getattr(stax, name) for name in dir(stax) if not name.startswith("_")}
-    return SimpleNamespace(**own, jnp=jax.numpy, D=dense, C=conv, CT=transposed, add=joined(stax.FanInSum),
+    return SimpleNamespace(**own, jnp=jax.numpy, D=dense, C=conv, CT=transposed, A=attention, add=joined(stax.FanInSum),
                            mul=joined(stax.FanInProd), cat=joined(stax.FanInConcat))  # fmt: skip
 
 

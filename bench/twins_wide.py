@@ -104,6 +104,44 @@ add("gate-conv", ODD,
                     t.fn(lambda h: h.mean((2, 3))), t.lin(t.w, t.out)),
     lambda s: s.serial(s.mul(s.C(*C3), s.serial(s.C(*C3), s.Relu())), s.GlobalAvgPool(), s.D()))  # fmt: skip
 
+# Attention with one layer for keys and queries, scores over the width: what neural-tangents calls linear scaling
+
+
+def attending(weights: Factory, mechanism: str, head: str = "mean", **more: Any) -> tuple[Factory, Factory]:
+    """A layer, ReLU, attention, ReLU, and the head; `more` are arguments of the two libraries, by prefix."""
+    ours = {k.removeprefix("t_"): v for k, v in more.items() if k.startswith("t_")}
+    theirs = {k.removeprefix("s_"): v for k, v in more.items() if k.startswith("s_")}
+
+    def torch_end(t: Any) -> Any:
+        return t.seq(t.fn(lambda h: h.mean(1)), t.lin(t.w, t.out)) if head == "mean" else t.seq(
+            t.nn.Flatten(), t.lin(TOKENS[0] * t.w, t.out))  # fmt: skip
+
+    def torch_side(t: Any) -> Any:
+        return t.seq(t.lin(4, t.w), t.nn.ReLU(), t.attention(t.w, weights(t), **ours), t.nn.ReLU(), torch_end(t))
+
+    def stax_side(s: Any) -> Any:
+        end = s.GlobalAvgPool() if head == "mean" else s.Flatten()
+        return s.serial(s.D(), s.Relu(), s.A(mechanism, **theirs), s.Relu(), end, s.D())
+
+    return torch_side, stax_side
+
+
+softmax: Factory = lambda t: lambda scores: scores.softmax(-1)  # noqa: E731
+positions = {"s_pos_emb_type": "SUM", "s_W_pos_emb_std": 1.3, "s_val_pos_emb": True, "t_positions": TOKENS[0]}
+add("attention-softmax", TOKENS, *attending(softmax, "SOFTMAX"), last=True)
+add("attention-flat", TOKENS, *attending(softmax, "SOFTMAX", "flat"), last=True)
+add("attention-heads", TOKENS, *attending(softmax, "SOFTMAX", t_heads=2, s_heads=2), last=True)
+add("attention-no-bias", TOKENS, *attending(softmax, "SOFTMAX"), last=True, law=(2**0.5, 0.0))
+add("attention-identity", TOKENS, *attending(lambda t: lambda scores: scores, "IDENTITY"), last=True, law=(0.9, 0.3))
+add("attention-identity-root", TOKENS, *attending(lambda t: lambda scores: scores, "IDENTITY", s_linear_scaling=False,
+                                                  t_heads=2, t_power=0.5), last=True, law=(0.9, 0.3))  # fmt: skip
+add("attention-relu", TOKENS, *attending(lambda t: t.torch.relu, "RELU"), last=True, law=(0.9, 0.3))
+add("attention-abs", TOKENS, *attending(lambda t: t.torch.abs, "ABS"), last=True, law=(0.9, 0.3))
+add("attention-positions", TOKENS, *attending(softmax, "SOFTMAX", **positions), last=True)
+add("attention-positions-identity", TOKENS,
+    *attending(lambda t: lambda scores: scores, "IDENTITY", "flat", **positions | {"s_W_pos_emb_std": 0.9}),
+    last=True, law=(0.9, 0.3))  # fmt: skip
+
 # Normalizations, without trained scales: stax has none; its epsilon is 1e-12 unless said
 add("layernorm", VECTOR,
     lambda t: t.seq(t.lin(6, t.w), t.nn.LayerNorm(t.w, elementwise_affine=False), t.nn.ReLU(), t.lin(t.w, t.w),

@@ -6,9 +6,11 @@ import ast
 import inspect
 from pathlib import Path
 
-from gramian.arch import export, inplace, refusals, trace
+from gramian.arch import export, inplace, reading, refusals, trace
 from gramian.arch import ops as ops_folder
 from gramian.arch.ops import READERS, Op
+from gramian.arch.ops.groups import SPLITS, pieces
+from gramian.arch.ops.scores import products
 from gramian.arch.refusals import KNOWN
 from gramian.limit import outputs
 
@@ -32,13 +34,38 @@ ELSE = """
 
 | network | its kernel |
 |---|---|
-| any module: max pooling, softmax attention, post-activation residual blocks, recurrence, BatchNorm in training mode, \
+| any module: max pooling, softmax attention with scores over the root of the width (`nn.MultiheadAttention`), \
+post-activation residual blocks, recurrence, BatchNorm in training mode, \
 dropout | `gramian.monte_carlo(module, x)`: the mean over random networks of the module's own width, with its standard \
 error. A width of choice for modules that `architecture` can read, and with a function `make(width)` in place of the \
 module for all; then `extrapolate=True` takes off what is of order 1 / width |
 | vectors with `h = relu(h + tau * linear(h))`, the residual network of Allen-Zhu, Li and Song | \
 `gramian.limit.allen_zhu_resnet_kernels(x, depth=..., tau=...)`: the limit itself, integrated to an asked accuracy |
 | the network as it stands, with its own weights | `gramian.empirical_ntk(module, x)` |
+"""
+ATTENTION = """
+## Attention
+
+Scores that are divided by the width d of a head come to numbers, and have a limit; divided by its root, as torch does
+by default, they stay random however wide the network is, and softmax attention has none. What to write, here with a
+causal mask, and in place of `nn.MultiheadAttention`:
+
+    q, k, v = (h.unflatten(-1, (heads, -1)).transpose(1, 2) for h in self.qkv(x).chunk(3, -1))
+    y = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=1 / q.shape[-1])
+    y = self.out(y.transpose(1, 2).flatten(2))
+
+A scale s that is written as a number is read as c / d, where c = s d is kept when the width grows; the printed
+architecture says c. But s = 1 / sqrt(d) is the default, and s = 1 is no scale at all: both are refused. Where keys and
+queries have layers of their own, as here, the scores come to zero, and the weights are the same for all keys that the
+mask allows; with one layer for both, `q = k`, they depend on the input. Any function of each score can stand for the
+softmax, written out as `f(q @ k.mT / q.shape[-1]) @ v`; masks are fixed, or made from the input.
+
+Without a softmax, `q @ k.mT / d ** 0.5 @ v` has a limit in the number of heads (two or more, of independent keys,
+queries and values): wider networks have more heads, each of d channels.
+
+A parameter that is added to the values, or stands beside them (learned positions, a class token), has independent
+entries, whose standard deviation only you can say: `law={"positions": (0.02, 0), "*": "he"}`. Fixed positions are added
+to the input.
 """
 REFUSED = """
 ## What is refused, and the way out
@@ -56,12 +83,15 @@ def page() -> str:
     for target, op in READERS.items():
         ops.setdefault(op, []).append(_call(target))
     rows = [(", ".join(f"`{c}`" for c in dict.fromkeys(calls)), op.__name__, _first(op)) for op, calls in ops.items()]
-    read = [Path(module.__file__) for module in (export, inplace, outputs, refusals, trace)]
+    for calls, how in ((sorted(SPLITS), pieces), (["aten.einsum.default"], products)):
+        names = ", ".join(f"`{name}`" for name in dict.fromkeys(_call(c) for c in calls))
+        rows.append((names, "Take" if how is pieces else "MatMul", " ".join((inspect.getdoc(how) or "").split())))
+    read = [Path(module.__file__) for module in (export, inplace, outputs, reading, refusals, trace)]
     files = [*read, *sorted(Path(ops_folder.__file__).parent.glob("*.py"))]
     refused = {row for file in files for row in _refusals(file.read_text(encoding="utf-8"))}
     refused |= {(f"`{start.rstrip('_')}` has no infinite-width rule here.", *why) for start, why in KNOWN.items()}
     said = sorted(row for row in refused if row[1:] != ("·", "·"))
-    return HEAD + _table(sorted(rows)) + ELSE + REFUSED + _table(said)
+    return HEAD + _table(sorted(rows)) + ELSE + ATTENTION + REFUSED + _table(said)
 
 
 def _call(target: str) -> str:

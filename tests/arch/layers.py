@@ -104,6 +104,69 @@ def looked_up(n, x):
     return n.r(torch.relu(n.b(torch.relu(h))).mean(1))
 
 
+def heads(h, number=2):
+    return h.unflatten(-1, (number, -1)).transpose(1, 2)
+
+
+def merged(h):
+    return h.transpose(1, 2).flatten(2)
+
+
+def attention(n, x):
+    """Scores over the width of a head; with `n.tied` one layer makes keys and queries."""
+    h = torch.relu(n.a(x))
+    q, k, v = heads(n.q(h)), heads(n.q(h) if n.tied else n.k(h)), heads(n.v(h))
+    h = h + merged(F.scaled_dot_product_attention(q, k, v, is_causal=n.causal, scale=1 / q.shape[-1]))
+    return n.r(torch.relu(n.o(h)).mean(1))
+
+
+def attender(*, tied=False, causal=False):
+    layers = {"a": linear(3), "q": linear(), "k": linear(), "v": linear(), "o": linear(), "r": linear(W, 1)}
+    return Net(attention, tied=tied, causal=causal, **layers)
+
+
+def packed(n, x):
+    """GPT-2's one layer for q, k and v; a head of its own slope in the mask; keys hidden where the input says so."""
+    q, k, v = (heads(part, 3) for part in n.c(torch.relu(n.a(x))).split(W, -1))
+    scores = q @ k.mT / q.shape[-1] + SLOPES.to(x)
+    weights = scores.masked_fill(x[:, None, None, :, 0] < -1, -torch.inf).softmax(-1)
+    return n.r(torch.relu(n.o(merged(weights @ v))).flatten(1))
+
+
+def relu_scores(n, x):
+    """Scores of a width and a number of positions without softmax, in einsums."""
+    h = torch.relu(n.a(x))
+    q, v = n.q(h).unflatten(-1, (2, -1)), n.v(h).unflatten(-1, (2, -1))
+    weights = torch.relu(torch.einsum("nshd,nthd->nhst", q, q) / (4 * q.shape[-1]))
+    return n.r(torch.tanh(n.o(torch.einsum("nhst,nthd->nshd", weights, v).flatten(2)))[:, -1])
+
+
+def many_heads(n, x):
+    q, k, v = (heads(part, 4) for part in n.c(torch.relu(n.a(x))).chunk(3, -1))
+    return n.r(torch.relu(n.o(merged(q @ k.mT / q.shape[-1] ** 0.5 @ v))).mean(1))
+
+
+class Positions(nn.Module):
+    """A vision transformer's block: a class token, learned positions, tied keys and queries, and a gate."""
+
+    def __init__(self):
+        super().__init__()
+        self.patch = nn.Conv2d(2, W, 3, 2)
+        self.token, self.positions = nn.Parameter(torch.zeros(1, 1, W)), nn.Parameter(torch.zeros(1, 5, W))
+        self.norm, self.q, self.v, self.o, self.gate = nn.LayerNorm(W), linear(), linear(), linear(), linear(W, 2 * W)
+        self.readout = linear(W, 1)
+
+    def forward(self, x):
+        h = self.patch(x).flatten(2).transpose(1, 2)
+        h = torch.cat([self.token.expand(len(x), -1, -1), h], 1) + self.positions
+        g = self.norm(h)
+        q, v = heads(self.q(g)), heads(self.v(g))
+        h = h + self.o(merged(F.scaled_dot_product_attention(q, q, v, scale=0.5 / q.shape[-1])))
+        a, b = self.gate(h).chunk(2, -1)
+        return self.readout((a * torch.sigmoid(b))[:, 0])
+
+
+SLOPES = torch.tensor([0.0, 0.5, -1.0])[:, None, None] * (torch.arange(4.0) - torch.arange(4.0)[:, None])
 A = torch.tensor([[0.5, 0.5, 0.0, 0.0], [0.3, 0.4, 0.3, 0.0], [0.0, 0.2, 0.5, 0.3], [0.0, 0.0, 0.5, 0.5]])
 SEQUENCE, IMAGE, ROW = (4, 3), (2, 5, 5), (3,)
 LAYERS = {
@@ -178,5 +241,15 @@ LAYERS = {
                     r=linear(W, 1)), SEQUENCE),
     "one layer called twice on the input": (
         lambda: Net(lambda n, x: n.r(torch.relu(n.a(x)) + n.a(x)), a=linear(3), r=linear(W, 1)), ROW),
+    "attention": (attender, SEQUENCE),
+    "attention, tied": (lambda: attender(tied=True), SEQUENCE),
+    "attention, tied and causal": (lambda: attender(tied=True, causal=True), SEQUENCE),
+    "attention of one layer, with masks": (
+        lambda: Net(packed, a=linear(3), c=linear(W, 3 * W), o=linear(), r=linear(4 * W, 1)), SEQUENCE),
+    "attention without softmax": (
+        lambda: Net(relu_scores, a=linear(3), q=linear(), v=linear(), o=linear(), r=linear(W, 1)), SEQUENCE),
+    "linear attention of many heads": (
+        lambda: Net(many_heads, a=linear(3), c=linear(W, 3 * W), o=linear(), r=linear(W, 1)), SEQUENCE),
+    "attention, class token and positions": (Positions, IMAGE),
     "erf and its argument": (lambda: Net(erf_and_its_argument, a=linear(3), b=linear(), r=linear(W, 1)), ROW),
 }  # fmt: skip

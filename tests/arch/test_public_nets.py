@@ -12,6 +12,7 @@ import resnet
 import torch
 import unet
 import vgg
+import vit
 import wide_resnet
 from torch import nn
 
@@ -27,16 +28,23 @@ READ = {
     "U-Net": (unet.UNet, IMAGE),
     "DenseNet of post-activations": (densenet.PlainDenseNet, IMAGE),
     "Elman": (recurrent.Elman, (4, 3)),
+    "ViT": (vit.ViT, IMAGE),
+    "GPT-2, scores over the width": (lambda: gpt2.GPT2(attention=gpt2.WidthScaledAttention), (4, 5)),
 }
 REFUSED = {
     "ResNet-18": (resnet.ResNet18, IMAGE,
         r"ReLU is not Gaussian.*where: layer1.0.relu \(ReLU\), .*resnet.py:\d+: return self.relu\(out\)\n.*"
         r"fix: .*pre-activation order.*gramian.monte_carlo\(module, x\)"),
     "GPT-2": (gpt2.GPT2, (4, 5),
-        r"`split` has.*where: h.0.attn .*gpt2.py:\d+: q, k, v = self.c_attn\(x\).split\(.*fix: give each part its own"),
+        r"Softmax attention with .*square root.*here 4.*where: h.0.attn .*gpt2.py:\d+: y = F.scaled_dot_product_"
+        r"attention\(.*fix: divide by the width itself, F.scaled_dot_product_attention\(q, k, v, scale=1 / "
+        r"q.shape\[-1\]\).*gramian.monte_carlo"),
     "GPT-2 with one head": (lambda: gpt2.GPT2(attention=gpt2.OneHeadAttention), (4, 5),
-        r"`scaled_dot_product_attention` has.*where: h.0.attn .*gpt2.py:\d+: y = F.scaled_dot_product_attention\(.*"
-        r"fix: .*gramian.monte_carlo"),
+        r"Softmax attention with .*square root.*here 8.*where: h.0.attn .*gpt2.py:\d+: y = F.scaled_dot_product_"
+        r"attention\(.*fix: .*gramian.monte_carlo"),
+    "nn.TransformerEncoderLayer": (vit.Encoder, (4, 5),
+        r"Softmax attention with .*square root.*where: encoder.self_attn \(MultiheadAttention\).*fix: divide by "
+        r"the width"),
     "MLP-Mixer": (mixers.MlpMixer, IMAGE,
         r"Linear layer acts on positions.*where: blocks.0.mlp_tokens.fc1 \(Linear\), .*mixers.py:\d+: .*self.fc1\(x\).*"
         r"fix: .*gramian.monte_carlo"),
@@ -60,12 +68,14 @@ def test_kernels_are_symmetric_and_positive(name):
         assert lam[0] > -len(x) * torch.finfo(kernel.dtype).eps * lam[-1]
 
 
-@pytest.mark.parametrize("name", ["WideResNet", "GCN", "U-Net", "Elman"])
+@pytest.mark.parametrize("name", ["WideResNet", "GCN", "U-Net", "Elman", "ViT", "GPT-2, scores over the width"])
 def test_the_mean_over_finite_networks_is_within_chance(name):
     make, shape = READ[name]
     x = torch.randn(2, *shape)
     arch = architecture(make().eval(), x, law=(1.3, 0.3))
-    widen, draws = {"WideResNet": 12, "GCN": 8, "U-Net": 8, "Elman": 12}[name], 24  # widths 48, 128, 64, 192
+    # widths 48, 128, 64, 192, 128, 128
+    widen = {"WideResNet": 12, "GCN": 8, "U-Net": 8, "Elman": 12, "ViT": 16, "GPT-2, scores over the width": 16}[name]
+    draws = 24
     finite = torch.stack([empirical_ntk(arch.network(widen=widen, seed=draw), x) for draw in range(draws)])
     ntk = arch.ntk(x)
     off = (finite.mean(0) - ntk).abs() / (finite.std(0) / math.sqrt(draws))

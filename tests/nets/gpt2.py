@@ -22,6 +22,15 @@ class CausalSelfAttention(nn.Module):
         return self.c_proj(y)
 
 
+class WidthScaledAttention(CausalSelfAttention):
+    """The same with its scores divided by the width of a head, not its root: what has a limit."""
+
+    def forward(self, x):
+        q, k, v = (h.unflatten(-1, (self.n_head, -1)).transpose(1, 2) for h in self.c_attn(x).split(self.n_embd, dim=2))
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=1 / q.shape[-1])
+        return self.c_proj(y.transpose(1, 2).flatten(2))
+
+
 class OneHeadAttention(nn.Module):
     """The same with one head and three layers: no reshape of channels to heads comes before the attention."""
 

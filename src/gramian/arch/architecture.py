@@ -13,7 +13,8 @@ from torch import Tensor
 from gramian.arch.inputs import Form, Inputs
 from gramian.arch.joint import Cross, Joint, is_joint
 from gramian.arch.moments import Moments
-from gramian.arch.ops import Affine, Beside, Normalization, Op, Sum
+from gramian.arch.ops import Affine, Attention, Beside, Normalization, Op, Sum
+from gramian.arch.ops.linear_attention import LinearAttention
 from gramian.arch.phase import Phase, phases
 from gramian.errors import NoLimit
 
@@ -154,13 +155,15 @@ class Architecture:
         data: dict[int, Moments],
         pairs: tuple[bool, ...],
         between: Callable[[int, int, bool], Cross],
+        numbers: Callable[[int], tuple[Tensor, Tensor]],
     ) -> Moments:
         """Moments of the output, from those of the inputs and of every value made from the inputs alone.
 
-        `between` gives the covariances of two such values, where values of the network share weights.
+        `between` gives the covariances of two such values, where values of the network share weights; `numbers` gives
+        such a value itself, at x and at y.
         """
         values: list[Moments | None] = []
-        joint = Joint(self.steps, values, between) if self.joint else None
+        joint = Joint(self.steps, values, between, numbers) if self.joint else None
         for number, step in enumerate(self.steps):
             if step.data:
                 values.append(data.get(number))
@@ -168,7 +171,7 @@ class Architecture:
             m = [data.get(i) if i < 0 else values[i] for i in step.inputs]
             inputs = [v if pairs[number] or v is None else v.equal_positions() for v in m]
             try:
-                values.append(_result(step, inputs, joint))  # type: ignore[arg-type]
+                values.append(_result(number, step, inputs, joint))  # type: ignore[arg-type]
             except NoLimit as error:
                 raise at(error, step.where) from None
             for i in step.inputs if joint is None else ():  # free what no later step reads
@@ -180,7 +183,7 @@ class Architecture:
 
     @property
     def joint(self) -> bool:
-        """Whether covariances between values matter: of summands that share weights, of parts side by side."""
+        """Whether covariances between values matter: of summands, of parts side by side, of keys and queries."""
         return is_joint(self.steps)
 
     def training(self, weights: Collection[str]) -> Architecture:
@@ -270,7 +273,7 @@ class Architecture:
         return f"Architecture, {self.parametrization} parametrization\n" + "\n".join("  " + line for line in lines)
 
 
-def _result(step: Step, m: list[Moments], joint: Joint | None) -> Moments:
+def _result(number: int, step: Step, m: list[Moments], joint: Joint | None) -> Moments:
     """An op on the moments of its inputs, and on their covariances where these matter."""
     if joint is not None and isinstance(step.op, Sum) and m[0].sources & m[1].sources:
         first, second = step.inputs
@@ -278,6 +281,10 @@ def _result(step: Step, m: list[Moments], joint: Joint | None) -> Moments:
     if joint is not None and isinstance(step.op, Beside):
         pairs = combinations(range(len(m)), 2)
         return step.op.limit(*m, crosses={(p, q): joint.cross(step.inputs[p], step.inputs[q]) for p, q in pairs})
+    if joint is not None and isinstance(step.op, Attention):
+        return step.op.limit(*m, weights=joint.attention(number))
+    if joint is not None and isinstance(step.op, LinearAttention):
+        joint.check_independent(step.inputs)
     return step.op.limit(*m)
 
 

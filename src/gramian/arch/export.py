@@ -1,17 +1,24 @@
-"""A module's graph by `torch.export`, or why there is none, with the user's own line."""
+"""The graph of a torch module, by `torch.export`, and what its nodes say."""
 
 from __future__ import annotations
 
 import logging
+import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
+from torch.fx import Graph, Node
 
+from gramian.arch import unpacked
 from gramian.arch.inputs import Form, Inputs, leaves
+from gramian.arch.unpacked import Unpacked
 from gramian.errors import BadData, NoLimit
+
+UNPACKED = unpacked.__file__
 
 
 def export(module: nn.Module, form: Form, like: Inputs) -> torch.export.ExportedProgram:
@@ -21,7 +28,7 @@ def export(module: nn.Module, form: Form, like: Inputs) -> torch.export.Exported
     if first is not None:
         given = [t.to(first.device, first.dtype if t.is_floating_point() else t.dtype) for t in given]
     args, kwargs = form.call(given)
-    with _quiet():
+    with _quiet(), Unpacked():
         try:
             return torch.export.export(module, args, kwargs, strict=False)
         except Exception as error:
@@ -68,3 +75,51 @@ def _deepest(error: BaseException, module: nn.Module) -> str:
             place = f"{name}:{tb.tb_lineno}"
         tb = tb.tb_next
     return place
+
+
+def flat(args: Sequence[Any]) -> Iterator[Any]:
+    for arg in args:
+        if isinstance(arg, list):
+            yield from flat(arg)
+        else:
+            yield arg
+
+
+def in_order(node: Node) -> list[Any]:
+    """Arguments in the order of the aten schema, defaults filled in."""
+    schema = getattr(node.target, "_schema", None)
+    if schema is None:
+        return list(node.args)
+    args = list(node.args)
+    for argument in schema.arguments[len(args) :]:
+        args.append(node.kwargs.get(argument.name, argument.default_value if argument.has_default_value() else None))
+    return args
+
+
+def where_of(node: Node) -> str:
+    """The module's path, its class, and the last line of code outside of torch."""
+    stack = list((node.meta.get("nn_module_stack") or {}).values())
+    path, kind = stack[-1] if stack else ("", "")
+    kind = kind.rsplit(".", 1)[-1] if isinstance(kind, str) else getattr(kind, "__name__", "")
+    path = re.sub(r"@\d+$", "", path)
+    place = f"{path} ({kind})" if path else kind or str(node.target)
+    found = re.findall(r'File "([^"]+)", line (\d+), in (\w+)\n\s*(.+)', node.meta.get("stack_trace") or "")
+    own = [f for f in found if "/torch/" not in f[0] and f[0] != UNPACKED]
+    if own:
+        file, line, _, code = own[-1]
+        place += f", {file}:{line}: {code.strip()}"
+    return place
+
+
+def needed(graph: Graph) -> set[Node]:
+    """The nodes that the output needs, and those that write in place."""
+    found: set[Node] = set()
+    for node in reversed(graph.nodes):
+        if node.op != "call_function" or in_place(node) or any(user in found for user in node.users):
+            found.add(node)
+    return found
+
+
+def in_place(node: Node) -> bool:
+    """Whether a call writes into its first argument."""
+    return str(node.target).startswith("aten.") and str(node.target).split(".")[1].endswith("_")

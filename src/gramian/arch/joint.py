@@ -14,13 +14,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from gramian.arch.moments import Moments
-from gramian.arch.ops import Activation, Affine, Beside, Concat, Masked, Normalization, Product, Reshape, Shift, Sum
+from gramian.arch.ops import (
+    Activation,
+    Affine,
+    Attention,
+    Beside,
+    Concat,
+    Masked,
+    Normalization,
+    Product,
+    Reshape,
+    Shift,
+    Sum,
+)  # fmt: skip
+from gramian.arch.ops.linear_attention import LinearAttention, refuse_dependence
 from gramian.arch.ops.weighted import masked_cross
 from gramian.errors import NoLimit
 
@@ -130,12 +144,18 @@ class Joint:
         steps: of the architecture.
         values: moments of each step so far, all pairs of positions; a list that grows while the network is walked.
         data: covariances of two values that are made of the input alone, by their step numbers.
+        numbers: such a value itself, at x and at y.
     """
 
     def __init__(
-        self, steps: Sequence[Step], values: list[Moments | None], data: Callable[[int, int, bool], Cross]
+        self,
+        steps: Sequence[Step],
+        values: list[Moments | None],
+        data: Callable[[int, int, bool], Cross],
+        numbers: Callable[[int], tuple[Tensor, Tensor]],
     ) -> None:
-        self.steps, self.values, self.data = steps, values, data
+        self.steps, self.values, self.data, self.numbers = steps, values, data, numbers
+        self.attended: dict[int, tuple[Tensor, Tensor]] = {}
         self.known: dict[tuple[int, int], Cross | None] = {}
 
     def cross(self, s: int, t: int) -> Cross | None:
@@ -144,6 +164,20 @@ class Joint:
             found = self._cross(s, t) if s >= t else None if (c := self.cross(t, s)) is None else c.swapped()
             self.known[s, t] = found
         return self.known[s, t]
+
+    def attention(self, number: int) -> tuple[Tensor, Tensor]:
+        """The weights of the attention of this step, at x and at y."""
+        op, (q, k, _, *given) = self.steps[number].op, self.steps[number].inputs
+        assert isinstance(op, Attention)
+        if number not in self.attended:
+            numbers = [self.numbers(i) for i in given]
+            self.attended[number] = op.weights(self.cross(q, k), self._value(q), self._value(k), numbers)
+        return self.attended[number]
+
+    def check_independent(self, numbers: tuple[int, ...]) -> None:
+        """Raises NoLimit where two of these steps' values are correlated."""
+        if any(self.cross(a, b) is not None for a, b in combinations(numbers, 2)):
+            raise refuse_dependence()
 
     def _cross(self, s: int, t: int) -> Cross | None:
         """Of step s with an earlier step t, or with itself."""
@@ -165,7 +199,7 @@ class Joint:
         """By the linear op of step s, whichever of s and t is the later one."""
         op, inputs = self.steps[s].op, self.steps[s].inputs
         flattens = isinstance(op, Reshape) and len(op.after) == 1
-        if isinstance(op, Product | Normalization | Concat | Beside) or flattens:
+        if isinstance(op, Product | LinearAttention | Normalization | Concat | Beside) or flattens:
             raise NoLimit(
                 f"Two values that share random weights, one of them through {'Flatten' if flattens else op.name}.",
                 where=self.steps[s].where,
@@ -179,6 +213,9 @@ class Joint:
             assert by.mean_x is not None
             assert by.mean_y is not None
             return None if c is None else masked_cross(c, by.mean_x, by.mean_y)
+        if isinstance(op, Attention):
+            below = self.cross(inputs[2], t)
+            return None if below is None else op.first(below, self.attention(s))
         parts = [self.cross(i, t) for i in inputs]
         if isinstance(op, Sum):
             a, b = parts[0], None if parts[1] is None else parts[1].scaled(op.alpha)
@@ -209,7 +246,7 @@ class Joint:
         if isinstance(other, Activation):
             c = self._stein(t, s)
             return None if c is None else c.swapped()
-        if not isinstance(other, Affine) or other.weight_name != op.weight_name:
+        if not isinstance(other, Affine) or other.source != op.source:
             return None
         below = self.cross(self.steps[s].inputs[0], self.steps[t].inputs[0])
         if below is not None:
@@ -361,11 +398,15 @@ def data_cross(x_h: Tensor, x_g: Tensor, y_h: Tensor, y_g: Tensor, *, ntk: bool)
 
 
 def is_joint(steps: Sequence[Step]) -> bool:
-    """Whether covariances between values matter: of summands that share weights, of parts side by side."""
+    """Whether covariances between values matter: of summands that share weights, of parts side by side, of keys and
+    queries."""
     sources: list[frozenset[str]] = []
     for step in steps:
         below = [sources[i] for i in step.inputs if i >= 0]
-        if not step.data and (isinstance(step.op, Beside) or (isinstance(step.op, Sum) and bool(below[0] & below[1]))):
+        if not step.data and (
+            isinstance(step.op, Beside | Attention | LinearAttention)
+            or (isinstance(step.op, Sum) and bool(below[0] & below[1]))
+        ):
             return True
-        sources.append(frozenset({step.op.weight_name}) if isinstance(step.op, Affine) else frozenset().union(*below))
+        sources.append(frozenset({step.op.source}) if isinstance(step.op, Affine) else frozenset().union(*below))
     return False

@@ -72,6 +72,29 @@ def resolve(law: Law, path: str, *, fan_in: int, readout: bool, embedding: bool 
     return sigma_w, sigma_b
 
 
+def resolve_entries(law: Law, path: str) -> float:
+    """The standard deviation of each entry of a parameter that is itself a value, such as learned positions.
+
+    It is the first number of a pair. The named laws say nothing of such a parameter, which has no fan-in.
+
+    Raises:
+        BadArgument: a named law, or a mapping with no pair for this parameter.
+    """
+    said = law
+    if isinstance(law, Mapping):
+        found = [k for k in law if k == path] or [k for k in law if k != "readout" and fnmatchcase(path, k)]
+        said = law[found[0]] if found else "none"
+    if isinstance(said, str):
+        rest = "" if isinstance(law, Mapping) else f', "*": {law!r}'
+        raise BadArgument(
+            f"The law says nothing of the parameter `{path}`, which is added to the values, or stands beside them.",
+            where=f"law, parameter {path}",
+            why="it has no fan-in, from which the named laws take their standard deviation",
+            fix=f'law={{"{path}": (0.02, 0){rest}}} for independent entries of standard deviation 0.02',
+        )
+    return resolve(said, path, fan_in=1, readout=False)[0]
+
+
 def multipliers(rates: Rates | None, parameters: Mapping[str, nn.Parameter]) -> dict[str, float]:
     """The learning-rate multiplier of each parameter, by name; see `architecture`."""
     if isinstance(rates, Optimizer):

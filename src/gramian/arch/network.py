@@ -56,7 +56,8 @@ class Network(nn.Module):
     """A finite network of an architecture; made by `Architecture.network`.
 
     Parameters are named after the user's layers: `layers.0.layer.weight` for the weight of layer `0`, and
-    `layers.0.bias.weight` for its bias. A bias with sigma_b = 0 in the NTK parametrization is left out: it is
+    `layers.0.bias.weight` for its bias; what takes the channels of layer `0` apart makes a layer of each part,
+    `layers.0.rows_0_8`. A bias with sigma_b = 0 in the NTK parametrization is left out: it is
     multiplied by zero, in value and in gradient.
     """
 
@@ -96,6 +97,8 @@ class Network(nn.Module):
             if not isinstance(step.op, Affine | Normalization):
                 continue
             name = step.op.path or f"norm{number}"
+            if isinstance(step.op, Affine) and step.op.rows:
+                name += f".rows_{step.op.span}".replace(":", "_").replace(",", "_")
             if name not in made:
                 made[name] = (
                     _affine(step.op, c[0], channels[number], dtype, device, generator)

@@ -7,22 +7,18 @@ from gramian.errors import NoLimit
 ANY = "gramian.monte_carlo(module, x), any module's mean kernel with its standard error, or its empirical_ntk"
 UNROLL = "write the steps as a loop: h = torch.tanh(read_in(x[:, t]) + step(h)), with two nn.Linear; or " + ANY
 MAX = "values that share a window are correlated, and their maximum has no covariance in closed form"
-HEADS = "heads and softmax weights of a fixed size stay random when the width grows"
 KNOWN: dict[str, tuple[str, str]] = {  # the start of an aten name: (why, fix)
-    "scaled_dot_product_attention": (HEADS, "average the positions (F.avg_pool1d, a fixed matrix A @ x); or " + ANY),
-    "softmax": ("it mixes channels, or makes weights that stay random when the width grows", ANY),
+    "softmax": ("it mixes channels",
+                "over the keys of attention, softmax(q @ k.mT / q.shape[-1], -1) @ v, it is read; or " + ANY),
     "max_pool": (MAX, "nn.AvgPool2d, or a convolution with a stride; or " + ANY),
     "adaptive_max_pool": (MAX, "nn.AdaptiveAvgPool2d; or " + ANY),
     "amax": (MAX, "a mean over positions; or " + ANY),
     "max": (MAX, "a mean over positions; or " + ANY),
-    "split": ("parts of one layer's channels share its law, and no op takes channels apart",
-              "give each part its own nn.Linear; take positions as a slice, x[:, a:b]; or " + ANY),
     "embedding_bag": ("a bag hides its tokens from the reader", "nn.Embedding, then emb(tokens).mean(1); or " + ANY),
     "rnn_": ("this one call hides all steps in time from the reader", UNROLL),
     "lstm": ("a product of gates that share their inputs has no covariance in closed form", ANY),
     "gru": ("a product of gates that share their inputs has no covariance in closed form", ANY),
 }  # fmt: skip
-KNOWN["chunk"] = KNOWN["split"]
 
 
 def no_reader(target: str) -> NoLimit:

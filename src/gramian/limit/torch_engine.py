@@ -147,7 +147,10 @@ def _tile(
             return token_cross(op, at_x[s], at_x[t], at_y[s], at_y[t], ntk=ntk, dtype=dtype)
         return data_cross(at_x[s], at_x[t], at_y[s], at_y[t], ntk=ntk)
 
-    result = arch.limit(start, pairs, between)
+    def numbers(s: int) -> tuple[Tensor, Tensor]:
+        return at_x[s], at_y[s]
+
+    result = arch.limit(start, pairs, between, numbers)
     return result.xy, result.xy.new_empty(0) if result.theta is None else result.theta
 
 

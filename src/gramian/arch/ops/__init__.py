@@ -2,8 +2,9 @@
 
 from gramian.arch.ops.activation import Activation
 from gramian.arch.ops.affine import Affine, Conv, Linear
+from gramian.arch.ops.attention import Attention
 from gramian.arch.ops.axes import Aggregate, AxisMaps, Pad, Resize, Take
-from gramian.arch.ops.base import READERS, Call, Op, Parameter, Value, reads
+from gramian.arch.ops.base import GROUPED, READERS, Call, Op, Parameter, Value, reads
 from gramian.arch.ops.combine import Scale, Shift, Sum
 from gramian.arch.ops.computed import Computed
 from gramian.arch.ops.concat import Beside, Concat, Join, Product
@@ -14,6 +15,7 @@ from gramian.arch.ops.fuse import fuse
 from gramian.arch.ops.kinked import Kinked, Piecewise
 from gramian.arch.ops.layernorm import GroupNorm, LayerNorm
 from gramian.arch.ops.layout import Permute
+from gramian.arch.ops.linear_attention import LinearAttention
 from gramian.arch.ops.matmul import MatMul
 from gramian.arch.ops.norm import BatchNorm, Identity, Normalization
 from gramian.arch.ops.pointwise import At, Pointwise
@@ -27,6 +29,7 @@ from gramian.arch.ops.weighted import Factor, Masked, PerPosition
 
 __all__ = [
     "GELU",
+    "GROUPED",
     "READERS",
     "Abs",
     "Activation",
@@ -34,6 +37,7 @@ __all__ = [
     "Affine",
     "Aggregate",
     "At",
+    "Attention",
     "Average",
     "AveragePool",
     "AxisMaps",
@@ -58,6 +62,7 @@ __all__ = [
     "LayerNorm",
     "LeakyReLU",
     "Linear",
+    "LinearAttention",
     "Masked",
     "MatMul",
     "Normalization",

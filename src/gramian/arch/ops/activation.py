@@ -22,6 +22,8 @@ class Activation(Op):
     """
 
     any_layout: ClassVar[bool] = True
+    any_groups: ClassVar[bool] = True
+    each_channel: ClassVar[bool] = True
 
     @classmethod
     def read(cls, call: Call) -> tuple[Op, tuple[Value, ...]]:

@@ -43,6 +43,7 @@ class Affine(Op):
     turned: bool = False  # whether the weight is used transposed
     rate_w: float = 1.0  # multiplies the learning rate of the weight
     rate_b: float = 1.0
+    rows: tuple[int, ...] = ()  # of the user's weight, where the layer's channels are taken apart; () for all
 
     @property
     def gains(self) -> tuple[float, float]:
@@ -89,7 +90,7 @@ class Affine(Op):
             mean_y=None,
             gaussian=True,
             alike=True,
-            sources=frozenset({self.weight_name}),
+            sources=frozenset({self.source}),
             mixed=False,
         )
 
@@ -114,10 +115,24 @@ class Affine(Op):
         """The layer's path in the user's module."""
         return self.weight_name.removesuffix(".weight")
 
+    @property
+    def source(self) -> str:
+        """The random weights: the name of the weight, and its rows where they are not all of them."""
+        return f"{self.weight_name}[{self.span}]" if self.rows else self.weight_name
+
+    @property
+    def span(self) -> str:
+        """`rows` in words."""
+        first, last, by = self.rows[0], self.rows[-1], self.rows[1] - self.rows[0] if len(self.rows) > 1 else 1
+        if self.rows == tuple(range(first, last + 1, by)):
+            return f"{first}:{last + 1}" + (f":{by}" if by > 1 else "")
+        return ",".join(map(str, self.rows))
+
     def describe(self) -> str:
         frozen = "" if self.weight_trains else ", frozen"
         bias = f", b {self.sigma_b:.4g}" if self.bias_name else ", no bias"
-        return f"-> {self.out_channels}, sigma_w {self.sigma_w:.4g}{bias}{frozen}"
+        rows = f", rows {self.span}" if self.rows else ""
+        return f"-> {self.out_channels}, sigma_w {self.sigma_w:.4g}{bias}{frozen}{rows}"
 
 
 def own_parameters(weight: object, bias: object, what: str) -> tuple[Parameter, Parameter | None]:

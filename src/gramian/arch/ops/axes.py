@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from gramian.arch.moments import Moments
-from gramian.arch.ops.base import Call, Op, Read, Value, pair, reads, value
+from gramian.arch.ops.base import GROUPED, Call, Op, Read, Value, pair, reads, renumbered, value
+from gramian.arch.ops.groups import channels_taken
 from gramian.arch.positions import take
 from gramian.errors import NoLimit
 
@@ -24,6 +25,8 @@ class Take(Op):
     """Positions by number: slices, single positions, flips, rolls, padding by zeros or copies."""
 
     any_layout: ClassVar[bool] = True
+    any_groups: ClassVar[bool] = True
+    each_channel: ClassVar[bool] = True
 
     index: tuple[Index | None, ...]  # for each axis of (c, *S): old number of each new one, -1 a zero; None keeps all
     dropped: tuple[int, ...] = ()  # of these axes, those that go, of length one by then
@@ -37,16 +40,21 @@ class Take(Op):
         index: list[Index | None] = [None] * len(x.shape)
         for dim, chosen in _dims(call, kind):
             axis = x.axis(dim)
-            if axis < (not x.data):
+            if not x.data and (axis == 0 or axis >= GROUPED):
+                size = x.user_shape[dim % (len(x.order) + 1) - 1]
+                part = None if kind in ("flip", "roll") else channels_taken(x, dim, chosen(size), drop=kind == "select")
+                if part is not None:
+                    return part
+            if axis >= GROUPED or axis < (not x.data):
                 raise NoLimit(
                     f"`{kind}` acts on the {'samples' if axis < 0 else 'channels'} (axis {dim}).",
-                    why="there is a rule for choosing positions only",
+                    why="there is a rule for choosing positions, and two or more of the channels in their order",
                     fix="choose positions, or read out the channels you want with nn.Linear",
                 )
             index[axis] = chosen(x.shape[axis])
         dropped = (x.axis(call.args[1]),) if kind == "select" else ()
         left = [a for a in x.order if a not in dropped]
-        return cls(tuple(index), dropped), (x,), tuple(sorted(left).index(a) for a in left)
+        return cls(tuple(index), dropped), (x,), renumbered(left)
 
     def apply(self, *x: Tensor) -> Tensor:
         taken = _taken(x[0], tuple(range(1, 1 + len(self.index))), self.index)
@@ -71,7 +79,7 @@ def _taken(field: Tensor, axes: tuple[int, ...], index: tuple[Index | None, ...]
 
 def _resize(x: Value, call: Call) -> Read:
     """An axis of length one comes or goes."""
-    ndim = len(x.shape) + 1
+    ndim = len(x.order) + 1
     if "unsqueeze" in call.target:
         at = call.args[1] % (ndim + 1)
         if at == 0:
@@ -82,14 +90,14 @@ def _resize(x: Value, call: Call) -> Read:
             return Resize(call.shape, True), (x,), ()
         return Resize((*x.shape, 1)), (x,), tuple(order)
     dims = [d % ndim for d in (pair(call.args[1], 1) if len(call.args) > 1 else range(ndim))]
-    gone = [x.axis(d) for d in dims if d and x.shape[x.axis(d)] == 1]
+    gone = [x.axis(d) for d in dims if d and x.user_shape[d - 1] == 1]
     if x.data and x.plain:
         return Resize(call.shape, True), (x,), ()
-    if 0 in gone:
+    if 0 in gone or any(a >= GROUPED for a in gone):
         raise NoLimit("The channels' axis, of length one here, is dropped.", fix="keep the channels' axis")
     left = [a for a in x.order if a not in gone]
     shape = tuple(s for a, s in enumerate(x.shape) if a not in gone)
-    return Resize(shape), (x,), tuple(sorted(left).index(a) for a in left)
+    return Resize(shape), (x,), renumbered(left)
 
 
 @dataclass(frozen=True)
@@ -97,6 +105,8 @@ class Resize(Op):
     """Axes of length one come or go."""
 
     any_layout: ClassVar[bool] = True
+    any_groups: ClassVar[bool] = True
+    each_channel: ClassVar[bool] = True
 
     after: tuple[int, ...]  # (c, *S)
     whole: bool = False  # whether the channels' axis may change as well, as that of the input may
@@ -140,6 +150,7 @@ class Pad(Take):
     """Padding: each new position is a zero, or copies an old one (circular, reflected, replicated)."""
 
     any_layout: ClassVar[bool] = False
+    any_groups: ClassVar[bool] = False
 
     @classmethod
     def read(cls, call: Call) -> Read:
@@ -171,6 +182,8 @@ def _padded(size: int, p: tuple[int, int], mode: str) -> Index:
 @dataclass(frozen=True, eq=False)
 class AxisMaps(Op):
     """A fixed matrix along each axis of the positions: interpolation, adaptive pooling."""
+
+    each_channel: ClassVar[bool] = True
 
     matrices: tuple[Tensor | None, ...]  # for each axis of S, (new, old), float64; None leaves it
 
@@ -221,6 +234,7 @@ class Aggregate(Op):
     """A fixed matrix times the values along one axis of the positions, as a graph's adjacency in a GCN."""
 
     any_layout: ClassVar[bool] = True
+    each_channel: ClassVar[bool] = True
 
     matrix: Tensor  # (new, old)
     at: int  # axis of S

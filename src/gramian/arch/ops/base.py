@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
@@ -12,12 +12,16 @@ from torch import Tensor
 from gramian.arch.moments import Moments, input_moments
 from gramian.errors import NoLimit
 
+GROUPED = 1000  # added to the number of a group of channels, in the layout of a value whose channels are split
+
 
 @dataclass(frozen=True)
 class Value:
     """A tensor in the user's graph: the step that makes it, and its shape without the batch axis, channels first.
 
-    The user may have the channels elsewhere: axis k of theirs (without the batch) is axis `layout[k]` of `shape`.
+    The user may have the channels elsewhere: axis k of theirs (without the batch) is axis `layout[k]` of `shape`. They
+    may also have split the channels into several axes, as attention does for its heads: then axis `GROUPED + k` in the
+    layout is the k-th of `groups`, outermost first. The step's own result is not split.
     """
 
     index: int
@@ -25,6 +29,8 @@ class Value:
     data: bool = False  # made from the input alone, by no parameter
     layout: tuple[int, ...] = ()  # () means as in `shape`
     number: float | None = None  # what all its entries are, if known: torch.zeros_like(h)
+    groups: tuple[int, ...] = ()  # sizes into which the channels are split; () for one axis
+    boolean: bool = False  # whether the user's tensor is of true and false; the numbers here are 1 and 0
 
     @property
     def order(self) -> tuple[int, ...]:
@@ -34,12 +40,17 @@ class Value:
     @property
     def user_shape(self) -> tuple[int, ...]:
         """The shape as the user sees it, without the batch axis."""
-        return tuple(self.shape[axis] for axis in self.order)
+        return tuple(self.groups[a - GROUPED] if a >= GROUPED else self.shape[a] for a in self.order)
 
     def axis(self, dim: int) -> int:
         """The axis of `shape` that the user's axis `dim` (with the batch, may be negative) is; -1 for the batch."""
-        dim %= len(self.shape) + 1
+        dim %= len(self.order) + 1
         return self.order[dim - 1] if dim else -1
+
+    @property
+    def channels_at(self) -> int:
+        """The user's axis, with the batch, that the channels are on, or the first of them."""
+        return 1 + next(k for k, axis in enumerate(self.order) if axis == 0 or axis >= GROUPED)
 
     @property
     def plain(self) -> bool:
@@ -95,7 +106,9 @@ class Op:
 
     random: ClassVar[bool] = False  # whether it holds random weights
     any_layout: ClassVar[bool] = False  # whether `read` takes channels on any axis of the user's
+    any_groups: ClassVar[bool] = False  # whether it also takes channels that are split into several axes
     channels_last: ClassVar[bool] = False  # whether the last axis of the input itself is its channels
+    each_channel: ClassVar[bool] = False  # whether it does the same to each channel by itself
 
     @classmethod
     def read(cls, call: Call) -> Read:
@@ -133,7 +146,30 @@ class Op:
 
 
 Made = tuple[Value | Pending, ...]
-Read = tuple[Op, Made] | tuple[Op, Made, tuple[int, ...]] | Value
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some channels of a value, as the user sees them: layers with these rows alone of their weights make it."""
+
+    of: Value
+    rows: tuple[int, ...]
+    layout: tuple[int, ...]
+    groups: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Result:
+    """An op, its inputs, and how the user sees its result, in full."""
+
+    op: Op
+    inputs: tuple[Value, ...]
+    shape: tuple[int, ...]  # channels first
+    layout: tuple[int, ...]
+    groups: tuple[int, ...] = ()
+
+
+Read = tuple[Op, Made] | tuple[Op, Made, tuple[int, ...]] | Value | Part | Result
 READERS: dict[str, type[Op]] = {}
 A = TypeVar("A", bound=type[Op])
 
@@ -161,10 +197,14 @@ def value(arg: Any, what: str) -> Value:
     )
 
 
+def renumbered(layout: Sequence[int]) -> tuple[int, ...]:
+    """A layout of which axes have gone, with the others counted without gaps."""
+    left = sorted(axis for axis in layout if axis < GROUPED)
+    start = int(any(axis >= GROUPED for axis in layout))  # the channels' own axis is there, if split
+    return tuple(axis if axis >= GROUPED else start + left.index(axis) for axis in layout)
+
+
 def pair(number: int | list[int], axes: int) -> tuple[int, ...]:
     """An int or a list of ints as one int per axis, as torch reads them."""
     numbers = [number] if isinstance(number, int) else list(number)
     return tuple(numbers * axes if len(numbers) == 1 else numbers)
-
-
-Weights = Mapping[str, Tensor]

@@ -28,11 +28,13 @@ class Sum(Op):
     """
 
     any_layout: ClassVar[bool] = True
+    any_groups: ClassVar[bool] = True
+    each_channel: ClassVar[bool] = True
 
     alpha: float = 1.0
 
     @classmethod
-    def read(cls, call: Call) -> tuple[Op, tuple[Value, ...]]:
+    def read(cls, call: Call) -> Read:
         a, b, alpha = call.args
         alpha = -float(alpha) if "sub" in call.target else float(alpha)
         if isinstance(a, int | float) and alpha != 0:  # c + alpha h, of which torch makes h + c / alpha elsewhere
@@ -41,15 +43,17 @@ class Sum(Op):
             return Shift(alpha * float(b), 1.0), (value(a, "a summand"),)
         if isinstance(a, Parameter) or isinstance(b, Parameter):
             raise NoLimit(
-                "A parameter is added to the network's values outside of a layer.",
-                why="its law is not known to gramian, unlike a layer's bias",
-                fix="use the bias of nn.Linear or nn.Conv2d",
+                "A parameter is added to the input itself.",
+                why="the input has a fixed number of channels, and there are as many random numbers at each position",
+                fix="add it after the first layer",
             )
+        if isinstance(a, Tensor) or isinstance(b, Tensor):
+            return _offset(a, b, alpha)
         a, b = value(a, "a summand"), value(b, "a summand")
-        if a.shape != b.shape or a.order != b.order:
+        if a.user_shape != b.user_shape or a.order != b.order:
             raise NoLimit(
-                f"Values of shapes {a.user_shape} and {b.user_shape}, channels on axes {a.order.index(0) + 1} and "
-                f"{b.order.index(0) + 1}, are added by broadcasting.",
+                f"Values of shapes {a.user_shape} and {b.user_shape}, channels on axes {a.channels_at} and "
+                f"{b.channels_at}, are added by broadcasting.",
                 why="a sum has a rule for equal shapes only",
                 fix="make the shapes equal",
             )
@@ -104,6 +108,36 @@ class Sum(Op):
         )
 
 
+def _offset(a: object, b: object, alpha: float) -> Read:
+    """A constant tensor added: to the input it is numbers, to values of the network it has no channels to grow with."""
+    x, constant = (a, b) if isinstance(a, Value) else (b, a)
+    x = value(x, "a summand")
+    if not x.data:
+        raise NoLimit(
+            "A fixed tensor is added to the network's values.",
+            why="it has a fixed number of channels, which differ, and the limit is over channels that are alike",
+            fix="add it to the input before the first layer, or make it an nn.Parameter with an entry in the law",
+        )
+    assert isinstance(constant, Tensor)
+    whole = constant.detach().expand(*(1,) * (constant.ndim <= len(x.order)), *x.user_shape)
+    stored = whole.permute(0, *(1 + x.order.index(axis) for axis in range(len(x.order))))
+    return (Offset(stored, 1.0, alpha) if x is a else Offset(stored, alpha, 1.0)), (x,)
+
+
+@dataclass(frozen=True, eq=False)
+class Offset(Op):
+    """A fixed tensor added to the input, such as fixed positions."""
+
+    any_layout: ClassVar[bool] = True
+
+    numbers: Tensor  # (1, c, *S)
+    factor: float
+    alpha: float
+
+    def apply(self, *x: Tensor) -> Tensor:
+        return self.factor * x[0] + self.alpha * self.numbers.to(x[0])
+
+
 def _with_cross(
     fields: tuple[Tensor, Tensor, Tensor, Tensor | None], cross: Cross | None, alpha: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
@@ -139,6 +173,8 @@ class Scale(Op):
     """A constant times the values."""
 
     any_layout: ClassVar[bool] = True
+    any_groups: ClassVar[bool] = True
+    each_channel: ClassVar[bool] = True
 
     factor: float
 
@@ -174,7 +210,7 @@ class Scale(Op):
 
 
 def _product(a: Value, b: Value, times: bool) -> Read:
-    if times and a.shape == b.shape and a.order == b.order and a.data == b.data:
+    if times and a.user_shape == b.user_shape and a.order == b.order and a.data == b.data:
         return Product(), (a, b)
     return weighted(b, a, "as is") if a.data > b.data else weighted(a, b, "as is" if times else "inverse")
 
@@ -193,6 +229,8 @@ class Shift(Op):
     """`constant + factor h`: a mean."""
 
     any_layout: ClassVar[bool] = True
+    any_groups: ClassVar[bool] = True
+    each_channel: ClassVar[bool] = True
 
     constant: float
     factor: float

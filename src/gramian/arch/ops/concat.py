@@ -86,6 +86,7 @@ class Beside(Op):
     """Positions of several values side by side. The parts may share weights: their covariances are followed."""
 
     any_layout: ClassVar[bool] = True
+    each_channel: ClassVar[bool] = True
 
     axis: int  # of (c, *S)
 
@@ -187,6 +188,8 @@ class Product(Op):
     """
 
     any_layout: ClassVar[bool] = True
+    any_groups: ClassVar[bool] = True
+    each_channel: ClassVar[bool] = True
 
     def apply(self, *x: Tensor) -> Tensor:
         return x[0] * x[1]

@@ -28,7 +28,7 @@ class Embedding(Affine):
 
     any_layout: ClassVar[bool] = True
 
-    rows: int = 0
+    entries: int = 0  # of the table: how many tokens there are
     zero_row: int | None = None
 
     @classmethod
@@ -48,7 +48,7 @@ class Embedding(Affine):
             )
         rows, width = table.shape
         zero_row = padding if padding >= 0 else None
-        op = cls(**{**common(table, None, width), "fan_in": 1}, rows=rows, zero_row=zero_row)
+        op = cls(**{**common(table, None, width), "fan_in": 1}, entries=rows, zero_row=zero_row)
         one_hot = Pending(Tokens(rows, zero_row), (tokens,), tokens.user_shape)
         return op, (one_hot,), (*range(1, len(tokens.shape) + 1), 0)
 
@@ -56,7 +56,7 @@ class Embedding(Affine):
         return m
 
     def layer(self, in_channels: int, out_channels: int, *, bias: bool) -> nn.Module:
-        return nn.Embedding(self.rows, out_channels, padding_idx=self.zero_row)
+        return nn.Embedding(self.entries, out_channels, padding_idx=self.zero_row)
 
     def fan_in_of(self, weight: Tensor) -> int:
         return 1
@@ -65,7 +65,7 @@ class Embedding(Affine):
         return layer(x).movedim(-1, 1)
 
     def describe(self) -> str:
-        return f"of {self.rows} {super().describe()}"
+        return f"of {self.entries} {super().describe()}"
 
 
 @dataclass(frozen=True)

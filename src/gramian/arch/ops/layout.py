@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from torch import Tensor
@@ -24,25 +24,21 @@ class Permute(Op):
     """
 
     any_layout: ClassVar[bool] = True
+    any_groups: ClassVar[bool] = True
 
     order: tuple[int, ...]
 
     @classmethod
     def read(cls, call: Call) -> Value | tuple[Op, tuple[Value, ...]]:
         x = value(call.args[0], "what is permuted")
-        ndim = len(x.shape) + 1
+        ndim = len(x.order) + 1
         dims = _dims(call, ndim)
         if dims[0] != 0:
-            raise NoLimit(
-                f"The axes are permuted to {tuple(dims)}: the first one, the samples, moves.",
-                why="axis 0 counts the samples throughout",
-                fix="keep the samples first (batch_first=True)",
-            )
+            return Turned(x, tuple(dims))  # type: ignore[return-value]
         layout = tuple(x.order[d - 1] for d in dims[1:])
         if x.data and x.plain:
             return cls(layout), (x,)
-        plain = layout == tuple(range(ndim - 1))
-        return Value(x.index, x.shape, x.data, () if plain else layout)
+        return replace(x, layout=() if layout == tuple(range(ndim - 1)) else layout)
 
     def apply(self, *x: Tensor) -> Tensor:
         return x[0].permute(0, *(1 + axis for axis in self.order))
@@ -52,6 +48,39 @@ class Permute(Op):
 
     def describe(self) -> str:
         return f"to {', '.join(map(str, self.order))}"
+
+
+@dataclass(frozen=True)
+class Turned:
+    """A value whose samples the user moved from the first axis: nothing reads it before they are back.
+
+    Axis k is axis `dims[k]` of the value, both with the batch.
+    """
+
+    value: Value
+    dims: tuple[int, ...]
+    where: str = ""
+
+    def permuted(self, call: Call) -> Value | Turned:
+        """With the axes in another order."""
+        return replace(self, dims=tuple(self.dims[d] for d in _dims(call, len(self.dims)))).settled()
+
+    def settled(self) -> Value | Turned:
+        """The value itself, once its samples are first again."""
+        if self.dims[0] != 0:
+            return self
+        layout = tuple(self.value.order[d - 1] for d in self.dims[1:])
+        plain = layout == tuple(range(len(self.value.shape)))
+        return replace(self.value, layout=() if plain else layout)
+
+    @property
+    def refusal(self) -> NoLimit:
+        """That the samples are not first."""
+        return NoLimit(
+            f"The axes are permuted to {self.dims}: the first one, the samples, moves.",
+            why="axis 0 counts the samples throughout",
+            fix="keep the samples first (batch_first=True)",
+        )
 
 
 def _dims(call: Call, ndim: int) -> list[int]:

@@ -107,6 +107,7 @@ class Identity(Op):
     """Calls that change nothing: dropout in eval mode, copies."""
 
     any_layout: ClassVar[bool] = True
+    any_groups: ClassVar[bool] = True
 
     @classmethod
     def read(cls, call: Call) -> Value:

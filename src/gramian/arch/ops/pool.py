@@ -14,6 +14,7 @@ from torch.nn import functional
 from gramian.arch.moments import Moments
 from gramian.arch.ops.axes import AxisMaps
 from gramian.arch.ops.base import Call, Op, Read, pair, reads, value
+from gramian.arch.ops.groups import regrouped
 from gramian.arch.positions import window_average
 from gramian.errors import NoLimit
 
@@ -23,13 +24,15 @@ from gramian.errors import NoLimit
 )  # fmt: skip
 @dataclass(frozen=True)
 class Reshape(Op):
-    """Flattening of all positions into channels, or a reshape of the positions alone; on the input data, any reshape.
+    """Flattening of all positions into channels, or a reshape of the positions alone, or of the channels alone (into
+    heads, and back); on the input data, any reshape.
 
     A flattened layer's readout sees each position with weights of its own, so only equal positions correlate
     (Novak et al. 2019, arXiv:1810.05148: vectorization).
     """
 
     any_layout: ClassVar[bool] = True
+    any_groups: ClassVar[bool] = True
 
     before: tuple[int, ...]
     after: tuple[int, ...]
@@ -44,13 +47,16 @@ class Reshape(Op):
             if not x.plain:
                 raise NoLimit("The input is reshaped after its channels were moved.", fix="reshape it before")
             return cls(before, after), (x,)
+        seen = regrouped(x, after)
+        if seen is not None:
+            return seen
         if len(after) == 1 or (x.plain and before[0] == after[0]):
             return cls(x.shape, after), (x,), ()
         if x.order == (*range(1, len(before)), 0) and before[-1] == after[-1]:
             return cls(x.shape, (after[-1], *after[:-1])), (x,), (*range(1, last + 1), 0)
         raise NoLimit(
-            f"Values of shape {before}, channels on axis {x.order.index(0) + 1}, are reshaped to {after}.",
-            why="apart from flattening into one vector, this reshape mixes channels with positions",
+            f"Values of shape {before}, channels on axis {x.channels_at}, are reshaped to {after}.",
+            why="this reshape mixes channels with positions, without flattening into one vector; or turns channels",
             fix="reshape the input before the first layer, or flatten whole",
         )
 
@@ -93,6 +99,7 @@ class Average(Op):
     """The mean, or `factor` times it, over some axes of the positions; `kept` leaves them with length one."""
 
     any_layout: ClassVar[bool] = True
+    each_channel: ClassVar[bool] = True
 
     axes: tuple[int, ...]  # of (n, c, *S)
     kept: bool
@@ -170,6 +177,8 @@ def _pooled(size: int, window: int, stride: int, padding: int, ceil_mode: bool, 
 @dataclass(frozen=True)
 class AveragePool(Op):
     """Means over windows; both positions move through their windows independently."""
+
+    each_channel: ClassVar[bool] = True
 
     window: tuple[int, ...]
     stride: tuple[int, ...]
