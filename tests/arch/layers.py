@@ -65,6 +65,11 @@ def skip_over_activation(n, x):
     return n.r(h + torch.relu(h))
 
 
+def dropped_skip(n, x):
+    h = torch.relu(n.a(x))
+    return n.r(n.d(h + torch.relu(n.b(n.d(h)))) - 0.5 * torch.relu(n.b(h)))
+
+
 def beside(n, x):
     h = torch.relu(n.a(x))
     return n.r(torch.relu(n.c(torch.cat([n.b(h), n.b(n.a(x)[:, :2]), torch.relu(h)], 1))).mean(1))
@@ -141,5 +146,17 @@ LAYERS = {
     "tied depth": (lambda: Net(tied_depth, a=linear(3), b=linear(), r=linear(W, 1)), ROW),
     "tied images": (lambda: Net(tied_images, a=conv(2), b=conv(padding=1), r=linear(W, 1)), IMAGE),
     "skip over an activation": (lambda: Net(skip_over_activation, a=linear(3), r=linear(W, 1)), ROW),
+    "dropout": (
+        lambda: Net(lambda n, x: n.r(torch.relu(n.b(n.d(torch.erf(n.c(n.d(torch.relu(n.a(x)))))))).mean(1)),
+                    a=linear(3), c=linear(), b=linear(), d=nn.Dropout(0.3), r=linear(W, 1)), SEQUENCE),
+    "dropout of sums that share weights": (lambda: Net(dropped_skip, a=linear(3), b=linear(), d=nn.Dropout(0.4),
+                                                       r=linear(W, 1)), ROW),
+    "dropout of channels": (
+        lambda: Net(lambda n, x: n.r(torch.relu(n.b(n.d(torch.erf(n.a(x))))).mean((2, 3))),
+                    a=conv(2), b=conv(window=2), d=nn.Dropout2d(0.3), r=linear(W, 1)), IMAGE),
+    "alpha dropout": (
+        lambda: Net(lambda n, x: n.r(n.d(F.selu(n.b(n.e(F.selu(n.a(x)))))).flatten(1)),
+                    a=conv(2), b=conv(window=2), d=nn.AlphaDropout(0.2), e=nn.FeatureAlphaDropout(0.2),
+                    r=linear(4 * W, 1)), IMAGE),
     "erf and its argument": (lambda: Net(erf_and_its_argument, a=linear(3), b=linear(), r=linear(W, 1)), ROW),
 }  # fmt: skip

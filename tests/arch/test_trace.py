@@ -159,7 +159,7 @@ REFUSED = [
     (Unlike(), r"ReLU and tanh of values that share random weights.*fix: use the same activation"),
     (InputSkip(), r"input itself is added.*test_trace.py.*fix: put a Linear or Conv"),
     (mlp(nn.Softmax(1)), r"`softmax` has no infinite-width rule.*where: 1 \(Softmax\).*gramian.monte_carlo"),
-    (mlp(nn.Dropout(0.5)).train(), r"Dropout in training mode.*fix: call .eval\(\)"),
+    (nn.Sequential(nn.Dropout(0.5), *mlp(nn.ReLU())), r"Dropout of the input itself.*fix: call .eval\(\)"),
     (Branching(), r"torch.export can't read.*test_trace.py:\d+.*fix: write the forward without data-dependent"),
     (nn.Sequential(nn.ReLU()), r"no layer with weights"),
     (mlp(nn.Softmax(-1)), r"`softmax` has no infinite-width rule.*where: 1 \(Softmax\)"),

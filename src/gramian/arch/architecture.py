@@ -60,7 +60,8 @@ class Architecture:
 
         Args:
             x: inputs; shape (n, *in_shape).
-            y: inputs; shape (m, *in_shape); None for x itself: half the work, an exact diagonal.
+            y: inputs; shape (m, *in_shape); None for x itself: half the work, an exact diagonal. With dropout in
+                training mode, x and y have masks of their own, and only None means the same draw of them.
             engine: "auto" or "torch".
 
         Raises:

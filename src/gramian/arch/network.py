@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gramian.arch.architecture import Architecture
-from gramian.arch.ops import Affine, Concat, Normalization
+from gramian.arch.ops import Affine, Concat, Dropout, Normalization
 from gramian.arch.ops.affine import Scaling, initialize
 from gramian.errors import BadArgument
 
@@ -55,7 +55,8 @@ class Network(nn.Module):
 
     Parameters are named after the user's layers: `layers.0.layer.weight` for the weight of layer `0`, and
     `layers.0.bias.weight` for its bias. A bias with sigma_b = 0 in the NTK parametrization is left out: it is
-    multiplied by zero, in value and in gradient.
+    multiplied by zero, in value and in gradient. Dropout that was in training mode is drawn in training mode, which a
+    new network is in, and does nothing after `.eval()`.
     """
 
     def __init__(
@@ -91,6 +92,9 @@ class Network(nn.Module):
                 if step.data
                 else step.op.channels(*c, width=lambda own: _width(own, largest, width, widen), hidden=hidden)
             )
+            if isinstance(step.op, Dropout):
+                self._at[number] = step.op.layer()
+                _attach(self.layers, f"dropout{number}", self._at[number])
             if not isinstance(step.op, Affine | Normalization):
                 continue
             name = step.op.path or f"norm{number}"

@@ -6,6 +6,7 @@ from gramian.arch.ops.axes import Aggregate, AxisMaps, Pad, Resize, Take
 from gramian.arch.ops.base import READERS, Call, Op, Parameter, Value, reads
 from gramian.arch.ops.combine import Scale, Shift, Sum
 from gramian.arch.ops.concat import Beside, Concat, Join, Product
+from gramian.arch.ops.dropout import Dropout
 from gramian.arch.ops.erf import GELU, Erf
 from gramian.arch.ops.exponential import Cos, Exp, Gaussian, Sin
 from gramian.arch.ops.fuse import fuse
@@ -41,6 +42,7 @@ __all__ = [
     "Conv",
     "ConvTranspose",
     "Cos",
+    "Dropout",
     "Erf",
     "Exp",
     "Gaussian",
