@@ -113,6 +113,9 @@ LAYERS = {
     "transposed convolution": (
         lambda: Net(lambda n, x: n.r(torch.relu(n.b(torch.relu(n.a(x)))).flatten(1)), a=conv(2, stride=2),
                     b=nn.ConvTranspose2d(W, W, 3, stride=2, padding=1, output_padding=1), r=linear(16 * W, 1)), IMAGE),
+    "groups": (
+        lambda: Net(lambda n, x: n.r(torch.relu(n.c(torch.relu(n.b(torch.relu(n.a(x)))))).flatten(1)), a=conv(2),
+                    b=conv(padding=1, groups=3), c=nn.ConvTranspose2d(W, W, 2, groups=2), r=linear(16 * W, 1)), IMAGE),
     "bilinear": (
         lambda: Net(lambda n, x: n.r(torch.relu(n.b(F.interpolate(torch.relu(n.a(x)), scale_factor=2, mode="bilinear")))
                                      .flatten(1)), a=conv(2, stride=2), b=conv(), r=linear(4 * W, 1)), IMAGE),

@@ -149,6 +149,17 @@ class Branching(nn.Module):
         return -self.a(x)
 
 
+class GroupsAfterConcat(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(2, 4, 1), nn.Conv2d(4, 4, 1)
+        self.c, self.r = nn.Conv2d(8, 8, 1, groups=2), nn.Linear(8, 1)
+
+    def forward(self, x):
+        h = torch.relu(self.a(x))
+        return self.r(self.c(torch.cat([h, torch.relu(self.b(h))], 1)).mean((2, 3)))
+
+
 REFUSED = [
     (
         PostActivation(),
@@ -177,7 +188,11 @@ def test_what_has_no_limit_is_refused_with_its_line_and_a_way_out(net, text):
     ("net", "shape", "text"),
     [
         (nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Conv2d(4, 1, 3)), (1, 2, 6, 6), r"a value at each position"),
-        (nn.Sequential(nn.Conv2d(2, 4, 3, groups=2), nn.Flatten(), nn.Linear(64, 1)), (1, 2, 6, 6), r"groups=2"),
+        (nn.Sequential(nn.Conv2d(2, 4, 3, groups=2), nn.Flatten(), nn.Linear(64, 1)), (1, 2, 6, 6),
+         r"groups=2 of the input itself.*fix: groups=1 in the first layer"),
+        (nn.Sequential(nn.Conv2d(2, 4, 3), nn.Conv2d(4, 8, 3, groups=4), nn.Flatten(), nn.Linear(32, 1)), (1, 2, 6, 6),
+         r"depthwise convolution: a group for each of 4 channels.*fix: fewer groups"),
+        (GroupsAfterConcat(), (1, 2, 6, 6), r"groups=2 acts on channels that have different laws.*fix: groups=1 after"),
         (nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.ReLU(), nn.Linear(64, 1)), (1, 1, 6, 6),
          r"after a Flatten.*fix: put the activation before"),
         (nn.Sequential(nn.Conv2d(1, 4, 3), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(16, 1)), (1, 1, 6, 6),
