@@ -47,7 +47,7 @@ class Architecture:
         in_shape: shape of one input; (channels, *positions).
         steps: the ops in the order of computation; the last one's result is the output.
         output: number of the step that makes the output.
-        parametrization: "ntk" or "standard".
+        parametrization: "ntk", "standard", "mup" or "mean_field".
     """
 
     in_shape: tuple[int, ...]
@@ -57,6 +57,8 @@ class Architecture:
 
     def ntk(self, x: Tensor, y: Tensor | None = None, *, engine: str = "auto") -> Tensor:
         r"""Neural tangent kernel at infinite width, $\Theta^\infty$; shape (n, m).
+
+        Where `learns_features`, that of the first step: it changes with the features while the network trains.
 
         Args:
             x: inputs; shape (n, *in_shape).
@@ -81,7 +83,10 @@ class Architecture:
         return self._kernels(x, y, engine, ntk=True)[1]
 
     def nngp(self, x: Tensor, y: Tensor | None = None, *, engine: str = "auto") -> Tensor:
-        """Covariance of the random network's outputs at infinite width; shape (n, m). See `ntk`."""
+        """Covariance of the random network's outputs at infinite width; shape (n, m). See `ntk`.
+
+        Zeros where `learns_features`: there a network's outputs vanish at initialization like 1 / sqrt(width).
+        """
         return self._kernels(x, y, engine, ntk=False)[0]
 
     def kernels(self, x: Tensor, y: Tensor | None = None, *, engine: str = "auto") -> tuple[Tensor, Tensor]:
@@ -91,7 +96,8 @@ class Architecture:
     def _kernels(self, x: Tensor, y: Tensor | None, engine: str, *, ntk: bool) -> tuple[Tensor, Tensor]:
         from gramian.limit import kernels  # the one call upwards: this method is the door to the room above
 
-        return kernels(self, x, y, engine=engine, ntk=ntk)
+        nngp, theta = kernels(self, x, y, engine=engine, ntk=ntk)
+        return torch.zeros_like(nngp) if self.learns_features else nngp, theta
 
     def network(
         self,
@@ -231,6 +237,11 @@ class Architecture:
         return phases(self)
 
     @property
+    def learns_features(self) -> bool:
+        """Whether the parametrization lets hidden layers move at infinite width: "mup" and "mean_field"."""
+        return self.parametrization in ("mup", "mean_field")
+
+    @property
     def affine(self) -> tuple[Affine, ...]:
         """The layers with random weights, in order."""
         return tuple(step.op for step in self.steps if isinstance(step.op, Affine))
@@ -267,7 +278,9 @@ class Architecture:
             rows.append((f"{number + 1}{before}", text, "x".join(map(str, step.shape)), step.where.split(",")[0]))
         widths = [max(len(row[c]) for row in rows) for c in range(4)]
         lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
-        return f"Architecture, {self.parametrization} parametrization\n" + "\n".join("  " + line for line in lines)
+        means = ": outputs start at 0, the NTK is the first step's" if self.learns_features else ""
+        title = f"Architecture, {self.parametrization} parametrization{means}\n"
+        return title + "\n".join("  " + line for line in lines)
 
 
 def _result(step: Step, m: list[Moments], joint: Joint | None) -> Moments:

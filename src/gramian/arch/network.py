@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -57,6 +59,10 @@ class Network(nn.Module):
     `layers.0.bias.weight` for its bias. A bias with sigma_b = 0 in the NTK parametrization is left out: it is
     multiplied by zero, in value and in gradient. Dropout that was in training mode is drawn in training mode, which a
     new network is in, and does nothing after `.eval()`.
+
+    With "mup" and "mean_field" of width n, the widest hidden layer's, the output is that of the NTK parametrization
+    over root n, and all learning rates n times as large: each parameter is root n times smaller, and multiplied by as
+    much more. So a plain optimizer at the rate of a narrow network has the limit.
     """
 
     def __init__(
@@ -83,6 +89,8 @@ class Network(nn.Module):
         self._at: dict[int, nn.Module] = {}
         channels = {-1: architecture.in_shape[0]}
         largest = _largest_width(architecture)
+        grown = _hidden_width(architecture, lambda own: _width(own, largest, width, widen))
+        self.output_scale = 1 / math.sqrt(grown)
         made: dict[str, nn.Module] = {}
         for number, step in enumerate(architecture.steps):
             c = [channels[i] for i in step.inputs]
@@ -99,10 +107,11 @@ class Network(nn.Module):
                 continue
             name = step.op.path or f"norm{number}"
             if name not in made:
+                op = _faster(step.op, grown)
                 made[name] = (
-                    _affine(step.op, c[0], channels[number], dtype, device, generator)
-                    if isinstance(step.op, Affine)
-                    else Normalized(step.op, c[0]).to(device, dtype)
+                    _affine(op, c[0], channels[number], dtype, device, generator)
+                    if isinstance(op, Affine)
+                    else Normalized(op, c[0]).to(device, dtype)
                 )
                 _attach(self.layers, name, made[name])
             self._at[number] = made[name]  # a module that is used twice is one
@@ -118,7 +127,23 @@ class Network(nn.Module):
                 values[number] = step.op.run(self._at[number], *inputs)
             else:
                 values[number] = self._at[number](*inputs)
-        return values[self.architecture.output]
+        out = values[self.architecture.output]
+        return out if self.output_scale == 1 else out * self.output_scale
+
+
+def _hidden_width(architecture: Architecture, width: Callable[[int], int]) -> int:
+    """The widest hidden layer's channels where features are learned, by which rates are multiplied; else 1."""
+    if not architecture.learns_features:
+        return 1
+    hidden = (n for n, s in enumerate(architecture.steps) if isinstance(s.op, Affine) and architecture.hidden(n))
+    return max(width(architecture.steps[n].op.out_channels) for n in hidden)  # type: ignore[attr-defined]
+
+
+def _faster(op: Affine | Normalization, factor: int) -> Affine | Normalization:
+    """The op with its learning rates multiplied."""
+    if isinstance(op, Affine):
+        return replace(op, rate_w=factor * op.rate_w, rate_b=factor * op.rate_b)
+    return replace(op, rate_scale=factor * op.rate_scale, rate_shift=factor * op.rate_shift)
 
 
 def _largest_width(architecture: Architecture) -> int | None:

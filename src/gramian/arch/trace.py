@@ -18,8 +18,9 @@ from gramian.arch.architecture import Architecture, Step, at
 from gramian.arch.inplace import check_writes
 from gramian.arch.law import Law, Rates, multipliers, resolve
 from gramian.arch.ops import READERS, Affine, Call, Normalization, Op, Parameter, Permute, Value, fuse
+from gramian.arch.parametrization import check_depth, check_name
 from gramian.arch.refusals import no_reader
-from gramian.errors import BadArgument, BadData, NoLimit
+from gramian.errors import BadData, NoLimit
 
 
 def architecture(
@@ -41,7 +42,9 @@ def architecture(
         law: standard deviations after the fan-in scaling: "he" (sigma_w = sqrt 2, sigma_b = 0), "lecun" (1, 0),
             "torch" (PyTorch's default initialization), a pair (sigma_w, sigma_b), or a mapping from module paths or
             patterns to these; "readout" names the last affine layer, (1, 0) under "he" and "lecun".
-        parametrization: "ntk", or "standard", where the NTK is that of the module's own widths.
+        parametrization: "ntk"; "standard", where the NTK is that of the module's own widths; "mup", the maximal-update
+            parametrization, or "mean_field", the same for one hidden layer, where the kernel is that of the first step
+            alone: see docs/parametrizations.md.
         rates: multipliers of the learning rate, by which each parameter's part of the NTK is multiplied: a mapping from
             names or patterns such as "layers.*.bias" to numbers, 1 for the others; or the user's optimizer, whose
             groups give their rate over the first group's, and what is in none of them does not train.
@@ -56,13 +59,7 @@ def architecture(
         >>> architecture(net, torch.zeros(1, 3)).depth
         2
     """
-    if parametrization not in ("ntk", "standard"):
-        raise BadArgument(
-            f"Unknown parametrization {parametrization!r}.",
-            where="argument `parametrization` of architecture",
-            why='there are two: "ntk" multiplies unit weights by sigma_w / sqrt(fan_in), "standard" draws them so',
-            fix='parametrization="ntk" or parametrization="standard"',
-        )
+    check_name(parametrization)
     if not isinstance(like, Tensor) or like.ndim < 2 or len(like) == 0:
         shape = tuple(like.shape) if isinstance(like, Tensor) else type(like).__name__
         raise BadData(
@@ -75,6 +72,7 @@ def architecture(
     steps, output = _used(*_Reading(_export(module, like), parameters, module.training).steps())
     arch = Architecture(tuple(like.shape[1:]), tuple(steps), output, parametrization)
     _refuse(arch)
+    check_depth(arch)
     chosen = multipliers(rates, parameters)
     return replace(arch, steps=tuple(_with_law(arch, number, law, chosen) for number in range(len(steps))))
 
