@@ -70,6 +70,11 @@ def dropped_skip(n, x):
     return n.r(n.d(h + torch.relu(n.b(n.d(h)))) - 0.5 * torch.relu(n.b(h)))
 
 
+def both_directions(n, x):
+    out, h = n.a(x)
+    return n.r(out.mean(1) + torch.cat([h[-2], h[-1]], 1))
+
+
 def beside(n, x):
     h = torch.relu(n.a(x))
     return n.r(torch.relu(n.c(torch.cat([n.b(h), n.b(n.a(x)[:, :2]), torch.relu(h)], 1))).mean(1))
@@ -140,6 +145,14 @@ LAYERS = {
                     a=conv(2, padding=1), b=conv(), r=linear(4 * W, 1)), IMAGE),
     "recurrent, last": (lambda: Recurrent(torch.tanh, every=False), SEQUENCE),
     "recurrent, every": (lambda: Recurrent(torch.relu, every=True), SEQUENCE),
+    "nn.RNN, last": (
+        lambda: Net(lambda n, x: n.r(n.a(x)[0][:, -1]), a=nn.RNN(3, W, batch_first=True), r=linear(W, 1)), SEQUENCE),
+    "nn.RNN of two layers, mean": (
+        lambda: Net(lambda n, x: n.r(n.a(x)[0].mean(1)), r=linear(W, 1),
+                    a=nn.RNN(3, W, 2, nonlinearity="relu", batch_first=True)), (3, 3)),
+    "nn.RNN in both directions": (
+        lambda: Net(both_directions, r=linear(2 * W, 1),
+                    a=nn.RNN(3, W, nonlinearity="relu", batch_first=True, bidirectional=True)), (2, 3)),
     "shared branches": (
         lambda: Net(lambda n, x: n.r(torch.relu(n.a(x[:, :2])) - 0.5 * torch.relu(n.a(x[:, 2:]))),
                     a=linear(2), r=linear(W, 1)), (4,)),

@@ -214,8 +214,8 @@ def test_an_input_of_the_wrong_shape_is_bad_data_and_says_how_to_pass_it(capfd):
 
 
 def test_an_unknown_parametrization_is_refused():
-    with pytest.raises(BadArgument, match='parametrization="ntk" or'):
-        architecture(mlp(nn.ReLU()), torch.randn(2, 3), parametrization="mup")
+    with pytest.raises(BadArgument, match='fix: parametrization="ntk"'):
+        architecture(mlp(nn.ReLU()), torch.randn(2, 3), parametrization="mean-field")
 
 
 def test_sums_of_posts_are_accepted_where_they_are_independent():

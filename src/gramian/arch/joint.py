@@ -151,7 +151,10 @@ class Joint:
         if self._is_data(s) or self._is_data(t):
             return self.data(s, t, self._has_ntk()) if self._is_data(s) and self._is_data(t) else self._with_data(s, t)
         op = self.steps[s].op
-        if isinstance(op, Affine | Activation) and t >= 0 and not isinstance(self.steps[t].op, Affine | Activation):
+        if isinstance(op, Concat) and t >= 0 and self.steps[t].op == op:
+            return self._channel_by_channel(s, t, op.shares)
+        leaves = (Affine, Activation, Concat) if isinstance(op, Concat) else (Affine, Activation)
+        if isinstance(op, leaves) and t >= 0 and not isinstance(self.steps[t].op, leaves):
             other = self._through(t, s)
             return None if other is None else other.swapped()
         if isinstance(op, Affine):
@@ -164,7 +167,7 @@ class Joint:
         """By the linear op of step s, whichever of s and t is the later one."""
         op, inputs = self.steps[s].op, self.steps[s].inputs
         flattens = isinstance(op, Reshape) and len(op.after) == 1
-        if isinstance(op, Product | Normalization | Concat | Beside) or flattens:
+        if isinstance(op, Product | Normalization | Concat) or flattens:
             raise NoLimit(
                 f"Two values that share random weights, one of them through {'Flatten' if flattens else op.name}.",
                 where=self.steps[s].where,
@@ -177,9 +180,22 @@ class Joint:
         if isinstance(op, Sum):
             a, b = parts[0], None if parts[1] is None else parts[1].scaled(op.alpha)
             return b if a is None else a if b is None else a.plus(b)
+        if isinstance(op, Beside):
+            whole = [self._zero(i, t) if part is None else part for i, part in zip(inputs, parts, strict=True)]
+            return op.joint(whole) if any(part is not None for part in parts) else None
         if isinstance(op, Shift):
             return self._shifted(None if parts[0] is None else parts[0].scaled(op.factor), op.constant, s, t)
         return None if parts[0] is None else op.limit(parts[0])  # type: ignore[arg-type, return-value]
+
+    def _channel_by_channel(self, s: int, t: int, shares: tuple[float, ...]) -> Cross | None:
+        """Of two concatenations of channels with the same shares: each part meets its counterpart."""
+        total = None
+        for a, b, share in zip(self.steps[s].inputs, self.steps[t].inputs, shares, strict=True):
+            part = self.cross(a, b)
+            if part is not None:
+                part = part.scaled(share)
+                total = part if total is None else total.plus(part)
+        return total
 
     def _shifted(self, c: Cross | None, constant: float, s: int, t: int) -> Cross | None:
         """Step s, a constant plus what has the covariances `c` with step t: the constant meets the mean of t."""

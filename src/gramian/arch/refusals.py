@@ -5,7 +5,6 @@ from __future__ import annotations
 from gramian.errors import NoLimit
 
 ANY = "gramian.monte_carlo(module, x), any module's mean kernel with its standard error, or its empirical_ntk"
-UNROLL = "write the steps as a loop: h = torch.tanh(read_in(x[:, t]) + step(h)), with two nn.Linear; or " + ANY
 MAX = "values that share a window are correlated, and their maximum has no covariance in closed form"
 HEADS = "heads and softmax weights of a fixed size stay random when the width grows"
 KNOWN: dict[str, tuple[str, str]] = {  # the start of an aten name: (why, fix)
@@ -17,7 +16,7 @@ KNOWN: dict[str, tuple[str, str]] = {  # the start of an aten name: (why, fix)
     "max": (MAX, "a mean over positions; or " + ANY),
     "split": ("parts of one layer's channels share its law, and no op takes channels apart",
               "give each part its own nn.Linear; take positions as a slice, x[:, a:b]; or " + ANY),
-    "rnn_": ("this one call hides all steps in time from the reader", UNROLL),
+    "rnn_": ("its sequences are packed, with lengths of their own", "inputs of one length; or " + ANY),
     "lstm": ("a product of gates that share their inputs has no covariance in closed form", ANY),
     "gru": ("a product of gates that share their inputs has no covariance in closed form", ANY),
 }  # fmt: skip

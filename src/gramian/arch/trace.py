@@ -20,6 +20,7 @@ from gramian.arch.law import Law, Rates, multipliers, resolve
 from gramian.arch.ops import READERS, Affine, Call, Normalization, Op, Parameter, Permute, Value, fuse
 from gramian.arch.parametrization import check_depth, check_name
 from gramian.arch.refusals import no_reader
+from gramian.arch.unroll import Unroller
 from gramian.errors import BadData, NoLimit
 
 
@@ -94,7 +95,7 @@ def _with_law(arch: Architecture, number: int, law: Law, rates: Mapping[str, flo
         return replace(step, op=replace(op, rate_scale=scale, rate_shift=shift))
     if not isinstance(op, Affine):
         return step
-    sigma_w, sigma_b = resolve(law, op.path, fan_in=op.fan_in, readout=not arch.hidden(number))
+    sigma_w, sigma_b = resolve(law, op.path, fan_in=op.fan_in, readout=not arch.hidden(number), torch_fan=op.torch_fan)
     law_and_rates = {
         "sigma_w": sigma_w,
         "sigma_b": sigma_b if op.bias_name else 0.0,
@@ -194,6 +195,8 @@ class _Reading:
         self.program, self.parameters, self.training = program, parameters, training
         self.values: dict[str, Any] = {}
         self.made: list[Step] = []
+        self.where = ""  # of the call that is being read
+        self.recurrent = Unroller(self._add_here, lambda x: self._channels_last(x, self.where))
 
     def steps(self) -> tuple[list[Step], int]:
         signature = self.program.graph_signature
@@ -216,7 +219,7 @@ class _Reading:
                     self.values[node.name] = held.get(spec.target)
             elif node.op == "call_function":
                 result = self.values[node.name] = self._call(node)
-                if str(node.target).split(".")[1].endswith("_") and isinstance(node.args[0], Node):
+                if _in_place(node) and isinstance(node.args[0], Node):
                     self.values[node.args[0].name] = result  # in place: whoever reads it later sees the change
             elif node.op == "output":
                 return self._finish(node)
@@ -236,7 +239,13 @@ class _Reading:
 
     def _call(self, node: Node) -> Any:
         where, target = _where(node), str(node.target)
-        args = [self._argument(a) for a in _in_order(node)]
+        args, self.where = [self._argument(a) for a in _in_order(node)], where
+        try:
+            made = self.recurrent.read(target, args)
+        except NoLimit as error:
+            raise at(error, where) from None
+        if made is not None:
+            return made
         if not any(isinstance(a, Value) for a in _flat(args)):
             return self._constant(node, args)
         val = node.meta["val"]
@@ -295,6 +304,9 @@ class _Reading:
         self.made.append(Step(op, tuple(i.index for i in inputs), shape, data, where))
         return Value(len(self.made) - 1, shape, data, () if layout == tuple(range(len(shape))) else layout)
 
+    def _add_here(self, op: Op, inputs: tuple[Value, ...], shape: tuple[int, ...], layout: tuple[int, ...]) -> Value:
+        return self._add(op, inputs, shape, layout, self.where)
+
     def _argument(self, arg: Any) -> Any:
         if isinstance(arg, Node):
             return self.values[arg.name]
@@ -311,7 +323,7 @@ class _Reading:
             if transposed and len(weight.shape) == 2:
                 return replace(weight, tensor=weight.tensor.T, turned=not weight.turned)
             return "computed from parameters"
-        if str(node.target).split(".")[1].endswith("_"):  # in place: it would change the user's own buffer
+        if _in_place(node):  # it would change the user's own buffer
             return args[0]
         call: Callable[..., Any] = node.target  # type: ignore[assignment]
         return call(*(self._argument(a) for a in node.args), **{k: self._argument(v) for k, v in node.kwargs.items()})
@@ -334,6 +346,10 @@ def _in_order(node: Node) -> list[Any]:
     for argument in schema.arguments[len(args) :]:
         args.append(node.kwargs.get(argument.name, argument.default_value if argument.has_default_value() else None))
     return args
+
+
+def _in_place(node: Node) -> bool:
+    return str(node.target).removeprefix("aten.").split(".")[0].endswith("_")
 
 
 def _where(node: Node) -> str:

@@ -43,6 +43,7 @@ class Affine(Op):
     turned: bool = False  # whether the weight is used transposed
     rate_w: float = 1.0  # multiplies the learning rate of the weight
     rate_b: float = 1.0
+    torch_fan: int = 0  # what PyTorch's default law goes by instead of the fan-in; 0 for the fan-in
 
     @property
     def gains(self) -> tuple[float, float]:

@@ -74,7 +74,7 @@ class Sum(Op):
                 why="then they are dependent, and their joint law is not in their covariances",
                 fix="put a Linear or Conv on one branch, after the last layer that they share (pre-activation order)",
             )
-        if not (a.alike and b.alike) and a.mean_x is not None and b.mean_x is not None:
+        if not shared and not (a.alike and b.alike) and a.mean_x is not None and b.mean_x is not None:
             raise NoLimit(
                 "Two post-activations are added after a Flatten or a concatenation of channels.",
                 why="their means differ between channels",

@@ -129,7 +129,7 @@ class Dropout(Op):
             return q.new_ones(positions)
         size = positions.numel()
         block = q.new_ones(size, size) if self.whole else torch.eye(size).to(q)
-        return block.reshape(*positions, *positions)
+        return block.reshape((*positions, *positions))
 
     def _covariance(self, k: Tensor, means: tuple[Tensor, Tensor], one: Tensor) -> Tensor:
         (a, beta), p = self.constants, self.p
