@@ -28,6 +28,10 @@ def conv(into=W, window=3, **settings):
     return nn.Conv2d(into, W, window, **settings)
 
 
+def weight(*shape):
+    return nn.Parameter(torch.empty(shape))
+
+
 class Recurrent(nn.Module):
     """An Elman network, unrolled; the sum of its readouts at all times or the last one."""
 
@@ -121,6 +125,21 @@ LAYERS = {
     "groups": (
         lambda: Net(lambda n, x: n.r(torch.relu(n.c(torch.relu(n.b(torch.relu(n.a(x)))))).flatten(1)), a=conv(2),
                     b=conv(padding=1, groups=3), c=nn.ConvTranspose2d(W, W, 2, groups=2), r=linear(16 * W, 1)), IMAGE),
+    "locally connected": (
+        lambda: Net(lambda n, x: n.r(torch.relu(torch.einsum("bkl,okl->bol", F.unfold(n.a(x).relu(), (1, 2)), n.w)
+                                                + n.b).mean(2)),
+                    a=conv(2, window=4), w=weight(W, 2 * W, 2), b=weight(W, 2), r=linear(W, 1)), IMAGE),
+    "locally connected on the input": (
+        lambda: Net(lambda n, x: n.r(torch.relu(torch.einsum("olk,bkl->blo", n.w, F.unfold(x, 3, stride=2, padding=1))
+                                                + n.b).flatten(1)),
+                    w=weight(W, 9, 18), b=weight(W), r=linear(9 * W, 1)), IMAGE),
+    "patches and a linear": (
+        lambda: Net(lambda n, x: n.r(torch.relu(n.b(F.unfold(torch.erf(n.w @ F.unfold(n.a(x).relu(), (1, 2)))
+                                                             .unflatten(2, (2, 1)), (2, 1)).transpose(1, 2))).mean(1)),
+                    a=conv(2, window=4), w=weight(W, 2 * W), b=linear(2 * W), r=linear(W, 1)), IMAGE),
+    "weights of each position": (
+        lambda: Net(lambda n, x: n.r(torch.relu(torch.einsum("blc,loc->blo", torch.erf(n.a(x)), n.w)).mean(1)),
+                    a=linear(3), w=weight(4, W, W), r=linear(W, 1)), SEQUENCE),
     "bilinear": (
         lambda: Net(lambda n, x: n.r(torch.relu(n.b(F.interpolate(torch.relu(n.a(x)), scale_factor=2, mode="bilinear")))
                                      .flatten(1)), a=conv(2, stride=2), b=conv(), r=linear(4 * W, 1)), IMAGE),

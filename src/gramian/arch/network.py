@@ -33,6 +33,8 @@ class Scaled(nn.Module):
         shift = self.bias(x.new_full((1, 1), self.scaling.bias))
         if isinstance(self.layer, nn.Linear):
             return out + shift
+        if shift.shape[1] != out.shape[1]:  # one for each position
+            return out + shift.reshape(1, *out.shape[1:])
         return out + shift.reshape(1, -1, *(1,) * (out.ndim - 2))
 
 
@@ -180,7 +182,7 @@ def _affine(
         return layer
     bias = None
     if op.sigma_b > 0:
-        bias = nn.Linear(1, c_out, bias=False).to(device, dtype)
+        bias = nn.Linear(1, op.n_biases(c_out), bias=False).to(device, dtype)
         nn.init.normal_(bias.weight, 0, 1 / (math.sqrt(op.rate_b) or 1.0), generator=generator)
         bias.weight.requires_grad_(trains_b)
     return Scaled(layer, bias, scaling)

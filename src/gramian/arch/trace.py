@@ -17,7 +17,7 @@ from torch.fx import Node
 from gramian.arch.architecture import Architecture, Step, at
 from gramian.arch.inplace import check_writes
 from gramian.arch.law import Law, Rates, multipliers, resolve
-from gramian.arch.ops import READERS, Affine, Call, Normalization, Op, Parameter, Permute, Value, fuse
+from gramian.arch.ops import READERS, Affine, Call, Normalization, Op, Parameter, Permute, Value, fuse, local
 from gramian.arch.parametrization import check_depth, check_name
 from gramian.arch.refusals import no_reader
 from gramian.arch.unroll import Unroller
@@ -255,6 +255,9 @@ class _Reading:
             raise at(no_reader(target), where)
         call = Call(target, tuple(args), tuple(val.shape[1:]), self.training)
         try:
+            layer = local(call, self.made)
+            if layer is not None:
+                return self._add_here(*layer)
             fused = fuse(call, self.made)
             if fused is not None:
                 return self._add(*fused, fused[1][0].shape, fused[1][0].layout, where)

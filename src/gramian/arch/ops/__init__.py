@@ -13,6 +13,7 @@ from gramian.arch.ops.fuse import fuse
 from gramian.arch.ops.kinked import Kinked, Piecewise
 from gramian.arch.ops.layernorm import GroupNorm, LayerNorm
 from gramian.arch.ops.layout import Permute
+from gramian.arch.ops.local import Local, Unfold, local
 from gramian.arch.ops.matmul import MatMul
 from gramian.arch.ops.norm import BatchNorm, Identity, Normalization
 from gramian.arch.ops.pointwise import At, Pointwise
@@ -53,6 +54,7 @@ __all__ = [
     "LayerNorm",
     "LeakyReLU",
     "Linear",
+    "Local",
     "MatMul",
     "Normalization",
     "Op",
@@ -78,7 +80,9 @@ __all__ = [
     "Sum",
     "Take",
     "TwoSlopes",
+    "Unfold",
     "Value",
     "fuse",
+    "local",
     "reads",
 ]

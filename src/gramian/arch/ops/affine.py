@@ -63,6 +63,10 @@ class Affine(Op):
         """Fan-in of a finite layer's weight."""
         return weight[0].numel()
 
+    def n_biases(self, out_channels: int) -> int:
+        """Entries of a finite layer's bias."""
+        return out_channels
+
     def run(self, layer: nn.Module, x: Tensor) -> Tensor:
         """A finite layer on values with channels first."""
         return layer(x)

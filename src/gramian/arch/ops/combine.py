@@ -156,7 +156,8 @@ class Scale(Op):
             raise NoLimit(
                 "Two tensors are multiplied or divided element by element.",
                 why="there is a rule for a constant times the values only; a trained or computed factor is not one",
-                fix="multiply by a plain Python number",
+                fix="multiply by a plain Python number; weights of each position's own are read as "
+                'torch.einsum("bkl,okl->bol", h, weight)',
             )
         return cls(1 / b if "div" in call.target else b), (value(a, "what is multiplied"),)
 
