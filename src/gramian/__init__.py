@@ -10,22 +10,27 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gramian.arch import Architecture, architecture
     from gramian.certify import Certificate, Certification, Condition, certify  # type: ignore[no-redef]
+    from gramian.certify.monitor import LightningMonitor, Monitor, TrainerMonitor
     from gramian.empirical import MonteCarlo, empirical_ntk, linearize, monte_carlo
     from gramian.gram import Gram
     from gramian.solve import Solution, gradient_descent, gradient_flow, momentum, nesterov, solve
-    from gramian.train import Trace, train
+    from gramian.train import Advice, Trace, suggest, train
 
 __version__ = "0.1.0"
 
 _ROOMS = {
+    "Advice": "train",
     "Architecture": "arch",
     "Certificate": "certify",
     "Certification": "certify",
     "Condition": "certify",
     "Gram": "gram",
+    "LightningMonitor": "certify.monitor",
+    "Monitor": "certify.monitor",
     "MonteCarlo": "empirical",
     "Solution": "solve",
     "Trace": "train",
+    "TrainerMonitor": "certify.monitor",
     "architecture": "arch",
     "certify": "certify",
     "empirical_ntk": "empirical",
@@ -36,6 +41,7 @@ _ROOMS = {
     "monte_carlo": "empirical",
     "nesterov": "solve",
     "solve": "solve",
+    "suggest": "train",
     "train": "train",
 }
 __all__ = sorted(_ROOMS)
