@@ -28,6 +28,10 @@ def conv(into=W, window=3, **settings):
     return nn.Conv2d(into, W, window, **settings)
 
 
+def weight(*shape):
+    return nn.Parameter(torch.empty(shape))
+
+
 class Recurrent(nn.Module):
     """An Elman network, unrolled; the sum of its readouts at all times or the last one."""
 
@@ -63,6 +67,16 @@ def tied_images(n, x):
 def skip_over_activation(n, x):
     h = n.a(x)
     return n.r(h + torch.relu(h))
+
+
+def dropped_skip(n, x):
+    h = torch.relu(n.a(x))
+    return n.r(n.d(h + torch.relu(n.b(n.d(h)))) - 0.5 * torch.relu(n.b(h)))
+
+
+def both_directions(n, x):
+    out, h = n.a(x)
+    return n.r(out.mean(1) + torch.cat([h[-2], h[-1]], 1))
 
 
 def beside(n, x):
@@ -195,6 +209,24 @@ LAYERS = {
     "transposed convolution": (
         lambda: Net(lambda n, x: n.r(torch.relu(n.b(torch.relu(n.a(x)))).flatten(1)), a=conv(2, stride=2),
                     b=nn.ConvTranspose2d(W, W, 3, stride=2, padding=1, output_padding=1), r=linear(16 * W, 1)), IMAGE),
+    "groups": (
+        lambda: Net(lambda n, x: n.r(torch.relu(n.c(torch.relu(n.b(torch.relu(n.a(x)))))).flatten(1)), a=conv(2),
+                    b=conv(padding=1, groups=3), c=nn.ConvTranspose2d(W, W, 2, groups=2), r=linear(16 * W, 1)), IMAGE),
+    "locally connected": (
+        lambda: Net(lambda n, x: n.r(torch.relu(torch.einsum("bkl,okl->bol", F.unfold(n.a(x).relu(), (1, 2)), n.w)
+                                                + n.b).mean(2)),
+                    a=conv(2, window=4), w=weight(W, 2 * W, 2), b=weight(W, 2), r=linear(W, 1)), IMAGE),
+    "locally connected on the input": (
+        lambda: Net(lambda n, x: n.r(torch.relu(torch.einsum("olk,bkl->blo", n.w, F.unfold(x, 3, stride=2, padding=1))
+                                                + n.b).flatten(1)),
+                    w=weight(W, 9, 18), b=weight(W), r=linear(9 * W, 1)), IMAGE),
+    "patches and a linear": (
+        lambda: Net(lambda n, x: n.r(torch.relu(n.b(F.unfold(torch.erf(n.w @ F.unfold(n.a(x).relu(), (1, 2)))
+                                                             .unflatten(2, (2, 1)), (2, 1)).transpose(1, 2))).mean(1)),
+                    a=conv(2, window=4), w=weight(W, 2 * W), b=linear(2 * W), r=linear(W, 1)), IMAGE),
+    "weights of each position": (
+        lambda: Net(lambda n, x: n.r(torch.relu(torch.einsum("blc,loc->blo", torch.erf(n.a(x)), n.w)).mean(1)),
+                    a=linear(3), w=weight(4, W, W), r=linear(W, 1)), SEQUENCE),
     "bilinear": (
         lambda: Net(lambda n, x: n.r(torch.relu(n.b(F.interpolate(torch.relu(n.a(x)), scale_factor=2, mode="bilinear")))
                                      .flatten(1)), a=conv(2, stride=2), b=conv(), r=linear(4 * W, 1)), IMAGE),
@@ -219,6 +251,14 @@ LAYERS = {
                     a=conv(2, padding=1), b=conv(), r=linear(4 * W, 1)), IMAGE),
     "recurrent, last": (lambda: Recurrent(torch.tanh, every=False), SEQUENCE),
     "recurrent, every": (lambda: Recurrent(torch.relu, every=True), SEQUENCE),
+    "nn.RNN, last": (
+        lambda: Net(lambda n, x: n.r(n.a(x)[0][:, -1]), a=nn.RNN(3, W, batch_first=True), r=linear(W, 1)), SEQUENCE),
+    "nn.RNN of two layers, mean": (
+        lambda: Net(lambda n, x: n.r(n.a(x)[0].mean(1)), r=linear(W, 1),
+                    a=nn.RNN(3, W, 2, nonlinearity="relu", batch_first=True)), (3, 3)),
+    "nn.RNN in both directions": (
+        lambda: Net(both_directions, r=linear(2 * W, 1),
+                    a=nn.RNN(3, W, nonlinearity="relu", batch_first=True, bidirectional=True)), (2, 3)),
     "shared branches": (
         lambda: Net(lambda n, x: n.r(torch.relu(n.a(x[:, :2])) - 0.5 * torch.relu(n.a(x[:, 2:]))),
                     a=linear(2), r=linear(W, 1)), (4,)),
@@ -251,5 +291,17 @@ LAYERS = {
     "linear attention of many heads": (
         lambda: Net(many_heads, a=linear(3), c=linear(W, 3 * W), o=linear(), r=linear(W, 1)), SEQUENCE),
     "attention, class token and positions": (Positions, IMAGE),
+    "dropout": (
+        lambda: Net(lambda n, x: n.r(torch.relu(n.b(n.d(torch.erf(n.c(n.d(torch.relu(n.a(x)))))))).mean(1)),
+                    a=linear(3), c=linear(), b=linear(), d=nn.Dropout(0.3), r=linear(W, 1)), SEQUENCE),
+    "dropout of sums that share weights": (lambda: Net(dropped_skip, a=linear(3), b=linear(), d=nn.Dropout(0.4),
+                                                       r=linear(W, 1)), ROW),
+    "dropout of channels": (
+        lambda: Net(lambda n, x: n.r(torch.relu(n.b(n.d(torch.erf(n.a(x))))).mean((2, 3))),
+                    a=conv(2), b=conv(window=2), d=nn.Dropout2d(0.3), r=linear(W, 1)), IMAGE),
+    "alpha dropout": (
+        lambda: Net(lambda n, x: n.r(n.d(F.selu(n.b(n.e(F.selu(n.a(x)))))).flatten(1)),
+                    a=conv(2), b=conv(window=2), d=nn.AlphaDropout(0.2), e=nn.FeatureAlphaDropout(0.2),
+                    r=linear(4 * W, 1)), IMAGE),
     "erf and its argument": (lambda: Net(erf_and_its_argument, a=linear(3), b=linear(), r=linear(W, 1)), ROW),
 }  # fmt: skip

@@ -18,9 +18,13 @@ class Apply(nn.Module):
         return self.function(x)
 
 
-def kernels(function, x, y=None):
+def wide(function, x):
+    return kernels(function, x, channels=16)
+
+
+def kernels(function, x, y=None, channels=8):
     """NNGP and NTK with the readout's weights alone left random on top: sigma 1, no biases."""
-    net = nn.Sequential(nn.Linear(6, 8, bias=False), Apply(function), nn.Linear(8, 1, bias=False)).double()
+    net = nn.Sequential(nn.Linear(6, 8, bias=False), Apply(function), nn.Linear(channels, 1, bias=False)).double()
     return architecture(net, x, law=(1.0, 0.0)).kernels(x, y)
 
 
@@ -48,11 +52,28 @@ def test_constants_of_two_dependent_summands_meet_each_others_means():
         torch.testing.assert_close(kernels(one, x), kernels(other, x))
 
 
+def test_channels_side_by_side_meet_channel_by_channel():
+    torch.manual_seed(0)
+    x = torch.randn(4, 6, dtype=torch.float64)
+
+    def doubled(n, h):
+        return torch.cat([F.relu(h), n * F.relu(h)], 1)
+
+    for one, other in [
+        (lambda h: doubled(3, h) + doubled(-2, h), lambda h: torch.cat([2 * F.relu(h), F.relu(h)], 1)),
+        (lambda h: doubled(1, h) - doubled(1, h), lambda h: torch.cat([0 * h, 0 * h], 1)),
+    ]:
+        torch.testing.assert_close(wide(one, x), wide(other, x), atol=1e-14, rtol=1e-10)
+
+
 @pytest.mark.parametrize(
     ("function", "text"),
     [
         (lambda h: h.flatten(1) + F.relu(h).flatten(1), r"(?s)through Flatten.*fix: add them before the Flatten"),
-        (lambda h: (torch.cat([h, h], 1) + torch.cat([h, h], 1)).mean(2), r"(?s)through Concat.*give each branch"),
+        (
+            lambda h: (torch.cat([torch.cat([h, h], 1), h], 1) + torch.cat([h, torch.cat([h, h], 1)], 1)).mean(2),
+            r"(?s)through Concat.*give each branch",
+        ),
     ],
 )
 def test_what_has_no_rule_for_dependent_values_is_refused(function, text):

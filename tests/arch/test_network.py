@@ -85,3 +85,11 @@ def test_a_width_that_makes_no_sense_is_refused():
     arch = architecture(mlp((6,), 2, 3, 8), torch.zeros(1, 6))
     with pytest.raises(BadArgument, match=r"`width` is 0.*(?s:.*)fix: width=1024"):
         arch.network(0)
+
+
+def test_a_width_that_does_not_split_into_groups_is_refused_with_one_that_does():
+    net = nn.Sequential(nn.Conv2d(1, 6, 1), nn.ReLU(), nn.Conv2d(6, 6, 1, groups=3), nn.Flatten(), nn.Linear(6, 1))
+    arch = architecture(net, torch.zeros(1, 1, 1, 1))
+    assert arch.network(12)(torch.zeros(2, 1, 1, 1)).shape == (2, 1)
+    with pytest.raises(BadArgument, match=r"(?s)groups=3 cannot have 100 channels.*multiple of 3, such as 99"):
+        arch.network(100)

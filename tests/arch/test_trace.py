@@ -149,6 +149,17 @@ class Branching(nn.Module):
         return -self.a(x)
 
 
+class GroupsAfterConcat(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(2, 4, 1), nn.Conv2d(4, 4, 1)
+        self.c, self.r = nn.Conv2d(8, 8, 1, groups=2), nn.Linear(8, 1)
+
+    def forward(self, x):
+        h = torch.relu(self.a(x))
+        return self.r(self.c(torch.cat([h, torch.relu(self.b(h))], 1)).mean((2, 3)))
+
+
 REFUSED = [
     (
         PostActivation(),
@@ -159,7 +170,7 @@ REFUSED = [
     (Unlike(), r"ReLU and tanh of values that share random weights.*fix: use the same activation"),
     (InputSkip(), r"input itself is added.*test_trace.py.*fix: put a Linear or Conv"),
     (mlp(nn.Softmax(1)), r"`softmax` has no infinite-width rule.*where: 1 \(Softmax\).*gramian.monte_carlo"),
-    (mlp(nn.Dropout(0.5)).train(), r"Dropout in training mode.*fix: call .eval\(\)"),
+    (nn.Sequential(nn.Dropout(0.5), *mlp(nn.ReLU())), r"Dropout of the input itself.*fix: call .eval\(\)"),
     (Branching(), r"torch.export can't read.*test_trace.py:\d+.*fix: write the forward without data-dependent"),
     (nn.Sequential(nn.ReLU()), r"no layer with weights"),
     (mlp(nn.Softmax(-1)), r"`softmax` has no infinite-width rule.*where: 1 \(Softmax\)"),
@@ -177,7 +188,11 @@ def test_what_has_no_limit_is_refused_with_its_line_and_a_way_out(net, text):
     ("net", "shape", "text"),
     [
         (nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Conv2d(4, 1, 3)), (1, 2, 6, 6), r"a value at each position"),
-        (nn.Sequential(nn.Conv2d(2, 4, 3, groups=2), nn.Flatten(), nn.Linear(64, 1)), (1, 2, 6, 6), r"groups=2"),
+        (nn.Sequential(nn.Conv2d(2, 4, 3, groups=2), nn.Flatten(), nn.Linear(64, 1)), (1, 2, 6, 6),
+         r"groups=2 of the input itself.*fix: groups=1 in the first layer"),
+        (nn.Sequential(nn.Conv2d(2, 4, 3), nn.Conv2d(4, 8, 3, groups=4), nn.Flatten(), nn.Linear(32, 1)), (1, 2, 6, 6),
+         r"depthwise convolution: a group for each of 4 channels.*fix: fewer groups"),
+        (GroupsAfterConcat(), (1, 2, 6, 6), r"groups=2 acts on channels that have different laws.*fix: groups=1 after"),
         (nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.ReLU(), nn.Linear(64, 1)), (1, 1, 6, 6),
          r"after a Flatten.*fix: put the activation before"),
         (nn.Sequential(nn.Conv2d(1, 4, 3), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(16, 1)), (1, 1, 6, 6),
@@ -199,8 +214,8 @@ def test_an_input_of_the_wrong_shape_is_bad_data_and_says_how_to_pass_it(capfd):
 
 
 def test_an_unknown_parametrization_is_refused():
-    with pytest.raises(BadArgument, match='parametrization="ntk" or'):
-        architecture(mlp(nn.ReLU()), torch.randn(2, 3), parametrization="mup")
+    with pytest.raises(BadArgument, match='fix: parametrization="ntk"'):
+        architecture(mlp(nn.ReLU()), torch.randn(2, 3), parametrization="mean-field")
 
 
 def test_sums_of_posts_are_accepted_where_they_are_independent():

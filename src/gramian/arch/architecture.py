@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from gramian.arch.cross import Cross
 from gramian.arch.inputs import Form, Inputs
-from gramian.arch.joint import Cross, Joint, is_joint
+from gramian.arch.joint import Joint, is_joint
 from gramian.arch.moments import Moments
 from gramian.arch.ops import Affine, Attention, Beside, Normalization, Op, Sum
 from gramian.arch.ops.linear_attention import LinearAttention
@@ -49,7 +50,7 @@ class Architecture:
         inputs: how the inputs are given: one tensor, several in order, or several by name; shapes of one sample.
         steps: the ops in the order of computation; the last one's result is the output.
         output: number of the step that makes the output.
-        parametrization: "ntk" or "standard".
+        parametrization: "ntk", "standard", "mup" or "mean_field".
     """
 
     inputs: Form
@@ -60,9 +61,12 @@ class Architecture:
     def ntk(self, x: Inputs, y: Inputs | None = None, *, engine: str = "auto", outputs: str = "mean") -> Tensor:
         r"""Neural tangent kernel at infinite width, $\Theta^\infty$; shape (n, m).
 
+        Where `learns_features`, that of the first step: it changes with the features while the network trains.
+
         Args:
             x: inputs; shape (n, *in_shape). Of several inputs a tuple, or a dict by name, with the structure of `like`.
-            y: inputs; shape (m, *in_shape); None for x itself: half the work, an exact diagonal.
+            y: inputs; shape (m, *in_shape); None for x itself: half the work, an exact diagonal. With dropout in
+                training mode, x and y have masks of their own, and only None means the same draw of them.
             engine: "auto" or "torch".
             outputs: "mean": the average over the outputs' kernels, which all have the same law if the network ends in
                 a Linear. "full", for a network that ends in values at positions (n, c, *S), or in their Flatten:
@@ -86,7 +90,10 @@ class Architecture:
         return self._kernels(x, y, engine, outputs, ntk=True)[1]
 
     def nngp(self, x: Inputs, y: Inputs | None = None, *, engine: str = "auto", outputs: str = "mean") -> Tensor:
-        """Covariance of the random network's outputs at infinite width; shape (n, m). See `ntk`."""
+        """Covariance of the random network's outputs at infinite width; shape (n, m). See `ntk`.
+
+        Zeros where `learns_features`: there a network's outputs vanish at initialization like 1 / sqrt(width).
+        """
         return self._kernels(x, y, engine, outputs, ntk=False)[0]
 
     def kernels(
@@ -105,12 +112,14 @@ class Architecture:
         """
         from gramian.limit import diagonals
 
-        return diagonals(self, x, engine=engine)
+        nngp, theta = diagonals(self, x, engine=engine)
+        return torch.zeros_like(nngp) if self.learns_features else nngp, theta
 
     def _kernels(self, x: Inputs, y: Inputs | None, engine: str, outputs: str, *, ntk: bool) -> tuple[Tensor, Tensor]:
         from gramian.limit import kernels  # these methods are the one door to the room above
 
-        return kernels(self, x, y, engine=engine, outputs=outputs, ntk=ntk)
+        nngp, theta = kernels(self, x, y, engine=engine, outputs=outputs, ntk=ntk)
+        return torch.zeros_like(nngp) if self.learns_features else nngp, theta
 
     def network(
         self,
@@ -232,6 +241,11 @@ class Architecture:
         return phases(self)
 
     @property
+    def learns_features(self) -> bool:
+        """Whether the parametrization lets hidden layers move at infinite width: "mup" and "mean_field"."""
+        return self.parametrization in ("mup", "mean_field")
+
+    @property
     def affine(self) -> tuple[Affine, ...]:
         """The layers with random weights, in order."""
         return tuple(step.op for step in self.steps if isinstance(step.op, Affine))
@@ -270,7 +284,9 @@ class Architecture:
             rows.append((f"{number + 1}{before}", text, "x".join(map(str, step.shape)), step.where.split(",")[0]))
         widths = [max(len(row[c]) for row in rows) for c in range(4)]
         lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
-        return f"Architecture, {self.parametrization} parametrization\n" + "\n".join("  " + line for line in lines)
+        means = ": outputs start at 0, the NTK is the first step's" if self.learns_features else ""
+        title = f"Architecture, {self.parametrization} parametrization{means}\n"
+        return title + "\n".join("  " + line for line in lines)
 
 
 def _result(number: int, step: Step, m: list[Moments], joint: Joint | None) -> Moments:

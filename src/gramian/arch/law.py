@@ -19,7 +19,7 @@ NAMED: dict[str, Pair] = {"he": (math.sqrt(2), 0.0), "lecun": (1.0, 0.0)}
 HOW = 'law="he" | "lecun" | "torch" | (sigma_w, sigma_b) | {"features.*": "he", "readout": (1, 0)}'
 
 
-def resolve(law: Law, path: str, *, fan_in: int, readout: bool, embedding: bool = False) -> Pair:
+def resolve(law: Law, path: str, *, fan_in: int, readout: bool, embedding: bool = False, torch_fan: int = 0) -> Pair:
     r"""$(\sigma_w, \sigma_b)$ of one affine layer: Var(W_ij) = sigma_w^2 / fan_in, Var(b) = sigma_b^2.
 
     Args:
@@ -30,6 +30,7 @@ def resolve(law: Law, path: str, *, fan_in: int, readout: bool, embedding: bool 
         fan_in: inputs of one output unit: channels times window.
         readout: whether this is the last affine layer; under "he" and "lecun" it gets (1, 0).
         embedding: whether it is an embedding, whose fan-in is 1: N(0, 2) under "he", N(0, 1) under "lecun" and "torch".
+        torch_fan: what PyTorch draws this layer by instead of its fan-in: a recurrent layer's hidden size; 0 for none.
 
     Raises:
         BadArgument: an unknown name, a negative or missing number, or a mapping with no entry for this layer.
@@ -47,14 +48,14 @@ def resolve(law: Law, path: str, *, fan_in: int, readout: bool, embedding: bool 
                 fix=f'add "{path}": (sigma_w, sigma_b), or a pattern for the rest: "*": "he"',
             )
         entry = law[found[0]]
-        readout = readout and found[0] != path and found[0] != "readout"
-        return resolve(entry, path, fan_in=fan_in, readout=readout, embedding=embedding)
+        left = readout and found[0] != path and found[0] != "readout"
+        return resolve(entry, path, fan_in=fan_in, readout=left, embedding=embedding, torch_fan=torch_fan)
     if isinstance(law, str):
         if law == "torch":
             if embedding:
                 return 1.0, 0.0
-            bound = 1 / math.sqrt(3 * fan_in)
-            return 1 / math.sqrt(3), bound
+            fan = torch_fan or fan_in
+            return math.sqrt(fan_in / fan) / math.sqrt(3), 1 / math.sqrt(3 * fan)
         if law not in NAMED:
             raise BadArgument(f"Unknown law {law!r}.", where=f"law, layer {path}", why="no law has that name", fix=HOW)
         return (1.0, 0.0) if readout else NAMED[law]

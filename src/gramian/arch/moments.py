@@ -33,6 +33,8 @@ class Moments:
             the NTK of channel c, which is not a number yet: an activation above sees the same $h_c$. What averages over
             channels sees K.
         mixed: whether such products of other values were counted in `theta` by their averages.
+        one_sample: whether y is x, so that entry (a, a) is of one sample with itself, and not of two equal ones: all
+            that is drawn for a sample, such as dropout's masks, is the same in both.
     """
 
     xx: Tensor
@@ -48,6 +50,7 @@ class Moments:
     sources: frozenset[str] = frozenset()
     own: float = 0.0
     mixed: bool = False
+    one_sample: bool = False
 
     @property
     def positions(self) -> tuple[int, ...]:
@@ -210,7 +213,7 @@ def input_moments(x: Tensor, y: Tensor | None, *, pairs: bool, ntk: bool) -> Mom
     else:
         xy = _product(x[:, None], other[None], pairs, space) / c
     theta = torch.zeros_like(xy) if ntk else None
-    return Moments(xx, yy, xy, theta, space=space, pairs=pairs)
+    return Moments(xx, yy, xy, theta, space=space, pairs=pairs, one_sample=y is None)
 
 
 def _self_product(x: Tensor, pairs: bool) -> Tensor:

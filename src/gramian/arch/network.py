@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from gramian.arch.architecture import Architecture
-from gramian.arch.ops import Affine, Concat, Normalization
+from gramian.arch.ops import Affine, Concat, Dropout, Normalization
 from gramian.arch.ops.affine import Scaling, initialize
 from gramian.arch.ops.computed import apply_to_data
 from gramian.errors import BadArgument
@@ -33,6 +35,8 @@ class Scaled(nn.Module):
         shift = self.bias(x.new_full((1, 1), self.scaling.bias))
         if isinstance(self.layer, nn.Linear):
             return out + shift
+        if shift.shape[1] != out.shape[1]:  # one for each position
+            return out + shift.reshape(1, *out.shape[1:])
         return out + shift.reshape(1, -1, *(1,) * (out.ndim - 2))
 
 
@@ -58,7 +62,12 @@ class Network(nn.Module):
     Parameters are named after the user's layers: `layers.0.layer.weight` for the weight of layer `0`, and
     `layers.0.bias.weight` for its bias; what takes the channels of layer `0` apart makes a layer of each part,
     `layers.0.rows_0_8`. A bias with sigma_b = 0 in the NTK parametrization is left out: it is
-    multiplied by zero, in value and in gradient.
+    multiplied by zero, in value and in gradient. Dropout that was in training mode is drawn in training mode, which a
+    new network is in, and does nothing after `.eval()`.
+
+    With "mup" and "mean_field" of width n, the widest hidden layer's, the output is that of the NTK parametrization
+    over root n, and all learning rates n times as large: each parameter is root n times smaller, and multiplied by as
+    much more. So a plain optimizer at the rate of a narrow network has the limit.
     """
 
     def __init__(
@@ -85,6 +94,8 @@ class Network(nn.Module):
         self._at: dict[int, nn.Module] = {}
         channels = {-1 - k: leaf.shape[0] if leaf.shape else 1 for k, leaf in enumerate(architecture.inputs.leaves)}
         largest = _largest_width(architecture)
+        grown = _hidden_width(architecture, lambda own: _width(own, largest, width, widen))
+        self.output_scale = 1 / math.sqrt(grown)
         made: dict[str, nn.Module] = {}
         for number, step in enumerate(architecture.steps):
             c = [channels[i] for i in step.inputs]
@@ -94,16 +105,20 @@ class Network(nn.Module):
                 if step.data
                 else step.op.channels(*c, width=lambda own: _width(own, largest, width, widen), hidden=hidden)
             )
+            if isinstance(step.op, Dropout):
+                self._at[number] = step.op.layer()
+                _attach(self.layers, f"dropout{number}", self._at[number])
             if not isinstance(step.op, Affine | Normalization):
                 continue
             name = step.op.path or f"norm{number}"
             if isinstance(step.op, Affine) and step.op.rows:
                 name += f".rows_{step.op.span}".replace(":", "_").replace(",", "_")
             if name not in made:
+                op = _faster(step.op, grown)
                 made[name] = (
-                    _affine(step.op, c[0], channels[number], dtype, device, generator)
-                    if isinstance(step.op, Affine)
-                    else Normalized(step.op, c[0]).to(device, dtype)
+                    _affine(op, c[0], channels[number], dtype, device, generator)
+                    if isinstance(op, Affine)
+                    else Normalized(op, c[0]).to(device, dtype)
                 )
                 _attach(self.layers, name, made[name])
             self._at[number] = made[name]  # a module that is used twice is one
@@ -122,7 +137,23 @@ class Network(nn.Module):
                 values[number] = step.op.run(self._at[number], *inputs)
             else:
                 values[number] = self._at[number](*inputs)
-        return values[self.architecture.output]
+        out = values[self.architecture.output]
+        return out if self.output_scale == 1 else out * self.output_scale
+
+
+def _hidden_width(architecture: Architecture, width: Callable[[int], int]) -> int:
+    """The widest hidden layer's channels where features are learned, by which rates are multiplied; else 1."""
+    if not architecture.learns_features:
+        return 1
+    hidden = (n for n, s in enumerate(architecture.steps) if isinstance(s.op, Affine) and architecture.hidden(n))
+    return max(width(architecture.steps[n].op.out_channels) for n in hidden)  # type: ignore[attr-defined]
+
+
+def _faster(op: Affine | Normalization, factor: int) -> Affine | Normalization:
+    """The op with its learning rates multiplied."""
+    if isinstance(op, Affine):
+        return replace(op, rate_w=factor * op.rate_w, rate_b=factor * op.rate_b)
+    return replace(op, rate_scale=factor * op.rate_scale, rate_shift=factor * op.rate_shift)
 
 
 def _largest_width(architecture: Architecture) -> int | None:
@@ -159,7 +190,7 @@ def _affine(
         return layer
     bias = None
     if op.sigma_b > 0:
-        bias = nn.Linear(1, c_out, bias=False).to(device, dtype)
+        bias = nn.Linear(1, op.n_biases(c_out), bias=False).to(device, dtype)
         nn.init.normal_(bias.weight, 0, 1 / (math.sqrt(op.rate_b) or 1.0), generator=generator)
         bias.weight.requires_grad_(trains_b)
     return Scaled(layer, bias, scaling)

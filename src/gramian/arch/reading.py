@@ -23,8 +23,10 @@ from gramian.arch.ops.embedding import Unbatched, positional
 from gramian.arch.ops.groups import SPLITS, Parts, pieces
 from gramian.arch.ops.layout import Turned
 from gramian.arch.ops.learned import Entries, laid_out, vectors
+from gramian.arch.ops.local import local
 from gramian.arch.ops.scores import Scores, is_scored, on_scores, products
 from gramian.arch.refusals import no_reader
+from gramian.arch.unroll import Unroller
 from gramian.errors import NoLimit
 
 NUMBERS = {"zeros_like": 0.0, "ones_like": 1.0}
@@ -42,6 +44,8 @@ class Reading:
         self.made: list[Step] = []
         self.computed: set[int] = set()  # values of the inputs that are, or come from, whole numbers or masks
         self.parts = Parts(self.made, self._part)
+        self.where = ""  # of the call that is being read
+        self.recurrent = Unroller(self._add_here, lambda x: self._channels_last(x, self.where))
 
     def steps(self) -> tuple[list[Step], int]:
         signature = self.program.graph_signature
@@ -95,7 +99,14 @@ class Reading:
 
     def _call(self, node: Node) -> Any:
         where, target = where_of(node), str(node.target)
+        self.where = where
         args, val = [self._argument(a) for a in in_order(node)], node.meta["val"]
+        try:
+            made = self.recurrent.read(target, args)
+        except NoLimit as error:
+            raise at(error, where) from None
+        if made is not None:
+            return made
         if node.target is operator.getitem:
             return args[0][args[1]]
         if isinstance(args[0] if args else None, Turned):
@@ -110,10 +121,13 @@ class Reading:
             return self._constant(node, args)
         if val is None:  # a check of a tensor's dtype
             return None
-        if target in LEARNED:
-            args = self._learned(args, where)
         call = Call(target, tuple(args), () if not isinstance(val, Tensor) else tuple(val.shape[1:]), self.training)
         try:
+            layer = None if is_scored(call.args) else local(call, self.made)
+            if layer is not None:
+                return self._add_here(*layer)
+            if target in LEARNED:
+                call = replace(call, args=tuple(self._learned(args, where)))
             if target in SPLITS:
                 return [self._read(c, v, where) for c, v in zip(pieces(call), val, strict=True)]
             made = self._of_data(node, call, where) if isinstance(val, Tensor) else None
@@ -312,6 +326,9 @@ class Reading:
         return Value(
             len(self.made) - 1, shape, data, () if layout == tuple(range(len(shape))) else layout, groups=groups
         )
+
+    def _add_here(self, op: Op, inputs: tuple[Value, ...], shape: tuple[int, ...], layout: tuple[int, ...]) -> Value:
+        return self._add(op, inputs, shape, layout, self.where)
 
     def _argument(self, arg: Any) -> Any:
         if isinstance(arg, Node):

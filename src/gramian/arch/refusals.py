@@ -5,7 +5,6 @@ from __future__ import annotations
 from gramian.errors import NoLimit
 
 ANY = "gramian.monte_carlo(module, x), any module's mean kernel with its standard error, or its empirical_ntk"
-UNROLL = "write the steps as a loop: h = torch.tanh(read_in(x[:, t]) + step(h)), with two nn.Linear; or " + ANY
 MAX = "values that share a window are correlated, and their maximum has no covariance in closed form"
 KNOWN: dict[str, tuple[str, str]] = {  # the start of an aten name: (why, fix)
     "softmax": ("it mixes channels",
@@ -15,7 +14,7 @@ KNOWN: dict[str, tuple[str, str]] = {  # the start of an aten name: (why, fix)
     "amax": (MAX, "a mean over positions; or " + ANY),
     "max": (MAX, "a mean over positions; or " + ANY),
     "embedding_bag": ("a bag hides its tokens from the reader", "nn.Embedding, then emb(tokens).mean(1); or " + ANY),
-    "rnn_": ("this one call hides all steps in time from the reader", UNROLL),
+    "rnn_": ("its sequences are packed, with lengths of their own", "inputs of one length; or " + ANY),
     "lstm": ("a product of gates that share their inputs has no covariance in closed form", ANY),
     "gru": ("a product of gates that share their inputs has no covariance in closed form", ANY),
 }  # fmt: skip

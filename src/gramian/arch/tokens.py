@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gramian.arch.joint import Cross
+from gramian.arch.cross import Cross
 from gramian.arch.ops import Tokens
 
 

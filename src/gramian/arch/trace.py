@@ -13,8 +13,9 @@ from gramian.arch.inputs import Form, Inputs
 from gramian.arch.law import Law, Rates, multipliers, resolve, resolve_entries
 from gramian.arch.ops import Affine, Embedding, Normalization
 from gramian.arch.ops.learned import Learned
+from gramian.arch.parametrization import check_depth, check_name
 from gramian.arch.reading import Reading
-from gramian.errors import BadArgument, NoLimit
+from gramian.errors import NoLimit
 
 
 def architecture(
@@ -39,7 +40,9 @@ def architecture(
         law: standard deviations after the fan-in scaling: "he" (sigma_w = sqrt 2, sigma_b = 0), "lecun" (1, 0),
             "torch" (PyTorch's default initialization), a pair (sigma_w, sigma_b), or a mapping from module paths or
             patterns to these; "readout" names the last affine layer, (1, 0) under "he" and "lecun".
-        parametrization: "ntk", or "standard", where the NTK is that of the module's own widths.
+        parametrization: "ntk"; "standard", where the NTK is that of the module's own widths; "mup", the maximal-update
+            parametrization, or "mean_field", the same for one hidden layer, where the kernel is that of the first step
+            alone: see docs/parametrizations.md.
         rates: multipliers of the learning rate, by which each parameter's part of the NTK is multiplied: a mapping from
             names or patterns such as "layers.*.bias" to numbers, 1 for the others; or the user's optimizer, whose
             groups give their rate over the first group's, and what is in none of them does not train.
@@ -54,18 +57,13 @@ def architecture(
         >>> architecture(net, torch.zeros(1, 3)).depth
         2
     """
-    if parametrization not in ("ntk", "standard"):
-        raise BadArgument(
-            f"Unknown parametrization {parametrization!r}.",
-            where="argument `parametrization` of architecture",
-            why='there are two: "ntk" multiplies unit weights by sigma_w / sqrt(fan_in), "standard" draws them so',
-            fix='parametrization="ntk" or parametrization="standard"',
-        )
+    check_name(parametrization)
     form = Form.of(like, "argument `like` of architecture")
     parameters = dict(module.named_parameters(remove_duplicate=False))
     steps, output = _used(*Reading(export(module, form, like), form, parameters, module.training).steps())
     arch = Architecture(form, tuple(steps), output, parametrization)
     _refuse(arch)
+    check_depth(arch)
     chosen = multipliers(rates, parameters)
     return replace(arch, steps=tuple(_with_law(arch, number, law, chosen) for number in range(len(steps))))
 
@@ -93,7 +91,8 @@ def _with_law(arch: Architecture, number: int, law: Law, rates: Mapping[str, flo
     else:
         embedding = isinstance(op, Embedding)
         readout = not arch.hidden(number) and not embedding
-        sigma_w, sigma_b = resolve(law, op.path, fan_in=op.fan_in, readout=readout, embedding=embedding)
+        fans = {"fan_in": op.fan_in, "torch_fan": op.torch_fan}
+        sigma_w, sigma_b = resolve(law, op.path, readout=readout, embedding=embedding, **fans)
     law_and_rates = {
         "sigma_w": sigma_w,
         "sigma_b": sigma_b if op.bias_name else 0.0,

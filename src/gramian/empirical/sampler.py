@@ -135,7 +135,7 @@ def arch_sampler(arch: Architecture, width: int, x: Tensor, dtype: torch.dtype, 
     def again(generator: Generator) -> None:
         module.load_state_dict(arch.network(width, dtype=dtype, generator=generator).state_dict())
 
-    return Sampler(module, again, None, last, together.ALONE)
+    return Sampler(module, again, None, last, together.samples_are(module, x))
 
 
 def _run(module: nn.Module, x: Tensor) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from gramian.arch.architecture import Architecture
+from gramian.arch.cross import Cross, data_cross
 from gramian.arch.inputs import Inputs, precision
-from gramian.arch.joint import Cross, data_cross
 from gramian.arch.moments import Moments
 from gramian.arch.ops import Op, Tokens
 from gramian.arch.ops.computed import apply_to_data
@@ -137,7 +139,9 @@ def _tile(
     for i, full in needed.items():
         made = arch.steps[i].op if i >= 0 else Op()
         try:
-            start[i] = made.data_moments(at_x[i], None if y is None else at_y[i], pairs=full, ntk=ntk, dtype=dtype)
+            of_y = None if y is None else at_y[i]
+            found = made.data_moments(at_x[i], of_y, pairs=full, ntk=ntk, dtype=dtype)
+            start[i] = replace(found, one_sample=y is None)
         except IndexError:  # a value without channels
             raise NoLimit("The data have no channel axis here.", fix="reshape the input to (n, features)") from None
 

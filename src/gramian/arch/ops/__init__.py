@@ -8,6 +8,7 @@ from gramian.arch.ops.base import GROUPED, READERS, Call, Op, Parameter, Value, 
 from gramian.arch.ops.combine import Scale, Shift, Sum
 from gramian.arch.ops.computed import Computed
 from gramian.arch.ops.concat import Beside, Concat, Join, Product
+from gramian.arch.ops.dropout import Dropout
 from gramian.arch.ops.embedding import Constant, Embedding, Tokens
 from gramian.arch.ops.erf import GELU, Erf
 from gramian.arch.ops.exponential import Cos, Exp, Gaussian, Sin
@@ -16,6 +17,7 @@ from gramian.arch.ops.kinked import Kinked, Piecewise
 from gramian.arch.ops.layernorm import GroupNorm, LayerNorm
 from gramian.arch.ops.layout import Permute
 from gramian.arch.ops.linear_attention import LinearAttention
+from gramian.arch.ops.local import Local, Unfold, local
 from gramian.arch.ops.matmul import MatMul
 from gramian.arch.ops.norm import BatchNorm, Identity, Normalization
 from gramian.arch.ops.pointwise import At, Pointwise
@@ -50,6 +52,7 @@ __all__ = [
     "Conv",
     "ConvTranspose",
     "Cos",
+    "Dropout",
     "Embedding",
     "Erf",
     "Exp",
@@ -63,6 +66,7 @@ __all__ = [
     "LeakyReLU",
     "Linear",
     "LinearAttention",
+    "Local",
     "Masked",
     "MatMul",
     "Normalization",
@@ -91,7 +95,9 @@ __all__ = [
     "Take",
     "Tokens",
     "TwoSlopes",
+    "Unfold",
     "Value",
     "fuse",
+    "local",
     "reads",
 ]

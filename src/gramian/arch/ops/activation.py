@@ -75,7 +75,8 @@ class Activation(Op):
         below = m[0]
         if not below.gaussian:
             raise NoLimit(
-                f"The input of {self.name} is not Gaussian: it comes from another activation, a shift, or the data.",
+                f"The input of {self.name} is not Gaussian: it comes from another activation, a shift, dropout, or the "
+                "data.",
                 why="its law over the random weights is then not given by its covariance, and no rule here covers it",
                 fix="put a Linear or Conv between; in a residual block, add before activating (pre-activation order, "
                 "x + conv(relu(x))); or gramian.monte_carlo(module, x)",

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from gramian.arch.moments import Moments
 from gramian.arch.ops.base import Call, Op, Parameter, Value, pair, reads, value
 from gramian.arch.positions import window_average
-from gramian.errors import NoLimit
+from gramian.errors import BadArgument, NoLimit
 
 if TYPE_CHECKING:
-    from gramian.arch.joint import Cross
+    from gramian.arch.cross import Cross
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ class Affine(Op):
     rate_w: float = 1.0  # multiplies the learning rate of the weight
     rate_b: float = 1.0
     rows: tuple[int, ...] = ()  # of the user's weight, where the layer's channels are taken apart; () for all
+    torch_fan: int = 0  # what PyTorch's default law goes by instead of the fan-in; 0 for the fan-in
 
     @property
     def gains(self) -> tuple[float, float]:
@@ -62,6 +63,10 @@ class Affine(Op):
     def fan_in_of(self, weight: Tensor) -> int:
         """Fan-in of a finite layer's weight."""
         return weight[0].numel()
+
+    def n_biases(self, out_channels: int) -> int:
+        """Entries of a finite layer's bias."""
+        return out_channels
 
     def run(self, layer: nn.Module, x: Tensor) -> Tensor:
         """A finite layer on values with channels first."""
@@ -202,25 +207,22 @@ class Conv(Affine):
     """A convolution in 1, 2 or 3 dimensions, with zero padding, stride and dilation.
 
     Both positions move through the window together, because the weights are shared over space (Novak et al. 2019,
-    arXiv:1810.05148; Arora et al. 2019, arXiv:1904.11955). Padding counts in the fan-in.
+    arXiv:1810.05148; Arora et al. 2019, arXiv:1904.11955). Padding counts in the fan-in. A fixed number of `groups`
+    changes nothing: each averages over infinitely many channels of one law.
     """
 
     window: tuple[int, ...] = ()
     stride: tuple[int, ...] = ()
     padding: tuple[tuple[int, int], ...] = ()
     dilation: tuple[int, ...] = ()
+    groups: int = 1
 
     @classmethod
     def read(cls, call: Call) -> tuple[Op, tuple[Value, ...]]:
         x, weight, bias, stride, padding, dilation, groups = call.args
         x = value(x, "the input of this convolution")
         weight, bias = own_parameters(weight, bias, "This convolution")
-        if groups != 1:
-            raise NoLimit(
-                f"A convolution with groups={groups} has no limit here.",
-                why="a group of fixed size stays random when the width grows",
-                fix="groups=1; or gramian.monte_carlo(module, x)",
-            )
+        check_groups(groups, x)
         axes = len(weight.shape) - 2
         window, dilation = weight.shape[2:], pair(dilation, axes)
         return cls(
@@ -229,27 +231,70 @@ class Conv(Affine):
             stride=pair(stride, axes),
             padding=_padding(padding, window, dilation),
             dilation=dilation,
+            groups=groups,
         ), (x,)
 
     def average(self, m: Moments) -> Moments:
+        check_alike(self.groups, m)
         return m.shift_average(
             lambda field, axes: window_average(field, axes, self.window, self.stride, self.padding, self.dilation)
         )
 
     def layer(self, in_channels: int, out_channels: int, *, bias: bool) -> nn.Module:
+        check_width(self.groups, in_channels, out_channels)
         conv: Any = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}[len(self.window)]
         even = all(before == after for before, after in self.padding)
         padding = tuple(before for before, _ in self.padding) if even else "same"  # torch pads unevenly only there
-        return conv(in_channels, out_channels, self.window, self.stride, padding, self.dilation, bias=bias)
+        return conv(in_channels, out_channels, self.window, self.stride, padding, self.dilation, self.groups, bias=bias)
 
     def describe(self) -> str:
         size = "x".join(map(str, self.window))
         extra = "".join(
             f", {name} {'x'.join(map(str, number))}"
-            for name, number in (("stride", self.stride), ("dilation", self.dilation))
+            for name, number in (("stride", self.stride), ("dilation", self.dilation), ("groups", (self.groups,)))
             if set(number) != {1}
         )
         return f"{size}{extra} {super().describe()}"
+
+
+def check_groups(groups: int, x: Value) -> None:
+    """Refuses a convolution whose groups do not grow with the width, or are not of one law."""
+    if groups == 1:
+        return
+    if x.data:
+        raise NoLimit(
+            f"A convolution with groups={groups} of the input itself.",
+            why="each group sees other channels of the input, so the channels above have different laws",
+            fix="groups=1 in the first layer; or gramian.monte_carlo(module, x)",
+        )
+    if groups == x.shape[0]:
+        raise NoLimit(
+            f"A depthwise convolution: a group for each of {groups} channels.",
+            why="a channel is not averaged with others, so it stays random when the width grows",
+            fix="fewer groups, each of which grows with the width, or groups=1; or gramian.monte_carlo(module, x)",
+        )
+
+
+def check_alike(groups: int, m: object) -> None:
+    """Refuses groups of channels that have different laws."""
+    if groups > 1 and isinstance(m, Moments) and not m.alike:
+        raise NoLimit(
+            f"A convolution with groups={groups} acts on channels that have different laws.",
+            why="channels were concatenated, and each group sees others",
+            fix="groups=1 after a concatenation",
+        )
+
+
+def check_width(groups: int, *channels: int) -> None:
+    """Raises BadArgument where a finite layer's channels do not split into its groups."""
+    for c in channels:
+        if c % groups:
+            raise BadArgument(
+                f"A convolution with groups={groups} cannot have {c} channels.",
+                where="Architecture.network",
+                why="each group has as many channels as the others",
+                fix=f"a width that is a multiple of {groups}, such as {groups * max(1, round(c / groups))}",
+            )
 
 
 def _padding(padding: object, window: tuple[int, ...], dilation: tuple[int, ...]) -> tuple[tuple[int, int], ...]:

@@ -15,7 +15,7 @@ from gramian.arch.ops.weighted import per_position, weighted
 from gramian.errors import NoLimit
 
 if TYPE_CHECKING:
-    from gramian.arch.joint import Cross
+    from gramian.arch.cross import Cross
 
 
 @reads("aten.add.Tensor", "aten.add_.Tensor", "aten.sub.Tensor")
@@ -79,7 +79,7 @@ class Sum(Op):
                 why="then they are dependent, and their joint law is not in their covariances",
                 fix="put a Linear or Conv on one branch, after the last layer that they share (pre-activation order)",
             )
-        if not (a.alike and b.alike) and a.mean_x is not None and b.mean_x is not None:
+        if not shared and not (a.alike and b.alike) and a.mean_x is not None and b.mean_x is not None:
             raise NoLimit(
                 "Two post-activations are added after a Flatten or a concatenation of channels.",
                 why="their means differ between channels",
@@ -195,7 +195,8 @@ class Scale(Op):
             raise NoLimit(
                 "Two tensors are multiplied or divided element by element.",
                 why="there is a rule for a constant times the values only; a trained or computed factor is not one",
-                fix="multiply by a plain Python number, a buffer or a mask that is the same for all channels",
+                fix="multiply by a plain Python number, a buffer or a mask alike for all channels; weights of "
+                'each position are read as torch.einsum("bkl,okl->bol", h, weight)',
             )
         return cls(1 / b if "div" in call.target else b), (value(a, "what is multiplied"),)
 

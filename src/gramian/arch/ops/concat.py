@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
@@ -14,7 +14,7 @@ from gramian.arch.ops.base import Call, Op, Read, reads, value
 from gramian.errors import NoLimit
 
 if TYPE_CHECKING:
-    from gramian.arch.joint import Cross
+    from gramian.arch.cross import Cross
 
 
 @reads("aten.cat.default", "aten.concat.default")
@@ -131,6 +131,17 @@ class Beside(Op):
             sources=frozenset().union(*(part.sources for part in parts)),
             mixed=mixed,
         )
+
+    def joint(self, parts: Sequence[Cross]) -> Cross:
+        """Of the whole with another value, from those of the parts."""
+        first = parts[0]
+
+        def joined(name: str, lead: int) -> Tensor | None:
+            fields = [getattr(part, name) for part in parts]
+            return None if any(f is None for f in fields) else torch.cat(fields, lead + self.axis - 1)
+
+        lead = {"xx": 1, "yy": 1, "xy": 2, "yx": 2, "theta_xy": 2, "theta_yx": 2}
+        return replace(first, **{name: joined(name, at) for name, at in lead.items()})  # type: ignore[arg-type]
 
     def _means(self, means: list[Tensor | None], parts: list[Moments]) -> Tensor | None:
         given = next((mean for mean in means if mean is not None), None)

@@ -97,26 +97,19 @@ class BatchNorm(Normalization):
 
 
 @reads(
-    "aten.dropout.default", "aten.dropout_.default", "aten.feature_dropout.default", "aten.alpha_dropout.default",
-    "aten.feature_alpha_dropout.default", "aten.contiguous.default", "aten.clone.default", "aten.alias.default",
-    "aten.detach.default", "aten.to.dtype", "aten.to.device", "aten._to_copy.default", "aten.lift_fresh_copy.default",
-    "aten._assert_tensor_metadata.default", "aten.expand_as.default", "aten.type_as.default",
+    "aten.contiguous.default", "aten.clone.default", "aten.alias.default", "aten.detach.default", "aten.to.dtype",
+    "aten.to.device", "aten._to_copy.default", "aten.lift_fresh_copy.default", "aten._assert_tensor_metadata.default",
+    "aten.expand_as.default", "aten.type_as.default",
 )  # fmt: skip
 @dataclass(frozen=True)
 class Identity(Op):
-    """Calls that change nothing: dropout in eval mode, copies."""
+    """Calls that change nothing: copies, views, other precisions."""
 
     any_layout: ClassVar[bool] = True
     any_groups: ClassVar[bool] = True
 
     @classmethod
     def read(cls, call: Call) -> Value:
-        if "dropout" in call.target and call.args[1] > 0 and call.args[2]:
-            raise NoLimit(
-                f"Dropout in training mode, p = {call.args[1]}.",
-                why="the module is in training mode",
-                fix="call .eval() on the module first",
-            )
         x = value(call.args[0], "the input of this call")
         if "detach" in call.target and not x.data:
             raise NoLimit(

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from gramian.arch.moments import Moments
-from gramian.arch.ops.affine import Affine, common, own_parameters
+from gramian.arch.ops.affine import Affine, check_alike, check_groups, check_width, common, own_parameters
 from gramian.arch.ops.base import Call, Read, pair, reads, value
 from gramian.arch.positions import window_average
-from gramian.errors import NoLimit
 
 
 @reads("aten.conv_transpose1d.default", "aten.conv_transpose2d.input", "aten.conv_transpose3d.input")
@@ -30,29 +29,27 @@ class ConvTranspose(Affine):
     padding: tuple[int, ...] = ()
     extra: tuple[int, ...] = ()  # output_padding
     dilation: tuple[int, ...] = ()
+    groups: int = 1
 
     @classmethod
     def read(cls, call: Call) -> Read:
         x, weight, bias, stride, padding, extra, groups, dilation = call.args
         x = value(x, "the input of this transposed convolution")
         weight, bias = own_parameters(weight, bias, "This transposed convolution")
-        if groups != 1:
-            raise NoLimit(
-                f"A transposed convolution with groups={groups} has no limit here.",
-                why="a group of fixed size stays random when the width grows",
-                fix="groups=1",
-            )
-        axes = len(weight.shape) - 2
+        check_groups(groups, x)
+        axes, fan_in = len(weight.shape) - 2, weight.shape[0] // groups * math.prod(weight.shape[2:])
         return cls(
-            **{**common(weight, bias, weight.shape[1]), "fan_in": weight.shape[0] * math.prod(weight.shape[2:])},
+            **{**common(weight, bias, weight.shape[1] * groups), "fan_in": fan_in},
             window=weight.shape[2:],
             stride=pair(stride, axes),
             padding=pair(padding, axes),
             extra=pair(extra, axes),
             dilation=pair(dilation, axes),
+            groups=groups,
         ), (x,)
 
     def average(self, m: Moments) -> Moments:
+        check_alike(self.groups, m)
         ones = (1,) * len(self.window)
         around = tuple(
             (d * (w - 1) - p, d * (w - 1) - p + e)
@@ -68,14 +65,15 @@ class ConvTranspose(Affine):
         return m.shift_average(slide)
 
     def layer(self, in_channels: int, out_channels: int, *, bias: bool) -> nn.Module:
+        check_width(self.groups, in_channels, out_channels)
         conv: Any = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}[len(self.window)]
         return conv(
             in_channels, out_channels, self.window, self.stride, self.padding, self.extra, bias=bias,
-            dilation=self.dilation,
+            groups=self.groups, dilation=self.dilation,
         )  # fmt: skip
 
     def fan_in_of(self, weight: Tensor) -> int:
-        return len(weight) * math.prod(self.window)
+        return len(weight) // self.groups * math.prod(self.window)
 
     def describe(self) -> str:
         return f"{'x'.join(map(str, self.window))}, stride {'x'.join(map(str, self.stride))} {super().describe()}"
