@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gramian.arch.joint import Cross, Joint, is_joint
 from gramian.arch.moments import Moments
-from gramian.arch.ops import Affine, Beside, Normalization, Op, Sum
+from gramian.arch.ops import Activation, Affine, Beside, Normalization, Op, Sum
 from gramian.arch.phase import Phase, phases
 from gramian.errors import BadData, NoLimit
 
@@ -162,12 +162,15 @@ class Architecture:
         """
         values: list[Moments | None] = []
         joint = Joint(self.steps, values, between) if self.joint else None
+        sharp = max((n for n, s in enumerate(self.steps) if isinstance(s.op, Activation) and s.op.sharp), default=-1)
         for number, step in enumerate(self.steps):
             if step.data:
                 values.append(data.get(number))
                 continue
             m = [start if i < 0 else values[i] for i in step.inputs]
             inputs = [v if pairs[number] or v is None else v.equal_positions() for v in m]
+            if number > sharp:  # nothing above asks for the gap
+                inputs = [None if v is None else v.with_gap(None) for v in inputs]
             try:
                 values.append(_result(step, inputs, joint))  # type: ignore[arg-type]
             except NoLimit as error:

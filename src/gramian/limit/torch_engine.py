@@ -8,6 +8,7 @@ from torch import Tensor
 from gramian.arch.architecture import Architecture
 from gramian.arch.joint import Cross, data_cross
 from gramian.arch.moments import Moments, input_moments
+from gramian.arch.ops import Activation
 from gramian.errors import BadArgument, NoLimit
 
 # bytes of one tile's covariance. A dozen such tensors live at once: on a CPU they should stay in the cache (2**28 is
@@ -95,9 +96,11 @@ def _tile(arch: Architecture, x: Tensor, y: Tensor | None, pairs: tuple[bool, ..
                 if i < 0 or arch.steps[i].data:
                     needed[i] = needed.get(i, False) or pairs[number]
     start: dict[int, Moments] = {}
+    sharp = any(isinstance(step.op, Activation) and step.op.sharp for step in arch.steps)
     for i, full in needed.items():
         try:
-            start[i] = input_moments(data[0][i], None if data[1] is None else data[1][i], pairs=full, ntk=ntk)
+            other = None if data[1] is None else data[1][i]
+            start[i] = input_moments(data[0][i], other, pairs=full, ntk=ntk, gap=sharp)
         except IndexError:  # a value without channels
             raise NoLimit("The data have no channel axis here.", fix="reshape the input to (n, features)") from None
     at_x, at_y = data[0], data[0] if data[1] is None else data[1]
