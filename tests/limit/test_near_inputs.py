@@ -2,6 +2,7 @@
 
 import importlib
 import math
+from dataclasses import replace
 
 import mpmath
 import pytest
@@ -12,6 +13,7 @@ from torch import nn
 
 from gramian import architecture
 from gramian.arch.moments import input_moments
+from gramian.arch.ops import ReLU
 
 READING = importlib.import_module("gramian.arch.architecture")  # a function of that name hides it
 W, D, S = 4, 8, 5  # width, features, positions
@@ -176,7 +178,7 @@ def test_gradients_at_near_inputs_are_those_of_50_digits(close):
         return recursion(Exact.of_lists([a], [b])).ntk
 
     slope = float((ahead(1) - ahead(-1)) / (2 * h))
-    assert float(g @ direction) == pytest.approx(slope, rel=1e-6 * max(1, 1e-9 / close))
+    assert float(g @ direction) == pytest.approx(slope, rel=1e-6 * max(1, 1e-9 / close), abs=0)
 
 
 @pytest.mark.parametrize("name", [*LAYERS, *NETS])
@@ -201,8 +203,6 @@ def test_every_gap_is_how_far_the_covariance_is_below_its_bound(name, monkeypatc
 
 
 def test_a_gap_goes_with_its_covariance():
-    from dataclasses import replace
-
     m = input_moments(torch.randn(3, 4), None, pairs=False, ntk=True, gap=True)
     assert m.gap is not None
     assert replace(m, theta=None).gap is not None
@@ -221,3 +221,20 @@ def test_clusters_of_inputs_far_from_zero(spread):
     for i, j in ((0, 1), (0, 20), (5, 25), (7, 39)):
         exact = exact_mlp(1)(Exact.of(x[i], x[j])).ntk
         assert float(ntk[i, j]) == pytest.approx(float(exact), rel=1e-14)
+
+
+@pytest.mark.parametrize("close", [1e-15, 1e-6, 0.5])
+def test_a_thousand_relu_layers_against_50_digits(close):
+    """Far inputs come as near as 4.5 pi^2 / depth^2 (Hayou et al. 2019, arXiv:1902.06853); near ones stay apart."""
+    x, y = near("near", close, (D,), 1.0, torch.float64)
+    m = input_moments(x[None], y[None], pairs=False, ntk=True, gap=True)
+    layer = architecture(nn.Sequential(linear(D, W), nn.ReLU(), linear(W, 1)), x[None], law=HE).affine[0]
+    layer = replace(layer, bias_trains=False, bias_name=None)
+    q1, k, q2, _ = Exact.of(x, y).cells[0]
+    for _ in range(1000):
+        m = ReLU().limit(layer.limit(m))
+        k, q1, q2 = 2 * relu(q1, k, q2)[0], q1, q2
+    s = mpmath.sqrt(q1 * q2)
+    assert float(m.gap_size[0, 0]) == pytest.approx(float(s - k), rel=1e-11 * max(1, 1e-6 / close**0.5), abs=0)
+    if close == 0.5:
+        assert float((s - k) / s) == pytest.approx(4.5 * math.pi**2 / 1000**2, rel=0.05)

@@ -25,6 +25,7 @@ class Activation(Op):
 
     any_layout: ClassVar[bool] = True
     sharp: ClassVar[bool] = False  # whether its dual has a square root at correlation 1, as a kink or jump makes it
+    jumps: ClassVar[bool] = False  # whether the function itself jumps
 
     @classmethod
     def read(cls, call: Call) -> tuple[Op, tuple[Value, ...]]:

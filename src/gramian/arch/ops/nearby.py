@@ -21,6 +21,9 @@ RULE = tuple(((6 + sign * math.sqrt(6)) / 10, 0.5 + sign * math.sqrt(6) / 18) fo
 class Elementwise(Protocol):
     """What is asked of an activation."""
 
+    @property
+    def jumps(self) -> bool: ...
+
     def dual(self, q1: Tensor, k: Tensor, q2: Tensor) -> Dual: ...
 
     def scale_dual(self, q1: Tensor, k: Tensor, q2: Tensor) -> Tensor: ...
@@ -29,7 +32,7 @@ class Elementwise(Protocol):
 def gap_of_image(
     op: Elementwise, below: tuple[Tensor, Tensor, Tensor], kernel: Tensor, after: tuple[Tensor, Tensor]
 ) -> Tensor:
-    r"""$\sqrt{q_1' q_2'} - k'$ of a continuous function's values.
+    r"""$\sqrt{q_1' q_2'} - k'$ of a function's values.
 
     Far from zero it is subtracted. Near zero it is the half of $E(\phi(u) - \phi(v))^2 - (r' - t')^2$, r' and t' the
     roots of the variances, and with r and t those below
@@ -49,7 +52,7 @@ def gap_of_image(
     near = ((gap < NEAR.get(kernel.dtype, ROUGH) * s) & ~equal).detach()
     made = torch.where(equal, torch.zeros_like(made), made)
     index = torch.nonzero(near, as_tuple=True)
-    if len(index[0]) == 0:
+    if len(index[0]) == 0 or op.jumps:  # where it jumps, the gap is as large as the root of that below
         return made
     listed = [t.expand(kernel.shape)[index].double() for t in (q1, gap, q2, root1, root2)]
     return made.index_put(index, _near(op, *listed).to(made.dtype))
