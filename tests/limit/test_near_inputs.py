@@ -235,6 +235,6 @@ def test_a_thousand_relu_layers_against_50_digits(close):
         m = ReLU().limit(layer.limit(m))
         k, q1, q2 = 2 * relu(q1, k, q2)[0], q1, q2
     s = mpmath.sqrt(q1 * q2)
-    assert float(m.gap_size[0, 0]) == pytest.approx(float(s - k), rel=1e-11 * max(1, 1e-6 / close**0.5), abs=0)
+    assert float(m.gap_size[0, 0]) == pytest.approx(float(s - k), rel=max(1e-11, 1e-14 / close**0.5), abs=0)
     if close == 0.5:
         assert float((s - k) / s) == pytest.approx(4.5 * math.pi**2 / 1000**2, rel=0.05)
