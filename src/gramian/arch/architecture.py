@@ -14,7 +14,7 @@ from gramian.arch.cross import Cross
 from gramian.arch.inputs import Form, Inputs
 from gramian.arch.joint import Joint, is_joint
 from gramian.arch.moments import Moments
-from gramian.arch.ops import Affine, Attention, Beside, Normalization, Op, Sum
+from gramian.arch.ops import Activation, Affine, Attention, Beside, Normalization, Op, Sum
 from gramian.arch.ops.linear_attention import LinearAttention
 from gramian.arch.phase import Phase, phases
 from gramian.errors import NoLimit
@@ -173,12 +173,15 @@ class Architecture:
         """
         values: list[Moments | None] = []
         joint = Joint(self.steps, values, between, numbers) if self.joint else None
+        sharp = max((n for n, s in enumerate(self.steps) if isinstance(s.op, Activation) and s.op.sharp), default=-1)
         for number, step in enumerate(self.steps):
             if step.data:
                 values.append(data.get(number))
                 continue
             m = [data.get(i) if i < 0 else values[i] for i in step.inputs]
             inputs = [v if pairs[number] or v is None else v.equal_positions() for v in m]
+            if number > sharp:  # nothing above asks for the gap
+                inputs = [None if v is None else v.with_gap(None) for v in inputs]
             try:
                 values.append(_result(number, step, inputs, joint))  # type: ignore[arg-type]
             except NoLimit as error:

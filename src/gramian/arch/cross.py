@@ -51,7 +51,7 @@ class Cross:
             self.space if space is None else space,
         )
 
-    def map_positions(self, apply: Callable[[Tensor, tuple[int, ...]], Tensor]) -> Cross:
+    def map_positions(self, apply: Callable[[Tensor, tuple[int, ...]], Tensor], *, moves: bool = False) -> Cross:
         """A linear map of the positions of h; see `Moments.map_positions`."""
 
         def on_first(field: Tensor, lead: int) -> Tensor:

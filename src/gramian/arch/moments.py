@@ -8,6 +8,16 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from gramian.arch import gap as gaps
+
+
+@dataclass(frozen=True)
+class Gap:
+    """`sqrt(q1 q2) - k` of one covariance, the field `of`; see `gramian.arch.gap`."""
+
+    of: Tensor
+    size: Tensor
+
 
 @dataclass(frozen=True)
 class Moments:
@@ -35,6 +45,8 @@ class Moments:
         mixed: whether such products of other values were counted in `theta` by their averages.
         one_sample: whether y is x, so that entry (a, a) is of one sample with itself, and not of two equal ones: all
             that is drawn for a sample, such as dropout's masks, is the same in both.
+        gap: how far `xy` is below its bound, with more digits than a subtraction gives; None where that is not known.
+            It is dropped with the `xy` that it belongs to: an op that knows nothing of it leaves none behind.
     """
 
     xx: Tensor
@@ -51,6 +63,27 @@ class Moments:
     own: float = 0.0
     mixed: bool = False
     one_sample: bool = False
+    gap: Gap | None = None
+
+    def __post_init__(self) -> None:
+        if self.gap is not None and self.gap.of is not self.xy:
+            object.__setattr__(self, "gap", None)
+
+    @property
+    def gap_size(self) -> Tensor | None:
+        """The numbers of `gap`."""
+        return None if self.gap is None else self.gap.size
+
+    def with_gap(self, size: Tensor | None) -> Moments:
+        """The same with the gap of `xy`, or without one."""
+        return replace(self, gap=None if size is None else Gap(self.xy, size))
+
+    def gap_plus(self, other: Moments) -> Tensor | None:
+        """Gap of the sum of both fields `xy`."""
+        if self.gap is None or other.gap is None:
+            return None
+        q1, q2 = (m.spread(*m.variances()) for m in (self, other))
+        return gaps.plus(self.gap.size, q1, other.gap.size, q2)
 
     @property
     def positions(self) -> tuple[int, ...]:
@@ -62,10 +95,27 @@ class Moments:
 
         `average(field, axes)` gets one tuple of axes for each axis of `S`: those that the shift moves at once.
         """
-        return self.map_covariances(lambda field, lead: average(field, self._axes(lead)))
+        made = self.map_covariances(lambda field, lead: average(field, self._axes(lead)))
+        if self.gap is None:
+            return made
+        before, after = self.spread(*self.variances()), made.spread(*made.variances())
 
-    def map_positions(self, apply: Callable[[Tensor, tuple[int, ...]], Tensor]) -> Moments:
-        """A linear map of the positions, `apply(field, axes of one copy of S)`, on every copy in every field."""
+        def averaged(field: Tensor) -> Tensor:
+            return average(field, self._axes(2))
+
+        size = gaps.averaged(self.gap.size, before, after, averaged)
+        if self.pairs:  # where one of two positions leaves the image before the other
+            inside = averaged(self.xy.new_ones(1, 1, *self.positions, *self.positions))
+            own = _diagonal(inside, 2, self.space)[0]
+            (one, two), (r, t) = self.spread(own, own), (gaps.safe_sqrt(q) for q in after)
+            size = torch.where((inside == one) & (inside == two), size, (r * t - made.xy).clamp_min(0))
+        return made.with_gap(size)
+
+    def map_positions(self, apply: Callable[[Tensor, tuple[int, ...]], Tensor], *, moves: bool = False) -> Moments:
+        """A linear map of the positions, `apply(field, axes of one copy of S)`, on every copy in every field.
+
+        `moves` says that it only moves, copies or drops positions, or makes new ones zero.
+        """
 
         def both(field: Tensor, lead: int) -> Tensor:
             ndim = field.ndim
@@ -73,12 +123,12 @@ class Moments:
                 field = apply(field, tuple(range(first - ndim, first - ndim + self.space)))
             return field
 
-        return self.map_covariances(both).map_means(lambda mean: both(mean, 1))
+        return self.map_covariances(both, moves=moves).map_means(lambda mean: both(mean, 1))
 
     def resized(self, after: tuple[int, ...]) -> Moments:
         """Positions in another shape, in the same order."""
         copies = 2 if self.pairs else 1
-        made = self.map_covariances(lambda field, lead: field.reshape(*field.shape[:lead], *after * copies))
+        made = self.map_covariances(lambda field, lead: field.reshape(*field.shape[:lead], *after * copies), moves=True)
         return replace(made.map_means(lambda mean: mean.reshape(len(mean), *after)), space=len(after))
 
     def permuted(self, order: tuple[int, ...]) -> Moments:
@@ -90,11 +140,12 @@ class Moments:
                 axes += [first + axis for axis in order]
             return field.permute(axes)
 
-        return self.map_covariances(moved).map_means(lambda mean: moved(mean, 1))
+        return self.map_covariances(moved, moves=True).map_means(lambda mean: moved(mean, 1))
 
     def scaled(self, factor: float) -> Moments:
         """Moments of `factor` times the values."""
-        return self.map_covariances(lambda field, _: field * factor**2).map_means(lambda mean: mean * factor)
+        made = self.map_covariances(lambda field, _: field * factor**2, moves=True)
+        return made.map_means(lambda mean: mean * factor)
 
     def averaged(self) -> Moments:
         """The same with the products of `own` counted by their averages, as whatever sums over channels sees them."""
@@ -106,7 +157,7 @@ class Moments:
         """Moments of the values times a number at each (input, position); shapes (n, *S) and (m, *S)."""
         (x1, x2), (y1, y2), (l, r) = self.spread_self(at_x), self.spread_self(at_y), self.spread(at_x, at_y)
         xx, both = self.xx * (x1 * x2 if self.pairs else x1 * x1), l * r
-        return replace(
+        made = replace(
             self,
             xx=xx,
             yy=xx if self.yy is self.xx else self.yy * (y1 * y2 if self.pairs else y1 * y1),
@@ -115,6 +166,9 @@ class Moments:
             mean_x=None if self.mean_x is None else self.mean_x * at_x,
             mean_y=None if self.mean_y is None else self.mean_y * at_y,
         )
+        # a gap belongs to factors of one sign
+        kept = self.gap is not None and bool((at_x >= 0).all() & (at_y >= 0).all())
+        return made.with_gap(self.gap.size * both) if kept and self.gap is not None else made
 
     def plus(self, at_x: Tensor, at_y: Tensor) -> Moments:
         """Moments of the values plus a number at each (input, position); shapes (n, *S) and (m, *S)."""
@@ -140,7 +194,8 @@ class Moments:
         """The same moments, held for equal positions only."""
         if not self.pairs:
             return self
-        return replace(self.map_covariances(lambda field, lead: _diagonal(field, lead, self.space)), pairs=False)
+        made = self.map_covariances(lambda field, lead: _diagonal(field, lead, self.space), moves=True)
+        return replace(made, pairs=False)
 
     def variances(self) -> tuple[Tensor, Tensor]:
         """Variance at each position of each x and of each y; shapes (n, *S) and (m, *S)."""
@@ -163,15 +218,19 @@ class Moments:
         copies = 2 if self.pairs else 1
         return tuple(tuple(lead + s + c * self.space for c in range(copies)) for s in range(self.space))
 
-    def map_covariances(self, apply: Callable[[Tensor, int], Tensor]) -> Moments:
-        """`apply(field, number of leading sample axes)` on every covariance."""
-        xx = apply(self.xx, 1)
+    def map_covariances(self, apply: Callable[[Tensor, int], Tensor], *, moves: bool = False) -> Moments:
+        """`apply(field, number of leading sample axes)` on every covariance.
+
+        `moves` says that each entry of the result is an entry of the field, times one number, zero or more, for all.
+        """
+        xx, xy = apply(self.xx, 1), apply(self.xy, 2)
         return replace(
             self,
             xx=xx,
             yy=xx if self.yy is self.xx else apply(self.yy, 1),
-            xy=apply(self.xy, 2),
+            xy=xy,
             theta=None if self.theta is None else apply(self.theta, 2),
+            gap=Gap(xy, apply(self.gap.size, 2)) if moves and self.gap is not None else None,
         )
 
     def map_means(self, apply: Callable[[Tensor], Tensor]) -> Moments:
@@ -191,7 +250,7 @@ def _diagonal(field: Tensor, lead: int, space: int) -> Tensor:
     )
 
 
-def input_moments(x: Tensor, y: Tensor | None, *, pairs: bool, ntk: bool) -> Moments:
+def input_moments(x: Tensor, y: Tensor | None, *, pairs: bool, ntk: bool, gap: bool = False) -> Moments:
     r"""Moments of the inputs, which are not random: $\langle x_i, y_j \rangle / c$ over the c channels.
 
     Args:
@@ -199,21 +258,31 @@ def input_moments(x: Tensor, y: Tensor | None, *, pairs: bool, ntk: bool) -> Mom
         y: inputs; shape (m, c, *S), or None for `x` itself: then the diagonal is exact.
         pairs: hold all pairs of positions, not only equal ones.
         ntk: start an NTK (at zero) beside the NNGP kernel.
+        gap: hold how far the covariances are below their bounds.
     """
     other = x if y is None else y
     c, space = x.shape[1], x.ndim - 2
     pairs = pairs and space > 0
     xx = _self_product(x, pairs) / c
     yy = xx if y is None else _self_product(other, pairs) / c
+    size = None
     if space == 0:
-        xy = _close_by_distance(x @ other.mT / c, x, other, xx, yy)
+        size, xy = gaps.of_vectors(x, other, xx, x @ other.mT / c, yy)
         if y is None:
             index = torch.arange(len(x), device=x.device)
             xy = xy.index_put((index, index), xx)  # the diagonal exactly, differentiably
     else:
         xy = _product(x[:, None], other[None], pairs, space) / c
+        if gap:
+            ones = (1,) * (space if pairs else 0)
+            size = gaps.of_positions(x.reshape(len(x), 1, *x.shape[1:], *ones), _at_last(other, ones))
     theta = torch.zeros_like(xy) if ntk else None
-    return Moments(xx, yy, xy, theta, space=space, pairs=pairs, one_sample=y is None)
+    made = Moments(xx, yy, xy, theta, space=space, pairs=pairs, one_sample=y is None)
+    return made.with_gap(size if gap else None)
+
+
+def _at_last(y: Tensor, ones: tuple[int, ...]) -> Tensor:
+    return y.reshape(1, len(y), y.shape[1], *ones, *y.shape[2:])
 
 
 def _self_product(x: Tensor, pairs: bool) -> Tensor:
@@ -233,14 +302,3 @@ def _product(x: Tensor, y: Tensor, pairs: bool, space: int) -> Tensor:
         total = term if total is None else total + term
     assert total is not None
     return total
-
-
-def _close_by_distance(xy: Tensor, x: Tensor, y: Tensor, xx: Tensor, yy: Tensor) -> Tensor:
-    """`xy` with nearly parallel pairs redone from distances, which keep the digits that a product rounds away."""
-    with torch.no_grad():
-        scale = (xx[:, None] * yy[None]).sqrt()
-        i, j = torch.nonzero(scale - xy < 1e-6 * scale, as_tuple=True)
-    if len(i) == 0 or len(i) > 4 * (len(x) + len(y)):
-        return xy
-    near = (xx[i] + yy[j] - ((x[i] - y[j]) ** 2).sum(1) / x.shape[1]) / 2
-    return xy.index_put((i, j), near)

@@ -11,7 +11,7 @@ from gramian.arch.architecture import Architecture
 from gramian.arch.cross import Cross, data_cross
 from gramian.arch.inputs import Inputs, precision
 from gramian.arch.moments import Moments
-from gramian.arch.ops import Op, Tokens
+from gramian.arch.ops import Activation, Op, Tokens
 from gramian.arch.ops.computed import apply_to_data
 from gramian.arch.tokens import token_cross
 from gramian.errors import BadArgument, NoLimit
@@ -136,11 +136,12 @@ def _tile(
                 if i < 0 or arch.steps[i].data:
                     needed[i] = needed.get(i, False) or pairs[number]
     start: dict[int, Moments] = {}
+    sharp = any(isinstance(step.op, Activation) and step.op.sharp for step in arch.steps)
     for i, full in needed.items():
         made = arch.steps[i].op if i >= 0 else Op()
         try:
             of_y = None if y is None else at_y[i]
-            found = made.data_moments(at_x[i], of_y, pairs=full, ntk=ntk, dtype=dtype)
+            found = made.data_moments(at_x[i], of_y, pairs=full, ntk=ntk, dtype=dtype, gap=sharp)
             start[i] = replace(found, one_sample=y is None)
         except IndexError:  # a value without channels
             raise NoLimit("The data have no channel axis here.", fix="reshape the input to (n, features)") from None

@@ -8,8 +8,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from gramian.arch.gap import safe_sqrt as safe_sqrt
 from gramian.arch.moments import Moments
 from gramian.arch.ops.base import Call, Op, Value, value
+from gramian.arch.ops.nearby import gap_of_image
 from gramian.errors import NoLimit
 
 
@@ -24,6 +26,8 @@ class Activation(Op):
     any_layout: ClassVar[bool] = True
     any_groups: ClassVar[bool] = True
     each_channel: ClassVar[bool] = True
+    sharp: ClassVar[bool] = False  # whether its dual has a square root at correlation 1, as a kink or jump makes it
+    jumps: ClassVar[bool] = False  # whether the function itself jumps
 
     @classmethod
     def read(cls, call: Call) -> tuple[Op, tuple[Value, ...]]:
@@ -41,6 +45,13 @@ class Activation(Op):
     def dual(self, q1: Tensor, k: Tensor, q2: Tensor) -> tuple[Tensor, Tensor]:
         r"""$(E\,\phi(u)\phi(v),\ E\,\phi'(u)\phi'(v))$ at variances `q1`, `q2` and covariance `k`; shapes broadcast."""
         raise NotImplementedError
+
+    def dual_at_gap(self, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        r"""`dual` where $g = \sqrt{q_1 q_2} - k$ is known to more digits than k has, and g of its first result.
+
+        A `sharp` activation gives this; None for a gap that the general way finds, `gap_of_image`.
+        """
+        return *self.dual(q1, k, q2), None
 
     def scale_dual(self, q1: Tensor, k: Tensor, q2: Tensor) -> Tensor:
         r"""$E\,u\phi'(u)\,v\phi'(v)$: what a scale per channel below adds to the NTK.
@@ -98,12 +109,16 @@ class Activation(Op):
         same = below.yy is below.xx
         xx = self._covariance(below.xx, below.spread_self(q_x))
         q1, q2 = below.spread(q_x, q_y)
-        xy, kdot = self.dual(q1, below.xy, q2)
+        gap, above = below.gap_size, None
+        if gap is None:
+            xy, kdot = self.dual(q1, below.xy, q2)
+        else:
+            xy, kdot, above = self.dual_at_gap(q1, below.xy, q2, gap)
         mean_x = self.mean(q_x)
         theta = None if below.theta is None else below.theta * kdot
         if theta is not None and below.own:
             theta = theta + below.own * self.scale_dual(q1, below.xy, q2)
-        return replace(
+        made = replace(
             below,
             xx=xx,
             yy=xx if same else self._covariance(below.yy, below.spread_self(q_y)),
@@ -114,6 +129,9 @@ class Activation(Op):
             mean_y=mean_x if same else self.mean(q_y),
             gaussian=False,
         )
+        if gap is not None and above is None:
+            above = gap_of_image(self, (q1, gap, q2), xy, made.spread(*made.variances()))
+        return made.with_gap(above)
 
     def _covariance(self, k: Tensor, q: tuple[Tensor, Tensor]) -> Tensor:
         return self.dual(q[0], k, q[1])[0]
@@ -142,9 +160,3 @@ class _Determinant(torch.autograd.Function):
 def determinant(q1: Tensor, k: Tensor, q2: Tensor) -> Tensor:
     """`q1 q2 - k^2` without cancellation; exactly 0 where k is a few units in the last place from its bounds."""
     return _Determinant.apply(q1, k, q2)
-
-
-def safe_sqrt(x: Tensor) -> Tensor:
-    """Square root with a zero, not infinite, gradient where x <= 0; there it is 0."""
-    positive = x > 0
-    return torch.where(positive, torch.where(positive, x, torch.ones_like(x)).sqrt(), torch.zeros_like(x))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from gramian.arch.gap import plus_constant
 from gramian.arch.moments import Moments
 from gramian.arch.ops.base import Call, Op, Parameter, Value, pair, reads, value
 from gramian.arch.positions import window_average
@@ -85,7 +86,8 @@ class Affine(Op):
                 theta = theta + gain_b
         xx = sw * below.xx + sb
         yy = xx if below.yy is below.xx else sw * below.yy + sb
-        return replace(
+        gap = None if below.gap is None else plus_constant(below.gap.size, *below.spread(*below.variances()), sw, sb)
+        made = replace(
             below,
             xx=xx,
             yy=yy,
@@ -98,6 +100,7 @@ class Affine(Op):
             sources=frozenset({self.source}),
             mixed=False,
         )
+        return made.with_gap(gap)
 
     def joint(self, below: Cross) -> Cross:
         """Of two values that this layer makes of others; their covariances are averaged over the window already."""

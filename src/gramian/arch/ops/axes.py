@@ -61,7 +61,7 @@ class Take(Op):
         return taken.squeeze([d + 1 for d in self.dropped]) if self.dropped else taken
 
     def limit(self, *m: Moments) -> Moments:
-        taken = m[0].map_positions(lambda field, axes: _taken(field, axes, self.index[1:]))
+        taken = m[0].map_positions(lambda field, axes: _taken(field, axes, self.index[1:]), moves=True)
         if not self.dropped:
             return taken
         return taken.resized(tuple(s for k, s in enumerate(taken.positions, 1) if k not in self.dropped))

@@ -132,9 +132,11 @@ class Op:
         """Channels of the result, from those of the inputs, in a network of the given width."""
         return c[0]
 
-    def data_moments(self, x: Tensor, y: Tensor | None, *, pairs: bool, ntk: bool, dtype: torch.dtype) -> Moments:
-        """Moments of its result where that is made of the input alone: its values at x and at y, (n, c, *S)."""
-        return input_moments(x, y, pairs=pairs, ntk=ntk)
+    def data_moments(
+        self, x: Tensor, y: Tensor | None, *, pairs: bool, ntk: bool, dtype: torch.dtype, gap: bool = False
+    ) -> Moments:
+        """Moments of its result where that is made of the input alone: at x and at y, (n, c, *S)."""
+        return input_moments(x, y, pairs=pairs, ntk=ntk, gap=gap)
 
     def describe(self) -> str:
         """A few words for the printed architecture."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
+from gramian.arch.gap import plus_with_means
 from gramian.arch.moments import Moments
 from gramian.arch.ops.base import Call, Op, Parameter, Read, Value, reads, value
 from gramian.arch.ops.concat import Product
@@ -93,7 +94,7 @@ class Sum(Op):
             xx = xx + _cross(a.spread_self(a.mean_x), a.spread_self(b.mean_x))
             yy = yy + _cross(a.spread_self(a.mean_y), a.spread_self(b.mean_y))
             xy = xy + _cross(a.spread(a.mean_x, a.mean_y), a.spread(b.mean_x, b.mean_y))
-        return replace(
+        made = replace(
             a,
             xx=xx,
             yy=xx if a.yy is a.xx else yy,
@@ -106,6 +107,14 @@ class Sum(Op):
             sources=a.sources | b.sources,
             mixed=mixed,
         )
+        return made.with_gap(None if shared else _gap(a, b, made))
+
+
+def _gap(a: Moments, b: Moments, made: Moments) -> Tensor | None:
+    if a.gap is None or b.gap is None or a.mean_x is None or b.mean_x is None or a.mean_y is None or b.mean_y is None:
+        return a.gap_plus(b)
+    parts = [(m.gap.size, m.spread(*m.variances()), m.spread(m.mean_x, m.mean_y)) for m in (a, b)]  # type: ignore[union-attr, arg-type]
+    return plus_with_means(parts, made.spread(*made.variances()))
 
 
 def _offset(a: object, b: object, alpha: float) -> Read:

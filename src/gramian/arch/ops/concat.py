@@ -177,18 +177,19 @@ def _mean(means: list[Tensor | None], shares: tuple[float, ...]) -> Tensor | Non
 
 
 def _weighted(m: Moments, share: float) -> Moments:
-    return m.map_covariances(lambda field, _: field * share)
+    return m.map_covariances(lambda field, _: field * share, moves=True)
 
 
 def _added(a: Moments, b: Moments) -> Moments:
     xx = a.xx + b.xx
-    return replace(
+    made = replace(
         a,
         xx=xx,
         yy=xx if a.yy is a.xx else a.yy + b.yy,
         xy=a.xy + b.xy,
         theta=None if a.theta is None or b.theta is None else a.theta + b.theta,
     )
+    return made.with_gap(a.gap_plus(b))
 
 
 @dataclass(frozen=True)

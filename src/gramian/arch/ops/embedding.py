@@ -78,7 +78,9 @@ class Tokens(Op):
     def apply(self, *x: Tensor) -> Tensor:
         return x[0]
 
-    def data_moments(self, x: Tensor, y: Tensor | None, *, pairs: bool, ntk: bool, dtype: torch.dtype) -> Moments:
+    def data_moments(
+        self, x: Tensor, y: Tensor | None, *, pairs: bool, ntk: bool, dtype: torch.dtype, gap: bool = False
+    ) -> Moments:
         """Covariances of one-hot vectors: 1 where the tokens are equal, 0 elsewhere and for the zero row."""
         space = x.ndim - 1
         pairs = pairs and space > 0

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -16,6 +16,8 @@ from torch.nn import functional
 from gramian.arch.ops.activation import Activation
 from gramian.arch.ops.base import Call, Op, Value, reads, value
 from gramian.arch.ops.quadrature import RANGE, expectation, overlooks, product_expectation
+from gramian.arch.ops.relu import area_and_angle
+from gramian.arch.ops.table import table_for
 from gramian.errors import NoLimit
 
 NODES = (16, 20, 24, 32, 48, 64, 96)
@@ -45,13 +47,33 @@ class Piecewise(Activation):
         """The derivative as torch computes it, differentiable in turn."""
         return slope(self.phi, x)
 
+    sharp: ClassVar[bool] = True
+
     def dual(self, q1: Tensor, k: Tensor, q2: Tensor) -> tuple[Tensor, Tensor]:
+        return self._dual(q1, k, q2, None)
+
+    def dual_at_gap(self, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        return *self._dual(q1, k, q2, gap), None
+
+    def _dual(self, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor | None) -> tuple[Tensor, Tensor]:
+        if self.kinks and not (torch.is_grad_enabled() and any(t.requires_grad for t in (q1, k, q2))):
+            at_zero = all(t == 0 for t in self.kinks)
+            table = table_for(self._integrals, self, q1, q2, k.numel(), kinks_at_zero=at_zero)
+            if table is not None:
+                return table(q1, area_and_angle(q1, k, q2, gap)[1], q2)
+        return self._integrals(q1, k, q2, gap)
+
+    def _integrals(self, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor | None) -> tuple[Tensor, Tensor]:
         nodes = self._nodes(q1, q2)
-        if self._jumps():
-            kernel = product_expectation(self.phi, self.phi, q1, k, q2, self.splits, nodes)
-        else:
-            kernel = _Kernel.apply(q1, k, q2, self, nodes)
-        return kernel, product_expectation(self.slope, self.slope, q1, k, q2, self.splits, nodes)
+        slopes = product_expectation(self.slope, self.slope, q1, k, q2, self.splits, nodes, gap=gap)
+        if self.jumps:
+            return product_expectation(self.phi, self.phi, q1, k, q2, self.splits, nodes, gap=gap), slopes
+        return _Kernel.apply(q1, k, q2, self, nodes), slopes
+
+    @property
+    def jumps(self) -> bool:  # type: ignore[override]
+        """Whether the function itself jumps at a kink."""
+        return _jumps(self)
 
     def _covariance(self, k: Tensor, q: tuple[Tensor, Tensor]) -> Tensor:
         return _Kernel.apply(q[0], k, q[1], self, self._nodes(*q))
@@ -68,16 +90,18 @@ class Piecewise(Activation):
 
         return product_expectation(steep, steep, q1, k, q2, self.splits, self._nodes(q1, q2))
 
-    def _jumps(self) -> bool:
-        at = torch.tensor(self.kinks, dtype=torch.float64)
-        step = 1e-10 * (1 + at.abs())
-        return bool(((self.phi(at + step) - self.phi(at - step)).abs() > 1e-7).any())
-
     def _nodes(self, q1: Tensor, q2: Tensor) -> int:
         """Nodes a piece that give the tolerance for variances between the smallest and largest of these."""
         q = torch.stack([t.detach().double().aminmax()[i] for t in (q1, q2) for i in (0, 1)]).clamp(1e-6, 1e20)
         exponents = torch.log2(q).tolist()
         return _enough(self, math.floor(min(exponents) / 2), math.ceil(max(exponents) / 2))
+
+
+@lru_cache(maxsize=256)
+def _jumps(op: Piecewise) -> bool:
+    at = torch.tensor(op.kinks, dtype=torch.float64)
+    step = 1e-10 * (1 + at.abs())
+    return bool(((op.phi(at + step) - op.phi(at - step)).abs() > 1e-7).any())
 
 
 class _Kernel(torch.autograd.Function):

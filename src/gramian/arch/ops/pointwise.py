@@ -78,6 +78,13 @@ class Pointwise(Piecewise, Series):
                 pass
         return Piecewise.dual(self, q1, k, q2)
 
+    def dual_at_gap(self, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        return Piecewise.dual_at_gap(self, q1, k, q2, gap) if self.kinks else (*self.dual(q1, k, q2), None)
+
+    @property
+    def sharp(self) -> bool:  # type: ignore[override]
+        return bool(self.kinks)
+
     def mean(self, q: Tensor) -> Tensor | None:
         if not self.kinks:
             try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -86,8 +87,15 @@ class RectifiedPower(Activation):
     def phi(self, x: Tensor) -> Tensor:
         return torch.relu(x) ** self.power
 
+    sharp: ClassVar[bool] = True
+
     def dual(self, q1: Tensor, k: Tensor, q2: Tensor) -> tuple[Tensor, Tensor]:
-        area, angle = area_and_angle(q1, k, q2)
+        return self._dual(q1, k, q2, *area_and_angle(q1, k, q2))
+
+    def dual_at_gap(self, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        return *self._dual(q1, k, q2, *area_and_angle(q1, k, q2, gap)), None
+
+    def _dual(self, q1: Tensor, k: Tensor, q2: Tensor, area: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
         half = (math.pi - angle) / (2 * math.pi)
         product = q1 * q2
 

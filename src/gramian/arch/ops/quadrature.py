@@ -34,6 +34,7 @@ def product_expectation(
     kinks: tuple[float, ...],
     nodes: int,
     reach: float = RANGE,
+    gap: Tensor | None = None,
 ) -> Tensor:
     r"""$E f(u) g(v)$ for $(u, v) \sim N(0, [[q_1, k], [k, q_2]])$, where f and g are smooth between `kinks`.
 
@@ -51,17 +52,18 @@ def product_expectation(
         kinks: where f or g is not smooth.
         nodes: Gauss-Legendre nodes in each piece.
         reach: standard deviations beyond which nothing is summed.
+        gap: $\sqrt{q_1 q_2} - k$, where it is known to more digits than k has.
 
     Returns:
         The expectations in the dtype of `k`; computed in float64, and differentiable.
     """
     shape, dtype = torch.broadcast_shapes(q1.shape, k.shape, q2.shape), k.dtype
     few = 8 * torch.finfo(dtype).eps
-    flat = [t.double().expand(shape).flatten() for t in (q1, k, q2)]
+    flat = [t.double().expand(shape).flatten() for t in (q1, k, q2, *(() if gap is None else (gap,)))]
     rows = max(1, CHUNK // (nodes**2 * (len(kinks) ** 2 + 1) * (2 * len(kinks) + 1)))
 
-    def part(q1: Tensor, k: Tensor, q2: Tensor) -> Tensor:
-        return _part(f, g, q1, k, q2, kinks, nodes, reach, few)
+    def part(q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor | None = None) -> Tensor:
+        return _part(f, g, q1, k, q2, kinks, nodes, reach, few, gap)
 
     parts = []
     for chunk in zip(*(t.split(rows) for t in flat), strict=True):
@@ -87,13 +89,15 @@ def overlooks(f: Function, q: Tensor, seen: Tensor, places: tuple[float, ...] = 
     return bool(((found - seen.double()).abs() > 0.05 * found.clamp_min(1e-140)).any())
 
 
-def _part(f, g, q1, k, q2, kinks, nodes, reach, few) -> Tensor:
+def _part(f, g, q1, k, q2, kinks, nodes, reach, few, gap) -> Tensor:
     s1, s2 = safe_sqrt(q1), safe_sqrt(q2)
     s = s1 * s2
     some = s > 0
     safe = torch.where(some, s, torch.ones_like(s))
     apart, opposite = ((torch.where(some, s - sign * k, safe) / (2 * safe)) for sign in (1, -1))
     apart, opposite = (torch.where(t > few / 2, t, torch.zeros_like(t)).clamp(max=1.0) for t in (apart, opposite))
+    if gap is not None:
+        apart = torch.where(some, gap / (2 * safe), apart)
     flip = opposite < apart
     large = safe_sqrt(torch.where(flip, apart, opposite))[:, None]
     small = safe_sqrt(torch.where(flip, opposite, apart))[:, None]

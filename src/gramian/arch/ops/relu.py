@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -39,17 +39,29 @@ class LeakyReLU(Activation):
     def phi(self, x: Tensor) -> Tensor:
         return functional.leaky_relu(x, self.slope)
 
+    sharp: ClassVar[bool] = True
+
     def dual(self, q1: Tensor, k: Tensor, q2: Tensor) -> tuple[Tensor, Tensor]:
-        area, theta = area_and_angle(q1, k, q2)
-        half = (math.pi - theta) / (2 * math.pi)
-        both = area / (2 * math.pi) + half * k  # E relu(u) relu(v)
+        return self._dual(q1, k, q2, *area_and_angle(q1, k, q2))[:2]
+
+    def dual_at_gap(self, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        kernel, kdot, excess = self._dual(q1, k, q2, *area_and_angle(q1, k, q2, gap))
+        a, b = self.slope, self.bend
+        return kernel, kdot, ((a * a + a * b + b * b / 2) * gap - b * b * excess).clamp_min(0)
+
+    def _dual(self, q1: Tensor, k: Tensor, q2: Tensor, area: Tensor, theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        r"""The dual, and by how much $E\,\mathrm{relu}(u)\,\mathrm{relu}(v)$ is more than k / 2."""
+        turn = theta / (2 * math.pi)
+        half = 0.5 - turn
+        excess = torch.addcmul(area / (2 * math.pi), turn, k, value=-1)
+        both = torch.add(excess, k, alpha=0.5)  # E relu(u) relu(v)
         on1, on2 = (q1 > 0).to(k.dtype) / 2, (q2 > 0).to(k.dtype) / 2  # E 1[u > 0], and at variance 0 torch's relu'(0)
-        on_both = torch.where((q1 > 0) & (q2 > 0), half, torch.zeros_like(half))
-        a = self.slope
-        if a == 0 and self.bend == 1:
-            return both, on_both
-        b = self.bend
-        return a * a * k + a * b * k + b * b * both, a * a + a * b * (on1 + on2) + b * b * on_both
+        some = bool((q1 > 0).all() & (q2 > 0).all())
+        on_both = half if some else torch.where((q1 > 0) & (q2 > 0), half, torch.zeros_like(half))
+        a, b = self.slope, self.bend
+        if a == 0 and b == 1:
+            return both, on_both, excess
+        return a * a * k + a * b * k + b * b * both, a * a + a * b * (on1 + on2) + b * b * on_both, excess
 
     def scale_dual(self, q1: Tensor, k: Tensor, q2: Tensor) -> Tensor:
         return self.dual(q1, k, q2)[0]  # x phi'(x) = phi(x)
@@ -158,16 +170,35 @@ class RReLU(LeakyReLU):
         return LeakyReLU((float(lower) + float(upper)) / 2), (value(x, "the input of RReLU"),)
 
 
-def area_and_angle(q1: Tensor, k: Tensor, q2: Tensor) -> tuple[Tensor, Tensor]:
+def area_and_angle(q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor | None = None) -> tuple[Tensor, Tensor]:
     r"""$\sqrt{q_1 q_2 - k^2}$ and the angle between u and v, without the cancellation of `arccos`.
 
-    $q_1 q_2 - k^2 = (s - k)(s + k)$ with $s = \sqrt{q_1 q_2}$; what rounding alone can make of s - k (a few units in
-    the last place) counts as zero, or equal inputs would get an angle of 1e-8.
+    $q_1 q_2 - k^2 = (s - k)(s + k)$ with $s = \sqrt{q_1 q_2}$. `gap` is s - k, if known. Where it is subtracted, what
+    rounding alone can make of it (a few units in the last place) is zero, or equal inputs would get an angle of 1e-8.
     """
-    s = safe_sqrt(q1 * q2)
+    s = safe_sqrt(q1 * q2) if gap is None else safe_sqrt(q1) * safe_sqrt(q2)  # the first is exact at equal variances
     few = 8 * torch.finfo(k.dtype).eps * s
-    apart, opposite = s - k, s + k
-    apart = torch.where(apart > few, apart, torch.zeros_like(apart))
+    opposite = s + k
     opposite = torch.where(opposite > few, opposite, torch.zeros_like(opposite))
-    area = safe_sqrt(apart * opposite)
-    return area, torch.atan2(area, torch.where(k == 0, torch.zeros_like(k), k))
+    if gap is None:
+        apart = s - k
+        area = safe_sqrt(torch.where(apart > few, apart, torch.zeros_like(apart)) * opposite)
+    else:
+        area = safe_sqrt(gap) * safe_sqrt(opposite)
+    return area, _Angle.apply(area, k)
+
+
+class _Angle(torch.autograd.Function):
+    """atan2, whose own gradient overflows in float32 at variances of 1e16."""
+
+    @staticmethod
+    def forward(ctx: Any, area: Tensor, k: Tensor) -> Tensor:
+        ctx.save_for_backward(area, k)
+        return torch.atan2(area, k + 0.0)  # no negative zero
+
+    @staticmethod
+    def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor, Tensor]:
+        area, k = ctx.saved_tensors
+        size = torch.hypot(area, k)
+        size = torch.where(size > 0, size, torch.ones_like(size))
+        return grad[0] / size * (k / size), -grad[0] / size * (area / size)

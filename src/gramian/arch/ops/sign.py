@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from gramian.arch.ops.activation import Activation
+from gramian.arch.ops.activation import Activation, safe_sqrt
 from gramian.arch.ops.base import Call, Op, Value, reads, value
 from gramian.arch.ops.relu import area_and_angle
 from gramian.errors import NoLimit
@@ -25,11 +26,20 @@ class Sign(Activation):
     def phi(self, x: Tensor) -> Tensor:
         return torch.sign(x)
 
+    sharp: ClassVar[bool] = True
+
     def dual(self, q1: Tensor, k: Tensor, q2: Tensor) -> tuple[Tensor, Tensor]:
         area, _ = area_and_angle(q1, k, q2)
         both = (q1 > 0) & (q2 > 0)
         angle = torch.atan2(torch.where(both, k, torch.zeros_like(k)), torch.where(both, area, torch.ones_like(area)))
         return 2 / math.pi * angle, torch.zeros_like(angle)
+
+    def dual_at_gap(self, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        area, theta = area_and_angle(q1, k, q2, gap)
+        zero = torch.zeros_like(k)
+        both = (q1 > 0) & (q2 > 0)
+        angle = torch.atan2(torch.where(both, k, zero), torch.where(both, area, torch.ones_like(area)))
+        return 2 / math.pi * angle, zero, torch.where(both, 2 / math.pi * theta, zero)
 
     def mean(self, q: Tensor) -> Tensor | None:
         return None
@@ -59,10 +69,21 @@ class Step(Activation):
     def phi(self, x: Tensor) -> Tensor:
         return torch.heaviside(x.detach(), x.new_tensor(self.at_zero))
 
+    sharp: ClassVar[bool] = True
+
     def dual(self, q1: Tensor, k: Tensor, q2: Tensor) -> tuple[Tensor, Tensor]:
         sign, zero = Sign().dual(q1, k, q2)
         m1, m2 = self.mean(q1), self.mean(q2)
         return m1 * m2 + sign / 4, zero
+
+    def dual_at_gap(self, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        sign, zero, below = Sign().dual_at_gap(q1, k, q2, gap)
+        m1, m2 = self.mean(q1), self.mean(q2)
+        s1, s2 = (torch.where(q > 0, 0.5, m * m).to(k.dtype) for q, m in ((q1, m1), (q2, m2)))  # E phi^2
+        kernel = m1 * m2 + sign / 4
+        both = (q1 > 0) & (q2 > 0)
+        assert below is not None
+        return kernel, zero, torch.where(both, below / 4, (safe_sqrt(s1) * safe_sqrt(s2) - kernel).clamp_min(0))
 
     def mean(self, q: Tensor) -> Tensor:
         return torch.where(q > 0, 0.5, self.at_zero).to(q.dtype)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -144,6 +144,8 @@ class Smooth(Piecewise, Series):
     The error is below 1e-11 of the kernel's diagonal in float64.
     """
 
+    sharp: ClassVar[bool] = False
+
     function: str = "tanh"
     args: tuple[float, ...] = ()
 
@@ -174,7 +176,10 @@ class Smooth(Piecewise, Series):
         try:
             return Series.dual(self, q1, k, q2)
         except NoLimit:
-            return Piecewise.dual(self, q1, k, q2)
+            return self._integrals(q1, k, q2, None)
+
+    def dual_at_gap(self, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        return *self.dual(q1, k, q2), None
 
     def mean(self, q: Tensor) -> Tensor | None:
         if self.function in ODD:

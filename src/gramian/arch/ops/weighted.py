@@ -38,7 +38,9 @@ class Factor(Op):
         f = f if f.is_floating_point() else f.double()
         return 1 / f if self.how == "inverse" else 1 - f
 
-    def data_moments(self, x: Tensor, y: Tensor | None, *, pairs: bool, ntk: bool, dtype: torch.dtype) -> Moments:
+    def data_moments(
+        self, x: Tensor, y: Tensor | None, *, pairs: bool, ntk: bool, dtype: torch.dtype, gap: bool = False
+    ) -> Moments:
         """The numbers themselves are the mean."""
         x = x[:, 0].to(dtype)
         other = x if y is None else y[:, 0].to(dtype)
