@@ -19,7 +19,6 @@ READING = importlib.import_module("gramian.arch.architecture")  # a function of 
 W, D, S = 4, 8, 5  # width, features, positions
 HE, BIASED = {"*": (math.sqrt(2), 0.0)}, {"*": (math.sqrt(2), 0.3)}
 B = mpmath.mpf(0.3) ** 2
-LONG = ("attention without softmax",)  # 60 s
 
 
 def linear(into=W, out=W):
@@ -146,7 +145,7 @@ def test_a_gram_matrix_of_near_duplicates_is_positive_definite(name):
         assert lam[0] > 1e-9 * lam[-1]
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in LONG)) for n in (*NETS, *LAYERS)])
+@pytest.mark.parametrize("name", [*NETS, *LAYERS])
 def test_gradients_are_finite_at_equal_near_zero_and_opposite_inputs(name):
     make, shape = (NETS[name][0], NETS[name][2]) if name in NETS else LAYERS[name]
     x = torch.randn(1, *shape)
