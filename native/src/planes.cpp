@@ -1,0 +1,220 @@
+// A tile of the Gram matrix: variances of each image, then lane by lane all pairs.
+#include "planes.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <exception>
+#include <mutex>
+#include <thread>
+
+#include "isa.h"
+#include "planes_run.h"
+
+GRAMIAN_DECLARE(const Rows<float> *rows_float(); const Rows<double> *rows_double();)
+
+namespace gramian {
+namespace {
+
+template <class T>
+const Rows<T> &rows();
+template <>
+const Rows<float> &rows<float>() { return *GRAMIAN_CHOOSE(rows_float)(); }
+template <>
+const Rows<double> &rows<double>() { return *GRAMIAN_CHOOSE(rows_double)(); }
+
+// Runs `work` on some threads, which each take tasks 0..count-1 by `take()` until that gives `count` or more.
+template <class Work>
+void in_parallel(long count, int threads, const Work &work) {
+    std::atomic<long> next{0};
+    std::exception_ptr failed;
+    std::mutex lock;
+    const auto worker = [&] {
+        try {
+            work([&] { return next++; });
+        } catch (...) {
+            const std::lock_guard<std::mutex> guard(lock);
+            failed = std::current_exception();
+            next = count;
+        }
+    };
+    std::vector<std::thread> others;
+    for (long i = 1; i < std::min<long>(threads, count); ++i) others.emplace_back(worker);
+    worker();
+    for (auto &thread : others) thread.join();
+    if (failed) std::rethrow_exception(failed);
+}
+
+// What a side of the tile is made of, in the precision of the inputs or better.
+template <class T>
+struct Side {
+    const T *x;               // (n, channels, positions)
+    long n, channels, positions;
+    std::vector<double> q;    // (n, variances)
+    std::vector<T> k, theta;  // the diagonal, where it was wanted
+};
+
+// r and m of Images from the variances of one image: 1 / sqrt(q) and sqrt(q bend^2 / 2 pi), 1 / sqrt(1 + 2 q) for erf.
+double first_of(const Node &node, double q) {
+    return node.kind == Kind::erf ? 1 / std::sqrt(1 + 2 * q) : q > 0 ? 1 / std::sqrt(q) : 0;
+}
+double second_of(const Node &node, double q) {
+    return node.kind == Kind::erf ? q : std::sqrt(q / (2 * 3.14159265358979323846)) * std::fabs(node.p[1]);
+}
+
+// Images in chosen places of `lanes`, as Rows read them; places beyond the last image repeat it.
+template <class T>
+struct Block {
+    std::vector<T> input, r, m;
+    Block(const Program &program, long positions, long lanes)
+        : input(positions * program.channels * lanes), r(program.variances * lanes), m(program.variances * lanes) {}
+    Images<T> images() const { return {input.data(), r.data(), m.data()}; }
+
+    template <class S>
+    void put(const Program &program, const Side<S> &side, long image, long lane, long lanes, double scale) {
+        const S *x = side.x + image * side.channels * side.positions;
+        for (long c = 0; c < side.channels; ++c)
+            for (long at = 0; at < side.positions; ++at)
+                input[(at * side.channels + c) * lanes + lane] = T(scale * double(x[c * side.positions + at]));
+        if (side.q.empty()) return;
+        const double *q = side.q.data() + image * program.variances;
+        for (const Node &node : program.nodes)
+            for (long at = node.dual; node.dual >= 0 && at < node.dual + node.h * node.w; ++at) {
+                r[at * lanes + lane] = T(first_of(node, q[at]));
+                m[at * lanes + lane] = T(second_of(node, q[at]));
+            }
+    }
+};
+
+// Variances at each activation, and the diagonal if the program wants the output: each image with itself, in double.
+template <class T>
+void meet_oneself(const Program &program, Side<T> &side, bool diagonal, int threads) {
+    const Rows<double> &table = rows<double>();
+    const long V = table.lanes;
+    std::vector<double> q(side.n * program.variances);
+    if (diagonal) side.k.resize(side.n), side.theta.resize(side.n);
+    const long count = (side.n + V - 1) / V;
+    in_parallel(count, threads, [&](const auto &take) {
+        Block<double> x(program, side.positions, V), y(program, side.positions, V);
+        Run<double> run(program, table, true, true);
+        std::vector<double> k(V), theta(V);
+        for (long block = take(); block < count; block = take()) {
+            for (long lane = 0; lane < V; ++lane) {
+                const long image = std::min(block * V + lane, side.n - 1);
+                x.put(program, side, image, lane, V, 1.0 / double(side.channels));
+                y.put(program, side, image, lane, V, 1.0);
+            }
+            const Images<double> other{y.input.data(), x.r.data(), x.m.data()};
+            run.variances(x.images(), other, [&](const Node &node, long at, const double *found) {
+                for (long i = 0; i < node.w * V; ++i) {
+                    const long image = std::min(block * V + i % V, side.n - 1);
+                    q[image * program.variances + at + i / V] = found[i];
+                    x.r[at * V + i] = first_of(node, found[i]);
+                    x.m[at * V + i] = second_of(node, found[i]);
+                }
+            });
+            if (!diagonal) continue;
+            run.output(x.images(), other, k.data(), theta.data());
+            for (long lane = 0; lane < V && block * V + lane < side.n; ++lane) {
+                side.k[block * V + lane] = T(k[lane]);
+                side.theta[block * V + lane] = T(theta[lane]);
+            }
+        }
+    });
+    side.q = std::move(q);
+}
+
+template <class T>
+struct Result {
+    T *nngp, *ntk;
+    long m;
+    void set(long i, long j, bool symmetric, T k, T theta) const {
+        nngp[i * m + j] = k;
+        if (ntk != nullptr) ntk[i * m + j] = theta;
+        if (symmetric && i != j) set(j, i, false, k, theta);
+    }
+};
+
+// One image against `lanes` others at a time.
+template <class T>
+void by_rows(const Program &program, const Side<T> &x, const Side<T> &y, const Result<T> &out, bool symmetric, int threads) {
+    const Rows<T> &table = rows<T>();
+    const long V = table.lanes, blocks = (y.n + V - 1) / V;
+    std::vector<Block<T>> packed(blocks, Block<T>(program, y.positions, V));
+    for (long j = 0; j < blocks * V; ++j) packed[j / V].put(program, y, std::min(j, y.n - 1), j % V, V, 1.0);
+    in_parallel(x.n * blocks, threads, [&](const auto &take) {
+        Block<T> one(program, x.positions, 1);
+        Run<T> run(program, table, false, false);
+        std::vector<T> k(V), theta(V);
+        long image = -1;
+        for (long task = take(); task < x.n * blocks; task = take()) {
+            const long i = task / blocks, block = task % blocks;
+            if (symmetric && (block + 1) * V <= i + 1) continue;
+            if (image != i) one.put(program, x, image = i, 0, 1, 1.0 / double(x.channels));
+            run.output(one.images(), packed[block].images(), k.data(), theta.data());
+            for (long j = std::max(block * V, symmetric ? i + 1 : 0); j < std::min((block + 1) * V, y.n); ++j)
+                out.set(i, j, symmetric, k[j - block * V], theta[j - block * V]);
+        }
+    });
+}
+
+// Any pairs together, where there are too few images to fill the lanes with.
+template <class T>
+void by_pairs(const Program &program, const Side<T> &x, const Side<T> &y, const Result<T> &out, bool symmetric, int threads) {
+    const Rows<T> &table = rows<T>();
+    const long V = table.lanes;
+    std::vector<std::pair<long, long>> pairs;
+    for (long i = 0; i < x.n; ++i)
+        for (long j = symmetric ? i + 1 : 0; j < y.n; ++j) pairs.push_back({i, j});
+    const long count = long(pairs.size());
+    const long tasks = (count + V - 1) / V;
+    in_parallel(tasks, threads, [&](const auto &take) {
+        Block<T> left(program, x.positions, V), right(program, x.positions, V);
+        Run<T> run(program, table, true, false);
+        std::vector<T> k(V), theta(V);
+        for (long task = take(); task < tasks; task = take()) {
+            for (long lane = 0; lane < V; ++lane) {
+                const auto &pair = pairs[std::min(task * V + lane, count - 1)];
+                left.put(program, x, pair.first, lane, V, 1.0 / double(x.channels));
+                right.put(program, y, pair.second, lane, V, 1.0);
+            }
+            run.output(left.images(), right.images(), k.data(), theta.data());
+            for (long lane = 0; lane < V && task * V + lane < count; ++lane) {
+                const auto &pair = pairs[task * V + lane];
+                out.set(pair.first, pair.second, symmetric, k[lane], theta[lane]);
+            }
+        }
+    });
+}
+
+}  // namespace
+
+template <class T>
+void planes(const long *ints, const double *reals, const T *x, long n, const T *y, long m, T *nngp, T *ntk, int threads) {
+    const bool symmetric = y == nullptr;
+    const Program program(ints, reals, ntk != nullptr);
+    const Node &input = program.nodes.front();
+    const long positions = input.h * input.w;
+    Side<T> left{x, n, program.channels, positions, {}, {}, {}}, right{y, m, program.channels, positions, {}, {}, {}};
+    meet_oneself(program.wanted(true, symmetric), left, symmetric, threads);
+    if (!symmetric) meet_oneself(program.wanted(true, false), right, false, threads);
+    const Side<T> &other = symmetric ? left : right;
+    const Result<T> out{nngp, ntk, m};
+    if (symmetric)
+        for (long i = 0; i < n; ++i) out.set(i, i, true, left.k[i], left.theta[i]);
+    const long V = rows<T>().lanes, blocks = (m + V - 1) / V;
+    long runs = n * blocks;
+    if (symmetric)
+        for (long i = runs = 0; i < n; ++i) runs += blocks - (i + 1) / V;
+    const long pairs = symmetric ? n * (n - 1) / 2 : n * m;
+    const Program of_pairs = program.wanted(false, true);
+    if (double(pairs + V) / double(V) < 0.8 * double(runs))
+        by_pairs(of_pairs, left, other, out, symmetric, threads);
+    else if (pairs > 0)
+        by_rows(of_pairs, left, other, out, symmetric, threads);
+}
+
+template void planes(const long *, const double *, const float *, long, const float *, long, float *, float *, int);
+template void planes(const long *, const double *, const double *, long, const double *, long, double *, double *, int);
+
+}  // namespace gramian

@@ -1,0 +1,66 @@
+// Loops over one row of a displacement plane: the arithmetic of convolutional networks, compiled for each instruction set.
+//
+// A row holds `w` positions of `lanes` numbers: one for each of `lanes` images x'_j, against one image x_i. What belongs
+// to x_i is one number a position, or `lanes` where each lane has an x of its own (`input_each`, `relu_each`, `erf_each`).
+#pragma once
+
+namespace gramian {
+
+// Of a linear map along an axis: out[to] += weight in[from].
+struct Tap {
+    long to, from;
+    double weight;
+};
+
+// max(x, 0) + slope min(x, 0), times constants that are folded into `acos`, `h` and what comes with m.
+template <class T>
+struct Bend {
+    T h;         // bend^2 / 2
+    T lin;       // slope^2 + slope bend
+    T slope2;    // slope^2
+    T cross;     // slope bend / 2
+    T acos[20];  // bend^2 / 2 pi times the coefficients of P
+};
+
+// One row through an activation; t is the NTK, null where it is zero. r and m are what the variance q of a position
+// gives: 1 / sqrt(q) and sqrt(q bend^2 / 2 pi) for the ReLU, 1 / sqrt(1 + 2 q) for erf.
+template <class T>
+struct DualRow {
+    long w;
+    const T *k, *t;
+    const T *xr, *xm, *yr, *ym;
+    T *ko, *to;
+};
+
+// Rows k[tap], t[tap] summed, then over the window along the row: out = p[0] K + p[1] and p[0] T + p[2] K + p[3].
+template <class T>
+struct BoxRow {
+    long w, out;                     // positions of the input and of the result
+    long taps, start, stride, step;  // position q of the result reads start + stride q + step tap
+    const T *const *k, *const *t;    // `rows` of them
+    long rows;
+    T *sum_k, *sum_t;  // scratch, w positions
+    T *ko, *to;        // to: null if no NTK is wanted
+    T p[4];
+};
+
+template <class T>
+struct Rows {
+    long lanes;
+    void (*input)(long w, long c, const T *x, const T *y, T *k);       // x (w, c), y (w, c, lanes): sums over c
+    void (*input_each)(long w, long c, const T *x, const T *y, T *k);  // x (w, c, lanes)
+    Bend<T> (*bend)(double slope, double bend);
+    void (*relu)(const DualRow<T> &row, const Bend<T> &bend, bool mask);  // mask: kdot by the slopes at variance 0
+    void (*relu_each)(const DualRow<T> &row, const Bend<T> &bend, bool mask);
+    void (*relu_same)(const DualRow<T> &row, const Bend<T> &bend);  // x = y and k = q: exactly
+    void (*erf)(const DualRow<T> &row);
+    void (*erf_each)(const DualRow<T> &row);
+    void (*box)(const BoxRow<T> &row);
+    void (*add)(long w, T a, const T *x, T *out);                           // out += a x
+    void (*sum)(long w, T a, const T *x, T b, const T *y, T c, T *out);     // out = a x + b y + c; x, y may be null
+    void (*total)(long w, const T *x, double *out);                         // out[lane] += sum over positions
+    // out[to - to0] += a weight in[from - from0] over all taps
+    void (*gather)(const Tap *taps, long count, long to0, long from0, T a, const T *in, T *out);
+};
+
+}  // namespace gramian

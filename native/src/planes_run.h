@@ -1,0 +1,127 @@
+// Runs a program for `lanes` pairs of images at once.
+#pragma once
+
+#include <cstdlib>
+#include <map>
+#include <new>
+#include <vector>
+
+#include "planes_program.h"
+#include "planes_rows.h"
+
+namespace gramian {
+
+template <class T>
+using Numbers = std::vector<T>;
+
+// What is known of the images on one side: input (positions, channels), and of the variances at each activation's input
+// what Rows take (r, m). One number each, or `lanes`.
+template <class T>
+struct Images {
+    const T *input, *r, *m;
+};
+
+// Planes of many sizes, kept for the next of about their size.
+template <class T>
+class Buffers {
+public:
+    Buffers() = default;
+    Buffers(const Buffers &) = delete;
+    ~Buffers() {
+        for (auto &kept : free_)
+            for (T *p : kept.second) std::free(p);
+    }
+    T *take(long numbers) {
+        auto &kept = free_[rounded(numbers)];
+        if (!kept.empty()) {
+            T *p = kept.back();
+            kept.pop_back();
+            return p;
+        }
+        T *p = static_cast<T *>(std::aligned_alloc(64, size_t(rounded(numbers)) * sizeof(T)));
+        if (p == nullptr) throw std::bad_alloc();
+        return p;
+    }
+    void give(T *p, long numbers) { free_[rounded(numbers)].push_back(p); }
+
+private:
+    static long rounded(long numbers) {  // up to the next of 4, 5, 6, 7 times a power of two
+        long power = 64;
+        while (power * 8 <= numbers) power *= 2;
+        return (numbers + power - 1) / power * power;
+    }
+    std::map<long, std::vector<T *>> free_;
+};
+
+template <class T>
+class Run {
+public:
+    // `each`: whether the images x are as many as the lanes; else one against all of them. `same`: x and y are equal.
+    Run(const Program &program, const Rows<T> &rows, bool each, bool same);
+
+    // The output of the pairs (x, y): `lanes` numbers each; `theta` may be null.
+    // Where `variances` were wanted too, they come first.
+    void output(const Images<T> &x, const Images<T> &y, T *k, T *theta);
+    // The variances of the images x = y as `found(node, at, k)`, row after row of each activation's input: k has w times
+    // `lanes` of them, from number `at`. `x` and `y` must hold r and m of the row when it returns.
+    template <class Found>
+    void variances(const Images<T> &x, const Images<T> &y, const Found &found);
+
+private:
+    struct Plane {
+        T *k = nullptr, *t = nullptr;
+        int left = 0;
+    };
+    struct Rect {
+        long y, x, h, w;
+    };
+    struct Line {
+        const T *k, *t;
+    };
+    Rect rect(const Node &node, Shift e) const;
+    Plane &plane(int v, Shift e) { return planes_[v][program_.nodes[v].at(e)]; }
+    Plane &open(int v, Shift e);
+    void prepare(int v, Shift e);
+    void release(int v, Shift e);
+    Line line(int v, Shift e, long y, T *k, T *t);
+    void produce(int v, Shift e, long y, T *k, T *t);
+    void activate(int v, Shift e, long y, const Line &in, T *k, T *t);
+    void convolve(int v, Shift e);
+    void map(int v, Shift e);
+    void push(int v, Shift from);
+    void average(int v, Shift e);
+    T *scratch(int v, int number) { return scratch_[v].data() + number * width_[v]; }
+
+    const Program &program_;
+    const Rows<T> &rows_;
+    const bool each_, same_;
+    const long V_;
+    Images<T> x_{}, y_{};
+    Buffers<T> buffers_;
+    std::vector<std::vector<Plane>> planes_;     // by node and displacement
+    std::vector<std::vector<unsigned>> pushed_;  // the last run in which a plane was added to an `axes` node's planes
+    unsigned run_ = 0;
+    std::vector<Numbers<T>> scratch_;
+    std::vector<long> width_;
+    std::vector<Bend<T>> bends_;
+    Numbers<T> zeros_;
+};
+
+template <class T>
+template <class Found>
+void Run<T>::variances(const Images<T> &x, const Images<T> &y, const Found &found) {
+    x_ = x, y_ = y, ++run_;
+    for (const Node &node : program_.nodes) {
+        if (node.dual < 0) continue;
+        const int v = node.in[0];
+        prepare(v, {0, 0});
+        Numbers<T> k(node.w * V_), t(node.w * V_);
+        for (long y = 0; y < node.h; ++y) {
+            const Line row = line(v, {0, 0}, y, k.data(), t.data());
+            found(node, node.dual + y * node.w, row.k);
+        }
+        release(v, {0, 0});
+    }
+}
+
+}  // namespace gramian
