@@ -54,21 +54,19 @@ struct Side {
     std::vector<T> k, theta;  // the diagonal, where it was wanted
 };
 
-// r and m of Images from the variances of one image: 1 / sqrt(q) and sqrt(q bend^2 / 2 pi), 1 / sqrt(1 + 2 q) for erf.
-double first_of(const Node &node, double q) {
-    return node.kind == Kind::erf ? 1 / std::sqrt(1 + 2 * q) : q > 0 ? 1 / std::sqrt(q) : 0;
-}
-double second_of(const Node &node, double q) {
-    return node.kind == Kind::erf ? q : std::sqrt(q / (2 * 3.14159265358979323846)) * std::fabs(node.p[1]);
+// What an activation reads of a variance; see DualRow.
+template <class T>
+T spread(const Node &node, double q) {
+    return node.kind == Kind::erf ? T(1 / std::sqrt(1 + 2 * q)) : std::max(T(std::sqrt(q)), rows<T>().least);
 }
 
 // Images in chosen places of `lanes`, as Rows read them; places beyond the last image repeat it.
 template <class T>
 struct Block {
-    std::vector<T> input, r, m;
+    std::vector<T> input, spreads;
     Block(const Program &program, long positions, long lanes)
-        : input(positions * program.channels * lanes), r(program.variances * lanes), m(program.variances * lanes) {}
-    Images<T> images() const { return {input.data(), r.data(), m.data()}; }
+        : input(positions * program.channels * lanes), spreads(program.variances * lanes) {}
+    Images<T> images() const { return {input.data(), spreads.data()}; }
 
     template <class S>
     void put(const Program &program, const Side<S> &side, long image, long lane, long lanes, double scale) {
@@ -79,10 +77,8 @@ struct Block {
         if (side.q.empty()) return;
         const double *q = side.q.data() + image * program.variances;
         for (const Node &node : program.nodes)
-            for (long at = node.dual; node.dual >= 0 && at < node.dual + node.h * node.w; ++at) {
-                r[at * lanes + lane] = T(first_of(node, q[at]));
-                m[at * lanes + lane] = T(second_of(node, q[at]));
-            }
+            for (long at = node.dual; node.dual >= 0 && at < node.dual + node.h * node.w; ++at)
+                spreads[at * lanes + lane] = spread<T>(node, q[at]);
     }
 };
 
@@ -104,13 +100,12 @@ void meet_oneself(const Program &program, Side<T> &side, bool diagonal, int thre
                 x.put(program, side, image, lane, V, 1.0 / double(side.channels));
                 y.put(program, side, image, lane, V, 1.0);
             }
-            const Images<double> other{y.input.data(), x.r.data(), x.m.data()};
+            const Images<double> other{y.input.data(), x.spreads.data()};
             run.variances(x.images(), other, [&](const Node &node, long at, const double *found) {
                 for (long i = 0; i < node.w * V; ++i) {
                     const long image = std::min(block * V + i % V, side.n - 1);
                     q[image * program.variances + at + i / V] = found[i];
-                    x.r[at * V + i] = first_of(node, found[i]);
-                    x.m[at * V + i] = second_of(node, found[i]);
+                    x.spreads[at * V + i] = spread<double>(node, found[i]);
                 }
             });
             if (!diagonal) continue;

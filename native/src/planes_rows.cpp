@@ -46,6 +46,10 @@ constexpr double Series<double>::p[], Series<double>::q[];
 template <class T>
 constexpr T few = sizeof(T) == 4 ? T(8 * 1.1920929e-7) : T(8 * 2.220446049250313e-16);
 
+// A standard deviation that counts as zero: its square and its products with others are normal numbers still.
+template <class T>
+constexpr T least = sizeof(T) == 4 ? T(1e-18) : T(1e-150);
+
 template <int degree, class T>
 inline Lanes<T> horner(const T *coefficients, Lanes<T> w) {
     Lanes<T> sum = all(coefficients[degree]);
@@ -58,31 +62,33 @@ inline Lanes<T> of_x(const T *x, long at) {
     return each ? load(x + at * Lanes<T>::count) : all(x[at]);
 }
 
-// K' = h max(k, 0) + m m' A(c) + lin k and T' = T (kdot): c > 0: h - acos, else acos; acos has its constants in it.
+// With s = sqrt(q q') and c = k / s: K' = h max(k, 0) + s A(|c|) + lin k, A = w^(3/2) Q(w) b^2 / 2 pi at w = 1 - |c|, and
+// kdot = h - a where c > 0, else a, with a = acos(|c|) b^2 / 2 pi. The sign of c chooses because A(-c) = A(c) + pi c.
 template <class T, bool each, bool theta, bool leaky, bool mask>
 void relu_row(const DualRow<T> &row, const Bend<T> &bend) {
     constexpr long V = Lanes<T>::count;
     using S = Series<T>;
     const Lanes<T> one = all(T(1)), zero = all(T(0)), tiny = all(few<T>), h = all(bend.h), lin = all(bend.lin);
-    T acos[S::degree_p + 1];
-    for (int i = 0; i <= S::degree_p; ++i) acos[i] = bend.acos[i];
-    const Lanes<T> cross = all(bend.cross), slope2 = all(bend.slope2);
-    const DualRow<T> r = row;  // the compiler then knows that no store changes its pointers
+    T p[S::degree_p + 1], q[S::degree_q + 1];  // copies, which no store can change
+    for (int i = 0; i <= S::degree_p; ++i) p[i] = bend.p[i];
+    for (int i = 0; i <= S::degree_q; ++i) q[i] = bend.q[i];
+    const Lanes<T> nil = all(least<T>), cross = all(bend.cross), slope2 = all(bend.slope2);
+    const DualRow<T> r = row;
     for (long i = 0; i < r.w; ++i) {
         const Lanes<T> k = load(r.k + i * V);
-        const Lanes<T> c = k * (of_x<T, each>(r.xr, i) * load(r.yr + i * V));
-        const Lanes<T> mx = of_x<T, each>(r.xm, i), my = load(r.ym + i * V);
+        const Lanes<T> at_x = of_x<T, each>(r.x, i), at_y = load(r.y + i * V), s = at_x * at_y;
+        const Lanes<T> c = k / s;
         Lanes<T> w = one - abs(c);
         w = keep(w > tiny, w);
         const Lanes<T> root = sqrt(w);
-        Lanes<T> out = fma(mx * my, (w * root) * horner<S::degree_q>(S::q, w), h * max(k, zero));
+        Lanes<T> out = fma(s, (w * root) * horner<S::degree_q>(q, w), h * max(k, zero));
         if (leaky) out = fma(lin, k, out);
         store(r.ko + i * V, out);
         if (theta) {
-            const Lanes<T> angle = root * horner<S::degree_p>(acos, w);
+            const Lanes<T> angle = root * horner<S::degree_p>(p, w);
             Lanes<T> kdot = select(c > zero, h - angle, angle);
             if (mask) {  // a position of variance 0 has slope relu'(0) = 0
-                const Lanes<T> on_x = keep(mx > zero, one), on_y = keep(my > zero, one);
+                const Lanes<T> on_x = keep(at_x > nil, one), on_y = keep(at_y > nil, one);
                 kdot = fma(cross, on_x + on_y, kdot * (on_x * on_y)) + slope2;
             } else if (leaky) {
                 kdot = kdot + lin;
@@ -120,8 +126,9 @@ Bend<T> constants(double slope, double bend) {
     made.lin = T(slope * slope + slope * bend);
     made.slope2 = T(slope * slope);
     made.cross = T(slope * bend / 2);
-    for (int i = 0; i <= Series<T>::degree_p; ++i)
-        made.acos[i] = T(bend * bend / (2 * 3.14159265358979323846) * double(Series<T>::p[i]));
+    const double unit = bend * bend / (2 * 3.14159265358979323846);
+    for (int i = 0; i <= Series<T>::degree_p; ++i) made.p[i] = T(unit * double(Series<T>::p[i]));
+    for (int i = 0; i <= Series<T>::degree_q; ++i) made.q[i] = T(unit * double(Series<T>::q[i]));
     return made;
 }
 
@@ -133,7 +140,7 @@ void erf_row(const DualRow<T> &row) {
     const T pi = T(3.14159265358979323846);
     const Lanes<T> one = all(T(1)), half = all(T(0.5));
     for (long i = 0; i < row.w; ++i) {
-        const Lanes<T> rr = of_x<T, each>(row.xr, i) * load(row.yr + i * V);
+        const Lanes<T> rr = of_x<T, each>(row.x, i) * load(row.y + i * V);
         const Lanes<T> c = load(row.k + i * V) * (rr + rr);
         const Lanes<T> a = min(abs(c), one), rest = one - a;
         const auto small = half > a;
@@ -277,9 +284,9 @@ void gather(const Tap *taps, long count, long to0, long from0, T a, const T *in,
 }
 
 template <class T>
-constexpr Rows<T> table = {Lanes<T>::count, input<T, false>, input<T, true>, constants<T>, relu<T, false>,
-                           relu<T, true>,   relu_same<T>,    erf_one<T>,     erf_each<T>,  box<T>,
-                           add<T>,          sum<T>,          total<T>,       gather<T>};
+constexpr Rows<T> table = {Lanes<T>::count, least<T>,      input<T, false>, input<T, true>, constants<T>,
+                           relu<T, false>,   relu<T, true>, relu_same<T>,    erf_one<T>,     erf_each<T>,
+                           box<T>,           add<T>,        sum<T>,          total<T>,       gather<T>};
 
 }  // namespace
 

@@ -12,23 +12,23 @@ struct Tap {
     double weight;
 };
 
-// max(x, 0) + slope min(x, 0), times constants that are folded into `acos`, `h` and what comes with m.
+// max(x, 0) + slope min(x, 0), with bend = 1 - slope (or any other), as constants of its dual.
 template <class T>
 struct Bend {
     T h;         // bend^2 / 2
     T lin;       // slope^2 + slope bend
     T slope2;    // slope^2
     T cross;     // slope bend / 2
-    T acos[20];  // bend^2 / 2 pi times the coefficients of P
+    T p[20], q[20];  // bend^2 / 2 pi times the coefficients of P and Q
 };
 
-// One row through an activation; t is the NTK, null where it is zero. r and m are what the variance q of a position
-// gives: 1 / sqrt(q) and sqrt(q bend^2 / 2 pi) for the ReLU, 1 / sqrt(1 + 2 q) for erf.
+// One row through an activation; t is the NTK, null where it is zero. x and y are what the variance q of a position
+// gives: sqrt(q) for the ReLU, but at least `Rows::least`, 1 / sqrt(1 + 2 q) for erf.
 template <class T>
 struct DualRow {
     long w;
     const T *k, *t;
-    const T *xr, *xm, *yr, *ym;
+    const T *x, *y;
     T *ko, *to;
 };
 
@@ -47,6 +47,7 @@ struct BoxRow {
 template <class T>
 struct Rows {
     long lanes;
+    T least;  // a standard deviation that counts as zero
     void (*input)(long w, long c, const T *x, const T *y, T *k);       // x (w, c), y (w, c, lanes): sums over c
     void (*input_each)(long w, long c, const T *x, const T *y, T *k);  // x (w, c, lanes)
     Bend<T> (*bend)(double slope, double bend);

@@ -153,7 +153,7 @@ void Run<T>::activate(int v, Shift e, long y, const Line &in, T *k, T *t) {
     const Rect r = rect(node, e);
     const long xs = each_ ? V_ : 1, at_x = (node.dual + y * node.w + r.x) * xs;
     const long at_y = (node.dual + (y + e.y) * node.w + r.x + e.x) * V_;
-    const DualRow<T> row{r.w, in.k, node.theta ? in.t : nullptr, x_.r + at_x, x_.m + at_x, y_.r + at_y, y_.m + at_y, k, t};
+    const DualRow<T> row{r.w, in.k, node.theta ? in.t : nullptr, x_.spread + at_x, y_.spread + at_y, k, t};
     if (node.kind == Kind::relu && same_ && e.y == 0 && e.x == 0)
         rows_.relu_same(row, bends_[v]);
     else if (node.kind == Kind::relu)

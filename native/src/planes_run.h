@@ -14,11 +14,11 @@ namespace gramian {
 template <class T>
 using Numbers = std::vector<T>;
 
-// What is known of the images on one side: input (positions, channels), and of the variances at each activation's input
-// what Rows take (r, m). One number each, or `lanes`.
+// What is known of the images on one side: input (positions, channels), and at each activation's input what Rows take of
+// the variances. One number each, or `lanes`.
 template <class T>
 struct Images {
-    const T *input, *r, *m;
+    const T *input, *spread;
 };
 
 // Planes of many sizes, kept for the next of about their size.
@@ -63,7 +63,7 @@ public:
     // Where `variances` were wanted too, they come first.
     void output(const Images<T> &x, const Images<T> &y, T *k, T *theta);
     // The variances of the images x = y as `found(node, at, k)`, row after row of each activation's input: k has w times
-    // `lanes` of them, from number `at`. `x` and `y` must hold r and m of the row when it returns.
+    // `lanes` of them, from number `at`. `x` and `y` must hold `spread` of the row when it returns.
     template <class Found>
     void variances(const Images<T> &x, const Images<T> &y, const Found &found);
 
