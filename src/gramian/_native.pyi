@@ -1,0 +1,3 @@
+"""The compiled hot loops; sources in native/."""
+
+def isa() -> str: ...
