@@ -7,7 +7,8 @@
 // In a plain file:
 //
 //     GRAMIAN_DECLARE(void tile(float *k, long n);)        // declares it for every instruction set
-//     const auto tile = GRAMIAN_CHOOSE(tile);              // the one for this machine, as a function pointer
+//     const auto run = GRAMIAN_CHOOSE(tile);               // the one for this machine, as a function pointer
+//     const auto run = GRAMIAN_CHOOSE_OVERLOAD(tile, void (*)(float *, long));    // the same of an overloaded name
 #pragma once
 
 namespace gramian {
@@ -26,11 +27,16 @@ const char *isa_name();
     namespace gramian { namespace base { __VA_ARGS__ }           \
                         namespace avx2 { __VA_ARGS__ }           \
                         namespace avx512 { __VA_ARGS__ } }
-#define GRAMIAN_CHOOSE(name)                                     \
-    (::gramian::isa() == ::gramian::Isa::avx512 ? &::gramian::avx512::name \
-     : ::gramian::isa() == ::gramian::Isa::avx2 ? &::gramian::avx2::name   \
+#define GRAMIAN_CHOOSE(name)                                                     \
+    (::gramian::isa() == ::gramian::Isa::avx512 ? &::gramian::avx512::name       \
+     : ::gramian::isa() == ::gramian::Isa::avx2 ? &::gramian::avx2::name         \
                                                 : &::gramian::base::name)
+#define GRAMIAN_CHOOSE_OVERLOAD(name, ...)                                                      \
+    (::gramian::isa() == ::gramian::Isa::avx512 ? static_cast<__VA_ARGS__>(&::gramian::avx512::name) \
+     : ::gramian::isa() == ::gramian::Isa::avx2 ? static_cast<__VA_ARGS__>(&::gramian::avx2::name)   \
+                                                : static_cast<__VA_ARGS__>(&::gramian::base::name))
 #else
 #define GRAMIAN_DECLARE(...) namespace gramian { namespace base { __VA_ARGS__ } }
 #define GRAMIAN_CHOOSE(name) (&::gramian::base::name)
+#define GRAMIAN_CHOOSE_OVERLOAD(name, ...) static_cast<__VA_ARGS__>(&::gramian::base::name)
 #endif
