@@ -25,8 +25,8 @@ const Rows<double> &rows<double>() { return *GRAMIAN_CHOOSE(rows_double)(); }
 
 // Runs `work` on some threads, which each take tasks 0..count-1 by `take()` until that gives `count` or more.
 template <class Work>
-void in_parallel(long count, int threads, const Work &work) {
-    std::atomic<long> next{0};
+void in_parallel(Int count, int threads, const Work &work) {
+    std::atomic<Int> next{0};
     std::exception_ptr failed;
     std::mutex lock;
     const auto worker = [&] {
@@ -39,7 +39,7 @@ void in_parallel(long count, int threads, const Work &work) {
         }
     };
     std::vector<std::thread> others;
-    for (long i = 1; i < std::min<long>(threads, count); ++i) others.emplace_back(worker);
+    for (Int i = 1; i < std::min<Int>(threads, count); ++i) others.emplace_back(worker);
     worker();
     for (auto &thread : others) thread.join();
     if (failed) std::rethrow_exception(failed);
@@ -49,7 +49,7 @@ void in_parallel(long count, int threads, const Work &work) {
 template <class T>
 struct Side {
     const T *x;               // (n, channels, positions)
-    long n, channels, positions;
+    Int n, channels, positions;
     std::vector<double> q;    // (n, variances)
     std::vector<T> k, theta;  // the diagonal, where it was wanted
 };
@@ -64,20 +64,20 @@ T spread(const Node &node, double q) {
 template <class T>
 struct Block {
     std::vector<T> input, spreads;
-    Block(const Program &program, long positions, long lanes)
+    Block(const Program &program, Int positions, Int lanes)
         : input(positions * program.channels * lanes), spreads(program.variances * lanes) {}
     Images<T> images() const { return {input.data(), spreads.data()}; }
 
     template <class S>
-    void put(const Program &program, const Side<S> &side, long image, long lane, long lanes, double scale) {
+    void put(const Program &program, const Side<S> &side, Int image, Int lane, Int lanes, double scale) {
         const S *x = side.x + image * side.channels * side.positions;
-        for (long c = 0; c < side.channels; ++c)
-            for (long at = 0; at < side.positions; ++at)
+        for (Int c = 0; c < side.channels; ++c)
+            for (Int at = 0; at < side.positions; ++at)
                 input[(at * side.channels + c) * lanes + lane] = T(scale * double(x[c * side.positions + at]));
         if (side.q.empty()) return;
         const double *q = side.q.data() + image * program.variances;
         for (const Node &node : program.nodes)
-            for (long at = node.dual; node.dual >= 0 && at < node.dual + node.h * node.w; ++at)
+            for (Int at = node.dual; node.dual >= 0 && at < node.dual + node.h * node.w; ++at)
                 spreads[at * lanes + lane] = spread<T>(node, q[at]);
     }
 };
@@ -86,31 +86,31 @@ struct Block {
 template <class T>
 void meet_oneself(const Program &program, Side<T> &side, bool diagonal, int threads) {
     const Rows<double> &table = rows<double>();
-    const long V = table.lanes;
+    const Int V = table.lanes;
     std::vector<double> q(side.n * program.variances);
     if (diagonal) side.k.resize(side.n), side.theta.resize(side.n);
-    const long count = (side.n + V - 1) / V;
+    const Int count = (side.n + V - 1) / V;
     in_parallel(count, threads, [&](const auto &take) {
         Block<double> x(program, side.positions, V), y(program, side.positions, V);
         Run<double> run(program, table, true, true);
         std::vector<double> k(V), theta(V);
-        for (long block = take(); block < count; block = take()) {
-            for (long lane = 0; lane < V; ++lane) {
-                const long image = std::min(block * V + lane, side.n - 1);
+        for (Int block = take(); block < count; block = take()) {
+            for (Int lane = 0; lane < V; ++lane) {
+                const Int image = std::min(block * V + lane, side.n - 1);
                 x.put(program, side, image, lane, V, 1.0 / double(side.channels));
                 y.put(program, side, image, lane, V, 1.0);
             }
             const Images<double> other{y.input.data(), x.spreads.data()};
-            run.variances(x.images(), other, [&](const Node &node, long at, const double *found) {
-                for (long i = 0; i < node.w * V; ++i) {
-                    const long image = std::min(block * V + i % V, side.n - 1);
+            run.variances(x.images(), other, [&](const Node &node, Int at, const double *found) {
+                for (Int i = 0; i < node.w * V; ++i) {
+                    const Int image = std::min(block * V + i % V, side.n - 1);
                     q[image * program.variances + at + i / V] = found[i];
                     x.spreads[at * V + i] = spread<double>(node, found[i]);
                 }
             });
             if (!diagonal) continue;
             run.output(x.images(), other, k.data(), theta.data());
-            for (long lane = 0; lane < V && block * V + lane < side.n; ++lane) {
+            for (Int lane = 0; lane < V && block * V + lane < side.n; ++lane) {
                 side.k[block * V + lane] = T(k[lane]);
                 side.theta[block * V + lane] = T(theta[lane]);
             }
@@ -122,10 +122,10 @@ void meet_oneself(const Program &program, Side<T> &side, bool diagonal, int thre
 template <class T>
 struct Result {
     T *nngp, *ntk;
-    long m;
-    void set(long i, long j, bool symmetric, T k, T theta) const {
-        nngp[i * m + j] = k;
-        if (ntk != nullptr) ntk[i * m + j] = theta;
+    Int stride;
+    void set(Int i, Int j, bool symmetric, T k, T theta) const {
+        nngp[i * stride + j] = k;
+        if (ntk != nullptr) ntk[i * stride + j] = theta;
         if (symmetric && i != j) set(j, i, false, k, theta);
     }
 };
@@ -134,20 +134,20 @@ struct Result {
 template <class T>
 void by_rows(const Program &program, const Side<T> &x, const Side<T> &y, const Result<T> &out, bool symmetric, int threads) {
     const Rows<T> &table = rows<T>();
-    const long V = table.lanes, blocks = (y.n + V - 1) / V;
+    const Int V = table.lanes, blocks = (y.n + V - 1) / V;
     std::vector<Block<T>> packed(blocks, Block<T>(program, y.positions, V));
-    for (long j = 0; j < blocks * V; ++j) packed[j / V].put(program, y, std::min(j, y.n - 1), j % V, V, 1.0);
+    for (Int j = 0; j < blocks * V; ++j) packed[j / V].put(program, y, std::min(j, y.n - 1), j % V, V, 1.0);
     in_parallel(x.n * blocks, threads, [&](const auto &take) {
         Block<T> one(program, x.positions, 1);
         Run<T> run(program, table, false, false);
         std::vector<T> k(V), theta(V);
-        long image = -1;
-        for (long task = take(); task < x.n * blocks; task = take()) {
-            const long i = task / blocks, block = task % blocks;
+        Int image = -1;
+        for (Int task = take(); task < x.n * blocks; task = take()) {
+            const Int i = task / blocks, block = task % blocks;
             if (symmetric && (block + 1) * V <= i + 1) continue;
             if (image != i) one.put(program, x, image = i, 0, 1, 1.0 / double(x.channels));
             run.output(one.images(), packed[block].images(), k.data(), theta.data());
-            for (long j = std::max(block * V, symmetric ? i + 1 : 0); j < std::min((block + 1) * V, y.n); ++j)
+            for (Int j = std::max(block * V, symmetric ? i + 1 : 0); j < std::min((block + 1) * V, y.n); ++j)
                 out.set(i, j, symmetric, k[j - block * V], theta[j - block * V]);
         }
     });
@@ -157,24 +157,24 @@ void by_rows(const Program &program, const Side<T> &x, const Side<T> &y, const R
 template <class T>
 void by_pairs(const Program &program, const Side<T> &x, const Side<T> &y, const Result<T> &out, bool symmetric, int threads) {
     const Rows<T> &table = rows<T>();
-    const long V = table.lanes;
-    std::vector<std::pair<long, long>> pairs;
-    for (long i = 0; i < x.n; ++i)
-        for (long j = symmetric ? i + 1 : 0; j < y.n; ++j) pairs.push_back({i, j});
-    const long count = long(pairs.size());
-    const long tasks = (count + V - 1) / V;
+    const Int V = table.lanes;
+    std::vector<std::pair<Int, Int>> pairs;
+    for (Int i = 0; i < x.n; ++i)
+        for (Int j = symmetric ? i + 1 : 0; j < y.n; ++j) pairs.push_back({i, j});
+    const Int count = Int(pairs.size());
+    const Int tasks = (count + V - 1) / V;
     in_parallel(tasks, threads, [&](const auto &take) {
         Block<T> left(program, x.positions, V), right(program, x.positions, V);
         Run<T> run(program, table, true, false);
         std::vector<T> k(V), theta(V);
-        for (long task = take(); task < tasks; task = take()) {
-            for (long lane = 0; lane < V; ++lane) {
+        for (Int task = take(); task < tasks; task = take()) {
+            for (Int lane = 0; lane < V; ++lane) {
                 const auto &pair = pairs[std::min(task * V + lane, count - 1)];
                 left.put(program, x, pair.first, lane, V, 1.0 / double(x.channels));
                 right.put(program, y, pair.second, lane, V, 1.0);
             }
             run.output(left.images(), right.images(), k.data(), theta.data());
-            for (long lane = 0; lane < V && task * V + lane < count; ++lane) {
+            for (Int lane = 0; lane < V && task * V + lane < count; ++lane) {
                 const auto &pair = pairs[task * V + lane];
                 out.set(pair.first, pair.second, symmetric, k[lane], theta[lane]);
             }
@@ -185,23 +185,24 @@ void by_pairs(const Program &program, const Side<T> &x, const Side<T> &y, const 
 }  // namespace
 
 template <class T>
-void planes(const long *ints, const double *reals, const T *x, long n, const T *y, long m, T *nngp, T *ntk, int threads) {
+void planes(const Int *ints, const double *reals, const T *x, Int n, const T *y, Int m, T *nngp, T *ntk, Int stride,
+            int threads) {
     const bool symmetric = y == nullptr;
     const Program program(ints, reals, ntk != nullptr);
     const Node &input = program.nodes.front();
-    const long positions = input.h * input.w;
+    const Int positions = input.h * input.w;
     Side<T> left{x, n, program.channels, positions, {}, {}, {}}, right{y, m, program.channels, positions, {}, {}, {}};
     meet_oneself(program.wanted(true, symmetric), left, symmetric, threads);
     if (!symmetric) meet_oneself(program.wanted(true, false), right, false, threads);
     const Side<T> &other = symmetric ? left : right;
-    const Result<T> out{nngp, ntk, m};
+    const Result<T> out{nngp, ntk, stride};
     if (symmetric)
-        for (long i = 0; i < n; ++i) out.set(i, i, true, left.k[i], left.theta[i]);
-    const long V = rows<T>().lanes, blocks = (m + V - 1) / V;
-    long runs = n * blocks;
+        for (Int i = 0; i < n; ++i) out.set(i, i, true, left.k[i], left.theta[i]);
+    const Int V = rows<T>().lanes, blocks = (m + V - 1) / V;
+    Int runs = n * blocks;
     if (symmetric)
-        for (long i = runs = 0; i < n; ++i) runs += blocks - (i + 1) / V;
-    const long pairs = symmetric ? n * (n - 1) / 2 : n * m;
+        for (Int i = runs = 0; i < n; ++i) runs += blocks - (i + 1) / V;
+    const Int pairs = symmetric ? n * (n - 1) / 2 : n * m;
     const Program of_pairs = program.wanted(false, true);
     if (double(pairs + V) / double(V) < 0.8 * double(runs))
         by_pairs(of_pairs, left, other, out, symmetric, threads);
@@ -209,7 +210,7 @@ void planes(const long *ints, const double *reals, const T *x, long n, const T *
         by_rows(of_pairs, left, other, out, symmetric, threads);
 }
 
-template void planes(const long *, const double *, const float *, long, const float *, long, float *, float *, int);
-template void planes(const long *, const double *, const double *, long, const double *, long, double *, double *, int);
+template void planes(const Int *, const double *, const float *, Int, const float *, Int, float *, float *, Int, int);
+template void planes(const Int *, const double *, const double *, Int, const double *, Int, double *, double *, Int, int);
 
 }  // namespace gramian

@@ -43,7 +43,7 @@ struct Native<double> {
 
 template <class T>
 struct Lanes {
-    static constexpr long count = BYTES / sizeof(T);
+    static constexpr long long count = BYTES / sizeof(T);
     typename Native<T>::V v;
 };
 template <class T>
@@ -111,7 +111,7 @@ EACH Lanes<double> sqrt(Lanes<double> a) {
 #else
 template <class T>
 struct Lanes {
-    static constexpr long count = BYTES / sizeof(T);
+    static constexpr long long count = BYTES / sizeof(T);
     T v[BYTES / sizeof(T)];
 };
 template <class T>
@@ -121,13 +121,13 @@ struct Mask {
 #define LANEWISE(type, expression)                                         \
     {                                                                      \
         type r;                                                            \
-        for (long i = 0; i < Lanes<T>::count; ++i) r.v[i] = (expression);  \
+        for (long long i = 0; i < Lanes<T>::count; ++i) r.v[i] = (expression);  \
         return r;                                                          \
     }
 template <class T>
 static inline Lanes<T> load(const T *p) LANEWISE(Lanes<T>, p[i])
 template <class T>
-static inline void store(T *p, Lanes<T> a) { for (long i = 0; i < Lanes<T>::count; ++i) p[i] = a.v[i]; }
+static inline void store(T *p, Lanes<T> a) { for (long long i = 0; i < Lanes<T>::count; ++i) p[i] = a.v[i]; }
 template <class T>
 static inline Lanes<T> all(T a) LANEWISE(Lanes<T>, a)
 template <class T>

@@ -6,21 +6,21 @@
 namespace gramian {
 namespace {
 
-AxisTable table(const double *matrix, long rows, long columns) {
+AxisTable table(const double *matrix, Int rows, Int columns) {
     AxisTable made;
     made.from_d.resize(2 * rows - 1), made.from_e.resize(2 * columns - 1);
-    std::vector<std::vector<long>> entries(rows);
-    for (long p = 0; p < rows; ++p)
-        for (long a = 0; a < columns; ++a)
+    std::vector<std::vector<Int>> entries(rows);
+    for (Int p = 0; p < rows; ++p)
+        for (Int a = 0; a < columns; ++a)
             if (matrix[p * columns + a] != 0) entries[p].push_back(a);
     std::vector<std::vector<Tap>> taps(2 * columns - 1);
-    for (long d = 1 - rows; d < rows; ++d) {
-        for (long p = d < 0 ? -d : 0; p < rows && p + d < rows; ++p)
-            for (long a : entries[p])
-                for (long b : entries[p + d])
+    for (Int d = 1 - rows; d < rows; ++d) {
+        for (Int p = d < 0 ? -d : 0; p < rows && p + d < rows; ++p)
+            for (Int a : entries[p])
+                for (Int b : entries[p + d])
                     taps[b - a + columns - 1].push_back(
                         {p, a, matrix[p * columns + a] * matrix[(p + d) * columns + b]});
-        for (long e = 1 - columns; e < columns; ++e) {
+        for (Int e = 1 - columns; e < columns; ++e) {
             auto &found = taps[e + columns - 1];
             if (found.empty()) continue;
             std::stable_sort(found.begin(), found.end(), [](const Tap &a, const Tap &b) { return a.from < b.from; });
@@ -46,10 +46,10 @@ bool theta(const Node &node, const std::vector<Node> &nodes) {
 
 }  // namespace
 
-Program::Program(const long *ints, const double *reals, bool ntk) : channels(ints[0]), mask(ints[1] != 0) {
+Program::Program(const Int *ints, const double *reals, bool ntk) : channels(ints[0]), mask(ints[1] != 0) {
     nodes.resize(ints[2]);
     std::vector<int> readers(nodes.size(), 0);
-    const long *word = ints + 3;
+    const Int *word = ints + 3;
     for (auto &node : nodes) {
         node.kind = static_cast<Kind>(word[0]);
         node.in[0] = int(word[1]), node.in[1] = int(word[2]);
@@ -106,8 +106,8 @@ void Program::need(int v, Shift e, std::vector<std::vector<char>> &pushed) {
         case Kind::sum: need(node.in[1], e, pushed); break;
         case Kind::mean: {
             const Node &below = nodes[node.in[0]];
-            for (long y = 1 - below.h; y < below.h; ++y)
-                for (long x = 1 - below.w; x < below.w; ++x) need(node.in[0], {y, x}, pushed);
+            for (Int y = 1 - below.h; y < below.h; ++y)
+                for (Int x = 1 - below.w; x < below.w; ++x) need(node.in[0], {y, x}, pushed);
             return;
         }
         case Kind::axes:

@@ -58,7 +58,7 @@ inline Lanes<T> horner(const T *coefficients, Lanes<T> w) {
 }
 
 template <class T, bool each>
-inline Lanes<T> of_x(const T *x, long at) {
+inline Lanes<T> of_x(const T *x, Int at) {
     return each ? load(x + at * Lanes<T>::count) : all(x[at]);
 }
 
@@ -66,7 +66,7 @@ inline Lanes<T> of_x(const T *x, long at) {
 // kdot = h - a where c > 0, else a, with a = acos(|c|) b^2 / 2 pi. The sign of c chooses because A(-c) = A(c) + pi c.
 template <class T, bool each, bool theta, bool leaky, bool mask>
 void relu_row(const DualRow<T> &row, const Bend<T> &bend) {
-    constexpr long V = Lanes<T>::count;
+    constexpr Int V = Lanes<T>::count;
     using S = Series<T>;
     const Lanes<T> one = all(T(1)), zero = all(T(0)), tiny = all(few<T>), h = all(bend.h), lin = all(bend.lin);
     T p[S::degree_p + 1], q[S::degree_q + 1];  // copies, which no store can change
@@ -74,7 +74,7 @@ void relu_row(const DualRow<T> &row, const Bend<T> &bend) {
     for (int i = 0; i <= S::degree_q; ++i) q[i] = bend.q[i];
     const Lanes<T> nil = all(least<T>), cross = all(bend.cross), slope2 = all(bend.slope2);
     const DualRow<T> r = row;
-    for (long i = 0; i < r.w; ++i) {
+    for (Int i = 0; i < r.w; ++i) {
         const Lanes<T> k = load(r.k + i * V);
         const Lanes<T> at_x = of_x<T, each>(r.x, i), at_y = load(r.y + i * V), s = at_x * at_y;
         const Lanes<T> c = k / s;
@@ -111,8 +111,8 @@ void relu(const DualRow<T> &row, const Bend<T> &bend, bool mask) {
 
 template <class T>
 void relu_same(const DualRow<T> &row, const Bend<T> &bend) {
-    constexpr long V = Lanes<T>::count;
-    for (long i = 0; i < row.w * V; i += V) {
+    constexpr Int V = Lanes<T>::count;
+    for (Int i = 0; i < row.w * V; i += V) {
         const Lanes<T> q = load(row.k + i), on = all(bend.lin + bend.h), off = all(bend.slope2);
         store(row.ko + i, q * on);
         if (row.t != nullptr) store(row.to + i, load(row.t + i) * select(q > all(T(0)), on, off));
@@ -135,11 +135,11 @@ Bend<T> constants(double slope, double bend) {
 // K' = 2/pi asin(c), kdot = 4/pi r r' / sqrt(1 - c^2) at c = 2 k r r'; near 0 by asin(a) = (a / sqrt 2) P(2 a^2).
 template <class T, bool each>
 void erf_row(const DualRow<T> &row) {
-    constexpr long V = Lanes<T>::count;
+    constexpr Int V = Lanes<T>::count;
     using S = Series<T>;
     const T pi = T(3.14159265358979323846);
     const Lanes<T> one = all(T(1)), half = all(T(0.5));
-    for (long i = 0; i < row.w; ++i) {
+    for (Int i = 0; i < row.w; ++i) {
         const Lanes<T> rr = of_x<T, each>(row.x, i) * load(row.y + i * V);
         const Lanes<T> c = load(row.k + i * V) * (rr + rr);
         const Lanes<T> a = min(abs(c), one), rest = one - a;
@@ -162,11 +162,11 @@ template <class T>
 void erf_each(const DualRow<T> &row) { erf_row<T, true>(row); }
 
 template <class T, bool each>
-void input(long w, long c, const T *x, const T *y, T *k) {
-    constexpr long V = Lanes<T>::count;
-    for (long i = 0; i < w; ++i) {
+void input(Int w, Int c, const T *x, const T *y, T *k) {
+    constexpr Int V = Lanes<T>::count;
+    for (Int i = 0; i < w; ++i) {
         Lanes<T> total = of_x<T, each>(x, i * c) * load(y + i * c * V);
-        for (long at = i * c + 1; at < (i + 1) * c; ++at) total = fma(of_x<T, each>(x, at), load(y + at * V), total);
+        for (Int at = i * c + 1; at < (i + 1) * c; ++at) total = fma(of_x<T, each>(x, at), load(y + at * V), total);
         store(k + i * V, total);
     }
 }
@@ -174,18 +174,18 @@ void input(long w, long c, const T *x, const T *y, T *k) {
 // Three rows, three columns, stride 1, zeros outside: sums over the rows stay in registers.
 template <class T, bool theta, bool wants>
 void box3(const BoxRow<T> &row) {
-    constexpr long V = Lanes<T>::count;
+    constexpr Int V = Lanes<T>::count;
     const Lanes<T> scale = all(row.p[0]), shift = all(row.p[1]), from_k = all(row.p[2]), shift_t = all(row.p[3]);
     const T *k0 = row.k[0], *k1 = row.k[1], *k2 = row.k[2];
     const T *t0 = theta ? row.t[0] : nullptr, *t1 = theta ? row.t[1] : nullptr, *t2 = theta ? row.t[2] : nullptr;
     T *const ko = row.ko, *const to = row.to;
-    const long w = row.w;
+    const Int w = row.w;
     Lanes<T> before = all(T(0)), before_t = before, here_t = before;
     Lanes<T> here = load(k0) + load(k1) + load(k2);
     if (theta) here_t = load(t0) + load(t1) + load(t2);
-    for (long i = 0; i < w; ++i) {
+    for (Int i = 0; i < w; ++i) {
         Lanes<T> after = all(T(0)), after_t = after;
-        const long at = (i + 1) * V;
+        const Int at = (i + 1) * V;
         if (i + 1 < w) {
             after = load(k0 + at) + load(k1 + at) + load(k2 + at);
             if (theta) after_t = load(t0 + at) + load(t1 + at) + load(t2 + at);
@@ -204,19 +204,19 @@ void box3(const BoxRow<T> &row) {
 
 template <class T>
 void column(const BoxRow<T> &row, const T *const *rows, T *out) {
-    constexpr long V = Lanes<T>::count;
-    for (long i = 0; i < row.w; ++i) {
+    constexpr Int V = Lanes<T>::count;
+    for (Int i = 0; i < row.w; ++i) {
         Lanes<T> total = load(rows[0] + i * V);
-        for (long tap = 1; tap < row.rows; ++tap) total = total + load(rows[tap] + i * V);
+        for (Int tap = 1; tap < row.rows; ++tap) total = total + load(rows[tap] + i * V);
         store(out + i * V, total);
     }
 }
 
 template <class T>
-inline Lanes<T> along(const BoxRow<T> &row, const T *sums, long q) {
+inline Lanes<T> along(const BoxRow<T> &row, const T *sums, Int q) {
     Lanes<T> total = all(T(0));
-    for (long tap = 0; tap < row.taps; ++tap) {
-        const long at = row.start + row.stride * q + row.step * tap;
+    for (Int tap = 0; tap < row.taps; ++tap) {
+        const Int at = row.start + row.stride * q + row.step * tap;
         if (at >= 0 && at < row.w) total = total + load(sums + at * Lanes<T>::count);
     }
     return total;
@@ -224,7 +224,7 @@ inline Lanes<T> along(const BoxRow<T> &row, const T *sums, long q) {
 
 template <class T>
 void box(const BoxRow<T> &row) {
-    constexpr long V = Lanes<T>::count;
+    constexpr Int V = Lanes<T>::count;
     const bool theta = row.t != nullptr, wants = row.to != nullptr;
     if (row.rows == 3 && row.taps == 3 && row.start == -1 && row.stride == 1 && row.step == 1 && row.w == row.out) {
         if (theta) return box3<T, true, true>(row);
@@ -236,7 +236,7 @@ void box(const BoxRow<T> &row) {
         if (theta) column(row, row.t, row.sum_t), sum_t = row.sum_t;
     }
     const Lanes<T> scale = all(row.p[0]), shift = all(row.p[1]), from_k = all(row.p[2]), shift_t = all(row.p[3]);
-    for (long q = 0; q < row.out; ++q) {
+    for (Int q = 0; q < row.out; ++q) {
         const Lanes<T> sum = along(row, sum_k, q);
         store(row.ko + q * V, fma(scale, sum, shift));
         if (wants) {
@@ -248,15 +248,15 @@ void box(const BoxRow<T> &row) {
 }
 
 template <class T>
-void add(long w, T a, const T *x, T *out) {
-    constexpr long V = Lanes<T>::count;
-    for (long i = 0; i < w * V; i += V) store(out + i, fma(all(a), load(x + i), load(out + i)));
+void add(Int w, T a, const T *x, T *out) {
+    constexpr Int V = Lanes<T>::count;
+    for (Int i = 0; i < w * V; i += V) store(out + i, fma(all(a), load(x + i), load(out + i)));
 }
 
 template <class T>
-void sum(long w, T a, const T *x, T b, const T *y, T c, T *out) {
-    constexpr long V = Lanes<T>::count;
-    for (long i = 0; i < w * V; i += V) {
+void sum(Int w, T a, const T *x, T b, const T *y, T c, T *out) {
+    constexpr Int V = Lanes<T>::count;
+    for (Int i = 0; i < w * V; i += V) {
         Lanes<T> total = all(c);
         if (x != nullptr) total = fma(all(a), load(x + i), total);
         if (y != nullptr) total = fma(all(b), load(y + i), total);
@@ -265,18 +265,18 @@ void sum(long w, T a, const T *x, T b, const T *y, T c, T *out) {
 }
 
 template <class T>
-void total(long w, const T *x, double *out) {
-    constexpr long V = Lanes<T>::count;
+void total(Int w, const T *x, double *out) {
+    constexpr Int V = Lanes<T>::count;
     Lanes<T> row = all(T(0));
-    for (long i = 0; i < w * V; i += V) row = row + load(x + i);
+    for (Int i = 0; i < w * V; i += V) row = row + load(x + i);
     T lanes[V];
     store(lanes, row);
-    for (long lane = 0; lane < V; ++lane) out[lane] += double(lanes[lane]);
+    for (Int lane = 0; lane < V; ++lane) out[lane] += double(lanes[lane]);
 }
 
 template <class T>
-void gather(const Tap *taps, long count, long to0, long from0, T a, const T *in, T *out) {
-    constexpr long V = Lanes<T>::count;
+void gather(const Tap *taps, Int count, Int to0, Int from0, T a, const T *in, T *out) {
+    constexpr Int V = Lanes<T>::count;
     for (const Tap *tap = taps; tap < taps + count; ++tap) {
         T *const to = out + (tap->to - to0) * V;
         store(to, fma(all(a * T(tap->weight)), load(in + (tap->from - from0) * V), load(to)));

@@ -6,9 +6,11 @@
 
 namespace gramian {
 
+using Int = long long;  // sizes and places; `long` has 32 bits on Windows
+
 // Of a linear map along an axis: out[to] += weight in[from].
 struct Tap {
-    long to, from;
+    Int to, from;
     double weight;
 };
 
@@ -26,7 +28,7 @@ struct Bend {
 // gives: sqrt(q) for the ReLU, but at least `Rows::least`, 1 / sqrt(1 + 2 q) for erf.
 template <class T>
 struct DualRow {
-    long w;
+    Int w;
     const T *k, *t;
     const T *x, *y;
     T *ko, *to;
@@ -35,10 +37,10 @@ struct DualRow {
 // Rows k[tap], t[tap] summed, then over the window along the row: out = p[0] K + p[1] and p[0] T + p[2] K + p[3].
 template <class T>
 struct BoxRow {
-    long w, out;                     // positions of the input and of the result
-    long taps, start, stride, step;  // position q of the result reads start + stride q + step tap
+    Int w, out;                     // positions of the input and of the result
+    Int taps, start, stride, step;  // position q of the result reads start + stride q + step tap
     const T *const *k, *const *t;    // `rows` of them
-    long rows;
+    Int rows;
     T *sum_k, *sum_t;  // scratch, w positions
     T *ko, *to;        // to: null if no NTK is wanted
     T p[4];
@@ -46,10 +48,10 @@ struct BoxRow {
 
 template <class T>
 struct Rows {
-    long lanes;
+    Int lanes;
     T least;  // a standard deviation that counts as zero
-    void (*input)(long w, long c, const T *x, const T *y, T *k);       // x (w, c), y (w, c, lanes): sums over c
-    void (*input_each)(long w, long c, const T *x, const T *y, T *k);  // x (w, c, lanes)
+    void (*input)(Int w, Int c, const T *x, const T *y, T *k);       // x (w, c), y (w, c, lanes): sums over c
+    void (*input_each)(Int w, Int c, const T *x, const T *y, T *k);  // x (w, c, lanes)
     Bend<T> (*bend)(double slope, double bend);
     void (*relu)(const DualRow<T> &row, const Bend<T> &bend, bool mask);  // mask: kdot by the slopes at variance 0
     void (*relu_each)(const DualRow<T> &row, const Bend<T> &bend, bool mask);
@@ -57,11 +59,11 @@ struct Rows {
     void (*erf)(const DualRow<T> &row);
     void (*erf_each)(const DualRow<T> &row);
     void (*box)(const BoxRow<T> &row);
-    void (*add)(long w, T a, const T *x, T *out);                           // out += a x
-    void (*sum)(long w, T a, const T *x, T b, const T *y, T c, T *out);     // out = a x + b y + c; x, y may be null
-    void (*total)(long w, const T *x, double *out);                         // out[lane] += sum over positions
+    void (*add)(Int w, T a, const T *x, T *out);                           // out += a x
+    void (*sum)(Int w, T a, const T *x, T b, const T *y, T c, T *out);     // out = a x + b y + c; x, y may be null
+    void (*total)(Int w, const T *x, double *out);                         // out[lane] += sum over positions
     // out[to - to0] += a weight in[from - from0] over all taps
-    void (*gather)(const Tap *taps, long count, long to0, long from0, T a, const T *in, T *out);
+    void (*gather)(const Tap *taps, Int count, Int to0, Int from0, T a, const T *in, T *out);
 };
 
 }  // namespace gramian

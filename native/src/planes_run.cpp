@@ -7,8 +7,8 @@
 namespace gramian {
 namespace {
 
-long lowest(long e) { return e < 0 ? -e : 0; }
-long extent(long size, long e) { return size - (e < 0 ? -e : e); }
+Int lowest(Int e) { return e < 0 ? -e : 0; }
+Int extent(Int size, Int e) { return size - (e < 0 ? -e : e); }
 
 }  // namespace
 
@@ -17,7 +17,7 @@ Run<T>::Run(const Program &program, const Rows<T> &rows, bool each, bool same)
     : program_(program), rows_(rows), each_(each), same_(same), V_(rows.lanes) {
     const size_t count = program.nodes.size();
     planes_.resize(count), pushed_.resize(count), scratch_.resize(count), width_.resize(count), bends_.resize(count);
-    long widest = 1;
+    Int widest = 1;
     for (size_t v = 0; v < count; ++v) {
         const Node &node = program.nodes[v];
         if (!node.inlined) planes_[v].resize(node.shifts());
@@ -25,7 +25,7 @@ Run<T>::Run(const Program &program, const Rows<T> &rows, bool each, bool same)
         if (node.kind == Kind::axes) pushed_[v].assign(below.shifts(), 0);
         widest = std::max({widest, node.w, below.w});
         width_[v] = std::max(node.w, below.w) * V_;
-        const long ring = node.kind == Kind::affine ? node.step[0] * (node.window[0] - 1) + 1 : 1;
+        const Int ring = node.kind == Kind::affine ? node.step[0] * (node.window[0] - 1) + 1 : 1;
         scratch_[v].resize(size_t(2 * ring + 4) * width_[v] + 64 / sizeof(T));
         if (node.kind == Kind::relu) bends_[v] = rows.bend(node.p[0], node.p[1]);
     }
@@ -85,7 +85,7 @@ void Run<T>::prepare(int v, Shift e) {
     if (node.inlined) return;
     const Rect r = rect(node, e);
     Plane &made = open(v, e);
-    for (long y = 0; y < r.h; ++y)
+    for (Int y = 0; y < r.h; ++y)
         produce(v, e, r.y + y, made.k + y * r.w * V_, made.t == nullptr ? nullptr : made.t + y * r.w * V_);
     for (int in : node.in)
         if (in >= 0) release(in, e);
@@ -110,7 +110,7 @@ void Run<T>::release(int v, Shift e) {
 
 // Row y of the plane e: where it is held, or made in k and t.
 template <class T>
-typename Run<T>::Line Run<T>::line(int v, Shift e, long y, T *k, T *t) {
+typename Run<T>::Line Run<T>::line(int v, Shift e, Int y, T *k, T *t) {
     const Node &node = program_.nodes[v];
     if (node.inlined) {
         produce(v, e, y, k, t);
@@ -118,16 +118,16 @@ typename Run<T>::Line Run<T>::line(int v, Shift e, long y, T *k, T *t) {
     }
     const Rect r = rect(node, e);
     const Plane &held = plane(v, e);
-    const long at = (y - r.y) * r.w * V_;
+    const Int at = (y - r.y) * r.w * V_;
     return {held.k + at, held.t == nullptr ? nullptr : held.t + at};
 }
 
 template <class T>
-void Run<T>::produce(int v, Shift e, long y, T *k, T *t) {
+void Run<T>::produce(int v, Shift e, Int y, T *k, T *t) {
     const Node &node = program_.nodes[v];
     const Rect r = rect(node, e);
     if (node.kind == Kind::input) {
-        const long c = program_.channels, at_x = (y * node.w + r.x) * c, at_y = ((y + e.y) * node.w + r.x + e.x) * c;
+        const Int c = program_.channels, at_x = (y * node.w + r.x) * c, at_y = ((y + e.y) * node.w + r.x + e.x) * c;
         const auto input = each_ ? rows_.input_each : rows_.input;
         return input(r.w, c, x_.input + at_x * (each_ ? V_ : 1), y_.input + at_y * V_, k);
     }
@@ -148,11 +148,11 @@ void Run<T>::produce(int v, Shift e, long y, T *k, T *t) {
 }
 
 template <class T>
-void Run<T>::activate(int v, Shift e, long y, const Line &in, T *k, T *t) {
+void Run<T>::activate(int v, Shift e, Int y, const Line &in, T *k, T *t) {
     const Node &node = program_.nodes[v];
     const Rect r = rect(node, e);
-    const long xs = each_ ? V_ : 1, at_x = (node.dual + y * node.w + r.x) * xs;
-    const long at_y = (node.dual + (y + e.y) * node.w + r.x + e.x) * V_;
+    const Int xs = each_ ? V_ : 1, at_x = (node.dual + y * node.w + r.x) * xs;
+    const Int at_y = (node.dual + (y + e.y) * node.w + r.x + e.x) * V_;
     const DualRow<T> row{r.w, in.k, node.theta ? in.t : nullptr, x_.spread + at_x, y_.spread + at_y, k, t};
     if (node.kind == Kind::relu && same_ && e.y == 0 && e.x == 0)
         rows_.relu_same(row, bends_[v]);
@@ -177,7 +177,7 @@ void Run<T>::convolve(int v, Shift e) {
     prepare(in, from);
     const Rect r = rect(node, e), s = rect(below, from);
     Plane &made = open(v, e);
-    const long ring = node.step[0] * (node.window[0] - 1) + 1;
+    const Int ring = node.step[0] * (node.window[0] - 1) + 1;
     std::vector<const T *> ks(node.window[0]), ts(node.window[0]);
     std::vector<Line> have(ring);
     BoxRow<T> row{};
@@ -187,17 +187,17 @@ void Run<T>::convolve(int v, Shift e) {
     for (int i = 0; i < 4; ++i) row.p[i] = T(node.p[i]);
     row.k = ks.data(), row.t = below.theta ? ts.data() : nullptr;
     const bool square = node.window[0] == 3 && node.window[1] == 3;
-    long made_to = s.y;  // rows of the input before this one have been made
-    for (long y = 0; y < r.h; ++y) {
+    Int made_to = s.y;  // rows of the input before this one have been made
+    for (Int y = 0; y < r.h; ++y) {
         T *k = made.k + y * r.w * V_, *t = made.t == nullptr ? nullptr : made.t + y * r.w * V_;
-        const long first = node.stride[0] * (r.y + y) - node.before[0];
+        const Int first = node.stride[0] * (r.y + y) - node.before[0];
         row.rows = 0;
-        for (long tap = 0; tap < node.window[0]; ++tap) {
-            const long from_y = first + node.step[0] * tap;
+        for (Int tap = 0; tap < node.window[0]; ++tap) {
+            const Int from_y = first + node.step[0] * tap;
             const bool inside = s.w > 0 && from_y >= s.y && from_y < s.y + s.h;
             for (; inside && made_to <= from_y; ++made_to) {
                 if (made_to < first) continue;
-                const long slot = made_to % ring;
+                const Int slot = made_to % ring;
                 have[slot] = line(in, from, made_to, scratch(v, int(4 + 2 * slot)), scratch(v, int(5 + 2 * slot)));
             }
             if (!inside && !square) continue;
@@ -221,12 +221,12 @@ void Run<T>::average(int v, Shift e) {
     const int in = node.in[0];
     const Node &below = program_.nodes[in];
     std::vector<double> k(V_, 0.0), t(V_, 0.0);
-    const long dy = node.kind == Kind::mean ? below.h - 1 : 0, dx = node.kind == Kind::mean ? below.w - 1 : 0;
-    for (long y = -dy; y <= dy; ++y)
-        for (long x = -dx; x <= dx; ++x) {
+    const Int dy = node.kind == Kind::mean ? below.h - 1 : 0, dx = node.kind == Kind::mean ? below.w - 1 : 0;
+    for (Int y = -dy; y <= dy; ++y)
+        for (Int x = -dx; x <= dx; ++x) {
             prepare(in, {y, x});
             const Rect r = rect(below, {y, x});
-            for (long row = r.y; row < r.y + r.h; ++row) {
+            for (Int row = r.y; row < r.y + r.h; ++row) {
                 const Line found = line(in, {y, x}, row, scratch(v, 0), scratch(v, 1));
                 rows_.total(r.w, found.k, k.data());
                 if (found.t != nullptr) rows_.total(r.w, found.t, t.data());
@@ -234,7 +234,7 @@ void Run<T>::average(int v, Shift e) {
             release(in, {y, x});
         }
     Plane &made = open(v, e);
-    for (long lane = 0; lane < V_; ++lane) {
+    for (Int lane = 0; lane < V_; ++lane) {
         made.k[lane] = T(node.p[0] * k[lane] + node.p[1]);
         if (made.t != nullptr) made.t[lane] = T(node.p[0] * t[lane] + node.p[2] * k[lane] + node.p[3]);
     }
@@ -278,7 +278,7 @@ void Run<T>::push(int v, Shift from) {
             if (made.t != nullptr) std::fill(made.t, made.t + r.h * r.w * V_, T(0));
         }
     std::vector<size_t> next(down.size(), 0);
-    for (long y = s.y; y < s.y + s.h; ++y) {
+    for (Int y = s.y; y < s.y + s.h; ++y) {
         Line row{nullptr, nullptr};
         for (size_t i = 0; i < down.size(); ++i)
             for (const auto &taps = down[i].taps; next[i] < taps.size() && taps[next[i]].from == y; ++next[i]) {
@@ -288,7 +288,7 @@ void Run<T>::push(int v, Shift from) {
                     if (node.count[node.at(to)] == 0) continue;
                     const Rect r = rect(node, to);
                     Plane &made = plane(v, to);
-                    const long at = (taps[next[i]].to - r.y) * r.w * V_, count = long(mx.taps.size());
+                    const Int at = (taps[next[i]].to - r.y) * r.w * V_, count = Int(mx.taps.size());
                     const T weight = T(taps[next[i]].weight);
                     rows_.gather(mx.taps.data(), count, r.x, s.x, weight, row.k, made.k + at);
                     if (row.t != nullptr) rows_.gather(mx.taps.data(), count, r.x, s.x, weight, row.t, made.t + at);

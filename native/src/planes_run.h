@@ -1,7 +1,7 @@
 // Runs a program for `lanes` pairs of images at once.
 #pragma once
 
-#include <cstdlib>
+#include <cstddef>
 #include <map>
 #include <new>
 #include <vector>
@@ -29,28 +29,26 @@ public:
     Buffers(const Buffers &) = delete;
     ~Buffers() {
         for (auto &kept : free_)
-            for (T *p : kept.second) std::free(p);
+            for (T *p : kept.second) ::operator delete(p, std::align_val_t(64));
     }
-    T *take(long numbers) {
+    T *take(Int numbers) {
         auto &kept = free_[rounded(numbers)];
         if (!kept.empty()) {
             T *p = kept.back();
             kept.pop_back();
             return p;
         }
-        T *p = static_cast<T *>(std::aligned_alloc(64, size_t(rounded(numbers)) * sizeof(T)));
-        if (p == nullptr) throw std::bad_alloc();
-        return p;
+        return static_cast<T *>(::operator new(std::size_t(rounded(numbers)) * sizeof(T), std::align_val_t(64)));
     }
-    void give(T *p, long numbers) { free_[rounded(numbers)].push_back(p); }
+    void give(T *p, Int numbers) { free_[rounded(numbers)].push_back(p); }
 
 private:
-    static long rounded(long numbers) {  // up to the next of 4, 5, 6, 7 times a power of two
-        long power = 64;
+    static Int rounded(Int numbers) {  // up to the next of 4, 5, 6, 7 times a power of two
+        Int power = 64;
         while (power * 8 <= numbers) power *= 2;
         return (numbers + power - 1) / power * power;
     }
-    std::map<long, std::vector<T *>> free_;
+    std::map<Int, std::vector<T *>> free_;
 };
 
 template <class T>
@@ -73,7 +71,7 @@ private:
         int left = 0;
     };
     struct Rect {
-        long y, x, h, w;
+        Int y, x, h, w;
     };
     struct Line {
         const T *k, *t;
@@ -83,9 +81,9 @@ private:
     Plane &open(int v, Shift e);
     void prepare(int v, Shift e);
     void release(int v, Shift e);
-    Line line(int v, Shift e, long y, T *k, T *t);
-    void produce(int v, Shift e, long y, T *k, T *t);
-    void activate(int v, Shift e, long y, const Line &in, T *k, T *t);
+    Line line(int v, Shift e, Int y, T *k, T *t);
+    void produce(int v, Shift e, Int y, T *k, T *t);
+    void activate(int v, Shift e, Int y, const Line &in, T *k, T *t);
     void convolve(int v, Shift e);
     void map(int v, Shift e);
     void push(int v, Shift from);
@@ -95,14 +93,14 @@ private:
     const Program &program_;
     const Rows<T> &rows_;
     const bool each_, same_;
-    const long V_;
+    const Int V_;
     Images<T> x_{}, y_{};
     Buffers<T> buffers_;
     std::vector<std::vector<Plane>> planes_;     // by node and displacement
     std::vector<std::vector<unsigned>> pushed_;  // the last run in which a plane was added to an `axes` node's planes
     unsigned run_ = 0;
     std::vector<Numbers<T>> scratch_;
-    std::vector<long> width_;
+    std::vector<Int> width_;
     std::vector<Bend<T>> bends_;
     Numbers<T> zeros_;
 };
@@ -116,7 +114,7 @@ void Run<T>::variances(const Images<T> &x, const Images<T> &y, const Found &foun
         const int v = node.in[0];
         prepare(v, {0, 0});
         Numbers<T> k(node.w * V_), t(node.w * V_);
-        for (long y = 0; y < node.h; ++y) {
+        for (Int y = 0; y < node.h; ++y) {
             const Line row = line(v, {0, 0}, y, k.data(), t.data());
             found(node, node.dual + y * node.w, row.k);
         }

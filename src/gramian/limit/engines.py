@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gramian.arch.architecture import Architecture
 from gramian.errors import BadArgument
-from gramian.limit import torch_engine, vectors
+from gramian.limit import planes, torch_engine, vectors
 from gramian.limit.library import library
 from gramian.limit.program import Lack, Program, program
 
@@ -28,7 +28,7 @@ class Native(Protocol):
         """`(nngp, ntk)`; inputs are checked, on the CPU, in float32 or float64, and need no gradients."""
 
 
-NATIVE: tuple[Native, ...] = (vectors,)  # type: ignore[assignment]
+NATIVE: tuple[Native, ...] = (vectors, planes)  # type: ignore[assignment]
 
 
 def kernels(
@@ -42,7 +42,7 @@ def kernels(
         y: inputs; shape (m, *in_shape), or None for `x`: then only half of the tiles are computed, the result is
             exactly symmetric, and its diagonal exact.
         engine: "torch" runs everything, on any device, and is differentiable. "native" is compiled code for networks
-            on vectors. "auto" is "native" where that can be, and "torch" elsewhere.
+            on vectors and for convolutional ones. "auto" is "native" where that can be, and "torch" elsewhere.
         ntk: whether to compute the NTK.
 
     Raises:
@@ -63,8 +63,9 @@ def kernels(
         arch.check_input(x, "x")
         if y is not None:
             arch.check_input(y, "y")
-        torch_engine.check(arch, x, ntk)
         part = next(part for part in NATIVE if part.lacks(p) is None)
+        if part is vectors:  # the other part takes only what has a rule; one entry in torch may not fit in memory there
+            torch_engine.check(arch, x, ntk)
         with torch.no_grad():
             return part.kernels(arch, p, x, y, ntk=ntk)
     if engine == "native":
@@ -83,7 +84,7 @@ def lacks(p: Program) -> Lack | None:
     if found.module is None:
         return Lack("the compiled library", "", found.why)
     reasons = [part.lacks(p) for part in NATIVE]
-    return None if None in reasons else reasons[-1]
+    return None if None in reasons else reasons[len(p.lines[0].shape) > 1]  # by whether the input has positions
 
 
 def explain(arch: Architecture) -> str:
