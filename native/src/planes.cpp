@@ -7,6 +7,7 @@
 #include <exception>
 #include <mutex>
 #include <thread>
+#include <utility>
 
 #include "isa.h"
 #include "planes_run.h"
@@ -48,17 +49,14 @@ void in_parallel(Int count, int threads, const Work &work) {
 // What a side of the tile is made of, in the precision of the inputs or better.
 template <class T>
 struct Side {
-    const T *x;               // (n, channels, positions)
+    const T *x;                   // (n, channels, positions)
     Int n, channels, positions;
-    std::vector<double> q;    // (n, variances)
-    std::vector<T> k, theta;  // the diagonal, where it was wanted
+    std::vector<double> spreads;  // (n, variances)
+    std::vector<T> k, theta;      // the diagonal, where it was wanted
 };
 
 // What an activation reads of a variance; see DualRow.
-template <class T>
-T spread(const Node &node, double q) {
-    return node.kind == Kind::erf ? T(1 / std::sqrt(1 + 2 * q)) : std::max(T(std::sqrt(q)), rows<T>().least);
-}
+double spread(const Node &node, double q) { return node.kind == Kind::erf ? 1 / std::sqrt(1 + 2 * q) : std::sqrt(q); }
 
 // Images in chosen places of `lanes`, as Rows read them; places beyond the last image repeat it.
 template <class T>
@@ -74,11 +72,10 @@ struct Block {
         for (Int c = 0; c < side.channels; ++c)
             for (Int at = 0; at < side.positions; ++at)
                 input[(at * side.channels + c) * lanes + lane] = T(scale * double(x[c * side.positions + at]));
-        if (side.q.empty()) return;
-        const double *q = side.q.data() + image * program.variances;
-        for (const Node &node : program.nodes)
-            for (Int at = node.dual; node.dual >= 0 && at < node.dual + node.h * node.w; ++at)
-                spreads[at * lanes + lane] = spread<T>(node, q[at]);
+        if (side.spreads.empty()) return;
+        const double *found = side.spreads.data() + image * program.variances;
+        const T least = rows<T>().least;
+        for (Int at = 0; at < program.variances; ++at) spreads[at * lanes + lane] = std::max(T(found[at]), least);
     }
 };
 
@@ -87,7 +84,7 @@ template <class T>
 void meet_oneself(const Program &program, Side<T> &side, bool diagonal, int threads) {
     const Rows<double> &table = rows<double>();
     const Int V = table.lanes;
-    std::vector<double> q(side.n * program.variances);
+    std::vector<double> spreads(side.n * program.variances);
     if (diagonal) side.k.resize(side.n), side.theta.resize(side.n);
     const Int count = (side.n + V - 1) / V;
     in_parallel(count, threads, [&](const auto &take) {
@@ -104,8 +101,9 @@ void meet_oneself(const Program &program, Side<T> &side, bool diagonal, int thre
             run.variances(x.images(), other, [&](const Node &node, Int at, const double *found) {
                 for (Int i = 0; i < node.w * V; ++i) {
                     const Int image = std::min(block * V + i % V, side.n - 1);
-                    q[image * program.variances + at + i / V] = found[i];
-                    x.spreads[at * V + i] = spread<double>(node, found[i]);
+                    const double made = spread(node, found[i]);
+                    spreads[image * program.variances + at + i / V] = made;
+                    x.spreads[at * V + i] = std::max(made, table.least);
                 }
             });
             if (!diagonal) continue;
@@ -116,7 +114,7 @@ void meet_oneself(const Program &program, Side<T> &side, bool diagonal, int thre
             }
         }
     });
-    side.q = std::move(q);
+    side.spreads = std::move(spreads);
 }
 
 template <class T>
@@ -130,13 +128,17 @@ struct Result {
     }
 };
 
-// One image against `lanes` others at a time.
+using Pairs = std::vector<std::pair<Int, Int>>;
+
+// One image against `lanes` others at a time; pairs whose result lost digits are put into `again`.
 template <class T>
-void by_rows(const Program &program, const Side<T> &x, const Side<T> &y, const Result<T> &out, bool symmetric, int threads) {
+void by_rows(const Program &program, const Side<T> &x, const Side<T> &y, const Result<T> &out, bool symmetric,
+             int threads, Pairs &again) {
     const Rows<T> &table = rows<T>();
     const Int V = table.lanes, blocks = (y.n + V - 1) / V;
     std::vector<Block<T>> packed(blocks, Block<T>(program, y.positions, V));
     for (Int j = 0; j < blocks * V; ++j) packed[j / V].put(program, y, std::min(j, y.n - 1), j % V, V, 1.0);
+    std::mutex lock;
     in_parallel(x.n * blocks, threads, [&](const auto &take) {
         Block<T> one(program, x.positions, 1);
         Run<T> run(program, table, false, false);
@@ -147,26 +149,28 @@ void by_rows(const Program &program, const Side<T> &x, const Side<T> &y, const R
             if (symmetric && (block + 1) * V <= i + 1) continue;
             if (image != i) one.put(program, x, image = i, 0, 1, 1.0 / double(x.channels));
             run.output(one.images(), packed[block].images(), k.data(), theta.data());
-            for (Int j = std::max(block * V, symmetric ? i + 1 : 0); j < std::min((block + 1) * V, y.n); ++j)
-                out.set(i, j, symmetric, k[j - block * V], theta[j - block * V]);
+            for (Int j = std::max(block * V, symmetric ? i + 1 : 0); j < std::min((block + 1) * V, y.n); ++j) {
+                const Int lane = j - block * V;
+                out.set(i, j, symmetric, k[lane], theta[lane]);
+                if (!run.rounded(lane)) continue;
+                const std::lock_guard<std::mutex> guard(lock);
+                again.push_back({i, j});
+            }
         }
     });
 }
 
-// Any pairs together, where there are too few images to fill the lanes with.
-template <class T>
-void by_pairs(const Program &program, const Side<T> &x, const Side<T> &y, const Result<T> &out, bool symmetric, int threads) {
-    const Rows<T> &table = rows<T>();
-    const Int V = table.lanes;
-    std::vector<std::pair<Int, Int>> pairs;
-    for (Int i = 0; i < x.n; ++i)
-        for (Int j = symmetric ? i + 1 : 0; j < y.n; ++j) pairs.push_back({i, j});
-    const Int count = Int(pairs.size());
-    const Int tasks = (count + V - 1) / V;
+// Any pairs together, in the precision P: where there are too few images to fill the lanes with, and the second time.
+template <class P, class T>
+void by_pairs(const Program &program, const Side<T> &x, const Side<T> &y, const Result<T> &out, bool symmetric,
+              int threads, const Pairs &pairs, Pairs &again) {
+    const Rows<P> &table = rows<P>();
+    const Int V = table.lanes, count = Int(pairs.size()), tasks = (count + V - 1) / V;
+    std::mutex lock;
     in_parallel(tasks, threads, [&](const auto &take) {
-        Block<T> left(program, x.positions, V), right(program, x.positions, V);
-        Run<T> run(program, table, true, false);
-        std::vector<T> k(V), theta(V);
+        Block<P> left(program, x.positions, V), right(program, x.positions, V);
+        Run<P> run(program, table, true, false);
+        std::vector<P> k(V), theta(V);
         for (Int task = take(); task < tasks; task = take()) {
             for (Int lane = 0; lane < V; ++lane) {
                 const auto &pair = pairs[std::min(task * V + lane, count - 1)];
@@ -176,10 +180,26 @@ void by_pairs(const Program &program, const Side<T> &x, const Side<T> &y, const 
             run.output(left.images(), right.images(), k.data(), theta.data());
             for (Int lane = 0; lane < V && task * V + lane < count; ++lane) {
                 const auto &pair = pairs[task * V + lane];
-                out.set(pair.first, pair.second, symmetric, k[lane], theta[lane]);
+                out.set(pair.first, pair.second, symmetric, T(k[lane]), T(theta[lane]));
+                if (!run.rounded(lane)) continue;
+                const std::lock_guard<std::mutex> guard(lock);
+                again.push_back(pair);
             }
         }
     });
+}
+
+// Runs of one image against `lanes` others, and of `lanes` pairs: which of them are clearly fewer.
+bool fewer_by_pairs(const Program &program, Int n, Int m, bool symmetric, Int lanes) {
+    bool all = false;  // else packing the pairs costs more than computing them
+    for (const Node &node : program.nodes) all = all || node.kind == Kind::mean || node.kind == Kind::axes;
+    const Int blocks = (m + lanes - 1) / lanes;
+    double runs = double(n) * double(blocks), pairs = double(n) * double(m);
+    if (symmetric) {
+        pairs = double(n) * double(n - 1) / 2, runs = 0;
+        for (Int i = 0; i < n; ++i) runs += double(blocks - (i + 1) / lanes);
+    }
+    return all && pairs / double(lanes) + 1 < 0.8 * runs;
 }
 
 }  // namespace
@@ -198,16 +218,17 @@ void planes(const Int *ints, const double *reals, const T *x, Int n, const T *y,
     const Result<T> out{nngp, ntk, stride};
     if (symmetric)
         for (Int i = 0; i < n; ++i) out.set(i, i, true, left.k[i], left.theta[i]);
-    const Int V = rows<T>().lanes, blocks = (m + V - 1) / V;
-    Int runs = n * blocks;
-    if (symmetric)
-        for (Int i = runs = 0; i < n; ++i) runs += blocks - (i + 1) / V;
-    const Int pairs = symmetric ? n * (n - 1) / 2 : n * m;
     const Program of_pairs = program.wanted(false, true);
-    if (double(pairs + V) / double(V) < 0.8 * double(runs))
-        by_pairs(of_pairs, left, other, out, symmetric, threads);
-    else if (pairs > 0)
-        by_rows(of_pairs, left, other, out, symmetric, threads);
+    Pairs again, never;
+    if (fewer_by_pairs(program, n, m, symmetric, rows<T>().lanes)) {
+        Pairs pairs;
+        for (Int i = 0; i < n; ++i)
+            for (Int j = symmetric ? i + 1 : 0; j < m; ++j) pairs.push_back({i, j});
+        by_pairs<T>(of_pairs, left, other, out, symmetric, threads, pairs, again);
+    } else {
+        by_rows(of_pairs, left, other, out, symmetric, threads, again);
+    }
+    if (sizeof(T) == 4 && !again.empty()) by_pairs<double>(of_pairs, left, other, out, symmetric, threads, again, never);
 }
 
 template void planes(const Int *, const double *, const float *, Int, const float *, Int, float *, float *, Int, int);

@@ -64,7 +64,7 @@ inline Lanes<T> of_x(const T *x, Int at) {
 
 // With s = sqrt(q q') and c = k / s: K' = h max(k, 0) + s A(|c|) + lin k, A = w^(3/2) Q(w) b^2 / 2 pi at w = 1 - |c|, and
 // kdot = h - a where c > 0, else a, with a = acos(|c|) b^2 / 2 pi. The sign of c chooses because A(-c) = A(c) + pi c.
-template <class T, bool each, bool theta, bool leaky, bool mask>
+template <class T, bool each, bool theta, bool leaky, bool mask, bool count>
 void relu_row(const DualRow<T> &row, const Bend<T> &bend) {
     constexpr Int V = Lanes<T>::count;
     using S = Series<T>;
@@ -74,11 +74,14 @@ void relu_row(const DualRow<T> &row, const Bend<T> &bend) {
     for (int i = 0; i <= S::degree_q; ++i) q[i] = bend.q[i];
     const Lanes<T> nil = all(least<T>), cross = all(bend.cross), slope2 = all(bend.slope2);
     const DualRow<T> r = row;
+    Lanes<T> near = zero, close = zero;
     for (Int i = 0; i < r.w; ++i) {
         const Lanes<T> k = load(r.k + i * V);
         const Lanes<T> at_x = of_x<T, each>(r.x, i), at_y = load(r.y + i * V), s = at_x * at_y;
         const Lanes<T> c = k / s;
         Lanes<T> w = one - abs(c);
+        if (sizeof(T) == 4) near = near + select(w > tiny, zero, one);
+        if (count) close = close + select(w > all(T(1e-3)), zero, one);
         w = keep(w > tiny, w);
         const Lanes<T> root = sqrt(w);
         Lanes<T> out = fma(s, (w * root) * horner<S::degree_q>(q, w), h * max(k, zero));
@@ -96,17 +99,29 @@ void relu_row(const DualRow<T> &row, const Bend<T> &bend) {
             store(r.to + i * V, load(r.t + i * V) * kdot);
         }
     }
+    if (sizeof(T) == 4) store(r.near, load(r.near) + near);
+    if (count) store(r.close, load(r.close) + close);
+}
+
+template <class T, bool each, bool count>
+void relu_counted(const DualRow<T> &row, const Bend<T> &bend, bool mask) {
+    const bool leaky = bend.lin != 0 || bend.slope2 != 0;
+    if (row.t == nullptr)
+        leaky ? relu_row<T, each, false, true, false, count>(row, bend)
+              : relu_row<T, each, false, false, false, count>(row, bend);
+    else if (mask)
+        relu_row<T, each, true, true, true, count>(row, bend);
+    else
+        leaky ? relu_row<T, each, true, true, false, count>(row, bend)
+              : relu_row<T, each, true, false, false, count>(row, bend);
 }
 
 template <class T, bool each>
 void relu(const DualRow<T> &row, const Bend<T> &bend, bool mask) {
-    const bool leaky = bend.lin != 0 || bend.slope2 != 0;
-    if (row.t == nullptr)
-        leaky ? relu_row<T, each, false, true, false>(row, bend) : relu_row<T, each, false, false, false>(row, bend);
-    else if (mask)
-        relu_row<T, each, true, true, true>(row, bend);
+    if (sizeof(T) == 4 && row.close != nullptr)
+        relu_counted<T, each, sizeof(T) == 4>(row, bend, mask);
     else
-        leaky ? relu_row<T, each, true, true, false>(row, bend) : relu_row<T, each, true, false, false>(row, bend);
+        relu_counted<T, each, false>(row, bend, mask);
 }
 
 template <class T>

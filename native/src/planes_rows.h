@@ -32,6 +32,7 @@ struct DualRow {
     const T *k, *t;
     const T *x, *y;
     T *ko, *to;
+    T *near, *close;  // per lane, positions where rounding decides (k = +-s), and where 1 - |c| < 1e-3: counts to add to
 };
 
 // Rows k[tap], t[tap] summed, then over the window along the row: out = p[0] K + p[1] and p[0] T + p[2] K + p[3].

@@ -30,11 +30,20 @@ Run<T>::Run(const Program &program, const Rows<T> &rows, bool each, bool same)
         if (node.kind == Kind::relu) bends_[v] = rows.bend(node.p[0], node.p[1]);
     }
     zeros_.assign(widest * V_, T(0));
+    near_.resize(V_), close_.resize(V_);
+}
+
+// An angle of size a is off by about eps / a: below 1e-6 of the diagonal on average, unless many angles are small.
+template <class T>
+bool Run<T>::rounded(Int lane) const {
+    return near_[lane] > std::min(1e-3 * seen_, 1e7) || close_[lane] > 0.25 * seen_at_zero_;
 }
 
 template <class T>
 void Run<T>::output(const Images<T> &x, const Images<T> &y, T *k, T *theta) {
     x_ = x, y_ = y;
+    std::fill(near_.begin(), near_.end(), T(0)), std::fill(close_.begin(), close_.end(), T(0));
+    seen_ = seen_at_zero_ = 0;
     if (!program_.variances_wanted) ++run_;  // else planes are left from there
     const int last = int(program_.nodes.size()) - 1;
     prepare(last, {0, 0});
@@ -153,8 +162,11 @@ void Run<T>::activate(int v, Shift e, Int y, const Line &in, T *k, T *t) {
     const Rect r = rect(node, e);
     const Int xs = each_ ? V_ : 1, at_x = (node.dual + y * node.w + r.x) * xs;
     const Int at_y = (node.dual + (y + e.y) * node.w + r.x + e.x) * V_;
-    const DualRow<T> row{r.w, in.k, node.theta ? in.t : nullptr, x_.spread + at_x, y_.spread + at_y, k, t};
-    if (node.kind == Kind::relu && same_ && e.y == 0 && e.x == 0)
+    const bool at_zero = e.y == 0 && e.x == 0;
+    seen_ += double(r.w), seen_at_zero_ += at_zero ? double(r.w) : 0;
+    const DualRow<T> row{r.w, in.k, node.theta ? in.t : nullptr, x_.spread + at_x, y_.spread + at_y, k, t,
+                         near_.data(), at_zero ? close_.data() : nullptr};
+    if (node.kind == Kind::relu && same_ && at_zero)
         rows_.relu_same(row, bends_[v]);
     else if (node.kind == Kind::relu)
         (each_ ? rows_.relu_each : rows_.relu)(row, bends_[v], program_.mask);

@@ -60,6 +60,8 @@ public:
     // The output of the pairs (x, y): `lanes` numbers each; `theta` may be null.
     // Where `variances` were wanted too, they come first.
     void output(const Images<T> &x, const Images<T> &y, T *k, T *theta);
+    // Whether the last output of this lane lost digits: its images are nearly equal, or parts of them to rounding.
+    bool rounded(Int lane) const;
     // The variances of the images x = y as `found(node, at, k)`, row after row of each activation's input: k has w times
     // `lanes` of them, from number `at`. `x` and `y` must hold `spread` of the row when it returns.
     template <class Found>
@@ -103,6 +105,8 @@ private:
     std::vector<Int> width_;
     std::vector<Bend<T>> bends_;
     Numbers<T> zeros_;
+    Numbers<T> near_, close_;  // by lane: counts of DualRow, `close_` in planes of displacement 0
+    double seen_ = 0, seen_at_zero_ = 0;
 };
 
 template <class T>

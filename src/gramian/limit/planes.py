@@ -1,7 +1,8 @@
 """The native engine for networks with positions: covariances by displacement planes.
 
 A plane holds the covariances of one displacement between the two positions. Convolutions and activations map planes
-to planes, so that a pair of images streams through all layers plane by plane; native/src/planes_program.h has the words.
+to planes, so that a pair of images streams through all layers plane by plane; the words are those of
+native/src/planes_program.h.
 """
 
 from __future__ import annotations
