@@ -153,12 +153,14 @@ void erf_row(const DualRow<T> &row) {
     constexpr Int V = Lanes<T>::count;
     using S = Series<T>;
     const T pi = T(3.14159265358979323846);
-    const Lanes<T> one = all(T(1)), half = all(T(0.5));
+    const Lanes<T> one = all(T(1)), half = all(T(0.5)), zero = all(T(0));
+    Lanes<T> near = zero;
     for (Int i = 0; i < row.w; ++i) {
         const Lanes<T> rr = of_x<T, each>(row.x, i) * load(row.y + i * V);
         const Lanes<T> c = load(row.k + i * V) * (rr + rr);
         const Lanes<T> a = min(abs(c), one), rest = one - a;
         const auto small = half > a;
+        if (sizeof(T) == 4) near = near + select(rest > all(T(1e-3)), zero, one);
         const Lanes<T> w = select(small, (a + a) * a, rest);
         const Lanes<T> z = select(small, a * all(T(0.70710678118654752440)), sqrt(w));
         const Lanes<T> v = z * horner<S::degree_p>(S::p, w);
@@ -169,6 +171,7 @@ void erf_row(const DualRow<T> &row) {
             store(row.to + i * V, load(row.t + i * V) * slope);
         }
     }
+    if (sizeof(T) == 4) store(row.near, load(row.near) + near);
 }
 
 template <class T>

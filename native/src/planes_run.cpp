@@ -188,7 +188,13 @@ void Run<T>::convolve(int v, Shift e) {
     const Shift from{e.y * node.stride[0], e.x * node.stride[1]};
     prepare(in, from);
     const Rect r = rect(node, e), s = rect(below, from);
-    Plane &made = open(v, e);
+    const int source = overwritten(v, e);
+    Plane &made = source < 0 ? open(v, e) : plane(v, e);
+    if (source >= 0) {
+        made = plane(source, e);
+        made.left = node.count[node.at(e)];
+        if (made.t == nullptr && node.theta) made.t = buffers_.take(r.h * r.w * V_);
+    }
     const Int ring = node.step[0] * (node.window[0] - 1) + 1;
     std::vector<const T *> ks(node.window[0]), ts(node.window[0]);
     std::vector<Line> have(ring);
@@ -224,7 +230,27 @@ void Run<T>::convolve(int v, Shift e) {
         row.ko = k, row.to = t;
         rows_.box(row);
     }
-    release(in, from);
+    if (source < 0) return release(in, from);
+    if (plane(source, e).t != nullptr && !node.theta) buffers_.give(plane(source, e).t, r.h * r.w * V_), made.t = nullptr;
+    plane(source, e) = Plane{};
+}
+
+// The node whose plane e a convolution may overwrite: it alone reads it, row by row through activations that write their
+// rows elsewhere, and never a row above the one that it writes. -1: none. One plane instead of two fits the first cache.
+template <class T>
+int Run<T>::overwritten(int v, Shift e) {
+    const Node &node = program_.nodes[v];
+    int below = node.in[0];
+    if (!program_.nodes[below].inlined) return -1;
+    while (program_.nodes[below].inlined) {
+        const Kind kind = program_.nodes[below].kind;
+        if (kind != Kind::relu && kind != Kind::erf && kind != Kind::scale) return -1;
+        below = program_.nodes[below].in[0];
+    }
+    const Node &source = program_.nodes[below];
+    const bool in_step = node.stride[0] == 1 && node.stride[1] == 1 && node.h == source.h && node.w == source.w;
+    const bool behind = node.before[0] <= node.step[0] * (node.window[0] - 1) && node.before[0] >= 0;
+    return in_step && behind && source.has(e) && plane(below, e).left == 1 ? below : -1;
 }
 
 template <class T>

@@ -87,6 +87,7 @@ private:
     void produce(int v, Shift e, Int y, T *k, T *t);
     void activate(int v, Shift e, Int y, const Line &in, T *k, T *t);
     void convolve(int v, Shift e);
+    int overwritten(int v, Shift e);
     void map(int v, Shift e);
     void push(int v, Shift from);
     void average(int v, Shift e);
