@@ -74,8 +74,7 @@ struct Block {
                 input[(at * side.channels + c) * lanes + lane] = T(scale * double(x[c * side.positions + at]));
         if (side.spreads.empty()) return;
         const double *found = side.spreads.data() + image * program.variances;
-        const T least = rows<T>().least;
-        for (Int at = 0; at < program.variances; ++at) spreads[at * lanes + lane] = std::max(T(found[at]), least);
+        for (Int at = 0; at < program.variances; ++at) spreads[at * lanes + lane] = T(found[at]);
     }
 };
 
@@ -103,7 +102,7 @@ void meet_oneself(const Program &program, Side<T> &side, bool diagonal, int thre
                     const Int image = std::min(block * V + i % V, side.n - 1);
                     const double made = spread(node, found[i]);
                     spreads[image * program.variances + at + i / V] = made;
-                    x.spreads[at * V + i] = std::max(made, table.least);
+                    x.spreads[at * V + i] = made;
                 }
             });
             if (!diagonal) continue;

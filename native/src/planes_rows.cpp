@@ -46,10 +46,6 @@ constexpr double Series<double>::p[], Series<double>::q[];
 template <class T>
 constexpr T few = sizeof(T) == 4 ? T(8 * 1.1920929e-7) : T(8 * 2.220446049250313e-16);
 
-// A standard deviation that counts as zero: its square and its products with others are normal numbers still.
-template <class T>
-constexpr T least = sizeof(T) == 4 ? T(1e-18) : T(1e-150);
-
 template <int degree, class T>
 inline Lanes<T> horner(const T *coefficients, Lanes<T> w) {
     Lanes<T> sum = all(coefficients[degree]);
@@ -72,13 +68,13 @@ void relu_row(const DualRow<T> &row, const Bend<T> &bend) {
     T p[S::degree_p + 1], q[S::degree_q + 1];  // copies, which no store can change
     for (int i = 0; i <= S::degree_p; ++i) p[i] = bend.p[i];
     for (int i = 0; i <= S::degree_q; ++i) q[i] = bend.q[i];
-    const Lanes<T> nil = all(least<T>), cross = all(bend.cross), slope2 = all(bend.slope2);
+    const Lanes<T> least = all(sizeof(T) == 4 ? T(1e-36) : T(1e-300)), cross = all(bend.cross), slope2 = all(bend.slope2);
     const DualRow<T> r = row;
     Lanes<T> near = zero, close = zero;
     for (Int i = 0; i < r.w; ++i) {
         const Lanes<T> k = load(r.k + i * V);
         const Lanes<T> at_x = of_x<T, each>(r.x, i), at_y = load(r.y + i * V), s = at_x * at_y;
-        const Lanes<T> c = k / s;
+        const Lanes<T> c = k / max(s, least);  // 0 where a variance is 0, as k is
         Lanes<T> w = one - abs(c);
         if (sizeof(T) == 4) near = near + select(w > tiny, zero, one);
         if (count) close = close + select(w > all(T(1e-3)), zero, one);
@@ -91,7 +87,7 @@ void relu_row(const DualRow<T> &row, const Bend<T> &bend) {
             const Lanes<T> angle = root * horner<S::degree_p>(p, w);
             Lanes<T> kdot = select(c > zero, h - angle, angle);
             if (mask) {  // a position of variance 0 has slope relu'(0) = 0
-                const Lanes<T> on_x = keep(at_x > nil, one), on_y = keep(at_y > nil, one);
+                const Lanes<T> on_x = keep(at_x > zero, one), on_y = keep(at_y > zero, one);
                 kdot = fma(cross, on_x + on_y, kdot * (on_x * on_y)) + slope2;
             } else if (leaky) {
                 kdot = kdot + lin;
@@ -302,7 +298,7 @@ void gather(const Tap *taps, Int count, Int to0, Int from0, T a, const T *in, T 
 }
 
 template <class T>
-constexpr Rows<T> table = {Lanes<T>::count, least<T>,      input<T, false>, input<T, true>, constants<T>,
+constexpr Rows<T> table = {Lanes<T>::count, input<T, false>, input<T, true>, constants<T>,
                            relu<T, false>,   relu<T, true>, relu_same<T>,    erf_one<T>,     erf_each<T>,
                            box<T>,           add<T>,        sum<T>,          total<T>,       gather<T>};
 

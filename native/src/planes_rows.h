@@ -25,7 +25,7 @@ struct Bend {
 };
 
 // One row through an activation; t is the NTK, null where it is zero. x and y are what the variance q of a position
-// gives: sqrt(q) for the ReLU, but at least `Rows::least`, 1 / sqrt(1 + 2 q) for erf.
+// gives: sqrt(q) for the ReLU, 1 / sqrt(1 + 2 q) for erf.
 template <class T>
 struct DualRow {
     Int w;
@@ -50,7 +50,6 @@ struct BoxRow {
 template <class T>
 struct Rows {
     Int lanes;
-    T least;  // a standard deviation that counts as zero
     void (*input)(Int w, Int c, const T *x, const T *y, T *k);       // x (w, c), y (w, c, lanes): sums over c
     void (*input_each)(Int w, Int c, const T *x, const T *y, T *k);  // x (w, c, lanes)
     Bend<T> (*bend)(double slope, double bend);
