@@ -28,7 +28,7 @@ class Native(Protocol):
         """`(nngp, ntk)`; inputs are checked, on the CPU, in float32 or float64, and need no gradients."""
 
 
-NATIVE: tuple[Native, ...] = (vectors,)  # type: ignore[assignment]
+NATIVE: tuple[Native, ...] = (vectors,)
 
 
 def kernels(

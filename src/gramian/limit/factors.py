@@ -1,9 +1,9 @@
 r"""What the vector engine knows of each input alone: variances, and the factors of rows and of columns.
 
 Of a value with variances $q_1, q_2$ and $s = \sqrt{q_1 q_2}$ the loops carry $u = 1 - K / s$ and $T = \Theta / s$. A
-layer without bias leaves $u$, and $T \mathrel{+}= (g_w / \sigma_w^2)(1 - u)$. With a bias the values of an input are a
-vector of length $\sqrt{\sigma_w^2 q}$ and, at right angles to it, $\sigma_b$: with $\varphi$ the angle of their sum to the
-first,
+layer without bias leaves $u$, and adds $(g_w / \sigma_w^2)(1 - u)$ to $T$. With a bias the values of an input are a
+vector of length $\sqrt{\sigma_w^2 q}$ and, at right angles to it, $\sigma_b$: with $\varphi$ the angle of their sum to
+the first,
 
     1 - K''/s'' = rho u + 1 - cos(phi_1 - phi_2),   rho = cos(phi_1) cos(phi_2),
 
@@ -68,7 +68,7 @@ def side(p: Program, q: Tensor) -> list[Side]:
             sign = math.copysign(1.0, does.factor)
             values.append(Side(does.factor**2 * below[0].q, does.factor**2 * below[0].theta, sign * below[0].ratio))
         elif isinstance(does, Plus):
-            values.append(_summed(*below, does.alpha))
+            values.append(_summed(below[0], below[1], does.alpha))
     return values
 
 

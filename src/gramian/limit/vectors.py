@@ -23,6 +23,7 @@ PAD = 64  # the loops read factors this far beyond the end
 # Pairs with 1 - cosine below this get it from their distance: a product's rounding errors, about 1e-7 and 2e-16, move
 # the angle, sqrt(2 (1 - cosine)), by less than 5e-7 and 2e-14 above.
 NEAR = {torch.float32: 2e-2, torch.float64: 1e-4}
+NEAR_IN_DOUBLE = 1e-8
 MANY = 64  # where more than 1 in so many pairs are near, all of the tile's cosines are computed in double
 
 
@@ -118,17 +119,30 @@ def _tile(
 ) -> None:
     i, j = place
     here, there = slice(i, i + ROWS), slice(j, j + COLS)
-    cosine, near, gaps = rows.unit[here] @ cols.unit[there].mT, NEAR[nngp.dtype], False
-    if nngp.dtype == torch.float32 and int((cosine > 1 - near).sum()) * MANY > cosine.numel():
-        x, y = (side.values[at] * side.inverse[at, None] for side, at in ((rows, here), (cols, there)))
-        cosine, near, gaps = (1 - x @ y.mT).float(), 1e-8, True
     module = library().module
     assert module is not None
-    module.vector_tile(
-        c.ops.numpy(), c.settings.numpy(), c.out, cosine.numpy(), i, j, rows.factors.numpy(), cols.factors.numpy(),
-        rows.values.numpy(), cols.values.numpy(), rows.inverse.numpy(), cols.inverse.numpy(), near, gaps, symmetric,
-        nngp.numpy(), ntk.numpy(),
-    )  # fmt: skip
+
+    def run(cosine: Tensor, near: float, most: int, gaps: bool) -> bool:
+        return module.vector_tile(
+            c.ops.numpy(), c.settings.numpy(), c.out, cosine.numpy(), i, j, rows.factors.numpy(), cols.factors.numpy(),
+            rows.values.numpy(), cols.values.numpy(), rows.inverse.numpy(), cols.inverse.numpy(), near, most, gaps,
+            symmetric, nngp.numpy(), ntk.numpy(),
+        )  # fmt: skip
+
+    cosine = _products(rows.unit[here], cols.unit[there])
+    single = nngp.dtype == torch.float32
+    if not run(cosine, NEAR[nngp.dtype], cosine.numel() // MANY if single else cosine.numel(), False):
+        x, y = (side.values[at] * side.inverse[at, None] for side, at in ((rows, here), (cols, there)))
+        run((1 - x @ y.mT).float(), NEAR_IN_DOUBLE, 0, True)
+
+
+def _products(x: Tensor, y: Tensor) -> Tensor:
+    """Inner products of rows. torch's BLAS uses AVX-512 on some processors only; its oneDNN, on all that have it."""
+    if x.dtype == torch.float32 and library().isa == "AVX-512" and torch.backends.mkldnn.is_available():
+        linear = getattr(torch.ops.mkldnn, "_linear_pointwise", None)  # no public name: nn.Linear takes the BLAS
+        if linear is not None:
+            return linear(x, y, None, "none", [], "")
+    return x @ y.mT
 
 
 def _in_threads(work: partial[None], places: list[tuple[int, int]]) -> None:
