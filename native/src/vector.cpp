@@ -31,13 +31,23 @@ void need(bool holds, const char *what) {
 
 constexpr int REGISTERS = 16, LANES = 64;  // as in vector_tile.cpp
 
+size_t factors_of(const Op &op) {
+    switch (op.kind) {
+        case biased: case sum: return 4;
+        case erf: return 6;
+        case series: return size_t(2 * op.p0);
+        default: return 0;
+    }
+}
+
 std::vector<Op> read(const Ops &ops, const Settings &settings, size_t factors) {
     need(ops.shape(0) == settings.shape(0), "ops and settings differ in length");
     std::vector<Op> program;
     for (size_t k = 0; k < ops.shape(0); k++) {
         const Op op{ops(k, 0), ops(k, 1), ops(k, 2), ops(k, 3), ops(k, 4), settings(k, 0), settings(k, 1)};
         for (int r : {op.dst, op.a, op.b}) need(r >= 0 && r < REGISTERS, "no such register");
-        need(op.factor >= 0 && size_t(op.factor) + 4 <= factors, "no such factor");
+        need(op.kind >= affine && op.kind <= series, "no such op");
+        need(op.factor >= 0 && op.p0 == op.p0 && size_t(op.factor) + factors_of(op) <= factors, "no such factor");
         program.push_back(op);
     }
     return program;
