@@ -7,6 +7,8 @@
 
 #include <math.h>
 
+#include "lanes.h"
+
 namespace gramian {
 namespace GRAMIAN_ISA {
 namespace {
@@ -35,24 +37,28 @@ inline double root(double x) { return sqrt(x); }
 
 inline float angle(float w) {
     float p = angle_f[7];
+    GRAMIAN_UNROLL
     for (int k = 6; k >= 0; k--) p = p * w + angle_f[k];
     return p;
 }
 
 inline double angle(double w) {
     double p = angle_d[18];
+    GRAMIAN_UNROLL
     for (int k = 17; k >= 0; k--) p = p * w + angle_d[k];
     return p;
 }
 
 inline float area(float w) {
     float p = area_f[6];
+    GRAMIAN_UNROLL
     for (int k = 5; k >= 0; k--) p = p * w + area_f[k];
     return p;
 }
 
 inline double area(double w) {
     double p = area_d[17];
+    GRAMIAN_UNROLL
     for (int k = 16; k >= 0; k--) p = p * w + area_d[k];
     return p;
 }

@@ -10,6 +10,7 @@
 #include "vector_tile.h"
 
 GRAMIAN_DECLARE(void tile(const Tile<float> &a); void tile(const Tile<double> &a);
+                long near_count(const Tile<float> &a); long near_count(const Tile<double> &a);
                 void mirror(const float *from, long a, float *to, long b, long rows, long cols, bool upper);
                 void mirror(const double *from, long a, double *to, long b, long rows, long cols, bool upper);)
 
@@ -30,24 +31,36 @@ void need(bool holds, const char *what) {
 
 constexpr int REGISTERS = 16, LANES = 64;  // as in vector_tile.cpp
 
+size_t factors_of(const Op &op) {
+    switch (op.kind) {
+        case biased: case sum: return 4;
+        case erf: return 6;
+        case series: return size_t(2 * op.p0);
+        default: return 0;
+    }
+}
+
 std::vector<Op> read(const Ops &ops, const Settings &settings, size_t factors) {
     need(ops.shape(0) == settings.shape(0), "ops and settings differ in length");
     std::vector<Op> program;
     for (size_t k = 0; k < ops.shape(0); k++) {
         const Op op{ops(k, 0), ops(k, 1), ops(k, 2), ops(k, 3), ops(k, 4), settings(k, 0), settings(k, 1)};
         for (int r : {op.dst, op.a, op.b}) need(r >= 0 && r < REGISTERS, "no such register");
-        need(op.factor >= 0 && size_t(op.factor) + 4 <= factors, "no such factor");
+        need(op.kind >= affine && op.kind <= series, "no such op");
+        need(op.factor >= 0 && op.p0 == op.p0 && size_t(op.factor) + factors_of(op) <= factors, "no such factor");
         program.push_back(op);
     }
     return program;
 }
 
 // One tile: rows [row, row + cosine.rows) of x against columns [col, ...) of y, written into nngp and ntk, and turned
-// into the other half where the matrix is symmetric.
+// into the other half where the matrix is symmetric. Nothing is done, and false returned, where more than `most` pairs
+// are near.
 template <typename T>
-void compute(const Ops &ops, const Settings &settings, int out, Matrix<const T> cosine, long row, long col,
+bool compute(const Ops &ops, const Settings &settings, int out, Matrix<const T> cosine, long row, long col,
              Matrix<const T> row_factors, Matrix<const T> col_factors, Matrix<const T> x, Matrix<const T> y,
-             Norms x_inverse, Norms y_inverse, double near, bool gaps, bool symmetric, Matrix<T> nngp, Matrix<T> ntk) {
+             Norms x_inverse, Norms y_inverse, double near, long most, bool gaps,
+             bool symmetric, Matrix<T> nngp, Matrix<T> ntk) {
     const std::vector<Op> program = read(ops, settings, row_factors.shape(0));
     const long rows = long(cosine.shape(0)), cols = long(cosine.shape(1));
     const bool with = ntk.shape(0) > 0;
@@ -76,11 +89,14 @@ void compute(const Ops &ops, const Settings &settings, int out, Matrix<const T> 
     a.x_inverse = x_inverse.data() + row, a.y_inverse = y_inverse.data() + col, a.near = near;
     const auto run = GRAMIAN_CHOOSE_OVERLOAD(tile, void (*)(const Tile<T> &));
     const auto turn = GRAMIAN_CHOOSE_OVERLOAD(mirror, void (*)(const T *, long, T *, long, long, long, bool));
+    const auto count = GRAMIAN_CHOOSE_OVERLOAD(near_count, long (*)(const Tile<T> &));
     nb::gil_scoped_release released;
+    if (!gaps && count(a) > most) return false;
     run(a);
-    if (!symmetric) return;
+    if (!symmetric) return true;
     turn(a.nngp, stride, nngp.data() + col * stride + row, stride, rows, cols, a.diagonal);
     if (with) turn(a.ntk, stride, ntk.data() + col * stride + row, stride, rows, cols, a.diagonal);
+    return true;
 }
 
 }  // namespace

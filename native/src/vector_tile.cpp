@@ -3,6 +3,7 @@
 #include "vector_tile.h"
 
 #include "angle.h"
+#include "lanes.h"
 
 namespace gramian {
 namespace GRAMIAN_ISA {
@@ -33,6 +34,7 @@ template <typename T, bool NTK>
 void run_affine(const Op &op, Registers<T> &r) {
     const T gain = T(op.p0);
     if (!NTK) return;
+    GRAMIAN_LANES
     for (int i = 0; i < LANES; i++) r.t[op.dst][i] = r.t[op.a][i] + gain * (1 - r.u[op.a][i]);
 }
 
@@ -43,6 +45,7 @@ void run_biased(const Op &op, Registers<T> &r, const Tile<T> &a, long row, long 
     const T gain = T(op.p0), rho1 = f[0], g1 = f[n], sin1 = f[2 * n], cos1 = f[3 * n];
     const T *in_u = r.u[op.a], *in_t = r.t[op.a];
     T *u = r.u[op.dst], *t = r.t[op.dst];
+    GRAMIAN_LANES
     for (int i = 0; i < LANES; i++) {
         const T rho = rho1 * c[i], y = sin1 * c[3 * m + i] - cos1 * c[2 * m + i], below = in_u[i];
         if (NTK) t[i] = rho * (in_t[i] + gain * (1 - below)) + g1 * c[m + i];
@@ -56,8 +59,9 @@ void run_slopes(const Op &op, Registers<T> &r) {
     const T bend = T(op.p0);
     const T *in_u = r.u[op.a], *in_t = r.t[op.a];
     T *u = r.u[op.dst], *t = r.t[op.dst];
+    GRAMIAN_LANES
     for (int i = 0; i < LANES; i++) {
-        const T below = in_u[i], w = below > 1 ? 2 - below : below, base = below > 1 ? T(1) : below;
+        const T below = clipped(in_u[i]), w = below > 1 ? 2 - below : below, base = below > 1 ? T(1) : below;
         const T side = root(w), p = side * angle(w);
         if (NTK) t[i] = in_t[i] * (1 - bend * (below > 1 ? 1 - p : p));
         u[i] = below + bend * (base - below - side * w * area(w));
@@ -71,6 +75,7 @@ void run_sum(const Op &op, Registers<T> &r, const Tile<T> &a, long row, long col
     const T wa1 = f[0], wb1 = f[n], sin1 = f[2 * n], cos1 = f[3 * n];
     const T *ua = r.u[op.a], *ta = r.t[op.a], *ub = r.u[op.b], *tb = r.t[op.b];
     T *u = r.u[op.dst], *t = r.t[op.dst];
+    GRAMIAN_LANES
     for (int i = 0; i < LANES; i++) {
         const T wa = wa1 * c[i], wb = wb1 * c[m + i], y = sin1 * c[3 * m + i] - cos1 * c[2 * m + i];
         if (NTK) t[i] = wa * ta[i] + wb * tb[i];
@@ -81,10 +86,55 @@ void run_sum(const Op &op, Registers<T> &r, const Tile<T> &a, long row, long col
 template <typename T, bool NTK>
 void run_jump(const Op &op, Registers<T> &r) {
     const T scale = T(op.p0);
+    GRAMIAN_LANES
     for (int i = 0; i < LANES; i++) {
-        const T below = r.u[op.a][i];
+        const T below = clipped(r.u[op.a][i]);
         r.u[op.dst][i] = scale * over_pi(below);
         if (NTK) r.t[op.dst][i] = 0;
+    }
+}
+
+// 2 / pi arcsin(x) with 1 - x = v = sin sin + cos cos u + 2 y^2, a sum of positive terms
+template <typename T, bool NTK>
+void run_erf(const Op &op, Registers<T> &r, const Tile<T> &a, long row, long col) {
+    const T *f = a.row_factors + op.factor * a.row_stride + row, *c = a.col_factors + op.factor * a.col_stride + col;
+    const long n = a.row_stride, m = a.col_stride;
+    const T cos1 = f[0], sin1 = f[n], half_sin = f[2 * n], half_cos = f[3 * n], scale = f[4 * n], slope = f[5 * n];
+    const T *in_u = r.u[op.a], *in_t = r.t[op.a];
+    T *u = r.u[op.dst], *t = r.t[op.dst];
+    GRAMIAN_LANES
+    for (int i = 0; i < LANES; i++) {
+        const T y = half_sin * c[3 * m + i] - half_cos * c[2 * m + i];
+        const T v = clipped(2 * y * y + sin1 * c[m + i] + cos1 * c[i] * in_u[i]);
+        if (NTK) t[i] = in_t[i] * slope * c[5 * m + i] / root(v * (2 - v));
+        u[i] = 1 - (1 - 2 * over_pi(v)) * scale * c[4 * m + i];
+    }
+}
+
+template <typename T, bool NTK>
+void run_series(const Op &op, Registers<T> &r, const Tile<T> &a, long row, long col) {
+    const long n = a.row_stride, m = a.col_stride;
+    const int terms = int(op.p0);
+    const T *f = a.row_factors + op.factor * n + row, *c = a.col_factors + op.factor * m + col;
+    alignas(64) T power[LANES], k[LANES], kdot[LANES];
+    GRAMIAN_LANES
+    for (int i = 0; i < LANES; i++) power[i] = 1, k[i] = 0, kdot[i] = 0;
+    const T *in_u = r.u[op.a], *in_t = r.t[op.a];
+    T *u = r.u[op.dst], *t = r.t[op.dst];
+    for (int s = 0; s < terms; s++) {
+        const T a1 = f[s * n], b1 = f[(terms + s) * n];
+        const T *a2 = c + s * m, *b2 = c + (terms + s) * m;
+        GRAMIAN_LANES
+        for (int i = 0; i < LANES; i++) {
+            k[i] += a1 * a2[i] * power[i];
+            if (NTK) kdot[i] += b1 * b2[i] * power[i];
+            power[i] *= 1 - in_u[i];
+        }
+    }
+    GRAMIAN_LANES
+    for (int i = 0; i < LANES; i++) {
+        if (NTK) t[i] = in_t[i] * kdot[i];
+        u[i] = 1 - k[i];
     }
 }
 
@@ -98,6 +148,8 @@ void run(const Tile<T> &a, Registers<T> &r, long row, long col) {
             case slopes: run_slopes<T, NTK>(op, r); break;
             case sum: run_sum<T, NTK>(op, r, a, row, col); break;
             case jump: run_jump<T, NTK>(op, r); break;
+            case erf: run_erf<T, NTK>(op, r, a, row, col); break;
+            case series: run_series<T, NTK>(op, r, a, row, col); break;
             default: break;
         }
     }
@@ -131,7 +183,9 @@ void load(const Tile<T> &a, Registers<T> &r, long row, long col, int count) {
     for (int i = 0; i < count; i++) u[i] = clipped(start + sign * cosine[i]);
     for (int i = count; i < LANES; i++) u[i] = 1;
     int close = 0;
+    GRAMIAN_LANES
     for (int i = 0; i < LANES; i++) close += u[i] < near;
+    GRAMIAN_LANES
     for (int i = 0; i < LANES; i++) t[i] = 0;
     if (close == 0) return;
     for (int i = 0; i < count; i++)
@@ -164,6 +218,24 @@ void all(const Tile<T> &a) {
 }
 
 }  // namespace
+
+template <typename T>
+static long near_pairs(const T *cosine, long stride, long rows, long cols, T above) {
+    long total = 0;
+    for (long i = 0; i < rows; i++) {
+        int count = 0;
+        for (long j = 0; j < cols; j++) count += cosine[i * stride + j] > above;
+        total += count;
+    }
+    return total;
+}
+
+long near_count(const Tile<float> &a) {
+    return near_pairs(a.cosine, a.cosine_stride, a.rows, a.cols, float(1 - a.near));
+}
+long near_count(const Tile<double> &a) {
+    return near_pairs(a.cosine, a.cosine_stride, a.rows, a.cols, 1 - a.near);
+}
 
 void tile(const Tile<float> &a) { a.ntk ? all<float, true>(a) : all<float, false>(a); }
 void tile(const Tile<double> &a) { a.ntk ? all<double, true>(a) : all<double, false>(a); }

@@ -15,6 +15,8 @@ enum Kind : int {
     slopes = 2,  // ReLU and its kin: u += p0 (h - u), T *= 1 - p0 t / pi
     sum = 3,     // factors wa, wb, sin, cos: u = wa u_a + wb u_b + 2 y^2, T = wa T_a + wb T_b
     jump = 4,    // sign and step: u = p0 t / pi, T = 0
+    erf = 5,     // factors cos, sin, sin of half, cos of half, 1 / sqrt(q'), slope: see run_erf
+    series = 6,  // p0 terms: factors A_r, then B_r: u = 1 - sum A_r A_r c^r, T *= sum B_r B_r c^r with c = 1 - u
 };
 
 // dst, a and b are registers; the op's factors start at row `factor` of the tables.

@@ -60,14 +60,10 @@ def kernels(
     p = program(arch)
     lack = _missing(x, y) or lacks(p)
     if lack is None:
-        arch.check_input(x, "x")
-        if y is not None:
-            arch.check_input(y, "y")
-        part = next(part for part in NATIVE if part.lacks(p) is None)
-        if part is vectors:  # the other part takes only what has a rule; one entry in torch may not fit in memory there
-            torch_engine.check(arch, x, ntk)
-        with torch.no_grad():
-            return part.kernels(arch, p, x, y, ntk=ntk)
+        try:
+            return _native(arch, p, x, y, ntk)
+        except vectors.Unable as error:
+            lack = Lack("inputs", "of this size", str(error))
     if engine == "native":
         raise BadArgument(
             "The native engine cannot compute this kernel.",
@@ -76,6 +72,17 @@ def kernels(
             fix='engine="auto", which takes plain torch operations here',
         )
     return torch_engine.kernels(arch, x, y, ntk=ntk)
+
+
+def _native(arch: Architecture, p: Program, x: Tensor, y: Tensor | None, ntk: bool) -> tuple[Tensor, Tensor]:
+    arch.check_input(x, "x")
+    if y is not None:
+        arch.check_input(y, "y")
+    part = next(part for part in NATIVE if part.lacks(p) is None)
+    with torch.no_grad():
+        if part is vectors:  # the other part takes only what has a rule; one entry in torch may not fit in memory there
+            torch_engine.check(arch, x, ntk)
+        return part.kernels(arch, p, x, y, ntk=ntk)
 
 
 def lacks(p: Program) -> Lack | None:

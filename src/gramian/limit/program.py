@@ -27,7 +27,7 @@ class Window:
 
 @dataclass(frozen=True)
 class Weights:
-    r"""$K \mapsto \sigma_w^2 K + \sigma_b^2$, $\Theta \mapsto \sigma_w^2 \Theta + g_w K + g_b$: a layer without window."""
+    r"""A layer without window: K becomes $\sigma_w^2 K + \sigma_b^2$, the NTK $\sigma_w^2 \Theta + g_w K + g_b$."""
 
     sigma_w2: float
     sigma_b2: float

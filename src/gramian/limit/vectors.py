@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from gramian.arch.architecture import Architecture
-from gramian.arch.ops import Sign, Step
+from gramian.arch.ops import Erf, Sign, Smooth, Step
 from gramian.arch.ops.relu import LeakyReLU
 from gramian.limit import torch_engine
-from gramian.limit.factors import Code, Side, code, ratio, side, table
+from gramian.limit.factors import Code, TooLong, code, ratio, side, table, terms
 from gramian.limit.library import library
 from gramian.limit.program import Data, Dual, Lack, Other, Plus, Program, Weights, Window
 
@@ -23,7 +23,12 @@ PAD = 64  # the loops read factors this far beyond the end
 # Pairs with 1 - cosine below this get it from their distance: a product's rounding errors, about 1e-7 and 2e-16, move
 # the angle, sqrt(2 (1 - cosine)), by less than 5e-7 and 2e-14 above.
 NEAR = {torch.float32: 2e-2, torch.float64: 1e-4}
+NEAR_IN_DOUBLE = 1e-8
 MANY = 64  # where more than 1 in so many pairs are near, all of the tile's cosines are computed in double
+
+
+class Unable(ValueError):
+    """These inputs, not the network, are beyond this engine."""
 
 
 def lacks(p: Program) -> Lack | None:
@@ -58,8 +63,8 @@ def _refused(does: object, ratios: list[float]) -> str:
         return "its weights are zero"
     if isinstance(does, Dual):
         op = does.activation
-        known = isinstance(op, Sign | Step) or (isinstance(op, LeakyReLU) and (op.slope != 0 or op.bend != 0))
-        return "" if known else "the compiled loops have the ReLU family, sign and step"
+        known = isinstance(op, Sign | Step | Erf | Smooth) or (isinstance(op, LeakyReLU) and (op.slope or op.bend))
+        return "" if known else "the compiled loops have no form of its dual"
     if isinstance(does, Plus) and all(ratios) and any(map(math.isnan, ratios)):
         return "it adds two values with means, one of them a sum"
     return "only the torch engine has this op" if isinstance(does, Window | Other) else ""
@@ -75,42 +80,47 @@ def _ratio(does: object, below: list[float]) -> float:
 
 def kernels(arch: Architecture, p: Program, x: Tensor, y: Tensor | None, *, ntk: bool) -> tuple[Tensor, Tensor]:
     """`(nngp, ntk)`, see `gramian.limit.kernels`."""
-    rows = _Inputs.of(arch, p, x)
-    cols = rows if y is None else _Inputs.of(arch, p, y)
+    try:
+        rows = _Inputs(arch, p, x)
+        cols = rows if y is None else _Inputs(arch, p, y)
+        c = code(p, _longest(terms(rows.sides, x.dtype), terms(cols.sides, x.dtype)))
+    except TooLong as error:
+        raise Unable(str(error)) from None
+    for inputs in (rows, cols):
+        inputs.factors = table(p, c, inputs.sides, PAD).to(x.dtype)
     shape = len(rows.values), len(cols.values)
     of_numpy = np.float32 if x.dtype == torch.float32 else np.float64
     nngp, theta = (torch.from_numpy(np.empty(s, of_numpy)) for s in (shape, shape if ntk else (0, 0)))  # in huge pages
-    c = code(p)
     work = partial(_tile, rows=rows, cols=cols, c=c, symmetric=y is None, nngp=nngp, ntk=theta)
     places = [
         (i, j) for i in range(0, shape[0], ROWS) for j in range(i if y is None else 0, shape[1], COLS)
     ]  # fmt: skip
     _in_threads(work, places)
     if y is None:
-        nngp.diagonal().copy_(rows.result.q)
+        nngp.diagonal().copy_(rows.sides[-1].q)
         if ntk:
-            theta.diagonal().copy_(rows.result.theta)
+            theta.diagonal().copy_(rows.sides[-1].theta)
     _patch_zeros(arch, x, y, rows, cols, nngp, theta)
     return nngp, theta if ntk else x.new_empty(0)
 
 
 class _Inputs:
-    """The rows (or columns): their numbers, unit vectors, and factors."""
+    """The rows (or columns): their numbers, unit vectors, and what the loops need of each alone."""
 
-    def __init__(self, values: Tensor, sides: list[Side], factors: Tensor, inverse: Tensor) -> None:
-        self.values, self.result = values, sides[-1]
-        self.factors, self.inverse = factors.to(values.dtype), inverse
-        self.unit = values * inverse[:, None].to(values.dtype)
-        self.zeros = torch.nonzero(torch.stack([s.q for s in sides]).eq(0).any(0)).flatten()
-
-    @classmethod
-    def of(cls, arch: Architecture, p: Program, x: Tensor) -> _Inputs:
+    def __init__(self, arch: Architecture, p: Program, x: Tensor) -> None:
         first = p.lines[0].does
         assert isinstance(first, Data)
-        values = torch_engine.values_of_data(arch, x)[first.step].contiguous()
-        norm = torch.linalg.vector_norm(values, dim=1, dtype=torch.float64)
-        sides = side(p, norm * norm / values.shape[1])
-        return cls(values, sides, table(p, code(p), sides, PAD), torch.where(norm > 0, 1 / norm, 0.0))
+        self.values = torch_engine.values_of_data(arch, x)[first.step].contiguous()
+        norm = torch.linalg.vector_norm(self.values, dim=1, dtype=torch.float64)
+        self.inverse = torch.where(norm > 0, 1 / norm, 0.0)
+        self.unit = self.values * self.inverse[:, None].to(x.dtype)
+        self.sides = side(p, norm * norm / self.values.shape[1])
+        self.zeros = torch.nonzero(torch.stack([s.q for s in self.sides]).eq(0).any(0)).flatten()
+        self.factors = x
+
+
+def _longest(a: dict[int, int], b: dict[int, int]) -> dict[int, int]:
+    return {line: max(a[line], b[line]) for line in a}
 
 
 def _tile(
@@ -118,17 +128,30 @@ def _tile(
 ) -> None:
     i, j = place
     here, there = slice(i, i + ROWS), slice(j, j + COLS)
-    cosine, near, gaps = rows.unit[here] @ cols.unit[there].mT, NEAR[nngp.dtype], False
-    if nngp.dtype == torch.float32 and int((cosine > 1 - near).sum()) * MANY > cosine.numel():
-        x, y = (side.values[at] * side.inverse[at, None] for side, at in ((rows, here), (cols, there)))
-        cosine, near, gaps = (1 - x @ y.mT).float(), 1e-8, True
     module = library().module
     assert module is not None
-    module.vector_tile(
-        c.ops.numpy(), c.settings.numpy(), c.out, cosine.numpy(), i, j, rows.factors.numpy(), cols.factors.numpy(),
-        rows.values.numpy(), cols.values.numpy(), rows.inverse.numpy(), cols.inverse.numpy(), near, gaps, symmetric,
-        nngp.numpy(), ntk.numpy(),
-    )  # fmt: skip
+
+    def run(cosine: Tensor, near: float, most: int, gaps: bool) -> bool:
+        return module.vector_tile(
+            c.ops.numpy(), c.settings.numpy(), c.out, cosine.numpy(), i, j, rows.factors.numpy(), cols.factors.numpy(),
+            rows.values.numpy(), cols.values.numpy(), rows.inverse.numpy(), cols.inverse.numpy(), near, most, gaps,
+            symmetric, nngp.numpy(), ntk.numpy(),
+        )  # fmt: skip
+
+    cosine = _products(rows.unit[here], cols.unit[there])
+    single = nngp.dtype == torch.float32
+    if not run(cosine, NEAR[nngp.dtype], cosine.numel() // MANY if single else cosine.numel(), False):
+        x, y = (side.values[at] * side.inverse[at, None] for side, at in ((rows, here), (cols, there)))
+        run((1 - x @ y.mT).float(), NEAR_IN_DOUBLE, 0, True)
+
+
+def _products(x: Tensor, y: Tensor) -> Tensor:
+    """Inner products of rows. torch's BLAS uses AVX-512 on some processors only; its oneDNN, on all that have it."""
+    if x.dtype == torch.float32 and library().isa == "AVX-512" and torch.backends.mkldnn.is_available():
+        linear = getattr(torch.ops.mkldnn, "_linear_pointwise", None)  # no public name: nn.Linear takes the BLAS
+        if linear is not None:
+            return linear(x, y, None, "none", [], "")
+    return x @ y.mT
 
 
 def _in_threads(work: partial[None], places: list[tuple[int, int]]) -> None:
