@@ -71,9 +71,11 @@ void relu_row(const DualRow<T> &row, const Bend<T> &bend) {
     const Lanes<T> least = all(sizeof(T) == 4 ? T(1e-36) : T(1e-300)), cross = all(bend.cross), slope2 = all(bend.slope2);
     const DualRow<T> r = row;
     Lanes<T> near = zero, close = zero;
-    for (Int i = 0; i < r.w; ++i) {
+    Int column = 0;
+    const T *x = r.x, *y = r.y;
+    for (Int i = 0; i < r.w * r.rows; ++i) {
         const Lanes<T> k = load(r.k + i * V);
-        const Lanes<T> at_x = of_x<T, each>(r.x, i), at_y = load(r.y + i * V), s = at_x * at_y;
+        const Lanes<T> at_x = of_x<T, each>(x, column), at_y = load(y + column * V), s = at_x * at_y;
         const Lanes<T> c = k / max(s, least);  // 0 where a variance is 0, as k is
         Lanes<T> w = one - abs(c);
         if (sizeof(T) == 4) near = near + select(w > tiny, zero, one);
@@ -94,6 +96,7 @@ void relu_row(const DualRow<T> &row, const Bend<T> &bend) {
             }
             store(r.to + i * V, load(r.t + i * V) * kdot);
         }
+        if (++column == r.w) column = 0, x += r.step_x, y += r.step_y;
     }
     if (sizeof(T) == 4) store(r.near, load(r.near) + near);
     if (count) store(r.close, load(r.close) + close);
@@ -123,7 +126,7 @@ void relu(const DualRow<T> &row, const Bend<T> &bend, bool mask) {
 template <class T>
 void relu_same(const DualRow<T> &row, const Bend<T> &bend) {
     constexpr Int V = Lanes<T>::count;
-    for (Int i = 0; i < row.w * V; i += V) {
+    for (Int i = 0; i < row.w * row.rows * V; i += V) {
         const Lanes<T> q = load(row.k + i), on = all(bend.lin + bend.h), off = all(bend.slope2);
         store(row.ko + i, q * on);
         if (row.t != nullptr) store(row.to + i, load(row.t + i) * select(q > all(T(0)), on, off));
@@ -151,8 +154,10 @@ void erf_row(const DualRow<T> &row) {
     const T pi = T(3.14159265358979323846);
     const Lanes<T> one = all(T(1)), half = all(T(0.5)), zero = all(T(0));
     Lanes<T> near = zero;
-    for (Int i = 0; i < row.w; ++i) {
-        const Lanes<T> rr = of_x<T, each>(row.x, i) * load(row.y + i * V);
+    Int column = 0;
+    const T *x = row.x, *y = row.y;
+    for (Int i = 0; i < row.w * row.rows; ++i) {
+        const Lanes<T> rr = of_x<T, each>(x, column) * load(y + column * V);
         const Lanes<T> c = load(row.k + i * V) * (rr + rr);
         const Lanes<T> a = min(abs(c), one), rest = one - a;
         const auto small = half > a;
@@ -166,6 +171,7 @@ void erf_row(const DualRow<T> &row) {
             const Lanes<T> slope = all(4 / pi) * rr / sqrt(max(rest * (one + a), all(few<T>)));
             store(row.to + i * V, load(row.t + i * V) * slope);
         }
+        if (++column == row.w) column = 0, x += row.step_x, y += row.step_y;
     }
     if (sizeof(T) == 4) store(row.near, load(row.near) + near);
 }

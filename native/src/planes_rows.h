@@ -24,13 +24,14 @@ struct Bend {
     T p[20], q[20];  // bend^2 / 2 pi times the coefficients of P and Q
 };
 
-// One row through an activation; t is the NTK, null where it is zero. x and y are what the variance q of a position
+// Rows through an activation, one after the other in k and t; t is the NTK, null where it is zero. x and y are what the variance q of a position
 // gives: sqrt(q) for the ReLU, 1 / sqrt(1 + 2 q) for erf.
 template <class T>
 struct DualRow {
-    Int w;
+    Int w, rows;
     const T *k, *t;
     const T *x, *y;
+    Int step_x, step_y;  // from row to row of x and y
     T *ko, *to;
     T *near, *close;  // per lane, positions where rounding decides (k = +-s), and where 1 - |c| < 1e-3: counts to add to
 };

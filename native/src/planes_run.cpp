@@ -10,6 +10,9 @@ namespace {
 Int lowest(Int e) { return e < 0 ? -e : 0; }
 Int extent(Int size, Int e) { return size - (e < 0 ? -e : e); }
 
+// Chunks of rows that a convolution holds, so that its window is among them.
+Int slots_of(const Node &node, Int chunk) { return (node.step[0] * (node.window[0] - 1) + chunk - 1) / chunk + 1; }
+
 }  // namespace
 
 template <class T>
@@ -25,8 +28,8 @@ Run<T>::Run(const Program &program, const Rows<T> &rows, bool each, bool same)
         if (node.kind == Kind::axes) pushed_[v].assign(below.shifts(), 0);
         widest = std::max({widest, node.w, below.w});
         width_[v] = std::max(node.w, below.w) * V_;
-        const Int ring = node.kind == Kind::affine ? node.step[0] * (node.window[0] - 1) + 1 : 1;
-        scratch_[v].resize(size_t(2 * ring + 4) * width_[v] + 64 / sizeof(T));
+        const Int slots = node.kind == Kind::affine ? 2 * slots_of(node, CHUNK) : 0;
+        scratch_[v].resize(size_t(slots + 4) * CHUNK * width_[v]);
         if (node.kind == Kind::relu) bends_[v] = rows.bend(node.p[0], node.p[1]);
     }
     zeros_.assign(widest * V_, T(0));
@@ -47,7 +50,7 @@ void Run<T>::output(const Images<T> &x, const Images<T> &y, T *k, T *theta) {
     if (!program_.variances_wanted) ++run_;  // else planes are left from there
     const int last = int(program_.nodes.size()) - 1;
     prepare(last, {0, 0});
-    const Line row = line(last, {0, 0}, 0, scratch(last, 0), scratch(last, 1));
+    const Line row = lines(last, {0, 0}, 0, 1, scratch(last, 0), scratch(last, 1));
     std::copy(row.k, row.k + V_, k);
     if (theta != nullptr) {
         if (row.t != nullptr)
@@ -94,8 +97,9 @@ void Run<T>::prepare(int v, Shift e) {
     if (node.inlined) return;
     const Rect r = rect(node, e);
     Plane &made = open(v, e);
-    for (Int y = 0; y < r.h; ++y)
-        produce(v, e, r.y + y, made.k + y * r.w * V_, made.t == nullptr ? nullptr : made.t + y * r.w * V_);
+    for (Int y = 0; y < r.h; y += CHUNK)
+        produce(v, e, r.y + y, std::min(CHUNK, r.h - y), made.k + y * r.w * V_,
+                made.t == nullptr ? nullptr : made.t + y * r.w * V_);
     for (int in : node.in)
         if (in >= 0) release(in, e);
 }
@@ -117,12 +121,12 @@ void Run<T>::release(int v, Shift e) {
     held = Plane{};
 }
 
-// Row y of the plane e: where it is held, or made in k and t.
+// Rows y, y + 1, ... (at most CHUNK) of the plane e: where they are held, or made in k and t.
 template <class T>
-typename Run<T>::Line Run<T>::line(int v, Shift e, Int y, T *k, T *t) {
+typename Run<T>::Line Run<T>::lines(int v, Shift e, Int y, Int rows, T *k, T *t) {
     const Node &node = program_.nodes[v];
     if (node.inlined) {
-        produce(v, e, y, k, t);
+        produce(v, e, y, rows, k, t);
         return {k, node.theta ? t : nullptr};
     }
     const Rect r = rect(node, e);
@@ -132,39 +136,46 @@ typename Run<T>::Line Run<T>::line(int v, Shift e, Int y, T *k, T *t) {
 }
 
 template <class T>
-void Run<T>::produce(int v, Shift e, Int y, T *k, T *t) {
+void Run<T>::produce(int v, Shift e, Int y, Int rows, T *k, T *t) {
     const Node &node = program_.nodes[v];
     const Rect r = rect(node, e);
+    const Int count = r.w * rows;
     if (node.kind == Kind::input) {
-        const Int c = program_.channels, at_x = (y * node.w + r.x) * c, at_y = ((y + e.y) * node.w + r.x + e.x) * c;
+        const Int c = program_.channels;
         const auto input = each_ ? rows_.input_each : rows_.input;
-        return input(r.w, c, x_.input + at_x * (each_ ? V_ : 1), y_.input + at_y * V_, k);
-    }
-    const Line a = line(node.in[0], e, y, scratch(v, 0), scratch(v, 1));
-    if (node.dual >= 0) return activate(v, e, y, a, k, t);
-    const double *p = node.p;
-    if (node.kind == Kind::scale) {
-        rows_.sum(r.w, T(p[0]), a.k, T(0), nullptr, T(p[1]), k);
-        if (node.theta) rows_.sum(r.w, T(p[0]), a.t, T(p[2]), a.k, T(p[3]), t);
+        for (Int i = y; i < y + rows; ++i) {
+            const Int at_x = (i * node.w + r.x) * c, at_y = ((i + e.y) * node.w + r.x + e.x) * c;
+            input(r.w, c, x_.input + at_x * (each_ ? V_ : 1), y_.input + at_y * V_, k + (i - y) * r.w * V_);
+        }
         return;
     }
-    const Line b = line(node.in[1], e, y, scratch(v, 2), scratch(v, 3));
-    rows_.sum(r.w, T(1), a.k, T(p[0]), b.k, T(0), k);
+    const Line a = lines(node.in[0], e, y, rows, scratch(v, 0), scratch(v, 1));
+    if (node.dual >= 0) return activate(v, e, y, rows, a, k, t);
+    const double *p = node.p;
+    if (node.kind == Kind::scale) {
+        rows_.sum(count, T(p[0]), a.k, T(0), nullptr, T(p[1]), k);
+        if (node.theta) rows_.sum(count, T(p[0]), a.t, T(p[2]), a.k, T(p[3]), t);
+        return;
+    }
+    const Line b = lines(node.in[1], e, y, rows, scratch(v, 2), scratch(v, 3));
+    rows_.sum(count, T(1), a.k, T(p[0]), b.k, T(0), k);
     if (!node.theta) return;
-    rows_.sum(r.w, T(1), a.t, T(p[0]), b.t, T(0), t);
-    if (p[1] != 0) rows_.add(r.w, T(p[1]), a.k, t);
-    if (p[2] != 0) rows_.add(r.w, T(p[0] * p[2]), b.k, t);
+    rows_.sum(count, T(1), a.t, T(p[0]), b.t, T(0), t);
+    if (p[1] != 0) rows_.add(count, T(p[1]), a.k, t);
+    if (p[2] != 0) rows_.add(count, T(p[0] * p[2]), b.k, t);
 }
 
 template <class T>
-void Run<T>::activate(int v, Shift e, Int y, const Line &in, T *k, T *t) {
+void Run<T>::activate(int v, Shift e, Int y, Int rows, const Line &in, T *k, T *t) {
     const Node &node = program_.nodes[v];
     const Rect r = rect(node, e);
     const Int xs = each_ ? V_ : 1, at_x = (node.dual + y * node.w + r.x) * xs;
     const Int at_y = (node.dual + (y + e.y) * node.w + r.x + e.x) * V_;
     const bool at_zero = e.y == 0 && e.x == 0;
-    seen_ += double(r.w), seen_at_zero_ += at_zero ? double(r.w) : 0;
-    const DualRow<T> row{r.w, in.k, node.theta ? in.t : nullptr, x_.spread + at_x, y_.spread + at_y, k, t,
+    const double count = double(r.w * rows);
+    seen_ += count, seen_at_zero_ += at_zero ? count : 0;
+    const DualRow<T> row{r.w, rows, in.k, node.theta ? in.t : nullptr, x_.spread + at_x, y_.spread + at_y,
+                         node.w * xs, node.w * V_, k, t,
                          near_.data(), at_zero ? close_.data() : nullptr};
     if (node.kind == Kind::relu && same_ && at_zero)
         rows_.relu_same(row, bends_[v]);
@@ -174,9 +185,9 @@ void Run<T>::activate(int v, Shift e, Int y, const Line &in, T *k, T *t) {
         (each_ ? rows_.erf_each : rows_.erf)(row);
     if (node.theta && node.p[2] != 0) {
         if (in.t == nullptr)
-            rows_.sum(r.w, T(node.p[2]), k, T(0), nullptr, T(0), t);
+            rows_.sum(r.w * rows, T(node.p[2]), k, T(0), nullptr, T(0), t);
         else
-            rows_.add(r.w, T(node.p[2]), k, t);
+            rows_.add(r.w * rows, T(node.p[2]), k, t);
     }
 }
 
@@ -195,9 +206,9 @@ void Run<T>::convolve(int v, Shift e) {
         made.left = node.count[node.at(e)];
         if (made.t == nullptr && node.theta) made.t = buffers_.take(r.h * r.w * V_);
     }
-    const Int ring = node.step[0] * (node.window[0] - 1) + 1;
+    const Int slots = slots_of(node, CHUNK);
     std::vector<const T *> ks(node.window[0]), ts(node.window[0]);
-    std::vector<Line> have(ring);
+    std::vector<Line> have(slots);
     BoxRow<T> row{};
     row.w = s.w, row.out = r.w, row.taps = node.window[1], row.stride = node.stride[1], row.step = node.step[1];
     row.start = node.stride[1] * r.x - node.before[1] - s.x;
@@ -213,14 +224,16 @@ void Run<T>::convolve(int v, Shift e) {
         for (Int tap = 0; tap < node.window[0]; ++tap) {
             const Int from_y = first + node.step[0] * tap;
             const bool inside = s.w > 0 && from_y >= s.y && from_y < s.y + s.h;
-            for (; inside && made_to <= from_y; ++made_to) {
-                if (made_to < first) continue;
-                const Int slot = made_to % ring;
-                have[slot] = line(in, from, made_to, scratch(v, int(4 + 2 * slot)), scratch(v, int(5 + 2 * slot)));
+            for (; inside && made_to <= from_y; made_to += CHUNK) {
+                if (made_to + CHUNK <= first) continue;  // passed over by the stride
+                const Int slot = (made_to - s.y) / CHUNK % slots, rows = std::min(CHUNK, s.y + s.h - made_to);
+                have[slot] = lines(in, from, made_to, rows, scratch(v, 4 + 2 * slot), scratch(v, 5 + 2 * slot));
             }
             if (!inside && !square) continue;
-            ks[row.rows] = inside ? have[from_y % ring].k : zeros_.data();
-            ts[row.rows++] = inside ? have[from_y % ring].t : zeros_.data();
+            const Line *found = inside ? &have[(from_y - s.y) / CHUNK % slots] : nullptr;
+            const Int at = (from_y - s.y) % CHUNK * s.w * V_;
+            ks[row.rows] = inside ? found->k + at : zeros_.data();
+            ts[row.rows++] = inside && below.theta ? found->t + at : zeros_.data();
         }
         if (s.w <= 0 || row.rows == 0) {
             rows_.sum(r.w, T(0), nullptr, T(0), nullptr, T(node.p[1]), k);
@@ -264,10 +277,11 @@ void Run<T>::average(int v, Shift e) {
         for (Int x = -dx; x <= dx; ++x) {
             prepare(in, {y, x});
             const Rect r = rect(below, {y, x});
-            for (Int row = r.y; row < r.y + r.h; ++row) {
-                const Line found = line(in, {y, x}, row, scratch(v, 0), scratch(v, 1));
-                rows_.total(r.w, found.k, k.data());
-                if (found.t != nullptr) rows_.total(r.w, found.t, t.data());
+            for (Int row = r.y; row < r.y + r.h; row += CHUNK) {
+                const Int rows = std::min(CHUNK, r.y + r.h - row);
+                const Line found = lines(in, {y, x}, row, rows, scratch(v, 0), scratch(v, 1));
+                rows_.total(r.w * rows, found.k, k.data());
+                if (found.t != nullptr) rows_.total(r.w * rows, found.t, t.data());
             }
             release(in, {y, x});
         }
@@ -320,7 +334,7 @@ void Run<T>::push(int v, Shift from) {
         Line row{nullptr, nullptr};
         for (size_t i = 0; i < down.size(); ++i)
             for (const auto &taps = down[i].taps; next[i] < taps.size() && taps[next[i]].from == y; ++next[i]) {
-                if (row.k == nullptr) row = line(in, from, y, scratch(v, 0), scratch(v, 1));
+                if (row.k == nullptr) row = lines(in, from, y, 1, scratch(v, 0), scratch(v, 1));
                 for (const auto &mx : along) {
                     const Shift to{down[i].other, mx.other};
                     if (node.count[node.at(to)] == 0) continue;

@@ -68,6 +68,7 @@ public:
     void variances(const Images<T> &x, const Images<T> &y, const Found &found);
 
 private:
+    static constexpr Int CHUNK = 4;  // rows that are made at a time
     struct Plane {
         T *k = nullptr, *t = nullptr;
         int left = 0;
@@ -83,15 +84,15 @@ private:
     Plane &open(int v, Shift e);
     void prepare(int v, Shift e);
     void release(int v, Shift e);
-    Line line(int v, Shift e, Int y, T *k, T *t);
-    void produce(int v, Shift e, Int y, T *k, T *t);
-    void activate(int v, Shift e, Int y, const Line &in, T *k, T *t);
+    Line lines(int v, Shift e, Int y, Int rows, T *k, T *t);
+    void produce(int v, Shift e, Int y, Int rows, T *k, T *t);
+    void activate(int v, Shift e, Int y, Int rows, const Line &in, T *k, T *t);
     void convolve(int v, Shift e);
     int overwritten(int v, Shift e);
     void map(int v, Shift e);
     void push(int v, Shift from);
     void average(int v, Shift e);
-    T *scratch(int v, int number) { return scratch_[v].data() + number * width_[v]; }
+    T *scratch(int v, Int number) { return scratch_[v].data() + number * CHUNK * width_[v]; }  // CHUNK rows
 
     const Program &program_;
     const Rows<T> &rows_;
@@ -120,7 +121,7 @@ void Run<T>::variances(const Images<T> &x, const Images<T> &y, const Found &foun
         prepare(v, {0, 0});
         Numbers<T> k(node.w * V_), t(node.w * V_);
         for (Int y = 0; y < node.h; ++y) {
-            const Line row = line(v, {0, 0}, y, k.data(), t.data());
+            const Line row = lines(v, {0, 0}, y, 1, k.data(), t.data());
             found(node, node.dual + y * node.w, row.k);
         }
         release(v, {0, 0});
