@@ -78,10 +78,6 @@ template <class T>
 EACH Lanes<T> select(Mask<T> m, Lanes<T> a, Lanes<T> b) { return {m.v ? a.v : b.v}; }
 template <class T>
 EACH Lanes<T> keep(Mask<T> m, Lanes<T> a) { return {m.v ? a.v : typename Native<T>::V{}}; }
-template <class T>
-EACH Lanes<T> max(Lanes<T> a, Lanes<T> b) { return {a.v > b.v ? a.v : b.v}; }
-template <class T>
-EACH Lanes<T> min(Lanes<T> a, Lanes<T> b) { return {a.v < b.v ? a.v : b.v}; }
 EACH Lanes<float> abs(Lanes<float> a) { return {(FloatV)((FloatMask)a.v & 0x7fffffff)}; }
 EACH Lanes<double> abs(Lanes<double> a) { return {(DoubleV)((DoubleMask)a.v & 0x7fffffffffffffffLL)}; }
 EACH Lanes<float> with_sign(Lanes<float> a, Lanes<float> s) {
@@ -90,13 +86,20 @@ EACH Lanes<float> with_sign(Lanes<float> a, Lanes<float> s) {
 EACH Lanes<double> with_sign(Lanes<double> a, Lanes<double> s) {
     return {(DoubleV)((DoubleMask)a.v | ((DoubleMask)s.v & (long long)0x8000000000000000LL))};
 }
+// The compiler makes two instructions of a comparison that one could do.
 #if defined(__AVX512F__)
+EACH Lanes<float> max(Lanes<float> a, Lanes<float> b) { return {(FloatV)_mm512_maskz_max_ps((__mmask16)-1, (__m512)a.v, (__m512)b.v)}; }
+EACH Lanes<double> max(Lanes<double> a, Lanes<double> b) { return {(DoubleV)_mm512_maskz_max_pd((__mmask8)-1, (__m512d)a.v, (__m512d)b.v)}; }
 EACH Lanes<float> sqrt(Lanes<float> a) { return {(FloatV)_mm512_maskz_sqrt_ps((__mmask16)-1, (__m512)a.v)}; }
 EACH Lanes<double> sqrt(Lanes<double> a) { return {(DoubleV)_mm512_maskz_sqrt_pd((__mmask8)-1, (__m512d)a.v)}; }
 #elif defined(__AVX2__)
+EACH Lanes<float> max(Lanes<float> a, Lanes<float> b) { return {(FloatV)_mm256_max_ps((__m256)a.v, (__m256)b.v)}; }
+EACH Lanes<double> max(Lanes<double> a, Lanes<double> b) { return {(DoubleV)_mm256_max_pd((__m256d)a.v, (__m256d)b.v)}; }
 EACH Lanes<float> sqrt(Lanes<float> a) { return {(FloatV)_mm256_sqrt_ps((__m256)a.v)}; }
 EACH Lanes<double> sqrt(Lanes<double> a) { return {(DoubleV)_mm256_sqrt_pd((__m256d)a.v)}; }
 #else
+template <class T>
+EACH Lanes<T> max(Lanes<T> a, Lanes<T> b) { return {a.v > b.v ? a.v : b.v}; }
 EACH Lanes<float> sqrt(Lanes<float> a) {
     for (int i = 0; i < Lanes<float>::count; ++i) a.v[i] = sqrtf(a.v[i]);
     return a;
@@ -148,8 +151,6 @@ template <class T>
 static inline Lanes<T> keep(Mask<T> m, Lanes<T> a) LANEWISE(Lanes<T>, m.v[i] ? a.v[i] : T(0))
 template <class T>
 static inline Lanes<T> max(Lanes<T> a, Lanes<T> b) LANEWISE(Lanes<T>, a.v[i] > b.v[i] ? a.v[i] : b.v[i])
-template <class T>
-static inline Lanes<T> min(Lanes<T> a, Lanes<T> b) LANEWISE(Lanes<T>, a.v[i] < b.v[i] ? a.v[i] : b.v[i])
 template <class T>
 static inline Lanes<T> abs(Lanes<T> a) LANEWISE(Lanes<T>, a.v[i] < 0 ? -a.v[i] : a.v[i])
 template <class T>

@@ -20,6 +20,7 @@ Run<T>::Run(const Program &program, const Rows<T> &rows, bool each, bool same)
     : program_(program), rows_(rows), each_(each), same_(same), V_(rows.lanes) {
     const size_t count = program.nodes.size();
     planes_.resize(count), pushed_.resize(count), scratch_.resize(count), width_.resize(count), bends_.resize(count);
+    windows_.resize(count);
     Int widest = 1;
     for (size_t v = 0; v < count; ++v) {
         const Node &node = program.nodes[v];
@@ -28,8 +29,10 @@ Run<T>::Run(const Program &program, const Rows<T> &rows, bool each, bool same)
         if (node.kind == Kind::axes) pushed_[v].assign(below.shifts(), 0);
         widest = std::max({widest, node.w, below.w});
         width_[v] = std::max(node.w, below.w) * V_;
-        const Int slots = node.kind == Kind::affine ? 2 * slots_of(node, CHUNK) : 0;
-        scratch_[v].resize(size_t(slots + 4) * CHUNK * width_[v]);
+        const Int slots = node.kind == Kind::affine ? slots_of(node, CHUNK) : 0;
+        if (slots) windows_[v].k.resize(node.window[0]), windows_[v].t.resize(node.window[0]);
+        windows_[v].chunks.resize(slots);
+        scratch_[v].resize(size_t(2 * slots + 4) * CHUNK * width_[v]);
         if (node.kind == Kind::relu) bends_[v] = rows.bend(node.p[0], node.p[1]);
     }
     zeros_.assign(widest * V_, T(0));
@@ -207,8 +210,8 @@ void Run<T>::convolve(int v, Shift e) {
         if (made.t == nullptr && node.theta) made.t = buffers_.take(r.h * r.w * V_);
     }
     const Int slots = slots_of(node, CHUNK);
-    std::vector<const T *> ks(node.window[0]), ts(node.window[0]);
-    std::vector<Line> have(slots);
+    auto &ks = windows_[v].k, &ts = windows_[v].t;
+    auto &have = windows_[v].chunks;
     BoxRow<T> row{};
     row.w = s.w, row.out = r.w, row.taps = node.window[1], row.stride = node.stride[1], row.step = node.step[1];
     row.start = node.stride[1] * r.x - node.before[1] - s.x;

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstddef>
-#include <map>
 #include <new>
 #include <vector>
 
@@ -29,26 +28,28 @@ public:
     Buffers(const Buffers &) = delete;
     ~Buffers() {
         for (auto &kept : free_)
-            for (T *p : kept.second) ::operator delete(p, std::align_val_t(64));
+            for (T *p : kept) ::operator delete(p, std::align_val_t(64));
     }
     T *take(Int numbers) {
-        auto &kept = free_[rounded(numbers)];
+        auto &kept = free_[place(numbers)];
         if (!kept.empty()) {
             T *p = kept.back();
             kept.pop_back();
             return p;
         }
-        return static_cast<T *>(::operator new(std::size_t(rounded(numbers)) * sizeof(T), std::align_val_t(64)));
+        const Int most = (4 + place(numbers) % 4) * (Int(1) << place(numbers) / 4) * 16;
+        return static_cast<T *>(::operator new(std::size_t(most) * sizeof(T), std::align_val_t(64)));
     }
-    void give(T *p, Int numbers) { free_[rounded(numbers)].push_back(p); }
+    void give(T *p, Int numbers) { free_[place(numbers)].push_back(p); }
 
 private:
-    static Int rounded(Int numbers) {  // up to the next of 4, 5, 6, 7 times a power of two
-        Int power = 64;
-        while (power * 8 <= numbers) power *= 2;
-        return (numbers + power - 1) / power * power;
+    // Sizes are rounded up to 4, 5, 6 or 7 times a power of two.
+    static Int place(Int numbers) {
+        Int units = (numbers + 15) / 16, power = 0;
+        for (; units > 7; units = (units + 1) / 2) ++power;
+        return 4 * power + (units < 4 ? 0 : units - 4);
     }
-    std::map<Int, std::vector<T *>> free_;
+    std::vector<T *> free_[4 * 60];
 };
 
 template <class T>
@@ -79,6 +80,10 @@ private:
     struct Line {
         const T *k, *t;
     };
+    struct Window {  // what a convolution has at hand
+        std::vector<const T *> k, t;
+        std::vector<Line> chunks;
+    };
     Rect rect(const Node &node, Shift e) const;
     Plane &plane(int v, Shift e) { return planes_[v][program_.nodes[v].at(e)]; }
     Plane &open(int v, Shift e);
@@ -106,6 +111,7 @@ private:
     std::vector<Numbers<T>> scratch_;
     std::vector<Int> width_;
     std::vector<Bend<T>> bends_;
+    std::vector<Window> windows_;
     Numbers<T> zeros_;
     Numbers<T> near_, close_;  // by lane: counts of DualRow, `close_` in planes of displacement 0
     double seen_ = 0, seen_at_zero_ = 0;
