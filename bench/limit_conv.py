@@ -82,7 +82,7 @@ def main() -> None:
         check(make, images)
         arch = architecture(make(32), torch.zeros(1, 3, 32, 32))
         x, y = (images, images.flip(0)) if "flat" in net else (images[:1], images[1:17])
-        rows = {"gramian": (measure(lambda: arch.ntk(x, y, engine="native"), 5), len(x) * len(y))}  # noqa: B023
+        rows = {"gramian": (measure(lambda: arch.ntk(x, y, engine="native"), 20), len(x) * len(y))}  # noqa: B023
         if by_hand:
             few = images[: 32 if "flat" in net else FEW]
             rows["recursion"] = (measure(lambda: by_hand(few), 1 + 2 * ("flat" in net)), len(few) ** 2)  # noqa: B023
