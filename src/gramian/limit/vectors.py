@@ -138,14 +138,14 @@ def _tile(
             symmetric, nngp.numpy(), ntk.numpy(),
         )  # fmt: skip
 
-    cosine = _products(rows.unit[here], cols.unit[there])
+    cosine = products(rows.unit[here], cols.unit[there])
     single = nngp.dtype == torch.float32
     if not run(cosine, NEAR[nngp.dtype], cosine.numel() // MANY if single else cosine.numel(), False):
         x, y = (side.values[at] * side.inverse[at, None] for side, at in ((rows, here), (cols, there)))
         run((1 - x @ y.mT).float(), NEAR_IN_DOUBLE, 0, True)
 
 
-def _products(x: Tensor, y: Tensor) -> Tensor:
+def products(x: Tensor, y: Tensor) -> Tensor:
     """Inner products of rows. torch's BLAS uses AVX-512 on some processors only; its oneDNN, on all that have it."""
     if x.dtype == torch.float32 and library().isa == "AVX-512" and torch.backends.mkldnn.is_available():
         linear = getattr(torch.ops.mkldnn, "_linear_pointwise", None)  # no public name: nn.Linear takes the BLAS
