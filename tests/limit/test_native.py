@@ -135,7 +135,7 @@ def test_any_weights_biases_slopes_and_inputs(rows, weight, bias, slope, rates):
 
 
 def exact(x, y, layers):
-    """NNGP and NTK of a bias-free ReLU MLP under He's law, readout (1, 0), with 40 digits; and the NTK at equal angles."""
+    """NNGP and NTK of a bias-free ReLU MLP under He's law with 40 digits, then both at the same norms and angle 0."""
     with mpmath.workdps(40):
         a, b = ([mpmath.mpf(float(v)) for v in t] for t in (x, y))
         na, nb = (mpmath.sqrt(mpmath.fsum(v * v for v in t)) for t in (a, b))
