@@ -1,7 +1,7 @@
 """What do the kernels of a fully connected network cost on the native engine, in products of matrices of that size?
 
-Arguments: numbers of inputs (default 2000 5000). Five hidden layers of 784, float32, NTK and NNGP together. The limit is
-half a product, the arithmetic of the duals, and the writes. `in_products` counts the time in products `x @ x.mT` of
+Arguments: numbers of inputs (default 2000 5000). Five hidden layers of 784, float32, NTK and NNGP together. The limit
+is half a product, the arithmetic of the duals, and the writes. `in_products` counts the time in products `x @ x.mT` of
 torch's BLAS, `in_best_products` in the fastest product found: oneDNN, where the processor has AVX-512. `times_faster`
 is that of the engine over plain torch operations (the recursion by hand), the torch engine and neural-tangents.
 """
@@ -76,8 +76,9 @@ for n in [int(word) for word in sys.argv[1:]] or [2000, 5000]:
         if not bias:
             others["plain torch"] = measure(partial(recursions.mlp, x, HIDDEN), repeats=1)["seconds"]
             others |= {"neural-tangents": seconds} if (seconds := rival(x)) else {}
+        net = "mlp with biases" if bias else "mlp"
         keep(
-            "limit_fc", net="mlp with biases" if bias else "mlp", n=n, features=FEATURES, hidden=HIDDEN, dtype="float32",
+            "limit_fc", net=net, n=n, features=FEATURES, hidden=HIDDEN, dtype="float32",
             engine=f"native, {library().isa}", error=error, **row, torch=torch.__version__,
             in_products=round(row["seconds"] / blas, 3), in_best_products=round(row["seconds"] / best, 3),
             times_faster={name: round(seconds / row["seconds"], 1) for name, seconds in others.items()},
