@@ -261,6 +261,14 @@ def test_an_op_that_the_loops_lack_is_named():
     assert explain(of("mlp relu", "bias")).startswith(f"native engine ({library().isa})")
 
 
+def test_deep_networks_whose_rounding_errors_add_up_are_left_to_torch():
+    deep, x = architecture(mlp(ACTIVATIONS["erf"], bias=True, depth=17), torch.zeros(1, 8)), some(3)
+    assert torch.equal(deep.ntk(x), deep.ntk(x, engine="torch"))
+    with pytest.raises(BadArgument, match="more than 16 activations that are no ReLU"):
+        deep.ntk(x, engine="native")
+    assert explain(architecture(mlp(nn.ReLU(), bias=True, depth=17), torch.zeros(1, 8))).startswith("native")
+
+
 def test_values_of_large_variance_go_back_to_torch():
     arch, x = of("mlp tanh", "bias"), 1e3 * some(2)
     assert torch.equal(arch.nngp(x), arch.nngp(x, engine="torch"))
