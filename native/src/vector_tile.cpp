@@ -33,9 +33,15 @@ inline T clipped(T u) {
 template <typename T, bool NTK>
 void run_affine(const Op &op, Registers<T> &r) {
     const T gain = T(op.p0);
-    if (!NTK) return;
+    const T *in_u = r.u[op.a], *in_t = r.t[op.a];
+    T *u = r.u[op.dst], *t = r.t[op.dst];
+    if (NTK) {
+        GRAMIAN_LANES
+        for (int i = 0; i < LANES; i++) t[i] = in_t[i] + gain * (1 - in_u[i]);
+    }
+    if (op.dst == op.a) return;
     GRAMIAN_LANES
-    for (int i = 0; i < LANES; i++) r.t[op.dst][i] = r.t[op.a][i] + gain * (1 - r.u[op.a][i]);
+    for (int i = 0; i < LANES; i++) u[i] = in_u[i];
 }
 
 template <typename T, bool NTK>

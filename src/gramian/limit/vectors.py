@@ -24,6 +24,7 @@ PAD = 64  # the loops read factors this far beyond the end
 # the angle, sqrt(2 (1 - cosine)), by less than 5e-7 and 2e-14 above.
 NEAR = {torch.float32: 2e-2, torch.float64: 1e-4}
 NEAR_IN_DOUBLE = 1e-8
+DEEP = 16  # at depth 1000 erf's kernel was no longer positive semidefinite to rounding
 MANY = 64  # where more than 1 in so many pairs are near, all of the tile's cosines are computed in double
 
 
@@ -46,9 +47,16 @@ def lacks(p: Program) -> Lack | None:
         if why:
             return Lack(_name(line.does), line.where, why)
         ratios.append(_ratio(line.does, below))
+    if sum(_subtracts(line.does) for line in p.lines) > DEEP:
+        return Lack(f"more than {DEEP} activations that are no ReLU", "", "their rounding errors would add up")
     if len(p.lines) < 2:
         return Lack("a network without layers", "", "there is nothing to compute")
     return None
+
+
+def _subtracts(does: object) -> bool:
+    """Whether the loops get u as a difference here, so that a unit of the last place is lost."""
+    return isinstance(does, Dual) and isinstance(does.activation, Erf | Smooth)
 
 
 def _name(does: object) -> str:
@@ -138,14 +146,14 @@ def _tile(
             symmetric, nngp.numpy(), ntk.numpy(),
         )  # fmt: skip
 
-    cosine = _products(rows.unit[here], cols.unit[there])
+    cosine = products(rows.unit[here], cols.unit[there])
     single = nngp.dtype == torch.float32
     if not run(cosine, NEAR[nngp.dtype], cosine.numel() // MANY if single else cosine.numel(), False):
         x, y = (side.values[at] * side.inverse[at, None] for side, at in ((rows, here), (cols, there)))
         run((1 - x @ y.mT).float(), NEAR_IN_DOUBLE, 0, True)
 
 
-def _products(x: Tensor, y: Tensor) -> Tensor:
+def products(x: Tensor, y: Tensor) -> Tensor:
     """Inner products of rows. torch's BLAS uses AVX-512 on some processors only; its oneDNN, on all that have it."""
     if x.dtype == torch.float32 and library().isa == "AVX-512" and torch.backends.mkldnn.is_available():
         linear = getattr(torch.ops.mkldnn, "_linear_pointwise", None)  # no public name: nn.Linear takes the BLAS
