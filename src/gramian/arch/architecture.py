@@ -62,7 +62,8 @@ class Architecture:
             x: inputs; shape (n, *in_shape).
             y: inputs; shape (m, *in_shape); None for x itself: half the work, an exact diagonal.
             engine: "torch" computes every network on every device, and is differentiable. "native" is compiled code for
-                networks on vectors, on the CPU in float32 and float64. "auto" takes "native" where that can be.
+                networks on vectors and convolutional ones, on the CPU in float32 and float64. "auto" takes "native"
+                where that can be.
 
         Raises:
             BadData: inputs of another shape, empty, or not finite.
