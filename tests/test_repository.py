@@ -145,9 +145,11 @@ def test_kept_rows_say_where_they_come_from(file):
 
 
 def test_the_wheel_holds_what_the_package_reads(tmp_path):
-    """The report's template, style and script, and the marker that the package is typed."""
+    """The report's template, style and script, the marker that the package is typed, and the native engine."""
     source = tmp_path / "source"
-    shutil.copytree(ROOT / "src", source / "src", ignore=shutil.ignore_patterns("*.egg-info", "__pycache__"))
+    left = shutil.ignore_patterns("*.egg-info", "__pycache__", "_native.*.so", "_native.*.pyd")
+    for folder in ("src", "native"):
+        shutil.copytree(ROOT / folder, source / folder, ignore=left)
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source / name)
     pip = [sys.executable, "-m", "pip", "wheel", "-qq", "--no-deps", "--no-build-isolation", "-w", str(tmp_path)]
@@ -159,3 +161,13 @@ def test_the_wheel_holds_what_the_package_reads(tmp_path):
     assert len(data) >= 4
     assert {p.relative_to(ROOT / "src").as_posix() for p in data} <= packed
     assert any(name.endswith("licenses/LICENSE") for name in packed)
+    if shutil.which("c++"):
+        assert any(re.fullmatch(r"gramian/_native\..*(so|pyd)", name) for name in packed)
+
+
+def test_a_source_install_without_a_compiler_has_no_native_engine(tmp_path):
+    cmake = shutil.which("cmake", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
+    configure = [cmake, "-S", str(ROOT / "native"), "-B", str(tmp_path)]
+    done = subprocess.run(configure, capture_output=True, text=True, env=os.environ | {"CXX": "/none/c++"})
+    assert done.returncode == 0, done.stderr
+    assert "No C++ compiler: gramian is installed without its native engine" in done.stderr

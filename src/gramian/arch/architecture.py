@@ -61,7 +61,9 @@ class Architecture:
         Args:
             x: inputs; shape (n, *in_shape).
             y: inputs; shape (m, *in_shape); None for x itself: half the work, an exact diagonal.
-            engine: "auto" or "torch".
+            engine: "torch" computes every network on every device, and is differentiable. "native" is compiled code for
+                networks on vectors and convolutional ones, on the CPU in float32 and float64. "auto" takes "native"
+                where that can be.
 
         Raises:
             BadData: inputs of another shape, empty, or not finite.
@@ -86,6 +88,18 @@ class Architecture:
     def kernels(self, x: Tensor, y: Tensor | None = None, *, engine: str = "auto") -> tuple[Tensor, Tensor]:
         """`(nngp, ntk)`, for the price of the NTK."""
         return self._kernels(x, y, engine, ntk=True)
+
+    def explain(self) -> str:
+        """Which engine computes this network's kernels on a CPU under "auto"; and if it is torch, which op is why.
+
+        Example:
+            >>> net = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.SELU(), torch.nn.Linear(3, 1))
+            >>> print(architecture(net, torch.zeros(1, 2)).explain())  # doctest: +ELLIPSIS
+            torch engine: the native one lacks ...
+        """
+        from gramian.limit import explain
+
+        return explain(self)
 
     def _kernels(self, x: Tensor, y: Tensor | None, engine: str, *, ntk: bool) -> tuple[Tensor, Tensor]:
         from gramian.limit import kernels  # the one call upwards: this method is the door to the room above

@@ -1,6 +1,6 @@
 """Infinite width: the exact kernels of an architecture."""
 
+from gramian.limit.engines import explain, kernels
 from gramian.limit.residual import ResidualKernels, allen_zhu_resnet_kernels
-from gramian.limit.torch_engine import kernels
 
-__all__ = ["ResidualKernels", "allen_zhu_resnet_kernels", "kernels"]
+__all__ = ["ResidualKernels", "allen_zhu_resnet_kernels", "explain", "kernels"]

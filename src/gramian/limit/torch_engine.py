@@ -8,33 +8,15 @@ from torch import Tensor
 from gramian.arch.architecture import Architecture
 from gramian.arch.joint import Cross, data_cross
 from gramian.arch.moments import Moments, input_moments
-from gramian.errors import BadArgument, NoLimit
+from gramian.errors import NoLimit
 
 # bytes of one tile's covariance. A dozen such tensors live at once: on a CPU they should stay in the cache (2**28 is
 # 7 times slower than 2**21 for a CNN on 400 images), on a GPU fill it.
 BUDGET = {"cpu": 2**21, "cuda": 2**28}
 
 
-def kernels(
-    arch: Architecture, x: Tensor, y: Tensor | None = None, *, engine: str = "auto", ntk: bool = True
-) -> tuple[Tensor, Tensor]:
-    """`(nngp, ntk)` of an architecture at infinite width; shapes (n, m). Without `ntk` the second is empty.
-
-    Args:
-        arch: the architecture.
-        x: inputs; shape (n, *in_shape).
-        y: inputs; shape (m, *in_shape), or None for `x`: then only half of the tiles are computed, the result is
-            exactly symmetric, and its diagonal exact.
-        engine: "auto" or "torch".
-        ntk: whether to compute the NTK.
-    """
-    if engine not in ("auto", "torch"):
-        raise BadArgument(
-            f"The engine {engine!r} is not in this build.",
-            where="argument `engine` of a limit kernel",
-            why="this version computes limit kernels with plain torch operations, on any device",
-            fix='engine="auto"',
-        )
+def kernels(arch: Architecture, x: Tensor, y: Tensor | None = None, *, ntk: bool = True) -> tuple[Tensor, Tensor]:
+    """`(nngp, ntk)` of an architecture at infinite width, see `gramian.limit.kernels`."""
     arch.check_input(x, "x")
     other = x if y is None else y
     if y is not None:
@@ -57,6 +39,11 @@ def kernels(
         nngp_rows.append(torch.cat([k for k, _ in row], 1))
         ntk_rows.append(torch.cat([t for _, t in row], 1) if ntk else row[0][1])
     return torch.cat(nngp_rows), torch.cat(ntk_rows) if ntk else ntk_rows[0]
+
+
+def check(arch: Architecture, x: Tensor, ntk: bool) -> None:
+    """Raises NoLimit where an op of this network has no rule: computes one entry."""
+    _tile(arch, x[:1], None, demand(arch), ntk)
 
 
 def demand(arch: Architecture) -> tuple[bool, ...]:
@@ -87,7 +74,7 @@ def tile_rows(arch: Architecture, itemsize: int, pairs: tuple[bool, ...], budget
 
 def _tile(arch: Architecture, x: Tensor, y: Tensor | None, pairs: tuple[bool, ...], ntk: bool) -> tuple[Tensor, Tensor]:
     """One tile: the input and what is made of it alone by numbers, everything above by moments."""
-    data = _values_of_data(arch, x), None if y is None else _values_of_data(arch, y)
+    data = values_of_data(arch, x), None if y is None else values_of_data(arch, y)
     needed: dict[int, bool] = {}
     for number, step in enumerate(arch.steps):
         if not step.data:
@@ -109,7 +96,8 @@ def _tile(arch: Architecture, x: Tensor, y: Tensor | None, pairs: tuple[bool, ..
     return result.xy, result.xy.new_empty(0) if result.theta is None else result.theta
 
 
-def _values_of_data(arch: Architecture, x: Tensor) -> dict[int, Tensor]:
+def values_of_data(arch: Architecture, x: Tensor) -> dict[int, Tensor]:
+    """The input (-1), and what is made of it alone, by step."""
     values = {-1: x}
     for number, step in enumerate(arch.steps):
         if step.data:
