@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gramian.arch import Architecture, architecture
     from gramian.certify import Certificate, Certification, Condition, certify  # type: ignore[no-redef]
-    from gramian.empirical import MonteCarlo, empirical_ntk, linearize, monte_carlo
+    from gramian.empirical import EmpiricalNTK, GaussNewton, MonteCarlo, empirical_ntk, linearize, monte_carlo
     from gramian.gram import Gram
     from gramian.solve import Solution, gradient_descent, gradient_flow, momentum, nesterov, solve
     from gramian.train import Trace, train
@@ -22,6 +22,8 @@ _ROOMS = {
     "Certificate": "certify",
     "Certification": "certify",
     "Condition": "certify",
+    "EmpiricalNTK": "empirical",
+    "GaussNewton": "empirical",
     "Gram": "gram",
     "MonteCarlo": "empirical",
     "Solution": "solve",

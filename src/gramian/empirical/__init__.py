@@ -4,9 +4,12 @@ from gramian.empirical.jacobian import jacobian
 from gramian.empirical.linearize import Linearized, linearize
 from gramian.empirical.monte_carlo import MonteCarlo, monte_carlo
 from gramian.empirical.ntk import empirical_ntk, empirical_ntk_by_layer
+from gramian.empirical.operator import EmpiricalNTK, GaussNewton
 from gramian.empirical.product import ntk_product
 
 __all__ = [
+    "EmpiricalNTK",
+    "GaussNewton",
     "Linearized",
     "MonteCarlo",
     "empirical_ntk",

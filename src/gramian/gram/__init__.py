@@ -1,6 +1,9 @@
 """Gram matrices: tiles, stores on disk, spectra."""
 
+from gramian.gram.estimate import Estimate
+from gramian.gram.extreme import condition_number, largest_eigenpairs
 from gramian.gram.gram import Gram
+from gramian.gram.lanczos import SpectralDensity, log_determinant, spectral_density
 from gramian.gram.spectrum import (
     Eigensystem,
     check_psd,
@@ -10,14 +13,22 @@ from gramian.gram.spectrum import (
     not_positive,
     symmetric_dense,
 )
+from gramian.gram.trace import trace
 
 __all__ = [
     "Eigensystem",
+    "Estimate",
     "Gram",
+    "SpectralDensity",
     "check_psd",
+    "condition_number",
     "eigensystem",
     "eigenvalues",
     "extreme_eigenvalues",
+    "largest_eigenpairs",
+    "log_determinant",
     "not_positive",
+    "spectral_density",
     "symmetric_dense",
+    "trace",
 ]
