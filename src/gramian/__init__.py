@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gramian.arch import Architecture, architecture
     from gramian.certify import Certificate, Certification, Condition, certify  # type: ignore[no-redef]
-    from gramian.empirical import EmpiricalNTK, GaussNewton, MonteCarlo, empirical_ntk, linearize, monte_carlo
+    from gramian.empirical import (
+        EmpiricalNTK,
+        GaussNewton,
+        MonteCarlo,
+        empirical_ntk,
+        linearize,
+        monte_carlo,
+        quadratic,
+    )
     from gramian.gram import Gram
     from gramian.solve import Solution, gradient_descent, gradient_flow, momentum, nesterov, solve
     from gramian.train import Trace, train
@@ -37,6 +45,7 @@ _ROOMS = {
     "momentum": "solve",
     "monte_carlo": "empirical",
     "nesterov": "solve",
+    "quadratic": "empirical",
     "solve": "solve",
     "train": "train",
 }

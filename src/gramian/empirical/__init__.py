@@ -6,16 +6,19 @@ from gramian.empirical.monte_carlo import MonteCarlo, monte_carlo
 from gramian.empirical.ntk import empirical_ntk, empirical_ntk_by_layer
 from gramian.empirical.operator import EmpiricalNTK, GaussNewton
 from gramian.empirical.product import ntk_product
+from gramian.empirical.quadratic import Quadratic, quadratic
 
 __all__ = [
     "EmpiricalNTK",
     "GaussNewton",
     "Linearized",
     "MonteCarlo",
+    "Quadratic",
     "empirical_ntk",
     "empirical_ntk_by_layer",
     "jacobian",
     "linearize",
     "monte_carlo",
     "ntk_product",
+    "quadratic",
 ]

@@ -3,6 +3,7 @@
 from gramian.solve.cholesky import Solution, solve
 from gramian.solve.coupled import coupled_descent
 from gramian.solve.dynamics import gradient_descent, gradient_flow, loss, loss_curve, momentum, nesterov
+from gramian.solve.linearized import fit_linearized
 from gramian.solve.minibatch import minibatch_descent
 from gramian.solve.rates import max_lr, rate, time_to
 from gramian.solve.tuning import RULES, Tuning, tuning
@@ -12,6 +13,7 @@ __all__ = [
     "Solution",
     "Tuning",
     "coupled_descent",
+    "fit_linearized",
     "gradient_descent",
     "gradient_flow",
     "loss",
