@@ -6,7 +6,9 @@ from gramian.empirical.monte_carlo import MonteCarlo, monte_carlo
 from gramian.empirical.ntk import empirical_ntk, empirical_ntk_by_layer
 from gramian.empirical.operator import EmpiricalNTK, GaussNewton
 from gramian.empirical.product import ntk_product
+from gramian.empirical.projected import projected_gradients
 from gramian.empirical.quadratic import Quadratic, quadratic
+from gramian.empirical.sketch import Sketch
 
 __all__ = [
     "EmpiricalNTK",
@@ -14,11 +16,13 @@ __all__ = [
     "Linearized",
     "MonteCarlo",
     "Quadratic",
+    "Sketch",
     "empirical_ntk",
     "empirical_ntk_by_layer",
     "jacobian",
     "linearize",
     "monte_carlo",
     "ntk_product",
+    "projected_gradients",
     "quadratic",
 ]

@@ -2,6 +2,7 @@
 
 from gramian.gram.estimate import Estimate
 from gramian.gram.extreme import condition_number, largest_eigenpairs
+from gramian.gram.features import Features, store_features
 from gramian.gram.gram import Gram
 from gramian.gram.lanczos import SpectralDensity, log_determinant, spectral_density
 from gramian.gram.spectrum import (
@@ -18,6 +19,7 @@ from gramian.gram.trace import trace
 __all__ = [
     "Eigensystem",
     "Estimate",
+    "Features",
     "Gram",
     "SpectralDensity",
     "check_psd",
@@ -29,6 +31,7 @@ __all__ = [
     "log_determinant",
     "not_positive",
     "spectral_density",
+    "store_features",
     "symmetric_dense",
     "trace",
 ]

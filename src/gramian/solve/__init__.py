@@ -1,5 +1,6 @@
 """Kernel regression and predicted training curves."""
 
+from gramian.solve.attribution import Attribution, attribution, attribution_of_features
 from gramian.solve.cholesky import Solution, solve
 from gramian.solve.coupled import coupled_descent
 from gramian.solve.dynamics import gradient_descent, gradient_flow, loss, loss_curve, momentum, nesterov
@@ -10,8 +11,11 @@ from gramian.solve.tuning import RULES, Tuning, tuning
 
 __all__ = [
     "RULES",
+    "Attribution",
     "Solution",
     "Tuning",
+    "attribution",
+    "attribution_of_features",
     "coupled_descent",
     "fit_linearized",
     "gradient_descent",
