@@ -14,13 +14,15 @@ if TYPE_CHECKING:
         EmpiricalNTK,
         GaussNewton,
         MonteCarlo,
+        Sketch,
         empirical_ntk,
         linearize,
         monte_carlo,
+        projected_gradients,
         quadratic,
     )
     from gramian.gram import Gram
-    from gramian.solve import Solution, gradient_descent, gradient_flow, momentum, nesterov, solve
+    from gramian.solve import Solution, attribution, gradient_descent, gradient_flow, momentum, nesterov, solve
     from gramian.train import Trace, train
 
 __version__ = "0.1.0"
@@ -34,9 +36,11 @@ _ROOMS = {
     "GaussNewton": "empirical",
     "Gram": "gram",
     "MonteCarlo": "empirical",
+    "Sketch": "empirical",
     "Solution": "solve",
     "Trace": "train",
     "architecture": "arch",
+    "attribution": "solve",
     "certify": "certify",
     "empirical_ntk": "empirical",
     "gradient_descent": "solve",
@@ -45,6 +49,7 @@ _ROOMS = {
     "momentum": "solve",
     "monte_carlo": "empirical",
     "nesterov": "solve",
+    "projected_gradients": "empirical",
     "quadratic": "empirical",
     "solve": "solve",
     "train": "train",

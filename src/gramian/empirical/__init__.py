@@ -7,8 +7,8 @@ from gramian.empirical.ntk import empirical_ntk, empirical_ntk_by_layer
 from gramian.empirical.operator import EmpiricalNTK, GaussNewton
 from gramian.empirical.product import ntk_product
 from gramian.empirical.projected import projected_gradients
-from gramian.empirical.quadratic import Quadratic, quadratic
 from gramian.empirical.sketch import Sketch
+from gramian.empirical.taylor import Quadratic, quadratic
 
 __all__ = [
     "EmpiricalNTK",

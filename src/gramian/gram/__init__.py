@@ -4,6 +4,7 @@ from gramian.gram.estimate import Estimate
 from gramian.gram.extreme import condition_number, largest_eigenpairs
 from gramian.gram.features import Features, store_features
 from gramian.gram.gram import Gram
+from gramian.gram.hutchinson import trace
 from gramian.gram.lanczos import SpectralDensity, log_determinant, spectral_density
 from gramian.gram.spectrum import (
     Eigensystem,
@@ -14,7 +15,6 @@ from gramian.gram.spectrum import (
     not_positive,
     symmetric_dense,
 )
-from gramian.gram.trace import trace
 
 __all__ = [
     "Eigensystem",
