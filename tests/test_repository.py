@@ -52,6 +52,15 @@ def test_the_page_on_adding_an_op_runs(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+def test_the_page_on_your_own_training_loop_runs(tmp_path):
+    before, during = blocks(ROOT / "docs" / "your-loop.md", "python")
+    done = subprocess.run([sys.executable, "-c", before + during], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Largest stable learning rate" in done.stdout
+    assert "After 300 steps" in done.stdout
+    assert (tmp_path / "report" / "report.html").exists()
+
+
 @every_page
 def test_make_has_the_targets_that_pages_name(page):
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gramian.arch import Architecture, architecture
     from gramian.certify import Certificate, Certification, Condition, certify  # type: ignore[no-redef]
+    from gramian.certify.monitor import LightningMonitor, Monitor, TrainerMonitor
     from gramian.empirical import (
         EmpiricalNTK,
         GaussNewton,
@@ -23,11 +24,12 @@ if TYPE_CHECKING:
     )
     from gramian.gram import Gram
     from gramian.solve import Solution, attribution, gradient_descent, gradient_flow, momentum, nesterov, solve
-    from gramian.train import Trace, train
+    from gramian.train import Advice, Trace, suggest, train
 
 __version__ = "0.1.0"
 
 _ROOMS = {
+    "Advice": "train",
     "Architecture": "arch",
     "Certificate": "certify",
     "Certification": "certify",
@@ -35,10 +37,13 @@ _ROOMS = {
     "EmpiricalNTK": "empirical",
     "GaussNewton": "empirical",
     "Gram": "gram",
+    "LightningMonitor": "certify.monitor",
+    "Monitor": "certify.monitor",
     "MonteCarlo": "empirical",
     "Sketch": "empirical",
     "Solution": "solve",
     "Trace": "train",
+    "TrainerMonitor": "certify.monitor",
     "architecture": "arch",
     "attribution": "solve",
     "certify": "certify",
@@ -52,6 +57,7 @@ _ROOMS = {
     "projected_gradients": "empirical",
     "quadratic": "empirical",
     "solve": "solve",
+    "suggest": "train",
     "train": "train",
 }
 __all__ = sorted(_ROOMS)

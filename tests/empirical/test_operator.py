@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from gpt2 import GPT2
+from resnet import ResNet18
 from scipy.sparse.linalg import cg, eigsh
 from torch import nn
 from torch.profiler import profile
 from zoo import ZOO, make, mlp
 
-from gramian.empirical import EmpiricalNTK, GaussNewton, empirical_ntk, jacobian
+from gramian.empirical import EmpiricalNTK, GaussNewton, Sketch, empirical_ntk, jacobian, projected_gradients
 from gramian.errors import BadArgument, BadData
 from gramian.gram import eigenvalues, extreme_eigenvalues, log_determinant, spectral_density, trace
 
@@ -67,6 +69,42 @@ def test_a_callable_of_the_outputs():
     newton = GaussNewton(net, x, outputs=lambda f: f[:, 0] - f[:, 1])
     torch.testing.assert_close(newton @ torch.eye(newton.shape[0]), j.T @ j, **close)
     assert list(newton.split(torch.randn(newton.shape[0]))) == list(pulled)
+
+
+def branching(f):
+    return f.logsumexp(-1).sum() if f[0, 0] > 0.35 else f[0, 1] ** 2
+
+
+class Named(nn.Module):
+    """Returns a dictionary."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, x):
+        return {"scores": self.net(x)}
+
+
+def test_a_callable_is_given_the_output_for_a_batch_of_one():
+    net, shape = make("mlp")
+    x = torch.randn(6, *shape)
+    assert 0 < int((net(x)[:, 0] > 0.35).sum()) < 6  # both branches
+    rows = [
+        torch.cat([g.flatten() for g in torch.autograd.grad(branching(net(r[None])), list(net.parameters()))])
+        for r in x
+    ]
+    j = torch.stack(rows)
+    for operator in (
+        EmpiricalNTK(net, x, outputs=branching),
+        EmpiricalNTK(Named(net), x, outputs=lambda out: branching(out["scores"])),
+    ):
+        assert operator.shape == (6, 6)
+        torch.testing.assert_close(operator @ torch.eye(6), j @ j.T, **close)
+    torch.testing.assert_close(
+        (phi := projected_gradients(net, x, Sketch(9), outputs=branching)) @ phi.T,
+        (psi := projected_gradients(Named(net), x, Sketch(9), outputs=lambda out: branching(out["scores"]))) @ psi.T,
+    )
 
 
 def test_parameters_are_read_at_each_product():
@@ -207,10 +245,19 @@ def test_what_is_refused():
     with pytest.raises(BadArgument, match=r"(?s)`outputs` is 'mean'.*sum over all outputs.*fix: outputs=\"full\""):
         GaussNewton(net, x, outputs="mean")
     with pytest.raises(BadArgument, match=r"(?s)mixes the samples.*fix:"):
-        EmpiricalNTK(net, x, outputs=lambda f: f.mean())
+        EmpiricalNTK(nn.Sequential(net, nn.Softmax(0)), x)
     with pytest.raises(BadArgument, match=r"(?s)output is random.*fix: module.eval"):
         EmpiricalNTK(nn.Sequential(nn.Dropout(0.5), net), x)
     with pytest.raises(BadData, match=r"(?s)5 outputs on a sample of `y`, 7 of `x`"):
         EmpiricalNTK(nn.Conv1d(1, 1, 3), torch.randn(2, 1, 9), torch.randn(2, 1, 7))
     with pytest.raises(BadArgument, match=r"(?s)torch.distributed is not initialized.*fix:.*init_process_group"):
         EmpiricalNTK(net, x, group=object())
+
+
+@pytest.mark.parametrize("build", [lambda: ResNet18(8, 3), lambda: GPT2(n_embd=8)], ids=["ResNet-18", "GPT-2"])
+def test_public_networks(build):
+    net = build().eval()
+    x = torch.randn(2, 3, 16, 16) if isinstance(net, ResNet18) else torch.randn(2, 4, 5)
+    j = jacobian(net, x).flatten(0, 1)
+    v = torch.randn(len(j))
+    torch.testing.assert_close(EmpiricalNTK(net, x) @ v, j @ (j.T @ v), rtol=1e-9, atol=1e-9)

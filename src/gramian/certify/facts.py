@@ -52,10 +52,10 @@ def accuracy_facts(trace: Trace) -> dict[str, Any]:
     return {"steps": steps, "train": _numbers(train) or None, "test": _numbers(test) or None}
 
 
-def probe_facts(trace: Trace) -> list[dict[str, Any]]:
+def probe_facts(trace: Trace, more: tuple[str, ...] = ()) -> list[dict[str, Any]]:
     """The further curves, those with layers as their largest value."""
     found = []
-    for name in SHOWN_PROBES:
+    for name in (*SHOWN_PROBES, *more):
         series = trace.measured.get(name)
         if series is None or not series.values:
             continue

@@ -33,8 +33,8 @@ class EmpiricalNTK:
         y: inputs of the columns; None: the same as `x`.
         outputs: "full": one row for each sample and output, row $i C + c$; "sum" and "mean": one row for each sample,
             $\sum_c$ or $\frac1C \sum_c$ of $\langle\nabla f_c(x_i), \nabla f_c(x_j)\rangle$, at C times the cost;
-            a callable takes the module's output (n, ...) and gives what to differentiate in its place, a margin say,
-            again one row or more for each sample and output.
+            a callable takes the module's output for a batch of one, (1, ...), and gives what to differentiate in its
+            place, a margin say: a scalar or a vector, one row for each of its numbers and each sample.
         max_bytes: bound on what a chunk of samples keeps for its backward pass, in bytes; at least one sample's.
         group: process group of torch.distributed, on each of whose processes `x` and `y` are that process's share.
             The operator is then the one of all samples together, in the order of the ranks, and vectors are whole on

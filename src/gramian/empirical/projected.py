@@ -7,7 +7,6 @@ from torch import Tensor, nn
 from torch.func import functional_call, vjp, vmap
 
 from gramian.empirical import checks
-from gramian.empirical.jacobian import rows
 from gramian.empirical.outputs import Outputs, composed
 from gramian.empirical.sketch import Sketch
 from gramian.empirical.watch import differentiable_math
@@ -123,5 +122,13 @@ def _batched(module: nn.Module, theta: dict[str, Tensor], x: Tensor, here: range
 
 
 def _looped(module: nn.Module, theta: dict[str, Tensor], x: Tensor, here: range, c: int) -> list[Tensor]:
-    found = [rows(module, row, list(theta.values()), here) for row in x]
-    return [torch.stack([g.flatten(1) for g in column]).detach() for column in zip(*found, strict=True)]
+    found: list[list[Tensor]] = [[] for _ in theta]
+    for row in x:
+        out = module(row[None]).reshape(-1)
+        for k in here:
+            grads = torch.autograd.grad(
+                out[k], list(theta.values()), retain_graph=True, allow_unused=True, materialize_grads=True
+            )
+            for column, g in zip(found, grads, strict=True):
+                column.append(g.detach().flatten())
+    return [torch.stack(column).reshape(len(x), len(here), -1) for column in found]

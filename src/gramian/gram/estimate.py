@@ -32,7 +32,7 @@ class Estimate:
     bracket: float = 0.0
 
     def interval(self, confidence: float = 0.95) -> tuple[float, float]:
-        """Student's interval over the probes, widened by the bracket.
+        """Student's interval over the probes, widened by the bracket where that is known.
 
         It is as good as the probes are normal: a trace that one eigenvalue dominates is skewed, and its interval
         too short; Hutch++ takes that eigenvalue out.

@@ -1,8 +1,21 @@
-"""Training with probes: gradient descent and its kin on any module, measured while it runs."""
+"""Training with probes: gradient descent and its kin on any module, measured while it runs; and advice beforehand."""
 
 from gramian.train.parametrization import AllenZhuNetwork, DuNetwork
 from gramian.train.probes import PROBES, Probe, Reading, SemiSmoothness
+from gramian.train.suggest import Advice, suggest
 from gramian.train.trace import Series, Trace
 from gramian.train.trainer import train
 
-__all__ = ["PROBES", "AllenZhuNetwork", "DuNetwork", "Probe", "Reading", "SemiSmoothness", "Series", "Trace", "train"]
+__all__ = [
+    "PROBES",
+    "Advice",
+    "AllenZhuNetwork",
+    "DuNetwork",
+    "Probe",
+    "Reading",
+    "SemiSmoothness",
+    "Series",
+    "Trace",
+    "suggest",
+    "train",
+]

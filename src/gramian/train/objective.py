@@ -127,7 +127,7 @@ def samples(module: nn.Module, x: Tensor, y: Tensor, loss: Objective, *, name: s
             where=where,
             fix=f"x{name}.to({parameter.dtype}), or module.to({x.dtype})",
         )
-    n_outputs = _n_outputs(module, x, where)
+    n_outputs = n_outputs_of(module, x, where)
     if y.is_floating_point():
         targets = _as_outputs(y.to(parameter.dtype), len(x), n_outputs, name, where)
         signs = n_outputs == 1 and bool((targets.abs() == 1).all())
@@ -146,7 +146,7 @@ def samples(module: nn.Module, x: Tensor, y: Tensor, loss: Objective, *, name: s
     return Samples(x, matrix if loss.name == "squared" else labels, labels, matrix)
 
 
-def _n_outputs(module: nn.Module, x: Tensor, where: str) -> int:
+def n_outputs_of(module: nn.Module, x: Tensor, where: str) -> int:
     rows = x[:2]
     try:
         with torch.no_grad(), evaluating(module):

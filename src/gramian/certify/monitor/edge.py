@@ -1,0 +1,72 @@
+"""The optimizer's learning rate against the largest stable one, as a probe; and a user's loss as a sum over samples."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from gramian.train.curvature import LossOf, sharpness
+from gramian.train.lazy import grows_with_rows
+from gramian.train.objective import Loss, Objective, objective
+from gramian.train.probes.probe import NotApplicable
+from gramian.train.run import Run
+from gramian.train.step_rule import step_rule
+
+EDGE_ROWS = 512  # on which the sharpness is taken
+
+
+class EdgeOfStability:
+    """Learning rate over the largest stable one, at the weights and the optimizer's state of the step; 1 is the edge.
+
+    Full-batch training sharpens until it is there and hovers (Cohen et al. 2021, arXiv:2103.00065); far above it the
+    loss grows.
+    """
+
+    name, title, unit = "edge", "Learning rate over the largest stable one", ""
+    cost: Literal["cheap", "gram"] = "gram"
+
+    def __init__(self, optimizer: Optimizer, loss: LossOf) -> None:
+        self.optimizer, self.loss = optimizer, loss
+
+    def start(self, run: Run) -> None:
+        try:
+            step_rule(self.optimizer, run.module, run.gradient())
+        except ValueError as error:
+            raise NotApplicable(str(error).splitlines()[0]) from None
+
+    def measure(self, run: Run) -> float | None:
+        rule = step_rule(self.optimizer, run.module, self._gradient(run))
+        if rule.guessed:
+            return None
+        x, y = run.train.x[:EDGE_ROWS], run.train.targets[:EDGE_ROWS]
+        sharp = sharpness(run.module, x, y, self.loss, rule.scale, decay=rule.decay, tolerance=1e-2)
+        return float(rule.lr or 0.0) * sharp / rule.edge
+
+    def _gradient(self, run: Run) -> dict[str, Tensor]:
+        """A stand-in for the memory of an optimizer that has made no step; what comes of it is not used."""
+        return {name: torch.ones_like(p) for name, p in run.parameters().items()}
+
+
+def as_sum(loss: Loss, module: nn.Module, x: Tensor, y: Tensor) -> Objective:
+    """The user's loss as a sum over samples, which the probes take: a mean is multiplied by the number of rows."""
+    made = objective(loss)
+    if isinstance(loss, str):
+        return made
+    with torch.no_grad():
+        few, targets = module(x[:4]), y[:4]
+    if grows_with_rows(made.function, few, targets):
+        return Objective(made.name, made.function, _curvature(loss, few))
+    function = made.function
+    return Objective(made.name, lambda f, t: len(f) * function(f, t), _curvature(loss, few))
+
+
+def _curvature(loss: object, outputs: Tensor) -> float | None:
+    """Bound on the curvature of one sample's loss, for the losses that are known."""
+    if isinstance(loss, nn.CrossEntropyLoss) and loss.weight is None:
+        return 0.5
+    if isinstance(loss, nn.MSELoss):
+        return 2.0 / (outputs[0].numel() if loss.reduction == "mean" else 1)
+    return None

@@ -1,0 +1,105 @@
+"""The monitor's answers in words: lazy or not, stable or not, which layer stopped, which samples are slow."""
+
+from __future__ import annotations
+
+import math
+
+from gramian.certify.facts import layer_name
+from gramian.certify.monitor.slow import Slow
+from gramian.train.trace import Series, Trace
+
+LAZY, FEATURES = 0.1, 0.5  # relative change of the Gram matrix
+STILL = 0.01  # a layer that moved by less than this share of its way since two thirds of the run has stopped
+SMALL = 0.01  # of the largest squared gradient over the loss that the layer had
+
+
+def sentences(trace: Trace, slow: Slow | None) -> tuple[str, ...]:
+    """One sentence or two for each of the four questions."""
+    return (_regime(trace), _edge(trace), _layers(trace), _slow(slow, trace))
+
+
+def _regime(trace: Trace) -> str:
+    drift, gap = _last(trace, "kernel_drift"), _last(trace, "linearization_gap")
+    if drift is None:
+        return "Lazy or feature learning: not measured."
+    near = "" if gap is None else f", and the outputs are {gap:.0%} off its linearization"
+    moved = f"the kernel has changed {_much(drift)} since the start{near}"
+    if drift < LAZY:
+        return f"Lazy: {moved}; kernel theory describes this run."
+    if drift > FEATURES:
+        return f"Feature learning: {moved}; its first kernel says little about what it learns."
+    return f"Between lazy and feature learning: {moved}."
+
+
+def _edge(trace: Trace) -> str:
+    edge = _last(trace, "edge")
+    if edge is None or not math.isfinite(edge):
+        return f"Learning rate against the largest stable one: not measured{_why(trace, 'edge')}."
+    times = f"{edge:.2g} times the largest stable one"
+    if edge > 1.5:
+        return f"The learning rate is {times}, above the edge of stability: lower it."
+    if edge > 0.8:
+        return f"The learning rate is {times}: training runs at the edge of stability."
+    return f"The learning rate is {times}: stable" + (", and could be larger." if edge < 0.3 else ".")
+
+
+def _layers(trace: Trace) -> str:
+    gradient, way = trace.measured.get("layer_gradient_over_loss"), trace.measured.get("distance")
+    if gradient is None or not gradient.labels:
+        return "Which layer stopped learning: not measured."
+    last = gradient.values[-1]
+    assert isinstance(last, dict)
+    dead = [name for name, value in last.items() if value == 0]
+    if dead:
+        return f"No gradient reaches {_names(dead)}: dead units, or parameters that the loss does not use."
+    weak = {name for name, value in last.items() if value < SMALL * max(gradient.of(name))}
+    stopped = [name for name in _still(way) if name in weak] if way is not None else []
+    if stopped:
+        return f"{_names(stopped)} stopped learning: hardly any gradient, and no way made in the last third of the run."
+    return "Every layer is still learning."
+
+
+def _still(way: Series) -> list[str]:
+    """Layers that made less than `STILL` of their way from initialization in the last third of the steps."""
+    if len(way.values) < 3:
+        return []
+    since = next(k for k, step in enumerate(way.steps) if 3 * step >= 2 * way.steps[-1])
+    since = min(since, len(way.values) - 2)
+    found = []
+    for label in way.labels:
+        far = way.of(label)
+        if abs(far[-1] - far[since]) <= STILL * far[-1]:
+            found.append(label)
+    return found
+
+
+def _slow(slow: Slow | None, trace: Trace) -> str:
+    if slow is None:
+        return f"Slowest samples: not measured{_why(trace, 'gram_min')}."
+    if not slow.directions:
+        return f"All {slow.of} directions of the watched samples are being learned."
+    rows = ", ".join(map(str, slow.rows))
+    return (
+        f"{slow.directions} of {slow.of} directions of the watched samples are as far from learned as at the start, "
+        f"with {slow.share:.0%} of what is left to learn; rows with the most of it: {rows}."
+    )
+
+
+def _last(trace: Trace, name: str) -> float | None:
+    series = trace.measured.get(name)
+    value = series.values[-1] if series is not None and series.values else None
+    return value if isinstance(value, float | int) else None
+
+
+def _why(trace: Trace, name: str) -> str:
+    reason = trace.config.get("skipped", {}).get(name)
+    return f" ({reason.rstrip('.')})" if reason else ""
+
+
+def _much(share: float) -> str:
+    return f"by {share:.0%}" if share < 2 else f"{share:,.0f}-fold"
+
+
+def _names(layers: list[str]) -> str:
+    names = [f"`{layer_name(name)}`" for name in layers]
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
