@@ -12,7 +12,7 @@ from gramian.empirical.forward import along, why_no_forward_mode
 from gramian.empirical.outputs import own_name
 from gramian.empirical.share import Share
 from gramian.empirical.watch import differentiable_math
-from gramian.errors import GramianError
+from gramian.errors import BadArgument, GramianError
 
 
 class Derivative:
@@ -33,6 +33,7 @@ class Derivative:
         try:
             checks.check_options("full", "auto", max_bytes)
             checks.check_mode(module)
+            _check_gradients(module)
             self.x = checks.check_input("x", x)
             with differentiable_math():
                 out, saved = checks.try_module(module, "x", self.x)
@@ -107,3 +108,15 @@ class Derivative:
 
     def _chunks(self) -> Iterator[slice]:
         return (slice(i, i + self.chunk) for i in range(0, len(self.x), self.chunk))
+
+
+def _check_gradients(module: nn.Module) -> None:
+    """A gradient that is divided by counts over the batch is no derivative, and no sum over samples."""
+    for path, layer in module.named_modules():
+        if getattr(layer, "scale_grad_by_freq", False):
+            raise BadArgument(
+                "The module's gradients are divided by how often a token is in the batch, so they are no derivatives.",
+                where=f"{path or 'the module'} ({type(layer).__name__}) with scale_grad_by_freq=True",
+                why="products go through whole chunks of samples; the kernel is of each sample on its own",
+                fix="scale_grad_by_freq = False on that layer; or empirical_ntk, which takes samples one by one",
+            )
