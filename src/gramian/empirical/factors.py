@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from torch.func import vjp, vmap
 
-from gramian.empirical.calls import Scale, Sizes, Use
-from gramian.empirical.gemm import gemm, worth_it
+from gramian.empirical.calls import Linear, Scale, Sizes, Use
+from gramian.empirical.gemm import gemm, linear, worth_it
 from gramian.empirical.jacobian import rows
 from gramian.empirical.model import Batch, Model
 from gramian.empirical.proof import Uses
@@ -118,15 +118,11 @@ def pull_back(
                 c = next(counter, None)
                 if c is None or not calls[c].is_like(use):
                     raise RuntimeError("the module makes its calls in another order than before")
-                if c not in weights:
-                    out = make()
-                elif isinstance(use.how, Scale):
-                    inputs[c] = use.how.plain(use.x)
-                    out = use.how.affine(inputs[c], use.weight, use.bias)
-                else:
-                    inputs[c] = use.x
-                    out = make()
-                return out + zeros[c] if c in wanted else out
+                if c not in wanted:
+                    return make()
+                if c in weights:
+                    inputs[c] = use.how.plain(use.x) if isinstance(use.how, Scale) else use.x
+                return _again(use, make, inputs.get(c), own) + zeros[c]
 
             with Watched(own, seen):
                 out = source.model(row, theta)
@@ -141,6 +137,16 @@ def pull_back(
 
     with differentiable_math(), torch.no_grad():
         return vmap(one, in_dims=(0, None if batch.targets is None else 0))(batch.x, batch.targets)
+
+
+def _again(use: Use, make: Callable[[], Tensor], a: Tensor | None, own: set[int]) -> Tensor:
+    """The call's output, by a way that is faster where gradients of its parameters are not asked for."""
+    if isinstance(use.how, Scale) and a is not None:
+        return use.how.affine(a, use.weight, use.bias)
+    if isinstance(use.how, Linear) and id(use.weight) in own and (use.bias is None or id(use.bias) in own):
+        assert use.weight is not None
+        return linear(use.x, use.weight.mT if use.how.flip else use.weight, use.bias)
+    return make()
 
 
 def _factor(source: Source, unit: Unit, a: dict, b: dict, general: dict) -> Factor:
