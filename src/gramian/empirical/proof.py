@@ -75,6 +75,8 @@ def uses(model: Model, batch: Batch) -> Uses:
     proved = {edge for call in seen for edge in call.carriers(users)}
     leaves = {id(node.variable): node for node in users if _is_leaf(node)}
     own = {i for i in names if i in leaves and all((leaves[i], user) in proved for user in users[leaves[i]])}
+    weights, biases = ({id(c.parameters[role]) for c in seen if id(c.parameters[role]) in c.carried} for role in (0, 1))
+    own -= weights & biases  # one vector in both roles
     return Uses(
         tuple(names[i] for i in own),
         tuple(call.told({i: names[i] for i in own}) for call in seen if call.of(own)),

@@ -45,8 +45,6 @@ def make_units(uses: Uses, parameters: dict[str, Tensor], apart: bool) -> list[U
     for name, p in parameters.items():
         weight = tuple(i for i, call in enumerate(uses.calls) if call.weight == name)
         bias = tuple(i for i, call in enumerate(uses.calls) if call.bias == name)
-        if weight and bias:  # both at once: nothing that torch's layers do
-            raise NotImplementedError(f"`{name}` is a weight and a bias")
         if weight:
             units.append(_of_weight(name, weight, [uses.calls[i] for i in weight], p.numel()))
         elif bias:
