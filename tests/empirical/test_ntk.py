@@ -68,7 +68,7 @@ def test_little_memory_gives_the_same_kernel(name, outputs):
 @pytest.mark.parametrize("rows", [False, True], ids=["positions", "gradients"])
 @pytest.mark.parametrize("name", [*CALLS, "attention", "twice", "conv2d grouped", "tied layers"])
 def test_both_ways_of_contracting_are_exact(name, rows, monkeypatch):
-    """Whichever is cheaper here, the other is right as well; `decoder` has pieces of two kinds, `projections` of three."""
+    """Whichever is cheaper, the other is right too; `decoder` has pieces of two kinds, `projections` of three."""
 
     def one_way(unit, *sizes):
         return unit if unit.single else replace(unit, rows=rows or not unit.sizes)

@@ -44,7 +44,7 @@ def _may(a: Tensor) -> bool:
 
 @cache
 def _onednn() -> Callable[[Tensor, Tensor], Tensor] | None:
-    """oneDNN's product, if this torch has it under the name that its compiler uses; `F.linear` of mkldnn copies twice."""
+    """oneDNN's product, if this torch has it under the name that its compiler uses; `to_mkldnn()` would copy."""
     try:
         call = torch.ops.mkldnn._linear_pointwise
         a, b = torch.arange(6.0).view(2, 3), torch.arange(12.0).view(4, 3)
@@ -67,7 +67,7 @@ class _Linear(torch.autograd.Function):
         ctx.save_for_backward(inputs[1])
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         return _Back.apply(grad, *ctx.saved_tensors), None, None
 
     @staticmethod
@@ -87,7 +87,7 @@ class _Back(torch.autograd.Function):
         ctx.save_for_backward(inputs[1])
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         return _Linear.apply(grad, *ctx.saved_tensors, None), None
 
     @staticmethod

@@ -33,28 +33,35 @@ def empirical_ntk(
     r"""Neural tangent kernel of a module as it stands, exactly.
 
     $\hat\Theta_{cd}(x, x') = \langle \nabla_\theta f_c(x), \nabla_\theta f_d(x') \rangle$ over the parameters with
-    `requires_grad`; $f(x)$ is the output on the batch of one, flattened to C numbers. A linear layer adds
+    `requires_grad`; $f(x)$ is the output on the batch of one, flattened to C numbers. A linear map adds
     $(A A^\top) \circ (B B^\top)$ from its inputs A and the vectors B propagated back to it, without ever forming a
-    gradient; a convolution, or a linear layer on sequences, contracts its positions or forms gradients, whichever
-    takes fewer multiplications. Every other parameter, and every one that is used in more ways than by its own
-    layer's calls, goes the general way: per-sample gradients.
+    gradient; convolutions, transposed ones, embeddings and linear maps of sequences contract their positions or form
+    gradients, whichever takes less time. What counts is torch's function, not the layer that calls it: `F.linear`,
+    `x @ W`, `torch.addmm`, `F.conv2d`, `F.embedding`, the scales of norms; a weight that several of them share has its
+    cross terms. Every other parameter, and every one that is used in another way besides, goes the general way:
+    per-sample gradients.
 
     Args:
         module: any module; its mode, gradients and buffers are left as found.
         x: inputs; shape (n, *in_shape).
         y: other inputs; shape (m, *in_shape). None: the same as `x`, at half the cost and exactly symmetric.
         outputs: "mean": $\frac1C \sum_c \hat\Theta_{cc}$, which the limit `arch.ntk` equals; "sum": C times that;
-            "full": all pairs of outputs.
+            "full": all pairs of outputs. Or a function: it gets what the module returns on the batch of one (a
+            tensor has shape (1, ...)) and returns a tensor of E numbers, which are differentiated instead: a margin,
+            a loss, one entry of a dictionary.
+        targets: one a sample, shape (n, ...); the function of the outputs gets that of its sample, shape (1, ...), as
+            second argument, as in `outputs=F.cross_entropy`. With `y` a pair, of `x` and of `y`.
         engine: "auto" or "torch"; the device is that of the module and `x`.
         max_bytes: bound on the working memory beside the module and the result, in bytes.
 
     Returns:
         Shape (n, m), or (n, m, C, C) with "full" (a view: `.permute(0, 2, 1, 3).reshape(n * C, m * C)` is the
-        Gram matrix without a copy); dtype and device of the module's output.
+        Gram matrix without a copy), or with a function (n, m) if E is 1 and else (n, m, E, E); dtype and device of
+        the module's output.
 
     Raises:
         BadData: an input is empty or not finite, the module cannot take it, or the kernel overflows.
-        BadArgument: an unknown option; nothing trainable; random or batch-mixing modules (dropout or batch
+        BadArgument: an unknown option; a function of the outputs that fails; nothing trainable; random or batch-mixing modules (dropout or batch
             normalization in training mode); `max_bytes` below what one pair of samples needs.
 
     References:
