@@ -61,8 +61,8 @@ def empirical_ntk(
 
     Raises:
         BadData: an input is empty or not finite, the module cannot take it, or the kernel overflows.
-        BadArgument: an unknown option; a function of the outputs that fails; nothing trainable; random or batch-mixing modules (dropout or batch
-            normalization in training mode); `max_bytes` below what one pair of samples needs.
+        BadArgument: an unknown option; a function of the outputs that fails; nothing trainable; random or batch-mixing
+            modules (dropout or batch normalization in training mode); `max_bytes` below what one pair of samples needs.
 
     References:
         Jacot et al. 2018, arXiv:1806.07572; Novak et al. 2022, arXiv:2206.08720 (structured derivatives).
