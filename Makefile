@@ -1,7 +1,7 @@
 # gramian: `make demo` to see what it does, `make test` to check it. Python 3.11 or newer, a C++ compiler, git and make.
 PYTHON ?= python3
 JOBS ?= 2
-BENCH ?= limit_mlp limit_cnn empirical_mlp predicted_curve width_sweep agreement
+BENCH ?= limit_mlp limit_cnn empirical_mlp empirical_cnn predicted_curve width_sweep agreement
 
 VENV := .venv
 BIN := $(VENV)/bin

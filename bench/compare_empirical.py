@@ -27,15 +27,11 @@ def tutorial(module: nn.Module, x1: Tensor, x2: Tensor, contraction: str) -> Ten
 def nngeometry(module: nn.Module, x: Tensor) -> Callable[[], Tensor] | None:
     """The Gram matrix of nngeometry, (C, n, C, n); None where it is not installed: it is in no lock file of ours."""
     try:
-        from nngeometry.generator import TorchHooksJacobianBackend
-        from nngeometry.layercollection import LayerCollection
-        from nngeometry.object.fspace import FMatDense
+        from nngeometry.gram import GramMatrix
     except ImportError:
         return None
     loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x), batch_size=len(x))
-    layers = LayerCollection.from_model(module)
-    backend = TorchHooksJacobianBackend(model=module, function=lambda *d: module(d[0]))
-    return lambda: FMatDense(layers, backend, examples=loader).to_torch()
+    return lambda: GramMatrix(module, loader, function=lambda rows: module(rows)).to_torch()
 
 
 def compare(
