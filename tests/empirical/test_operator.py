@@ -8,7 +8,7 @@ from resnet import ResNet18
 from scipy.sparse.linalg import cg, eigsh
 from torch import nn
 from torch.profiler import profile
-from zoo import ZOO, make, mlp
+from zoo import ZOO, inputs, make, mlp
 
 from gramian.empirical import EmpiricalNTK, GaussNewton, Sketch, empirical_ntk, jacobian, projected_gradients
 from gramian.errors import BadArgument, BadData
@@ -24,7 +24,7 @@ LEFT_OUT = {"conv2d same", "embedding by frequency"}
 @pytest.mark.parametrize("name", [name for name in ZOO if name not in LEFT_OUT])
 def test_products_of_every_module_of_the_zoo(name):
     net, shape = make(name)
-    x = torch.randn(3, *shape)
+    x = inputs(3, shape)
     j = jacobian(net, x).flatten(0, 1)
     v = torch.randn(len(j), 2)
     for max_bytes in (1, 2**30):  # one sample at a time, and all at once
