@@ -50,7 +50,9 @@ def compare(
     torch.testing.assert_close(empirical_ntk(module, few, outputs="full"), truth)
     torch.testing.assert_close(empirical_ntk(module, few), torch.einsum("ijcc->ij", truth) / c)
     if (gram := nngeometry(module, few)) is not None:
+        torch.set_default_dtype(torch.float64)  # in which it adds up what a convolution gives
         torch.testing.assert_close(gram().permute(1, 3, 0, 2), truth)
+        torch.set_default_dtype(torch.float32)
     weights = [p.detach() for p in module.parameters()]
     rival = _neural_tangents(kind, few, weights, truth, ways, x, repeats)
     module.float()

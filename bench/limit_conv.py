@@ -91,7 +91,8 @@ def main() -> None:
         ours = rows["gramian"][0]["seconds"] / rows["gramian"][1]
         for engine, (row, pairs) in rows.items():
             each = row["seconds"] / pairs
-            keep("limit_conv", engine=engine, net=net, pairs=pairs, per_pair=each, isa=library().isa, **row)
+            row |= {"isa": library().isa, "dtype": "float32"}
+            keep("limit_conv", engine=engine, net=net, pairs=pairs, per_pair=each, **row)
             print(f"{net}, {engine}: {1e3 * each:.4g} ms a pair ({each / ours:.3g} x)", file=sys.stderr, flush=True)
 
 
