@@ -1,13 +1,14 @@
 # gramian: `make demo` to see what it does, `make test` to check it. Python 3.11 or newer, a C++ compiler, git and make.
 PYTHON ?= python3
 JOBS ?= 2
-BENCH ?= limit_mlp limit_cnn empirical_mlp predicted_curve width_sweep agreement
+BENCH ?= limit_mlp limit_cnn limit_conv limit_fc empirical_mlp empirical_cnn predicted_curve width_sweep agreement spectrum_gpt2
 
 VENV := .venv
 BIN := $(VENV)/bin
 LOCK := requirements-dev.lock
 PINNED := $(BIN)/python -m pip install -qq -c $(LOCK) --no-build-isolation
 CODE := src tests bench docs conftest.py
+NATIVE := native/CMakeLists.txt $(wildcard native/src/*)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow lint bench docs lock clean
@@ -44,9 +45,9 @@ $(VENV)/.made:
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-$(VENV)/.installed: $(VENV)/.made $(LOCK) pyproject.toml
+$(VENV)/.installed: $(VENV)/.made $(LOCK) pyproject.toml $(NATIVE)
 	@echo "Installing gramian and what it needs into $(VENV); PyTorch is large, this can take minutes."
-	@$(BIN)/python -m pip install -qq -c $(LOCK) setuptools
+	@$(BIN)/python -m pip install -qq -c $(LOCK) setuptools scikit-build-core nanobind cmake ninja
 	$(PINNED) -e .
 	@touch $@
 
@@ -64,11 +65,11 @@ lock:  ## pin the newest versions that pyproject.toml allows (TORCH=2.13.0 says 
 	rm -rf .venv-lock
 	$(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/python -m pip install -qq torch==$(or $(TORCH),2.13.0)
-	.venv-lock/bin/python -m pip install -qq -e '.[test]'
+	.venv-lock/bin/python -m pip install -qq -e '.[test]' scikit-build-core nanobind cmake ninja
 	{ sed '/^#/!d' $(LOCK); .venv-lock/bin/python -m pip freeze --all --exclude gramian --exclude pip | sed 's/+cpu$$//'; } > $(LOCK).new
 	mv $(LOCK).new $(LOCK)
 	rm -rf .venv-lock
 
 clean:  ## remove what make made
-	rm -rf .venv .venv-bench .venv-lock demo-report build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-bench .venv-lock demo-report build dist src/*.egg-info src/gramian/_native.*.so src/gramian/_native.*.pyd .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find src tests bench docs -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -129,7 +129,8 @@ def test_make_bench_runs_what_the_page_of_benchmarks_lists():
     named = re.search(r"^BENCH \?= (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)[1].split()
     page = (ROOT / "bench" / "README.md").read_text(encoding="utf-8")
     assert re.findall(r"^\| `(\w+)\.py` \|", page, re.M) == named
-    parts = {"compare", "judge", "recursions", "rival", "rival_agreement", "timing", "twins", "twins_wide"}
+    parts = {"compare", "compare_empirical", "judge", "recursions", "rival", "rival_agreement", "rival_empirical"}
+    parts |= {"timing", "twins", "twins_wide"}
     assert {p.stem for p in (ROOT / "bench").glob("*.py")} - parts == set(named)
 
 
@@ -145,9 +146,11 @@ def test_kept_rows_say_where_they_come_from(file):
 
 
 def test_the_wheel_holds_what_the_package_reads(tmp_path):
-    """The report's template, style and script, and the marker that the package is typed."""
+    """The report's template, style and script, the marker that the package is typed, and the native engine."""
     source = tmp_path / "source"
-    shutil.copytree(ROOT / "src", source / "src", ignore=shutil.ignore_patterns("*.egg-info", "__pycache__"))
+    left = shutil.ignore_patterns("*.egg-info", "__pycache__", "_native.*.so", "_native.*.pyd")
+    for folder in ("src", "native"):
+        shutil.copytree(ROOT / folder, source / folder, ignore=left)
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source / name)
     pip = [sys.executable, "-m", "pip", "wheel", "-qq", "--no-deps", "--no-build-isolation", "-w", str(tmp_path)]
@@ -159,3 +162,13 @@ def test_the_wheel_holds_what_the_package_reads(tmp_path):
     assert len(data) >= 4
     assert {p.relative_to(ROOT / "src").as_posix() for p in data} <= packed
     assert any(name.endswith("licenses/LICENSE") for name in packed)
+    if shutil.which("c++"):
+        assert any(re.fullmatch(r"gramian/_native\..*(so|pyd)", name) for name in packed)
+
+
+def test_a_source_install_without_a_compiler_has_no_native_engine(tmp_path):
+    cmake = shutil.which("cmake", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
+    configure = [cmake, "-S", str(ROOT / "native"), "-B", str(tmp_path)]
+    done = subprocess.run(configure, capture_output=True, text=True, env=os.environ | {"CXX": "/none/c++"})
+    assert done.returncode == 0, done.stderr
+    assert "No C++ compiler: gramian is installed without its native engine" in done.stderr

@@ -11,9 +11,19 @@ if TYPE_CHECKING:
     from gramian.arch import Architecture, architecture
     from gramian.certify import Certificate, Certification, Condition, certify  # type: ignore[no-redef]
     from gramian.certify.monitor import LightningMonitor, Monitor, TrainerMonitor
-    from gramian.empirical import MonteCarlo, empirical_ntk, linearize, monte_carlo
+    from gramian.empirical import (
+        EmpiricalNTK,
+        GaussNewton,
+        MonteCarlo,
+        Sketch,
+        empirical_ntk,
+        linearize,
+        monte_carlo,
+        projected_gradients,
+        quadratic,
+    )
     from gramian.gram import Gram
-    from gramian.solve import Solution, gradient_descent, gradient_flow, momentum, nesterov, solve
+    from gramian.solve import Solution, attribution, gradient_descent, gradient_flow, momentum, nesterov, solve
     from gramian.train import Advice, Trace, suggest, train
 
 __version__ = "0.1.0"
@@ -24,14 +34,18 @@ _ROOMS = {
     "Certificate": "certify",
     "Certification": "certify",
     "Condition": "certify",
+    "EmpiricalNTK": "empirical",
+    "GaussNewton": "empirical",
     "Gram": "gram",
     "LightningMonitor": "certify.monitor",
     "Monitor": "certify.monitor",
     "MonteCarlo": "empirical",
+    "Sketch": "empirical",
     "Solution": "solve",
     "Trace": "train",
     "TrainerMonitor": "certify.monitor",
     "architecture": "arch",
+    "attribution": "solve",
     "certify": "certify",
     "empirical_ntk": "empirical",
     "gradient_descent": "solve",
@@ -40,6 +54,8 @@ _ROOMS = {
     "momentum": "solve",
     "monte_carlo": "empirical",
     "nesterov": "solve",
+    "projected_gradients": "empirical",
+    "quadratic": "empirical",
     "solve": "solve",
     "suggest": "train",
     "train": "train",

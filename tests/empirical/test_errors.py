@@ -141,9 +141,9 @@ def test_buffers_that_change():
 
 
 def test_outputs_that_are_no_tensor():
-    with says(BadArgument, "returns tuple", "Body", "tuple or dictionary", "wrap"):
+    with says(BadArgument, "returns tuple", "Body", "tuple or dictionary", r"outputs=lambda out"):
         empirical_ntk(Body(lambda h: (h, h)), X)
-    with says(BadArgument, r"returns a tensor of torch.int64", "Body", "class numbers", "wrap"):
+    with says(BadArgument, r"returns a tensor of torch.int64", "Body", "class numbers", r"outputs=lambda out"):
         empirical_ntk(Body(lambda h: h.argmax(1)), X)
 
 

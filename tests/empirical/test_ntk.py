@@ -1,11 +1,14 @@
 """The structured kernel is the Gram matrix of the explicit Jacobian, for every module."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
-from zoo import ZOO, make, mlp
+from zoo import ZOO, inputs, make, mlp
+from zoo_calls import CALLS
 
 from gramian.empirical import empirical_ntk, empirical_ntk_by_layer, jacobian
 
@@ -19,7 +22,7 @@ def close(a, b):
 @pytest.mark.parametrize("name", ZOO)
 def test_equals_the_explicit_jacobians_gram_matrix(name):
     net, shape = make(name)
-    x, y = torch.randn(4, *shape), torch.randn(3, *shape)
+    x, y = inputs(4, shape), inputs(3, shape)
     jx, jy = jacobian(net, x), jacobian(net, y)
     c = jx.shape[1]
     full = torch.einsum("icp,jdp->ijcd", jx, jy)
@@ -38,7 +41,7 @@ def test_equals_the_explicit_jacobians_gram_matrix(name):
 @pytest.mark.parametrize("name", ZOO)
 def test_parameters_shares_are_the_jacobians_and_add_up(name):
     net, shape = make(name)
-    x, y = torch.randn(3, *shape), torch.randn(2, *shape)
+    x, y = inputs(3, shape), inputs(2, shape)
     jx, jy = jacobian(net, x), jacobian(net, y)
     shares = empirical_ntk_by_layer(net, x, y)
     trainable = {key: p.numel() for key, p in net.named_parameters() if p.requires_grad}
@@ -54,12 +57,29 @@ def test_parameters_shares_are_the_jacobians_and_add_up(name):
 @pytest.mark.parametrize("name", ["mlp", "conv2d", "twice", "attention", "custom function", "linear on long sequences"])
 def test_little_memory_gives_the_same_kernel(name, outputs):
     net, shape = make(name)
-    x, y = torch.randn(7, *shape), torch.randn(5, *shape)
+    x, y = inputs(7, shape), inputs(5, shape)
     max_bytes = 100_000  # each of these takes tiles of samples, of outputs, or parameters apart
     close(empirical_ntk(net, x, y, outputs, max_bytes=max_bytes), empirical_ntk(net, x, y, outputs))
     little = empirical_ntk(net, x, outputs=outputs, max_bytes=30_000)
     close(little, empirical_ntk(net, x, outputs=outputs))
     assert torch.equal(little, little.permute(1, 0, *([3, 2] if outputs == "full" else [])))
+
+
+@pytest.mark.parametrize("rows", [False, True], ids=["positions", "gradients"])
+@pytest.mark.parametrize("name", [*CALLS, "attention", "twice", "conv2d grouped", "tied layers"])
+def test_both_ways_of_contracting_are_exact(name, rows, monkeypatch):
+    """Whichever is cheaper, the other is right too; `decoder` has pieces of two kinds, `projections` of three."""
+
+    def one_way(unit, *sizes):
+        return unit if unit.single else replace(unit, rows=rows or not unit.sizes)
+
+    monkeypatch.setattr("gramian.empirical.ntk.cheaper", one_way)
+    net, shape = make(name)
+    x, y = inputs(4, shape), inputs(3, shape)
+    jx, jy = jacobian(net, x), jacobian(net, y)
+    for max_bytes in (2**30, 40_000):
+        close(empirical_ntk(net, x, y, "full", max_bytes=max_bytes), torch.einsum("icp,jdp->ijcd", jx, jy))
+        close(empirical_ntk(net, x, y, "sum", max_bytes=max_bytes), torch.einsum("icp,jcp->ij", jx, jy))
 
 
 @given(
@@ -116,7 +136,7 @@ def test_float32_is_as_close_as_float32_can_be():
 @pytest.mark.parametrize("name", ["norms", "raw", "tied", "custom function"])
 def test_the_module_is_left_as_found(name):
     net, shape = make(name)
-    x = torch.randn(4, *shape)
+    x = inputs(4, shape)
     net(x).sum().backward()
     before = {key: t.clone() for key, t in net.state_dict().items()}
     grads = {key: None if p.grad is None else p.grad.clone() for key, p in net.named_parameters()}

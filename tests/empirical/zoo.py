@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils import parametrizations, prune
 from torch.utils.checkpoint import checkpoint
+from zoo_calls import CALLS, Tokens
 
 
 class Residual(nn.Module):
@@ -331,12 +332,18 @@ ZOO = {
         lambda: nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.Tanh(), nn.ConvTranspose2d(2, 1, 2)),
         (1, 3, 2),
     ),
+    **CALLS,
 }
+
+
+def inputs(n, shape):
+    """Samples of this shape; token numbers for a module that takes tokens."""
+    return torch.randint(3, (n, *shape)) if isinstance(shape, Tokens) else torch.randn(n, *shape)
 
 
 def make(name):
     """A module of the zoo and the shape of one input; lazy layers are made."""
     build, shape = ZOO[name]
     net = build()
-    net(torch.zeros(1, *shape))
+    net(inputs(1, shape))
     return net, shape

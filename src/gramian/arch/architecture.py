@@ -67,7 +67,9 @@ class Architecture:
             x: inputs; shape (n, *in_shape). Of several inputs a tuple, or a dict by name, with the structure of `like`.
             y: inputs; shape (m, *in_shape); None for x itself: half the work, an exact diagonal. With dropout in
                 training mode, x and y have masks of their own, and only None means the same draw of them.
-            engine: "auto" or "torch".
+            engine: "torch" computes every network on every device, and is differentiable. "native" is compiled code for
+                networks on vectors and convolutional ones, on the CPU in float32 and float64. "auto" takes "native"
+                where that can be.
             outputs: "mean": the average over the outputs' kernels, which all have the same law if the network ends in
                 a Linear. "full", for a network that ends in values at positions (n, c, *S), or in their Flatten:
                 shape (n, m, *S, *S), of the outputs (channel, i) at x and (channel, j) at y; the channels are
@@ -101,6 +103,18 @@ class Architecture:
     ) -> tuple[Tensor, Tensor]:
         """`(nngp, ntk)`, for the price of the NTK."""
         return self._kernels(x, y, engine, outputs, ntk=True)
+
+    def explain(self) -> str:
+        """Which engine computes this network's kernels on a CPU under "auto"; and if it is torch, which op is why.
+
+        Example:
+            >>> net = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.SELU(), torch.nn.Linear(3, 1))
+            >>> print(architecture(net, torch.zeros(1, 2)).explain())  # doctest: +ELLIPSIS
+            torch engine: the native one lacks ...
+        """
+        from gramian.limit import explain
+
+        return explain(self)
 
     def diag(self, x: Inputs, *, engine: str = "auto") -> tuple[Tensor, Tensor]:
         """The diagonals of both kernels, `(nngp, ntk)`, at a cost of O(n); shapes (n,).

@@ -28,7 +28,7 @@ def doctor(data_dir: opt.DataDir = None) -> None:
     sections = (
         ("Versions", _versions(missing)),
         ("Machine", _machine(missing)),
-        ("Engines", _engines()),
+        ("Engines", _engines(missing)),
         ("Data", _data(data_dir, missing)),
     )
     for title, pairs in sections:
@@ -89,16 +89,21 @@ def _blas() -> str:
     return f"torch: {of_torch}; numpy and scipy: {', '.join(sorted(loaded)) or 'not known'}"
 
 
-def _engines() -> list[tuple[str, str]]:
+def _engines(missing: list[tuple[str, str]]) -> list[tuple[str, str]]:
     try:
         import torch
+
+        from gramian.limit.library import library
     except Exception:
         return [("torch", "missing")]
+    native = library()
+    if native.module is None:
+        missing.append(("native engine", native.why))
     cuda = torch.cuda.is_available()
     built = torch.version.cuda
     return [
         ("torch", "yes: every kernel, on any device that torch has"),
-        ("native", "not built in this version"),
+        ("native", f"yes: C++, with {native.isa} instructions" if native.module else native.why),
         ("cuda", "kernels of its own are not built in this version; --device cuda runs the torch engine there"
          if cuda else "no device found" + ("" if built else " (this torch is built without CUDA)")),
     ]  # fmt: skip

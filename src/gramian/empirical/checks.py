@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,17 +12,18 @@ from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
+from gramian.empirical.model import Batch, Model
 from gramian.errors import BadArgument, BadData
 
 OUTPUTS = ("mean", "sum", "full")
 ENGINES = ("auto", "torch")
 
 
-def check_options(outputs: str, engine: str, max_bytes: int) -> None:
+def check_options(outputs: object, engine: str, max_bytes: int) -> None:
     """The options that are words or numbers."""
-    if outputs not in OUTPUTS:
+    if outputs not in OUTPUTS and not callable(outputs):
         raise BadArgument(
-            f"`outputs` is {outputs!r}; known are {', '.join(map(repr, OUTPUTS))}.",
+            f"`outputs` is {outputs!r}; known are {', '.join(map(repr, OUTPUTS))}, or a function of the output.",
             where="empirical_ntk(..., outputs=...)",
             why='"mean" averages the outputs\' kernels, "sum" adds them, "full" keeps every pair of outputs',
             fix='outputs="mean"',
@@ -109,45 +112,65 @@ def check_mode(module: nn.Module) -> None:
             )
 
 
+def check_targets(
+    x: Tensor, y: Tensor | None, outputs: object, targets: Tensor | tuple[Tensor, Tensor] | None
+) -> tuple[Tensor | None, Tensor | None]:
+    """The targets of `x` and of `y`, one a sample."""
+    if targets is None:
+        return None, None
+    where = "empirical_ntk(..., targets=...)"
+    if not callable(outputs):
+        raise BadArgument(
+            f"There are `targets`, but `outputs` is {outputs!r}, which takes none.",
+            where=where,
+            why="targets are the second argument of a function of the outputs",
+            fix="outputs=torch.nn.functional.cross_entropy, for instance; or no targets",
+        )
+    pair = (targets, None) if isinstance(targets, Tensor) else tuple(targets)
+    for name, rows, given in (("x", x, pair[0]), ("y", y, pair[-1])):
+        if rows is not None and (not isinstance(given, Tensor) or given.ndim == 0 or len(given) != len(rows)):
+            has = f"shape {tuple(given.shape)}" if isinstance(given, Tensor) else f"type {type(given).__name__}"
+            raise BadData(
+                f"The targets of `{name}` have {has}; it has {len(rows)} samples.",
+                where=where,
+                why="each sample has its own target, along the first axis",
+                fix="targets=t of shape (n, ...); with `y`, targets=(of_x, of_y)",
+            )
+    first, second = (t.detach().clone() if isinstance(t, Tensor) else None for t in (pair[0], pair[-1]))
+    return first, second if y is not None else None
+
+
 def try_module(module: nn.Module, name: str, x: Tensor) -> tuple[Tensor, int]:
     """The output on the first sample, shape (C,), and the bytes that a backward pass keeps for it."""
-    path = type(module).__name__
+    return try_model(Model(module), name, Batch(x))
+
+
+def try_model(model: Model, name: str, x: Batch) -> tuple[Tensor, int]:
+    """The numbers to differentiate at the first sample, shape (C,), and the bytes that a backward pass keeps for it."""
+    module, path = model.module, type(model.module).__name__
     buffers = {key: b.clone() for key, b in module.named_buffers()}
-    kept: dict[int, int] = {}
-    own = {p.untyped_storage().data_ptr() for p in module.parameters()}
 
-    def keep(t: Tensor) -> Tensor:
-        if t.layout is torch.strided and t.untyped_storage().data_ptr() not in own:
-            kept[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
-        return t
-
-    def run(x: Tensor) -> Tensor:
+    def run(x: Batch) -> Any:
         try:
-            return functional_call(module, buffers, (x,))
+            return functional_call(module, buffers, (x.x,))
         except Exception as error:
-            text = str(error).strip().splitlines() or ["(no text)"]
             raise BadData(
-                f"The module failed on `{name}` of shape {tuple(x.shape)}, {x.dtype}, {x.device}.",
+                f"The module failed on `{name}` of shape {tuple(x.x.shape)}, {x.x.dtype}, {x.x.device}.",
                 where=path,
-                why=f"{type(error).__name__}: {text[0]}",
+                why=_told(error),
                 fix=f"`{name}` such that module({name}) works: shape (n, ...), the module's dtype and device",
             ) from error
 
-    cuda = [x.device] if x.device.type == "cuda" else []
+    cuda = [x.x.device] if x.x.device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):  # the caller's random state stays as it was
-        out = run(x[:1])
-        if not isinstance(out, Tensor) or not out.is_floating_point() or out.numel() == 0:
-            raise BadArgument(
-                f"The module returns {_kind(out)}; the kernel needs one real tensor.",
-                where=path,
-                why="a tuple or dictionary of outputs, or class numbers instead of scores",
-                fix="wrap the module: a torch.nn.Module whose forward returns the tensor to differentiate",
-            )
+        out, saved = run(x[:1]), 0
+        scores = _scores(model, out, x[:1])
         # a module with torch.func inside cannot be counted in this way; what was counted until there is a bound below
-        with suppress(BadData), torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
-            run(x[:1])
-        again = run(x[:1])
-        pair = run(x[:2]) if x.shape[0] > 1 else None
+        with suppress(BadData), _counted(module) as kept:
+            _scores(model, run(x[:1]), x[:1])
+        saved = sum(kept.values())
+        again = _scores(model, run(x[:1]), x[:1])
+        pair = run(x[:2]) if len(x) > 1 else None
     for key, b in module.named_buffers():
         if not torch.equal(buffers[key], b):
             raise BadArgument(
@@ -156,24 +179,69 @@ def try_module(module: nn.Module, name: str, x: Tensor) -> tuple[Tensor, int]:
                 why="running statistics or power iteration in training mode",
                 fix="module.eval()",
             )
-    out = out.detach().reshape(-1)
-    if not bool(torch.isfinite(out).all()):
+    if not bool(torch.isfinite(scores).all()):
         raise BadData(
             "The module's output on the first sample is NaN or infinite.",
             where=path,
-            why=f"overflow in {out.dtype}, or a parameter that is NaN",
+            why=f"overflow in {scores.dtype}, or a parameter that is NaN",
             fix="all(p.isfinite().all() for p in module.parameters()) to check; module.double() against overflow",
         )
-    if not _close(out, again.detach().reshape(-1)):
+    if not _close(scores, again):
         raise random_module(f"{path}: two forward passes on the same sample differ")
-    if pair is not None and not _close(out, pair.detach().reshape(-1)[: out.numel()], pair.numel() == 2 * out.numel()):
+    if isinstance(out, Tensor) and pair is not None and not _begins_with(pair, out):
         raise BadArgument(
             "The module mixes the samples of a batch, so its kernel at a pair of samples is not defined.",
             where=f"{path}: the output at the first sample changes when a second one is beside it",
             why="a mean, a norm or an attention over the batch axis",
             fix="the first axis must count samples: batch_first=True in torch's attention and recurrent layers",
         )
-    return out, sum(kept.values())
+    return scores, saved
+
+
+def _scores(model: Model, out: Any, x: Batch) -> Tensor:
+    """The numbers to differentiate, of what the module returned for a batch of one; shape (C,)."""
+    if model.of is None:
+        if not isinstance(out, Tensor) or not out.is_floating_point() or out.numel() == 0:
+            raise BadArgument(
+                f"The module returns {_kind(out)}; the kernel needs one real tensor.",
+                where=type(model.module).__name__,
+                why="a tuple or dictionary of outputs, or class numbers instead of scores",
+                fix="outputs=lambda out: ..., which takes the tensor to differentiate from what the module returns",
+            )
+        return out.detach().reshape(-1)
+    where = f"outputs={getattr(model.of, '__name__', type(model.of).__name__)}, on the output for a batch of one"
+    try:
+        scores = model.apply(out, x)
+    except Exception as error:
+        raise BadArgument(
+            f"`outputs` failed on the module's output, {_kind(out)}.",
+            where=where,
+            why=_told(error),
+            fix="outputs=lambda out: ... on shape (1, ...); with targets=, outputs=lambda out, target: ...",
+        ) from error
+    if not isinstance(scores, Tensor) or not scores.is_floating_point() or scores.numel() == 0:
+        raise BadArgument(
+            f"`outputs` returns {_kind(scores)}; the kernel needs one real tensor.",
+            where=where,
+            why="a number that is no tensor, class numbers, or several tensors",
+            fix="outputs=lambda out: ..., which returns a scalar tensor or a vector of several numbers",
+        )
+    return scores.detach().reshape(-1)
+
+
+@contextmanager
+def _counted(module: nn.Module) -> Iterator[dict[int, int]]:
+    """The bytes that autograd keeps meanwhile, by storage; parameters aside."""
+    kept: dict[int, int] = {}
+    own = {p.untyped_storage().data_ptr() for p in module.parameters()}
+
+    def keep(t: Tensor) -> Tensor:
+        if t.layout is torch.strided and t.untyped_storage().data_ptr() not in own:
+            kept[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
+        return t
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
+        yield kept
 
 
 def random_module(where: str) -> BadArgument:
@@ -190,6 +258,16 @@ def _kind(out: object) -> str:
     return f"a tensor of {out.dtype}, shape {tuple(out.shape)}" if isinstance(out, Tensor) else type(out).__name__
 
 
-def _close(a: Tensor, b: Tensor, same_size: bool = True) -> bool:
+def _told(error: Exception) -> str:
+    text = str(error).strip().splitlines() or ["(no text)"]
+    return f"{type(error).__name__}: {text[0]}"
+
+
+def _begins_with(pair: Tensor, out: Tensor) -> bool:
+    out, pair = out.detach().reshape(-1), pair.detach().reshape(-1)
+    return pair.numel() == 2 * out.numel() and (not out.is_floating_point() or _close(out, pair[: out.numel()]))
+
+
+def _close(a: Tensor, b: Tensor) -> bool:
     tolerance = torch.finfo(a.dtype).eps ** 0.5
-    return same_size and torch.allclose(a, b, rtol=tolerance, atol=tolerance * float(a.abs().max()))
+    return torch.allclose(a, b, rtol=tolerance, atol=tolerance * float(a.abs().max()))

@@ -7,37 +7,40 @@ output; the cotangent of this zero is the vector back-propagated to that call.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
-from torch.func import functional_call, vjp, vmap
+from torch import Tensor
+from torch.func import vjp, vmap
 
-from gramian.empirical import layers
+from gramian.empirical.calls import Linear, Scale, Sizes, Use
+from gramian.empirical.gemm import gemm, linear, worth_it
 from gramian.empirical.jacobian import rows
-from gramian.empirical.proof import Call
+from gramian.empirical.model import Batch, Model
+from gramian.empirical.proof import Uses
 from gramian.empirical.units import Unit
-from gramian.empirical.watch import differentiable_math, watched
+from gramian.empirical.watch import Watched, differentiable_math
 
 
-class Outer(NamedTuple):
-    """Gradients as sums of outer products: a is (n, G, P, a), b is (n, k, G, P, b)."""
+class Piece(NamedTuple):
+    """A sum of outer products: a is (n, G, P, a), or rows' numbers (n, 1, P, 1); b is (n, k, G, P, b)."""
 
     a: Tensor
     b: Tensor
 
 
-Factor = Outer | Tensor  # a tensor is the gradients themselves, (n, k, p)
+Factor = tuple[Piece, ...] | Tensor  # a tensor is the gradients themselves, (n, k, p)
 
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A module read once: what factors are made from."""
+    """A model read once: what factors are made from."""
 
-    module: nn.Module
-    calls: tuple[Call, ...]
+    model: Model
+    uses: Uses
     parameters: dict[str, Tensor]
     n_outputs: int
     dtype: torch.dtype
@@ -45,18 +48,20 @@ class Source:
     full: bool
 
 
-def factors(source: Source, units: Sequence[Unit], x: Tensor, outputs: range, chunk: int) -> list[Factor]:
-    """One factor a unit, for all samples of `x`, made `chunk` samples at a time.
+def factors(source: Source, units: Sequence[Unit], batch: Batch, outputs: range, chunk: int) -> list[Factor]:
+    """One factor a unit, for all samples of the batch, made `chunk` samples at a time.
 
-    Without `full` the outputs become part of the contracted axis: k is 1, and b (or p) is k times longer.
+    Without `full` the outputs become part of the contracted axis: k is 1, and b (or p) is k times longer; but not
+    where a unit has pieces of several kinds.
     """
-    if x.shape[0] <= chunk:
-        return _factors(source, units, x, outputs)
+    n = len(batch)
+    if n <= chunk:
+        return _factors(source, units, batch, outputs)
     blocks: list[Factor] = []
-    for start in range(0, x.shape[0], chunk):
-        made = _factors(source, units, x[start : start + chunk], outputs)
+    for start in range(0, n, chunk):
+        made = _factors(source, units, batch[start : start + chunk], outputs)
         if not blocks:
-            blocks = [_map(lambda t: t.new_empty(x.shape[0], *t.shape[1:]), f) for f in made]
+            blocks = [_map(lambda t: t.new_empty(n, *t.shape[1:]), f) for f in made]
         for block, f in zip(blocks, made, strict=True):
             for whole, piece in zip(_tensors(block), _tensors(f), strict=True):
                 whole[start : start + chunk] = piece
@@ -69,22 +74,22 @@ def part(factor: Factor, samples: slice) -> Factor:
     return _map(lambda t: t[samples], factor)
 
 
-def _tensors(factor: Factor) -> tuple[Tensor, ...]:
-    return tuple(factor) if isinstance(factor, Outer) else (factor,)
+def _tensors(factor: Factor) -> list[Tensor]:
+    return [factor] if isinstance(factor, Tensor) else [t for piece in factor for t in piece]
 
 
-def _map(f, factor: Factor) -> Factor:
-    return Outer(f(factor.a), f(factor.b)) if isinstance(factor, Outer) else f(factor)
+def _map(f: Callable[[Tensor], Tensor], factor: Factor) -> Factor:
+    return f(factor) if isinstance(factor, Tensor) else tuple(Piece(f(a), f(b)) for a, b in factor)
 
 
-def _factors(source: Source, units: Sequence[Unit], x: Tensor, outputs: range) -> list[Factor]:
+def _factors(source: Source, units: Sequence[Unit], batch: Batch, outputs: range) -> list[Factor]:
     if not source.batched:
-        return _one_by_one(source, units, x, outputs)
-    a, b, general = pull_back(source, units, x, outputs)
+        return _one_by_one(source, units, batch, outputs)
+    a, b, general = pull_back(source, units, batch, outputs)
     found = []
     for i, unit in enumerate(units):
         found.append(_factor(source, unit, a, b, general))
-        for c in unit.calls:  # a layer's vectors go as soon as no later unit needs them
+        for c in unit.calls:  # a call's vectors go as soon as no later unit needs them
             if not any(c in later.calls for later in units[i + 1 :]):
                 a.pop(c, None), b.pop(c)
         general.pop(unit.name, None)
@@ -92,29 +97,37 @@ def _factors(source: Source, units: Sequence[Unit], x: Tensor, outputs: range) -
 
 
 def pull_back(
-    source: Source, units: Sequence[Unit], x: Tensor, outputs: range
+    source: Source, units: Sequence[Unit], batch: Batch, outputs: range
 ) -> tuple[dict[int, Tensor], dict[int, Tensor], dict[str, Tensor]]:
     """Inputs and cotangents of the units' calls, and gradients of their general parameters, for every sample."""
+    calls = source.uses.calls
     wanted = {c for unit in units for c in unit.calls}
     weights = {c for unit in units if unit.kind != "bias" for c in unit.calls}
+    own = {id(source.parameters[name]) for name in source.uses.own}
     theta = {u.name: source.parameters[u.name].detach() for u in units if u.kind == "general"}
-    zeros = {c: x.new_zeros(source.calls[c].out_shape, dtype=source.calls[c].dtype) for c in wanted}
+    zeros = {c: batch.x.new_zeros(calls[c].out_shape, dtype=calls[c].dtype) for c in wanted}
 
-    def one(sample: Tensor) -> tuple[dict[int, Tensor], dict[int, Tensor], dict[str, Tensor]]:
+    def one(sample: Tensor, target: Tensor | None) -> tuple[dict[int, Tensor], dict[int, Tensor], dict[str, Tensor]]:
+        row = Batch(sample[None], None if target is None else target[None])
+
         def run(zeros: dict[int, Tensor], theta: dict[str, Tensor]) -> tuple[Tensor, dict[int, Tensor]]:
             inputs: dict[int, Tensor] = {}
-            counter = iter(range(len(source.calls)))
+            counter = iter(range(len(calls)))
 
-            def seen(layer: nn.Module, a: Tensor, out: Tensor) -> Tensor | None:
-                c = next(counter)
-                if layer is not source.calls[c].layer:
-                    raise RuntimeError("the module calls its layers in another order than before")
+            def seen(use: Use, make: Callable[[], Tensor]) -> Tensor:
+                c = next(counter, None)
+                if c is None or not calls[c].is_like(use):
+                    raise RuntimeError("the module makes its calls in another order than before")
+                if c not in wanted:
+                    return make()
                 if c in weights:
-                    inputs[c] = a
-                return out + zeros[c] if c in wanted else None
+                    inputs[c] = use.how.plain(use.x) if isinstance(use.how, Scale) else use.x
+                return _again(use, make, inputs.get(c), own) + zeros[c]
 
-            with watched(source.module, seen):
-                out = functional_call(source.module, theta, (sample[None],))
+            with Watched(own, seen):
+                out = source.model(row, theta)
+            if next(counter, None) is not None:
+                raise RuntimeError("the module makes fewer calls than before")
             return out.reshape(-1), inputs
 
         out, pull, inputs = vjp(run, zeros, theta, has_aux=True)  # type: ignore[misc]
@@ -123,41 +136,78 @@ def pull_back(
         return inputs, *vmap(pull)(basis)
 
     with differentiable_math(), torch.no_grad():
-        return vmap(one)(x)
+        return vmap(one, in_dims=(0, None if batch.targets is None else 0))(batch.x, batch.targets)
+
+
+def _again(use: Use, make: Callable[[], Tensor], a: Tensor | None, own: set[int]) -> Tensor:
+    """The call's output, by a way that is faster where gradients of its parameters are not asked for."""
+    if isinstance(use.how, Scale) and a is not None:
+        return use.how.affine(a, use.weight, use.bias)
+    if isinstance(use.how, Linear) and id(use.weight) in own and (use.bias is None or id(use.bias) in own):
+        assert use.weight is not None
+        return linear(use.x, use.weight.mT if use.how.flip else use.weight, use.bias)
+    return make()
 
 
 def _factor(source: Source, unit: Unit, a: dict, b: dict, general: dict) -> Factor:
     if unit.kind == "general":
         return _own(source, general[unit.name].flatten(2))
-    down = {c: layers.cotangents(source.calls[c].layer, b[c]).to(source.dtype) for c in unit.calls}
-    if unit.kind == "bias":
-        return _own(source, torch.stack([t.sum(3).flatten(2) for t in down.values()]).sum(0))
     total: Tensor | None = None
-    up = []
+    pieces: dict[Sizes, tuple[list[Tensor], list[Tensor]]] = {}
     for c in unit.calls:
-        windows = layers.inputs(source.calls[c].layer, a[c]).to(source.dtype)
-        if unit.rows:
-            formed = _formed(windows, down[c])
-            total = formed if total is None else total.add_(formed)
+        call, cot = source.uses.calls[c], b[c].to(source.dtype)
+        if unit.kind == "bias":
+            grad = call.how.summed(cot, unit.numel).flatten(2)
+        elif isinstance(call.how, Scale):
+            grad = call.how.product(a[c].to(source.dtype), cot, call.weight_shape).flatten(2)
         else:
-            up.append(windows)
+            sizes = call.how.sizes(call.weight_shape, call.out_shape)
+            left = call.how.inputs(a[c], call.weight_shape)
+            left = left if sizes.lookup else left.to(source.dtype)
+            right = call.how.cotangents(cot, call.weight_shape, call.in_shape)
+            if not unit.rows:
+                lefts, rights = pieces.setdefault(sizes._replace(positions=0), ([], []))
+                lefts.append(left)
+                rights.append(right)
+                continue
+            grad = _formed(left, right, sizes)
+        total = grad if total is None else total.add_(grad)
     if total is not None:
         return _own(source, total)
-    if len(unit.calls) == 1:
-        left, right = up[0], down[unit.calls[0]]
-    else:  # a layer called twice has twice the positions
-        left, right = torch.cat(up, 2), torch.cat(list(down.values()), 3)
-    if not source.full:  # (n, 1, G, P, k b)
-        right = right.permute(0, 2, 3, 1, 4).flatten(3)[:, None]
-    return Outer(left, right)
+    return tuple(_piece(source, len(pieces) > 1, *both) for both in pieces.values())
 
 
-def _formed(a: Tensor, b: Tensor) -> Tensor:
-    """Gradients sum_p b_p a_p^T, shape (n, k, G b a)."""
+def _piece(source: Source, several: bool, left: list[Tensor], right: list[Tensor]) -> Piece:
+    a, b = (left[0], right[0]) if len(left) == 1 else (torch.cat(left, 2), torch.cat(right, 3))
+    return Piece(a, b if source.full or several else b.permute(0, 2, 3, 1, 4).flatten(3)[:, None])  # (n, 1, G, P, k b)
+
+
+def _formed(a: Tensor, b: Tensor, sizes: Sizes) -> Tensor:
+    """Gradients sum_p b_p a_p^T, or a_p b_p^T, in the weight's own order: shape (n, k, p)."""
     n, k, g, p, wide = b.shape
-    b = b.permute(0, 2, 1, 4, 3).reshape(n * g, k * wide, p)
-    grad = torch.bmm(b, a.reshape(n * g, p, -1)).view(n, g, k, wide, -1)
+    if sizes.lookup:
+        grad = b.new_zeros(n, k, sizes.a, wide)
+        rows = a.clamp(min=0).view(n, 1, p, 1).expand(n, k, p, wide)
+        kept = torch.where(a.view(n, 1, p, 1) < 0, 0, b[:, :, 0])  # padding has no gradient
+        return grad.scatter_add_(2, rows, kept).flatten(2)
+    high = a.shape[3]
+    if sizes.flip:
+        right = b.permute(0, 2, 1, 4, 3).reshape(n * g, k * wide, p)
+        grad = _products(a.mT.reshape(n * g, high, p), right)  # (n g, a, k b)
+        return grad.view(n, g, high, k, wide).permute(0, 3, 1, 2, 4).reshape(n, k, -1)
+    left = b.permute(0, 2, 1, 4, 3).reshape(n * g, k * wide, p)
+    grad = _products(left, a.mT.reshape(n * g, high, p)).view(n, g, k, wide, high)
     return grad.transpose(1, 2).reshape(n, k, -1)
+
+
+def _products(a: Tensor, b: Tensor) -> Tensor:
+    """a_i b_i^T for each i: (i, p, d), (i, q, d) -> (i, p, q)."""
+    if not worth_it(a[0], b[0]):
+        return torch.bmm(a, b.mT)
+    out = a.new_empty(a.shape[0], a.shape[1], b.shape[1])
+    for place, left, right in zip(out, a, b, strict=True):
+        place.copy_(gemm(left, right))
+    return out
 
 
 def _own(source: Source, grad: Tensor) -> Tensor:
@@ -166,8 +216,11 @@ def _own(source: Source, grad: Tensor) -> Tensor:
     return grad if source.full else grad.flatten(1)[:, None]
 
 
-def _one_by_one(source: Source, units: Sequence[Unit], x: Tensor, outputs: range) -> list[Factor]:
+def _one_by_one(source: Source, units: Sequence[Unit], batch: Batch, outputs: range) -> list[Factor]:
     parameters = [source.parameters[unit.name] for unit in units]
+    each = []
     with differentiable_math():
-        each = [[g.flatten(1) for g in rows(source.module, sample, parameters, outputs)] for sample in x]
+        for i in range(len(batch)):
+            grads = rows(partial(source.model, batch[i : i + 1]), parameters, outputs)
+            each.append([g.flatten(1) for g in grads])
     return [_own(source, torch.stack(column)) for column in zip(*each, strict=True)]

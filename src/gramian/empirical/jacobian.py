@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -36,12 +37,14 @@ def jacobian(module: nn.Module, x: Tensor) -> Tensor:
     parameters = list(trainable(module).values())
     x = check_input("x", x)
     with torch.inference_mode(False), torch.enable_grad():
-        return torch.stack([torch.cat([g.flatten(1) for g in rows(module, row, parameters)], 1) for row in x])
+        return torch.stack(
+            [torch.cat([g.flatten(1) for g in rows(partial(module, row[None]), parameters)], 1) for row in x]
+        )
 
 
-def rows(module: nn.Module, x: Tensor, parameters: Sequence[Tensor], outputs: range | None = None) -> list[Tensor]:
-    """Gradients of some outputs at one sample `x` of shape (*in_shape); one (k, *shape) tensor a parameter."""
-    out = module(x[None]).reshape(-1)
+def rows(run: Callable[[], Tensor], parameters: Sequence[Tensor], outputs: range | None = None) -> list[Tensor]:
+    """Gradients of some of the numbers that `run()` returns; one (k, *shape) tensor a parameter."""
+    out = run().reshape(-1)
     grads: list[list[Tensor]] = []
     for c in range(out.numel()) if outputs is None else outputs:
         got = (

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from copy import deepcopy
 
+import torch
 from torch import Tensor, nn
 
 from gramian.empirical.checks import trainable
 from gramian.empirical.forward import along
 
 
-class Linearized(nn.Module):
-    """First-order Taylor model of a module; made by `linearize`."""
+class Expansion(nn.Module):
+    """A Taylor model of a module around the parameters that it had: a copy to train, and the origin as buffers."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
@@ -23,11 +24,28 @@ class Linearized(nn.Module):
     def _trainable(self) -> dict[str, Tensor]:
         return {name: p for name, p in self.module.named_parameters() if p.requires_grad}
 
-    def forward(self, x: Tensor) -> Tensor:
-        """f(x; theta_0) + J (theta - theta_0)."""
+    def moved(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """The origin theta_0, and the step theta - theta_0, by the parameter's name."""
         theta = self._trainable()
         origin = {name: self.get_buffer(_origin(name)) for name in theta}
-        step = {name: p - origin[name] for name, p in theta.items()}
+        return origin, {name: p - origin[name] for name, p in theta.items()}
+
+    def at_origin(self) -> nn.Module:
+        """A copy of the module itself, at theta_0."""
+        module = deepcopy(self.module)
+        with torch.no_grad():
+            for name, p in module.named_parameters():
+                if p.requires_grad:
+                    p.copy_(self.get_buffer(_origin(name)))
+        return module
+
+
+class Linearized(Expansion):
+    """First-order Taylor model of a module; made by `linearize`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """f(x; theta_0) + J (theta - theta_0)."""
+        origin, step = self.moved()
         out, change = along(self.module, origin, step, x)
         return out + change
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import groupby
 
 import torch
@@ -12,6 +13,7 @@ from gramian.arch.inputs import Inputs
 from gramian.empirical import checks
 from gramian.empirical.contract import add_gram
 from gramian.empirical.factors import Source, factors, pull_back
+from gramian.empirical.model import Batch, Model
 from gramian.empirical.plan import Budget, Plan, plans
 from gramian.empirical.proof import Uses, uses
 from gramian.empirical.structured import packed
@@ -24,37 +26,45 @@ def empirical_ntk(
     module: nn.Module,
     x: Inputs,
     y: Inputs | None = None,
-    outputs: str = "mean",
+    outputs: str | Callable[..., Tensor] = "mean",
     *,
+    targets: Tensor | tuple[Tensor, Tensor] | None = None,
     engine: str = "auto",
     max_bytes: int = 2**30,
 ) -> Tensor:
     r"""Neural tangent kernel of a module as it stands, exactly.
 
     $\hat\Theta_{cd}(x, x') = \langle \nabla_\theta f_c(x), \nabla_\theta f_d(x') \rangle$ over the parameters with
-    `requires_grad`; $f(x)$ is the output on the batch of one, flattened to C numbers. A linear layer adds
+    `requires_grad`; $f(x)$ is the output on the batch of one, flattened to C numbers. A linear map adds
     $(A A^\top) \circ (B B^\top)$ from its inputs A and the vectors B propagated back to it, without ever forming a
-    gradient; a convolution, or a linear layer on sequences, contracts its positions or forms gradients, whichever
-    takes fewer multiplications. Every other parameter, and every one that is used in more ways than by its own
-    layer's calls, goes the general way: per-sample gradients.
+    gradient; convolutions, transposed ones, embeddings and linear maps of sequences contract their positions or form
+    gradients, whichever takes less time. What counts is torch's function, not the layer that calls it: `F.linear`,
+    `x @ W`, `torch.addmm`, `F.conv2d`, `F.embedding`, the scales of norms; a weight that several of them share has its
+    cross terms. Every other parameter, and every one that is used in another way besides, goes the general way:
+    per-sample gradients.
 
     Args:
         module: any module; its mode, gradients and buffers are left as found.
         x: inputs; shape (n, *in_shape). Of a module that takes several a tuple, or a dict by name.
         y: other inputs; shape (m, *in_shape). None: the same as `x`, at half the cost and exactly symmetric.
         outputs: "mean": $\frac1C \sum_c \hat\Theta_{cc}$, which the limit `arch.ntk` equals; "sum": C times that;
-            "full": all pairs of outputs.
+            "full": all pairs of outputs. Or a function: it gets what the module returns on the batch of one (a
+            tensor has shape (1, ...)) and returns a tensor of E numbers, which are differentiated instead: a margin,
+            a loss, one entry of a dictionary.
+        targets: one a sample, shape (n, ...); the function of the outputs gets that of its sample, shape (1, ...), as
+            second argument, as in `outputs=F.cross_entropy`. With `y` a pair, of `x` and of `y`.
         engine: "auto" or "torch"; the device is that of the module and `x`.
         max_bytes: bound on the working memory beside the module and the result, in bytes.
 
     Returns:
         Shape (n, m), or (n, m, C, C) with "full" (a view: `.permute(0, 2, 1, 3).reshape(n * C, m * C)` is the
-        Gram matrix without a copy); dtype and device of the module's output.
+        Gram matrix without a copy), or with a function (n, m) if E is 1 and else (n, m, E, E); dtype and device of
+        the module's output.
 
     Raises:
         BadData: an input is empty or not finite, the module cannot take it, or the kernel overflows.
-        BadArgument: an unknown option; nothing trainable; random or batch-mixing modules (dropout or batch
-            normalization in training mode); `max_bytes` below what one pair of samples needs.
+        BadArgument: an unknown option; a function of the outputs that fails; nothing trainable; random or batch-mixing
+            modules (dropout or batch normalization in training mode); `max_bytes` below what one pair of samples needs.
 
     References:
         Jacot et al. 2018, arXiv:1806.07572; Novak et al. 2022, arXiv:2206.08720 (structured derivatives).
@@ -67,15 +77,16 @@ def empirical_ntk(
         tensor([[5., 3.],
                 [3., 9.]])
     """
-    return _theta(module, x, y, outputs, engine, max_bytes, apart=False)[""]
+    return _theta(module, x, y, outputs, targets, engine, max_bytes, apart=False)[""]
 
 
 def empirical_ntk_by_layer(
     module: nn.Module,
     x: Inputs,
     y: Inputs | None = None,
-    outputs: str = "mean",
+    outputs: str | Callable[..., Tensor] = "mean",
     *,
+    targets: Tensor | tuple[Tensor, Tensor] | None = None,
     engine: str = "auto",
     max_bytes: int = 2**30,
 ) -> dict[str, Tensor]:
@@ -96,29 +107,41 @@ def empirical_ntk_by_layer(
         >>> {name: k.item() for name, k in empirical_ntk_by_layer(layer, torch.tensor([[3.0, 4.0]])).items()}
         {'weight': 25.0, 'bias': 1.0}
     """
-    return _theta(module, x, y, outputs, engine, max_bytes, apart=True)
+    return _theta(module, x, y, outputs, targets, engine, max_bytes, apart=True)
 
 
 def _theta(
-    module: nn.Module, x: Inputs, y: Inputs | None, outputs: str, engine: str, max_bytes: int, apart: bool
+    module: nn.Module,
+    x: Inputs,
+    y: Inputs | None,
+    outputs: str | Callable[..., Tensor],
+    targets: Tensor | tuple[Tensor, Tensor] | None,
+    engine: str,
+    max_bytes: int,
+    apart: bool,
 ) -> dict[str, Tensor]:
     checks.check_options(outputs, engine, max_bytes)
     checks.trainable(module)
     module, x, y = packed(module, x, None if y is x else y)
     y = None if y is None else checks.check_input("y", y)
     x = checks.check_input("x", x)
+    of_x, of_y = checks.check_targets(x, y, outputs, targets)
+    model = Model(module, None if isinstance(outputs, str) else outputs)
+    right = None if y is None else Batch(y, of_y)
     with torch.inference_mode(False), torch.no_grad():
-        return _contracted(module, x, y, outputs, max_bytes, apart)
+        return _contracted(model, Batch(x, of_x), right, outputs, max_bytes, apart)
 
 
 def _contracted(
-    module: nn.Module, x: Tensor, y: Tensor | None, outputs: str, max_bytes: int, apart: bool
+    model: Model, x: Batch, y: Batch | None, outputs: str | Callable[..., Tensor], max_bytes: int, apart: bool
 ) -> dict[str, Tensor]:
-    source, used, saved = read(module, x, y, full=outputs == "full")
-    n, m, c = x.shape[0], x.shape[0] if y is None else y.shape[0], source.n_outputs
+    source, saved = read(model, x, y, full=outputs not in ("mean", "sum"))
+    n, m, c = len(x), len(x if y is None else y), source.n_outputs
     numbers = max_bytes // source.dtype.itemsize
     budget = Budget(source, n, m, y is None, numbers, saved // source.dtype.itemsize)
-    units = [cheaper(u, n, m, c, source.full, budget.scratch) for u in make_units(used, source.parameters, apart)]
+    units = [
+        cheaper(u, n, m, c, source.full, budget.scratch) for u in make_units(source.uses, source.parameters, apart)
+    ]
     todo = plans(budget, units)
     width = c if source.full else 1
     device = next(iter(source.parameters.values())).device
@@ -131,41 +154,41 @@ def _contracted(
     return {name: _finish(t, outputs, c) for name, t in theta.items()}
 
 
-def read(module: nn.Module, x: Tensor, y: Tensor | None, full: bool) -> tuple[Source, Uses, int]:
-    """Checks the module and its inputs; how it uses its parameters; bytes that a backward pass keeps for a sample."""
-    parameters = checks.trainable(module)
-    checks.check_mode(module)
-    if y is not None and y.shape[1:] != x.shape[1:]:
+def read(model: Model, x: Batch, y: Batch | None, full: bool) -> tuple[Source, int]:
+    """Checks the module and its inputs; what factors are made from; bytes that a backward pass keeps for a sample."""
+    parameters = checks.trainable(model.module)
+    checks.check_mode(model.module)
+    if y is not None and y.x.shape[1:] != x.x.shape[1:]:
         raise BadData(
-            f"`y` has samples of shape {tuple(y.shape[1:])}, `x` of shape {tuple(x.shape[1:])}.",
+            f"`y` has samples of shape {tuple(y.x.shape[1:])}, `x` of shape {tuple(x.x.shape[1:])}.",
             where="empirical_ntk(module, x, y)",
             why="one of them was flattened or resized and the other not",
             fix="y = y.reshape(len(y), *x.shape[1:])",
         )
     with differentiable_math():
-        out, saved = checks.try_module(module, "x", x)
-        used = uses(module, x[:1])
-    source = Source(module, used.calls, parameters, out.numel(), out.dtype, True, full)
+        out, saved = checks.try_model(model, "x", x)
+        used = uses(model, x[:1])
+    source = Source(model, used, parameters, out.numel(), out.dtype, True, full)
     try:
         pull_back(source, make_units(used, parameters, apart=False), x[:1], range(1))
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # vmap knows not every operation; a loop over samples does
         if "randomness" in str(error):
-            raise checks.random_module(type(module).__name__) from error
-        used = Uses((), general=tuple(parameters), unused=())  # another sample may take another branch
-        source = Source(module, (), parameters, out.numel(), out.dtype, False, full)
-    return source, used, saved
+            raise checks.random_module(type(model.module).__name__) from error
+        used = Uses((), (), general=tuple(parameters), unused=())  # another sample may take another branch
+        source = replace(source, uses=used, batched=False)
+    return source, saved
 
 
 def _run(
-    plan: Plan, source: Source, x: Tensor, y: Tensor | None, theta: dict[str, Tensor], scratch: int, apart: bool
+    plan: Plan, source: Source, x: Batch, y: Batch | None, theta: dict[str, Tensor], scratch: int, apart: bool
 ) -> None:
     """Adds the plan's units for all pairs of blocks; for equal inputs each pair once, and its transpose."""
     right = x if y is None else y
-    for p, (rows, c) in enumerate(_blocks(plan, x.shape[0], source.n_outputs)):
+    for p, (rows, c) in enumerate(_blocks(plan, len(x), source.n_outputs)):
         f = factors(source, plan.units, x[rows], c, plan.chunk)
-        for q, (columns, d) in enumerate(_blocks(plan, right.shape[0], source.n_outputs)):
+        for q, (columns, d) in enumerate(_blocks(plan, len(right), source.n_outputs)):
             if (y is None and q < p) or (c != d and not source.full):
                 continue
             g = f if y is None and q == p else factors(source, plan.units, right[columns], d, plan.chunk)
@@ -186,7 +209,7 @@ def _blocks(plan: Plan, n: int, c: int) -> Iterator[tuple[slice, range]]:
             yield slice(first, min(first + plan.samples, n)), range(start, min(start + plan.outputs, c))
 
 
-def _finish(theta: Tensor, outputs: str, c: int) -> Tensor:
+def _finish(theta: Tensor, outputs: str | Callable[..., Tensor], c: int) -> Tensor:
     """The shape that was asked for, and never a silent NaN."""
     if not all(bool(bound.isfinite()) for bound in theta.aminmax()):
         raise BadData(
@@ -195,7 +218,7 @@ def _finish(theta: Tensor, outputs: str, c: int) -> Tensor:
             why="an output that is not finite at some sample, or a gradient too large for this precision",
             fix="module.double() and x.double(); module(x).isfinite().all() shows whether an output is the cause",
         )
-    if outputs == "full":
+    if outputs == "full" or (callable(outputs) and c > 1):
         return theta.permute(0, 2, 1, 3)
     theta = theta[:, 0, :, 0]
     return theta.div_(c) if outputs == "mean" else theta

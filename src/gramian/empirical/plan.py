@@ -10,6 +10,8 @@ from gramian.empirical.factors import Source
 from gramian.empirical.units import Unit
 from gramian.errors import BadArgument
 
+CACHED = 2**25  # numbers that a chunk of samples works on: above, a backward pass only waits for memory
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -42,9 +44,10 @@ class Budget:
         held = sum(unit.held(k) for unit in units)
         if not self.source.batched:
             return self.saved + 2 * held + sum(unit.numel for unit in units)
-        calls = [self.source.calls[c] for c in {c for unit in units for c in unit.calls}]
+        calls = [self.source.uses.calls[c] for c in {c for unit in units for c in unit.calls}]
         outs = [prod(call.out_shape) for call in calls]
-        windows = max((u.sizes.groups * u.sizes.positions * u.sizes.a for u in units), default=0)
+        pieces = [s for unit in units for s in unit.sizes]
+        windows = max((s.held + (k * s.groups * s.positions * s.b if s.flip else 0) for s in pieces), default=0)
         general = sum(unit.numel for unit in units if unit.kind == "general")
         forward = 2 * self.saved + sum(outs) + sum(prod(call.in_shape) for call in calls)
         backward = sum(outs) + general + 3 * max([*outs, self.source.n_outputs])
@@ -55,10 +58,11 @@ class Budget:
         free = self.numbers - self.scratch
         held, work = sum(unit.held(k) for unit in units), self.work(units, k)
         largest = max(self.n, self.m)
+        cached = max(1, CACHED // work)  # samples whose backward pass stays in the cache
         once = held * (self.n if self.symmetric else self.n + self.m)
         if once + work <= free:
-            return largest, min(largest, (free - once) // work)
-        chunk = max(1, min(largest, free // 4 // work))
+            return largest, min(largest, cached, (free - once) // work)
+        chunk = max(1, min(largest, cached, free // 4 // work))
         return (samples, min(chunk, samples)) if (samples := (free - chunk * work) // (2 * held)) > 0 else (0, 0)
 
 
@@ -81,7 +85,7 @@ def plans(budget: Budget, units: Sequence[Unit]) -> list[Plan]:
     need = -(-8 * (budget.work(units, 1) + 2 * units[0].held(1)) // 7) * budget.source.dtype.itemsize
     raise BadArgument(
         f"`max_bytes` is too small: one pair of samples needs about {need:,} bytes.",
-        where=f"parameter `{units[0].name}` of {type(budget.source.module).__name__}, {units[0].numel:,} numbers",
+        where=f"parameter `{units[0].name}` of {type(budget.source.model.module).__name__}, {units[0].numel:,} numbers",
         why="the gradient of one output and what a backward pass keeps must fit",
         fix=f"max_bytes={need:_}",
     )

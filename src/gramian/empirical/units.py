@@ -6,16 +6,18 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from gramian.empirical.layers import Sizes, sizes
-from gramian.empirical.proof import Uses
+from gramian.empirical.calls import Scale, Sizes
+from gramian.empirical.proof import Call, Uses
+
+PASS = 16  # multiplications of a matrix product in the time of one number of an elementwise pass
 
 
 @dataclass(frozen=True)
 class Unit:
     """One parameter (or a weight with its bias) and the calls that its gradient is read from.
 
-    `rows`: its gradients are formed, k p numbers a sample; else activations and back-propagated vectors are kept apart,
-    `sizes` of them, and contracted over positions. Without calls the parameter goes the general way.
+    `rows`: its gradients are formed, k p numbers a sample; else activations and back-propagated vectors are kept, a
+    piece of them for each of `sizes`, and contracted over positions. Without calls the parameter goes the general way.
     """
 
     name: str
@@ -23,12 +25,18 @@ class Unit:
     calls: tuple[int, ...]
     rows: bool
     numel: int
-    sizes: Sizes
+    sizes: tuple[Sizes, ...]
 
     def held(self, k: int) -> int:
         """Numbers kept for a sample and k outputs."""
-        g, p, a, b = self.sizes
-        return k * self.numel if self.rows else g * p * (a + k * b)
+        if self.rows:
+            return k * self.numel
+        return sum(s.held + k * s.groups * s.positions * s.b for s in self.sizes)
+
+    @property
+    def single(self) -> bool:
+        """One piece of one position: (A A^T) o (B B^T)."""
+        return len(self.sizes) == 1 and self.sizes[0][:2] == (1, 1) and not self.sizes[0].lookup
 
 
 def make_units(uses: Uses, parameters: dict[str, Tensor], apart: bool) -> list[Unit]:
@@ -38,31 +46,48 @@ def make_units(uses: Uses, parameters: dict[str, Tensor], apart: bool) -> list[U
         weight = tuple(i for i, call in enumerate(uses.calls) if call.weight == name)
         bias = tuple(i for i, call in enumerate(uses.calls) if call.bias == name)
         if weight:
-            each = [sizes(uses.calls[i].layer, uses.calls[i].out_shape) for i in weight]
-            total = each[0]._replace(positions=sum(s.positions for s in each))
-            units.append(Unit(name, "weight", weight, False, p.numel(), total))
+            units.append(_of_weight(name, weight, [uses.calls[i] for i in weight], p.numel()))
         elif bias:
-            partner = next((u for u in units if u.calls == bias and u.sizes[:2] == (1, 1)), None)
+            partner = next((u for u in units if u.calls == bias and u.single), None)
             if partner is not None and not apart and uses.calls[bias[0]].weight == partner.name:
                 units[units.index(partner)] = replace(partner, kind="weight and bias")  # (A A^T + 1) o (B B^T)
             else:
-                units.append(Unit(name, "bias", bias, True, p.numel(), Sizes(1, 1, 0, 0)))
+                units.append(Unit(name, "bias", bias, True, p.numel(), ()))
         elif name in uses.general:
-            units.append(Unit(name, "general", (), True, p.numel(), Sizes(1, 1, 0, 0)))
+            units.append(Unit(name, "general", (), True, p.numel(), ()))
     return units
 
 
+def _of_weight(name: str, places: tuple[int, ...], calls: list[Call], numel: int) -> Unit:
+    if any(isinstance(call.how, Scale) for call in calls):
+        return Unit(name, "weight", places, True, numel, ())
+    pieces: list[Sizes] = []
+    for each in (call.how.sizes(call.weight_shape, call.out_shape) for call in calls):  # type: ignore[union-attr]
+        like = next((i for i, s in enumerate(pieces) if s._replace(positions=each.positions) == each), None)
+        if like is None:
+            pieces.append(each)
+        else:  # called twice, it has twice the positions
+            pieces[like] = each._replace(positions=each.positions + pieces[like].positions)
+    return Unit(name, "weight", places, len({s.groups for s in pieces}) > 1, numel, tuple(pieces))
+
+
 def cheaper(unit: Unit, n: int, m: int, k: int, full: bool, scratch: int) -> Unit:
-    """The unit with the way that takes fewer multiplications, given n x m samples and k outputs.
+    """The unit with the way that takes less time, given n x m samples and k outputs.
 
     Forming gradients: (n + m) k G P a b to form, n m p to contract. Contracting positions: n m G P^2 (a + b) and one
     pass over the products. All pairs of outputs with `full`, else each output with itself. `scratch`: the numbers
     that one pair of samples may take when positions are contracted.
     """
-    if unit.kind not in ("weight", "weight and bias"):
+    if unit.rows or unit.single:
         return unit
-    g, p, a, b = unit.sizes
     pairs = k * k if full else k
-    form = (n + m) * k * g * p * a * b + n * m * pairs * unit.numel
-    contract = n * m * g * p * p * (a + pairs * b + (pairs if full else 1))
-    return replace(unit, rows=(p > 1 or g > 1) and (form < contract or 2 * g * p * p > scratch))
+    ab = sum(s.groups * s.positions * (s.b if s.lookup else s.a * s.b) for s in unit.sizes)
+    form = (n + m) * k * ab + n * m * pairs * unit.numel
+    contract, most = 0, 0
+    for s in unit.sizes:
+        for t in unit.sizes:
+            places = s.groups * s.positions * t.positions
+            a = 1 if s.lookup or t.lookup else s.a
+            contract += n * m * places * (a + pairs * s.b + (pairs if full or len(unit.sizes) > 1 else 1) * PASS)
+            most = max(most, places)
+    return replace(unit, rows=form < contract or (3 if len(unit.sizes) > 1 else 2) * most > scratch)

@@ -1,38 +1,65 @@
-"""Watching the layers of a module while it runs, and leaving the module as it was."""
+"""Watching the calls of a module while it runs, whoever makes them, and leaving the module as it was."""
 
 from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Callable, Container, Iterator
+from contextlib import contextmanager, nullcontext
+from functools import cache
+from types import FunctionType
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+import torch.nn.functional as F
+from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
 
-from gramian.empirical.layers import LAYERS
+from gramian.empirical.calls import READERS, Use, read
+
+# functions written in Python around the calls that are read
+AROUND = frozenset(
+    (F.embedding, F.layer_norm, F.group_norm, F.batch_norm, F.instance_norm, F.rms_norm, F.multi_head_attention_forward)
+)
+PLAIN = (Tensor, torch.nn.Parameter)
 
 
-def is_plain(layer: nn.Module) -> bool:
-    """A linear or convolutional layer with its own forward and its own weight: no subclass, no parametrization."""
-    return type(layer) in LAYERS and "forward" not in vars(layer) and layer._parameters.get("weight") is not None
+class Watched(TorchFunctionMode):
+    """While on, `seen(use, run)` stands for each call that uses one of the parameters; `run()` makes the call itself.
+
+    `parameters`: ids of the tensors that count.
+    """
+
+    def __init__(self, parameters: Container[int], seen: Callable[[Use, Callable[[], Tensor]], Tensor]) -> None:
+        super().__init__()
+        self.parameters, self.seen = parameters, seen
+
+    def __torch_function__(self, func: Callable, types: Any, args: Any = (), kwargs: dict | None = None) -> Any:
+        kwargs = kwargs or {}
+        if func in AROUND:
+            with self:
+                return _inside(func)(*args, **kwargs)
+        if func in READERS and all(t in PLAIN for t in types):
+            use = read(func, args, kwargs)
+            if use is not None and (id(use.weight) in self.parameters or id(use.bias) in self.parameters):
+                return self.seen(use, lambda: func(*args, **kwargs))
+        return func(*args, **kwargs)
 
 
-@contextmanager
-def watched(module: nn.Module, seen: Callable[[nn.Module, Tensor, Tensor], Tensor | None]) -> Iterator[None]:
-    """Calls `seen(layer, input, output)` at each call of a plain layer; what it returns replaces the output."""
-
-    def hook(layer: nn.Module, args: tuple, kwargs: dict[str, Any], output: Tensor) -> Tensor | None:
-        return seen(layer, args[0] if args else kwargs["input"], output)
-
-    with ExitStack() as stack:
-        for layer in module.modules():
-            if is_plain(layer):
-                # before the user's own hooks: they may change the output, and what counts is the layer's
-                stack.callback(layer.register_forward_hook(hook, with_kwargs=True, prepend=True).remove)
-        yield
+@cache
+def _inside(func: FunctionType) -> Callable:
+    """The same function, but one that does not hand itself over to the mode, so that its own calls are seen."""
+    names = ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic")
+    inside = FunctionType(
+        func.__code__,
+        func.__globals__ | {name: lambda *tensors: False for name in names},
+        func.__name__,
+        func.__defaults__,
+        func.__closure__,
+    )
+    inside.__kwdefaults__ = func.__kwdefaults__
+    return inside
 
 
 @contextmanager

@@ -1,6 +1,11 @@
 """Gram matrices: tiles, stores on disk, spectra."""
 
+from gramian.gram.estimate import Estimate
+from gramian.gram.extreme import condition_number, largest_eigenpairs
+from gramian.gram.features import Features, store_features
 from gramian.gram.gram import Gram
+from gramian.gram.hutchinson import trace
+from gramian.gram.lanczos import SpectralDensity, log_determinant, spectral_density
 from gramian.gram.spectrum import (
     Eigensystem,
     check_psd,
@@ -13,11 +18,20 @@ from gramian.gram.spectrum import (
 
 __all__ = [
     "Eigensystem",
+    "Estimate",
+    "Features",
     "Gram",
+    "SpectralDensity",
     "check_psd",
+    "condition_number",
     "eigensystem",
     "eigenvalues",
     "extreme_eigenvalues",
+    "largest_eigenpairs",
+    "log_determinant",
     "not_positive",
+    "spectral_density",
+    "store_features",
     "symmetric_dense",
+    "trace",
 ]

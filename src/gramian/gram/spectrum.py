@@ -11,9 +11,9 @@ from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 from torch import Tensor
 
 from gramian.errors import BadArgument, BadData, GramianError, NotPositive
+from gramian.gram.extreme import SMALL, extremes_by_products
 from gramian.gram.gram import Gram
-
-SMALL = 64  # below this many rows LAPACK is faster than Lanczos
+from gramian.gram.operator import Operator, check_operator
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +80,12 @@ def eigenvalues(matrix: Gram | Tensor) -> Tensor:
 
 
 def extreme_eigenvalues(
-    operator: Gram | Tensor, k: int = 1, *, tol: float = 1e-10, max_bytes: int = 2**32
+    operator: Gram | Tensor | Operator,
+    k: int = 1,
+    *,
+    tol: float = 1e-10,
+    max_bytes: int = 2**32,
+    max_products: int = 5000,
 ) -> tuple[Tensor, Tensor]:
     r"""The `k` smallest and the `k` largest eigenvalues of a symmetric matrix, by Lanczos (ARPACK), in float64.
 
@@ -89,11 +94,16 @@ def extreme_eigenvalues(
     $(K + sI)^{-1}$ through one Cholesky factor instead, $s = n \epsilon \lambda_{max}$ (more if `K` is not positive
     semidefinite). Above that size: plain Lanczos, which raises when it does not converge.
 
+    Of an operator (`EmpiricalNTK`, `GaussNewton`) no entry is ever formed: the smallest are found as the largest of
+    $\lambda_{max} I - K$, to an accuracy that is relative to $\lambda_{max}$. Ritz values lie inside the spectrum: the
+    largest is never above the true one, the smallest never below, but for rounding.
+
     Args:
         operator: symmetric; shape (n, n).
         k: how many of each.
         tol: relative accuracy; of the smallest ones it is at best `n * eps * largest`.
         max_bytes: for the two dense copies.
+        max_products: with an operator, for each end of the spectrum.
 
     Returns:
         Smallest and largest, each ascending; shapes (k,), (k,), float64.
@@ -102,11 +112,14 @@ def extreme_eigenvalues(
         BadArgument: `k` is not in 1..n, or the matrix is not square or not symmetric.
         GramianError: Lanczos did not converge.
     """
-    if len(operator.shape) != 2 or operator.shape[0] != operator.shape[1]:
+    if isinstance(operator, Gram | Tensor) and (len(operator.shape) != 2 or operator.shape[0] != operator.shape[1]):
         symmetric_dense(operator)
     n = operator.shape[0]
     if not 1 <= k <= n:
         raise BadArgument(f"k={k} eigenvalues of a {n} x {n} matrix", why=f"there are {n}", fix=f"k in 1..{n}")
+    if not isinstance(operator, Gram | Tensor):
+        check_operator(operator, "extreme_eigenvalues(operator)")
+        return extremes_by_products(operator, k, tol, max_products)
     if n < max(SMALL, 3 * k):
         lam = eigenvalues(operator)
         return lam[:k], lam[-k:]

@@ -45,6 +45,8 @@ def _digest(x: Inputs) -> str:
 class Store:
     """A folder of tiles."""
 
+    format, maker, kind = FORMAT, "Gram(kernel, x).save(path)", "Gram.save"
+
     def __init__(self, folder: Path, manifest: dict) -> None:
         self.folder, self.manifest = folder, manifest
         self._verified: set[str] = set()
@@ -54,14 +56,14 @@ class Store:
         folder = Path(path)
         try:
             manifest = json.loads((folder / "manifest.json").read_text())
-            if manifest["format"] != FORMAT:
+            if manifest["format"] != cls.format:
                 raise ValueError(f"its format is {manifest['format']!r}")
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise StaleTiles(
                 f"no tiles could be opened: {type(error).__name__}: {error}",
                 where=str(folder / "manifest.json"),
-                why="the folder was not written by Gram.save, or its manifest is damaged",
-                fix="Gram(kernel, x).save(path) into an empty folder",
+                why=f"the folder was not written by {cls.kind}, or its manifest is damaged",
+                fix=f"{cls.maker} into an empty folder",
             ) from None
         return cls(folder, manifest)
 
@@ -76,7 +78,7 @@ class Store:
                     raise store.stale(f"stored with {key}={store.manifest[key]}, asked for {key}={wanted[key]}")
             store.compare(wanted["fingerprint"])
             return store
-        store = cls(folder, {"format": FORMAT, **wanted, "tiles": {}})
+        store = cls(folder, {"format": cls.format, **wanted, "tiles": {}})
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -135,7 +137,7 @@ class Store:
             f"the stored tiles cannot be used: {what}",
             where=str(self.folder),
             why=why,
-            fix="Gram(kernel, x).save(path) again: here to complete or repair it, into another folder for other data",
+            fix=f"{self.maker} again: here to complete or repair it, into another folder for other data",
         )
 
     def __getstate__(self) -> dict:
@@ -163,5 +165,5 @@ def _unwritable(folder: Path, error: OSError) -> BadArgument:
         f"tiles cannot be written: {error.strerror or error}",
         where=str(folder),
         why="the folder is not writable, is no folder, or the disk is full",
-        fix="Gram.save(path) with a path that you may write to",
+        fix="a path that you may write to",
     )

@@ -28,22 +28,10 @@ def kernels(
     x: Inputs,
     y: Inputs | None = None,
     *,
-    engine: str = "auto",
     ntk: bool = True,
     outputs: str = "mean",
 ) -> tuple[Tensor, Tensor]:
-    """`(nngp, ntk)` of an architecture at infinite width; shapes (n, m). Without `ntk` the second is empty.
-
-    Args:
-        arch: the architecture.
-        x: inputs; shape (n, *in_shape), or the structure of several that the architecture was read with.
-        y: inputs; shape (m, *in_shape), or None for `x`: then only half of the tiles are computed, the result is
-            exactly symmetric, and its diagonal exact.
-        engine: "auto" or "torch".
-        ntk: whether to compute the NTK.
-        outputs: "mean", or "full" for shapes (n, m, *S, *S); see `Architecture.ntk`.
-    """
-    check_engine(engine)
+    """`(nngp, ntk)` of an architecture at infinite width, see `gramian.limit.kernels`."""
     arch = chosen_output(arch, outputs)
     x_all = arch.inputs.check(x, "x")
     y_all = x_all if y is None else arch.inputs.check(y, "y")
@@ -78,13 +66,18 @@ def diagonals(arch: Architecture, x: Inputs, *, engine: str = "auto") -> tuple[T
     return torch.cat([k.diagonal() for k, _ in tiles]), torch.cat([t.diagonal() for _, t in tiles])
 
 
+def check(arch: Architecture, x: Inputs, ntk: bool) -> None:
+    """Raises NoLimit where an op of this network has no rule: computes one entry."""
+    _tile(arch, tuple(t[:1] for t in arch.inputs.check(x, "x")), None, demand(arch), ntk)
+
+
 def check_engine(engine: str) -> None:
-    """Raises BadArgument for an engine that is not in this build."""
+    """Raises BadArgument for an engine that has no diagonals of its own."""
     if engine not in ("auto", "torch"):
         raise BadArgument(
-            f"The engine {engine!r} is not in this build.",
-            where="argument `engine` of a limit kernel",
-            why="this version computes limit kernels with plain torch operations, on any device",
+            f"The engine {engine!r} has no diagonals.",
+            where="argument `engine` of Architecture.diag",
+            why="they are few numbers, which plain torch operations compute on any device",
             fix='engine="auto"',
         )
 
@@ -127,8 +120,8 @@ def _tile(
 ) -> tuple[Tensor, Tensor]:
     """One tile: the inputs and what is made of them alone by numbers, everything above by moments."""
     dtype = precision(x)
-    at_x = _values_of_data(arch, x, dtype)
-    at_y = at_x if y is None else _values_of_data(arch, y, dtype)
+    at_x = values_of_data(arch, x, dtype)
+    at_y = at_x if y is None else values_of_data(arch, y, dtype)
     needed: dict[int, bool] = {}
     for number, step in enumerate(arch.steps):
         if not step.data:
@@ -159,7 +152,7 @@ def _tile(
     return result.xy, result.xy.new_empty(0) if result.theta is None else result.theta
 
 
-def _values_of_data(arch: Architecture, x: tuple[Tensor, ...], dtype: torch.dtype) -> dict[int, Tensor]:
+def values_of_data(arch: Architecture, x: tuple[Tensor, ...], dtype: torch.dtype) -> dict[int, Tensor]:
     values = {-1 - k: leaf for k, leaf in enumerate(x)}
     for number, step in enumerate(arch.steps):
         if step.data:

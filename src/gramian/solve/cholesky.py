@@ -83,7 +83,7 @@ def solve(gram: Gram | Tensor, y: Tensor, ridge: float = 0.0, *, leave_one_out: 
     """
     k = symmetric_dense(gram)
     dtype = gram.dtype if isinstance(gram, Gram) else torch.as_tensor(gram).dtype
-    y = _targets(y, len(k)).to(k)
+    y = targets(y, len(k)).to(k)
     if not 0 <= ridge < float("inf"):
         raise BadArgument(f"ridge={ridge}", why="it is added to every eigenvalue", fix="ridge=0.0")
     regular = k + ridge * torch.eye(len(k), dtype=k.dtype, device=k.device)
@@ -101,7 +101,8 @@ def solve(gram: Gram | Tensor, y: Tensor, ridge: float = 0.0, *, leave_one_out: 
     return Solution(alpha.reshape(y.shape), float(ridge), residual, errors)
 
 
-def _targets(y: Tensor, n: int) -> Tensor:
+def targets(y: Tensor, n: int) -> Tensor:
+    """Real, finite targets with a row for each of n samples, or the error that says what is wrong with them."""
     y = torch.as_tensor(y).detach()
     if not y.is_floating_point():
         raise BadArgument(

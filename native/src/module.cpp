@@ -1,0 +1,13 @@
+// The extension module `gramian._native`: each subject adds its own functions.
+#include <nanobind/nanobind.h>
+
+#include "isa.h"
+#include "planes_module.h"
+#include "vector.h"
+
+NB_MODULE(_native, m) {
+    m.doc() = "Hot loops of the limit kernels, compiled; gramian.limit.native calls them.";
+    m.def("isa", &gramian::isa_name, "The instructions in use: AVX-512, AVX2, SSE2 or NEON.");
+    gramian::add_vector(m);
+    gramian::add_planes(m);
+}

@@ -1,0 +1,278 @@
+// All layers of a network on vectors, applied to a tile of cosines while it is in the cache. Compiled once for each
+// instruction set (isa.h). The loops over LANES entries are what the compiler turns into vector instructions.
+#include "vector_tile.h"
+
+#include "angle.h"
+#include "lanes.h"
+
+namespace gramian {
+namespace GRAMIAN_ISA {
+namespace {
+
+constexpr int LANES = 64, REGISTERS = 16;
+
+template <typename T>
+struct Registers {
+    alignas(64) T u[REGISTERS][LANES];
+    alignas(64) T t[REGISTERS][LANES];
+};
+
+// t / pi of the angle t = arccos(1 - u)
+template <typename T>
+inline T over_pi(T u) {
+    const T w = u > 1 ? 2 - u : u, p = root(w) * angle(w);
+    return u > 1 ? 1 - p : p;
+}
+
+template <typename T>
+inline T clipped(T u) {
+    u = u < 0 ? T(0) : u;
+    return u > 2 ? T(2) : u;
+}
+
+template <typename T, bool NTK>
+void run_affine(const Op &op, Registers<T> &r) {
+    const T gain = T(op.p0);
+    const T *in_u = r.u[op.a], *in_t = r.t[op.a];
+    T *u = r.u[op.dst], *t = r.t[op.dst];
+    if (NTK) {
+        GRAMIAN_LANES
+        for (int i = 0; i < LANES; i++) t[i] = in_t[i] + gain * (1 - in_u[i]);
+    }
+    if (op.dst == op.a) return;
+    GRAMIAN_LANES
+    for (int i = 0; i < LANES; i++) u[i] = in_u[i];
+}
+
+template <typename T, bool NTK>
+void run_biased(const Op &op, Registers<T> &r, const Tile<T> &a, long row, long col) {
+    const T *f = a.row_factors + op.factor * a.row_stride + row, *c = a.col_factors + op.factor * a.col_stride + col;
+    const long n = a.row_stride, m = a.col_stride;
+    const T gain = T(op.p0), rho1 = f[0], g1 = f[n], sin1 = f[2 * n], cos1 = f[3 * n];
+    const T *in_u = r.u[op.a], *in_t = r.t[op.a];
+    T *u = r.u[op.dst], *t = r.t[op.dst];
+    GRAMIAN_LANES
+    for (int i = 0; i < LANES; i++) {
+        const T rho = rho1 * c[i], y = sin1 * c[3 * m + i] - cos1 * c[2 * m + i], below = in_u[i];
+        if (NTK) t[i] = rho * (in_t[i] + gain * (1 - below)) + g1 * c[m + i];
+        u[i] = rho * below + 2 * y * y;
+    }
+}
+
+// Cho and Saul's arc-cosine kernels: 1 - K'/s' = u + p0 (h - u) with h = u - (sin t - t cos t) / pi
+template <typename T, bool NTK>
+void run_slopes(const Op &op, Registers<T> &r) {
+    const T bend = T(op.p0);
+    const T *in_u = r.u[op.a], *in_t = r.t[op.a];
+    T *u = r.u[op.dst], *t = r.t[op.dst];
+    GRAMIAN_LANES
+    for (int i = 0; i < LANES; i++) {
+        const T below = clipped(in_u[i]), w = below > 1 ? 2 - below : below, base = below > 1 ? T(1) : below;
+        const T side = root(w), p = side * angle(w);
+        if (NTK) t[i] = in_t[i] * (1 - bend * (below > 1 ? 1 - p : p));
+        u[i] = below + bend * (base - below - side * w * area(w));
+    }
+}
+
+template <typename T, bool NTK>
+void run_sum(const Op &op, Registers<T> &r, const Tile<T> &a, long row, long col) {
+    const T *f = a.row_factors + op.factor * a.row_stride + row, *c = a.col_factors + op.factor * a.col_stride + col;
+    const long n = a.row_stride, m = a.col_stride;
+    const T wa1 = f[0], wb1 = f[n], sin1 = f[2 * n], cos1 = f[3 * n];
+    const T *ua = r.u[op.a], *ta = r.t[op.a], *ub = r.u[op.b], *tb = r.t[op.b];
+    T *u = r.u[op.dst], *t = r.t[op.dst];
+    GRAMIAN_LANES
+    for (int i = 0; i < LANES; i++) {
+        const T wa = wa1 * c[i], wb = wb1 * c[m + i], y = sin1 * c[3 * m + i] - cos1 * c[2 * m + i];
+        if (NTK) t[i] = wa * ta[i] + wb * tb[i];
+        u[i] = wa * ua[i] + wb * ub[i] + 2 * y * y;
+    }
+}
+
+template <typename T, bool NTK>
+void run_jump(const Op &op, Registers<T> &r) {
+    const T scale = T(op.p0);
+    GRAMIAN_LANES
+    for (int i = 0; i < LANES; i++) {
+        const T below = clipped(r.u[op.a][i]);
+        r.u[op.dst][i] = scale * over_pi(below);
+        if (NTK) r.t[op.dst][i] = 0;
+    }
+}
+
+// 2 / pi arcsin(x) with 1 - x = v = sin sin + cos cos u + 2 y^2, a sum of positive terms
+template <typename T, bool NTK>
+void run_erf(const Op &op, Registers<T> &r, const Tile<T> &a, long row, long col) {
+    const T *f = a.row_factors + op.factor * a.row_stride + row, *c = a.col_factors + op.factor * a.col_stride + col;
+    const long n = a.row_stride, m = a.col_stride;
+    const T cos1 = f[0], sin1 = f[n], half_sin = f[2 * n], half_cos = f[3 * n], scale = f[4 * n], slope = f[5 * n];
+    const T *in_u = r.u[op.a], *in_t = r.t[op.a];
+    T *u = r.u[op.dst], *t = r.t[op.dst];
+    GRAMIAN_LANES
+    for (int i = 0; i < LANES; i++) {
+        const T y = half_sin * c[3 * m + i] - half_cos * c[2 * m + i];
+        const T v = clipped(2 * y * y + sin1 * c[m + i] + cos1 * c[i] * in_u[i]);
+        if (NTK) t[i] = in_t[i] * slope * c[5 * m + i] / root(v * (2 - v));
+        u[i] = 1 - (1 - 2 * over_pi(v)) * scale * c[4 * m + i];
+    }
+}
+
+template <typename T, bool NTK>
+void run_series(const Op &op, Registers<T> &r, const Tile<T> &a, long row, long col) {
+    const long n = a.row_stride, m = a.col_stride;
+    const int terms = int(op.p0);
+    const T *f = a.row_factors + op.factor * n + row, *c = a.col_factors + op.factor * m + col;
+    alignas(64) T power[LANES], k[LANES], kdot[LANES];
+    GRAMIAN_LANES
+    for (int i = 0; i < LANES; i++) power[i] = 1, k[i] = 0, kdot[i] = 0;
+    const T *in_u = r.u[op.a], *in_t = r.t[op.a];
+    T *u = r.u[op.dst], *t = r.t[op.dst];
+    for (int s = 0; s < terms; s++) {
+        const T a1 = f[s * n], b1 = f[(terms + s) * n];
+        const T *a2 = c + s * m, *b2 = c + (terms + s) * m;
+        GRAMIAN_LANES
+        for (int i = 0; i < LANES; i++) {
+            k[i] += a1 * a2[i] * power[i];
+            if (NTK) kdot[i] += b1 * b2[i] * power[i];
+            power[i] *= 1 - in_u[i];
+        }
+    }
+    GRAMIAN_LANES
+    for (int i = 0; i < LANES; i++) {
+        if (NTK) t[i] = in_t[i] * kdot[i];
+        u[i] = 1 - k[i];
+    }
+}
+
+template <typename T, bool NTK>
+void run(const Tile<T> &a, Registers<T> &r, long row, long col) {
+    for (int k = 0; k < a.n_ops; k++) {
+        const Op &op = a.ops[k];
+        switch (op.kind) {
+            case affine: run_affine<T, NTK>(op, r); break;
+            case biased: run_biased<T, NTK>(op, r, a, row, col); break;
+            case slopes: run_slopes<T, NTK>(op, r); break;
+            case sum: run_sum<T, NTK>(op, r, a, row, col); break;
+            case jump: run_jump<T, NTK>(op, r); break;
+            case erf: run_erf<T, NTK>(op, r, a, row, col); break;
+            case series: run_series<T, NTK>(op, r, a, row, col); break;
+            default: break;
+        }
+    }
+}
+
+// 1 - cosine of a pair from the distance of the normalized inputs, in double
+template <typename T>
+double by_distance(const Tile<T> &a, long row, long col) {
+    const T *x = a.x + row * a.features, *y = a.y + col * a.features;
+    const double rx = a.x_inverse[row], ry = a.y_inverse[col];
+    if (rx == 0 || ry == 0) return 1;
+    double part[8] = {0, 0, 0, 0, 0, 0, 0, 0};
+    long k = 0;
+    for (; k + 8 <= a.features; k += 8)
+        for (int i = 0; i < 8; i++) {
+            const double d = double(x[k + i]) * rx - double(y[k + i]) * ry;
+            part[i] += d * d;
+        }
+    for (; k < a.features; k++) {
+        const double d = double(x[k]) * rx - double(y[k]) * ry;
+        part[0] += d * d;
+    }
+    return 0.5 * (((part[0] + part[4]) + (part[1] + part[5])) + ((part[2] + part[6]) + (part[3] + part[7])));
+}
+
+template <typename T>
+void load(const Tile<T> &a, Registers<T> &r, long row, long col, int count) {
+    const T *cosine = a.cosine + row * a.cosine_stride + col;
+    T *u = r.u[0], *t = r.t[0];
+    const T sign = T(a.gaps ? 1 : -1), start = T(a.gaps ? 0 : 1), near = T(a.near);
+    for (int i = 0; i < count; i++) u[i] = clipped(start + sign * cosine[i]);
+    for (int i = count; i < LANES; i++) u[i] = 1;
+    int close = 0;
+    GRAMIAN_LANES
+    for (int i = 0; i < LANES; i++) close += u[i] < near;
+    GRAMIAN_LANES
+    for (int i = 0; i < LANES; i++) t[i] = 0;
+    if (close == 0) return;
+    for (int i = 0; i < count; i++)
+        if (u[i] < near) u[i] = T(by_distance(a, row, col + i));
+}
+
+template <typename T, bool NTK>
+void store(const Tile<T> &a, const Registers<T> &r, long row, long col, int count) {
+    const T *u = r.u[a.out], *t = r.t[a.out], *c = a.col_factors + a.scale * a.col_stride + col;
+    const T side = a.row_factors[a.scale * a.row_stride + row];
+    T *nngp = a.nngp + row * a.out_stride + col, *ntk = NTK ? a.ntk + row * a.out_stride + col : nullptr;
+    for (int i = 0; i < count; i++) nngp[i] = side * c[i] * (1 - u[i]);
+    if (NTK)
+        for (int i = 0; i < count; i++) ntk[i] = side * c[i] * t[i];
+}
+
+template <typename T, bool NTK>
+void all(const Tile<T> &a) {
+    Registers<T> r;
+    for (long row = 0; row < a.rows; row++)
+        for (long col = a.diagonal ? row / LANES * LANES : 0; col < a.cols; col += LANES) {
+            const int count = int(a.cols - col < LANES ? a.cols - col : LANES);
+            load(a, r, row, col, count);
+            run<T, NTK>(a, r, row, col);
+            if (count == LANES)
+                store<T, NTK>(a, r, row, col, LANES);
+            else
+                store<T, NTK>(a, r, row, col, count);
+        }
+}
+
+}  // namespace
+
+template <typename T>
+static long near_pairs(const T *cosine, long stride, long rows, long cols, T above) {
+    long total = 0;
+    for (long i = 0; i < rows; i++) {
+        int count = 0;
+        for (long j = 0; j < cols; j++) count += cosine[i * stride + j] > above;
+        total += count;
+    }
+    return total;
+}
+
+long near_count(const Tile<float> &a) {
+    return near_pairs(a.cosine, a.cosine_stride, a.rows, a.cols, float(1 - a.near));
+}
+long near_count(const Tile<double> &a) {
+    return near_pairs(a.cosine, a.cosine_stride, a.rows, a.cols, 1 - a.near);
+}
+
+void tile(const Tile<float> &a) { a.ntk ? all<float, true>(a) : all<float, false>(a); }
+void tile(const Tile<double> &a) { a.ntk ? all<double, true>(a) : all<double, false>(a); }
+
+// to[j][i] = from[i][j], in blocks that stay in the first cache
+template <typename T>
+static void turn(const T *from, long from_stride, T *to, long to_stride, long rows, long cols, bool upper) {
+    constexpr long B = 16;
+    for (long i0 = 0; i0 < rows; i0 += B)
+        for (long j0 = upper ? i0 : 0; j0 < cols; j0 += B) {
+            const long i1 = i0 + B < rows ? i0 + B : rows, j1 = j0 + B < cols ? j0 + B : cols;
+            if (i1 - i0 == B && j1 - j0 == B && !(upper && j0 == i0)) {
+                T block[B][B];
+                for (long i = 0; i < B; i++)
+                    for (long j = 0; j < B; j++) block[j][i] = from[(i0 + i) * from_stride + j0 + j];
+                for (long j = 0; j < B; j++)
+                    for (long i = 0; i < B; i++) to[(j0 + j) * to_stride + i0 + i] = block[j][i];
+                continue;
+            }
+            for (long j = j0; j < j1; j++)
+                for (long i = i0; i < i1; i++)
+                    if (!upper || j > i) to[j * to_stride + i] = from[i * from_stride + j];
+        }
+}
+
+void mirror(const float *from, long a, float *to, long b, long rows, long cols, bool upper) {
+    turn(from, a, to, b, rows, cols, upper);
+}
+void mirror(const double *from, long a, double *to, long b, long rows, long cols, bool upper) {
+    turn(from, a, to, b, rows, cols, upper);
+}
+
+}  // namespace GRAMIAN_ISA
+}  // namespace gramian

@@ -1,0 +1,122 @@
+"""The Jacobian of a module on some samples as two maps, to the parameters and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from gramian.empirical import checks
+from gramian.empirical.forward import along, why_no_forward_mode
+from gramian.empirical.outputs import own_name
+from gramian.empirical.share import Share
+from gramian.empirical.watch import differentiable_math
+from gramian.errors import BadArgument, GramianError
+
+
+class Derivative:
+    r"""The Jacobian $J$ of a module's outputs on some samples, as two maps; samples in chunks of bounded memory.
+
+    Attributes:
+        counts: samples of each process; one number without a group.
+        n_outputs: outputs of a sample, C.
+        theta: the trainable parameters, by name.
+        why_twice_backward: empty where forward mode works; else what torch says against it.
+    """
+
+    def __init__(self, module: nn.Module, x: Tensor, share: Share, max_bytes: int) -> None:
+        self.module, self.share = module, share
+        self.theta = checks.trainable(module)
+        problem: GramianError | None = None
+        self.n_outputs, self.dtype = 0, torch.float32
+        try:
+            checks.check_options("full", "auto", max_bytes)
+            checks.check_mode(module)
+            _check_gradients(module)
+            self.x = checks.check_input("x", x)
+            with differentiable_math():
+                out, saved = checks.try_module(module, "x", self.x)
+            self.n_outputs, self.dtype = out.numel(), out.dtype
+            self.chunk = max(1, max_bytes // max(1, saved))
+        except GramianError as error:
+            problem = error
+        share.agree(problem)
+        share.same(self.theta.values())
+        self.counts = share.counts(len(x))
+        with differentiable_math(), torch.no_grad():
+            self.why_twice_backward = why_no_forward_mode(module, self._here(), self.x[:1])
+        if self.why_twice_backward:  # the graph of a derivative holds about four times what the graph of a value does
+            self.chunk = max(1, self.chunk // 4)
+
+    @property
+    def device(self) -> torch.device:
+        return next(iter(self.theta.values())).device
+
+    @property
+    def rows(self) -> int:
+        """Samples times outputs, of all processes."""
+        return sum(self.counts) * self.n_outputs
+
+    @property
+    def n_parameters(self) -> int:
+        return sum(t.numel() for t in self.theta.values())
+
+    def pull(self, v: Tensor) -> dict[str, Tensor]:
+        """J^T v, summed over all processes, by the parameter's name; `v` has a number for each output, (n, C)."""
+        wide = {name: torch.promote_types(p.dtype, torch.float32) for name, p in self.theta.items()}
+        total = {name: torch.zeros_like(p, dtype=wide[name]).detach() for name, p in self.theta.items()}
+        v = self.share.mine(v, self.counts)
+        with differentiable_math():
+            for rows in self._chunks():
+                out = self.module(self.x[rows])
+                if not out.requires_grad:
+                    continue
+                weight = v[rows].reshape(out.shape).to(out)
+                grads = torch.autograd.grad(out, list(self.theta.values()), weight, allow_unused=True)
+                del out
+                for name, g in zip(total, grads, strict=True):
+                    if g is not None:
+                        total[name] += g
+                del grads
+        self.share.add(total.values())
+        return total
+
+    def push(self, u: dict[str, Tensor]) -> Tensor:
+        """J u, for the samples of all processes; shape (n, C)."""
+        with differentiable_math(), torch.no_grad():  # no fused attention, nothing compiled, and no graph
+            here, step = self._here(), {name: u[name].to(p) for name, p in self.theta.items()}
+            forward = not self.why_twice_backward
+            parts = [
+                along(self.module, here, step, self.x[rows], forward=forward)[1].reshape(-1, self.n_outputs)
+                for rows in self._chunks()
+            ]
+            return self.share.gather(torch.cat(parts), self.counts)
+
+    def named(self, u: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The same with the names of the user's module."""
+        return {own_name(name, self.module): t for name, t in u.items()}
+
+    def said(self) -> str:
+        """Size and mode, for a printed operator."""
+        p, ranks = self.n_parameters, self.share.size
+        mode = "two backward passes" if self.why_twice_backward else "forward mode"
+        return f"{p:,} parameters, {mode}" + (f", {ranks} processes" if self.share.group is not None else "")
+
+    def _here(self) -> dict[str, Tensor]:
+        return {name: p.detach() for name, p in self.theta.items()}
+
+    def _chunks(self) -> Iterator[slice]:
+        return (slice(i, i + self.chunk) for i in range(0, len(self.x), self.chunk))
+
+
+def _check_gradients(module: nn.Module) -> None:
+    """A gradient that is divided by counts over the batch is no derivative, and no sum over samples."""
+    for path, layer in module.named_modules():
+        if getattr(layer, "scale_grad_by_freq", False):
+            raise BadArgument(
+                "The module's gradients are divided by how often a token is in the batch, so they are no derivatives.",
+                where=f"{path or 'the module'} ({type(layer).__name__}) with scale_grad_by_freq=True",
+                why="products go through whole chunks of samples; the kernel is of each sample on its own",
+                fix="scale_grad_by_freq = False on that layer; or empirical_ntk, which takes samples one by one",
+            )

@@ -1,0 +1,134 @@
+"""Projected gradients: features whose Gram matrix is the tangent kernel, up to a stated error."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vjp, vmap
+
+from gramian.empirical import checks
+from gramian.empirical.outputs import Outputs, composed
+from gramian.empirical.sketch import Sketch
+from gramian.empirical.watch import differentiable_math
+from gramian.errors import BadData
+
+
+def projected_gradients(
+    module: nn.Module,
+    x: Tensor,
+    sketch: Sketch,
+    outputs: Outputs = "mean",
+    *,
+    max_bytes: int = 2**30,
+) -> Tensor:
+    r"""Random projections of the gradients, $\phi(x_i) = S\, \nabla_\theta f(x_i)$.
+
+    $\langle \phi(x_i), \phi(x_j) \rangle$ is the tangent kernel on average, with the error that `sketch` states. The
+    p x k matrix S is never stored: its blocks are made again from the seed for each chunk of samples.
+
+    Args:
+        module: any module that treats samples on their own.
+        x: inputs; shape (n, *in_shape).
+        sketch: the map, `Sketch(size=4096)` say; features of one map belong together.
+        outputs: as of `empirical_ntk`. "sum" and "mean" take another map for each output and add the features; "full"
+            has the rows $i C + c$; a callable of the module's output likewise.
+        max_bytes: bound on the gradients that are held at once, in bytes; at least those of one sample and output.
+
+    Returns:
+        Shape (n, size), or (n C, size) with "full" and a callable; dtype and device of the module's output.
+
+    Raises:
+        BadData, BadArgument: as `empirical_ntk`.
+
+    References:
+        Park et al. 2023, arXiv:2303.14186 (TRAK) projects gradients to attribute predictions to data.
+
+    Example:
+        >>> from gramian.empirical import Sketch, projected_gradients
+        >>> x = torch.eye(3) + 1
+        >>> phi = projected_gradients(torch.nn.Linear(3, 1, bias=False), x, Sketch(20000))
+        >>> (phi @ phi.mT).round(decimals=1)
+        tensor([[6., 5., 5.],
+                [5., 6., 5.],
+                [5., 5., 6.]])
+    """
+    module, kind = composed(module, outputs)
+    checks.check_options(kind, "auto", max_bytes)
+    checks.check_mode(module)
+    x = checks.check_input("x", x)
+    with differentiable_math():
+        out, _ = checks.try_module(module, "x", x)
+        found = _project(module, x, sketch, kind, out, max_bytes)
+    if not bool(found.isfinite().all()):
+        raise BadData(
+            f"The features have NaN or infinite entries, in {found.dtype}.",
+            where="projected_gradients",
+            why="an output that is not finite at some sample, or a gradient too large for this precision",
+            fix="module.double() and x.double(); module(x).isfinite().all() shows whether an output is the cause",
+        )
+    return found
+
+
+def _project(module: nn.Module, x: Tensor, sketch: Sketch, kind: str, out: Tensor, max_bytes: int) -> Tensor:
+    theta = checks.trainable(module)
+    c, n = out.numel(), len(x)
+    held = 2 * out.dtype.itemsize * sum(p.numel() for p in theta.values())  # the gradients, and what makes them
+    together = max(1, max_bytes // held)
+    samples, width = max(1, together // c), min(c, together)
+    features = torch.zeros(n, c if kind == "full" else 1, sketch.size, dtype=out.dtype, device=out.device)
+    gradients = _batched
+    for i in range(0, n, samples):
+        part = x[i : i + samples]
+        for first in range(0, c, width):
+            here = range(first, min(first + width, c))
+            try:
+                grads = gradients(module, theta, part, here, c)
+            except torch.OutOfMemoryError:
+                raise
+            except Exception:  # vmap knows not every operation; a loop over samples does
+                if gradients is _looped:
+                    raise
+                gradients = _looped
+                grads = gradients(module, theta, part, here, c)
+            _add(features[i : i + samples], grads, sketch, here, kind)
+            del grads
+    if kind == "mean":
+        features /= c**0.5
+    return features.reshape(-1, sketch.size)
+
+
+def _add(features: Tensor, grads: list[Tensor], sketch: Sketch, here: range, kind: str) -> None:
+    """`grads`: for each parameter (samples, outputs, numel)."""
+    for number, g in enumerate(grads):
+        if kind == "full":
+            block = features[:, here.start : here.stop].flatten(0, 1)
+            new = torch.zeros_like(block)
+            sketch.add_to(new, g.flatten(0, 1), number)
+            features[:, here.start : here.stop] += new.reshape(g.shape[0], len(here), -1)
+        else:
+            for k, output in enumerate(here):
+                sketch.add_to(features[:, 0], g[:, k], number, output)
+
+
+def _batched(module: nn.Module, theta: dict[str, Tensor], x: Tensor, here: range, c: int) -> list[Tensor]:
+    detached = {name: p.detach() for name, p in theta.items()}
+    basis = torch.eye(c, device=x.device)[here.start : here.stop]
+
+    def one(row: Tensor) -> dict[str, Tensor]:
+        out, pull = vjp(lambda t: functional_call(module, t, (row[None],)).reshape(-1), detached)  # type: ignore[misc]
+        return vmap(lambda v: pull(v)[0])(basis.to(out.dtype))
+
+    return [g.detach().flatten(2) for g in vmap(one)(x).values()]
+
+
+def _looped(module: nn.Module, theta: dict[str, Tensor], x: Tensor, here: range, c: int) -> list[Tensor]:
+    found: list[list[Tensor]] = [[] for _ in theta]
+    for row in x:
+        out = module(row[None]).reshape(-1)
+        for k in here:
+            grads = torch.autograd.grad(
+                out[k], list(theta.values()), retain_graph=True, allow_unused=True, materialize_grads=True
+            )
+            for column, g in zip(found, grads, strict=True):
+                column.append(g.detach().flatten())
+    return [torch.stack(column).reshape(len(x), len(here), -1) for column in found]

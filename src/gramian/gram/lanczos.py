@@ -1,0 +1,241 @@
+"""Stochastic Lanczos quadrature: spectral density, log-determinant, and the trace of any function of a matrix."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gramian.errors import BadArgument
+from gramian.gram.estimate import Estimate, generator, mean_of
+from gramian.gram.operator import Operator, check_operator, check_probes, device_of, signs
+from gramian.gram.spectrum import not_positive
+
+
+@dataclass(frozen=True, eq=False)
+class SpectralDensity:
+    r"""The distribution of a matrix's eigenvalues, as a Gauss quadrature for each of some random vectors.
+
+    With $v$ of random signs $\frac1n v^\top f(K) v$ is $\frac1n \operatorname{tr} f(K)$ on average, and its quadrature
+    $\sum_j w_j f(\lambda_j)$ is exact for polynomials f of degree below 2 `steps`.
+
+    Attributes:
+        nodes: Ritz values $\lambda_j$, ascending; shape (probes, steps), float64.
+        weights: $w_j$, each row sums to 1; shape (probes, steps). 0 where Lanczos ended before.
+        n: rows of the matrix.
+        products: products with the matrix that were made.
+        tails: the last off-diagonal number of each tridiagonal matrix; 0 where its quadrature is exact. (probes,).
+        tridiagonal: diagonals and off-diagonals, (probes, steps) and (probes, steps - 1).
+    """
+
+    nodes: Tensor
+    weights: Tensor
+    n: int
+    products: int
+    tails: Tensor
+    tridiagonal: tuple[Tensor, Tensor]
+
+    def trace_of(self, f: Callable[[Tensor], Tensor]) -> Estimate:
+        r"""$\operatorname{tr} f(K)$, the standard error from the spread over the probes.
+
+        The error of the quadrature is not known for a general f: `bracket` is 0 where every probe's is exact, NaN else.
+
+        Args:
+            f: elementwise, smooth on the spectrum.
+
+        Example:
+            The effective dimension of kernel regression with a ridge of 1:
+
+            >>> from gramian.gram import spectral_density
+            >>> spectral_density(torch.eye(50), steps=5).trace_of(lambda lam: lam / (lam + 1)).value
+            25.0
+        """
+        values = (self.weights * torch.where(self.weights > 0, f(self.nodes), 0.0)).sum(1)
+        exact = not bool(self.tails.any())
+        return mean_of(self.n * values, self.products, bracket=0.0 if exact else math.nan)
+
+    def cumulative(self, at: Tensor) -> tuple[Tensor, Tensor]:
+        """Share of the eigenvalues that are at most each of `at`, and its standard error; shapes of `at`.
+
+        Steps of the quadrature, not smoothed: between two nodes the truth may lie anywhere between its values there.
+        """
+        at = torch.as_tensor(at, dtype=torch.float64, device=self.nodes.device)
+        below = (self.weights * (self.nodes <= at[..., None, None])).sum(-1)
+        return below.mean(-1), below.std(-1, correction=1) / math.sqrt(len(self.nodes))
+
+    def density(self, at: Tensor, width: float, *, log: bool = False) -> tuple[Tensor, Tensor]:
+        """Density of the eigenvalues smoothed by a Gaussian, and its standard error; it integrates to 1.
+
+        Args:
+            at: where; shape (s,).
+            width: standard deviation of the Gaussian, in the units of `at`.
+            log: `at`, `width` and the density are in decades, of log10 of the eigenvalue; those up to 0 are left out.
+        """
+        if not width > 0:
+            raise BadArgument(f"width={width}", why="the density is a sum of points", fix="width=0.1")
+        at = torch.as_tensor(at, dtype=torch.float64, device=self.nodes.device)
+        weights = torch.where(self.nodes > 0, self.weights, 0.0) if log else self.weights
+        place = self.nodes.clamp(min=torch.finfo(torch.float64).tiny).log10() if log else self.nodes
+        bump = (-0.5 * ((at[:, None, None] - place) / width) ** 2).exp() / (width * math.sqrt(2 * math.pi))
+        each = (weights * bump).sum(-1)
+        return each.mean(-1), each.std(-1, correction=1) / math.sqrt(len(self.nodes))
+
+    def __repr__(self) -> str:
+        low, high = float(self.nodes[self.weights > 0].min()), float(self.nodes[self.weights > 0].max())
+        return (
+            f"SpectralDensity({self.n} eigenvalues from {low:.3g} to {high:.3g}, {len(self.nodes)} probes, "
+            f"{self.products} products)"
+        )
+
+
+def spectral_density(operator: Operator, *, steps: int = 40, probes: int = 10, seed: int = 0) -> SpectralDensity:
+    r"""The distribution of the eigenvalues, by stochastic Lanczos quadrature.
+
+    Lanczos with full reorthogonalization from random signs. It keeps `steps` vectors of the matrix's size in float64,
+    and makes `probes` times `steps` products, fewer where the Krylov space is exhausted.
+
+    Args:
+        operator: symmetric.
+        steps: Lanczos steps of each probe: how fine the spectrum is resolved, the ends first.
+        probes: random vectors: the error bars fall like one over their root.
+        seed: of the random vectors.
+
+    Raises:
+        BadArgument: not square, or fewer than 2 probes or 1 step.
+
+    References:
+        Ubaru, Chen, Saad 2017, 'Fast estimation of tr(f(A)) via stochastic Lanczos quadrature'; Ghorbani et al. 2019,
+        arXiv:1901.10159.
+
+    Example:
+        >>> from gramian.gram import spectral_density
+        >>> k = torch.diag(torch.cat([torch.ones(30), 4 * torch.ones(10)]))
+        >>> found = spectral_density(k, steps=8)
+        >>> found
+        SpectralDensity(40 eigenvalues from 1 to 4, 10 probes, 20 products)
+        >>> round(float(found.cumulative(torch.tensor(2.0))[0]), 6)
+        0.75
+    """
+    n = check_operator(operator, "spectral_density(operator, ...)")
+    check_probes(probes, 2, "spectral_density(..., probes=...)")
+    if steps < 1:
+        raise BadArgument(f"steps={steps}", why="each probe makes one product or more", fix="steps=40")
+    steps, device, draw = min(steps, n), device_of(operator), generator(seed)
+    matrix = operator.double() if isinstance(operator, Tensor) else operator
+    eps = torch.finfo(operator.dtype).eps
+    found = [_lanczos(matrix, signs(n, 1, draw)[:, 0].to(device), steps, eps) for _ in range(probes)]
+    nodes, weights = (torch.zeros(probes, steps, dtype=torch.float64) for _ in range(2))
+    diagonal, beside = torch.zeros(probes, steps, dtype=torch.float64), torch.zeros(probes, steps - 1).double()
+    tails = torch.zeros(probes, dtype=torch.float64)
+    for i, (alpha, beta, tail) in enumerate(found):
+        m = len(alpha)
+        lam, u = torch.linalg.eigh(_matrix(alpha, beta))
+        nodes[i, :m], weights[i, :m] = lam, u[0].square()
+        nodes[i, m:] = lam[-1]  # of weight zero
+        diagonal[i, :m], beside[i, : m - 1], tails[i] = alpha, beta, tail
+    made = sum(len(alpha) for alpha, _, _ in found)
+    return SpectralDensity(nodes, weights, n, made, tails, (diagonal, beside))
+
+
+def log_determinant(
+    operator: Operator,
+    ridge: float = 0.0,
+    *,
+    lambda_min: float = 0.0,
+    steps: int = 40,
+    probes: int = 10,
+    seed: int = 0,
+) -> Estimate:
+    r"""$\log\det(K + \rho I)$ by stochastic Lanczos quadrature, with its error.
+
+    Two errors are told apart. The spread over the random vectors gives `standard_error`. The quadrature of each is
+    bracketed: Gauss's is above the truth, Gauss-Radau's with a node at the lower end of the spectrum below it, because
+    the derivatives of the logarithm alternate in sign; the value is their middle and `bracket` half their distance.
+
+    Args:
+        operator: symmetric positive semidefinite.
+        ridge: $\rho$, as the caller gives it.
+        lambda_min: a known lower bound of the spectrum; 0 for any kernel. `ridge + lambda_min` must be positive.
+        steps, probes, seed: as for `spectral_density`.
+
+    Raises:
+        BadArgument: not square, or `ridge + lambda_min` is not positive.
+        NotPositive: a Ritz value of `K + ridge` is not positive: K is not positive semidefinite, or rounding of its
+            precision is larger than the ridge.
+
+    References:
+        Ubaru, Chen, Saad 2017; Golub and Meurant 2010, 'Matrices, moments and quadrature with applications'.
+
+    Example:
+        >>> from gramian.gram import log_determinant
+        >>> found = log_determinant(torch.diag(torch.arange(1.0, 41)), ridge=1.0, steps=40)
+        >>> round(found.value, 6), round(math.lgamma(42), 6)  # 2 * 3 * ... * 41
+        (114.034212, 114.034212)
+    """
+    n = check_operator(operator, "log_determinant(operator, ...)")
+    if not (0 < ridge + lambda_min < math.inf and ridge >= 0):
+        raise BadArgument(
+            f"ridge={ridge}, lambda_min={lambda_min}: their sum must be positive",
+            where="log_determinant(operator, ridge)",
+            why="the logarithm has no bound near an eigenvalue that may be zero",
+            fix="ridge=1e-3 times the largest eigenvalue, or lambda_min from extreme_eigenvalues(operator)",
+        )
+    found = spectral_density(operator, steps=steps, probes=probes, seed=seed)
+    low, top = float(found.nodes.min()), float(found.nodes.max())
+    if low + ridge <= 0:
+        raise not_positive("operator", n, operator.dtype, low + ridge, top + ridge, ridge)
+    values, gaps = torch.zeros(probes).double(), torch.zeros(probes).double()
+    for i in range(probes):
+        used = found.weights[i] > 0
+        gauss = radau = float(found.weights[i][used] @ (found.nodes[i][used] + ridge).log())
+        if found.tails[i]:
+            alpha, beta = (t[i] for t in found.tridiagonal)
+            at = min(lambda_min, low - 1e-9 * (low + ridge))
+            lam, w = _radau(alpha, beta, float(found.tails[i]), at)
+            radau = float(w @ (lam.clamp(min=at) + ridge).log())  # its lowest node is `at` up to rounding
+        values[i], gaps[i] = n * (gauss + radau) / 2, n * (gauss - radau) / 2
+    return mean_of(values, found.products, bracket=float(gaps.mean()))
+
+
+def _lanczos(matrix: Operator, start: Tensor, steps: int, eps: float) -> tuple[Tensor, Tensor, float]:
+    """Diagonal and off-diagonal of the tridiagonal matrix, and the next off-diagonal; 0 if the space is exhausted."""
+    n = len(start)
+    basis = start.new_zeros(steps, n)
+    basis[0] = start / start.norm()
+    alpha: list[float] = []
+    beta: list[float] = []
+    scale = 0.0
+    for j in range(steps):
+        w = (matrix @ basis[j]).to(basis)
+        alpha.append(float(w @ basis[j]))
+        for _ in range(2):  # twice is enough
+            w -= basis[: j + 1].mT @ (basis[: j + 1] @ w)
+        size = float(w.norm())
+        scale = max(scale, abs(alpha[-1]), size)
+        if j + 1 == n or size <= 10 * eps * math.sqrt(n) * scale:
+            return _numbers(alpha), _numbers(beta), 0.0
+        beta.append(size)
+        if j + 1 < steps:
+            basis[j + 1] = w / size
+    return _numbers(alpha), _numbers(beta[:-1]), beta[-1]
+
+
+def _radau(alpha: Tensor, beta: Tensor, tail: float, at: float) -> tuple[Tensor, Tensor]:
+    """Nodes and weights of the Gauss-Radau rule with one node at `at`, below all of Gauss's nodes."""
+    m = len(alpha)
+    last = torch.zeros(m, dtype=torch.float64)
+    last[-1] = tail**2
+    delta = torch.linalg.solve(_matrix(alpha, beta) - at * torch.eye(m, dtype=torch.float64), last)
+    lam, u = torch.linalg.eigh(_matrix(torch.cat([alpha, at + delta[-1:]]), torch.cat([beta, _numbers([tail])])))
+    return lam, u[0].square()
+
+
+def _matrix(alpha: Tensor, beta: Tensor) -> Tensor:
+    return torch.diag(alpha) + torch.diag(beta, 1) + torch.diag(beta, -1)
+
+
+def _numbers(values: list[float]) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)

@@ -1,0 +1,273 @@
+"""The native engine for networks with positions: covariances by displacement planes.
+
+A plane holds the covariances of one displacement between the two positions. Convolutions and activations map planes
+to planes, so that a pair of images streams through all layers plane by plane; the words are those of
+native/src/planes_program.h.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gramian.arch.architecture import Architecture
+from gramian.arch.ops.activation import Activation
+from gramian.arch.ops.axes import Resize
+from gramian.arch.ops.erf import Erf
+from gramian.arch.ops.norm import BatchNorm
+from gramian.arch.ops.pool import Average, AveragePool, Reshape
+from gramian.arch.ops.relu import LeakyReLU
+from gramian.limit import torch_engine
+from gramian.limit.axis_maps import matrices, two
+from gramian.limit.library import library
+from gramian.limit.program import Data, Dual, Lack, Line, Other, Plus, Program, Times, Weights, Window
+
+INPUT, AFFINE, RELU, ERF, SUM, SCALE, AXES, MEAN, TRACE = range(9)  # as in native/src/planes_program.h
+ONE, ZERO = (1, 1), (0, 0)
+POINT = (ONE, ONE, ZERO, ONE)  # window, stride, padding before, dilation of a layer without window
+BYTES = 2**27  # of the variances of a tile's rows
+ROWS, ROWS_OF_ALL = 1024, 64  # of a tile; where all pairs of positions count, so few that Ctrl-C is heard in time
+
+
+class NotPlanes(Exception):
+    """Why a network is not a program over planes; torch then computes it, or says what has no limit."""
+
+
+@dataclass(frozen=True)
+class PlaneProgram:
+    """What native/src/planes_program.h reads.
+
+    Args:
+        ints: kinds, inputs, positions and windows; see there.
+        reals: the constants of each node, and the matrices of linear maps.
+        data: the step whose result, made from the input alone, the program starts from; -1 is the input.
+    """
+
+    ints: tuple[int, ...]
+    reals: tuple[float, ...]
+    data: int
+
+    @property
+    def kinds(self) -> tuple[int, ...]:
+        """Kind of each node."""
+        return self.ints[3::13]
+
+    @property
+    def variances(self) -> int:
+        """Variances that are kept of an input."""
+        nodes = [self.ints[3 + 13 * k : 16 + 13 * k] for k in range(self.ints[2])]
+        return sum(node[3] * node[4] for node in nodes if node[0] in (RELU, ERF))
+
+
+def lacks(p: Program) -> Lack | None:
+    """What keeps this part of the engine from running the program; None if nothing does."""
+    found = plane_program(p)
+    return found if isinstance(found, Lack) else None
+
+
+def kernels(arch: Architecture, p: Program, x: Tensor, y: Tensor | None, *, ntk: bool) -> tuple[Tensor, Tensor]:
+    """`(nngp, ntk)`, see `gramian.limit.kernels`."""
+    made = plane_program(p)
+    assert isinstance(made, PlaneProgram)
+    left = _images(arch, made, x)
+    right = left if y is None else _images(arch, made, y)
+    shape = len(left), len(right)
+    nngp, theta = x.new_empty(shape), x.new_empty(shape if ntk else 0)
+    rows = _rows(made)
+    for i in range(0, shape[0], rows):
+        for j in range(i if y is None else 0, shape[1], rows):
+            own, here, there = y is None and i == j, slice(i, i + rows), slice(j, j + rows)
+            tiles = [k[here, there] for k in ((nngp, theta) if ntk else (nngp,))]
+            _tile(made, left[here], None if own else right[there], tiles)
+            if y is None and not own:
+                for k, tile in zip((nngp, theta), tiles, strict=False):
+                    k[there, here] = tile.mT
+    return nngp, theta
+
+
+def _images(arch: Architecture, made: PlaneProgram, x: Tensor) -> Tensor:
+    return torch_engine.values_of_data(arch, (x,), x.dtype)[made.data].flatten(2).contiguous()
+
+
+def _rows(made: PlaneProgram) -> int:
+    """Rows of a tile: the variances of an image are computed once for each tile that it is in."""
+    most = ROWS_OF_ALL if {MEAN, AXES} & set(made.kinds) else ROWS
+    return max(16, min(most, BYTES // (12 * max(1, made.variances))))
+
+
+def _tile(made: PlaneProgram, x: Tensor, y: Tensor | None, tiles: list[Tensor]) -> None:
+    module = library().module
+    assert module is not None
+    module.planes(
+        np.array(made.ints, np.int64), np.array(made.reals), x.numpy(), None if y is None else y.numpy(),
+        tiles[0].numpy(), tiles[1].numpy() if len(tiles) > 1 else None, torch.get_num_threads(),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Made:
+    """A value as a node, with what `Moments` says of it apart from numbers."""
+
+    node: int
+    size: tuple[int, int]
+    own: float = 0.0
+    gaussian: bool = False
+    alike: bool = True
+    mean: bool = False
+    mixed: bool = False
+
+
+def plane_program(p: Program) -> PlaneProgram | Lack:
+    """The network over displacement planes, or why it is none."""
+    if p.joint:
+        return Lack("a sum of values that share random weights", "", "only the torch engine keeps their covariances")
+    return _Compiler().program(p)
+
+
+class _Compiler:
+    def __init__(self) -> None:
+        self.ints: list[int] = []
+        self.reals: list[float] = []
+        self.count = 0
+        self.mask = False
+        self.window = POINT  # of the affine layer that comes next
+
+    def program(self, p: Program) -> PlaneProgram | Lack:
+        starts = [line for line in p.lines if isinstance(line.does, Data)]
+        if len(starts) != 1:
+            return Lack("several values made from the input", "", "it starts from one of them")
+        made: list[_Made] = []
+        for line in p.lines:
+            try:
+                made.append(self._line(line, [made[i] for i in line.inputs]))
+            except NotPlanes as why:
+                return Lack(_name(line.does), line.where, str(why))
+        last = made[-1]
+        if last.size != ONE or len(made) < 2:
+            return Lack("the output", p.lines[-1].where, "it has positions")
+        self._linear(SCALE, last, ONE, (1.0, 0.0, last.own, 0.0))
+        does = starts[0].does
+        assert isinstance(does, Data)
+        head = (starts[0].shape[0], int(self.mask), self.count)
+        return PlaneProgram((*head, *self.ints), tuple(self.reals), does.step)
+
+    def _node(
+        self,
+        kind: int,
+        inputs: tuple[int, ...],
+        size: tuple[int, int],
+        p: tuple[float, ...] = (),
+        window: tuple[tuple[int, int], ...] = POINT,
+    ) -> int:
+        self.ints += [kind, *inputs, *(-1,) * (2 - len(inputs)), *size, *(n for pair in window for n in pair)]
+        self.reals += [*p, *(0.0,) * (6 - len(p))]
+        self.count += 1
+        return self.count - 1
+
+    def _linear(
+        self, kind: int, below: _Made, size: tuple[int, int], p: tuple[float, ...],
+        window: tuple[tuple[int, int], ...] = POINT,
+    ) -> _Made:  # fmt: skip
+        self.mask = self.mask or (p[3] > 0 and p[1] == 0)
+        return replace(below, node=self._node(kind, (below.node,), size, p, window), size=size)
+
+    def _line(self, line: Line, m: list[_Made]) -> _Made:
+        does, size = line.does, _size(line.shape)
+        if isinstance(does, Data):
+            if len(line.shape) == 1:
+                raise NotPlanes("it computes with positions, this has none")
+            return _Made(self._node(INPUT, (), size), size)
+        a = m[0]
+        if isinstance(does, Window):
+            before = tuple(p for p, _ in does.padding)
+            self.window = (two(does.window, 1), two(does.stride, 1), two(before, 0), two(does.dilation, 1))
+            return a
+        if isinstance(does, Weights):
+            return self._affine(does, a, size)
+        if isinstance(does, Dual):
+            return self._activation(does.activation, a)
+        if isinstance(does, Plus):
+            return self._sum(does.alpha, a, m[1])
+        if isinstance(does, Times):
+            return self._linear(SCALE, a, size, (does.factor**2, 0.0, 0.0, 0.0))
+        return self._other(does.op, a, size)
+
+    def _affine(self, does: Weights, a: _Made, size: tuple[int, int]) -> _Made:
+        taps, window, self.window = math.prod(self.window[0]), self.window, POINT
+        p = (does.sigma_w2 / taps, does.sigma_b2, (does.gain_w + does.sigma_w2 * a.own) / taps, does.gain_b)
+        made = self._linear(AFFINE, a, size, p, window)
+        return replace(made, own=0.0, gaussian=True, alike=True, mean=False, mixed=False)
+
+    def _activation(self, op: Activation, a: _Made) -> _Made:
+        if not a.gaussian or not a.alike or a.mixed:
+            raise NotPlanes("its input is not what the closed form is for")
+        if isinstance(op, LeakyReLU):
+            node = self._node(RELU, (a.node,), a.size, (op.slope, op.bend, a.own))
+        elif isinstance(op, Erf) and not a.own:
+            node = self._node(ERF, (a.node,), a.size)
+        else:
+            raise NotPlanes(
+                "the compiled loops have the ReLU family and erf" + (", not erf of a trained scale" * (a.own > 0))
+            )
+        return replace(a, node=node, own=0.0, gaussian=False, mean=not isinstance(op, Erf))
+
+    def _sum(self, alpha: float, a: _Made, b: _Made) -> _Made:
+        if a.mean and b.mean:
+            raise NotPlanes("it adds two values with means")
+        node = self._node(SUM, (a.node, b.node), a.size, (alpha**2, a.own, b.own))
+        mixed = a.mixed or b.mixed or a.own > 0 or b.own > 0
+        gaussian, alike = a.gaussian and b.gaussian, a.alike and b.alike
+        return _Made(node, a.size, gaussian=gaussian, alike=alike, mean=a.mean or b.mean, mixed=mixed)
+
+    def _other(self, op: object, a: _Made, size: tuple[int, int]) -> _Made:
+        if isinstance(op, BatchNorm):
+            own = a.own + op.scale_trains * op.rate_scale
+            now = 0.0 if a.gaussian else own * op.factor**2
+            made = self._linear(SCALE, a, size, (op.factor**2, 0.0, now, op.shift_trains * op.rate_shift))
+            return replace(made, own=own if a.gaussian else 0.0)
+        if isinstance(op, Reshape | Resize):
+            return self._reshape(op, a, size)
+        return self._positions(op, a, size)
+
+    def _reshape(self, op: Reshape | Resize, a: _Made, size: tuple[int, int]) -> _Made:
+        if isinstance(op, Reshape) and len(op.after) == 1:
+            positions = math.prod(a.size)
+            made = a if positions == 1 else self._linear(TRACE, a, ONE, (1.0 / positions, 0.0, 0.0, 0.0))
+            return replace(made, alike=a.alike and positions == 1)
+        if size != a.size:
+            raise NotPlanes("positions in another shape")
+        return a
+
+    def _positions(self, op: object, a: _Made, size: tuple[int, int]) -> _Made:
+        """Linear maps of the positions: a mean over all, or a matrix along each axis."""
+        if isinstance(op, Average) and size == ONE:
+            return self._linear(MEAN, a, ONE, ((op.factor / math.prod(a.size)) ** 2, 0.0, 0.0, 0.0))
+        if isinstance(op, AveragePool) and size == ONE and two(op.window, 1) == a.size and not any(op.padding):
+            return self._linear(MEAN, a, ONE, (math.prod(a.size) ** -2.0, 0.0, 0.0, 0.0))
+        found = matrices(op, a.size)
+        if found is None:
+            raise NotPlanes("only the torch engine has this op")
+        if (len(found[0]), len(found[1])) != size:
+            raise NotPlanes("it turns height into width")
+        made = replace(a, node=self._node(AXES, (a.node,), size), size=size)
+        for matrix in found:
+            self.reals += matrix.flatten().tolist()
+        return made
+
+
+def _name(does: object) -> str:
+    if isinstance(does, Dual):
+        return does.activation.name
+    return does.op.name if isinstance(does, Other) else type(does).__name__
+
+
+def _size(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Positions as height and width."""
+    if len(shape) > 3:
+        raise NotPlanes("it has at most two axes of positions")
+    height, width = (*(1,) * (3 - len(shape)), *shape[1:])
+    return height, width
