@@ -35,9 +35,10 @@ ELSE = """
 | network | its kernel |
 |---|---|
 | any module: max pooling, softmax attention with scores over the root of the width (`nn.MultiheadAttention`), \
-post-activation residual blocks, gated recurrence, BatchNorm in training mode | `gramian.monte_carlo(module, x)`: the mean over random networks of the module's own width, with its standard \
-error. A width of choice for modules that `architecture` can read, and with a function `make(width)` in place of the \
-module for all; then `extrapolate=True` takes off what is of order 1 / width |
+post-activation residual blocks, gated recurrence, BatchNorm in training mode | `gramian.monte_carlo(module, x)`: the \
+mean over random networks of the module's own width, with its standard error. A width of choice for modules that \
+`architecture` can read, and with a function `make(width)` in place of the module for all; then `extrapolate=True` \
+takes off what is of order 1 / width |
 | vectors with `h = relu(h + tau * linear(h))`, the residual network of Allen-Zhu, Li and Song | \
 `gramian.limit.allen_zhu_resnet_kernels(x, depth=..., tau=...)`: the limit itself, integrated to an asked accuracy |
 | the network as it stands, with its own weights | `gramian.empirical_ntk(module, x)` |
