@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 from pathlib import Path
 
-from gramian.arch import export, inplace, reading, refusals, trace
+from gramian.arch import export, inplace, reading, refusals, trace, unroll
 from gramian.arch import ops as ops_folder
-from gramian.arch.ops import READERS, Op
+from gramian.arch.ops import READERS, Activation, MatMul, Op, Sign, Step, Take
 from gramian.arch.ops.groups import SPLITS, pieces
 from gramian.arch.ops.scores import products
 from gramian.arch.refusals import KNOWN
 from gramian.limit import outputs
 
+RECURRENT = "`nn.RNN` and `nn.RNNCell`: the steps in time, with the covariances of states that share their weights."
+YANG = "[Yang 2020](https://arxiv.org/abs/2006.14548), [Alemohammad et al. 2021](https://arxiv.org/abs/2006.10246)"
 PAGE = Path(__file__).with_name("what-has-a-limit.md")
 HEAD = """# What has a limit
 
@@ -26,8 +29,11 @@ as each activation sits on a Linear or a convolution; anything else is refused w
 
 ## Calls that are read
 
-| call | op | its rule |
-|---|---|---|
+NNGP and NTK are both exact, to rounding or to the error that stands beside them; "no slope" means that torch's
+derivative is zero, so that the layers below add nothing to the NTK.
+
+| call | op | its rule | NNGP | NTK | reference | since |
+|---|---|---|---|---|---|---|
 """
 ELSE = """
 ## What has none here, and still a kernel
@@ -82,10 +88,16 @@ def page() -> str:
     ops: dict[type[Op], list[str]] = {}
     for target, op in READERS.items():
         ops.setdefault(op, []).append(_call(target))
-    rows = [(", ".join(f"`{c}`" for c in dict.fromkeys(calls)), op.__name__, _first(op)) for op, calls in ops.items()]
+    rows = [
+        (", ".join(f"`{c}`" for c in dict.fromkeys(calls)), op.__name__, _first(op), *_how(op))
+        for op, calls in ops.items()
+    ]
     for calls, how in ((sorted(SPLITS), pieces), (["aten.einsum.default"], products)):
         names = ", ".join(f"`{name}`" for name in dict.fromkeys(_call(c) for c in calls))
-        rows.append((names, "Take" if how is pieces else "MatMul", " ".join((inspect.getdoc(how) or "").split())))
+        op = Take if how is pieces else MatMul
+        rows.append((names, op.__name__, " ".join((inspect.getdoc(how) or "").split()), *_how(op)))
+    steps = ", ".join(f"`{name}`" for name in dict.fromkeys(_call(c) for c in (*unroll.CALLS, *unroll.CELLS)))
+    rows.append((steps, "", RECURRENT, "exact", "exact", YANG, "0.1"))
     read = [Path(module.__file__) for module in (export, inplace, outputs, reading, refusals, trace)]
     files = [*read, *sorted(Path(ops_folder.__file__).parent.glob("*.py"))]
     refused = {row for file in files for row in _refusals(file.read_text(encoding="utf-8"))}
@@ -102,6 +114,16 @@ def _call(target: str) -> str:
 def _first(op: type[Op]) -> str:
     """First paragraph of the docstring."""
     return " ".join((inspect.getdoc(op) or "").split("\n\n")[0].split())
+
+
+def _how(op: type[Op]) -> tuple[str, str, str, str]:
+    """How the NNGP kernel is computed, and the NTK; the sources that the docstring names; the version."""
+    found = re.findall(
+        r"((?:[A-Z][\w-]+(?:, | and | et al\. | )?)+\d{4})[^.;:]*?arXiv:(\d{4}\.\d{5})", inspect.getdoc(op) or ""
+    )
+    links = ", ".join(f"[{' '.join(name.split())}](https://arxiv.org/abs/{number})" for name, number in found)
+    form = op.form if issubclass(op, Activation) else "exact"
+    return form, "no slope" if issubclass(op, Sign | Step) else form, links, op.since
 
 
 def _refusals(source: str) -> list[tuple[str, str, str]]:
@@ -131,7 +153,7 @@ def _text(node: ast.expr) -> str:
     return "·"
 
 
-def _table(rows: list[tuple[str, str, str]]) -> str:
+def _table(rows: list[tuple[str, ...]]) -> str:
     return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |\n" for row in rows)
 
 

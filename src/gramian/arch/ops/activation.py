@@ -24,6 +24,7 @@ class Activation(Op):
     """
 
     any_layout: ClassVar[bool] = True
+    form: ClassVar[str] = "closed form"  # how its dual is computed
     any_groups: ClassVar[bool] = True
     each_channel: ClassVar[bool] = True
     sharp: ClassVar[bool] = False  # whether its dual has a square root at correlation 1, as a kink or jump makes it

@@ -104,6 +104,7 @@ class Call:
 class Op:
     """One op: read from a torch call, applied at finite width, and its rule at infinite width."""
 
+    since: ClassVar[str] = "0.1"  # the first version that had it
     random: ClassVar[bool] = False  # whether it holds random weights
     any_layout: ClassVar[bool] = False  # whether `read` takes channels on any axis of the user's
     any_groups: ClassVar[bool] = False  # whether it also takes channels that are split into several axes

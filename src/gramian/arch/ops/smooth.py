@@ -145,6 +145,7 @@ class Smooth(Piecewise, Series):
     """
 
     sharp: ClassVar[bool] = False
+    form: ClassVar[str] = "Hermite series; error below 1e-12"
 
     function: str = "tanh"
     args: tuple[float, ...] = ()
