@@ -145,6 +145,7 @@ def test_kept_rows_say_where_they_come_from(file):
         assert not row["commit"].endswith("-dirty")
 
 
+@pytest.mark.slow  # it compiles the native engine
 def test_the_wheel_holds_what_the_package_reads(tmp_path):
     """The report's template, style and script, the marker that the package is typed, and the native engine."""
     source = tmp_path / "source"
