@@ -202,6 +202,17 @@ def test_every_gap_is_how_far_the_covariance_is_below_its_bound(name, monkeypatc
         torch.testing.assert_close(m.gap_size, bound - m.xy, rtol=1e-9, atol=1e-13 * float(bound.max()))
 
 
+@pytest.mark.parametrize("ratio", [1e-3, 1e-9, 1e-50, 1e-105])
+def test_multiples_of_one_input_are_perfectly_correlated(ratio):
+    net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 1))
+    x = torch.randn(3)
+    for k in architecture(net, x[None], law=(1.2, 0.0)).kernels(torch.stack([x, ratio * x, -x, 3 * x])):
+        size = k.diagonal().sqrt()
+        correlation = k / size[:, None] / size
+        torch.testing.assert_close(correlation[[0, 0, 1], [1, 3, 3]], torch.ones(3), rtol=1e-14, atol=0)
+        assert correlation[0, 2] < 0.9
+
+
 def test_a_gap_goes_with_its_covariance():
     m = input_moments(torch.randn(3, 4), None, pairs=False, ntk=True, gap=True)
     assert m.gap is not None

@@ -57,7 +57,8 @@ def of_vectors(x: Tensor, y: Tensor, q1: Tensor, product: Tensor, q2: Tensor) ->
     rows = max(1, CHUNK // x.shape[1])
     parts = [((a[p] - b[q]) ** 2).sum(1) for p, q in zip(i.split(rows), j.split(rows), strict=True)]
     close = s[i, j] * torch.cat(parts) / (2 * x.shape[1])
-    fits = (q1[i] + q2[j] - (r[i] - t[j]).square()) / 2 - close
+    less, more = torch.minimum(q1[i], q2[j]), torch.maximum(q1[i], q2[j])
+    fits = more * safe_sqrt(less / _or_one(more)) - close  # of factors: at sizes far apart a difference keeps no digit
     return gap.index_put((i, j), close), product.index_put((i, j), fits)
 
 
