@@ -96,3 +96,50 @@ def test_rates_are_those_of_the_users_optimizer():
 def test_what_is_no_rate_is_refused(rates, text):
     with pytest.raises(BadArgument, match=f"(?s){text}.*where: argument `rates`.*fix: rates="):
         architecture(sizes(), torch.randn(2, 3), rates=rates)
+
+
+@pytest.mark.parametrize("name", ["biases", "residual", "convolution"])
+def test_kernels_are_differentiable_in_the_law(name):
+    nets = {
+        "biases": (nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 1)), (3,)),
+        "residual": (wide_resnet_block(), (3,)),
+        "convolution": (nn.Sequential(nn.Conv1d(2, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(12, 1)), (2, 5)),
+    }
+    net, shape = nets[name]
+    x = torch.randn(3, *shape, dtype=torch.float64)
+    x = torch.cat([x, x[:1] + 1e-9])  # nearly equal rows too
+
+    def kernels(sigma_w, sigma_b):
+        return torch.stack(architecture(net, x, law=(sigma_w, sigma_b)).kernels(x)).sum()
+
+    law = [torch.tensor(s, dtype=torch.float64, requires_grad=True) for s in (1.3, 0.4)]
+    found = torch.autograd.grad(kernels(*law), law)
+    for k, step in ((0, 1e-6), (1, 1e-6)):
+        ahead, back = ([float(s.detach()) + sign * step * (i == k) for i, s in enumerate(law)] for sign in (1, -1))
+        slope = (kernels(*ahead) - kernels(*back)) / (2 * step)
+        assert float(found[k]) == pytest.approx(float(slope), rel=1e-7)
+    torch.testing.assert_close(kernels(*law).detach(), kernels(1.3, 0.4))
+
+
+def wide_resnet_block():
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.c = nn.Linear(3, 4), nn.Linear(4, 4), nn.Linear(4, 1)
+
+        def forward(self, x):
+            h = self.a(x)
+            return self.c(torch.relu(h + self.b(torch.relu(h))))
+
+    return Block()
+
+
+def test_a_law_of_tensors_draws_finite_networks_and_has_a_phase():
+    sigma = torch.tensor(1.5, requires_grad=True)
+    net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 1))
+    arch = architecture(net, torch.zeros(1, 3), law=(sigma, 0.1))
+    plain = architecture(net, torch.zeros(1, 3), law=(1.5, 0.1))
+    x = torch.ones(2, 3, dtype=torch.float64)
+    made = [a.network(16, seed=0, dtype=torch.float64)(x).detach() for a in (arch, plain)]
+    torch.testing.assert_close(*made)
+    assert str(arch.phase()[0]) == str(plain.phase()[0])

@@ -91,3 +91,15 @@ def test_errors_say_what_to_do():
         BadArgument, match=r"(?s)test kernel of shape \(3, 2\) for 3 training samples.*kernel\(x_test, x\)"
     ):
         solve(k, torch.ones(3)).predict(torch.ones(3, 2))
+
+
+def test_coefficients_are_differentiable_in_the_ridge():
+    x = torch.randn(6, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    y, k = x[:, :1].sin(), x @ x.T + torch.eye(6, dtype=torch.float64)
+    ridge = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
+
+    def coefficients(ridge):
+        return solve(k, y, ridge).alpha
+
+    assert torch.autograd.gradcheck(coefficients, (ridge,))
+    assert isinstance(solve(k, y, ridge).ridge, float)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gramian.errors import BadArgument
@@ -60,7 +60,7 @@ def resolve(law: Law, path: str, *, fan_in: int, readout: bool, embedding: bool 
             raise BadArgument(f"Unknown law {law!r}.", where=f"law, layer {path}", why="no law has that name", fix=HOW)
         return (1.0, 0.0) if readout else NAMED[law]
     try:
-        sigma_w, sigma_b = (float(s) for s in law)
+        sigma_w, sigma_b = (_deviation(s) for s in law)
     except (TypeError, ValueError):
         sigma_w = sigma_b = math.nan
     if not (0 <= sigma_w < math.inf and 0 <= sigma_b < math.inf):
@@ -71,6 +71,18 @@ def resolve(law: Law, path: str, *, fan_in: int, readout: bool, embedding: bool 
             fix=HOW,
         )
     return sigma_w, sigma_b
+
+
+def plain(s: float | Tensor) -> float:
+    """A number of a law without its gradient."""
+    return float(s.detach()) if isinstance(s, Tensor) else float(s)
+
+
+def _deviation(s: float | Tensor) -> float:
+    """A number; a tensor of one number that requires a gradient stays one, for the kernel's derivative in it."""
+    if isinstance(s, Tensor) and s.requires_grad and s.numel() == 1:
+        return s.reshape(())  # type: ignore[return-value]
+    return float(s)
 
 
 def resolve_entries(law: Law, path: str) -> float:

@@ -182,7 +182,7 @@ def _affine(
     """One affine layer with its parameters drawn, in the op's parametrization."""
     layer = op.layer(c_in, c_out, bias=op.standard and op.bias_name is not None).to(device, dtype)
     scaling = initialize(op, layer, generator)
-    trains_w, trains_b = (gain > 0 for gain in op.gains)
+    trains_w, trains_b = (bool(gain > 0) for gain in op.gains)
     layer.weight.requires_grad_(trains_w)
     if op.standard:
         if op.bias_name is not None:

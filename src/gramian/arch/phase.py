@@ -11,6 +11,7 @@ import torch
 from scipy.optimize import brentq
 
 from gramian.arch import ops
+from gramian.arch.law import plain
 from gramian.arch.ops import Activation, Affine
 from gramian.errors import NoLimit
 
@@ -120,6 +121,7 @@ def _activation_below(arch: Architecture, number: int) -> Activation | None:
 
 
 def _phase(op: Activation, sigma_w: float, sigma_b: float) -> Phase:
+    sigma_w, sigma_b = plain(sigma_w), plain(sigma_b)
     one = _Recursion(op, sigma_w, sigma_b)
     q, chi, c, slope_q, slope_c = one.homogeneous() if one.ratio is not None else one.smooth()
     name = "critical" if abs(chi - 1) <= CRITICAL else "ordered" if chi < 1 else "chaotic"

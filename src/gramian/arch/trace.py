@@ -39,7 +39,8 @@ def architecture(
             and compute factors from them.
         law: standard deviations after the fan-in scaling: "he" (sigma_w = sqrt 2, sigma_b = 0), "lecun" (1, 0),
             "torch" (PyTorch's default initialization), a pair (sigma_w, sigma_b), or a mapping from module paths or
-            patterns to these; "readout" names the last affine layer, (1, 0) under "he" and "lecun".
+            patterns to these; "readout" names the last affine layer, (1, 0) under "he" and "lecun". A number may be a
+            tensor that requires a gradient: then kernels are differentiable in it.
         parametrization: "ntk"; "standard", where the NTK is that of the module's own widths; "mup", the maximal-update
             parametrization, or "mean_field", the same for one hidden layer, where the kernel is that of the first step
             alone: see docs/parametrizations.md.

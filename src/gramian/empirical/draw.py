@@ -11,7 +11,7 @@ from torch import Generator, Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from gramian.arch.law import Law, resolve
+from gramian.arch.law import Law, plain, resolve
 from gramian.empirical.readout import Readouts
 from gramian.errors import BadArgument
 
@@ -87,7 +87,7 @@ def _by_type(path: str, owner: nn.Module, attribute: str, p: Tensor, readout: bo
         )
     embedding = isinstance(owner, nn.Embedding | nn.EmbeddingBag)
     sigma_w, sigma_b = resolve(law, path, fan_in=fan_in, readout=readout, embedding=embedding)
-    return _rule(sigma_b if _is_bias(attribute) else sigma_w / math.sqrt(fan_in), standard)
+    return _rule(plain(sigma_b) if _is_bias(attribute) else plain(sigma_w) / math.sqrt(fan_in), standard)
 
 
 def _is_bias(attribute: str) -> bool:

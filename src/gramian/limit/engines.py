@@ -67,16 +67,15 @@ def kernels(
     if engine == "torch":
         return torch_engine.kernels(arch, x, y, ntk=ntk, outputs=outputs)
     lack = _missing(arch, x, y, outputs)
-    p = program(arch)
-    lack = lack or lacks(p)
-    if lack is None:
+    p = None if lack else program(arch)
+    if p is not None and (lack := lacks(p)) is None:
         assert isinstance(x, Tensor)
         assert y is None or isinstance(y, Tensor)
         try:
             return _native(arch, p, x, y, ntk)
         except vectors.Unable as error:
             lack = Lack("inputs", "of this size", str(error))
-    if engine == "native":
+    if engine == "native" and lack is not None:
         raise BadArgument(
             "The native engine cannot compute this kernel.",
             where=", ".join(word for word in (lack.op, lack.where) if word),
@@ -119,6 +118,8 @@ def _missing(arch: Architecture, x: Inputs, y: Inputs | None, outputs: str) -> L
     """What about the inputs themselves, or the outputs, keeps the native engine away."""
     if arch.inputs.kind != "tensor" or arch.inputs.leaves[0].kind != "float":
         return Lack("inputs", "that are not one tensor of numbers", "it takes one tensor of floating-point numbers")
+    if any(isinstance(s, Tensor) for a in arch.affine for s in (a.sigma_w, a.sigma_b)):
+        return Lack("a law", "with tensors", "its results are plain numbers, without gradients")
     if outputs != "mean":
         return Lack("outputs", "at positions", "it computes one number for a pair of inputs")
     given = [t for t in (x, y) if isinstance(t, Tensor)]

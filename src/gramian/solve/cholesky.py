@@ -54,7 +54,7 @@ class Solution:
         return f"Solution(alpha {tuple(self.alpha.shape)}, ridge={self.ridge:.3g}, residual={self.residual:.1e})"
 
 
-def solve(gram: Gram | Tensor, y: Tensor, ridge: float = 0.0, *, leave_one_out: bool = False) -> Solution:
+def solve(gram: Gram | Tensor, y: Tensor, ridge: float | Tensor = 0.0, *, leave_one_out: bool = False) -> Solution:
     r"""Kernel (ridge) regression: $\alpha = (K + \rho I)^{-1} y$ by LAPACK's Cholesky factorization in float64.
 
     The limit of gradient flow on an infinitely wide network that starts at zero is the case $\rho = 0$ with its NTK.
@@ -63,7 +63,7 @@ def solve(gram: Gram | Tensor, y: Tensor, ridge: float = 0.0, *, leave_one_out: 
     Args:
         gram: kernel on the training inputs, symmetric positive definite (with the ridge); shape (n, n).
         y: targets, real numbers; shape (n, C) or (n,). For classes: centered one-hot.
-        ridge: $\rho \ge 0$, in the units of `gram`.
+        ridge: $\rho \ge 0$, in the units of `gram`. A tensor that requires a gradient gives coefficients that have one.
         leave_one_out: also compute the leave-one-out residuals in closed form; about doubles the time.
 
     Raises:
@@ -86,19 +86,21 @@ def solve(gram: Gram | Tensor, y: Tensor, ridge: float = 0.0, *, leave_one_out: 
     y = targets(y, len(k)).to(k)
     if not 0 <= ridge < float("inf"):
         raise BadArgument(f"ridge={ridge}", why="it is added to every eigenvalue", fix="ridge=0.0")
+    plain = float(ridge.detach()) if isinstance(ridge, Tensor) else float(ridge)
     regular = k + ridge * torch.eye(len(k), dtype=k.dtype, device=k.device)
     factor, failed = torch.linalg.cholesky_ex(regular)
     if bool(failed):
         lam = torch.linalg.eigvalsh(regular)
-        raise not_positive("gram", len(k), dtype, float(lam[0]), float(lam[-1]), ridge)
+        raise not_positive("gram", len(k), dtype, float(lam[0]), float(lam[-1]), plain)
     columns = y.reshape(len(y), -1)
     alpha = torch.cholesky_solve(columns, factor)
-    size = float(columns.norm())
-    residual = float((regular @ alpha - columns).norm()) / size if size else 0.0
+    with torch.no_grad():
+        size = float(columns.norm())
+        residual = float((regular @ alpha - columns).norm()) / size if size else 0.0
     errors = None
     if leave_one_out:
         errors = (alpha / torch.cholesky_inverse(factor).diagonal()[:, None]).reshape(y.shape)
-    return Solution(alpha.reshape(y.shape), float(ridge), residual, errors)
+    return Solution(alpha.reshape(y.shape), plain, residual, errors)
 
 
 def targets(y: Tensor, n: int) -> Tensor:

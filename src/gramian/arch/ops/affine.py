@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gramian.arch.gap import plus_constant
+from gramian.arch.law import plain
 from gramian.arch.moments import Moments
 from gramian.arch.ops.base import Call, Op, Parameter, Value, pair, reads, value
 from gramian.arch.positions import window_average
@@ -138,9 +139,9 @@ class Affine(Op):
 
     def describe(self) -> str:
         frozen = "" if self.weight_trains else ", frozen"
-        bias = f", b {self.sigma_b:.4g}" if self.bias_name else ", no bias"
+        bias = f", b {plain(self.sigma_b):.4g}" if self.bias_name else ", no bias"
         rows = f", rows {self.span}" if self.rows else ""
-        return f"-> {self.out_channels}, sigma_w {self.sigma_w:.4g}{bias}{frozen}{rows}"
+        return f"-> {self.out_channels}, sigma_w {plain(self.sigma_w):.4g}{bias}{frozen}{rows}"
 
 
 def own_parameters(weight: object, bias: object, what: str) -> tuple[Parameter, Parameter | None]:
@@ -322,11 +323,11 @@ def initialize(op: Affine, layer: nn.Module, generator: torch.Generator | None) 
     """Draws a finite layer's parameters and returns what multiplies them."""
     weight: Tensor = layer.weight  # type: ignore[assignment]
     fan_in = op.fan_in_of(weight)
-    unit = op.sigma_w / math.sqrt(fan_in)
-    std_w, std_b, scaling = unit, op.sigma_b, Scaling(1.0, 1.0)
+    unit, sigma_b = plain(op.sigma_w) / math.sqrt(fan_in), plain(op.sigma_b)
+    std_w, std_b, scaling = unit, sigma_b, Scaling(1.0, 1.0)
     if not op.standard:  # a rate r is a parameter sqrt(r) times smaller, multiplied by sqrt(r) more
         root_w, root_b = math.sqrt(op.rate_w) or 1.0, math.sqrt(op.rate_b) or 1.0
-        std_w, std_b, scaling = 1 / root_w, 1 / root_b, Scaling(unit * root_w, op.sigma_b * root_b)
+        std_w, std_b, scaling = 1 / root_w, 1 / root_b, Scaling(unit * root_w, sigma_b * root_b)
     with torch.no_grad():
         weight.normal_(0, std_w, generator=generator)
         if getattr(layer, "bias", None) is not None:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gramian.arch.law import plain
 from gramian.arch.ops.affine import Linear
 from gramian.arch.ops.base import GROUPED, Op, Parameter, Value
 from gramian.errors import NoLimit
@@ -78,7 +79,7 @@ class Learned(Linear):
 
     def describe(self) -> str:
         frozen = "" if self.weight_trains else ", frozen"
-        return f"`{self.weight_name}` -> {self.out_channels}, standard deviation {self.sigma_w:.4g}{frozen}"
+        return f"`{self.weight_name}` -> {self.out_channels}, standard deviation {plain(self.sigma_w):.4g}{frozen}"
 
 
 def vectors(entries: Entries, like: Value, *, widths: bool) -> tuple[Fixed, Learned, tuple[int, ...]]:
