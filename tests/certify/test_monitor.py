@@ -46,8 +46,8 @@ def test_the_run_is_the_same_bit_for_bit_with_and_without_it():
         torch.manual_seed(1)
         loop(net, adam, loss, x, y, 30)
         if monitor is not None:
-            assert len(monitor.trace.steps) > 2
             str(monitor)
+            assert {0, 30} <= set(monitor.trace.steps)
             assert net.training
         ends.append(net.state_dict())
     assert all(torch.equal(a, b) for a, b in zip(ends[0].values(), ends[1].values(), strict=True))
