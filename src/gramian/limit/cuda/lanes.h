@@ -29,11 +29,15 @@ DEVICE Lanes with_sign(Lanes a, Lanes s) { return s < 0 ? -a : a; }
 DEVICE float fused(float a, float b, float c) { return __fmaf_rn(a, b, c); }
 DEVICE double fused(double a, double b, double c) { return __fma_rn(a, b, c); }
 // In float within 2 units of the last place; exactly rounded ones cost eight instructions more.
-DEVICE float divide(float a, float b) { return __fdividef(a, b); }
+DEVICE float divide(float a, float b) {
+    float r;
+    asm("div.approx.ftz.f32 %0, %1, %2;" : "=f"(r) : "f"(a), "f"(b));
+    return r;
+}
 DEVICE double divide(double a, double b) { return a / b; }
 DEVICE float root(float a) {
     float r;
-    asm("sqrt.approx.f32 %0, %1;" : "=f"(r) : "f"(a));
+    asm("sqrt.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(a));
     return r;
 }
 DEVICE double root(double a) { return sqrt(a); }

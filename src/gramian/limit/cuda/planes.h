@@ -40,18 +40,23 @@ DEVICE Index met(Index p, Index e, int size, int wrap) {
 DEVICE Mask inside(Index p, int size) { return (p >= 0) & (p < size); }
 DEVICE int within(int p, int size) { return p >= 0 && p < size; }
 
+DEVICE Lanes cosine(Lanes k, Lanes s) { return divide(k, maximum(s, SINGLE ? REAL(1e-36) : REAL(1e-300))); }
+DEVICE Lanes close_to(Lanes k, Lanes s, Mask valid) {
+    return select(valid & !(REAL(1) - absolute(cosine(k, s)) > REAL(1e-3)), REAL(1), REAL(0));
+}
+
 // With s = sqrt(q q') and c = k / s: K' = h max(k, 0) + s A(|c|) + lin k, A = w^(3/2) Q(w) b^2 / 2 pi at w = 1 - |c|, and
 // kdot = h - a where c > 0, else a, with a = acos(|c|) b^2 / 2 pi. The sign of c chooses because A(-c) = A(c) + pi c.
 // p: h, lin, slope2, cross, b^2 / 2 pi, own. `general`: with a slope below 0, or slopes of its own at variance 0.
-DEVICE void relu_step(Lanes &k, Lanes &t, Lanes at_x, Lanes at_y, const double *p, int general, Mask valid, Mask close,
-                      Mask same, Counts &counts) {
+// What is not valid is not read; `same`, in double only: equal inputs.
+DEVICE void relu_step(Lanes &k, Lanes &t, Lanes at_x, Lanes at_y, const double *p, int general, Mask valid, Mask same,
+                      Counts &counts) {
     const REAL few = SINGLE ? REAL(8 * 1.1920929e-7) : REAL(8 * 2.220446049250313e-16), one = 1, zero = 0;
     const REAL h = REAL(p[0]), lin = REAL(p[1]), slope2 = REAL(p[2]), cross = REAL(p[3]), unit = REAL(p[4]);
-    const Lanes s = at_x * at_y, c = divide(k, maximum(s, SINGLE ? REAL(1e-36) : REAL(1e-300)));
+    const Lanes s = at_x * at_y, c = cosine(k, s);
     Lanes w = one - absolute(c);
 #if SINGLE
     counts.near = counts.near + select(valid & !(w > few), one, zero);
-    counts.close = counts.close + select(close & !(w > REAL(1e-3)), one, zero);
 #endif
     w = select(w > few, w, zero);
     const Lanes side = unit * root(w);
@@ -64,11 +69,16 @@ DEVICE void relu_step(Lanes &k, Lanes &t, Lanes at_x, Lanes at_y, const double *
         const Lanes on_x = select(at_x > zero, one, zero), on_y = select(at_y > zero, one, zero);
         kdot = fused(kdot, on_x * on_y, cross * (on_x + on_y) + slope2);
     }
+#if !SINGLE
     kdot = select(same, select(k > zero, lin + h, slope2), kdot);
 #endif
-    out = select(valid, select(same, k * (lin + h), out), zero);
+    t = t * kdot;
+#endif
+#if !SINGLE
+    out = select(same, k * (lin + h), out);
+#endif
 #if NTK
-    t = select(valid, t * kdot, zero) + REAL(p[5]) * out;
+    t = fused(out, REAL(p[5]), t);
 #endif
     k = out;
 }
@@ -85,9 +95,9 @@ DEVICE void erf_step(Lanes &k, Lanes &t, Lanes at_x, Lanes at_y, Mask valid, Cou
     const Lanes v = select(small, a * REAL(0.70710678118654752440), root(w)) * angle(w);
     const Lanes asin = select(small, v, PI / 2 - v);
 #if NTK
-    t = select(valid, t * divide(REAL(4 / 3.14159265358979323846) * rr, root(maximum(rest * (one + a), few))), zero);
+    t = t * divide(REAL(4 / 3.14159265358979323846) * rr, root(maximum(rest * (one + a), few)));
 #endif
-    k = select(valid, with_sign(asin * REAL(2 / 3.14159265358979323846), c), zero);
+    k = with_sign(asin * REAL(2 / 3.14159265358979323846), c);
 }
 
 DEVICE Lanes product(const Job &job, const Head &head, Index at, Index other, Mask valid) {

@@ -85,10 +85,12 @@ DEVICE void activate(Held &v, const Op &op, const double *p, const Head &head, c
         const Lanes at_x = load(job.spread_x + op.place, s.at, s.valid);
         const Lanes at_y = load(job.spread_y + op.place, s.y2 * op.w + s.x2, s.valid);
         Lanes k = k_at(v, s), t = t_at(v, s);
-        if (op.kind == relu)
-            relu_step(k, t, at_x, at_y, p, general, s.valid, s.valid & zero, same, counts);
-        else
+        if (op.kind == relu) {
+            counts.close = counts.close + close_to(k, at_x * at_y, s.valid & zero);
+            relu_step(k, t, at_x, at_y, p, general, s.valid, same, counts);
+        } else {
             erf_step(k, t, at_x, at_y, s.valid, counts);
+        }
         put(v, s, k, t);
     }
     sync();

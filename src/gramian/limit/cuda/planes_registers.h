@@ -9,17 +9,14 @@ struct Held {
 
 DEVICE Lanes at_row(const Lanes (&v)[ROWS], int row) { return row >= 0 && row < ROWS ? v[row] : Lanes(REAL(0)); }
 
-// Sums over `TAPS` (1, or 3 from -1 to 1) rows, then columns, one of S, in place.
+// Sums over `TAPS` (1, or 3 from -1 to 1) rows, then columns, one of S, in place. What lies outside counts with weight 0;
+// the middle of a window lies inside wherever the result does, and elsewhere nobody reads the result.
 template <int TAPS, int S>
 DEVICE void window(Lanes (&v)[ROWS], const Op &op, const Job &job) {
-    const Index x2 = met(job.column, job.ex * op.scale_x, op.w, job.wrap_x);
-    const Index from = lane_number() - job.column + job.column * S, other = x2 * S;
-    const Index x = job.column * S;
-    Mask in[TAPS];
-    for (int i = 0; i < TAPS; ++i) {
-        const int d = TAPS == 1 ? 0 : i - 1;
-        in[i] = inside(x + d, op.w_in) & inside(other + d, op.w_in) & (job.column < op.w);
-    }
+    const Index x2 = met(job.column, job.ex * op.scale_x, op.w, job.wrap_x) * S, x = job.column * S;
+    const Index from = lane_number() - job.column + x;
+    const Lanes left = select(inside(x - 1, op.w_in) & inside(x2 - 1, op.w_in), REAL(1), REAL(0));
+    const Lanes right = select(inside(x + 1, op.w_in) & inside(x2 + 1, op.w_in), REAL(1), REAL(0));
     Lanes last = REAL(0);  // the row above, before it was overwritten
     UNROLL for (int p = 0; p * S < ROWS; ++p) {
         const Lanes here = v[p * S];
@@ -27,19 +24,12 @@ DEVICE void window(Lanes (&v)[ROWS], const Op &op, const Job &job) {
         if (TAPS == 3) {
             const int q = S * met_row(p, job.ey * op.scale_y, op.h, job.wrap_y);
             const Lanes above = S == 1 ? last : at_row(v, S * p - 1), below = at_row(v, S * p + 1);
-            const Lanes zero = REAL(0);
-            sum = within(q, op.h_in) ? here : zero;
-            sum = sum + (within(q - 1, op.h_in) && p > 0 ? above : zero);
-            sum = sum + (within(q + 1, op.h_in) && S * p + 1 < op.h_in ? below : zero);
+            sum = fused(above, REAL(p > 0 && within(q - 1, op.h_in)), sum);
+            sum = fused(below, REAL(S * p + 1 < op.h_in && within(q + 1, op.h_in)), sum);
         }
         last = here;
-        Lanes all = REAL(0);
-        UNROLL for (int i = 0; i < TAPS; ++i) {
-            const int d = TAPS == 1 ? 0 : i - 1;
-            const Lanes moved = S == 1 && d == 0 ? sum : shuffle(sum, from + d);
-            all = all + select(in[i], moved, REAL(0));
-        }
-        v[p] = all;
+        v[p] = S == 1 ? sum : shuffle(sum, from);
+        if (TAPS == 3) v[p] = fused(shuffle(sum, from - 1), left, fused(shuffle(sum, from + 1), right, v[p]));
     }
 }
 
@@ -82,12 +72,28 @@ DEVICE void start(Held &v, const Op &op, const Head &head, const Job &job) {
     }
 }
 
-DEVICE void activate(Held &v, const Op &op, const double *p, const Head &head, const Job &job, Counts &counts) {
+enum Form { plain, general, of_erf };
+
+// Of displacement 0: positions where 1 - |c| < 1e-3.
+DEVICE void count_close(const Held &v, const Op &op, const Job &job, Mask in, Index x2, Counts &counts) {
+    const REAL *of_x = job.spread_x + op.place, *of_y = job.spread_y + op.place;
+    for (int y = 0; y < ROWS; ++y) {
+        const Mask valid = in & Mask(y < op.h);
+        const Lanes s = load(of_x, job.column + y * op.w, valid) * load(of_y, x2 + y * op.w, valid);
+        counts.close = counts.close + close_to(at_row(v.k, y), s, valid);
+    }
+}
+
+template <Form form>
+DEVICE void activate_rows(Held &v, const Op &op, const double *p, const Head &head, const Job &job, Counts &counts) {
     const Index x2 = met(job.column, job.ex * op.scale_x, op.w, job.wrap_x);
     const Mask in = job.on & inside(x2, op.w) & (job.column < op.w);
-    const Mask zero = (job.ex * op.scale_x == 0) & Mask(job.ey * op.scale_y == 0);
-    const Mask same = zero & Mask(head.same != 0);
-    const int general = head.masked || p[1] != 0 || p[2] != 0;
+    const Mask zero = in & (job.ex * op.scale_x == 0);
+    const bool row_zero = job.ey * op.scale_y == 0;
+#if SINGLE
+    if (row_zero && form != of_erf) count_close(v, op, job, zero, x2, counts);
+#endif
+    const Mask same = zero & Mask(row_zero && head.same != 0);
     const REAL *of_x = job.spread_x + op.place, *of_y = job.spread_y + op.place;
     UNROLL for (int first = 0; first < ROWS; first += 4) {
         if (first >= op.h) break;
@@ -100,15 +106,24 @@ DEVICE void activate(Held &v, const Op &op, const double *p, const Head &head, c
 #else
             Lanes t = REAL(0);
 #endif
-            if (op.kind == relu)
-                relu_step(v.k[y], t, at_x, at_y, p, general, valid, valid & zero, same, counts);
-            else
+            if (form == of_erf)
                 erf_step(v.k[y], t, at_x, at_y, valid, counts);
+            else
+                relu_step(v.k[y], t, at_x, at_y, p, form == general, valid, same, counts);
 #if NTK
             v.t[y] = t;
 #endif
         }
     }
+}
+
+DEVICE void activate(Held &v, const Op &op, const double *p, const Head &head, const Job &job, Counts &counts) {
+    if (op.kind == erf_kind)
+        activate_rows<of_erf>(v, op, p, head, job, counts);
+    else if (head.masked || p[1] != 0 || p[2] != 0)
+        activate_rows<general>(v, op, p, head, job, counts);
+    else
+        activate_rows<plain>(v, op, p, head, job, counts);
 }
 
 // Places in memory: rows of 32, K and then T.
