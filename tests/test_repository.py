@@ -129,7 +129,7 @@ def test_kept_rows_say_where_they_come_from(file):
 
 
 def test_the_wheel_holds_what_the_package_reads(tmp_path):
-    """The report's template, style and script, the marker that the package is typed, and the native engine."""
+    """The report's template, style and script, the marker that the package is typed, device code, and the native engine."""
     source = tmp_path / "source"
     left = shutil.ignore_patterns("*.egg-info", "__pycache__", "_native.*.so", "_native.*.pyd")
     for folder in ("src", "native"):
@@ -141,8 +141,8 @@ def test_the_wheel_holds_what_the_package_reads(tmp_path):
     assert done.returncode == 0, done.stderr
     (wheel,) = tmp_path.glob("*.whl")
     packed = set(zipfile.ZipFile(wheel).namelist())
-    data = [p for p in (ROOT / "src/gramian").rglob("*") if p.suffix in (".html", ".css", ".js", ".typed")]
-    assert len(data) >= 4
+    data = [p for p in (ROOT / "src/gramian").rglob("*") if p.suffix in (".html", ".css", ".js", ".typed", ".h")]
+    assert len(data) >= 10
     assert {p.relative_to(ROOT / "src").as_posix() for p in data} <= packed
     assert any(name.endswith("licenses/LICENSE") for name in packed)
     if shutil.which("c++"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
+import importlib.metadata
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.resources import files
@@ -33,7 +33,11 @@ class Device(Protocol):
 def source(dtype: torch.dtype, ntk: bool, *parts: str, rows: int | None = None) -> str:
     """Device code: settings, then files of this folder (or, with a line break, code itself); `lanes.h` is not in it."""
     single = dtype == torch.float32
-    head = [f"#define REAL {'float' if single else 'double'}", f"#define SINGLE {int(single)}", f"#define NTK {int(ntk)}"]
+    head = [
+        f"#define REAL {'float' if single else 'double'}",
+        f"#define SINGLE {int(single)}",
+        f"#define NTK {int(ntk)}",
+    ]
     if rows is not None:
         head.append(f"#define ROWS {rows}")
     folder = files("gramian.limit.cuda")
@@ -58,6 +62,11 @@ def library() -> ModuleType | None:
         if hasattr(found, "Program"):
             return found
     return None
+
+
+def version() -> str:
+    """Of `cuda.core`."""
+    return importlib.metadata.version("cuda-core")
 
 
 def missing() -> Lack | None:

@@ -11,9 +11,9 @@ from torch import Tensor
 from gramian.arch.architecture import Architecture
 from gramian.limit import torch_engine
 from gramian.limit.cuda import alone
-from gramian.limit.cuda.device import WARPS, Device, device, source
+from gramian.limit.cuda.device import WARPS, Argument, Device, device, source
 from gramian.limit.cuda.plan import Plan, plan
-from gramian.limit.planes import PlaneProgram, plane_program
+from gramian.limit.planes import ERF, RELU, PlaneProgram, plane_program
 from gramian.limit.program import Lack, Program
 
 SUMS = 2**26  # bytes of the sums of a tile
@@ -107,8 +107,6 @@ class _Run:
 
     @property
     def _needs_q(self) -> bool:
-        from gramian.limit.planes import ERF, RELU
-
         return any(self.plan.nodes[v].kind in (RELU, ERF) for v in self.plan.tail)
 
     def tile(self, a: Side, b: Side) -> list[Tensor]:
@@ -158,7 +156,7 @@ class _Run:
         kind = "planes_registers.h" if rows else "planes_memory.h"
         code = source(dtype, self.ntk, *PARTS, kind, "planes_run.h", rows=rows)
         spreads = [side.single if dtype == a.x.dtype else side.spread for side in (a, b)]
-        arguments = (
+        arguments: tuple[Argument, ...] = (
             torch.tensor(ints, dtype=torch.int32, device=where), torch.tensor(reals, dtype=torch.float64, device=where),
             a.x.to(dtype), b.x.to(dtype), *(s.contiguous() for s in spreads), pairs.contiguous(), len(pairs), memory, out,
         )  # fmt: skip

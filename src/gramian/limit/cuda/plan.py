@@ -120,8 +120,8 @@ def nodes(made: PlaneProgram) -> tuple[Node, ...]:
     for k in range(made.ints[2]):
         w = made.ints[3 + 13 * k : 16 + 13 * k]
         inputs = tuple(i for i in w[1:3] if i >= 0)
-        pairs = [(w[at], w[at + 1]) for at in (3, 5, 7, 9, 11)]
-        found.append(Node(w[0], inputs, *pairs, made.reals[6 * k : 6 * k + 6]))  # type: ignore[arg-type]
+        size, window, stride, before, step = ((w[at], w[at + 1]) for at in (3, 5, 7, 9, 11))
+        found.append(Node(w[0], inputs, size, window, stride, before, step, made.reals[6 * k : 6 * k + 6]))
     return tuple(found)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gramian.arch.architecture import Architecture
 from gramian.limit import vectors
-from gramian.limit.cuda.device import device, source
+from gramian.limit.cuda.device import Argument, device, source
 from gramian.limit.factors import AFFINE, BIASED, ERF, JUMP, SERIES, SLOPES, SUM, Code
 from gramian.limit.program import Lack, Program
 
@@ -34,7 +34,7 @@ def kernels(arch: Architecture, p: Program, x: Tensor, y: Tensor | None, *, ntk:
             products, gaps, near = _products(rows, cols, here, there)
             size = tuple(products.shape)
             places = [k[here, there] for k in out]
-            arguments = (
+            arguments: tuple[Argument, ...] = (
                 products, int(gaps), *size, rows.factors[:, i:], rows.factors.stride(0), cols.factors[:, j:],
                 cols.factors.stride(0), len(rows.factors) - 1, places[0], places[-1], m, int(y is None and i == j),
                 rows.values[here], cols.values[there], features, rows.inverse[here], cols.inverse[there], near,
