@@ -129,7 +129,7 @@ def test_kept_rows_say_where_they_come_from(file):
 
 
 def test_the_wheel_holds_what_the_package_reads(tmp_path):
-    """The report's template, style and script, the marker that the package is typed, device code, and the native engine."""
+    """The report's template, style and script, the marker of types, device code, and the native engine."""
     source = tmp_path / "source"
     left = shutil.ignore_patterns("*.egg-info", "__pycache__", "_native.*.so", "_native.*.pyd")
     for folder in ("src", "native"):

@@ -90,7 +90,7 @@ class Architecture:
         return self._kernels(x, y, engine, ntk=True)
 
     def explain(self) -> str:
-        """Which engine computes this network's kernels under "auto", on a CPU and on a GPU; if it is torch, which op is why.
+        """Which engine computes this network's kernels under "auto", on a CPU and on a GPU; if torch, which op is why.
 
         Example:
             >>> net = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.SELU(), torch.nn.Linear(3, 1))

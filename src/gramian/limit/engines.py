@@ -44,8 +44,8 @@ def kernels(
         y: inputs; shape (m, *in_shape), or None for `x`: then only half of the tiles are computed, the result is
             exactly symmetric, and its diagonal exact.
         engine: "torch" runs everything, on any device, and is differentiable. "native" is compiled code for networks
-            on vectors and for convolutional ones, "cuda" the same on a GPU. "auto" is the one of the inputs' device where
-            that can be, and "torch" elsewhere.
+            on vectors and for convolutional ones, "cuda" the same on a GPU. "auto" is the one of the inputs' device
+            where that can be, and "torch" elsewhere.
         ntk: whether to compute the NTK.
 
     Raises:

@@ -12,7 +12,7 @@ from gramian.arch.architecture import Architecture
 from gramian.limit import torch_engine
 from gramian.limit.cuda import alone
 from gramian.limit.cuda.device import WARPS, Argument, Device, device, source
-from gramian.limit.cuda.plan import Plan, plan
+from gramian.limit.cuda.plan import BENDS, ERFS, Plan, plan
 from gramian.limit.planes import ERF, RELU, PlaneProgram, plane_program
 from gramian.limit.program import Lack, Program
 
@@ -191,7 +191,8 @@ class _Run:
             below = made.nodes[node.inputs[0]].size if node.inputs else node.size
             scale = made.scale[made.body.index(v)]
             ints += [
-                kind, places.get(v, place), *below, *node.size, *node.window, *node.stride, *node.before, *node.step, *scale
+                kind, places[v] if kind in (BENDS, ERFS) else place, *below, *node.size,
+                *node.window, *node.stride, *node.before, *node.step, *scale,
             ]  # fmt: skip
             reals += [*p, *(0.0,) * (6 - len(p))]
         return ints, reals, (held, total)

@@ -1,4 +1,4 @@
-"""A program over displacement planes as the CUDA kernel runs it: ops on one value at hand, and others kept in places."""
+"""A program over displacement planes as the CUDA kernel runs it: ops on one value at hand, others kept in places."""
 
 from __future__ import annotations
 

@@ -131,6 +131,6 @@ DEVICE void finish(const Held &v, const Op &op, const Job &job, Wide &k, Wide &t
 }
 
 DEVICE void open(Held &v, const Head &head, REAL *memory) {
-    v.half = head.dual / 2, v.k = memory, v.other = memory + head.dual;
+    v.half = head.dual / (1 + NTK), v.k = memory, v.other = memory + head.dual;
 }
 DEVICE REAL *place(const Head &head, const Job &job, int number) { return job.memory + Int(number + 2) * head.dual; }

@@ -1,4 +1,4 @@
-"""The CUDA engine for networks on vectors: products by cuBLAS, then all layers of an entry in registers, in one pass."""
+"""The CUDA engine for networks on vectors: products by cuBLAS, then all layers of an entry in registers."""
 
 from __future__ import annotations
 
