@@ -113,7 +113,7 @@ def test_make_bench_runs_what_the_page_of_benchmarks_lists():
     named = re.search(r"^BENCH \?= (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)[1].split()
     page = (ROOT / "bench" / "README.md").read_text(encoding="utf-8")
     assert re.findall(r"^\| `(\w+)\.py` \|", page, re.M) == named
-    parts = {"compare", "judge", "recursions", "rival", "rival_agreement", "timing", "twins", "twins_wide"}
+    parts = {"compare", "cuda", "judge", "recursions", "rival", "rival_agreement", "timing", "twins", "twins_wide"}
     assert {p.stem for p in (ROOT / "bench").glob("*.py")} - parts == set(named)
 
 

@@ -46,6 +46,7 @@ typedef Each<bool> Mask;
 #define DEVICE static inline
 #define KERNEL extern "C" void
 #define UNROLL
+#define ROLLED
 
 static Int warp_now = 0, warps_all = 1;
 extern "C" void set_warp(Int number, Int count) { warp_now = number, warps_all = count; }

@@ -311,7 +311,7 @@ def test_device_code_compiles_for_gpus_without_large_spills(name, tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     line = next(line for line in (done.stderr + done.stdout).splitlines() if "bytes spill stores" in line)
-    assert int(line.split(" bytes spill stores")[0].split(",")[-1]) < 256, line
+    assert int(line.split(" bytes spill stores")[0].split(",")[-1]) < 512, line
 
 
 @pytest.mark.skipif(device.library() is None, reason="cuda.core is not installed")

@@ -13,8 +13,13 @@ typedef int Index;
 typedef bool Mask;
 
 #define DEVICE static __device__ __forceinline__
-#define KERNEL extern "C" __global__ void __launch_bounds__(128)
+#ifndef BLOCKS
+#define BLOCKS 1
+#endif
+// Registers so few that BLOCKS blocks of 4 warps run on a processor together.
+#define KERNEL extern "C" __global__ void __launch_bounds__(128, BLOCKS)
 #define UNROLL _Pragma("unroll")
+#define ROLLED _Pragma("unroll 1")
 
 DEVICE Index lane_number() { return int(threadIdx.x) & 31; }
 DEVICE Int warp_number() { return Int(blockIdx.x) * (blockDim.x >> 5) + (threadIdx.x >> 5); }

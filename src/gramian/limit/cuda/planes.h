@@ -29,16 +29,11 @@ struct Counts {  // float: positions where rounding decides (k = +-s), and of di
     Lanes near, close;
 };
 
-DEVICE int met_row(int p, int e, int size, int wrap) {
-    p += e;
-    return wrap && p >= size ? p - size : p;
-}
 DEVICE Index met(Index p, Index e, int size, int wrap) {
     p = p + e;
     return select_index((p >= size) & Mask(wrap != 0), p - size, p);
 }
 DEVICE Mask inside(Index p, int size) { return (p >= 0) & (p < size); }
-DEVICE int within(int p, int size) { return p >= 0 && p < size; }
 
 DEVICE Lanes cosine(Lanes k, Lanes s) { return divide(k, maximum(s, SINGLE ? REAL(1e-36) : REAL(1e-300))); }
 DEVICE Lanes close_to(Lanes k, Lanes s, Mask valid) {

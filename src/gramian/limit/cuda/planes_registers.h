@@ -9,36 +9,46 @@ struct Held {
 
 DEVICE Lanes at_row(const Lanes (&v)[ROWS], int row) { return row >= 0 && row < ROWS ? v[row] : Lanes(REAL(0)); }
 
+// Of each row, as a bit: whether it and the row that it meets lie in the plane, and whether the latter has wrapped.
+struct RowBits {
+    unsigned valid, wrapped;
+};
+DEVICE RowBits row_bits(const Op &op, const Job &job) {
+    const Index p = lane_number(), far = p + job.ey * op.scale_y, q = met(p, Index(job.ey * op.scale_y), op.h, job.wrap_y);
+    return RowBits{votes((p < op.h) & inside(q, op.h)), votes(!(far == q))};
+}
+DEVICE bool bit(unsigned bits, int number) { return bits >> number & 1; }
+
 // Sums over `TAPS` (1, or 3 from -1 to 1) rows, then columns, one of S, in place. What lies outside counts with weight 0;
 // the middle of a window lies inside wherever the result does, and elsewhere nobody reads the result.
 template <int TAPS, int S>
-DEVICE void window(Lanes (&v)[ROWS], const Op &op, const Job &job) {
+DEVICE void window(Held &v, const Op &op, const Job &job) {
     const Index x2 = met(job.column, job.ex * op.scale_x, op.w, job.wrap_x) * S, x = job.column * S;
-    const Index from = lane_number() - job.column + x;
+    const Index from = lane_number() - job.column + x, p0 = lane_number() * S;
+    const Index q0 = met(lane_number(), Index(job.ey * op.scale_y), op.h, job.wrap_y) * S;
     const Lanes left = select(inside(x - 1, op.w_in) & inside(x2 - 1, op.w_in), REAL(1), REAL(0));
     const Lanes right = select(inside(x + 1, op.w_in) & inside(x2 + 1, op.w_in), REAL(1), REAL(0));
-    Lanes last = REAL(0);  // the row above, before it was overwritten
-    UNROLL for (int p = 0; p * S < ROWS; ++p) {
-        const Lanes here = v[p * S];
+    const unsigned up = votes(inside(p0 - 1, op.h_in) & inside(q0 - 1, op.h_in));
+    const unsigned down = votes(inside(p0 + 1, op.h_in) & inside(q0 + 1, op.h_in));
+    const auto sum_at = [&](Lanes(&k)[ROWS], Lanes &last, int p, REAL above, REAL below) {
+        const Lanes here = k[p * S];  // `last` is the row above, before it was overwritten
         Lanes sum = here;
         if (TAPS == 3) {
-            const int q = S * met_row(p, job.ey * op.scale_y, op.h, job.wrap_y);
-            const Lanes above = S == 1 ? last : at_row(v, S * p - 1), below = at_row(v, S * p + 1);
-            sum = fused(above, REAL(p > 0 && within(q - 1, op.h_in)), sum);
-            sum = fused(below, REAL(S * p + 1 < op.h_in && within(q + 1, op.h_in)), sum);
+            sum = fused(S == 1 ? last : at_row(k, S * p - 1), above, sum);
+            sum = fused(at_row(k, S * p + 1), below, sum);
         }
         last = here;
-        v[p] = S == 1 ? sum : shuffle(sum, from);
-        if (TAPS == 3) v[p] = fused(shuffle(sum, from - 1), left, fused(shuffle(sum, from + 1), right, v[p]));
-    }
-}
-
-template <int TAPS, int S>
-DEVICE void convolve(Held &v, const Op &op, const Job &job) {
-    window<TAPS, S>(v.k, op, job);
+        k[p] = S == 1 ? sum : shuffle(sum, from);
+        if (TAPS == 3) k[p] = fused(shuffle(sum, from - 1), left, fused(shuffle(sum, from + 1), right, k[p]));
+    };
+    Lanes last = REAL(0), last_t = REAL(0);
+    UNROLL for (int p = 0; p * S < ROWS; ++p) {
+        const REAL above = bit(up, p) ? REAL(1) : REAL(0), below = bit(down, p) ? REAL(1) : REAL(0);
+        sum_at(v.k, last, p, above, below);
 #if NTK
-    window<TAPS, S>(v.t, op, job);
+        sum_at(v.t, last_t, p, above, below);
 #endif
+    }
 }
 
 DEVICE void linear(Held &v, const double *p) {
@@ -52,24 +62,36 @@ DEVICE void linear(Held &v, const double *p) {
 
 DEVICE void convolved(Held &v, const Op &op, const double *p, const Job &job) {
     if (op.stride_y == 1)
-        convolve<3, 1>(v, op, job);
+        window<3, 1>(v, op, job);
     else if (op.window_y == 3)
-        convolve<3, 2>(v, op, job);
+        window<3, 2>(v, op, job);
     else
-        convolve<1, 2>(v, op, job);
+        window<1, 2>(v, op, job);
     linear(v, p);
 }
 
 DEVICE void start(Held &v, const Op &op, const Head &head, const Job &job) {
     const Index x2 = met(job.column, job.ex * op.scale_x, op.w, job.wrap_x);
     const Mask in = job.on & inside(x2, op.w) & (job.column < op.w);
+    const RowBits rows = row_bits(op, job);
+    const int around = op.h * op.w;
     UNROLL for (int y = 0; y < ROWS; ++y) {
-        const int y2 = met_row(y, job.ey * op.scale_y, op.h, job.wrap_y);
-        v.k[y] = product(job, head, job.column + y * op.w, x2 + y2 * op.w, in & Mask(y < op.h && within(y2, op.h)));
+        v.k[y] = REAL(0);
 #if NTK
         v.t[y] = REAL(0);
 #endif
     }
+    ROLLED for (int c = 0; c < head.channels; ++c) {
+        const REAL *x = job.x + Int(c) * head.positions, *y = job.y + Int(c) * head.positions;
+        Index at = job.column, other = x2 + job.ey * op.scale_y * op.w;
+        UNROLL for (int row = 0; row < ROWS; ++row) {
+            const Mask valid = in & Mask(bit(rows.valid, row));
+            const Index met_at = other - (bit(rows.wrapped, row) ? around : 0);
+            v.k[row] = fused(load(x, at, valid), load(y, met_at, valid), v.k[row]);
+            at = at + op.w, other = other + op.w;
+        }
+    }
+    UNROLL for (int y = 0; y < ROWS; ++y) v.k[y] = v.k[y] * REAL(1.0 / head.channels);
 }
 
 enum Form { plain, general, of_erf };
@@ -77,10 +99,10 @@ enum Form { plain, general, of_erf };
 // Of displacement 0: positions where 1 - |c| < 1e-3.
 DEVICE void count_close(const Held &v, const Op &op, const Job &job, Mask in, Index x2, Counts &counts) {
     const REAL *of_x = job.spread_x + op.place, *of_y = job.spread_y + op.place;
-    for (int y = 0; y < ROWS; ++y) {
+    UNROLL for (int y = 0; y < ROWS; ++y) {
         const Mask valid = in & Mask(y < op.h);
         const Lanes s = load(of_x, job.column + y * op.w, valid) * load(of_y, x2 + y * op.w, valid);
-        counts.close = counts.close + close_to(at_row(v.k, y), s, valid);
+        counts.close = counts.close + close_to(v.k[y], s, valid);
     }
 }
 
@@ -95,12 +117,16 @@ DEVICE void activate_rows(Held &v, const Op &op, const double *p, const Head &he
 #endif
     const Mask same = zero & Mask(row_zero && head.same != 0);
     const REAL *of_x = job.spread_x + op.place, *of_y = job.spread_y + op.place;
+    const RowBits rows = row_bits(op, job);
+    const int around = op.h * op.w;
+    Index at = job.column, other = x2 + job.ey * op.scale_y * op.w;
     UNROLL for (int first = 0; first < ROWS; first += 4) {
         if (first >= op.h) break;
         UNROLL for (int y = first; y < first + 4; ++y) {  // no branch among them: the compiler interleaves the rows
-            const int y2 = met_row(y, job.ey * op.scale_y, op.h, job.wrap_y);
-            const Mask valid = in & Mask(y < op.h && within(y2, op.h));
-            const Lanes at_x = load(of_x, job.column + y * op.w, valid), at_y = load(of_y, x2 + y2 * op.w, valid);
+            const Mask valid = in & Mask(bit(rows.valid, y));
+            const Index met_at = other - (bit(rows.wrapped, y) ? around : 0);
+            const Lanes at_x = load(of_x, at, valid), at_y = load(of_y, met_at, valid);
+            at = at + op.w, other = other + op.w;
 #if NTK
             Lanes t = v.t[y];
 #else
@@ -160,10 +186,10 @@ DEVICE void sum_with(Held &v, const Op &, const REAL *from, const double *p) {
 DEVICE void finish(const Held &v, const Op &op, const Job &job, Wide &k, Wide &t) {
     const Index x2 = met(job.column, job.ex * op.scale_x, op.w, job.wrap_x);
     const Mask in = job.on & inside(x2, op.w) & (job.column < op.w);
+    const RowBits rows = row_bits(op, job);
     Lanes sum_k = REAL(0), sum_t = REAL(0);
     UNROLL for (int y = 0; y < ROWS; ++y) {
-        const int y2 = met_row(y, job.ey * op.scale_y, op.h, job.wrap_y);
-        const Mask valid = in & Mask(y < op.h && within(y2, op.h));
+        const Mask valid = in & Mask(bit(rows.valid, y));
         sum_k = sum_k + select(valid, v.k[y], REAL(0));
 #if NTK
         sum_t = sum_t + select(valid, v.t[y], REAL(0));
