@@ -246,15 +246,22 @@ def test_without_a_gpu_or_cuda_core_it_says_so(monkeypatch):
         arch.ntk(x, engine="cuda")
 
 
-def test_tf32_is_off_for_products_and_comes_back():
-    before = torch.get_float32_matmul_precision()
+@pytest.mark.parametrize("legacy", [True, False])
+def test_tf32_is_off_for_products_and_comes_back(legacy):
+    """However it was allowed: torch refuses to read one of its two settings once the other was used."""
+    chosen = torch.backends.cuda.matmul
+    before = chosen.fp32_precision
     try:
-        torch.set_float32_matmul_precision("high")
+        if legacy:
+            torch.set_float32_matmul_precision("high")
+        else:
+            chosen.fp32_precision = "tf32"
         with vectors.exact_products():
-            assert torch.get_float32_matmul_precision() == "highest"
-        assert torch.get_float32_matmul_precision() == "high"
+            assert chosen.fp32_precision == "ieee"
+        assert chosen.fp32_precision == "tf32"
     finally:
-        torch.set_float32_matmul_precision(before)
+        torch.set_float32_matmul_precision("highest")
+        chosen.fp32_precision = before
 
 
 def test_places_of_kept_values_are_used_again():

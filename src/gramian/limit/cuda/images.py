@@ -158,7 +158,8 @@ class _Run:
         spreads = [side.single if dtype == a.x.dtype else side.spread for side in (a, b)]
         arguments: tuple[Argument, ...] = (
             torch.tensor(ints, dtype=torch.int32, device=where), torch.tensor(reals, dtype=torch.float64, device=where),
-            a.x.to(dtype), b.x.to(dtype), *(s.contiguous() for s in spreads), pairs.contiguous(), len(pairs), memory, out,
+            a.x.to(dtype), b.x.to(dtype), *(s.contiguous() for s in spreads), pairs.contiguous(), len(pairs),
+            memory, out,
         )  # fmt: skip
         self.on.run(code, "planes", warps, arguments)
         return out.sum(1)

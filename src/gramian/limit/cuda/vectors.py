@@ -66,15 +66,13 @@ def _products(rows: vectors.Inputs, cols: vectors.Inputs, here: slice, there: sl
 @contextmanager
 def exact_products() -> Iterator[None]:
     """Products of float32 in float32: TF32, which a program may have chosen for its training, has 11 bits."""
-    before = torch.get_float32_matmul_precision()
-    if before == "highest":
-        yield
-        return
-    torch.set_float32_matmul_precision("highest")
+    settings = torch.backends.cuda.matmul
+    before = settings.fp32_precision
+    settings.fp32_precision = "ieee"
     try:
         yield
     finally:
-        torch.set_float32_matmul_precision(before)
+        settings.fp32_precision = before
 
 
 def network(c: Code) -> str:
