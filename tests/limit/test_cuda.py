@@ -1,8 +1,10 @@
 """The CUDA engine: its device code run by a C++ compiler against the torch engine, and compiled for GPUs by nvcc."""
 
+import contextlib
 import os
 import shutil
 import subprocess
+from types import SimpleNamespace
 
 import emulated
 import pytest
@@ -329,3 +331,33 @@ def test_nvrtc_takes_the_same_code(tmp_path):
     except RuntimeError as error:
         pytest.skip(f"NVRTC is not installed: {type(error).__name__}")
     assert len(made.code) > 10_000
+
+
+def test_a_launch_has_torch_s_stream_whole_blocks_and_eight_bytes_an_argument(monkeypatch):
+    """What `cuda.core` gets, with one that only writes it down; each kernel is compiled once."""
+    told = []
+    core = SimpleNamespace(
+        Device=lambda n: SimpleNamespace(set_current=lambda: None, create_stream=lambda s: s.__cuda_stream__()),
+        LaunchConfig=lambda **settings: settings,
+        ProgramOptions=lambda **options: told.append(options),
+        Program=lambda code, code_type, options: SimpleNamespace(
+            compile=lambda kind: SimpleNamespace(get_kernel=lambda name: (name, kind, "__shfl_sync" in code))
+        ),
+        launch=lambda *given: told.append(given),
+    )
+    monkeypatch.setattr(device, "library", lambda: core)
+    monkeypatch.setattr(torch.cuda, "device", lambda n: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda n: SimpleNamespace(multi_processor_count=2))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda n: (9, 0))
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: SimpleNamespace(cuda_stream=77))
+    gpu, x = device.Gpu(0), torch.zeros(3)
+    for _ in range(2):
+        gpu.run("#include LANES", "planes", 9, (x, 5, 0.5))
+    options, first, second = told
+    assert options == {"std": "c++17", "arch": "sm_90"}
+    stream, config, kernel, *arguments = first
+    assert (stream, config) == ((0, 77), {"grid": 3, "block": 128})
+    assert kernel == ("planes", "cubin", True)
+    assert arguments == [x.data_ptr(), 5, 0.5]
+    assert [getattr(a, "dtype", None) for a in arguments] == [None, "int64", "float64"]
+    assert second == first
