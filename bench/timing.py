@@ -37,7 +37,7 @@ def measure(work: Callable[[], object], repeats: int = 5) -> dict:
 
 def keep(bench: str, **row: object) -> None:
     """Prints one row as JSON and appends it to bench/results."""
-    row = {"bench": bench, **row, **_made()}
+    row = {"bench": bench, **row, **made()}
     line = json.dumps(row)
     print(line, flush=True)
     results = HERE / "results"
@@ -69,7 +69,8 @@ def ask_rival(spec: object, inputs: Path, answer: Path, script: str = "rival.py"
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def _made() -> dict:
+def made() -> dict:
+    """What a row says of the machine and of the code."""
     commit = _git("rev-parse", "--short=10", "HEAD")
     if _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!bench/results"):
         commit += "-dirty"

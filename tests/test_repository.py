@@ -129,8 +129,17 @@ def test_make_bench_runs_what_the_page_of_benchmarks_lists():
     named = re.search(r"^BENCH \?= (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)[1].split()
     page = (ROOT / "bench" / "README.md").read_text(encoding="utf-8")
     assert re.findall(r"^\| `(\w+)\.py` \|", page, re.M) == named
-    parts = {"compare", "compare_empirical", "judge", "recursions", "rival", "rival_agreement", "rival_empirical"}
-    parts |= {"timing", "twins", "twins_wide"}
+    parts = {
+        "compare",
+        "cuda",
+        "compare_empirical",
+        "judge",
+        "recursions",
+        "rival",
+        "rival_agreement",
+        "rival_empirical",
+    }
+    parts |= {"rival_empirical", "timing", "twins", "twins_wide"}
     assert {p.stem for p in (ROOT / "bench").glob("*.py")} - parts == set(named)
 
 
@@ -147,7 +156,7 @@ def test_kept_rows_say_where_they_come_from(file):
 
 @pytest.mark.slow  # it compiles the native engine
 def test_the_wheel_holds_what_the_package_reads(tmp_path):
-    """The report's template, style and script, the marker that the package is typed, and the native engine."""
+    """The report's template, style and script, the marker of types, device code, and the native engine."""
     source = tmp_path / "source"
     left = shutil.ignore_patterns("*.egg-info", "__pycache__", "_native.*.so", "_native.*.pyd")
     for folder in ("src", "native"):
@@ -159,8 +168,8 @@ def test_the_wheel_holds_what_the_package_reads(tmp_path):
     assert done.returncode == 0, done.stderr
     (wheel,) = tmp_path.glob("*.whl")
     packed = set(zipfile.ZipFile(wheel).namelist())
-    data = [p for p in (ROOT / "src/gramian").rglob("*") if p.suffix in (".html", ".css", ".js", ".typed")]
-    assert len(data) >= 4
+    data = [p for p in (ROOT / "src/gramian").rglob("*") if p.suffix in (".html", ".css", ".js", ".typed", ".h")]
+    assert len(data) >= 10
     assert {p.relative_to(ROOT / "src").as_posix() for p in data} <= packed
     assert any(name.endswith("licenses/LICENSE") for name in packed)
     if shutil.which("c++"):

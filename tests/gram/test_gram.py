@@ -81,3 +81,17 @@ def test_errors_say_what_to_do():
         Gram(rbf, x, x).diagonal()
     with pytest.raises(BadArgument, match=r"times a tensor \(3,\)"):
         Gram(rbf, x) @ torch.ones(3)
+
+
+@given(n=st.integers(1, 12), tile=st.integers(1, 5), of=st.integers(1, 4))
+@settings(deadline=None)
+def test_shares_together_are_all_tiles(n, tile, of):
+    x = torch.randn(n, 2, generator=torch.Generator().manual_seed(n))
+    seen = torch.zeros(n, n)
+    for k in range(of):
+        for rows, columns, block in Gram(rbf, x, tile=tile).tiles(share=(k, of)):
+            seen[rows, columns] += 1
+            torch.testing.assert_close(block, rbf(x)[rows, columns])
+    assert bool((seen == 1).all())
+    with pytest.raises(BadArgument, match=r"(?s)share=\(2, 2\).*why: shares are counted.*fix"):
+        next(Gram(rbf, x).tiles(share=(2, 2)))

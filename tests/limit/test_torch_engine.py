@@ -247,5 +247,5 @@ def test_bad_inputs_are_named():
     ]:
         with pytest.raises(BadData, match="(?s)" + text):
             call()
-    with pytest.raises(BadArgument, match=r"(?s)'cuda' is not in this build.*engine=\"auto\""):
-        arch.ntk(x, engine="cuda")
+    with pytest.raises(BadArgument, match=r"(?s)'metal' is not in this build.*engine=\"auto\""):
+        arch.ntk(x, engine="metal")

@@ -68,8 +68,8 @@ class Architecture:
             y: inputs; shape (m, *in_shape); None for x itself: half the work, an exact diagonal. With dropout in
                 training mode, x and y have masks of their own, and only None means the same draw of them.
             engine: "torch" computes every network on every device, and is differentiable. "native" is compiled code for
-                networks on vectors and convolutional ones, on the CPU in float32 and float64. "auto" takes "native"
-                where that can be.
+                networks on vectors and convolutional ones, on the CPU in float32 and float64; "cuda" the same on a GPU.
+                "auto" takes the one of the inputs' device where that can be.
             outputs: "mean": the average over the outputs' kernels, which all have the same law if the network ends in
                 a Linear. "full", for a network that ends in values at positions (n, c, *S), or in their Flatten:
                 shape (n, m, *S, *S), of the outputs (channel, i) at x and (channel, j) at y; the channels are
@@ -105,12 +105,13 @@ class Architecture:
         return self._kernels(x, y, engine, outputs, ntk=True)
 
     def explain(self) -> str:
-        """Which engine computes this network's kernels on a CPU under "auto"; and if it is torch, which op is why.
+        """Which engine computes this network's kernels under "auto", on a CPU and on a GPU; if torch, which op is why.
 
         Example:
             >>> net = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.SELU(), torch.nn.Linear(3, 1))
             >>> print(architecture(net, torch.zeros(1, 2)).explain())  # doctest: +ELLIPSIS
             torch engine: the native one lacks ...
+            on a GPU: torch engine: CUDA lacks ...
         """
         from gramian.limit import explain
 

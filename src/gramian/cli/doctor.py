@@ -91,22 +91,31 @@ def _blas() -> str:
 
 def _engines(missing: list[tuple[str, str]]) -> list[tuple[str, str]]:
     try:
-        import torch
-
         from gramian.limit.library import library
     except Exception:
         return [("torch", "missing")]
     native = library()
     if native.module is None:
         missing.append(("native engine", native.why))
-    cuda = torch.cuda.is_available()
-    built = torch.version.cuda
     return [
         ("torch", "yes: every kernel, on any device that torch has"),
         ("native", f"yes: C++, with {native.isa} instructions" if native.module else native.why),
-        ("cuda", "kernels of its own are not built in this version; --device cuda runs the torch engine there"
-         if cuda else "no device found" + ("" if built else " (this torch is built without CUDA)")),
-    ]  # fmt: skip
+        ("cuda", _cuda(missing)),
+    ]
+
+
+def _cuda(missing: list[tuple[str, str]]) -> str:
+    import torch
+
+    from gramian.limit.cuda import device
+
+    lack = device.missing()
+    if lack is None:
+        return f"yes: compiled for a network when it is first needed, with cuda.core {device.version()}"
+    if not torch.cuda.is_available():
+        return "no device found" + ("" if torch.version.cuda else " (this torch is built without CUDA)")
+    missing.append(("cuda engine", device.INSTALL))
+    return "cuda.core is not installed; --device cuda runs the torch engine"
 
 
 def _data(data_dir: Path | None, missing: list[tuple[str, str]]) -> list[tuple[str, str]]:

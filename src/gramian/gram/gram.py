@@ -84,9 +84,20 @@ class Gram:
             self._dtype = kernel(rows(x, slice(1)), rows(y, slice(1))).dtype
         return self._dtype
 
-    def tiles(self) -> Iterator[tuple[slice, slice, Tensor]]:
-        """(row slice, column slice, tile) that cover every entry once; mirrored tiles follow their originals."""
-        for i, j in self._index():
+    def tiles(self, share: tuple[int, int] = (0, 1)) -> Iterator[tuple[slice, slice, Tensor]]:
+        """(row slice, column slice, tile) that cover every entry once; mirrored tiles follow their originals.
+
+        Args:
+            share: (k, of): this process computes every `of`-th tile from number k on; the shares 0..of-1 together are
+                all tiles. For machines with several GPUs: one process each, `Gram(arch.ntk, x.to(f"cuda:{k}"))`.
+
+        Raises:
+            BadArgument: k is not among 0..of-1.
+        """
+        first, of = share
+        if not 0 <= first < of:
+            raise BadArgument(f"share={share}", why="shares are counted (0, of) to (of - 1, of)", fix="share=(0, 2)")
+        for i, j in self._index()[first::of]:
             tile = self._tile(i, j)
             yield self._slice(i), self._slice(j), tile
             if self.symmetric and i != j:

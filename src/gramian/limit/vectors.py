@@ -88,14 +88,7 @@ def _ratio(does: object, below: list[float]) -> float:
 
 def kernels(arch: Architecture, p: Program, x: Tensor, y: Tensor | None, *, ntk: bool) -> tuple[Tensor, Tensor]:
     """`(nngp, ntk)`, see `gramian.limit.kernels`."""
-    try:
-        rows = _Inputs(arch, p, x)
-        cols = rows if y is None else _Inputs(arch, p, y)
-        c = code(p, _longest(terms(rows.sides, x.dtype), terms(cols.sides, x.dtype)))
-    except TooLong as error:
-        raise Unable(str(error)) from None
-    for inputs in (rows, cols):
-        inputs.factors = table(p, c, inputs.sides, PAD).to(x.dtype)
+    rows, cols, c = sides(arch, p, x, y)
     shape = len(rows.values), len(cols.values)
     of_numpy = np.float32 if x.dtype == torch.float32 else np.float64
     nngp, theta = (torch.from_numpy(np.empty(s, of_numpy)) for s in (shape, shape if ntk else (0, 0)))  # in huge pages
@@ -104,15 +97,35 @@ def kernels(arch: Architecture, p: Program, x: Tensor, y: Tensor | None, *, ntk:
         (i, j) for i in range(0, shape[0], ROWS) for j in range(i if y is None else 0, shape[1], COLS)
     ]  # fmt: skip
     _in_threads(work, places)
-    if y is None:
-        nngp.diagonal().copy_(rows.sides[-1].q)
-        if ntk:
-            theta.diagonal().copy_(rows.sides[-1].theta)
-    _patch_zeros(arch, x, y, rows, cols, nngp, theta)
+    finish(arch, x, y, rows, cols, nngp, theta)
     return nngp, theta if ntk else x.new_empty(0)
 
 
-class _Inputs:
+def sides(arch: Architecture, p: Program, x: Tensor, y: Tensor | None) -> tuple[Inputs, Inputs, Code]:
+    """What the loops need of the rows and of the columns, and the program as they read it."""
+    try:
+        rows = Inputs(arch, p, x)
+        cols = rows if y is None else Inputs(arch, p, y)
+        c = code(p, _longest(terms(rows.sides, x.dtype), terms(cols.sides, x.dtype)))
+    except TooLong as error:
+        raise Unable(str(error)) from None
+    for inputs in (rows, cols):
+        inputs.factors = table(p, c, inputs.sides, PAD).to(x.dtype)
+    return rows, cols, c
+
+
+def finish(
+    arch: Architecture, x: Tensor, y: Tensor | None, rows: Inputs, cols: Inputs, nngp: Tensor, ntk: Tensor
+) -> None:
+    """The diagonal, and what the loops cannot compute; `ntk` is empty where it was not asked for."""
+    if y is None:
+        nngp.diagonal().copy_(rows.sides[-1].q)
+        if len(ntk):
+            ntk.diagonal().copy_(rows.sides[-1].theta)
+    _patch_zeros(arch, x, y, rows, cols, nngp, ntk)
+
+
+class Inputs:
     """The rows (or columns): their numbers, unit vectors, and what the loops need of each alone."""
 
     def __init__(self, arch: Architecture, p: Program, x: Tensor) -> None:
@@ -132,7 +145,7 @@ def _longest(a: dict[int, int], b: dict[int, int]) -> dict[int, int]:
 
 
 def _tile(
-    place: tuple[int, int], *, rows: _Inputs, cols: _Inputs, c: Code, symmetric: bool, nngp: Tensor, ntk: Tensor
+    place: tuple[int, int], *, rows: Inputs, cols: Inputs, c: Code, symmetric: bool, nngp: Tensor, ntk: Tensor
 ) -> None:
     i, j = place
     here, there = slice(i, i + ROWS), slice(j, j + COLS)
@@ -178,7 +191,7 @@ def _in_threads(work: partial[None], places: list[tuple[int, int]]) -> None:
 
 
 def _patch_zeros(
-    arch: Architecture, x: Tensor, y: Tensor | None, rows: _Inputs, cols: _Inputs, nngp: Tensor, ntk: Tensor
+    arch: Architecture, x: Tensor, y: Tensor | None, rows: Inputs, cols: Inputs, nngp: Tensor, ntk: Tensor
 ) -> None:
     """Inputs with a value of variance zero, which has no angle to others: their rows and columns by the oracle."""
     other, with_ntk = x if y is None else y, len(ntk) > 0

@@ -1,0 +1,152 @@
+"""Device code on a GPU: compiled by NVRTC through `cuda.core` when first needed, started on torch's stream."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib.resources import files
+from types import ModuleType
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gramian.limit.program import Lack
+
+WARPS = 4  # of a block, as in lanes.h
+INSTALL = "pip install 'gramian[cuda]'"
+Argument = Tensor | int | float
+
+
+class Device(Protocol):
+    """What runs kernels. Tests have one that compiles the same code for the CPU."""
+
+    warps: int  # how many may be at work at a time
+
+    def run(self, source: str, name: str, warps: int, arguments: tuple[Argument, ...]) -> None:
+        """Starts a kernel on so many warps; its parameters are pointers, long long and double."""
+
+
+def source(dtype: torch.dtype, ntk: bool, *parts: str, rows: int | None = None) -> str:
+    """Device code: settings, then files of this folder (or, with a line break, code itself); `lanes.h` is not in it."""
+    single = dtype == torch.float32
+    head = [
+        f"#define REAL {'float' if single else 'double'}",
+        f"#define SINGLE {int(single)}",
+        f"#define NTK {int(ntk)}",
+    ]
+    if rows is not None:
+        head.append(f"#define ROWS {rows}")
+    if rows == 32:  # 168 registers a lane; not yet tuned on a GPU
+        head.append("#define BLOCKS 3")
+    folder = files("gramian.limit.cuda")
+    texts = [part if "\n" in part else (folder / part).read_text(encoding="utf-8") for part in parts]
+    return "\n".join([*head, "#include LANES", *texts])
+
+
+def whole(text: str) -> str:
+    """Device code with the words of a GPU put in."""
+    lanes = (files("gramian.limit.cuda") / "lanes.h").read_text(encoding="utf-8")
+    return text.replace("#include LANES", lanes)
+
+
+@lru_cache(maxsize=1)
+def library() -> ModuleType | None:
+    """`cuda.core`, under its old name too; None where it is not installed."""
+    for name in ("cuda.core", "cuda.core.experimental"):
+        try:
+            found = importlib.import_module(name)
+        except ImportError:
+            continue
+        if hasattr(found, "Program"):
+            return found
+    return None
+
+
+def version() -> str:
+    """Of `cuda.core`."""
+    return importlib.metadata.version("cuda-core")
+
+
+def missing() -> Lack | None:
+    """What this machine lacks for kernels of its own; None if nothing."""
+    if not torch.cuda.is_available():
+        built = "" if torch.version.cuda else ": this torch is built without CUDA"
+        return Lack("a GPU", "", f"torch finds no CUDA device{built}")
+    if library() is None:
+        return Lack("cuda.core", "", f"it is not installed: {INSTALL}")
+    return None
+
+
+@dataclass
+class Gpu:
+    """One GPU; what is compiled for it is kept as long as the process lives.
+
+    Args:
+        number: of the device, as torch counts.
+        warps: how many are started, for kernels that take one task after the other.
+    """
+
+    number: int
+    warps: int = 0
+    compiled: dict[tuple[str, str], Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.warps = 64 * torch.cuda.get_device_properties(self.number).multi_processor_count
+
+    def run(self, source: str, name: str, warps: int, arguments: tuple[Argument, ...]) -> None:
+        """See `Device`."""
+        core = library()
+        assert core is not None
+        with torch.cuda.device(self.number):
+            core.Device(self.number).set_current()
+            if (source, name) not in self.compiled:
+                self.compiled[source, name] = kernel(source, name, torch.cuda.get_device_capability(self.number))
+            blocks = max(1, min(-(-warps // WARPS), 2**31 - 1))
+            config = core.LaunchConfig(grid=blocks, block=32 * WARPS)
+            stream = core.Device(self.number).create_stream(_Stream(torch.cuda.current_stream().cuda_stream))
+            core.launch(stream, config, self.compiled[source, name], *map(_argument, arguments))
+
+
+class _Stream:
+    """torch's stream, as `cuda.core` takes those of others."""
+
+    def __init__(self, handle: int) -> None:
+        self.handle = handle
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        return 0, self.handle
+
+
+def _argument(given: Argument) -> object:
+    if isinstance(given, Tensor):
+        return given.data_ptr()
+    return np.float64(given) if isinstance(given, float) else np.int64(given)
+
+
+def kernel(source: str, name: str, capability: tuple[int, int]) -> Any:
+    """Compiled for GPUs of this capability, and loaded."""
+    return binary(source, capability).get_kernel(name)
+
+
+def binary(source: str, capability: tuple[int, int]) -> Any:
+    """Machine code for GPUs of this capability; needs no GPU."""
+    core = library()
+    assert core is not None
+    options = core.ProgramOptions(std="c++17", arch=f"sm_{capability[0]}{capability[1]}")
+    return core.Program(whole(source), code_type="c++", options=options).compile("cubin")
+
+
+@lru_cache(maxsize=64)
+def gpu(number: int) -> Gpu:
+    """The GPU of this number."""
+    return Gpu(number)
+
+
+def device(x: Tensor) -> Device:
+    """What runs kernels on the device of these inputs."""
+    number = x.device.index
+    return gpu(torch.cuda.current_device() if number is None else number)

@@ -1,0 +1,199 @@
+"""The CUDA engine for networks with positions: a warp takes planes of a pair of images through all layers."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gramian.arch.architecture import Architecture
+from gramian.limit import torch_engine
+from gramian.limit.cuda import alone
+from gramian.limit.cuda.device import WARPS, Argument, Device, device, source
+from gramian.limit.cuda.plan import BENDS, ERFS, Plan, plan
+from gramian.limit.planes import ERF, RELU, PlaneProgram, plane_program
+from gramian.limit.program import Lack, Program
+
+SUMS = 2**26  # bytes of the sums of a tile
+VARIANCES = 2**28  # bytes of the variances of a tile's rows, in float64
+MEMORY = 2**30  # bytes of all planes that are held outside of registers
+PARTS = ("angles.h", "planes.h")
+
+
+def lacks(p: Program) -> Lack | None:
+    """What keeps this part of the engine from running the program; None if nothing does."""
+    found = _plan(p)
+    return found if isinstance(found, Lack) else None
+
+
+def _plan(p: Program) -> Plan | Lack:
+    made = plane_program(p)
+    return made if isinstance(made, Lack) else plan(made)
+
+
+def kernels(arch: Architecture, p: Program, x: Tensor, y: Tensor | None, *, ntk: bool) -> tuple[Tensor, Tensor]:
+    """`(nngp, ntk)`, see `gramian.limit.kernels`."""
+    made, of_planes = _plan(p), plane_program(p)
+    assert isinstance(made, Plan)
+    assert isinstance(of_planes, PlaneProgram)
+
+    def images(inputs: Tensor) -> Tensor:
+        return torch_engine.values_of_data(arch, (inputs,), inputs.dtype)[of_planes.data].flatten(2).contiguous()
+
+    left = images(x)
+    right = left if y is None else images(y)
+    run = _Run(made, device(left), ntk)
+    out = [x.new_empty(len(left), len(right)) for _ in range(1 + ntk)]
+    rows = run.rows
+    for i in range(0, len(left), rows):
+        a = run.side(left[i : i + rows], diagonal=y is None)
+        for j in range(i if y is None else 0, len(right), rows):
+            b = a if y is None and i == j else run.side(right[j : j + rows], diagonal=False)
+            tile = run.tile(a, b)
+            for whole, part in zip(out, tile, strict=True):
+                whole[i : i + rows, j : j + rows] = part
+                if y is None and i != j:
+                    whole[j : j + rows, i : i + rows] = part.mT
+    return out[0], out[1] if ntk else x.new_empty(0)
+
+
+@dataclass(frozen=True)
+class Side:
+    """Rows (or columns) of a tile.
+
+    Args:
+        x: images; shape (n, channels, positions).
+        spread: what the kernel reads of their variances; shape (n, variances), float64.
+        single: the same in the dtype of the images.
+        q: variances at activations without positions, each of shape (n,).
+        own: the diagonal: K and Theta of each image with itself, where they were asked for.
+    """
+
+    x: Tensor
+    spread: Tensor
+    single: Tensor
+    q: dict[int, Tensor]
+    own: tuple[Tensor, Tensor] | None
+
+
+class _Run:
+    """One network on one device."""
+
+    def __init__(self, made: Plan, on: Device, ntk: bool) -> None:
+        self.plan, self.on, self.ntk = made, on, ntk
+
+    @property
+    def rows(self) -> int:
+        """Of a tile."""
+        by_sums = math.isqrt(SUMS // (32 * self.plan.axes[0].count))
+        return max(1, min(1024, by_sums, VARIANCES // (8 * max(1, self.plan.variances))))
+
+    def side(self, x: Tensor, *, diagonal: bool) -> Side:
+        """Each image with itself; in float64."""
+        spread, sums = alone.variances(self.plan, x)
+        made = Side(x, spread, spread.to(x.dtype), {}, None)
+        if not diagonal and not self.plan.tail:
+            return made
+        if sums is None and not diagonal and not self._needs_q:
+            return made
+        if sums is None:
+            pairs = torch.arange(len(x), device=x.device, dtype=torch.int32)[:, None].expand(-1, 2).contiguous()
+            found = self._sums(made, made, pairs, torch.float64, same=True)
+            sums = found[:, 0], found[:, 1]
+        own, q = alone.finish(self.plan, sums)
+        return Side(x, spread, made.single, q, own)
+
+    @property
+    def _needs_q(self) -> bool:
+        return any(self.plan.nodes[v].kind in (RELU, ERF) for v in self.plan.tail)
+
+    def tile(self, a: Side, b: Side) -> list[Tensor]:
+        """Both kernels (or the NNGP alone) of a tile; with a is b the upper half is computed and mirrored."""
+        own = a is b
+        shape = len(a.x), len(b.x)
+        grid = torch.ones(shape, dtype=torch.bool, device=a.x.device)
+        at = torch.nonzero(grid.triu(1) if own else grid).to(torch.int32)
+        dtype = a.x.dtype
+        sums = self._sums(a, b, at, dtype, same=False)
+        if dtype == torch.float32:
+            again = self._rounded(sums)
+            if len(again):
+                sums[again] = self._sums(a, b, at[again], torch.float64, same=False)
+        i, j = at.long().unbind(1)
+        sides = {v: q[i] for v, q in a.q.items()}, {v: q[j] for v, q in b.q.items()}
+        found, _ = alone.finish(self.plan, (sums[:, 0], sums[:, 1]), sides)
+        out = []
+        for number in range(1 + self.ntk):
+            tile = a.x.new_zeros(shape)
+            tile[i, j] = found[number].to(dtype)
+            if own:
+                tile = tile + tile.mT
+                assert a.own is not None
+                tile.diagonal().copy_(a.own[number])
+            out.append(tile)
+        return out
+
+    def _rounded(self, sums: Tensor) -> Tensor:
+        """Pairs that lost digits: nearly equal images, or such parts; as in native/src/planes_run.cpp."""
+        seen, at_zero = self.plan.seen
+        return torch.nonzero((sums[:, 2] > min(1e-3 * seen, 1e7)) | (sums[:, 3] > 0.25 * at_zero)).flatten()
+
+    def _sums(self, a: Side, b: Side, pairs: Tensor, dtype: torch.dtype, *, same: bool) -> Tensor:
+        """Of each pair: sums of K and Theta over positions and displacements, and how often rounding decided."""
+        shifts = self.plan.axes[0].count
+        out = torch.empty(len(pairs), shifts, 4, dtype=torch.float64, device=pairs.device)
+        if not len(pairs):
+            return out.sum(1)
+        rows = self._rows_in_registers(dtype)
+        ints, reals, held = self._program(rows, same)
+        of_memory = held[1] * (4 if dtype == torch.float32 else 8)
+        warps = min(self.on.warps, len(pairs) * shifts, MEMORY // max(1, of_memory))
+        warps = max(WARPS, warps // WARPS * WARPS)
+        where = pairs.device
+        memory = torch.empty(warps * held[1] + 1, dtype=dtype, device=where)
+        kind = "planes_registers.h" if rows else "planes_memory.h"
+        code = source(dtype, self.ntk, *PARTS, kind, "planes_run.h", rows=rows)
+        spreads = [side.single if dtype == a.x.dtype else side.spread for side in (a, b)]
+        arguments: tuple[Argument, ...] = (
+            torch.tensor(ints, dtype=torch.int32, device=where), torch.tensor(reals, dtype=torch.float64, device=where),
+            a.x.to(dtype), b.x.to(dtype), *(s.contiguous() for s in spreads), pairs.contiguous(), len(pairs),
+            memory, out,
+        )  # fmt: skip
+        self.on.run(code, "planes", warps, arguments)
+        return out.sum(1)
+
+    def _rows_in_registers(self, dtype: torch.dtype) -> int:
+        """0: values lie in memory. Two values of 32 rows in float64 are all the registers that a lane can have."""
+        most = max(self.plan.nodes[v].size[0] for v in self.plan.body)
+        rows = next((r for r in (8, 16, 32) if r >= most), 0)
+        return rows if self.plan.in_registers and (dtype == torch.float32 or rows < 32) else 0
+
+    def _program(self, rows: int, same: bool) -> tuple[list[int], list[float], tuple[int, int]]:
+        """`Head` and `Op` of planes.h; and numbers of one value in memory, and of all that a warp keeps."""
+        made = self.plan
+        sizes = [made.nodes[v].size for v in made.body]
+        width = max(size[1] for size in sizes) if rows else 32
+        positions = math.prod(sizes[0])
+        held = (1 + self.ntk) * (32 * rows if rows else max(map(math.prod, sizes)))
+        total = held * (made.places + (0 if rows else 2))
+        down, along = made.axes
+        together = min(32 // width, along.count) if rows else 1
+        ints = [
+            len(made.ops), made.channels, positions, made.variances, int(down.wraps), int(along.wraps),
+            down.first, down.count, along.first, along.count, width, together,
+            int(made.masked), int(same), held, total,
+        ]  # fmt: skip
+        reals: list[float] = []
+        places = made.places_of_variances
+        for kind, place, v, p in made.ops:
+            node = made.nodes[v]
+            below = made.nodes[node.inputs[0]].size if node.inputs else node.size
+            scale = made.scale[made.body.index(v)]
+            ints += [
+                kind, places[v] if kind in (BENDS, ERFS) else place, *below, *node.size,
+                *node.window, *node.stride, *node.before, *node.step, *scale,
+            ]  # fmt: skip
+            reals += [*p, *(0.0,) * (6 - len(p))]
+        return ints, reals, (held, total)

@@ -1,0 +1,46 @@
+"""Device code compiled by a C++ compiler: a warp is an array of 32 numbers, and a kernel a function of one warp."""
+
+import ctypes
+import hashlib
+import shutil
+import subprocess
+from pathlib import Path
+
+from torch import Tensor
+
+LANES = Path(__file__).resolve().parents[2] / "native" / "cuda" / "lanes_cpu.h"
+COMPILER = shutil.which("g++") or shutil.which("clang++") or shutil.which("c++")
+
+
+class Emulated:
+    """What `gramian.limit.cuda.device.Device` asks for, in a folder that keeps what it has compiled."""
+
+    warps = 12
+
+    def __init__(self, folder):
+        self.folder, self.libraries, self.started = Path(folder), {}, []
+
+    def library(self, source):
+        text = source.replace("#include LANES", LANES.read_text(encoding="utf-8"))
+        name = hashlib.sha256(text.encode()).hexdigest()[:16]
+        if name not in self.libraries:
+            code, built = self.folder / f"{name}.cpp", self.folder / f"{name}.so"
+            code.write_text(text, encoding="utf-8")
+            command = [COMPILER, "-std=c++17", "-O1", "-shared", "-fPIC", "-o", str(built), str(code)]
+            done = subprocess.run(command, capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr[:4000]
+            self.libraries[name] = ctypes.CDLL(str(built))
+        return self.libraries[name]
+
+    def run(self, source, name, warps, arguments):
+        self.started.append((source, name, warps))
+        library, warps = self.library(source), min(warps, 3 * self.warps)
+        made = []
+        for given in arguments:
+            if isinstance(given, Tensor):
+                made.append(ctypes.c_void_p(given.data_ptr()))
+            else:
+                made.append(ctypes.c_double(given) if isinstance(given, float) else ctypes.c_longlong(given))
+        for warp in range(warps):
+            library.set_warp(ctypes.c_longlong(warp), ctypes.c_longlong(warps))
+            getattr(library, name)(*made)
