@@ -35,9 +35,17 @@ size_t factors_of(const Op &op) {
     switch (op.kind) {
         case biased: case sum: return 4;
         case erf: return 6;
-        case series: return size_t(2 * op.p0);
+        case series: return 3 + size_t(op.p0);
+        case table: return 2 + size_t(op.p1) / 3 * (2 + 2 * size_t(op.p0));
         default: return 0;
     }
+}
+
+// As run_table has them.
+bool known_order(int p) {
+    for (int has : {1, 2, 3, 4, 6, 8, 12, 16})
+        if (p == has) return true;
+    return false;
 }
 
 std::vector<Op> read(const Ops &ops, const Settings &settings, size_t factors) {
@@ -46,7 +54,11 @@ std::vector<Op> read(const Ops &ops, const Settings &settings, size_t factors) {
     for (size_t k = 0; k < ops.shape(0); k++) {
         const Op op{ops(k, 0), ops(k, 1), ops(k, 2), ops(k, 3), ops(k, 4), settings(k, 0), settings(k, 1)};
         for (int r : {op.dst, op.a, op.b}) need(r >= 0 && r < REGISTERS, "no such register");
-        need(op.kind >= affine && op.kind <= series, "no such op");
+        need(op.kind >= affine && op.kind <= table, "no such op");
+        const bool sums = op.kind == series || op.kind == table;  // pairs of terms, or four at a time
+        const int few = op.kind == series ? 4 : 2;
+        need(!sums || (op.p0 >= 0 && op.p0 < 65536 && op.p1 >= 0 && op.p1 < 64 && int(op.p0) % few == 0), "no such sum");
+        need(op.kind != table || known_order(int(op.p1) / 3), "no such order");
         need(op.factor >= 0 && op.p0 == op.p0 && size_t(op.factor) + factors_of(op) <= factors, "no such factor");
         program.push_back(op);
     }

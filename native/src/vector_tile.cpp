@@ -1,34 +1,11 @@
 // All layers of a network on vectors, applied to a tile of cosines while it is in the cache. Compiled once for each
 // instruction set (isa.h). The loops over LANES entries are what the compiler turns into vector instructions.
-#include "vector_tile.h"
-
-#include "angle.h"
-#include "lanes.h"
+#include "vector_series.h"
+#include "vector_values.h"
 
 namespace gramian {
 namespace GRAMIAN_ISA {
 namespace {
-
-constexpr int LANES = 64, REGISTERS = 16;
-
-template <typename T>
-struct Registers {
-    alignas(64) T u[REGISTERS][LANES];
-    alignas(64) T t[REGISTERS][LANES];
-};
-
-// t / pi of the angle t = arccos(1 - u)
-template <typename T>
-inline T over_pi(T u) {
-    const T w = u > 1 ? 2 - u : u, p = root(w) * angle(w);
-    return u > 1 ? 1 - p : p;
-}
-
-template <typename T>
-inline T clipped(T u) {
-    u = u < 0 ? T(0) : u;
-    return u > 2 ? T(2) : u;
-}
 
 template <typename T, bool NTK>
 void run_affine(const Op &op, Registers<T> &r) {
@@ -74,18 +51,20 @@ void run_slopes(const Op &op, Registers<T> &r) {
     }
 }
 
+// Values with means: 1 - K/s is that of both parts, and what the parts' sizes and means, all over sqrt(q), differ by.
 template <typename T, bool NTK>
 void run_sum(const Op &op, Registers<T> &r, const Tile<T> &a, long row, long col) {
     const T *f = a.row_factors + op.factor * a.row_stride + row, *c = a.col_factors + op.factor * a.col_stride + col;
     const long n = a.row_stride, m = a.col_stride;
-    const T wa1 = f[0], wb1 = f[n], sin1 = f[2 * n], cos1 = f[3 * n];
+    const T wa1 = f[0], wb1 = f[n], ma1 = f[2 * n], mb1 = f[3 * n];
     const T *ua = r.u[op.a], *ta = r.t[op.a], *ub = r.u[op.b], *tb = r.t[op.b];
     T *u = r.u[op.dst], *t = r.t[op.dst];
     GRAMIAN_LANES
     for (int i = 0; i < LANES; i++) {
-        const T wa = wa1 * c[i], wb = wb1 * c[m + i], y = sin1 * c[3 * m + i] - cos1 * c[2 * m + i];
+        const T wa2 = c[i], wb2 = c[m + i], wa = wa1 * wa2, wb = wb1 * wb2, off_a = wa1 - wa2, off_b = wb1 - wb2;
+        const T apart = T(0.5) * (off_a * off_a + off_b * off_b) + (ma1 - c[2 * m + i]) * (mb1 - c[3 * m + i]);
         if (NTK) t[i] = wa * ta[i] + wb * tb[i];
-        u[i] = wa * ua[i] + wb * ub[i] + 2 * y * y;
+        u[i] = wa * ua[i] + wb * ub[i] + apart;
     }
 }
 
@@ -95,7 +74,7 @@ void run_jump(const Op &op, Registers<T> &r) {
     GRAMIAN_LANES
     for (int i = 0; i < LANES; i++) {
         const T below = clipped(r.u[op.a][i]);
-        r.u[op.dst][i] = scale * over_pi(below);
+        r.u[op.dst][i] = scale * over_pi(below < nothing(below) ? T(0) : below);
         if (NTK) r.t[op.dst][i] = 0;
     }
 }
@@ -118,33 +97,6 @@ void run_erf(const Op &op, Registers<T> &r, const Tile<T> &a, long row, long col
 }
 
 template <typename T, bool NTK>
-void run_series(const Op &op, Registers<T> &r, const Tile<T> &a, long row, long col) {
-    const long n = a.row_stride, m = a.col_stride;
-    const int terms = int(op.p0);
-    const T *f = a.row_factors + op.factor * n + row, *c = a.col_factors + op.factor * m + col;
-    alignas(64) T power[LANES], k[LANES], kdot[LANES];
-    GRAMIAN_LANES
-    for (int i = 0; i < LANES; i++) power[i] = 1, k[i] = 0, kdot[i] = 0;
-    const T *in_u = r.u[op.a], *in_t = r.t[op.a];
-    T *u = r.u[op.dst], *t = r.t[op.dst];
-    for (int s = 0; s < terms; s++) {
-        const T a1 = f[s * n], b1 = f[(terms + s) * n];
-        const T *a2 = c + s * m, *b2 = c + (terms + s) * m;
-        GRAMIAN_LANES
-        for (int i = 0; i < LANES; i++) {
-            k[i] += a1 * a2[i] * power[i];
-            if (NTK) kdot[i] += b1 * b2[i] * power[i];
-            power[i] *= 1 - in_u[i];
-        }
-    }
-    GRAMIAN_LANES
-    for (int i = 0; i < LANES; i++) {
-        if (NTK) t[i] = in_t[i] * kdot[i];
-        u[i] = 1 - k[i];
-    }
-}
-
-template <typename T, bool NTK>
 void run(const Tile<T> &a, Registers<T> &r, long row, long col) {
     for (int k = 0; k < a.n_ops; k++) {
         const Op &op = a.ops[k];
@@ -156,6 +108,7 @@ void run(const Tile<T> &a, Registers<T> &r, long row, long col) {
             case jump: run_jump<T, NTK>(op, r); break;
             case erf: run_erf<T, NTK>(op, r, a, row, col); break;
             case series: run_series<T, NTK>(op, r, a, row, col); break;
+            case table: run_table<T, NTK>(op, r, a, row, col); break;
             default: break;
         }
     }

@@ -2,8 +2,8 @@
 // files compiled for different instruction sets may share it.
 //
 // Of every value of the network the loops carry two numbers per pair of inputs: u = 1 - K / s and T = Theta / s, where
-// s = sqrt(q1 q2) and q1, q2 are the two variances. u is never computed as a difference after the first layer, so that
-// nearly equal inputs keep their digits. What a layer needs of q1 and q2 are factors, one of the row times one of the
+// s = sqrt(q1 q2) and q1, q2 are the two variances. u is computed as a difference only where it is large (and by erf),
+// so that nearly equal inputs keep their digits. What a layer needs of q1 and q2 are factors, one of the row times one of the
 // column; Python computes them in double (gramian/limit/factors.py, which gives the formulas).
 #pragma once
 
@@ -13,10 +13,11 @@ enum Kind : int {
     affine = 0,  // no bias: T += p0 (1 - u)
     biased = 1,  // factors rho, g, sin, cos: T = rho (T + p0 (1 - u)) + g, u = rho u + 2 y^2
     slopes = 2,  // ReLU and its kin: u += p0 (h - u), T *= 1 - p0 t / pi
-    sum = 3,     // factors wa, wb, sin, cos: u = wa u_a + wb u_b + 2 y^2, T = wa T_a + wb T_b
+    sum = 3,     // factors wa, wb, ma, mb: the sizes of both parts and their means, over sqrt(q); see run_sum
     jump = 4,    // sign and step: u = p0 t / pi, T = 0
     erf = 5,     // factors cos, sin, sin of half, cos of half, 1 / sqrt(q'), slope: see run_erf
-    series = 6,  // p0 terms: factors A_r, then B_r: u = 1 - sum A_r A_r c^r, T *= sum B_r B_r c^r with c = 1 - u
+    series = 6,  // powers of 1 - u; p0 terms after the first two, p1 = 0: all, 2: even, 3: odd ones: see run_series
+    table = 7,   // Chebyshev series in the angle: p0 terms of P factors, p1 = 3 P + form: see run_table
 };
 
 // dst, a and b are registers; the op's factors start at row `factor` of the tables.

@@ -76,6 +76,8 @@ def kernels(
         assert isinstance(x, Tensor)
         assert y is None or isinstance(y, Tensor)
         try:
+            if engine == "auto" and not _worthwhile(p, x, y):
+                return torch_engine.kernels(arch, x, y, ntk=ntk, outputs=outputs)
             return _compiled(compiled, arch, p, x, y, ntk)
         except vectors.Unable as error:
             lack = Lack("inputs", "of this size", str(error))
@@ -87,6 +89,10 @@ def kernels(
             fix='engine="auto", which takes plain torch operations here',
         )
     return torch_engine.kernels(arch, x, y, ntk=ntk, outputs=outputs)
+
+
+def _worthwhile(p: Program, x: Tensor, y: Tensor | None) -> bool:
+    return len(p.lines[0].shape) > 1 or vectors.worthwhile(p, len(x) * len(x if y is None else y))
 
 
 def _of_device(x: Inputs) -> str:
@@ -121,6 +127,8 @@ def explain(arch: Architecture) -> str:
     lack, on_gpu = lacks(p), lacks(p, "cuda")
     if lack is None:
         first = f"native engine ({library().isa}), for float32 and float64 on a CPU without gradients; else torch"
+        condition = vectors.conditions(p) if vectors.lacks(p) is None else ""
+        first += f" ({condition})" * bool(condition)
     else:
         first = f"torch engine: the native one lacks {lack}"
     second = "CUDA engine, where cuda.core is installed" if on_gpu is None else f"torch engine: CUDA lacks {on_gpu}"

@@ -8,8 +8,13 @@ the first,
     1 - K''/s'' = rho u + 1 - cos(phi_1 - phi_2),   rho = cos(phi_1) cos(phi_2),
 
 and $1 - \cos(\varphi_1 - \varphi_2) = 2 \sin^2((\varphi_1 - \varphi_2) / 2)$ is a difference of products of sines and
-cosines of half the angles: nothing cancels. A sum of two values is the same, the angle between the parts being
-$\arccos(\mu_a \mu_b)$ where both have means $\mu \sqrt q$ (after activations such as ReLU), and a right one otherwise.
+cosines of half the angles: nothing cancels. Of a sum of two values, with the parts' sizes $w = \sqrt{q_a / q}$ and
+means $\mu$, all over $\sqrt q$,
+
+    1 - K/s = sum_parts w_1 w_2 u + (w_1 - w_2)^2 / 2,   + (mu_a1 - mu_a2) (mu_b1 - mu_b2) where both have means.
+
+An activation is a closed form in u (ReLU and its kin, sign and step, erf), a power series (`series`), or a table
+(`tables`).
 """
 
 from __future__ import annotations
@@ -20,17 +25,32 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gramian.arch.ops import Activation, Erf, Sign, Smooth, Step
+from gramian.arch.ops import Activation, Erf, Sign, Step
 from gramian.arch.ops.relu import LeakyReLU
-from gramian.arch.ops.smooth import ODD, Series
-from gramian.errors import NoLimit
+from gramian.limit import tables
 from gramian.limit.program import Data, Dual, Plus, Program, Times, Weights
+from gramian.limit.series import TooLong, powers
 
-AFFINE, BIASED, SLOPES, SUM, JUMP, ERF, SERIES = range(7)  # as in native/src/vector_tile.h
-FACTORS = {BIASED: 4, SUM: 4, ERF: 6}  # of a row, by kind; two for each term of a series
-TERMS = 512  # longest series
-LEFT_OUT = {torch.float32: 1e-9, torch.float64: 1e-13}  # of a series, as a share of its sum
+AFFINE, BIASED, SLOPES, SUM, JUMP, ERF, SERIES, TABLE = range(8)  # as in native/src/vector_tile.h
 REGISTERS = 16
+DEEP = 16  # arcsines in a row, each of which loses a unit of the last place: more of them are computed as series
+
+
+@dataclass(frozen=True)
+class Loop:
+    """What the loops run for an instruction.
+
+    Args:
+        kind: of the loop.
+        first: its setting.
+        second: another one.
+        factors: of each input alone; shape (k, n), float64. None for none.
+    """
+
+    kind: int
+    first: float = 0.0
+    second: float = 0.0
+    factors: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -40,19 +60,14 @@ class Side:
     Args:
         q: variance; shape (n,), float64.
         theta: NTK of each input with itself; shape (n,).
-        ratio: mean over sqrt(q), where that is the same for all inputs; 0 for no mean, NaN where it differs.
-        series: Hermite coefficients of the activation and of its slope, over sqrt(q); shapes (terms, n). None if there
-            is another form.
+        mean: over sqrt(q), shape (n,); None for zero.
+        loop: that makes it; None for the data and their multiples.
     """
 
     q: Tensor
     theta: Tensor
-    ratio: float = 0.0
-    series: tuple[Tensor, Tensor] | None = None
-
-
-class TooLong(ValueError):
-    """A series with more terms than the loops are made for: the values' variance is large."""
+    mean: Tensor | None = None
+    loop: Loop | None = None
 
 
 def slopes(op: LeakyReLU) -> tuple[float, float]:
@@ -62,8 +77,14 @@ def slopes(op: LeakyReLU) -> tuple[float, float]:
     return g, b * b / 2 / g if g else 0.0
 
 
-def side(p: Program, q: Tensor) -> list[Side]:
-    """Every value at each input alone, from the inputs' variances in float64."""
+def side(p: Program, q: Tensor, dtype: torch.dtype) -> list[Side]:
+    """Every value at each input alone, from the variances of all inputs (rows and columns) in float64.
+
+    Raises:
+        TooLong: an activation has no series and no table for these variances.
+    """
+    sums = any(isinstance(line.does, Plus) for line in p.lines)
+    arcsine = sum(isinstance(line.does, Dual) and isinstance(line.does.activation, Erf) for line in p.lines) <= DEEP
     values: list[Side] = []
     for line in p.lines:
         below = [values[i] for i in line.inputs]
@@ -71,68 +92,87 @@ def side(p: Program, q: Tensor) -> list[Side]:
         if isinstance(does, Data):
             values.append(Side(q, torch.zeros_like(q)))
         elif isinstance(does, Weights):
-            theta = does.sigma_w2 * below[0].theta + does.gain_w * below[0].q + does.gain_b
-            values.append(Side(does.sigma_w2 * below[0].q + does.sigma_b2, theta))
+            values.append(_weighed(does, below[0]))
         elif isinstance(does, Dual):
-            values.append(_activated(does.activation, below[0]))
+            values.append(_activated(does.activation, below[0], dtype, arcsine=arcsine, mean=sums))
         elif isinstance(does, Times):
-            sign = math.copysign(1.0, does.factor)
-            values.append(Side(does.factor**2 * below[0].q, does.factor**2 * below[0].theta, sign * below[0].ratio))
+            mean = None if below[0].mean is None else math.copysign(1.0, does.factor) * below[0].mean
+            values.append(Side(does.factor**2 * below[0].q, does.factor**2 * below[0].theta, mean))
         elif isinstance(does, Plus):
             values.append(_summed(below[0], below[1], does.alpha))
     return values
 
 
-def _activated(op: Activation, below: Side) -> Side:
-    """The closed form at equal inputs, or the sum of the series."""
-    if not isinstance(op, Series):
-        k, kdot = op.dual(below.q, below.q, below.q)
-        return Side(k, below.theta * kdot, ratio(op))
-    distinct, where = below.q.unique(return_inverse=True)
-    try:
-        a, b = (op.coefficients(distinct, order) for order in (0, 1))
-    except NoLimit as error:
-        raise TooLong(error.what) from None
-    k, kdot = a.square().sum(0), b.square().sum(0)
-    series = (a / k.sqrt())[:, where], (b * (distinct / k).sqrt())[:, where]
-    return Side(k[where], below.theta * kdot[where], ratio(op), series)
-
-
-def ratio(op: Activation) -> float:
-    """Mean of the activation over the root of its second moment: 0, or the same for all variances, or NaN."""
-    if isinstance(op, LeakyReLU):
-        g, _ = slopes(op)
-        return op.bend / math.sqrt(2 * math.pi * g) if g else 0.0
-    if isinstance(op, Step):
-        return math.sqrt(0.5)
-    odd = isinstance(op, Sign | Erf) or (isinstance(op, Smooth) and op.function in ODD)
-    return 0.0 if odd else math.nan
-
-
-def terms(values: list[Side], dtype: torch.dtype) -> dict[int, int]:
-    """How many terms of each series count, by line.
-
-    The terms left out change no covariance by more than LEFT_OUT of the variance, by Cauchy and Schwarz.
-    """
-    found = {}
-    for number, value in enumerate(values):
-        if value.series is not None:
-            length = 1
-            for coefficients in value.series:
-                squares = coefficients.square()
-                left = squares.flip(0).cumsum(0).flip(0) / squares.sum(0).clamp_min(1e-300)  # from this term on
-                length = max(length, int((left > LEFT_OUT[dtype]).any(1).sum()))
-            found[number] = length
-    if max(found.values(), default=0) > TERMS:
-        raise TooLong(f"A series has {max(found.values())} terms.")
-    return found
+def _weighed(does: Weights, below: Side) -> Side:
+    theta = does.sigma_w2 * below.theta + does.gain_w * below.q + does.gain_b
+    gain = does.gain_w / does.sigma_w2
+    if not (does.sigma_b2 or does.gain_b):
+        return Side(does.sigma_w2 * below.q, theta, loop=Loop(AFFINE, gain))
+    q = does.sigma_w2 * below.q + does.sigma_b2
+    phi = torch.atan2(torch.full_like(q, does.sigma_b2).sqrt(), (does.sigma_w2 * below.q).sqrt())
+    rho, own = (does.sigma_w2 * below.q / q).sqrt(), (does.gain_b / q).sqrt()
+    return Side(q, theta, loop=Loop(BIASED, gain, factors=torch.stack([rho, own, (phi / 2).sin(), (phi / 2).cos()])))
 
 
 def _summed(a: Side, b: Side, alpha: float) -> Side:
-    cross = math.copysign(1.0, alpha) * a.ratio * b.ratio * (a.q * b.q).sqrt()
-    q = a.q + alpha**2 * b.q + 2 * abs(alpha) * cross
-    both = math.nan if a.ratio or b.ratio else 0.0
-    return Side(q, a.theta + alpha**2 * b.theta, both)
+    cross = 0.0 if a.mean is None or b.mean is None else 2 * alpha * a.mean * b.mean * (a.q * b.q).sqrt()
+    q = a.q + alpha**2 * b.q + cross
+    sizes = (a.q / q).sqrt(), abs(alpha) * (b.q / q).sqrt()
+    of_a = torch.zeros_like(q) if a.mean is None else sizes[0] * a.mean
+    of_b = torch.zeros_like(q) if b.mean is None else math.copysign(1.0, alpha) * sizes[1] * b.mean
+    mean = None if a.mean is None and b.mean is None else of_a + of_b
+    return Side(q, a.theta + alpha**2 * b.theta, mean, Loop(SUM, factors=torch.stack([*sizes, of_a, of_b])))
+
+
+def _activated(op: Activation, below: Side, dtype: torch.dtype, *, arcsine: bool, mean: bool) -> Side:
+    """The closed form at equal inputs, or sums."""
+    q = below.q
+    loop = _closed(op, q, arcsine)
+    if loop is not None:
+        k, slope = op.dual(q, q, q)
+    else:
+        k, slope, loop = _summed_up(op, q, dtype)
+    at = op.mean(q) if mean else None
+    return Side(k, below.theta * slope, None if at is None else at / k.sqrt(), loop)
+
+
+def _closed(op: Activation, q: Tensor, arcsine: bool) -> Loop | None:
+    if isinstance(op, LeakyReLU):
+        return Loop(SLOPES, slopes(op)[1])
+    if isinstance(op, Sign | Step):
+        return Loop(JUMP, 2.0 if isinstance(op, Sign) else 1.0)
+    return Loop(ERF, factors=_of_erf(op.dual(q, q, q)[0], q)) if isinstance(op, Erf) and arcsine else None
+
+
+def _summed_up(op: Activation, q: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Loop]:
+    """E phi^2, E phi'^2, and a series or a table.
+
+    At one variance a series is a polynomial in the correlation, and shorter as a Chebyshev series.
+    """
+    try:
+        made = powers(op, q, dtype)
+    except TooLong:
+        found, s, k, slope = tables.tabulated(op, q, dtype)
+        # a homogeneous function's table is of variance 1
+        return k, slope, _of_table(found, s, k if bool((s == q.sqrt()).all()) else tables.own(op, s * s)[0])
+    some = torch.nonzero(q > 0).flatten()
+    if len(some) and tables.uniform(q, dtype):
+        at = int(some[0])
+        found = tables.of_powers(made.a[:, at], float(q[at]), float(made.squares[at]), dtype)
+        return made.squares, made.slopes, _of_table(found, q.sqrt(), made.squares)
+    first, second, factors = made.factors()
+    return made.squares, made.slopes, Loop(SERIES, first, second, factors)
+
+
+def _of_table(table: tables.Table, s: Tensor, second: Tensor) -> Loop:
+    return Loop(TABLE, table.rest.shape[2], 3 * len(table.apart) + table.form, table.factors(s, second))
+
+
+def _of_erf(k: Tensor, below: Tensor) -> Tensor:
+    """The arcsine's argument is the cosine of the angle between inputs with one more coordinate, at angle phi."""
+    phi = torch.atan2(torch.ones_like(k), (2 * below).sqrt())
+    slope = (4 / math.pi * below / k).sqrt() * phi.sin()
+    return torch.stack([phi.cos(), phi.sin(), (phi / 2).sin(), (phi / 2).cos(), k.rsqrt(), slope])
 
 
 @dataclass(frozen=True)
@@ -143,20 +183,17 @@ class Code:
         ops: kind, result, first and second operand (registers), number of the first factor; shape (k, 5), int32.
         settings: two numbers each; shape (k, 2), float64.
         out: register of the result.
-        factors: for each op that has factors, its line, the lines of its operands, and how many factors there are.
+        lines: the line of each op that has factors.
     """
 
     ops: Tensor
     settings: Tensor
     out: int
-    factors: tuple[tuple[int, tuple[int, ...], int], ...]
+    lines: tuple[int, ...]
 
 
-def code(p: Program, lengths: dict[int, int]) -> Code:
-    """Instructions with registers: a register is free again after the last use of its value.
-
-    `lengths` are those of the series, by line.
-    """
+def code(p: Program, values: list[Side]) -> Code:
+    """Instructions with registers: a register is free again after the last use of its value."""
     root = list(range(len(p.lines)))  # a multiple shares its value's register: u and T stay as they are
     for number, line in enumerate(p.lines):
         if isinstance(line.does, Times):
@@ -167,81 +204,33 @@ def code(p: Program, lengths: dict[int, int]) -> Code:
     at: dict[int, int] = {}
     ops: list[tuple[int, ...]] = []
     settings: list[tuple[float, float]] = []
-    factors: list[tuple[int, tuple[int, ...], int]] = []
+    lines: list[int] = []
+    count = 0
     for number, line in enumerate(p.lines):
         if isinstance(line.does, Times):
             continue
         operands = [root[i] for i in line.inputs]
         free += [at[i] for i in set(operands) if last[i] == number]
         at[number] = free.pop()
-        if isinstance(line.does, Data):
+        loop = values[number].loop
+        if loop is None:
             continue
-        kind, p0 = _kind(line.does, lengths.get(number, 0))
-        start, many = sum(count for *_, count in factors), FACTORS.get(kind, 2 * lengths.get(number, 0))
-        if many:
-            factors.append((number, line.inputs, many))
-        ops.append((kind, at[number], at[operands[0]], at[operands[-1]], start if many else 0))
-        settings.append((p0, 0.0))
+        many = 0 if loop.factors is None else len(loop.factors)
+        ops.append((loop.kind, at[number], at[operands[0]], at[operands[-1]], count if many else 0))
+        settings.append((loop.first, loop.second))
+        count += many
+        lines += [number] * (many > 0)
     return Code(
         torch.tensor(ops, dtype=torch.int32).reshape(-1, 5),
         torch.tensor(settings, dtype=torch.float64).reshape(-1, 2),
         at[root[-1]],
-        tuple(factors),
+        tuple(lines),
     )
 
 
-def _kind(does: object, length: int) -> tuple[int, float]:
-    """The loop that runs an instruction, and its setting."""
-    if isinstance(does, Weights):
-        return (BIASED if does.sigma_b2 or does.gain_b else AFFINE), does.gain_w / does.sigma_w2
-    if isinstance(does, Dual):
-        op = does.activation
-        if isinstance(op, LeakyReLU):
-            return SLOPES, slopes(op)[1]
-        if isinstance(op, Sign | Step):
-            return JUMP, 2.0 if isinstance(op, Sign) else 1.0
-        return (ERF, 0.0) if isinstance(op, Erf) else (SERIES, float(length))
-    return SUM, 0.0
-
-
-def table(p: Program, c: Code, values: list[Side], pad: int) -> Tensor:
-    """Factors of all ops, then sqrt(q) of the result; shape (factors + 1, n + pad), float64, ones in the padding."""
-    rows: list[Tensor] = []
-    for number, inputs, many in c.factors:
-        does, here, below = p.lines[number].does, values[number], [values[i] for i in inputs]
-        if isinstance(does, Weights):
-            made = _of_bias(does, here.q, below[0].q)
-        elif isinstance(does, Plus):
-            made = _of_sum(does.alpha, here.q, *below)
-        elif here.series is not None:
-            made = [_long(coefficients, many // 2) for coefficients in here.series]
-        else:
-            made = _of_erf(here.q, below[0].q)
-        rows += [row if row.ndim == 2 else row[None] for row in made]
-    rows.append(values[-1].q.sqrt()[None])
+def table(c: Code, values: list[Side], at: slice, pad: int) -> Tensor:
+    """Factors of all ops at some inputs, then sqrt(q) of the result; shape (factors + 1, n + pad), float64, ones in the
+    padding."""
+    rows = [values[number].loop.factors[:, at] for number in c.lines]  # type: ignore[union-attr, index]
+    rows.append(values[-1].q[at].sqrt()[None])
     return torch.nn.functional.pad(torch.cat(rows).nan_to_num(0.0, 0.0, 0.0), (0, pad), value=1.0)
-
-
-def _of_bias(does: Weights, q: Tensor, below: Tensor) -> list[Tensor]:
-    phi = torch.atan2(torch.full_like(q, does.sigma_b2).sqrt(), (does.sigma_w2 * below).sqrt())
-    rho, gain = (does.sigma_w2 * below / q).sqrt(), (does.gain_b / q).sqrt()
-    return [rho, gain, (phi / 2).sin(), (phi / 2).cos()]
-
-
-def _of_sum(alpha: float, q: Tensor, a: Side, b: Side) -> list[Tensor]:
-    cos = math.copysign(1.0, alpha) * a.ratio * b.ratio if a.ratio and b.ratio else 0.0
-    first, second = a.q.sqrt(), abs(alpha) * b.q.sqrt()
-    phi = torch.atan2(math.sqrt(1 - cos * cos) * second, first + cos * second)
-    return [first / q.sqrt(), second / q.sqrt(), (phi / 2).sin(), (phi / 2).cos()]
-
-
-def _of_erf(q: Tensor, below: Tensor) -> list[Tensor]:
-    """The arcsine's argument is the cosine of the angle between inputs with one more coordinate, at angle phi."""
-    phi = torch.atan2(torch.ones_like(q), (2 * below).sqrt())
-    slope = (4 / math.pi * below / q).sqrt() * phi.sin()
-    return [phi.cos(), phi.sin(), (phi / 2).sin(), (phi / 2).cos(), q.rsqrt(), slope]
-
-
-def _long(coefficients: Tensor, count: int) -> Tensor:
-    """So many terms: the rest cut off, or zeros added."""
-    return torch.nn.functional.pad(coefficients[:count], (0, 0, 0, max(0, count - len(coefficients))))

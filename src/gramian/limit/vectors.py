@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -11,12 +10,13 @@ import torch
 from torch import Tensor
 
 from gramian.arch.architecture import Architecture
-from gramian.arch.ops import Erf, Sign, Smooth, Step
+from gramian.arch.ops import Piecewise
 from gramian.arch.ops.relu import LeakyReLU
+from gramian.arch.ops.table import LEAST
 from gramian.limit import torch_engine
-from gramian.limit.factors import Code, TooLong, code, ratio, side, table, terms
+from gramian.limit.factors import Code, Side, TooLong, code, side, slopes, table
 from gramian.limit.library import library
-from gramian.limit.program import Data, Dual, Lack, Other, Plus, Program, Weights, Window
+from gramian.limit.program import Data, Dual, Lack, Other, Program, Weights, Window
 
 ROWS, COLS = 256, 512  # of a tile: its cosines, half a megabyte in float32, stay in the second cache
 PAD = 64  # the loops read factors this far beyond the end
@@ -24,7 +24,6 @@ PAD = 64  # the loops read factors this far beyond the end
 # the angle, sqrt(2 (1 - cosine)), by less than 5e-7 and 2e-14 above.
 NEAR = {torch.float32: 2e-2, torch.float64: 1e-4}
 NEAR_IN_DOUBLE = 1e-8
-DEEP = 16  # at depth 1000 erf's kernel was no longer positive semidefinite to rounding
 MANY = 64  # where more than 1 in so many pairs are near, all of the tile's cosines are computed in double
 
 
@@ -38,25 +37,15 @@ def lacks(p: Program) -> Lack | None:
         return Lack("a sum of values that share random weights", "", "only the torch engine keeps their covariances")
     if sum(isinstance(line.does, Data) for line in p.lines) > 1:
         return Lack("several values made from the input", "", "it starts from one matrix of inner products")
-    ratios: list[float] = []
     for line in p.lines:
-        below = [ratios[i] for i in line.inputs]
         if len(line.shape) != 1:
             return Lack(_name(line.does), line.where, f"it computes with vectors, this has shape {line.shape}")
-        why = _refused(line.does, below)
+        why = _refused(line.does)
         if why:
             return Lack(_name(line.does), line.where, why)
-        ratios.append(_ratio(line.does, below))
-    if sum(_subtracts(line.does) for line in p.lines) > DEEP:
-        return Lack(f"more than {DEEP} activations that are no ReLU", "", "their rounding errors would add up")
     if len(p.lines) < 2:
         return Lack("a network without layers", "", "there is nothing to compute")
     return None
-
-
-def _subtracts(does: object) -> bool:
-    """Whether the loops get u as a difference here, so that a unit of the last place is lost."""
-    return isinstance(does, Dual) and isinstance(does.activation, Erf | Smooth)
 
 
 def _name(does: object) -> str:
@@ -65,25 +54,26 @@ def _name(does: object) -> str:
     return does.op.name if isinstance(does, Other) else type(does).__name__
 
 
-def _refused(does: object, ratios: list[float]) -> str:
+def _refused(does: object) -> str:
     """Why this instruction cannot be run; empty if it can."""
     if isinstance(does, Weights) and not does.sigma_w2:
         return "its weights are zero"
-    if isinstance(does, Dual):
-        op = does.activation
-        known = isinstance(op, Sign | Step | Erf | Smooth) or (isinstance(op, LeakyReLU) and (op.slope or op.bend))
-        return "" if known else "the compiled loops have no form of its dual"
-    if isinstance(does, Plus) and all(ratios) and any(map(math.isnan, ratios)):
-        return "it adds two values with means, one of them a sum"
+    if isinstance(does, Dual) and isinstance(does.activation, LeakyReLU) and not slopes(does.activation)[0]:
+        return "it is zero everywhere"
     return "only the torch engine has this op" if isinstance(does, Window | Other) else ""
 
 
-def _ratio(does: object, below: list[float]) -> float:
-    if isinstance(does, Dual):
-        return ratio(does.activation)
-    if isinstance(does, Plus):
-        return math.nan if any(below) else 0.0
-    return 0.0 if isinstance(does, Data | Weights) else below[0]
+def worthwhile(p: Program, pairs: int) -> bool:
+    """Whether so many pairs pay for the tables that its activations need."""
+    duals = [line.does.activation for line in p.lines if isinstance(line.does, Dual)]
+    return pairs >= LEAST or not any(isinstance(op, Piecewise) and op.sharp for op in duals)
+
+
+def conditions(p: Program) -> str:
+    """What the inputs must be like; empty if nothing."""
+    duals = [line.does.activation for line in p.lines if isinstance(line.does, Dual)]
+    bent = sorted({op.name for op in duals if isinstance(op, Piecewise) and op.sharp and any(op.kinks)})
+    return f"for {', '.join(bent)} where all inputs have one norm" if bent else ""
 
 
 def kernels(arch: Architecture, p: Program, x: Tensor, y: Tensor | None, *, ntk: bool) -> tuple[Tensor, Tensor]:
@@ -103,14 +93,19 @@ def kernels(arch: Architecture, p: Program, x: Tensor, y: Tensor | None, *, ntk:
 
 def sides(arch: Architecture, p: Program, x: Tensor, y: Tensor | None) -> tuple[Inputs, Inputs, Code]:
     """What the loops need of the rows and of the columns, and the program as they read it."""
+    rows = Inputs(arch, p, x)
+    cols = rows if y is None else Inputs(arch, p, y)
+    n = len(rows.values)
     try:
-        rows = Inputs(arch, p, x)
-        cols = rows if y is None else Inputs(arch, p, y)
-        c = code(p, _longest(terms(rows.sides, x.dtype), terms(cols.sides, x.dtype)))
+        q = rows.q if y is None else torch.cat([rows.q, cols.q])
+        values = side(p, q, x.dtype)
     except TooLong as error:
         raise Unable(str(error)) from None
-    for inputs in (rows, cols):
-        inputs.factors = table(p, c, inputs.sides, PAD).to(x.dtype)
+    c = code(p, values)
+    for inputs, at in ((rows, slice(n)), (cols, slice(n, None)))[: 1 + (y is not None)]:
+        inputs.factors = table(c, values, at, PAD).to(x.dtype)
+        inputs.last = Side(values[-1].q[at], values[-1].theta[at])
+        inputs.zeros = torch.nonzero(torch.stack([s.q[at] for s in values]).eq(0).any(0)).flatten()
     return rows, cols, c
 
 
@@ -119,9 +114,9 @@ def finish(
 ) -> None:
     """The diagonal, and what the loops cannot compute; `ntk` is empty where it was not asked for."""
     if y is None:
-        nngp.diagonal().copy_(rows.sides[-1].q)
+        nngp.diagonal().copy_(rows.last.q)
         if len(ntk):
-            ntk.diagonal().copy_(rows.sides[-1].theta)
+            ntk.diagonal().copy_(rows.last.theta)
     _patch_zeros(arch, x, y, rows, cols, nngp, ntk)
 
 
@@ -135,13 +130,9 @@ class Inputs:
         norm = torch.linalg.vector_norm(self.values, dim=1, dtype=torch.float64)
         self.inverse = torch.where(norm > 0, 1 / norm, 0.0)
         self.unit = self.values * self.inverse[:, None].to(x.dtype)
-        self.sides = side(p, norm * norm / self.values.shape[1])
-        self.zeros = torch.nonzero(torch.stack([s.q for s in self.sides]).eq(0).any(0)).flatten()
-        self.factors = x
-
-
-def _longest(a: dict[int, int], b: dict[int, int]) -> dict[int, int]:
-    return {line: max(a[line], b[line]) for line in a}
+        self.q = norm * norm / self.values.shape[1]
+        self.factors = self.zeros = x
+        self.last = Side(self.q, self.q)
 
 
 def _tile(

@@ -49,11 +49,20 @@ DEVICE Value slopes(Value in, REAL bend) {
 
 DEVICE Value sum(const Factors &f, int k, Value a, Value b) {
     const Lanes wa = of_row(f, k) * of_col(f, k), wb = of_row(f, k + 1) * of_col(f, k + 1);
-    const Lanes y = of_row(f, k + 2) * of_col(f, k + 3) - of_row(f, k + 3) * of_col(f, k + 2);
-    return Value{wa * a.u + wb * b.u + REAL(2) * y * y, wa * a.t + wb * b.t};
+    const Lanes off_a = of_row(f, k) - of_col(f, k), off_b = of_row(f, k + 1) - of_col(f, k + 1);
+    const Lanes means = (of_row(f, k + 2) - of_col(f, k + 2)) * (of_row(f, k + 3) - of_col(f, k + 3));
+    const Lanes apart = REAL(0.5) * (off_a * off_a + off_b * off_b) + means;
+    return Value{wa * a.u + wb * b.u + apart, wa * a.t + wb * b.t};
 }
 
-DEVICE Value jump(Value in, REAL scale) { return Value{scale * over_pi(clipped(in.u)), Lanes(REAL(0))}; }
+// What rounding makes of equal values is none: a jump would take its root, the next jump the root of that.
+DEVICE Lanes apart_at_all(Lanes u) {
+    return select(u < (sizeof(REAL) == 4 ? REAL(1e-14) : REAL(1e-31)), REAL(0), u);
+}
+
+DEVICE Value jump(Value in, REAL scale) {
+    return Value{scale * over_pi(apart_at_all(clipped(in.u))), Lanes(REAL(0))};
+}
 
 // 2 / pi arcsin(x) with 1 - x = v = sin sin + cos cos u + 2 y^2, a sum of positive terms
 DEVICE Value erf_layer(const Factors &f, int k, Value in) {
@@ -64,13 +73,47 @@ DEVICE Value erf_layer(const Factors &f, int k, Value in) {
     return Value{REAL(1) - (REAL(1) - REAL(2) * over_pi(v)) * (of_row(f, k + 4) * of_col(f, k + 4)), in.t * slope};
 }
 
-DEVICE Value series(const Factors &f, int k, Value in, int terms) {
-    Lanes power = REAL(1), value = REAL(0), slope = REAL(0);
-    const Lanes c = REAL(1) - in.u;
-    for (int s = 0; s < terms; ++s) {
-        value = value + of_row(f, k + s) * of_col(f, k + s) * power;
-        slope = slope + of_row(f, k + terms + s) * of_col(f, k + terms + s) * power;
-        power = power * c;
+// Powers of c = 1 - u: see native/src/vector_series.h, here always by the way that keeps the digits of u.
+DEVICE Value series(const Factors &f, int k, Value in, int terms, int form) {
+    const Lanes c = REAL(1) - in.u, z = form ? c * c : c, zero = REAL(0);
+    const Lanes one = of_row(f, k + 2) * of_col(f, k + 2);
+    const Lanes off0 = of_row(f, k + 1) - of_col(f, k + 1), off1 = of_row(f, k + 2) - of_col(f, k + 2);
+    Lanes sum = zero, slope = zero, rest = zero, tail = zero, apart = off0 * off0 + off1 * off1;
+    ROLLED for (int s = k + 2 + terms; s > k + 2; --s) {
+        const Lanes b = of_col(f, s), product = of_row(f, s) * b, off = of_row(f, s) - b;
+        apart = fused(off, off, apart);
+        rest = fused(rest, z, tail);
+        tail = tail + product;
+        slope = fused(slope, z, sum);
+        sum = fused(sum, z, product);
     }
-    return Value{REAL(1) - value, in.t * slope};
+    const Lanes before = form == 3 ? z : c, powers = REAL(1) + c + (form == 3 ? z : zero);
+    const Lanes each = form ? REAL(1) + c : zero + REAL(1);
+    const REAL start = form == 3 ? REAL(3) : REAL(2), step = form ? REAL(2) : REAL(1);
+    return Value{REAL(0.5) * apart + in.u * (one + tail * powers + before * c * each * rest),
+                 in.t * (one + before * (start * sum + step * z * slope))};
+}
+
+DEVICE Lanes product_of(const Factors &f, int row, int col, int p) {
+    Lanes total = of_row(f, row) * of_col(f, col);
+    ROLLED for (int b = 1; b < p; ++b) total = fused(of_row(f, row + b) + Lanes(REAL(0)), of_col(f, col + b), total);
+    return total;
+}
+
+// Chebyshev series in the angle: see native/src/vector_series.h.
+DEVICE Value table(const Factors &f, int k, Value in, int terms, int p, int form) {
+    const Lanes u = clipped(in.u), at = over_pi(form == 2 ? apart_at_all(u) : u), one = REAL(1);
+    const Lanes lead = form == 0 ? u : form == 1 ? at * at : at;
+    const Lanes x = form == 0 ? one - u : REAL(2) * at - one;
+    Lanes g = REAL(0), above = g, d = g, above_d = g;
+    const int series = k + 2 + 2 * p;
+    ROLLED for (int r = terms - 1; r >= 0; --r) {
+        const Lanes y = r ? REAL(2) * x : x;
+        const Lanes now = y * g - above + product_of(f, series + r * p, k + 2, p);
+        const Lanes now_d = y * d - above_d + product_of(f, series + (terms + r) * p, k + 2, p);
+        above = g, g = now, above_d = d, d = now_d;
+    }
+    const Lanes off = of_row(f, k) - of_col(f, k), e = of_col(f, k + 1) + Lanes(REAL(0));
+    const Lanes apart = p == 1 ? Lanes(REAL(0)) : off * off * product_of(f, k + 2 + p, k + 2, p);
+    return Value{apart + e * lead * g, in.t * (e * d)};
 }

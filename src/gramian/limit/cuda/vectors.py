@@ -11,7 +11,7 @@ from torch import Tensor
 from gramian.arch.architecture import Architecture
 from gramian.limit import vectors
 from gramian.limit.cuda.device import Argument, device, source
-from gramian.limit.factors import AFFINE, BIASED, ERF, JUMP, SERIES, SLOPES, SUM, Code
+from gramian.limit.factors import AFFINE, BIASED, ERF, JUMP, SERIES, SLOPES, SUM, TABLE, Code
 from gramian.limit.program import Lack, Program
 
 TILE = 8192  # rows and columns: large products, and a quarter of a gigabyte in float32
@@ -78,15 +78,15 @@ def exact_products() -> Iterator[None]:
 def network(c: Code) -> str:
     """The layers as device code: one call each, registers as variables."""
     lines = []
-    for (kind, to, a, b, factor), (setting, _) in zip(c.ops.tolist(), c.settings.tolist(), strict=True):
-        lines.append(f"    v{to} = {_call(kind, f'v{a}', f'v{b}', factor, setting)};")
+    for (kind, to, a, b, factor), pair in zip(c.ops.tolist(), c.settings.tolist(), strict=True):
+        lines.append(f"    v{to} = {_call(kind, f'v{a}', f'v{b}', factor, *pair)};")
     registers = sorted({0, *(int(r) for r in c.ops[:, 1])})
     others = "".join(f"    Value v{r} = in;\n" for r in registers)
     body = "\n".join(lines)
     return f"DEVICE Value network(const Factors &f, Value in) {{\n{others}{body}\n    return v{c.out};\n}}\n"
 
 
-def _call(kind: int, a: str, b: str, factor: int, setting: float) -> str:
+def _call(kind: int, a: str, b: str, factor: int, setting: float, other: float) -> str:
     return {
         AFFINE: f"affine({a}, REAL({setting!r}))",
         BIASED: f"biased(f, {factor}, {a}, REAL({setting!r}))",
@@ -94,5 +94,6 @@ def _call(kind: int, a: str, b: str, factor: int, setting: float) -> str:
         SUM: f"sum(f, {factor}, {a}, {b})",
         JUMP: f"jump({a}, REAL({setting!r}))",
         ERF: f"erf_layer(f, {factor}, {a})",
-        SERIES: f"series(f, {factor}, {a}, {int(setting)})",
+        SERIES: f"series(f, {factor}, {a}, {int(setting)}, {int(other)})",
+        TABLE: f"table(f, {factor}, {a}, {int(setting)}, {int(other) // 3}, {int(other) % 3})",
     }[kind]
