@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import emulated
 import pytest
+import test_duals as duals
 import torch
 from hypothesis import HealthCheck, Phase, given, settings
 from layers import LAYERS
@@ -63,6 +64,15 @@ def test_vectors_agree_with_torch(net, law, gpu):
     for y in (None, some(3, seed=1)):
         assert error(arch, some(5), y, torch.float64) < 1e-12
         assert error(arch, some(5), y, torch.float32) < 1e-6
+
+
+@compiled
+@pytest.mark.parametrize(("name", "spread"), [("elu", 0.05), ("h > 0", 0.0), ("mish", 0.05), ("mish", 0.0)])
+def test_tables_and_series_agree_with_torch(name, spread, gpu):
+    """Tables with factors of many terms, with jumps, of a smooth function; a series of all powers."""
+    arch, x = duals.of(name), duals.inputs(spread)
+    assert error(arch, x[:3], x[3:], torch.float64) < 1e-12
+    assert error(arch, x, None, torch.float32) < 2e-6
 
 
 @compiled
