@@ -6,6 +6,8 @@ import os
 import mpmath
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from test_activations import ACTIVATIONS
 from test_native import Function, error, mlp, some
 from torch import nn
@@ -68,6 +70,31 @@ def test_every_activation_where_norms_differ(name):
     if name != "softsign":  # 10 s, for a function as steep
         assert error(arch, x[:3], x[2:], torch.float64) < 2e-12  # the oracle's own series leave out 1e-12
     assert error(arch, x, None, torch.float32) < 1e-6
+
+
+@given(
+    rows=st.lists(st.lists(st.floats(-3, 3), min_size=2, max_size=2), min_size=2, max_size=4),
+    weight=st.floats(0.3, 2),
+    bias=st.floats(0, 1),
+    name=st.sampled_from(["gelu", "cubic", "relu^2", "sin", "cos", "gaussian", "silu"]),
+    trains=st.booleans(),
+)
+@settings(deadline=None, max_examples=60, derandomize=True)
+def test_any_weights_biases_and_inputs(rows, weight, bias, name, trains):
+    function = ACTIVATIONS[name].function
+    activation = function if isinstance(function, nn.Module) else Function(function)
+    net = mlp(activation, bias=True, width=2, depth=2).float()
+    net[0].requires_grad_(trains)
+    arch = architecture(net, torch.zeros(1, 2), law=(weight, bias))
+    x = torch.tensor(rows, dtype=torch.float64)
+    try:
+        found = arch.kernels(x, engine="native")
+    except BadArgument:  # the values' variance is too large for a series
+        assert name in ("silu", "sin", "cos", "gelu", "gaussian")
+        return
+    for has, right in zip(found, arch.kernels(x, engine="torch"), strict=True):
+        scale = (right.diagonal()[:, None] * right.diagonal()).sqrt() + 1e-300
+        assert float(((has - right).abs() / scale).max()) < 1e-11
 
 
 @pytest.mark.parametrize("name", ["tanh", "gelu", "cubic", "softplus", "sin"])
