@@ -305,11 +305,11 @@ def test_the_one_number_of_a_network_may_lose_its_axis_in_the_last_line():
             r"(?s)length one here, is dropped, and another call follows.*fix: keep the axis",
         ),
         (
-            lambda f: nn.functional.instance_norm(f[:, :, None]),
+            lambda f: F.instance_norm(torch.cat([f[:, :, None]] * 4, 2)),
             r"(?s)`instance_norm`.*fix: nn.GroupNorm\(1, channels\)",
         ),
         (lambda f: f / f.std(-1, keepdim=True), r"(?s)`std`.*fix: nn.LayerNorm"),
-        (lambda f: nn.functional.normalize(f), r"(?s)`linalg_vector_norm`.*fix: nn.RMSNorm"),
+        (lambda f: F.normalize(f), r"(?s)`linalg_vector_norm`.*fix: nn.RMSNorm"),
     ],
 )
 def test_what_follows_a_readout_is_refused_with_what_to_write(last, says):
