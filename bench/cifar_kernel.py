@@ -82,7 +82,8 @@ try:
         "cifar_kernel", n=n, net="8 layers, Flatten", dtype="float32", engine=f"native, {library().isa}",
         seconds=round(seconds, 1), cpu_seconds=round(used.ru_utime + used.ru_stime, 1), peak_mib=used.ru_maxrss // 1024,
         tiles=of, killed_after=killed_at, killed_at_seconds=round(killed, 1),
-        disk_mib=sum(f.stat().st_size for f in store.iterdir()) // 2**20, error=error, least_eigenvalue_of_2000=eigenvalue,
+        disk_mib=sum(f.stat().st_size for f in store.iterdir()) // 2**20, error=error,
+        least_eigenvalue_of_2000=eigenvalue,
         microseconds_per_pair=round(1e6 * (used.ru_utime + used.ru_stime) / (n * (n + 1) / 2), 2),
     )  # fmt: skip
 finally:
