@@ -131,9 +131,9 @@ def test_make_bench_runs_what_the_page_of_benchmarks_lists():
     assert re.findall(r"^\| `(\w+)\.py` \|", page, re.M) == named
     parts = {
         "compare",
-        "cuda",
         "compare_empirical",
         "judge",
+        "limit_gpu",
         "recursions",
         "rival",
         "rival_agreement",
@@ -152,6 +152,15 @@ def test_kept_rows_say_where_they_come_from(file):
         assert row.get("seconds", 1) > 0
         assert all(row[key] for key in ("device", "threads", "python", "dtype", "commit", "date"))
         assert not row["commit"].endswith("-dirty")
+
+
+def test_no_benchmark_hides_a_package_that_torch_imports():
+    """Python puts the folder of the script first: a `cuda.py` beside it is what torch's `from cuda.bindings` finds."""
+    first = {"PYTHONPATH": os.pathsep.join([str(ROOT / "bench"), str(ROOT / "src")])}
+    done = subprocess.run(
+        [sys.executable, "-c", "import gramian"], env=os.environ | first, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.slow  # it compiles the native engine
