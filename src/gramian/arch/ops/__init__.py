@@ -13,6 +13,7 @@ from gramian.arch.ops.embedding import Constant, Embedding, Tokens
 from gramian.arch.ops.erf import GELU, Erf
 from gramian.arch.ops.exponential import Cos, Exp, Gaussian, Sin
 from gramian.arch.ops.fuse import fuse
+from gramian.arch.ops.graphs import Graph
 from gramian.arch.ops.kinked import Kinked, Piecewise
 from gramian.arch.ops.layernorm import GroupNorm, LayerNorm
 from gramian.arch.ops.layout import Permute
@@ -58,6 +59,7 @@ __all__ = [
     "Exp",
     "Factor",
     "Gaussian",
+    "Graph",
     "GroupNorm",
     "Identity",
     "Join",
