@@ -271,6 +271,8 @@ class Reading:
         given = [(v, meta[v.index].shape, meta[v.index].dtype) for v in {v.index: v for v in values}.values()]
         dtype = node.meta["val"].dtype
         own = [v.index for v in values if v.index in self.computed or not meta[v.index].dtype.is_floating_point]
+        if numbers and any(isinstance(a, Parameter | Entries) or a is OF_PARAMETERS for a in flat(call.args)):
+            return None
         known = base in COMPUTED or (numbers and base in ON_NUMBERS)
         if known and (numbers or own or not dtype.is_floating_point) and all(v.plain for v in values):
             op, shape = computed(call, given, dtype)

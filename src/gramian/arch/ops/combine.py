@@ -124,8 +124,10 @@ def _offset(a: object, b: object, alpha: float) -> Read:
     if not x.data:
         raise NoLimit(
             "A fixed tensor is added to the network's values.",
-            why="it has a fixed number of channels, which differ, and the limit is over channels that are alike",
-            fix="add it to the input before the first layer, or make it an nn.Parameter with an entry in the law",
+            why="it has a fixed number of channels, which differ, and says nothing of the channels of a wider network",
+            fix="pass it through a Linear of its own, h + self.place(self.encoding), which keeps their inner "
+            "products; or add them to the input before its first layer; or make it an nn.Parameter with an entry in "
+            "the law",
         )
     assert isinstance(constant, Tensor)
     whole = constant.detach().expand(*(1,) * (constant.ndim <= len(x.order)), *x.user_shape)

@@ -47,7 +47,7 @@ class MatMul(Op):
                 matrix = matrix[0]
         if not isinstance(matrix, Tensor) or not isinstance(x, Value) or matrix.ndim != 2:
             raise NoLimit(
-                "A product of two tensors of which neither is a parameter, a constant matrix, or made of the inputs.",
+                "A product of two tensors, of which neither is a parameter or a constant matrix, nor of the inputs.",
                 why="a product of two random values has a limit only where they are independent, entry by entry",
                 fix="attention is q @ k.mT / q.shape[-1] with the channels last; or gramian.monte_carlo(module, x)",
             )
