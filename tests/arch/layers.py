@@ -141,6 +141,15 @@ def attender(*, tied=False, causal=False):
     return Net(attention, tied=tied, causal=causal, **layers)
 
 
+def grouped(n, x):
+    """Four heads of queries on two of keys and values, as Llama repeats them; keys hidden behind each query."""
+    h = torch.relu(n.a(x))
+    q, k, v = heads(n.q(h), 4), heads(n.k(h)), heads(n.v(h))
+    k = k[:, :, None, :, :].expand(len(x), 2, 2, k.shape[2], k.shape[3]).reshape(len(x), 4, k.shape[2], k.shape[3])
+    out = F.scaled_dot_product_attention(q, k, v.repeat_interleave(2, dim=1), is_causal=True, scale=1 / q.shape[-1])
+    return n.r(torch.relu(n.o(merged(out))).mean(1))
+
+
 def packed(n, x):
     """GPT-2's one layer for q, k and v; a head of its own slope in the mask; keys hidden where the input says so."""
     q, k, v = (heads(part, 3) for part in n.c(torch.relu(n.a(x))).split(W, -1))
@@ -319,6 +328,15 @@ LAYERS = {
     "attention": (attender, SEQUENCE),
     "attention, tied": (lambda: attender(tied=True), SEQUENCE),
     "attention, tied and causal": (lambda: attender(tied=True, causal=True), SEQUENCE),
+    "attention of grouped queries": (
+        lambda: Net(grouped, a=linear(3), q=linear(), k=linear(W, W // 2), v=linear(W, W // 2), o=linear(),
+                    r=linear(W, 1)), SEQUENCE),
+    "layer scale": (
+        lambda: Net(lambda n, x: n.r(torch.relu(n.c(n.a(x) + n.s * n.b(torch.relu(n.a(x))))).mean(1)), a=linear(3),
+                    b=linear(), c=linear(), s=nn.Parameter(torch.full((W,), 0.3)), r=linear(W, 1)), SEQUENCE),
+    "layer scale under an activation": (
+        lambda: Net(lambda n, x: n.r(torch.relu(n.a(x) * n.s).mean((2, 3))), a=conv(2),
+                    s=nn.Parameter(torch.full((W, 1, 1), 0.5)), r=linear(W, 1)), IMAGE),
     "attention of one layer, with masks": (
         lambda: Net(packed, a=linear(3), c=linear(W, 3 * W), o=linear(), r=linear(4 * W, 1)), SEQUENCE),
     "attention without softmax": (

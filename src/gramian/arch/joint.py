@@ -28,6 +28,7 @@ from gramian.arch.ops import (
     Attention,
     Beside,
     Concat,
+    Copies,
     Graph,
     Masked,
     Normalization,
@@ -117,6 +118,15 @@ class Joint:
                 fix="add them before the Flatten: it computes the same"
                 if flattens
                 else "give each branch its own weights; or gramian.monte_carlo(module, x)",
+            )
+        if isinstance(op, Copies):
+            if self.cross(inputs[0], t) is None:
+                return None
+            raise NoLimit(
+                "Two values that share random weights, one of them of heads that are copied.",
+                where=self.steps[s].where,
+                why="a channel then meets copies of others, for which there is no rule",
+                fix="give queries, keys and values a Linear each; or gramian.monte_carlo(module, x)",
             )
         if isinstance(op, Masked | Graph):
             c, by = self.cross(inputs[0], t), self._value(inputs[1])

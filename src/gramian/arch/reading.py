@@ -20,9 +20,10 @@ from gramian.arch.inputs import Form
 from gramian.arch.ops import GROUPED, READERS, Call, Op, Parameter, Permute, Value, fuse
 from gramian.arch.ops.attention import Attended
 from gramian.arch.ops.base import Part, Pending, Result
-from gramian.arch.ops.columns import Columns, merged, multiplied, stray_columns
+from gramian.arch.ops.columns import MERGES, Columns, merged, multiplied, stray_columns
 from gramian.arch.ops.columns import Product as MatrixProduct
 from gramian.arch.ops.computed import COMPUTED, ON_NUMBERS, base_of, computed
+from gramian.arch.ops.copies import Expanded, copied, expanded, stray_copies
 from gramian.arch.ops.embedding import Unbatched
 from gramian.arch.ops.graphs import einsum_graph
 from gramian.arch.ops.groups import SPLITS, Parts, pieces
@@ -123,6 +124,9 @@ class Reading:
             args = batched(self, node, args, where)
             if isinstance(args, Value | Unbatched):
                 return args
+        made = self._heads_copied(target, args, val, where)
+        if made is not None:
+            return made
         if target == "aten.linear.default" and isinstance(args[0], Tensor) and isinstance(args[1], Parameter):
             return of_numbers(self, args, val, where)
         if not any(isinstance(a, Value | Scores) for a in flat(args)):
@@ -227,6 +231,23 @@ class Reading:
         dims = tuple(d - (d > dim) for d in turned.dims if d != dim)
         assert isinstance(chosen, Value)
         return Turned(chosen, dims, turned.where).settled()
+
+    def _heads_copied(self, target: str, args: list[Any], val: Any, where: str) -> Any:
+        """What `expand` makes of heads, and a reshape of that; None for other calls."""
+        base, first = base_of(target), args[0] if args else None
+        if base == "expand" and isinstance(first, Value) and first.groups:
+            return expanded(first, tuple(val.shape[1:]))
+        if not isinstance(first, Expanded):
+            return None
+        if base in ("clone", "contiguous"):
+            return first
+        found = first.reshaped(tuple(val.shape[1:])) if base in MERGES else None
+        if found is None:
+            raise at(stray_copies(), where)
+        dropped, like = found
+        x = replace(self.made_of(dropped, where), groups=like.groups)
+        made = copied(x, first.times)
+        return self.add(made.op, made.inputs, made.shape, made.layout, where, made.groups)
 
     def _part(self, number: int, op: Op, inputs: tuple[int, ...], channels: int) -> int:
         """A step that makes some channels of another."""

@@ -8,6 +8,7 @@ from gramian.arch.ops.base import GROUPED, READERS, Call, Op, Parameter, Value, 
 from gramian.arch.ops.combine import Scale, Shift, Sum
 from gramian.arch.ops.computed import Computed
 from gramian.arch.ops.concat import Beside, Concat, Join, Product
+from gramian.arch.ops.copies import Copies
 from gramian.arch.ops.dropout import Dropout
 from gramian.arch.ops.embedding import Constant, Embedding, Tokens
 from gramian.arch.ops.erf import GELU, Erf
@@ -52,6 +53,7 @@ __all__ = [
     "Constant",
     "Conv",
     "ConvTranspose",
+    "Copies",
     "Cos",
     "Dropout",
     "Embedding",
