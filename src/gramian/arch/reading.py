@@ -15,15 +15,15 @@ from torch.fx import Node
 from gramian.arch.architecture import Step, at
 from gramian.arch.constants import batched, looked_up, of_numbers
 from gramian.arch.export import flat, in_order, in_place, needed, where_of
+from gramian.arch.heads import heads_copied
 from gramian.arch.inplace import check_writes
 from gramian.arch.inputs import Form
 from gramian.arch.ops import GROUPED, READERS, Call, Op, Parameter, Permute, Value, fuse
 from gramian.arch.ops.attention import Attended
 from gramian.arch.ops.base import Part, Pending, Result
-from gramian.arch.ops.columns import MERGES, Columns, merged, multiplied, stray_columns
+from gramian.arch.ops.columns import Columns, merged, multiplied, stray_columns
 from gramian.arch.ops.columns import Product as MatrixProduct
 from gramian.arch.ops.computed import COMPUTED, ON_NUMBERS, base_of, computed
-from gramian.arch.ops.copies import Expanded, copied, expanded, stray_copies
 from gramian.arch.ops.embedding import Unbatched
 from gramian.arch.ops.graphs import einsum_graph
 from gramian.arch.ops.groups import SPLITS, Parts, pieces
@@ -31,6 +31,7 @@ from gramian.arch.ops.layout import Turned
 from gramian.arch.ops.learned import Entries, laid_out, mixed, vectors
 from gramian.arch.ops.local import local
 from gramian.arch.ops.scores import Scores, is_scored, on_scores, products
+from gramian.arch.ops.single import Dropped, Single, dropped
 from gramian.arch.refusals import no_reader
 from gramian.arch.unroll import Unroller
 from gramian.errors import NoLimit
@@ -93,6 +94,9 @@ class Reading:
 
     def _finish(self, node: Node) -> tuple[list[Step], int]:
         results = [self.values[r.name] for r in node.args[0] if isinstance(r, Node)]  # type: ignore[union-attr]
+        if len(results) == 1 and isinstance(results[0], Dropped):
+            x = results[0].value
+            return self.made, self.add(Single(), (x,), x.shape, x.layout, self.where).index
         if len(results) != 1 or not isinstance(results[0], Value):
             raise NoLimit(
                 f"The module returns {len(results)} tensors, or none that depends on its input.",
@@ -115,6 +119,8 @@ class Reading:
             return made
         if node.target is operator.getitem:
             return args[0][args[1]]
+        if ends := [a for a in flat(args) if isinstance(a, Dropped)]:
+            raise at(ends[0].refusal, where)
         moved = next((a for a in args if isinstance(a, Turned | Columns)), None)
         if moved is not None:
             return self._turned(moved, Call(target, tuple(args), ()), val, where)
@@ -124,7 +130,7 @@ class Reading:
             args = batched(self, node, args, where)
             if isinstance(args, Value | Unbatched):
                 return args
-        made = self._heads_copied(target, args, val, where)
+        made = heads_copied(self, target, args, val, where)
         if made is not None:
             return made
         if target == "aten.linear.default" and isinstance(args[0], Tensor) and isinstance(args[1], Parameter):
@@ -142,6 +148,8 @@ class Reading:
                 call = replace(call, args=tuple(self._learned(args, where)))
             if target in SPLITS:
                 return [self.read(c, v, where) for c, v in zip(pieces(call), val, strict=True)]
+            if target == "aten.glu.default":
+                return self._gated(call, val, where)
             made = self._of_data(node, call, where) if isinstance(val, Tensor) else None
             if made is not None:
                 return made
@@ -156,11 +164,13 @@ class Reading:
         except NoLimit as error:
             raise at(error, where) from None
 
-    def read(self, call: Call, val: Any, where: str) -> Value | Scores | Turned:
+    def read(self, call: Call, val: Any, where: str) -> Value | Scores | Turned | Dropped:
         """What an op makes of a call whose result is `val` in the user's graph."""
         if not isinstance(val, Tensor):
             raise no_reader(call.target)
         call, after = replace(call, shape=tuple(val.shape[1:])), None
+        if end := dropped(call):
+            return end
         mapped = einsum_graph(call) if call.target == "aten.einsum.default" else None
         if call.target == "aten.einsum.default" and mapped is None:
             call, after = products(call)
@@ -206,6 +216,13 @@ class Reading:
         number = NUMBERS.get(base_of(call.target)) if fused is not None else made.number
         return replace(made, boolean=val.dtype == torch.bool, number=number)
 
+    def _gated(self, call: Call, val: Tensor, where: str) -> Any:
+        """A gated linear unit: one half of the channels times the sigmoid of the other."""
+        halves = pieces(replace(call, target="aten.chunk.default", args=(call.args[0], 2, call.args[1])))
+        a, b = (self.read(half, val, where) for half in halves)
+        gate = self.read(Call("aten.sigmoid.default", (b,), ()), val, where)
+        return self.read(Call("aten.mul.Tensor", (a, gate), ()), val, where)
+
     def _turned(self, turned: Turned | Columns, call: Call, val: Any, where: str) -> Any:
         """A call on a value whose samples are not first: another order of the axes, or entries of one of them."""
         made = merged(turned, call, tuple(val.shape)) if isinstance(val, Tensor) else None
@@ -231,23 +248,6 @@ class Reading:
         dims = tuple(d - (d > dim) for d in turned.dims if d != dim)
         assert isinstance(chosen, Value)
         return Turned(chosen, dims, turned.where).settled()
-
-    def _heads_copied(self, target: str, args: list[Any], val: Any, where: str) -> Any:
-        """What `expand` makes of heads, and a reshape of that; None for other calls."""
-        base, first = base_of(target), args[0] if args else None
-        if base == "expand" and isinstance(first, Value) and first.groups:
-            return expanded(first, tuple(val.shape[1:]))
-        if not isinstance(first, Expanded):
-            return None
-        if base in ("clone", "contiguous"):
-            return first
-        found = first.reshaped(tuple(val.shape[1:])) if base in MERGES else None
-        if found is None:
-            raise at(stray_copies(), where)
-        dropped, like = found
-        x = replace(self.made_of(dropped, where), groups=like.groups)
-        made = copied(x, first.times)
-        return self.add(made.op, made.inputs, made.shape, made.layout, where, made.groups)
 
     def _part(self, number: int, op: Op, inputs: tuple[int, ...], channels: int) -> int:
         """A step that makes some channels of another."""
