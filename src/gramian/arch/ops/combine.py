@@ -200,7 +200,8 @@ class Scale(Op):
         if isinstance(a, Value) and isinstance(b, Value) and ("mul" in call.target or b.data > a.data):
             return _product(a, b, "mul" in call.target)
         if "mul" in call.target and {type(a), type(b)} == {Value, Parameter}:
-            return channel_scale(*((a, b) if isinstance(a, Value) else (b, a)))  # type: ignore[arg-type]
+            op, *rest = channel_scale(*((a, b) if isinstance(a, Value) else (b, a)))  # type: ignore[arg-type]
+            return (op if op.scale_trains else cls(op.factor), *rest)  # type: ignore[return-value]
         if isinstance(a, Value) and not a.data and isinstance(b, Tensor):
             return per_position(a, b, inverse="div" in call.target)
         if "mul" in call.target and isinstance(a, float | Tensor):

@@ -119,7 +119,7 @@ class ChannelScale(Normalization):
         return f"by {self.factor:g} at the start"
 
 
-def channel_scale(x: Value, p: Parameter) -> tuple[Op, tuple[Value, ...], tuple[int, ...]]:
+def channel_scale(x: Value, p: Parameter) -> tuple[ChannelScale, tuple[Value, ...], tuple[int, ...]]:
     """The product of the network's values with a parameter of one number for each channel."""
     shape = (1,) * (len(x.order) - len(p.shape)) + p.shape
     wanted = tuple(x.shape[0] if axis == 0 else 1 for axis in x.order)
