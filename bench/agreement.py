@@ -20,16 +20,18 @@ from typing import Any
 
 import numpy as np
 import torch
-import twins_wide  # noqa: F401  (adds its networks to those of twins)
+import twins_more  # noqa: F401  (adds its networks to those of twins)
+import twins_wide  # noqa: F401
 from judge import judge
 from timing import ask_rival, keep
 from torch import Tensor, nn
 from torch.nn import functional
-from twins import DIFFERENT, TWINS, Twin
+from twins import DIFFERENT, TOKENS, TWINS, Twin
 
 from gramian import architecture
 from gramian.errors import NoLimit
 
+MATRIX = torch.randn(9, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 ADJACENCY = torch.rand(5, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
 
@@ -67,19 +69,64 @@ class Concat(Branches):
         return torch.cat([a, b], 1)
 
 
-class Attention(nn.Module):
-    """One layer for keys and queries and scores over the width, or two and another power; learned positions before."""
+class Graphs(nn.Module):
+    """Parts in turn, where edges are those of the second input."""
 
-    def __init__(self, w: int, weights: Any, bias: bool, heads: int = 1, positions: int = 0, power: float = 1) -> None:
+    def __init__(self, *parts: nn.Module | None) -> None:
         super().__init__()
-        self.q, self.v = (nn.Linear(w, w, bias=False) for _ in range(2))
-        self.k, self.power = self.q if power == 1 else nn.Linear(w, w, bias=False), power
+        self.parts = nn.ModuleList(nn.Identity() if part is None else part for part in parts)
+        self.edges = [part is None for part in parts]
+
+    def forward(self, x: Tensor, graph: Tensor) -> Tensor:
+        for part, edges in zip(self.parts, self.edges, strict=True):
+            x = graph @ x if edges else part(x)
+        return x
+
+
+class Local(nn.Module):
+    """A window of three with weights of each position's own, on a line."""
+
+    def __init__(self, c_in: int, c_out: int, length: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(c_out, 3 * c_in, length - 2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.einsum("bkl,okl->bol", functional.unfold(x[:, :, None], (1, 3)), self.weight)
+
+
+class Attention(nn.Module):
+    """One layer for keys and queries and scores over the width, or two and another power; learned positions before,
+    for keys, queries and maybe values, added or as channels; `decay` of their distance is their covariance."""
+
+    def __init__(
+        self,
+        w: int,
+        weights: Any,
+        bias: bool,
+        heads: int = 1,
+        positions: int = 0,
+        power: float = 1,
+        decay: Any = None,
+        values: bool = True,
+        channels: bool = False,
+    ) -> None:
+        super().__init__()
+        into = 2 * w if channels else w
+        self.q, self.v = nn.Linear(into, w, bias=False), nn.Linear(into if values else w, w, bias=False)
+        self.k, self.power = self.q if power == 1 else nn.Linear(into, w, bias=False), power
         self.out, self.weights, self.heads = nn.Linear(w, w, bias=bias), weights, heads
         self.positions = nn.Parameter(torch.zeros(positions, w)) if positions else None
+        at = torch.arange(positions, dtype=torch.float64)
+        root = None if decay is None else torch.linalg.cholesky(decay((at[:, None] - at).abs()))
+        self.register_buffer("root", root)
+        self.values, self.channels = values, channels
 
     def forward(self, h: Tensor) -> Tensor:
-        h = h if self.positions is None else h + self.positions
-        parts = (self.q(h), self.k(h), self.v(h))
+        g = h
+        if self.positions is not None:
+            places = self.positions if self.root is None else self.root @ self.positions
+            g = torch.cat([h, places.expand(len(h), -1, -1)], -1) if self.channels else h + places
+        parts = (self.q(g), self.k(g), self.v(g if self.values else h))
         q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts)
         return self.out((self.weights(q @ k.mT / q.shape[-1] ** self.power) @ v).transpose(1, 2).flatten(2))
 
@@ -107,7 +154,8 @@ def pieces(twin: Twin, width: int = 8, outputs: int = 1) -> SimpleNamespace:
         torch=torch, nn=nn, F=functional, w=width, out=outputs, adjacency=ADJACENCY, seq=nn.Sequential, fn=Fn,
         lin=lambda a, b: nn.Linear(a, b, bias=bias), conv=conv, transposed=transposed, size=size,
         attention=lambda a, weights, **more: Attention(a, weights, bias, **more),
-        same=nn.Identity, add=Branches, mul=Gate, cat=Concat,
+        same=nn.Identity, add=Branches, mul=Gate, cat=Concat, graphs=Graphs, edges=lambda: None, local=Local,
+        matrix=lambda rows, columns: MATRIX[:rows, :columns], train=lambda net: net.train(),
     )  # fmt: skip
 
 
@@ -117,11 +165,22 @@ def inputs_of(twin: Twin) -> tuple[Tensor, Tensor]:
     return x, y
 
 
+def given(twin: Twin) -> tuple[Any, Any]:
+    """The inputs as the network takes them; with each sample's own graph, made of its nodes, as a second one."""
+    pair = inputs_of(twin)
+    return tuple((v, graph_of(v)) for v in pair) if twin.graph == "each" else pair  # type: ignore[return-value]
+
+
+def graph_of(x: Tensor) -> Tensor:
+    return torch.sigmoid(2 * x @ x.roll(1, 2).mT)
+
+
 def ours(twin: Twin) -> dict[str, Tensor]:
     """{key: kernel} of x against y, and of x alone."""
-    x, y = inputs_of(twin)
-    module = twin.torch(pieces(twin)).double().eval()
-    arch = architecture(module, x[:2], twin.law, parametrization=twin.parametrization)
+    x, y = given(twin)
+    module = twin.torch(pieces(twin)).double()
+    module.train("training" in twin.name)
+    arch = architecture(module, x, twin.law, parametrization=twin.parametrization)
     made = {}
     for pair, b in (("xy", y), ("xx", None)):
         made[f"nngp/{pair}"], made[f"ntk/{pair}"] = arch.kernels(x, b)
@@ -148,7 +207,10 @@ def ask(chosen: list[Twin]) -> tuple[dict, dict[str, Tensor]]:
     with tempfile.TemporaryDirectory() as folder:
         inputs, answer = Path(folder) / "inputs.npz", Path(folder) / "answers.npz"
         data = {f"{t.name}/{side}": v.numpy() for t in chosen for side, v in zip("xy", inputs_of(t), strict=True)}
-        np.savez(inputs, adjacency=ADJACENCY.numpy(), **data)
+        data |= {
+            f"{key}/graph": graph_of(torch.from_numpy(v)).numpy() for key, v in data.items() if v.shape[1:] == TOKENS
+        }
+        np.savez(inputs, adjacency=ADJACENCY.numpy(), matrix=MATRIX.numpy(), **data)
         said = ask_rival([t.name for t in chosen], inputs, answer, script="rival_agreement.py")
         if said is None:
             sys.exit(1)
@@ -174,7 +236,8 @@ def compare(chosen: list[Twin]) -> None:
                 exact = relu_diagonal(twin)
                 row["ntk_diagonal_ours_exact"] = error(mine["ntk/xx"].diagonal(), exact)
                 row["ntk_diagonal_theirs_exact"] = error(theirs[f"{twin.name}/ntk/xx"].diagonal(), exact)
-            for key in [k for k in row if k != "refused"]:
+            row |= {key: None for key, value in row.items() if value != value}  # not a number at theirs
+            for key in [k for k, value in row.items() if k != "refused" and value is not None]:
                 worst[key] = max(worst.get(key, (0.0, "")), (row[key], twin.name))
         keep("agreement", net=twin.name, dtype="float64", **row, **versions)
     told = ", ".join(f"{key} {value:.1e} ({name})" for key, (value, name) in worst.items())

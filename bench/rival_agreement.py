@@ -16,7 +16,8 @@ import numpy as np
 jax.config.update("jax_enable_x64", True)
 
 import twins  # noqa: E402
-import twins_wide  # noqa: E402, F401  (adds its networks to those of twins)
+import twins_more  # noqa: E402, F401  (adds its networks to those of twins)
+import twins_wide  # noqa: E402, F401
 from neural_tangents import stax  # noqa: E402  (after the switch to float64)
 
 
@@ -38,6 +39,13 @@ def pieces(twin):
         order = {"dimension_numbers": (f"N{axes}C", f"{axes}IO", f"N{axes}C")}
         return stax.ConvTranspose(8, window, strides, padding, W_std=sigma_w, **order, **given)
 
+    def local():
+        order = {"dimension_numbers": ("NWC", "WIO", "NWC")}
+        return stax.ConvLocal(8, (3,), (1,), "VALID", W_std=sigma_w, **order, **given)
+
+    def matrix(rows, columns):
+        return jax.numpy.asarray(inputs["matrix"])[:rows, :columns]
+
     def attention(mechanism, heads=1, **positions):
         std = dict.fromkeys(("W_key_std", "W_value_std", "W_query_std", "W_out_std"), sigma_w)
         return stax.GlobalSelfAttention(8, 8, 8, heads, attention_mechanism=mechanism, b_std=given["b_std"],
@@ -50,11 +58,12 @@ def pieces(twin):
         return layer
 
     own = {name: getattr(stax, name) for name in dir(stax) if not name.startswith("_")}
-    return SimpleNamespace(**own, jnp=jax.numpy, D=dense, C=conv, CT=transposed, A=attention, add=joined(stax.FanInSum),
+    return SimpleNamespace(**own, jnp=jax.numpy, D=dense, C=conv, L=local, matrix=matrix,
+                           CT=transposed, A=attention, add=joined(stax.FanInSum),
                            mul=joined(stax.FanInProd), cat=joined(stax.FanInConcat))  # fmt: skip
 
 
-def kernels(twin, x, y, adjacency):
+def kernels(twin, x, y, adjacency, graphs):
     """{key: kernel} of x against y, and of x alone."""
     kernel = twin.stax(pieces(twin))[2]
     made = {}
@@ -62,6 +71,8 @@ def kernels(twin, x, y, adjacency):
         more = {}
         if twin.graph:  # a pattern for each input; edges go from the first axis to the second
             pattern = [jax.numpy.stack([adjacency.T] * len(v)) for v in (a, a if b is None else b)]
+            if twin.graph == "each":
+                pattern = [graphs["x"], graphs["x" if b is None else "y"]]
             more = {"pattern": tuple(pattern)}
         found = kernel(a, b, get=("nngp", "ntk"), **more)
         made[f"nngp/{pair}"], made[f"ntk/{pair}"] = np.asarray(found.nngp), np.asarray(found.ntk)
@@ -79,7 +90,10 @@ for twin in (*twins.TWINS, *twins.DIFFERENT):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            made = kernels(twin, jax.numpy.asarray(x), jax.numpy.asarray(y), jax.numpy.asarray(inputs["adjacency"]))
+            graphs = {side: jax.numpy.asarray(inputs[f"{twin.name}/{side}/graph"]).swapaxes(1, 2)
+                      for side in ("xy" if twin.graph == "each" else "")}  # fmt: skip
+            adjacency = jax.numpy.asarray(inputs["adjacency"])
+            made = kernels(twin, jax.numpy.asarray(x), jax.numpy.asarray(y), adjacency, graphs)
             answers |= {f"{twin.name}/{key}": value for key, value in made.items()}
         except Exception as error:
             refused[twin.name] = f"{type(error).__name__}: {str(error).splitlines()[0]}"

@@ -26,7 +26,7 @@ class Twin:
     law: tuple[float, float] = (1.3, 0.4)
     last: bool = False
     parametrization: str = "ntk"
-    graph: bool = False  # whether the rival's kernel takes the adjacency of `adjacency` beside the inputs
+    graph: bool | str = False  # whether the rival's kernel takes `adjacency` beside the inputs; "each": one for each
     why: str = ""  # for those that are to differ: what it is
     control: Factory | None = None  # a torch network of the same weights, near this one and agreed on: the judge's aid
 

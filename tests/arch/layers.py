@@ -1,5 +1,7 @@
 """One small network for each layer that has a limit: entered here once, held to every contract."""
 
+import warnings
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -139,6 +141,15 @@ def attender(*, tied=False, causal=False):
     return Net(attention, tied=tied, causal=causal, **layers)
 
 
+def grouped(n, x):
+    """Four heads of queries on two of keys and values, as Llama repeats them; keys hidden behind each query."""
+    h = torch.relu(n.a(x))
+    q, k, v = heads(n.q(h), 4), heads(n.k(h)), heads(n.v(h))
+    k = k[:, :, None, :, :].expand(len(x), 2, 2, k.shape[2], k.shape[3]).reshape(len(x), 4, k.shape[2], k.shape[3])
+    out = F.scaled_dot_product_attention(q, k, v.repeat_interleave(2, dim=1), is_causal=True, scale=1 / q.shape[-1])
+    return n.r(torch.relu(n.o(merged(out))).mean(1))
+
+
 def packed(n, x):
     """GPT-2's one layer for q, k and v; a head of its own slope in the mask; keys hidden where the input says so."""
     q, k, v = (heads(part, 3) for part in n.c(torch.relu(n.a(x))).split(W, -1))
@@ -158,6 +169,30 @@ def relu_scores(n, x):
 def many_heads(n, x):
     q, k, v = (heads(part, 4) for part in n.c(torch.relu(n.a(x))).chunk(3, -1))
     return n.r(torch.relu(n.o(merged(q @ k.mT / q.shape[-1] ** 0.5 @ v))).mean(1))
+
+
+def sparse(n, x):
+    """torch multiplies a sparse matrix with (nodes, columns) alone."""
+    h = n.a(x)
+    h = torch.sparse.mm(n.csr.to(x.dtype), h.transpose(0, 1).reshape(4, -1)).view(4, len(x), -1).transpose(0, 1)
+    h = n.b(torch.relu(h)).permute(1, 2, 0).flatten(1)
+    return n.r(torch.relu((n.coo.to(x.dtype) @ h).unflatten(1, (-1, len(x))).permute(2, 0, 1)).mean(1))
+
+
+def sparse_graph():
+    net = Net(sparse, a=linear(3), b=linear(), r=linear(W, 1))
+    net.register_buffer("coo", A.to_sparse())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch calls CSR a beta feature
+        net.register_buffer("csr", A.to_sparse_csr())
+    return net
+
+
+def encoded(n, x):
+    """Positions of their own covariance, learned and by a layer on fixed numbers, and fixed features of the input."""
+    h = n.a(torch.cat([torch.sin(x @ FEATURES.to(x)), torch.cos(x @ FEATURES.to(x))], -1))
+    h = h + A.to(x) @ n.p + n.e(FEATURES.to(x)[:, :3].T[None, [0, 1, 2, 1]]) - 0.5 * n.q(torch.arange(4))
+    return n.r(torch.relu(n.b(torch.relu(h))).flatten(1))
 
 
 class Positions(nn.Module):
@@ -182,6 +217,7 @@ class Positions(nn.Module):
 
 SLOPES = torch.tensor([0.0, 0.5, -1.0])[:, None, None] * (torch.arange(4.0) - torch.arange(4.0)[:, None])
 A = torch.tensor([[0.5, 0.5, 0.0, 0.0], [0.3, 0.4, 0.3, 0.0], [0.0, 0.2, 0.5, 0.3], [0.0, 0.0, 0.5, 0.5]])
+FEATURES = torch.tensor([[0.4, -0.9, 1.3, 0.2], [1.1, 0.3, -0.5, 0.8], [-0.2, 0.7, 0.6, -1.2]])
 SEQUENCE, IMAGE, ROW = (4, 3), (2, 5, 5), (3,)
 LAYERS = {
     "LayerNorm on positions": (
@@ -202,6 +238,14 @@ LAYERS = {
     "graph": (
         lambda: Net(lambda n, x: n.r(torch.relu(n.b(A.to(x) @ torch.relu(n.a(A.to(x) @ x)))).mean(1)),
                     a=linear(3), b=linear(), r=linear(W, 1)), SEQUENCE),
+    "sparse graph": (sparse_graph, SEQUENCE),
+    "graph by einsum": (
+        lambda: Net(lambda n, x: n.r(torch.relu(n.b(torch.einsum("nvc,uv->ncu", torch.relu(n.a(x)), A.to(x))
+                                                    .transpose(1, 2))).mean(1)),
+                    a=linear(3), b=linear(), r=linear(W, 1)), SEQUENCE),
+    "positions that are correlated": (
+        lambda: Net(encoded, a=linear(8), b=linear(), p=weight(4, W), e=linear(3), q=nn.Embedding(4, W),
+                    r=linear(4 * W, 1)), SEQUENCE),
     "dense": (lambda: Net(dense, a=nn.Linear(3, 2 * W), b=linear(2 * W), r=linear(3 * W, 1)), ROW),
     "gate": (
         lambda: Net(lambda n, x: n.r(torch.relu(n.a(x)) * torch.relu(n.b(x)) + torch.relu(n.c(x))),
@@ -292,6 +336,15 @@ LAYERS = {
     "attention": (attender, SEQUENCE),
     "attention, tied": (lambda: attender(tied=True), SEQUENCE),
     "attention, tied and causal": (lambda: attender(tied=True, causal=True), SEQUENCE),
+    "attention of grouped queries": (
+        lambda: Net(grouped, a=linear(3), q=linear(), k=linear(W, W // 2), v=linear(W, W // 2), o=linear(),
+                    r=linear(W, 1)), SEQUENCE),
+    "layer scale": (
+        lambda: Net(lambda n, x: n.r(torch.relu(n.c(n.a(x) + n.s * n.b(torch.relu(n.a(x))))).mean(1)), a=linear(3),
+                    b=linear(), c=linear(), s=nn.Parameter(torch.full((W,), 0.3)), r=linear(W, 1)), SEQUENCE),
+    "layer scale under an activation": (
+        lambda: Net(lambda n, x: n.r(torch.relu(n.a(x) * n.s).mean((2, 3))), a=conv(2),
+                    s=nn.Parameter(torch.full((W, 1, 1), 0.5)), r=linear(W, 1)), IMAGE),
     "attention of one layer, with masks": (
         lambda: Net(packed, a=linear(3), c=linear(W, 3 * W), o=linear(), r=linear(4 * W, 1)), SEQUENCE),
     "attention without softmax": (

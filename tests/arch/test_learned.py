@@ -84,11 +84,12 @@ def test_its_standard_deviation_has_to_be_said(law):
     [
         (lambda n, h, x: h + n.p, nn.Parameter(torch.zeros(4, 1)), r"`p` has 1 where the values have 8 channels"),
         (lambda n, h, x: h + n.p.expand(4, 8), nn.Parameter(torch.zeros(4, 1)), r"is in several channels"),
-        (lambda n, h, x: h + torch.stack([n.p, n.p]).sum(0), table(4), r"a constant, not a layer's output"),
-        (lambda n, h, x: h + torch.tanh(n.p).exp(), table(4), r"a constant, not a layer's output"),
+        (lambda n, h, x: h + torch.stack([n.p, n.p]).sum(0), table(4), r"computed from parameters.*add each one"),
+        (lambda n, h, x: h + torch.tanh(n.p).exp(), table(4), r"computed from parameters.*add each one"),
         (lambda n, h, x: n.a(x + n.p), nn.Parameter(torch.zeros(4, 3)), r"added to the input itself"),
-        (lambda n, h, x: h + torch.ones(4, 8), table(1), r"A fixed tensor is added to the network's values"),
-        (lambda n, h, x: h + torch.tanh(n.p), table(4), r"not a layer's output"),
+        (lambda n, h, x: h + torch.ones(4, 8), table(1), r"A fixed tensor is added to the network's values.*"
+                                                              r"a Linear of its own"),
+        (lambda n, h, x: h + torch.tanh(n.p), table(4), r"computed from parameters.*fix: add"),
     ],
 )  # fmt: skip
 def test_what_has_no_limit_is_refused(function, p, text):

@@ -206,3 +206,26 @@ def test_what_no_phase_describes_is_refused():
         architecture(Skip(), X).phase()
     with pytest.raises(NoLimit, match=r"(?s)No hidden affine layer.*fix: a module with two hidden layers or more"):
         architecture(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 1)), X).phase()
+
+
+def test_a_mask_changes_no_phase_and_a_weight_of_the_inputs_is_refused():
+    class Masked(nn.Module):
+        def __init__(self, factor):
+            super().__init__()
+            self.layers, self.factor = nn.ModuleList(nn.Linear(4, 4) for _ in range(3)), factor
+
+        def forward(self, x, lengths):
+            keep = self.factor(x, lengths)
+            h = torch.tanh(self.layers[0](x)) * keep
+            h = torch.tanh(self.layers[1](h)) * keep
+            return self.layers[2](h.sum(1) / lengths[:, None])
+
+    x, lengths = torch.randn(2, 5, 4), torch.tensor([3, 5])
+    masks = {
+        "of lengths": lambda x, lengths: (torch.arange(5) < lengths[:, None])[:, :, None],
+        "of numbers": lambda x, lengths: (x[..., :1] > 0).to(x.dtype),
+    }
+    for mask in masks.values():
+        assert architecture(Masked(mask), (x, lengths), law=(1.5, 0.3)).phase() == short(nn.Tanh(), (1.5, 0.3)).phase()
+    with pytest.raises(NoLimit, match=r"(?s)Masked is not a part of the recursion"):
+        architecture(Masked(lambda x, lengths: x[..., :1]), (x, lengths)).phase()

@@ -3,6 +3,7 @@
 import math
 
 import densenet
+import first_tries
 import gcn
 import gpt2
 import mixers
@@ -29,6 +30,8 @@ READ = {
     "DenseNet of post-activations": (densenet.PlainDenseNet, IMAGE),
     "Elman": (recurrent.Elman, (4, 3)),
     "ViT": (vit.ViT, IMAGE),
+    "Llama's block without rotary positions": (lambda: first_tries.Llama(rotary=False), (4, 5)),
+    "ConvNeXt without groups": (lambda: first_tries.ConvNeXt(groups=1), IMAGE),
     "GPT-2, scores over the width": (lambda: gpt2.GPT2(attention=gpt2.WidthScaledAttention), (4, 5)),
 }
 REFUSED = {
@@ -45,6 +48,19 @@ REFUSED = {
     "nn.TransformerEncoderLayer": (vit.Encoder, (4, 5),
         r"Softmax attention with .*square root.*where: encoder.self_attn \(MultiheadAttention\).*fix: divide by "
         r"the width"),
+    "ConvNeXt": (first_tries.ConvNeXt, IMAGE,
+        r"group for each of 8 channels.*where: block.block.0 \(Conv2d\), .*first_tries.py:\d+: .*self.block\(x\)\n.*"
+        r"fix: fewer groups.*gramian.monte_carlo"),
+    "LSTM tagger": (first_tries.Tagger, (4, 5),
+        r"`lstm` has no.*where: rnn \(LSTM\), .*first_tries.py:\d+: .*fix: nn.RNN, .*gramian.monte_carlo"),
+    "RNN tagger": (lambda: first_tries.Tagger(nn.RNN), (4, 5),
+        r"a value at each position.*where: tag \(Linear\), .*first_tries.py:\d+: .*fix: .*outputs=\"full\""),
+    "timm's block": (lambda: nn.Sequential(nn.Linear(5, 8), first_tries.Block()), (4, 5),
+        r"Softmax attention with .*square root.*where: 1.attn \(Attention\), .*first_tries.py:\d+: x = attn @ v\n.*"
+        r"fix: divide by the width"),
+    "Llama's block": (first_tries.Llama, (4, 5),
+        r"multiplied by a constant of shape \(4, 4\).*first_tries.py:\d+: q = \(q \* self.cos.*why: .*rotary.*"
+        r"fix: leave it out"),
     "MLP-Mixer": (mixers.MlpMixer, IMAGE,
         r"Linear layer acts on positions.*where: blocks.0.mlp_tokens.fc1 \(Linear\), .*mixers.py:\d+: .*self.fc1\(x\).*"
         r"fix: .*gramian.monte_carlo"),

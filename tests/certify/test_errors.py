@@ -85,7 +85,7 @@ ARGUMENTS = {
     "momentum": ({"momentum": 1.0}, r"momentum=1.0 makes no sense.*where: .*fix: "),
     "width": ({"width": "wide"}, r"width='wide' is no width.*where: argument `width`.*why: .*fix: "),
     "law": ({"law": "kaiming"}, r"Unknown law 'kaiming'.*where: law.*why: .*fix: "),
-    "parametrization": ({"parametrization": "mup"}, r"'mup'.*where: argument `parametrization`.*why: .*fix: one of"),
+    "parametrization": ({"parametrization": "mu"}, r"'mu'.*where: argument `parametrization`.*why: .*fix: one of"),
     "a test set without labels": (
         {"x_test": torch.ones(2, 1, 8, 8)},
         r"x_test and y_test go together.*where: .*fix: give both or none",

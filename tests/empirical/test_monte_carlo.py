@@ -287,7 +287,7 @@ def test_tied_weights_with_two_laws():
         ({"accuracy": 2.0}, "`accuracy` is 2.0", "accuracy=0.05"),
         ({"draws": 1}, "`draws` is 1", "draws=1000"),
         ({"kind": "ntks"}, "`kind` is 'ntks'", "kind='ntk'"),
-        ({"parametrization": "mup"}, "`parametrization` is 'mup'", "parametrization='ntk'"),
+        ({"parametrization": "mu"}, "`parametrization` is 'mu'", "parametrization='ntk'"),
         ({"width": 0}, "`width` is 0", "width=256"),
         ({"extrapolate": True}, "`extrapolate` without `width`", "width=128"),
         ({"law": "glorot"}, "Unknown law 'glorot'", "law="),

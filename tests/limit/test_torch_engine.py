@@ -8,11 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from layers import LAYERS
 from nets import PooledCNN, SumOfPosts
+from structured import STRUCTURED
 from torch import nn
 from torch.nn import functional as F
 
 import gramian.limit.torch_engine as limit
 from gramian import architecture
+from gramian.arch.inputs import leaves, rows, samples
 from gramian.arch.ops import Dropout
 from gramian.arch.zoo import ZOO, DuResNet, cnn, mlp
 from gramian.errors import BadArgument, BadData
@@ -134,14 +136,34 @@ NETS = {
     "conv-resnet": (lambda: ZOO["conv-resnet"]((2, 6, 6), 2, 4, 4), IMAGES, "he"),
     "du-resnet": (lambda: DuResNet((6,), 2, 5, 4), VECTORS, (1, 0)),
 }
-NETS |= {name: (make, torch.Size(shape), (1.3, 0.3)) for name, (make, shape) in LAYERS.items()}
+NETS |= {name: (make, given, (1.3, 0.3)) for name, (make, given) in (LAYERS | STRUCTURED).items()}
 every_net = pytest.mark.parametrize("name", NETS)
 
 
+def made(name, n):
+    """n samples for this network, one tensor or several."""
+    given = NETS[name][1]
+    return given(n) if callable(given) else torch.randn(n, *given)
+
+
 def read(name, n=5):
-    make, shape, law = NETS[name]
-    x = torch.randn(n, *shape)
+    make, _, law = NETS[name]
+    x = made(name, n)
     return architecture(make(), x, law=law), x
+
+
+def each(change, *inputs):
+    """The inputs with a change of every tensor of theirs, in their structure."""
+    like, parts = inputs[0], zip(*map(leaves, inputs), strict=True)
+    found = [change(*part) for part in parts]
+    if isinstance(like, torch.Tensor):
+        return found[0]
+    return dict(zip(like, found, strict=True)) if isinstance(like, dict) else tuple(found)
+
+
+def floats(change):
+    """A change of the floating tensors alone: tokens, masks and lengths stay."""
+    return lambda t, *more: change(t, *more) if t.is_floating_point() else t
 
 
 @every_net
@@ -151,8 +173,8 @@ def test_a_kernel_is_symmetric_positive_and_the_same_in_blocks(name):
         assert torch.equal(k, k.T)
         lam = torch.linalg.eigvalsh(k)
         assert lam[0] >= -9 * torch.finfo(k.dtype).eps * lam[-1]
-    y = torch.randn_like(x[:4])
-    both = torch.cat([x, y])
+    y = made(name, 4)
+    both = each(lambda a, b: torch.cat([a, b]), x, y)
     for whole, block in zip(arch.kernels(both), arch.kernels(x, y), strict=True):
         torch.testing.assert_close(whole[:9, 9:], block, rtol=1e-12, atol=1e-12)
     for twice, k in zip(arch.kernels(x, x), arch.kernels(x), strict=True):  # equal rows, two tensors
@@ -165,18 +187,19 @@ def test_a_kernel_is_symmetric_positive_and_the_same_in_blocks(name):
 @every_net
 def test_tiles_do_not_show(name, monkeypatch):
     arch, x = read(name, 7)
-    whole, cross = arch.kernels(x), arch.kernels(x, x[:5] + 1)
+    y = each(floats(lambda t: t + 1), rows(x, slice(5)))
+    whole, cross = arch.kernels(x), arch.kernels(x, y)
     monkeypatch.setattr(limit, "tile_rows", lambda *_: 3)
     torch.testing.assert_close(arch.kernels(x), whole, rtol=1e-13, atol=1e-13)
-    torch.testing.assert_close(arch.kernels(x, x[:5] + 1), cross, rtol=1e-13, atol=1e-13)
+    torch.testing.assert_close(arch.kernels(x, y), cross, rtol=1e-13, atol=1e-13)
 
 
 @every_net
 def test_the_diagonal_is_the_kernel_of_the_row_alone(name):
     arch, x = read(name)
     whole = arch.kernels(x)
-    for i in range(len(x)):
-        for k, own in zip(whole, arch.kernels(x[i : i + 1]), strict=True):
+    for i in range(samples(x)):
+        for k, own in zip(whole, arch.kernels(rows(x, slice(i, i + 1))), strict=True):
             torch.testing.assert_close(k[i, i], own[0, 0], rtol=1e-12, atol=0)  # the quadrature's tolerance
 
 
@@ -191,26 +214,36 @@ def test_diag_is_the_diagonal_of_the_whole_kernel(name, monkeypatch):
 
 
 @every_net
-def test_float32_is_float64_rounded(name):
+def test_float32_is_float64_rounded(name, monkeypatch):
     arch, x = read(name)
-    for exact, rough in zip(arch.kernels(x), arch.kernels(x.float()), strict=True):
+    kernels = arch.kernels(x)
+    rounded = each(floats(torch.Tensor.float), x)
+    monkeypatch.setattr("torch.get_default_dtype", lambda: torch.float32)  # the precision of tokens' kernels
+    for exact, rough in zip(kernels, arch.kernels(rounded), strict=True):
         assert rough.dtype == torch.float32
         # an angle near zero or pi loses half of float32's digits in the derivative's kernel
         torch.testing.assert_close(rough.double(), exact, rtol=2e-4, atol=2e-4 * float(exact.abs().max()))
 
 
-@every_net
+def numbers(x):
+    """The floating tensors among the inputs."""
+    return [t for t in leaves(x) if t.is_floating_point()]
+
+
+@pytest.mark.parametrize("name", [name for name in NETS if numbers(made(name, 1))])
 def test_gradients_are_finite_at_equal_inputs_and_right_elsewhere(name):
     arch, x = read(name, 3)
-    x = torch.cat([x, x[:1]]).requires_grad_()
-    (g,) = torch.autograd.grad(arch.ntk(x).sum(), x)
-    assert torch.isfinite(g).all()
-    y, direction = torch.randn_like(x).requires_grad_(), torch.randn_like(x)
-    (g,) = torch.autograd.grad(arch.ntk(x.detach(), y).sum(), y)
+    x = each(floats(torch.Tensor.requires_grad_), each(lambda t: torch.cat([t, t[:1]]), x))
+    for g in torch.autograd.grad(arch.ntk(x).sum(), numbers(x)):
+        assert torch.isfinite(g).all()
+    x, y, direction = each(torch.Tensor.detach, x), made(name, 4), each(floats(torch.randn_like), x)
+    grads = torch.autograd.grad(arch.ntk(x, each(floats(torch.Tensor.requires_grad_), y)).sum(), numbers(y))
     h = 1e-6
     with torch.no_grad():
-        ahead, behind = (arch.ntk(x, y + s * h * direction).sum() for s in (1, -1))
-    assert float((g * direction).sum()) == pytest.approx(float(ahead - behind) / (2 * h), rel=1e-5)
+        moved = [each(floats(lambda t, d, s=s: t + s * h * d), y, direction) for s in (1, -1)]
+        ahead, behind = (arch.ntk(x, z).sum() for z in moved)
+    slope = sum(float((g * d).sum()) for g, d in zip(grads, numbers(direction), strict=True))
+    assert slope == pytest.approx(float(ahead - behind) / (2 * h), rel=1e-5)
 
 
 @every_net

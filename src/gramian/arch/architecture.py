@@ -236,7 +236,8 @@ class Architecture:
 
         The variance follows $q \mapsto \sigma_w^2 E\,\phi(\sqrt q z)^2 + \sigma_b^2$ to a fixed point q*, where
         $\chi_1 = \sigma_w^2 E\,\phi'(\sqrt{q^*} z)^2$ decides; $\phi$ is an activation, $\sigma_w, \sigma_b$ those of
-        the hidden layer above it. Convolutions count as they act far from zero padding, on images constant in space.
+        the hidden layer above it. Convolutions count as they act far from zero padding, on images constant in space;
+        masks, as they act where they keep.
 
         Raises:
             NoLimit: nothing repeats, there are sums or normalizations, or the variance has no fixed point.

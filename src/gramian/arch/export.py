@@ -18,6 +18,9 @@ from gramian.arch.inputs import Form, Inputs, leaves
 from gramian.arch.unpacked import Unpacked
 from gramian.errors import BadData, NoLimit
 
+SPARSE = (
+    "torch.sparse.mm(A, h.transpose(0, 1).flatten(1)).unflatten(1, (len(h), -1)).transpose(0, 1), or A.to_dense() @ h"
+)
 UNPACKED = unpacked.__file__
 
 
@@ -42,8 +45,12 @@ def export(module: nn.Module, form: Form, like: Inputs) -> torch.export.Exported
                 raise BadData(
                     f"The module does not run on an input of shape {shapes}: {first_line}",
                     where=_deepest(plain, module),
-                    why="the input's shape or type is not the one that the module expects",
-                    fix="run module(like) by itself; images are (n, channels, height, width)",
+                    why="torch multiplies a sparse matrix with (nodes, columns) alone"
+                    if "Sparse" in first_line
+                    else "the input's shape or type is not the one that the module expects",
+                    fix=SPARSE
+                    if "Sparse" in first_line
+                    else "run module(like) by itself; images are (n, channels, height, width)",
                 ) from plain
             raise NoLimit(
                 f"torch.export can't read the module: {lines[0]}",

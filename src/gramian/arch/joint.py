@@ -28,6 +28,8 @@ from gramian.arch.ops import (
     Attention,
     Beside,
     Concat,
+    Copies,
+    Graph,
     Masked,
     Normalization,
     Product,
@@ -117,11 +119,21 @@ class Joint:
                 if flattens
                 else "give each branch its own weights; or gramian.monte_carlo(module, x)",
             )
-        if isinstance(op, Masked):
+        if isinstance(op, Copies):
+            if self.cross(inputs[0], t) is None:
+                return None
+            raise NoLimit(
+                "Two values that share random weights, one of them of heads that are copied.",
+                where=self.steps[s].where,
+                why="a channel then meets copies of others, for which there is no rule",
+                fix="give queries, keys and values a Linear each; or gramian.monte_carlo(module, x)",
+            )
+        if isinstance(op, Masked | Graph):
             c, by = self.cross(inputs[0], t), self._value(inputs[1])
             assert by.mean_x is not None
             assert by.mean_y is not None
-            return None if c is None else masked_cross(c, by.mean_x, by.mean_y)
+            act = op.first if isinstance(op, Graph) else masked_cross
+            return None if c is None else act(c, by.mean_x, by.mean_y)
         if isinstance(op, Attention):
             below = self.cross(inputs[2], t)
             return None if below is None else op.first(below, self.attention(s))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gramian.arch.architecture import Architecture
-from gramian.arch.ops import Affine, Concat, Dropout, Normalization
+from gramian.arch.ops import Affine, Concat, Copies, Dropout, Normalization
 from gramian.arch.ops.affine import Scaling, initialize
 from gramian.arch.ops.computed import apply_to_data
 from gramian.errors import BadArgument
@@ -157,8 +157,9 @@ def _faster(op: Affine | Normalization, factor: int) -> Affine | Normalization:
 
 
 def _largest_width(architecture: Architecture) -> int | None:
-    """The largest hidden width where layers of different widths are concatenated, whose shares must stay; else None."""
-    if not any(isinstance(step.op, Concat) for step in architecture.steps):
+    """The largest hidden width where layers of different widths must keep their shares: they are concatenated, or heads
+    of keys are shared; else None."""
+    if not any(isinstance(step.op, Concat | Copies) for step in architecture.steps):
         return None
     return max(s.op.out_channels for n, s in enumerate(architecture.steps)
                if isinstance(s.op, Affine) and architecture.hidden(n))  # fmt: skip

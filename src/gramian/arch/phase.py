@@ -79,7 +79,8 @@ def phases(arch: Architecture) -> tuple[Phase, ...]:
     """The phase of each distinct (activation, sigma_w, sigma_b) that repeats; see `Architecture.phase`."""
     seen: dict[tuple[Activation, float, float], str] = {}
     for number, step in enumerate(arch.steps):
-        if step.data or step.op.random or isinstance(step.op, (Activation, *ON_POSITIONS)):
+        masked = isinstance(step.op, ops.Masked) and _keeps(arch, step.inputs[1])
+        if step.data or step.op.random or masked or isinstance(step.op, (Activation, *ON_POSITIONS)):
             if isinstance(step.op, Affine) and arch.hidden(number):
                 below = _activation_below(arch, step.inputs[0])
                 if below is not None:
@@ -106,6 +107,18 @@ def phases(arch: Architecture) -> tuple[Phase, ...]:
         except NoLimit as error:
             raise NoLimit(error.what, where=where, why=error.why, fix=error.fix) from None
     return tuple(found)
+
+
+def _keeps(arch: Architecture, number: int) -> bool:
+    """Whether numbers of the inputs are a mask, or divide by a length: then what is kept obeys the recursion."""
+    step = arch.steps[number] if number >= 0 else None
+    if step is None:
+        return arch.inputs.leaves[-1 - number].kind != "float"
+    if isinstance(step.op, ops.Factor) and step.op.how == "inverse":
+        return True
+    if isinstance(step.op, ops.Computed) and step.op.dtype == torch.bool:
+        return True
+    return all(_keeps(arch, i) for i in step.inputs)
 
 
 def _activation_below(arch: Architecture, number: int) -> Activation | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -12,17 +13,22 @@ from torch import Tensor, nn
 from torch.fx import Node
 
 from gramian.arch.architecture import Step, at
+from gramian.arch.constants import batched, looked_up, of_numbers
 from gramian.arch.export import flat, in_order, in_place, needed, where_of
+from gramian.arch.heads import heads_copied
 from gramian.arch.inplace import check_writes
 from gramian.arch.inputs import Form
 from gramian.arch.ops import GROUPED, READERS, Call, Op, Parameter, Permute, Value, fuse
 from gramian.arch.ops.attention import Attended
 from gramian.arch.ops.base import Part, Pending, Result
-from gramian.arch.ops.computed import COMPUTED, base_of, computed
-from gramian.arch.ops.embedding import Unbatched, positional
+from gramian.arch.ops.columns import Columns, merged, multiplied, stray_columns
+from gramian.arch.ops.columns import Product as MatrixProduct
+from gramian.arch.ops.computed import COMPUTED, ON_NUMBERS, base_of, computed
+from gramian.arch.ops.embedding import Unbatched
+from gramian.arch.ops.graphs import einsum_graph
 from gramian.arch.ops.groups import SPLITS, Parts, pieces
 from gramian.arch.ops.layout import Turned
-from gramian.arch.ops.learned import Entries, laid_out, vectors
+from gramian.arch.ops.learned import Entries, laid_out, mixed, vectors
 from gramian.arch.ops.local import local
 from gramian.arch.ops.scores import Scores, is_scored, on_scores, products
 from gramian.arch.ops.single import Dropped, Single, dropped
@@ -90,7 +96,7 @@ class Reading:
         results = [self.values[r.name] for r in node.args[0] if isinstance(r, Node)]  # type: ignore[union-attr]
         if len(results) == 1 and isinstance(results[0], Dropped):
             x = results[0].value
-            return self.made, self._add(Single(), (x,), x.shape, x.layout, self.where).index
+            return self.made, self.add(Single(), (x,), x.shape, x.layout, self.where).index
         if len(results) != 1 or not isinstance(results[0], Value):
             raise NoLimit(
                 f"The module returns {len(results)} tensors, or none that depends on its input.",
@@ -115,14 +121,20 @@ class Reading:
             return args[0][args[1]]
         if ends := [a for a in flat(args) if isinstance(a, Dropped)]:
             raise at(ends[0].refusal, where)
-        if isinstance(args[0] if args else None, Turned):
-            return self._turned(args[0], Call(target, tuple(args), ()), val, where)
+        moved = next((a for a in args if isinstance(a, Turned | Columns)), None)
+        if moved is not None:
+            return self._turned(moved, Call(target, tuple(args), ()), val, where)
         if target == "aten.embedding.default" and isinstance(args[0], Parameter) and isinstance(args[1], Tensor):
-            return self._positional(args, where)
+            return looked_up(self, args, where)
         if any(isinstance(a, Unbatched) for a in args):
-            args = self._batched(node, args, where)
+            args = batched(self, node, args, where)
             if isinstance(args, Value | Unbatched):
                 return args
+        made = heads_copied(self, target, args, val, where)
+        if made is not None:
+            return made
+        if target == "aten.linear.default" and isinstance(args[0], Tensor) and isinstance(args[1], Parameter):
+            return of_numbers(self, args, val, where)
         if not any(isinstance(a, Value | Scores) for a in flat(args)):
             return self._constant(node, args)
         if val is None:  # a check of a tensor's dtype
@@ -135,22 +147,32 @@ class Reading:
             if target in LEARNED:
                 call = replace(call, args=tuple(self._learned(args, where)))
             if target in SPLITS:
-                return [self._read(c, v, where) for c, v in zip(pieces(call), val, strict=True)]
+                return [self.read(c, v, where) for c, v in zip(pieces(call), val, strict=True)]
             if target == "aten.glu.default":
                 return self._gated(call, val, where)
             made = self._of_data(node, call, where) if isinstance(val, Tensor) else None
-            return self._read(call, val, where) if made is None else made
+            if made is not None:
+                return made
+            try:
+                return self.read(call, val, where)
+            except NoLimit:
+                with suppress(NoLimit):
+                    made = self._of_data(node, call, where, numbers=True) if isinstance(val, Tensor) else None
+                if made is None:
+                    raise
+                return made
         except NoLimit as error:
             raise at(error, where) from None
 
-    def _read(self, call: Call, val: Any, where: str) -> Value | Scores | Turned | Dropped:
+    def read(self, call: Call, val: Any, where: str) -> Value | Scores | Turned | Dropped:
         """What an op makes of a call whose result is `val` in the user's graph."""
         if not isinstance(val, Tensor):
             raise no_reader(call.target)
         call, after = replace(call, shape=tuple(val.shape[1:])), None
         if end := dropped(call):
             return end
-        if call.target == "aten.einsum.default" and not isinstance(call.args[1][0], Tensor):
+        mapped = einsum_graph(call) if call.target == "aten.einsum.default" else None
+        if call.target == "aten.einsum.default" and mapped is None:
             call, after = products(call)
         reader = READERS.get(call.target)
         split = [v for v in flat(list(call.args)) if isinstance(v, Value) and v.groups]
@@ -159,6 +181,8 @@ class Reading:
         read: Any
         if scored:
             read = on_scores(call)
+        elif mapped is not None:
+            read = mapped
         elif fused is not None:
             read = Result(*fused, fused[1][0].shape, fused[1][0].layout, fused[1][0].groups)
         elif reader is None:
@@ -186,21 +210,30 @@ class Reading:
             made = Value(self.parts.step(read.of.index, read.rows), shape, False, read.layout, groups=read.groups)
         elif isinstance(read, tuple):
             op, inputs, *given = read
-            read = _in_full((op, tuple(self._made(i, where) for i in inputs), *given), val, reader or Op)
+            read = _in_full((op, tuple(self.made_of(i, where) for i in inputs), *given), val, reader or type(op))
         if isinstance(read, Result):
-            made = self._add(read.op, read.inputs, read.shape, read.layout, where, read.groups)
+            made = self.add(read.op, read.inputs, read.shape, read.layout, where, read.groups)
         number = NUMBERS.get(base_of(call.target)) if fused is not None else made.number
         return replace(made, boolean=val.dtype == torch.bool, number=number)
 
     def _gated(self, call: Call, val: Tensor, where: str) -> Any:
         """A gated linear unit: one half of the channels times the sigmoid of the other."""
         halves = pieces(replace(call, target="aten.chunk.default", args=(call.args[0], 2, call.args[1])))
-        a, b = (self._read(half, val, where) for half in halves)
-        gate = self._read(Call("aten.sigmoid.default", (b,), ()), val, where)
-        return self._read(Call("aten.mul.Tensor", (a, gate), ()), val, where)
+        a, b = (self.read(half, val, where) for half in halves)
+        gate = self.read(Call("aten.sigmoid.default", (b,), ()), val, where)
+        return self.read(Call("aten.mul.Tensor", (a, gate), ()), val, where)
 
-    def _turned(self, turned: Turned, call: Call, val: Any, where: str) -> Any:
+    def _turned(self, turned: Turned | Columns, call: Call, val: Any, where: str) -> Any:
         """A call on a value whose samples are not first: another order of the axes, or entries of one of them."""
+        made = merged(turned, call, tuple(val.shape)) if isinstance(val, Tensor) else None
+        if isinstance(made, MatrixProduct):
+            x = made.of.turned.value
+            shape = tuple(len(made.op.matrix) if k == made.op.at + 1 else size for k, size in enumerate(x.shape))
+            return multiplied(made, self.add(made.op, (x,), shape, x.layout, where))
+        if made is not None:
+            return made
+        if isinstance(turned, Columns):
+            raise at(stray_columns(), where)
         if READERS.get(call.target) is Permute:
             return turned.permuted(call)
         if call.target == "aten.unbind.int":
@@ -209,9 +242,9 @@ class Reading:
         dim = turned.dims[call.args[1]] if call.target == "aten.select.int" else 0
         if dim == 0:
             raise at(turned.refusal, turned.where)
-        shape = [2, *turned.value.user_shape]
-        left = torch.empty(shape[:dim] + shape[dim + 1 :], device="meta", dtype=val.dtype)
-        chosen = self._read(replace(call, args=(turned.value, dim, call.args[2])), left, where)
+        sizes = [2, *turned.value.user_shape]
+        left = torch.empty(sizes[:dim] + sizes[dim + 1 :], device="meta", dtype=val.dtype)
+        chosen = self.read(replace(call, args=(turned.value, dim, call.args[2])), left, where)
         dims = tuple(d - (d > dim) for d in turned.dims if d != dim)
         assert isinstance(chosen, Value)
         return Turned(chosen, dims, turned.where).settled()
@@ -238,13 +271,16 @@ class Reading:
             except NoLimit as error:
                 raise at(error, where) from None
             start = Value(-1, (), data=True)
-            places = self._add(fixed, (start,), (len(fixed.numbers), *shape[1:]), (), where)
-            return self._add(layer, (places,), shape, like.layout, where)
+            places = self.add(fixed, (start,), (len(fixed.numbers), *shape[1:]), (), where)
+            return self.add(layer, (places,), shape, like.layout, where)
 
         return [made(arg, widths=True) for arg in args]
 
-    def _of_data(self, node: Node, call: Call, where: str) -> Value | None:
-        """The result of a call on masks, tokens and lengths, and on what is computed of them; None for other calls."""
+    def _of_data(self, node: Node, call: Call, where: str, *, numbers: bool = False) -> Value | None:
+        """The result of a call on masks, tokens and lengths, and on what is computed of them; None for other calls.
+
+        With `numbers` also of a call on the numbers of the inputs, for which no op was found.
+        """
         values = [a for a in flat(call.args) if isinstance(a, Value)]
         base = base_of(call.target)
         if base in ("expand", "expand_as", "type_as") and values[0].data and len(values[0].shape) == len(call.shape):
@@ -256,13 +292,16 @@ class Reading:
         given = [(v, meta[v.index].shape, meta[v.index].dtype) for v in {v.index: v for v in values}.values()]
         dtype = node.meta["val"].dtype
         own = [v.index for v in values if v.index in self.computed or not meta[v.index].dtype.is_floating_point]
-        if base in COMPUTED and (own or not dtype.is_floating_point) and all(v.plain for v in values):
+        if numbers and any(isinstance(a, Parameter | Entries) or a is OF_PARAMETERS for a in flat(call.args)):
+            return None
+        known = base in COMPUTED or (numbers and base in ON_NUMBERS)
+        if known and (numbers or own or not dtype.is_floating_point) and all(v.plain for v in values):
             op, shape = computed(call, given, dtype)
-            made = self._add(op, tuple(v for v, _, _ in given), shape, (), where)
+            made = self.add(op, tuple(v for v, _, _ in given), shape, (), where)
             self.computed.add(made.index)
             return replace(made, boolean=dtype == torch.bool)
         expanded = [shape for v, shape, _ in given if (*shape[1:],) != v.user_shape]
-        if expanded:
+        if expanded and not numbers:
             raise NoLimit(
                 f"`{base}` of a tensor that was expanded to {tuple(expanded[0])}.",
                 why="an expanded axis may have the traced width, which the network of another width has not",
@@ -270,40 +309,11 @@ class Reading:
             )
         return None
 
-    def _positional(self, args: list[Any], where: str) -> Value | Unbatched:
-        """A table at constant numbers: learned positions."""
-        op, inputs, layout, batched = positional(args[0], args[1], args[2] if len(args) > 2 else -1)
-        shape = (args[0].shape[1], *inputs[0].shape)
-        made = self._add(op, tuple(self._made(i, where) for i in inputs), shape, layout, where)
-        return made if batched else Unbatched(made)
-
-    def _batched(self, node: Node, args: list[Any], where: str) -> Any:
-        """The arguments with what has no axis of samples broadcast over them; or the result, if it changes nothing."""
-        base, ndim = base_of(str(node.target)), node.meta["val"].ndim
-        first = args[0]
-        if isinstance(first, Unbatched) and ndim == len(first.value.shape) + 1:
-            if (base == "unsqueeze" and args[1] in (0, -ndim)) or base in ("expand", "expand_as"):
-                return first.value
-            if base in ("add", "sub", "mul"):
-                return [a.value if isinstance(a, Unbatched) else a for a in args]
-        if base in ("add", "sub", "mul") and isinstance(first, Value) and ndim == len(first.shape) + 1:
-            return [a.value if isinstance(a, Unbatched) else a for a in args]
-        if base in ("dropout", "to", "clone", "contiguous", "alias"):
-            return first
-        raise at(
-            NoLimit(
-                f"`{base}` acts on an embedding of constant numbers, which has no axis of samples.",
-                why="axis 0 counts the samples throughout",
-                fix="numbers of shape (1, positions): pos(torch.arange(s)[None])",
-            ),
-            where,
-        )
-
-    def _made(self, value: Value | Pending, where: str) -> Value:
+    def made_of(self, value: Value | Pending, where: str) -> Value:
         """A value, after the op that makes it first."""
         if isinstance(value, Value):
             return value
-        return self._add(value.op, tuple(self._made(i, where) for i in value.inputs), value.shape, value.layout, where)
+        return self.add(value.op, tuple(self.made_of(i, where) for i in value.inputs), value.shape, value.layout, where)
 
     def _channels_first(self, arg: Any, where: str) -> Any:
         """A value with the axes in the user's order, channels first; positions are reordered if need be."""
@@ -317,7 +327,7 @@ class Reading:
                 why="the axis that grows with the width would be treated as positions",
                 fix="transpose back to (n, channels, *positions) before",
             )
-        return self._add(Permute(arg.order), (arg,), arg.user_shape, (), where)
+        return self.add(Permute(arg.order), (arg,), arg.user_shape, (), where)
 
     def _channels_last(self, arg: Any, where: str) -> Any:
         """Of the input itself, the last axis becomes the channels."""
@@ -325,9 +335,9 @@ class Reading:
             return arg
         last = len(arg.shape) - 1
         shape = (arg.shape[-1], *arg.shape[:-1])
-        return self._add(Permute((last, *range(last))), (arg,), shape, (*range(1, last + 1), 0), where)
+        return self.add(Permute((last, *range(last))), (arg,), shape, (*range(1, last + 1), 0), where)
 
-    def _add(
+    def add(
         self,
         op: Op,
         inputs: tuple[Value, ...],
@@ -345,7 +355,7 @@ class Reading:
         )
 
     def _add_here(self, op: Op, inputs: tuple[Value, ...], shape: tuple[int, ...], layout: tuple[int, ...]) -> Value:
-        return self._add(op, inputs, shape, layout, self.where)
+        return self.add(op, inputs, shape, layout, self.where)
 
     def _argument(self, arg: Any) -> Any:
         if isinstance(arg, Node):
@@ -365,7 +375,7 @@ class Reading:
             named = {k: self._argument(v) for k, v in node.kwargs.items()}
             base = str(node.target).removeprefix("aten.").split(".")[0]
             plain = [self._argument(a) for a in node.args]
-            return laid_out(base, node.target, plain, named) or OF_PARAMETERS
+            return laid_out(base, node.target, plain, named) or mixed(str(node.target), args) or OF_PARAMETERS
         if in_place(node):  # in place: it would change the user's own buffer
             return args[0]
         call: Callable[..., Any] = node.target  # type: ignore[assignment]

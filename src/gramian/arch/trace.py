@@ -13,6 +13,7 @@ from gramian.arch.inputs import Form, Inputs
 from gramian.arch.law import Law, Rates, multipliers, resolve, resolve_entries
 from gramian.arch.ops import Affine, Embedding, Normalization
 from gramian.arch.ops.learned import Learned
+from gramian.arch.ops.norm import ChannelScale
 from gramian.arch.parametrization import check_depth, check_name
 from gramian.arch.reading import Reading
 from gramian.errors import NoLimit
@@ -84,6 +85,7 @@ def _with_law(arch: Architecture, number: int, law: Law, rates: Mapping[str, flo
     step, op = arch.steps[number], arch.steps[number].op
     if isinstance(op, Normalization):
         scale, shift = rates.get(op.scale_name or "", 1.0), rates.get(op.shift_name or "", 1.0)
+        scale = scale / op.factor**2 if isinstance(op, ChannelScale) else scale
         return replace(step, op=replace(op, rate_scale=scale, rate_shift=shift))
     if not isinstance(op, Affine):
         return step

@@ -74,6 +74,15 @@ def setup(
     A limit kernel divides <x, x'> by d, so that this is the theory's norm one. The network of Allen-Zhu et al. gets
     rows of norm one, padded as they ask.
     """
+    if parametrization in ("mup", "mean_field"):
+        raise BadArgument(
+            f"No certificate for the {parametrization} parametrization.",
+            where="argument `parametrization` of certify",
+            why="features move at every width there, so the kernel changes from the second step on; what certify "
+            "predicts, and its theorems, are about a kernel that stays",
+            fix=f'parametrization="ntk"; architecture(module, x, parametrization="{parametrization}").ntk(x) is the '
+            "kernel of the first step",
+        )
     if parametrization not in PARAMETRIZATIONS:
         raise BadArgument(
             f"Unknown parametrization {parametrization!r}.",

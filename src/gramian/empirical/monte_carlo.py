@@ -12,6 +12,7 @@ from torch import Generator, Tensor, nn
 from gramian.arch import architecture
 from gramian.arch.inputs import Inputs, leaves, precision, rows, several
 from gramian.arch.law import Law
+from gramian.arch.parametrization import NAMES
 from gramian.empirical import checks, together
 from gramian.empirical.draw import Draw
 from gramian.empirical.sampler import Sampler, arch_sampler, own_sampler
@@ -128,7 +129,8 @@ def monte_carlo(
         accuracy: relative standard error at which to stop: Frobenius norm of the errors over that of the kernel.
         draws: most networks to draw, of each width. If they are not enough, `reached` is False.
         kind: "ntk", "nngp" or "both".
-        parametrization: "ntk" or "standard".
+        parametrization: "ntk", "standard", or, as in `architecture`, "mup" and "mean_field": then `ntk` is that of the
+            first step, the same as under "ntk", and `nngp` is the finite width's, which vanishes like 1 / width.
         draw: gives the values of parameters with another law, `draw(name, parameter, generator)`, or None for those
             that follow `law`. Their share of the NTK is not scaled.
         seed: of the draws; the same seed gives the same numbers.
@@ -207,18 +209,30 @@ def _sampler(
     dtype: torch.dtype,
 ) -> Sampler:
     """Draws of `plain`, or of its network at a width; `module` is the same on the one tensor `x`, made from `like`."""
-    standard = parametrization == "standard"
-    if isinstance(plain, nn.Module) and width is not None:
+    standard, features = parametrization == "standard", parametrization in ("mup", "mean_field")
+    if isinstance(plain, nn.Module) and (width is not None or features):
         try:
             arch = architecture(plain, rows(like, slice(2)), law, parametrization=parametrization)
             return arch_sampler(arch, width, x, dtype, like)
         except NoLimit as error:
+            asked = "its own width" if width is None else f"width {width}"
             raise BadArgument(
-                f"This module cannot be given width {width}: {error.what}",
+                f"This module cannot be given {asked} in the {parametrization} parametrization: {error.what}"
+                if features
+                else f"This module cannot be given {asked}: {error.what}",
                 where=error.where or "monte_carlo(module, x, width=...)",
-                why="only what `architecture` can read is widened by itself",
-                fix="monte_carlo(make, x, width=...) with make(width) -> nn.Module; or no width: the module's own",
+                why="only what `architecture` can read is widened by itself, or has a width that scales its output",
+                fix='parametrization="ntk", whose NTK is the same at the first step'
+                if features
+                else "monte_carlo(make, x, width=...) with make(width) -> nn.Module; or no width: the module's own",
             ) from error
+    if features:
+        raise BadArgument(
+            f"The {parametrization} parametrization of what a function makes.",
+            where="monte_carlo(make, x, width=...)",
+            why="its output is divided by the root of the hidden width, which is known of modules that are read alone",
+            fix='the module itself; or parametrization="ntk", whose NTK is the same at the first step',
+        )
     if not isinstance(module, nn.Module):
         if not callable(module) or width is None or not isinstance(made_module := module(width), nn.Module):
             raise BadArgument(
@@ -286,7 +300,7 @@ def _check(accuracy: float, draws: int, kind: str, parametrization: str, width: 
             why="a standard error needs two networks",
             fix="draws=1000",
         )
-    for name, given, known in (("kind", kind, KINDS), ("parametrization", parametrization, ("ntk", "standard"))):
+    for name, given, known in (("kind", kind, KINDS), ("parametrization", parametrization, NAMES)):
         if given not in known:
             raise BadArgument(
                 f"`{name}` is {given!r}; known are {', '.join(map(repr, known))}.",

@@ -120,9 +120,11 @@ def own_sampler(
     )
 
 
-def arch_sampler(arch: Architecture, width: int, x: Tensor, dtype: torch.dtype, like: Inputs) -> Sampler:
-    """Draws of an architecture's network at a width, on rows made from inputs such as `like`."""
-    module: nn.Module = arch.network(width, dtype=dtype, device=x.device)
+def arch_sampler(arch: Architecture, width: int | None, x: Tensor, dtype: torch.dtype, like: Inputs) -> Sampler:
+    """Draws of an architecture's network at a width, or its own, on rows made from inputs such as `like`."""
+    network = arch.network(width, dtype=dtype, device=x.device)
+    module: nn.Module = network
+    scale = network.output_scale**2  # of the outputs' second moment
     module = pack_module(module, like) if several(like) else module
     op, last = arch.steps[arch.output].op, None
     if isinstance(op, Linear) and op.standard:
@@ -130,7 +132,7 @@ def arch_sampler(arch: Architecture, width: int, x: Tensor, dtype: torch.dtype, 
         assert isinstance(layer, nn.Linear)
         last = (f"layers.{op.path}", op.sigma_w**2 / layer.in_features, op.sigma_b**2)
     elif isinstance(op, Linear):  # its inputs come multiplied by sigma_w / sqrt(fan-in)
-        last = (f"layers.{op.path}.layer", 1.0, op.sigma_b**2)
+        last = (f"layers.{op.path}.layer", scale**2, scale * op.sigma_b**2)  # its weights have variance `scale`
 
     def again(generator: Generator) -> None:
         module.load_state_dict(arch.network(width, dtype=dtype, generator=generator).state_dict())

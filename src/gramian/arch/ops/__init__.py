@@ -8,11 +8,13 @@ from gramian.arch.ops.base import GROUPED, READERS, Call, Op, Parameter, Value, 
 from gramian.arch.ops.combine import Scale, Shift, Sum
 from gramian.arch.ops.computed import Computed
 from gramian.arch.ops.concat import Beside, Concat, Join, Product
+from gramian.arch.ops.copies import Copies
 from gramian.arch.ops.dropout import Dropout
 from gramian.arch.ops.embedding import Constant, Embedding, Tokens
 from gramian.arch.ops.erf import GELU, Erf
 from gramian.arch.ops.exponential import Cos, Exp, Gaussian, Sin
 from gramian.arch.ops.fuse import fuse
+from gramian.arch.ops.graphs import Graph
 from gramian.arch.ops.kinked import Kinked, Piecewise
 from gramian.arch.ops.layernorm import GroupNorm, LayerNorm
 from gramian.arch.ops.layout import Permute
@@ -52,6 +54,7 @@ __all__ = [
     "Constant",
     "Conv",
     "ConvTranspose",
+    "Copies",
     "Cos",
     "Dropout",
     "Embedding",
@@ -59,6 +62,7 @@ __all__ = [
     "Exp",
     "Factor",
     "Gaussian",
+    "Graph",
     "GroupNorm",
     "Identity",
     "Join",

@@ -68,8 +68,13 @@ class Attention(Op):
                 why="the module is in training mode",
                 fix="call .eval() on the module first, and pass dropout_p=self.p if self.training else 0.0",
             )
-        if shared_keys and (q.groups != k.groups):
-            raise NoLimit("Heads share their keys (enable_gqa).", fix="as many heads of keys and values as of queries")
+        if shared_keys and q.groups != k.groups:
+            raise NoLimit(
+                "Heads share their keys and values by enable_gqa.",
+                why="copies of heads are read where they are made",
+                fix="k.repeat_interleave(heads // k.shape[1], dim=1) and the same of v before, without enable_gqa: it "
+                "computes the same",
+            )
         lines: list[tuple[str, tuple[Any, ...]]] = []
         if causal:
             allowed = torch.ones(q.user_shape[-2], k.user_shape[-2], dtype=torch.bool).tril()

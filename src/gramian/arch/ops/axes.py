@@ -45,9 +45,15 @@ class Take(Op):
                 part = None if kind in ("flip", "roll") else channels_taken(x, dim, chosen(size), drop=kind == "select")
                 if part is not None:
                     return part
+            if axis < 0:
+                raise NoLimit(
+                    f"`{kind}` acts on the samples (axis 0).",
+                    why="each sample goes through the network by itself, and a kernel has entries for pairs of them",
+                    fix="call the layers on the whole batch, without a loop over it and without choosing from it",
+                )
             if axis >= GROUPED or axis < (not x.data):
                 raise NoLimit(
-                    f"`{kind}` acts on the {'samples' if axis < 0 else 'channels'} (axis {dim}).",
+                    f"`{kind}` acts on the channels (axis {dim}).",
                     why="there is a rule for choosing positions, and two or more of the channels in their order",
                     fix="choose positions, or read out the channels you want with nn.Linear",
                 )

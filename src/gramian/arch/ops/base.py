@@ -192,6 +192,12 @@ def value(arg: Any, what: str) -> Value:
     """`arg` as a tensor that depends on the input, or a refusal."""
     if isinstance(arg, Value):
         return arg
+    if isinstance(arg, str):  # the reader's word for it
+        raise NoLimit(
+            f"{what} is {arg}.",
+            why="a parameter is read where it comes as it stands, moved, times a number, or behind a fixed matrix",
+            fix="add each one by itself, h + self.rows + self.columns; or make it a layer",
+        )
     kind = "a parameter" if isinstance(arg, Parameter) else "a constant"
     raise NoLimit(
         f"{what} is {kind}, not a layer's output.",

@@ -12,6 +12,7 @@ from gramian.arch.gap import plus_with_means
 from gramian.arch.moments import Moments
 from gramian.arch.ops.base import Call, Op, Parameter, Read, Value, reads, value
 from gramian.arch.ops.concat import Product
+from gramian.arch.ops.norm import channel_scale
 from gramian.arch.ops.weighted import per_position, weighted
 from gramian.errors import NoLimit
 
@@ -124,8 +125,10 @@ def _offset(a: object, b: object, alpha: float) -> Read:
     if not x.data:
         raise NoLimit(
             "A fixed tensor is added to the network's values.",
-            why="it has a fixed number of channels, which differ, and the limit is over channels that are alike",
-            fix="add it to the input before the first layer, or make it an nn.Parameter with an entry in the law",
+            why="it has a fixed number of channels, which differ, and says nothing of the channels of a wider network",
+            fix="pass it through a Linear of its own, h + self.place(self.encoding), which keeps their inner "
+            "products; or add them to the input before its first layer; or make it an nn.Parameter with an entry in "
+            "the law",
         )
     assert isinstance(constant, Tensor)
     whole = constant.detach().expand(*(1,) * (constant.ndim <= len(x.order)), *x.user_shape)
@@ -179,7 +182,7 @@ def _either(a: Tensor | None, b: Tensor | None) -> Tensor | None:
 @reads("aten.mul.Tensor", "aten.mul_.Tensor", "aten.div.Tensor", "aten.neg.default", "aten.rsub.Scalar")
 @dataclass(frozen=True)
 class Scale(Op):
-    """A constant times the values."""
+    """A constant times the values; a parameter of one number for each channel, LayerScale, is a trained scale."""
 
     any_layout: ClassVar[bool] = True
     any_groups: ClassVar[bool] = True
@@ -196,6 +199,9 @@ class Scale(Op):
         a, b = (_number(arg) for arg in call.args[:2])
         if isinstance(a, Value) and isinstance(b, Value) and ("mul" in call.target or b.data > a.data):
             return _product(a, b, "mul" in call.target)
+        if "mul" in call.target and {type(a), type(b)} == {Value, Parameter}:
+            op, *rest = channel_scale(*((a, b) if isinstance(a, Value) else (b, a)))  # type: ignore[arg-type]
+            return (op if op.scale_trains else cls(op.factor), *rest)  # type: ignore[return-value]
         if isinstance(a, Value) and not a.data and isinstance(b, Tensor):
             return per_position(a, b, inverse="div" in call.target)
         if "mul" in call.target and isinstance(a, float | Tensor):

@@ -23,6 +23,10 @@ CASTS = {"to", "_to_copy", "type_as", "bool", "float", "long", "clone", "contigu
 COUNTS = {"sum", "prod", "count_nonzero", "cumsum", "cumprod"}  # which see how often a value is repeated
 REDUCTIONS = COUNTS | {"any", "all", "mean", "amax", "amin", "argmax", "argmin"}
 COMPUTED = ELEMENTWISE | LOGIC | CASTS | REDUCTIONS | {"one_hot"}
+PRODUCTS = {"matmul", "bmm"}
+# calls on the numbers of the inputs, such as the degrees of a graph, beside those that ops read; {name: argument: axes}
+ALONG = {"softmax": 1, "_softmax": 1, "linalg_vector_norm": 2}
+ON_NUMBERS = PRODUCTS | {"diag_embed", "tril", "triu", *ALONG}
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ class Slot:
 
 @dataclass(frozen=True, eq=False)
 class Computed(Op):
-    """A call on values that are made of the inputs alone, each sample on its own; not differentiated or widened."""
+    """A call on values that are made of the inputs alone, each sample on its own; the same at every width."""
 
     target: str
     args: tuple[Any, ...]
@@ -54,7 +58,8 @@ class Computed(Op):
         args = [x[a.index] if isinstance(a, Slot) else a for a in self.args]
         if base in ("where",):
             args = [args[0] != 0, *args[1:]]
-        args = [a.to(x[0].device) if isinstance(a, Tensor) else a for a in args]
+        args = [a.to(x[0]) if isinstance(a, Tensor) and a.is_floating_point() and x[0].is_floating_point()
+                else a.to(x[0].device) if isinstance(a, Tensor) else a for a in args]  # fmt: skip
         names = {s.name: a for a, s in zip(args, schema, strict=False) if s.kwarg_only and s.name != "dtype"}
         return call(*(a for a, s in zip(args, schema, strict=False) if not s.kwarg_only), **names)
 
@@ -74,6 +79,14 @@ def apply_to_data(op: Op, x: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
     return made.to(dtype) if isinstance(op, Computed) and made.is_floating_point() else made
 
 
+def _mixes(left: object, right: object) -> bool:
+    """Whether a product of matrices, of which one or both are a value, sums over the samples, or pairs them."""
+    if isinstance(right, Value):
+        many = isinstance(left, Value) and len(left.shape) != len(right.shape)
+        return len(right.shape) < 2 or many or (isinstance(left, Tensor) and left.ndim > 2 and len(left) > 1)
+    return not isinstance(right, Tensor) or right.ndim > 2
+
+
 def computed(
     call: Call, given: Sequence[tuple[Value, torch.Size, torch.dtype]], dtype: torch.dtype
 ) -> tuple[Computed, Any]:
@@ -91,8 +104,11 @@ def computed(
     constants = [a for a in call.args if isinstance(a, Tensor)]
     ndim = len(given[0][1])
     mixed = len({len(d) for d in dims}) > 1 or any(c.ndim > ndim or (c.ndim == ndim and len(c) > 1) for c in constants)
-    if base in REDUCTIONS:
-        axes = call.args[1] if len(call.args) > 1 else None
+    if base in PRODUCTS:
+        mixed = _mixes(*call.args[:2])
+    if base in REDUCTIONS or base in ALONG:
+        k = ALONG.get(base, 1)
+        axes = call.args[k] if len(call.args) > k else None
         axes = [axes] if isinstance(axes, int) else axes
         over = [a % ndim for a in axes] if axes else range(ndim)
         mixed = mixed or 0 in over

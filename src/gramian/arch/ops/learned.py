@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from gramian.arch.law import plain
 from gramian.arch.ops.affine import Linear
 from gramian.arch.ops.base import GROUPED, Op, Parameter, Value
+from gramian.arch.ops.graphs import as_dense
 from gramian.errors import NoLimit
 
 LAYOUT = {
@@ -27,6 +28,7 @@ class Entries:
 
     parameter: Parameter
     index: Tensor
+    mix: Mix | None = None  # if there is one, `index` counts the numbers of its result
 
     @classmethod
     def of(cls, arg: Parameter | Entries) -> Entries:
@@ -34,6 +36,57 @@ class Entries:
         if isinstance(arg, Entries):
             return arg
         return cls(arg, torch.arange(arg.tensor.numel()).reshape(arg.shape))
+
+
+@dataclass(frozen=True, eq=False)
+class Mix:
+    """A fixed matrix times rows of a parameter's numbers: `L @ self.positions`, whose rows are correlated by L L'."""
+
+    matrix: Tensor  # (new, old)
+    rows: Tensor  # numbers of the parameter's entries; (old, c)
+
+
+def mixed(target: str, args: list[Any]) -> Entries | None:
+    """A call that multiplies a parameter's rows by a fixed matrix from the left, or by a number; None for others."""
+    base = target.removeprefix("aten.").split(".")[0]
+    a, b = (*args, None, None)[:2]
+    if base in ("mul", "div", "neg"):
+        x, number = (
+            (b, a) if isinstance(b, Parameter | Entries) and base == "mul" else (a, -1.0 if base == "neg" else b)
+        )
+        single = isinstance(number, int | float) or (isinstance(number, Tensor) and number.numel() == 1)
+        if not isinstance(x, Parameter | Entries) or not single:
+            return None
+        entries, factor = Entries.of(x), float(number) if base != "div" else 1 / float(number)
+        if entries.index.ndim < 1:
+            return None
+        flat = entries.index.reshape(-1, entries.index.shape[-1])
+        eye = torch.eye(len(flat), dtype=torch.float64)
+        made = _multiplied(entries, flat, factor * eye)
+        return replace(made, index=made.index.reshape(entries.index.shape))
+    if (
+        base not in ("matmul", "mm", "_sparse_mm")
+        or not isinstance(a, Tensor)
+        or not isinstance(b, Parameter | Entries)
+    ):
+        return None
+    entries = Entries.of(b)
+    return _multiplied(entries, entries.index, as_dense(a)) if a.ndim == 2 and entries.index.ndim == 2 else None
+
+
+def _multiplied(entries: Entries, rows: Tensor, matrix: Tensor) -> Entries:
+    matrix, c = matrix.to(torch.float64), rows.shape[1]
+    if entries.mix is not None:  # a matrix of a matrix; whole rows of the one before
+        number = rows[:, 0] // c
+        whole = torch.equal(rows, number[:, None] * c + torch.arange(c)) and entries.mix.rows.shape[1] == c
+        if not whole:
+            raise NoLimit(
+                f"Numbers of the parameter `{entries.parameter.name}` are mixed by a matrix, moved, and mixed again.",
+                fix="one matrix, self.L @ self.positions",
+            )
+        matrix, rows = matrix @ entries.mix.matrix[number], entries.mix.rows
+    index = torch.arange(len(matrix) * c).reshape(len(matrix), c)
+    return replace(entries, index=index, mix=Mix(matrix, rows))
 
 
 def laid_out(base: str, call: Any, args: list[Any], named: dict[str, Any]) -> Entries | None:
@@ -67,8 +120,9 @@ class Learned(Linear):
     r"""A parameter of independent entries of standard deviation $\sigma_w$, a vector of channels at each position.
 
     $K_{ij} = \sigma_w^2$ where the positions i and j have the same vector, else 0, whatever the inputs; $\Theta$ the
-    same if it trains (learned positions, as in Hron et al. 2020, arXiv:2006.10540). It is a layer without bias on
-    the number of the position as a unit vector, which comes times the root of its length.
+    same if it trains (learned positions, as in Hron et al. 2020, arXiv:2006.10540). Of a fixed matrix times the
+    vectors, $L P$, it is $K = \sigma_w^2 L L^\top$. It is a layer without bias on the number of the position as a unit
+    vector, or on its row of L, which comes times the root of its length.
     """
 
     def fan_in_of(self, weight: Tensor) -> int:
@@ -109,6 +163,16 @@ def vectors(entries: Entries, like: Value, *, widths: bool) -> tuple[Fixed, Lear
         index = index.expand(like.user_shape)
     stored = index.permute([like.order.index(axis) for axis in range(len(like.order))])  # channels first
     rows = stored.flatten(1).T if stored.ndim > 1 else stored[None]
+    mix = None
+    if entries.mix is not None:  # the positions' rows of the matrix, and the vectors that it mixes
+        width = entries.mix.rows.shape[1]
+        taken = rows[:, 0] // width
+        if not torch.equal(rows, taken[:, None] * width + torch.arange(width)):
+            raise NoLimit(
+                f"Parts of the rows that a matrix makes of the parameter `{name}` are added.",
+                fix="whole rows, with as many numbers as there are channels, in their order",
+            )
+        rows, mix = entries.mix.rows, entries.mix.matrix[taken]
     distinct, number = rows.unique(dim=0, return_inverse=True)
     if distinct.unique().numel() < distinct.numel():
         raise NoLimit(
@@ -116,7 +180,8 @@ def vectors(entries: Entries, like: Value, *, widths: bool) -> tuple[Fixed, Lear
             why="there is a rule for vectors of independent numbers, of which two are the same or share none",
             fix="a vector of its own for each position, as long as there are channels",
         )
-    places = nn.functional.one_hot(number, len(distinct)).T.to(torch.float64) * math.sqrt(len(distinct))
+    places = nn.functional.one_hot(number, len(distinct)).to(torch.float64)
+    places = (places if mix is None else mix @ places).T * math.sqrt(len(distinct))
     p = entries.parameter
     layer = Learned(like.shape[0], 1, p.name, None, p.trains, False)
     return Fixed(places.reshape(-1, *stored.shape[1:])), layer, tuple(stored.shape)

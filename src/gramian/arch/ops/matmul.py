@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from gramian.arch.ops.affine import Linear
 from gramian.arch.ops.axes import Aggregate
 from gramian.arch.ops.base import GROUPED, Call, Op, Parameter, Read, Value, reads
+from gramian.arch.ops.graphs import as_dense, graph, not_on_positions
 from gramian.arch.ops.scores import Scores, product
 from gramian.errors import NoLimit
 
@@ -19,6 +21,7 @@ from gramian.errors import NoLimit
 class MatMul(Op):
     """`x @ W` with a parameter W is a Linear layer; `A @ x` with a fixed matrix A maps the positions, as in a GCN.
 
+    A matrix A(x) that is an input, or made of the inputs, does the same: a graph of each sample's own.
     `q @ k.mT` of two values of the network, over their channels, are the scores of attention.
     """
 
@@ -32,23 +35,24 @@ class MatMul(Op):
         if isinstance(b, Parameter) and isinstance(a, Value):
             weight = replace(b, tensor=b.tensor.T, turned=not b.turned)
             return Linear.read(replace(call, target="aten.linear.default", args=(a, weight, None)))
-        if isinstance(a, Value) and isinstance(b, Value) and not (a.data or b.data):
-            scores = product(a, b)
+        if isinstance(a, Value) and isinstance(b, Value):
+            scores = product(a, b) if not (a.data or b.data) else None
             if scores is not None:
                 return scores
+            if a.data != b.data:
+                return graph(a, b, -2) if a.data else graph(b, a, -1)
         matrix, x, dim = (a, b, -2) if isinstance(b, Value) else (b, a, -1)
+        if isinstance(matrix, Tensor) and matrix.layout == torch.strided:
+            while matrix.ndim > 2 and matrix.shape[0] == 1:
+                matrix = matrix[0]
         if not isinstance(matrix, Tensor) or not isinstance(x, Value) or matrix.ndim != 2:
             raise NoLimit(
-                "A product of two tensors of which neither is a parameter or a constant matrix.",
+                "A product of two tensors, of which neither is a parameter or a constant matrix, nor of the inputs.",
                 why="a product of two random values has a limit only where they are independent, entry by entry",
                 fix="attention is q @ k.mT / q.shape[-1] with the channels last; or gramian.monte_carlo(module, x)",
             )
         axis = x.axis(dim)
         if axis < 1 or axis >= GROUPED:
-            raise NoLimit(
-                f"A fixed matrix multiplies the {'samples' if axis < 0 else 'channels'}.",
-                why="there is a rule for fixed matrices on positions only",
-                fix="let the nodes of a graph be positions: x of shape (n, nodes, features)",
-            )
-        dense = (matrix.to_dense() if matrix.is_sparse else matrix).detach()
+            raise not_on_positions("A fixed matrix", axis)
+        dense = as_dense(matrix)
         return Aggregate(dense if dim == -2 else dense.T, axis - 1), (x,), x.layout

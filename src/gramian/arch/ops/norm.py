@@ -96,6 +96,55 @@ class BatchNorm(Normalization):
         return "eval, initial state"
 
 
+@dataclass(frozen=True)
+class ChannelScale(Normalization):
+    r"""$\gamma_c\, h_c$ with a trained number for each channel, all equal at the start: LayerScale.
+
+    $K \mapsto \gamma^2 K$, $\Theta \mapsto \gamma^2 \Theta$, and $\gamma_c$ adds $h_c(x)\, h_c(y)$ to the NTK of its
+    channel: as the scale of a normalization whose learning rate is $\gamma^{-2}$ times as large.
+    """
+
+    any_layout: ClassVar[bool] = True
+    each_channel: ClassVar[bool] = False
+
+    factor: float
+
+    def apply(self, *x: Tensor) -> Tensor:
+        return x[0] * self.factor
+
+    def normalized(self, m: Moments) -> Moments:
+        return m.scaled(self.factor)
+
+    def describe(self) -> str:
+        return f"by {self.factor:g} at the start"
+
+
+def channel_scale(x: Value, p: Parameter) -> tuple[ChannelScale, tuple[Value, ...], tuple[int, ...]]:
+    """The product of the network's values with a parameter of one number for each channel."""
+    shape = (1,) * (len(x.order) - len(p.shape)) + p.shape
+    wanted = tuple(x.shape[0] if axis == 0 else 1 for axis in x.order)
+    if x.data or x.groups or shape[-len(wanted) :] != wanted or set(shape[: -len(wanted)]) - {1}:
+        raise NoLimit(
+            f"Values are multiplied by the parameter `{p.name}` of shape {p.shape}.",
+            why="there is a rule for a number of each channel; numbers that channels share stay random in the NTK, "
+            "however wide the network is",
+            fix=f"one number for each of the channels, of shape {wanted}; or a plain Python number",
+        )
+    start = float(p.tensor.flatten()[0])
+    if start == 0 or not bool((p.tensor == start).all()):
+        raise NoLimit(
+            f"The scale `{p.name}` "
+            + ("starts at zero." if start == 0 else "is not the same for all channels, as it was at the start."),
+            why="what it multiplies then adds to the NTK alone, by a rule that is not here"
+            if start == 0
+            else "a trained scale differs from channel to channel, and has no limit",
+            fix="a start that is not zero, such as 1e-5"
+            if start == 0
+            else "the module as it was made, before training",
+        )
+    return ChannelScale(p.trains, False, p.name, None, start), (x,), x.layout
+
+
 @reads(
     "aten.contiguous.default", "aten.clone.default", "aten.alias.default", "aten.detach.default", "aten.to.dtype",
     "aten.to.device", "aten._to_copy.default", "aten.lift_fresh_copy.default", "aten._assert_tensor_metadata.default",

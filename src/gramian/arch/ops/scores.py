@@ -113,8 +113,9 @@ def products(call: Call) -> tuple[Call, tuple[int, ...]]:
     letters = left.split(",")
     refusal = NoLimit(
         f'einsum "{equation}" has no infinite-width rule here.',
-        why="there is a rule for queries with keys, and for weights with values, of the same heads",
-        fix="q @ k.mT and weights @ v, or F.scaled_dot_product_attention with scale=1 / q.shape[-1]",
+        why="there is a rule for queries with keys, for weights with values, of the same heads, and for a matrix of "
+        "numbers on one axis of the positions",
+        fix="q @ k.mT and weights @ v, or F.scaled_dot_product_attention with scale=1 / q.shape[-1]; A @ h for a graph",
     )
     if len(letters) != 2 or not out or "." in equation or any(len(set(x)) < len(x) for x in (*letters, out)):
         raise refusal

@@ -187,6 +187,14 @@ class PerPosition(Op):
 
 def per_position(h: Value, constant: Tensor, inverse: bool) -> tuple[Op, tuple[Value, ...], tuple[int, ...]]:
     """The product, or the quotient, of the network's values and a constant tensor."""
+    if h.groups:
+        raise NoLimit(
+            f"Channels that are split into {' x '.join(map(str, h.groups))} are multiplied by a constant of shape "
+            f"{tuple(constant.shape)}.",
+            why="its numbers, such as the angles of rotary positions, are not those of a head of another width",
+            fix="leave it out if this rotates queries and keys of a layer each, with scores over the width of a head: "
+            "their limit is zero with it and without it, and so the kernel is the same",
+        )
     shape = (1,) * (len(h.shape) + 1 - constant.ndim) + tuple(constant.shape)
     mine = (1, *h.user_shape)
     channel = h.order.index(0) + 1

@@ -1,0 +1,85 @@
+"""Values whose samples the user moved behind the nodes of a graph, and merged with the channels: what a sparse matrix
+multiplies in torch, `torch.sparse.mm(A, h.transpose(0, 1).flatten(1))`."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from gramian.arch.ops.axes import Aggregate
+from gramian.arch.ops.base import GROUPED, Call, Value
+from gramian.arch.ops.graphs import as_dense
+from gramian.arch.ops.layout import Turned
+from gramian.errors import NoLimit
+
+MERGES = {"view", "reshape", "_unsafe_view", "flatten", "unflatten"}
+UNCHANGED = {"clone", "contiguous", "alias"}
+PRODUCTS = {"aten.mm.default", "aten.matmul.default", "aten._sparse_mm.default", "aten.sparse_mm.default"}
+
+
+@dataclass(frozen=True)
+class Columns:
+    """A turned value as a matrix: positions along one axis first, all other axes, the samples too, in one.
+
+    Args:
+        turned: the value before its other axes were merged.
+        sizes: of these axes, as traced.
+    """
+
+    turned: Turned
+    sizes: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Product:
+    """A matrix that multiplies such a value, on the axis `at` of its positions."""
+
+    op: Aggregate
+    of: Columns
+
+
+def merged(x: Turned | Columns, call: Call, sizes: tuple[int, ...]) -> Turned | Columns | Product | None:
+    """What a call makes of it; None for a call that is none of these.
+
+    Args:
+        x: the value, among the call's arguments.
+        call: the call.
+        sizes: of its result, with the batch, as traced.
+    """
+    base = call.target.removeprefix("aten.").split(".")[0]
+    if base in UNCHANGED:
+        return x
+    if base in MERGES:
+        return _reshaped(x, sizes)
+    if call.target in PRODUCTS and isinstance(x, Columns) and call.args[1] is x and isinstance(call.args[0], Tensor):
+        axis = x.turned.value.axis(x.turned.dims[0])
+        return Product(Aggregate(as_dense(call.args[0]), axis - 1), x)
+    return None
+
+
+def _reshaped(x: Turned | Columns, sizes: tuple[int, ...]) -> Turned | Columns | None:
+    if isinstance(x, Columns):
+        first = x.turned.value.user_shape[x.turned.dims[0] - 1]
+        return x.turned if sizes == (first, *x.sizes) else x if sizes == (first, math.prod(x.sizes)) else None
+    shape = (2, *x.value.user_shape)  # traced on two samples
+    own = tuple(shape[d] for d in x.dims)
+    axis = x.value.axis(x.dims[0])
+    if len(sizes) != 2 or sizes != (own[0], math.prod(own[1:])) or not 1 <= axis < GROUPED:
+        return None
+    return Columns(x, own[1:])
+
+
+def multiplied(made: Product, value: Value) -> Columns:
+    """The columns of the product, whose value the op makes."""
+    return replace(made.of, turned=replace(made.of.turned, value=value))
+
+
+def stray_columns() -> NoLimit:
+    """That nothing else reads columns."""
+    return NoLimit(
+        "Samples and channels are merged into one axis, and another call than a matrix product reads it.",
+        why="axis 0 counts the samples throughout; merged ones are read for torch.sparse.mm(A, h) alone",
+        fix="bring the samples back first: .unflatten(1, (n, -1)).transpose(0, 1)",
+    )
