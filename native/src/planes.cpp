@@ -61,7 +61,7 @@ double spread(const Node &node, double q) { return node.kind == Kind::erf ? 1 / 
 // Images in chosen places of `lanes`, as Rows read them; places beyond the last image repeat it.
 template <class T>
 struct Block {
-    std::vector<T> input, spreads;
+    Numbers<T> input, spreads;
     Block(const Program &program, Int positions, Int lanes)
         : input(positions * program.channels * lanes), spreads(program.variances * lanes) {}
     Images<T> images() const { return {input.data(), spreads.data()}; }
@@ -217,7 +217,7 @@ void planes(const Int *ints, const double *reals, const T *x, Int n, const T *y,
     const Result<T> out{nngp, ntk, stride};
     if (symmetric)
         for (Int i = 0; i < n; ++i) out.set(i, i, true, left.k[i], left.theta[i]);
-    const Program of_pairs = program.wanted(false, true);
+    const Program of_pairs = program.together().wanted(false, true);
     Pairs again, never;
     if (fewer_by_pairs(program, n, m, symmetric, rows<T>().lanes)) {
         Pairs pairs;

@@ -37,7 +37,7 @@ bool theta(const Node &node, const std::vector<Node> &nodes) {
     switch (node.kind) {
         case Kind::input: return false;
         case Kind::relu:
-        case Kind::erf: return first || node.p[2] != 0;
+        case Kind::erf: return first || node.mix != 0;
         case Kind::sum: return first || nodes[node.in[1]].theta || node.p[1] != 0 || node.p[2] != 0;
         case Kind::axes: return first;
         default: return first || node.p[2] != 0 || node.p[3] != 0;
@@ -67,8 +67,8 @@ Program::Program(const Int *ints, const double *reals, bool ntk) : channels(ints
         }
         for (int in : node.in)
             if (in >= 0) ++readers[in];
-        node.theta = ntk && theta(node, nodes);
         if (node.kind == Kind::relu || node.kind == Kind::erf) {
+            node.mix = node.p[2];
             node.dual = variances;
             variances += node.h * node.w;
         }
@@ -78,6 +78,34 @@ Program::Program(const Int *ints, const double *reals, bool ntk) : channels(ints
         const bool rowwise = kind == Kind::relu || kind == Kind::erf || kind == Kind::sum || kind == Kind::scale;
         nodes[v].inlined = kind == Kind::input || (rowwise && readers[v] == 1);
     }
+    for (Node &node : nodes) {
+        if (node.kind != Kind::affine || node.p[0] == 0) continue;
+        Node &below = nodes[node.in[0]];
+        if (below.dual < 0 || !below.inlined) continue;
+        below.scale = node.p[0], below.mix += node.p[2] / node.p[0];
+        node.p[0] = 1, node.p[2] = 0;
+    }
+    for (Node &node : nodes) node.theta = ntk && theta(node, nodes);
+}
+
+Program Program::together() const {
+    Program made = *this;
+    std::vector<int> readers(nodes.size(), 0);
+    for (const Node &node : nodes)
+        for (int in : node.in)
+            if (in >= 0) ++readers[in];
+    for (Node &node : made.nodes) {
+        if (node.kind != Kind::relu || readers[node.in[0]] > 1) continue;
+        Node &conv = made.nodes[node.in[0]];
+        if (conv.kind != Kind::affine) continue;
+        bool small = true;
+        for (int axis = 0; axis < 2; ++axis)
+            small = small && conv.window[axis] == 3 && conv.stride[axis] == 1 && conv.before[axis] == 1 && conv.step[axis] == 1;
+        Node &below = made.nodes[conv.in[0]];
+        if (!small || conv.h != below.h || conv.w != below.w || node.theta != conv.theta) continue;
+        node.both = true, node.inlined = false, conv.inlined = true, below.inlined = false;
+    }
+    return made;
 }
 
 Program Program::wanted(bool of_variances, bool of_output) const {

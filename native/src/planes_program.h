@@ -34,9 +34,11 @@ struct Node {
     // affine, scale, mean, trace: K' = p0 sum(K) + p1, T' = p0 sum(T) + p2 sum(K) + p3.
     // relu: slope, bend, own; erf: -, -, 0. sum: K' = K0 + p0 K1, T' = T0 + p1 K0 + p0 (T1 + p2 K1).
     double p[6];
+    double scale = 1, mix = 0;  // of an activation: see Bend. What the convolution above it multiplies with is taken in
     AxisTable y, x;  // of `axes`
 
     bool inlined;            // given row by row to its only reader, never held as a plane
+    bool both = false;       // an activation that is made together with the convolution below it
     bool theta;              // whether its NTK is not zero everywhere
     Int dual = -1;          // where the variances of its input begin, in numbers a position; -1: no activation
     std::vector<int> count;  // how often each plane is read, by displacement
@@ -55,6 +57,8 @@ struct Program {
     // `ints`: channels, mask, number of nodes, then 13 a node: kind, in0, in1, h, w, window, stride, before, step (two
     // each). `reals`: 6 a node, and after those of an `axes` node its matrices (h, h of the input) and (w, w of it).
     Program(const Int *ints, const double *reals, bool ntk);
+    // The same with convolutions and activations in one step.
+    Program together() const;
     // The same, counting the reads that give the variances, the output, or both.
     Program wanted(bool variances, bool output) const;
 
