@@ -2,6 +2,7 @@
 #include "planes_program.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace gramian {
 namespace {
@@ -37,6 +38,7 @@ bool theta(const Node &node, const std::vector<Node> &nodes) {
     switch (node.kind) {
         case Kind::input: return false;
         case Kind::relu:
+        case Kind::series:
         case Kind::erf: return first || node.mix != 0;
         case Kind::sum: return first || nodes[node.in[1]].theta || node.p[1] != 0 || node.p[2] != 0;
         case Kind::axes: return first;
@@ -67,7 +69,13 @@ Program::Program(const Int *ints, const double *reals, bool ntk) : channels(ints
         }
         for (int in : node.in)
             if (in >= 0) ++readers[in];
-        if (node.kind == Kind::relu || node.kind == Kind::erf) {
+        if (node.kind == Kind::series) {
+            node.terms = Int(node.p[5]), node.series = series;
+            series += node.h * node.w * 2 * node.terms;
+            const Int numbers = Int(node.p[4]) * 2 * node.terms * (DEGREE + 1);
+            node.table.assign(reals, reals + numbers), reals += numbers;
+        }
+        if (node.kind == Kind::relu || node.kind == Kind::erf || node.kind == Kind::series) {
             node.mix = node.p[2];
             node.dual = variances;
             variances += node.h * node.w;
@@ -75,7 +83,7 @@ Program::Program(const Int *ints, const double *reals, bool ntk) : channels(ints
     }
     for (size_t v = 0; v < nodes.size(); ++v) {
         const Kind kind = nodes[v].kind;
-        const bool rowwise = kind == Kind::relu || kind == Kind::erf || kind == Kind::sum || kind == Kind::scale;
+        const bool rowwise = nodes[v].dual >= 0 || kind == Kind::sum || kind == Kind::scale;
         nodes[v].inlined = kind == Kind::input || (rowwise && readers[v] == 1);
     }
     for (Node &node : nodes) {
@@ -86,6 +94,26 @@ Program::Program(const Int *ints, const double *reals, bool ntk) : channels(ints
         node.p[0] = 1, node.p[2] = 0;
     }
     for (Node &node : nodes) node.theta = ntk && theta(node, nodes);
+}
+
+bool terms_at(const Node &node, double q, double *terms) {
+    const Int count = 2 * node.terms;
+    std::fill(terms, terms + count, 0.0);
+    if (q < std::ldexp(1, -60)) {
+        terms[0] = node.p[0], terms[node.terms] = node.p[1];
+        return true;
+    }
+    const double u = std::log2(q), octave = std::floor(u) - node.p[3];
+    const bool inside = octave >= 0 && octave < node.p[4];
+    const Int at = inside ? Int(octave) : octave < 0 ? 0 : Int(node.p[4]) - 1;
+    const double x = inside ? 2 * (u - std::floor(u)) - 1 : 0;
+    const double *c = node.table.data() + at * count * (DEGREE + 1);
+    for (Int n = 0; n < count; ++n, c += DEGREE + 1) {
+        double sum = c[DEGREE];
+        for (Int k = DEGREE - 1; k >= 0; --k) sum = sum * x + c[k];
+        terms[n] = sum;
+    }
+    return inside;
 }
 
 Program Program::together() const {

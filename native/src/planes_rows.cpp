@@ -46,6 +46,34 @@ void erf_one(const DualRow<T> &row, const Bend<T> &bend) { erf_row<T, false>(row
 template <class T>
 void erf_each(const DualRow<T> &row, const Bend<T> &bend) { erf_row<T, true>(row, bend); }
 
+// K' = sum of a_r(q) a_r(q') c^r, kdot the same of the derivative's terms, by Horner's rule.
+template <class T, bool each>
+void series(const SeriesRow<T> &row) {
+    constexpr Int V = Lanes<T>::count, xs = each ? V : 1;
+    DualRow<T> r = row.dual;
+    const Int step = r.w * V, terms = row.terms, per = 2 * terms;
+    const Lanes<T> least = all(sizeof(T) == 4 ? T(1e-36) : T(1e-300));
+    const T *a_x = row.a_x, *a_y = row.a_y;
+    for (Int y = 0; y < r.rows; ++y) {
+        for (Int i = 0; i < r.w; ++i) {
+            const Lanes<T> s = of_x<T, each>(r.x, i) * load(r.y + i * V);
+            const Lanes<T> c = keep_quotient(s > least, load(r.k + i * V), s);
+            const T *x = a_x + i * per * xs, *z = a_y + i * per * V;
+            Lanes<T> k = all(T(0)), kdot = k;
+            for (Int n = terms - 1; n >= 0; --n) {
+                k = fma(k, c, of_x<T, each>(x, n) * load(z + n * V));
+                if (r.t != nullptr) kdot = fma(kdot, c, of_x<T, each>(x, terms + n) * load(z + (terms + n) * V));
+            }
+            k = all(row.scale) * k;
+            store(r.ko + i * V, k);
+            if (r.t != nullptr) store(r.to + i * V, fma(all(row.scale) * kdot, load(r.t + i * V), all(row.mix) * k));
+        }
+        next_row<T, each>(r), r.k += step, r.ko += step;
+        if (r.t != nullptr) r.t += step, r.to += step;
+        a_x += r.step_x * per, a_y += r.step_y * per;
+    }
+}
+
 template <class T, bool each>
 void input(Int w, Int c, const T *x, const T *y, T *k) {
     constexpr Int V = Lanes<T>::count;
@@ -222,7 +250,7 @@ void gather(const Tap *taps, Int count, Int to0, Int from0, T a, const T *in, T 
 
 template <class T>
 constexpr Rows<T> table = {Lanes<T>::count, input<T, false>, input<T, true>, constants<T>,
-                           relu<T, false>,   relu<T, true>, relu_same<T>, both<T, false>, both<T, true>,   erf_one<T>,     erf_each<T>,
+                           relu<T, false>,   relu<T, true>, relu_same<T>, both<T, false>, both<T, true>,   erf_one<T>,     erf_each<T>, series<T, false>, series<T, true>,
                            box<T>,           add<T>,        sum<T>,          total<T>,       gather<T>};
 
 }  // namespace

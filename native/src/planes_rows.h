@@ -62,6 +62,15 @@ struct Both {
     DualRow<T> dual;
 };
 
+// An activation by its Hermite series. `a` are of a position the terms of K, then those of kdot: `lanes` of each, or one.
+template <class T>
+struct SeriesRow {
+    DualRow<T> dual;
+    const T *a_x, *a_y;
+    Int terms;
+    T scale, mix;  // as in Bend
+};
+
 template <class T>
 struct Rows {
     Int lanes;
@@ -75,6 +84,8 @@ struct Rows {
     void (*both_each)(const Both<T> &plane, const Bend<T> &bend, bool mask);
     void (*erf)(const DualRow<T> &row, const Bend<T> &bend);  // of `bend`, scale and mix
     void (*erf_each)(const DualRow<T> &row, const Bend<T> &bend);
+    void (*series)(const SeriesRow<T> &row);
+    void (*series_each)(const SeriesRow<T> &row);
     void (*box)(const BoxRow<T> &row);
     void (*add)(Int w, T a, const T *x, T *out);                           // out += a x
     void (*sum)(Int w, T a, const T *x, T b, const T *y, T c, T *out);     // out = a x + b y + c; x, y may be null

@@ -194,8 +194,15 @@ void Run<T>::activate(int v, Shift e, Int y, Int rows, const Line &in, T *k, T *
         rows_.relu_same(row, bends_[v]);
     else if (node.kind == Kind::relu)
         (each_ ? rows_.relu_each : rows_.relu)(row, bends_[v], program_.mask);
-    else
+    else if (node.kind == Kind::erf)
         (each_ ? rows_.erf_each : rows_.erf)(row, bends_[v]);
+    else {
+        const Rect r = rect(node, e);
+        const Int terms = 2 * node.terms, at_x = node.series + (y * node.w + r.x) * terms;
+        const Int at_y = node.series + ((y + e.y) * node.w + r.x + e.x) * terms;
+        (each_ ? rows_.series_each : rows_.series)({row, x_.series + at_x * (each_ ? V_ : 1), y_.series + at_y * V_,
+                                                    node.terms, bends_[v].scale, bends_[v].mix});
+    }
     if (node.theta && in.t == nullptr) rows_.sum(row.w * rows, T(node.mix), k, T(0), nullptr, T(0), t);
 }
 
@@ -221,10 +228,7 @@ void Run<T>::both(int v, Shift e) {
     }
     all.dual.ko = plane(v, e).k, all.dual.to = plane(v, e).t;
     (each_ ? rows_.both_each : rows_.both)(all, bends_[v], program_.mask);
-    if (over)
-        source = Plane{};
-    else
-        release(in, e);
+    over ? void(source = Plane{}) : release(in, e);
 }
 
 template <class T>
@@ -295,7 +299,7 @@ int Run<T>::overwritten(int v, Shift e) {
     if (!program_.nodes[below].inlined) return -1;
     while (program_.nodes[below].inlined) {
         const Kind kind = program_.nodes[below].kind;
-        if (kind != Kind::relu && kind != Kind::erf && kind != Kind::scale) return -1;
+        if (program_.nodes[below].dual < 0 && kind != Kind::scale) return -1;
         below = program_.nodes[below].in[0];
     }
     const Node &source = program_.nodes[below];

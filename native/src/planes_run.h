@@ -31,7 +31,7 @@ using Numbers = std::vector<T, Aligned<T>>;
 // the variances. One number each, or `lanes`.
 template <class T>
 struct Images {
-    const T *input, *spread;
+    const T *input, *spread, *series;  // series: terms of each position
 };
 
 // Planes of many sizes, kept for the next of about their size.
