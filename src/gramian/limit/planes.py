@@ -235,6 +235,10 @@ class _Compiler:
         if last.size != ONE or len(made) < 2:
             return Lack("the output", p.lines[-1].where, "it has positions")
         self._linear(SCALE, last, ONE, (1.0, 0.0, last.own, 0.0))
+        if self.series and not {MEAN, AXES} & set(
+            self.ints[::13]
+        ):  # the terms of each position cost more than they save
+            return Lack(self.series[0][2].name, "", "its series pays where positions are averaged, not for one plane")
         does = starts[0].does
         assert isinstance(does, Data)
         head = (starts[0].shape[0], int(self.mask), self.count)
