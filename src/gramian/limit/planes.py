@@ -238,7 +238,8 @@ class _Compiler:
         if self.series and not {MEAN, AXES} & set(
             self.ints[::13]
         ):  # the terms of each position cost more than they save
-            return Lack(self.series[0][2].name, "", "its series pays where positions are averaged, not for one plane")
+            why = "of one plane the loops have the ReLU family and erf; series pay where positions are averaged"
+            return Lack(self.series[0][2].name, "", why)
         does = starts[0].does
         assert isinstance(does, Data)
         head = (starts[0].shape[0], int(self.mask), self.count)
