@@ -238,8 +238,8 @@ class _Compiler:
         if self.series and not {MEAN, AXES} & set(
             self.ints[::13]
         ):  # the terms of each position cost more than they save
-            why = "of one plane the loops have the ReLU family and erf; series pay where positions are averaged"
-            return Lack(self.series[0][2].name, "", why)
+            reason = "of one plane the loops have the ReLU family and erf; series pay where positions are averaged"
+            return Lack(self.series[0][2].name, "", reason)
         does = starts[0].does
         assert isinstance(does, Data)
         head = (starts[0].shape[0], int(self.mask), self.count)
