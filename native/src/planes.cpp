@@ -61,10 +61,11 @@ double spread(const Node &node, double q) { return node.kind == Kind::erf ? 1 / 
 // Images in chosen places of `lanes`, as Rows read them; places beyond the last image repeat it.
 template <class T>
 struct Block {
-    std::vector<T> input, spreads;
+    Numbers<T> input, spreads, series;
     Block(const Program &program, Int positions, Int lanes)
-        : input(positions * program.channels * lanes), spreads(program.variances * lanes) {}
-    Images<T> images() const { return {input.data(), spreads.data()}; }
+        : input(positions * program.channels * lanes), spreads(program.variances * lanes),
+          series(program.series * lanes) {}
+    Images<T> images() const { return {input.data(), spreads.data(), series.data()}; }
 
     template <class S>
     void put(const Program &program, const Side<S> &side, Int image, Int lane, Int lanes, double scale) {
@@ -75,12 +76,23 @@ struct Block {
         if (side.spreads.empty()) return;
         const double *found = side.spreads.data() + image * program.variances;
         for (Int at = 0; at < program.variances; ++at) spreads[at * lanes + lane] = T(found[at]);
+        for (const Node &node : program.nodes)
+            for (Int at = 0; node.terms > 0 && at < node.h * node.w; ++at)
+                put_terms(node, at, found[node.dual + at] * found[node.dual + at], lane, lanes);
+    }
+    bool put_terms(const Node &node, Int at, double q, Int lane, Int lanes) {
+        std::vector<double> found(2 * node.terms);
+        const bool inside = terms_at(node, q, found.data());
+        T *to = series.data() + (node.series + at * 2 * node.terms) * lanes + lane;
+        for (Int n = 0; n < 2 * node.terms; ++n) to[n * lanes] = T(found[n]);
+        return inside;
     }
 };
 
 // Variances at each activation, and the diagonal if the program wants the output: each image with itself, in double.
 template <class T>
-void meet_oneself(const Program &program, Side<T> &side, bool diagonal, int threads) {
+void meet_oneself(const Program &program, Side<T> &side, bool diagonal, int threads, double *missing) {
+    std::mutex lock;
     const Rows<double> &table = rows<double>();
     const Int V = table.lanes;
     std::vector<double> spreads(side.n * program.variances);
@@ -96,13 +108,18 @@ void meet_oneself(const Program &program, Side<T> &side, bool diagonal, int thre
                 x.put(program, side, image, lane, V, 1.0 / double(side.channels));
                 y.put(program, side, image, lane, V, 1.0);
             }
-            const Images<double> other{y.input.data(), x.spreads.data()};
+            const Images<double> other{y.input.data(), x.spreads.data(), x.series.data()};
             run.variances(x.images(), other, [&](const Node &node, Int at, const double *found) {
                 for (Int i = 0; i < node.w * V; ++i) {
                     const Int image = std::min(block * V + i % V, side.n - 1);
                     const double made = spread(node, found[i]);
                     spreads[image * program.variances + at + i / V] = made;
                     x.spreads[at * V + i] = made;
+                    if (node.terms == 0 || x.put_terms(node, at - node.dual + i / V, made * made, i % V, V)) continue;
+                    const std::lock_guard<std::mutex> guard(lock);
+                    double *range = missing + 2 * (&node - program.nodes.data());
+                    range[0] = range[1] == 0 ? found[i] : std::min(range[0], found[i]);
+                    range[1] = std::max(range[1], found[i]);
                 }
             });
             if (!diagonal) continue;
@@ -204,20 +221,22 @@ bool fewer_by_pairs(const Program &program, Int n, Int m, bool symmetric, Int la
 }  // namespace
 
 template <class T>
-void planes(const Int *ints, const double *reals, const T *x, Int n, const T *y, Int m, T *nngp, T *ntk, Int stride,
-            int threads) {
+bool planes(const Int *ints, const double *reals, const T *x, Int n, const T *y, Int m, T *nngp, T *ntk, Int stride,
+            int threads, double *missing) {
     const bool symmetric = y == nullptr;
     const Program program(ints, reals, ntk != nullptr);
     const Node &input = program.nodes.front();
     const Int positions = input.h * input.w;
     Side<T> left{x, n, program.channels, positions, {}, {}, {}}, right{y, m, program.channels, positions, {}, {}, {}};
-    meet_oneself(program.wanted(true, symmetric), left, symmetric, threads);
-    if (!symmetric) meet_oneself(program.wanted(true, false), right, false, threads);
+    meet_oneself(program.wanted(true, symmetric), left, symmetric, threads, missing);
+    if (!symmetric) meet_oneself(program.wanted(true, false), right, false, threads, missing);
+    for (size_t v = 0; v < program.nodes.size(); ++v)
+        if (missing[2 * v + 1] != 0) return false;
     const Side<T> &other = symmetric ? left : right;
     const Result<T> out{nngp, ntk, stride};
     if (symmetric)
         for (Int i = 0; i < n; ++i) out.set(i, i, true, left.k[i], left.theta[i]);
-    const Program of_pairs = program.wanted(false, true);
+    const Program of_pairs = program.together().wanted(false, true);
     Pairs again, never;
     if (fewer_by_pairs(program, n, m, symmetric, rows<T>().lanes)) {
         Pairs pairs;
@@ -228,9 +247,12 @@ void planes(const Int *ints, const double *reals, const T *x, Int n, const T *y,
         by_rows(of_pairs, left, other, out, symmetric, threads, again);
     }
     if (sizeof(T) == 4 && !again.empty()) by_pairs<double>(of_pairs, left, other, out, symmetric, threads, again, never);
+    return true;
 }
 
-template void planes(const Int *, const double *, const float *, Int, const float *, Int, float *, float *, Int, int);
-template void planes(const Int *, const double *, const double *, Int, const double *, Int, double *, double *, Int, int);
+template bool planes(const Int *, const double *, const float *, Int, const float *, Int, float *, float *, Int, int,
+                     double *);
+template bool planes(const Int *, const double *, const double *, Int, const double *, Int, double *, double *, Int,
+                     int, double *);
 
 }  // namespace gramian

@@ -2,6 +2,7 @@
 #include "planes_program.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace gramian {
 namespace {
@@ -37,7 +38,8 @@ bool theta(const Node &node, const std::vector<Node> &nodes) {
     switch (node.kind) {
         case Kind::input: return false;
         case Kind::relu:
-        case Kind::erf: return first || node.p[2] != 0;
+        case Kind::series:
+        case Kind::erf: return first || node.mix != 0;
         case Kind::sum: return first || nodes[node.in[1]].theta || node.p[1] != 0 || node.p[2] != 0;
         case Kind::axes: return first;
         default: return first || node.p[2] != 0 || node.p[3] != 0;
@@ -67,17 +69,71 @@ Program::Program(const Int *ints, const double *reals, bool ntk) : channels(ints
         }
         for (int in : node.in)
             if (in >= 0) ++readers[in];
-        node.theta = ntk && theta(node, nodes);
-        if (node.kind == Kind::relu || node.kind == Kind::erf) {
+        if (node.kind == Kind::series) {
+            node.terms = Int(node.p[5]), node.series = series;
+            series += node.h * node.w * 2 * node.terms;
+            const Int numbers = Int(node.p[4]) * 2 * node.terms * (DEGREE + 1);
+            node.table.assign(reals, reals + numbers), reals += numbers;
+        }
+        if (node.kind == Kind::relu || node.kind == Kind::erf || node.kind == Kind::series) {
+            node.mix = node.p[2];
             node.dual = variances;
             variances += node.h * node.w;
         }
     }
     for (size_t v = 0; v < nodes.size(); ++v) {
         const Kind kind = nodes[v].kind;
-        const bool rowwise = kind == Kind::relu || kind == Kind::erf || kind == Kind::sum || kind == Kind::scale;
+        const bool rowwise = nodes[v].dual >= 0 || kind == Kind::sum || kind == Kind::scale;
         nodes[v].inlined = kind == Kind::input || (rowwise && readers[v] == 1);
     }
+    for (Node &node : nodes) {
+        if (node.kind != Kind::affine || node.p[0] == 0) continue;
+        Node &below = nodes[node.in[0]];
+        if (below.dual < 0 || !below.inlined) continue;
+        below.scale = node.p[0], below.mix += node.p[2] / node.p[0];
+        node.p[0] = 1, node.p[2] = 0;
+    }
+    for (Node &node : nodes) node.theta = ntk && theta(node, nodes);
+}
+
+bool terms_at(const Node &node, double q, double *terms) {
+    const Int count = 2 * node.terms;
+    std::fill(terms, terms + count, 0.0);
+    if (q < std::ldexp(1, -60)) {
+        terms[0] = node.p[0], terms[node.terms] = node.p[1];
+        return true;
+    }
+    const double u = std::log2(q), octave = std::floor(u) - node.p[3];
+    const bool inside = octave >= 0 && octave < node.p[4];
+    const Int at = inside ? Int(octave) : octave < 0 ? 0 : Int(node.p[4]) - 1;
+    const double x = inside ? 2 * (u - std::floor(u)) - 1 : 0;
+    const double *c = node.table.data() + at * count * (DEGREE + 1);
+    for (Int n = 0; n < count; ++n, c += DEGREE + 1) {
+        double sum = c[DEGREE];
+        for (Int k = DEGREE - 1; k >= 0; --k) sum = sum * x + c[k];
+        terms[n] = sum;
+    }
+    return inside;
+}
+
+Program Program::together() const {
+    Program made = *this;
+    std::vector<int> readers(nodes.size(), 0);
+    for (const Node &node : nodes)
+        for (int in : node.in)
+            if (in >= 0) ++readers[in];
+    for (Node &node : made.nodes) {
+        if (node.kind != Kind::relu || readers[node.in[0]] > 1) continue;
+        Node &conv = made.nodes[node.in[0]];
+        if (conv.kind != Kind::affine) continue;
+        bool small = true;
+        for (int axis = 0; axis < 2; ++axis)
+            small = small && conv.window[axis] == 3 && conv.stride[axis] == 1 && conv.before[axis] == 1 && conv.step[axis] == 1;
+        Node &below = made.nodes[conv.in[0]];
+        if (!small || conv.h != below.h || conv.w != below.w || node.theta != conv.theta) continue;
+        node.both = true, node.inlined = false, conv.inlined = true, below.inlined = false;
+    }
+    return made;
 }
 
 Program Program::wanted(bool of_variances, bool of_output) const {

@@ -14,7 +14,8 @@ struct Tap {
     double weight;
 };
 
-// max(x, 0) + slope min(x, 0), with bend = 1 - slope (or any other), as constants of its dual.
+// max(x, 0) + slope min(x, 0), with bend = 1 - slope (or any other), as constants of its dual; all times `scale`. And
+// to what is left of the NTK, `mix` times the result is added: what the convolution above would have to add.
 template <class T>
 struct Bend {
     T h;         // bend^2 / 2
@@ -22,10 +23,11 @@ struct Bend {
     T slope2;    // slope^2
     T cross;     // slope bend / 2
     T p[20], q[20];  // bend^2 / 2 pi times the coefficients of P and Q
+    T scale, mix;
 };
 
-// Rows through an activation, one after the other in k and t; t is the NTK, null where it is zero. x and y are what the variance q of a position
-// gives: sqrt(q) for the ReLU, 1 / sqrt(1 + 2 q) for erf.
+// Rows through an activation, one after the other in k and t; t is the NTK, null where it is zero. x and y are what the
+// variance q of a position gives: sqrt(q) for the ReLU, 1 / sqrt(1 + 2 q) for erf.
 template <class T>
 struct DualRow {
     Int w, rows;
@@ -48,17 +50,42 @@ struct BoxRow {
     T p[4];
 };
 
+// A plane through a 3x3 convolution with zeros outside and the activation of its result. `dual` is of the first row of
+// the result, which may be written where the input lies: a row is written when the sums over the next one are made.
+template <class T>
+struct Both {
+    Int h;
+    const T *k, *t;  // the input
+    const T *zeros;  // a row of them
+    T *sums;         // scratch, four rows
+    T p[4];          // as in BoxRow
+    DualRow<T> dual;
+};
+
+// An activation by its Hermite series. `a` are of a position the terms of K, then those of kdot: `lanes` of each, or one.
+template <class T>
+struct SeriesRow {
+    DualRow<T> dual;
+    const T *a_x, *a_y;
+    Int terms;
+    T scale, mix;  // as in Bend
+};
+
 template <class T>
 struct Rows {
     Int lanes;
     void (*input)(Int w, Int c, const T *x, const T *y, T *k);       // x (w, c), y (w, c, lanes): sums over c
     void (*input_each)(Int w, Int c, const T *x, const T *y, T *k);  // x (w, c, lanes)
-    Bend<T> (*bend)(double slope, double bend);
+    Bend<T> (*bend)(double slope, double bend, double scale, double mix);
     void (*relu)(const DualRow<T> &row, const Bend<T> &bend, bool mask);  // mask: kdot by the slopes at variance 0
     void (*relu_each)(const DualRow<T> &row, const Bend<T> &bend, bool mask);
     void (*relu_same)(const DualRow<T> &row, const Bend<T> &bend);  // x = y and k = q: exactly
-    void (*erf)(const DualRow<T> &row);
-    void (*erf_each)(const DualRow<T> &row);
+    void (*both)(const Both<T> &plane, const Bend<T> &bend, bool mask);
+    void (*both_each)(const Both<T> &plane, const Bend<T> &bend, bool mask);
+    void (*erf)(const DualRow<T> &row, const Bend<T> &bend);  // of `bend`, scale and mix
+    void (*erf_each)(const DualRow<T> &row, const Bend<T> &bend);
+    void (*series)(const SeriesRow<T> &row);
+    void (*series_each)(const SeriesRow<T> &row);
     void (*box)(const BoxRow<T> &row);
     void (*add)(Int w, T a, const T *x, T *out);                           // out += a x
     void (*sum)(Int w, T a, const T *x, T b, const T *y, T c, T *out);     // out = a x + b y + c; x, y may be null

@@ -21,7 +21,7 @@ Run<T>::Run(const Program &program, const Rows<T> &rows, bool each, bool same)
     const size_t count = program.nodes.size();
     planes_.resize(count), pushed_.resize(count), scratch_.resize(count), width_.resize(count), bends_.resize(count);
     windows_.resize(count);
-    Int widest = 1;
+    Int widest = 1, most = 0;
     for (size_t v = 0; v < count; ++v) {
         const Node &node = program.nodes[v];
         if (!node.inlined) planes_[v].resize(node.shifts());
@@ -32,10 +32,12 @@ Run<T>::Run(const Program &program, const Rows<T> &rows, bool each, bool same)
         const Int slots = node.kind == Kind::affine ? slots_of(node, CHUNK) : 0;
         if (slots) windows_[v].k.resize(node.window[0]), windows_[v].t.resize(node.window[0]);
         windows_[v].chunks.resize(slots);
-        scratch_[v].resize(size_t(2 * slots + 4) * CHUNK * width_[v]);
-        if (node.kind == Kind::relu) bends_[v] = rows.bend(node.p[0], node.p[1]);
+        if (slots == 0) scratch_[v].resize(size_t(4) * CHUNK * width_[v]);
+        most = std::max(most, (2 * slots + 2) * CHUNK * width_[v]);
+        if (node.dual >= 0) bends_[v] = rows.bend(node.p[0], node.p[1], node.scale, node.mix);
     }
     zeros_.assign(widest * V_, T(0));
+    chunks_.resize(most);
     near_.resize(V_), close_.resize(V_);
 }
 
@@ -88,6 +90,7 @@ void Run<T>::prepare(int v, Shift e) {
     if (node.kind == Kind::axes) return map(v, e);
     if (!node.inlined) {
         if (plane(v, e).k != nullptr) return;
+        if (node.both) return both(v, e);
         switch (node.kind) {
             case Kind::affine: return convolve(v, e);
             case Kind::mean:
@@ -168,8 +171,9 @@ void Run<T>::produce(int v, Shift e, Int y, Int rows, T *k, T *t) {
     if (p[2] != 0) rows_.add(count, T(p[0] * p[2]), b.k, t);
 }
 
+// Rows of an activation, but for the numbers that go in and out.
 template <class T>
-void Run<T>::activate(int v, Shift e, Int y, Int rows, const Line &in, T *k, T *t) {
+DualRow<T> Run<T>::row_of(int v, Shift e, Int y, Int rows) {
     const Node &node = program_.nodes[v];
     const Rect r = rect(node, e);
     const Int xs = each_ ? V_ : 1, at_x = (node.dual + y * node.w + r.x) * xs;
@@ -177,21 +181,54 @@ void Run<T>::activate(int v, Shift e, Int y, Int rows, const Line &in, T *k, T *
     const bool at_zero = e.y == 0 && e.x == 0;
     const double count = double(r.w * rows);
     seen_ += count, seen_at_zero_ += at_zero ? count : 0;
-    const DualRow<T> row{r.w, rows, in.k, node.theta ? in.t : nullptr, x_.spread + at_x, y_.spread + at_y,
-                         node.w * xs, node.w * V_, k, t,
-                         near_.data(), at_zero ? close_.data() : nullptr};
-    if (node.kind == Kind::relu && same_ && at_zero)
+    return {r.w, rows, nullptr, nullptr, x_.spread + at_x, y_.spread + at_y, node.w * xs, node.w * V_, nullptr, nullptr,
+            near_.data(), at_zero ? close_.data() : nullptr};
+}
+
+template <class T>
+void Run<T>::activate(int v, Shift e, Int y, Int rows, const Line &in, T *k, T *t) {
+    const Node &node = program_.nodes[v];
+    DualRow<T> row = row_of(v, e, y, rows);
+    row.k = in.k, row.t = node.theta ? in.t : nullptr, row.ko = k, row.to = t;
+    if (node.kind == Kind::relu && same_ && e.y == 0 && e.x == 0)
         rows_.relu_same(row, bends_[v]);
     else if (node.kind == Kind::relu)
         (each_ ? rows_.relu_each : rows_.relu)(row, bends_[v], program_.mask);
-    else
-        (each_ ? rows_.erf_each : rows_.erf)(row);
-    if (node.theta && node.p[2] != 0) {
-        if (in.t == nullptr)
-            rows_.sum(r.w * rows, T(node.p[2]), k, T(0), nullptr, T(0), t);
-        else
-            rows_.add(r.w * rows, T(node.p[2]), k, t);
+    else if (node.kind == Kind::erf)
+        (each_ ? rows_.erf_each : rows_.erf)(row, bends_[v]);
+    else {
+        const Rect r = rect(node, e);
+        const Int terms = 2 * node.terms, at_x = node.series + (y * node.w + r.x) * terms;
+        const Int at_y = node.series + ((y + e.y) * node.w + r.x + e.x) * terms;
+        (each_ ? rows_.series_each : rows_.series)({row, x_.series + at_x * (each_ ? V_ : 1), y_.series + at_y * V_,
+                                                    node.terms, bends_[v].scale, bends_[v].mix});
     }
+    if (node.theta && in.t == nullptr) rows_.sum(row.w * rows, T(node.mix), k, T(0), nullptr, T(0), t);
+}
+
+// A convolution and its activation, where its input lies if nothing else reads that: one plane fits the first cache.
+template <class T>
+void Run<T>::both(int v, Shift e) {
+    const Node &node = program_.nodes[v], &conv = program_.nodes[node.in[0]];
+    const int in = conv.in[0];
+    prepare(in, e);
+    const Rect r = rect(node, e);
+    Plane &source = plane(in, e);
+    const bool over = source.left == 1;
+    Both<T> all{r.h, source.k, source.t, zeros_.data(), chunks_.data(), {}, row_of(v, e, r.y, r.h)};
+    for (int i = 0; i < 4; ++i) all.p[i] = T(conv.p[i]);
+    if (over) {
+        Plane &made = plane(v, e);
+        made = {source.k, source.t, node.count[node.at(e)]};
+        source.k = nullptr, source.t = nullptr;
+        if (made.t == nullptr && node.theta) made.t = buffers_.take(r.h * r.w * V_);
+        if (made.t != nullptr && !node.theta) buffers_.give(made.t, r.h * r.w * V_), made.t = nullptr;
+    } else {
+        open(v, e);
+    }
+    all.dual.ko = plane(v, e).k, all.dual.to = plane(v, e).t;
+    (each_ ? rows_.both_each : rows_.both)(all, bends_[v], program_.mask);
+    over ? void(source = Plane{}) : release(in, e);
 }
 
 template <class T>
@@ -215,7 +252,9 @@ void Run<T>::convolve(int v, Shift e) {
     BoxRow<T> row{};
     row.w = s.w, row.out = r.w, row.taps = node.window[1], row.stride = node.stride[1], row.step = node.step[1];
     row.start = node.stride[1] * r.x - node.before[1] - s.x;
-    row.sum_k = scratch(v, 0), row.sum_t = scratch(v, 1);
+    const Int chunk = CHUNK * s.w * V_;
+    T *const chunks = chunks_.data();
+    row.sum_k = chunks + 2 * slots * chunk, row.sum_t = row.sum_k + chunk;
     for (int i = 0; i < 4; ++i) row.p[i] = T(node.p[i]);
     row.k = ks.data(), row.t = below.theta ? ts.data() : nullptr;
     const bool square = node.window[0] == 3 && node.window[1] == 3;
@@ -230,7 +269,7 @@ void Run<T>::convolve(int v, Shift e) {
             for (; inside && made_to <= from_y; made_to += CHUNK) {
                 if (made_to + CHUNK <= first) continue;  // passed over by the stride
                 const Int slot = (made_to - s.y) / CHUNK % slots, rows = std::min(CHUNK, s.y + s.h - made_to);
-                have[slot] = lines(in, from, made_to, rows, scratch(v, 4 + 2 * slot), scratch(v, 5 + 2 * slot));
+                have[slot] = lines(in, from, made_to, rows, chunks + 2 * slot * chunk, chunks + (2 * slot + 1) * chunk);
             }
             if (!inside && !square) continue;
             const Line *found = inside ? &have[(from_y - s.y) / CHUNK % slots] : nullptr;
@@ -260,7 +299,7 @@ int Run<T>::overwritten(int v, Shift e) {
     if (!program_.nodes[below].inlined) return -1;
     while (program_.nodes[below].inlined) {
         const Kind kind = program_.nodes[below].kind;
-        if (kind != Kind::relu && kind != Kind::erf && kind != Kind::scale) return -1;
+        if (program_.nodes[below].dual < 0 && kind != Kind::scale) return -1;
         below = program_.nodes[below].in[0];
     }
     const Node &source = program_.nodes[below];
@@ -280,7 +319,7 @@ void Run<T>::average(int v, Shift e) {
         for (Int x = -dx; x <= dx; ++x) {
             prepare(in, {y, x});
             const Rect r = rect(below, {y, x});
-            for (Int row = r.y; row < r.y + r.h; row += CHUNK) {
+            for (Int row = r.y; row < r.y + r.h; row += CHUNK) {  // few, whose sums keep their digits in float
                 const Int rows = std::min(CHUNK, r.y + r.h - row);
                 const Line found = lines(in, {y, x}, row, rows, scratch(v, 0), scratch(v, 1));
                 rows_.total(r.w * rows, found.k, k.data());

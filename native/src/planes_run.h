@@ -10,14 +10,28 @@
 
 namespace gramian {
 
+// Starts with a line of the cache: else every load of a register of 64 bytes takes two.
 template <class T>
-using Numbers = std::vector<T>;
+struct Aligned {
+    using value_type = T;
+    Aligned() = default;
+    template <class S>
+    Aligned(const Aligned<S> &) {}
+    T *allocate(std::size_t count) { return static_cast<T *>(::operator new(count * sizeof(T), std::align_val_t(64))); }
+    void deallocate(T *p, std::size_t) { ::operator delete(p, std::align_val_t(64)); }
+    template <class S>
+    bool operator==(const Aligned<S> &) const { return true; }
+    template <class S>
+    bool operator!=(const Aligned<S> &) const { return false; }
+};
+template <class T>
+using Numbers = std::vector<T, Aligned<T>>;
 
 // What is known of the images on one side: input (positions, channels), and at each activation's input what Rows take of
 // the variances. One number each, or `lanes`.
 template <class T>
 struct Images {
-    const T *input, *spread;
+    const T *input, *spread, *series;  // series: terms of each position
 };
 
 // Planes of many sizes, kept for the next of about their size.
@@ -92,7 +106,9 @@ private:
     Line lines(int v, Shift e, Int y, Int rows, T *k, T *t);
     void produce(int v, Shift e, Int y, Int rows, T *k, T *t);
     void activate(int v, Shift e, Int y, Int rows, const Line &in, T *k, T *t);
+    DualRow<T> row_of(int v, Shift e, Int y, Int rows);
     void convolve(int v, Shift e);
+    void both(int v, Shift e);
     int overwritten(int v, Shift e);
     void map(int v, Shift e);
     void push(int v, Shift from);
@@ -109,6 +125,7 @@ private:
     std::vector<std::vector<unsigned>> pushed_;  // the last run in which a plane was added to an `axes` node's planes
     unsigned run_ = 0;
     std::vector<Numbers<T>> scratch_;
+    Numbers<T> chunks_;  // what a convolution has at hand of its input: of all of them the same, which is then in the cache
     std::vector<Int> width_;
     std::vector<Bend<T>> bends_;
     std::vector<Window> windows_;

@@ -221,8 +221,47 @@ def test_every_instruction_set_agrees(isa, tmp_path):
     assert off(single, expected, expected) < 1e-6
 
 
+SMOOTH = {
+    "gelu": nn.GELU, "gelu tanh": lambda: nn.GELU("tanh"), "tanh": nn.Tanh, "silu": nn.SiLU, "softplus": nn.Softplus,
+    "sin": lambda: Elementwise(torch.sin), "cos": lambda: Elementwise(torch.cos),
+    "gaussian": lambda: Elementwise(lambda x: torch.exp(-x * x / 2)), "cubic": lambda: Elementwise(lambda x: x**3 + x),
+}  # fmt: skip
+
+
+def smooth_net(phi, stride=1, *, bias):
+    def conv(c, s):
+        return nn.Conv2d(c, W, 3, padding=1, stride=s, bias=bias)
+
+    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(W, 1, bias=bias)]
+    return nn.Sequential(conv(2, 1), phi(), conv(W, stride), phi(), *head)
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_smooth_activations_by_their_series_agree_with_torch(name):
+    x, y = torch.randn(3, 2, 5, 6), torch.randn(2, 2, 5, 6)
+    x[1, ..., :3] = 0  # variances of zero
+    x[2] *= 1e-3
+    for stride, bias in ((1, False), (2, True)):
+        arch = architecture(smooth_net(SMOOTH[name], stride, bias=bias), x, law=(1.3, 0.3 if bias else 0.0))
+        for other in (None, y):
+            expected = arch.kernels(x, other, engine="torch")
+            single = arch.kernels(x.float(), None if other is None else y.float(), engine="native")
+            for found, rough, k in zip(arch.kernels(x, other, engine="native"), single, expected, strict=True):
+                assert off(found, k, k) < 1e-12
+                assert off(rough, k, k) < 2e-6
+
+
+def test_a_series_too_long_goes_to_torch():
+    x = 12 * torch.randn(2, 2, 2, 2)
+    arch = architecture(smooth_net(nn.Tanh, bias=False), x)
+    with pytest.raises(BadArgument, match=r"(?s)native engine cannot.*why: .*tanh.*variance of"):
+        arch.ntk(x, engine="native")
+    torch.testing.assert_close(arch.ntk(x), arch.ntk(x, engine="torch"))
+
+
 NO_PLANES = {
-    "the ReLU family and erf": ([nn.Conv2d(2, W, 3), nn.Tanh()], (2, 3, 3)),
+    "the ReLU family, erf and smooth": ([nn.Conv2d(2, W, 3), nn.Hardtanh()], (2, 3, 3)),
+    "where positions are averaged": ([nn.Conv2d(2, W, 3), nn.Tanh()], (2, 3, 3)),
     "only the torch engine": ([nn.Conv2d(2, W, 3), nn.GroupNorm(1, W)], (2, 3, 3)),
     "at most two axes": ([nn.Conv3d(2, W, 3), nn.ReLU()], (2, 3, 3, 3)),
 }

@@ -23,10 +23,12 @@ from gramian.arch.ops.pool import Average, AveragePool, Reshape
 from gramian.arch.ops.relu import LeakyReLU
 from gramian.limit import torch_engine
 from gramian.limit.axis_maps import matrices, two
+from gramian.limit.hermite import SMOOTH, HermiteTable, TooMany, at_zero, hermite_table, octaves_of
 from gramian.limit.library import library
 from gramian.limit.program import Data, Dual, Lack, Line, Other, Plus, Program, Times, Weights, Window
+from gramian.limit.vectors import Unable
 
-INPUT, AFFINE, RELU, ERF, SUM, SCALE, AXES, MEAN, TRACE = range(9)  # as in native/src/planes_program.h
+INPUT, AFFINE, RELU, ERF, SUM, SCALE, AXES, MEAN, TRACE, SERIES = range(10)  # as in native/src/planes_program.h
 ONE, ZERO = (1, 1), (0, 0)
 POINT = (ONE, ONE, ZERO, ONE)  # window, stride, padding before, dilation of a layer without window
 BYTES = 2**27  # of the variances of a tile's rows
@@ -46,11 +48,14 @@ class PlaneProgram:
         ints: kinds, inputs, positions and windows; see there.
         reals: the constants of each node, and the matrices of linear maps.
         data: the step whose result, made from the input alone, the program starts from; -1 is the input.
+        series: activations by their Hermite series, whose tables are to be put into `reals`: the node, its place there
+            and the activation.
     """
 
     ints: tuple[int, ...]
     reals: tuple[float, ...]
     data: int
+    series: tuple[tuple[int, int, Activation], ...] = ()
 
     @property
     def kinds(self) -> tuple[int, ...]:
@@ -61,7 +66,16 @@ class PlaneProgram:
     def variances(self) -> int:
         """Variances that are kept of an input."""
         nodes = [self.ints[3 + 13 * k : 16 + 13 * k] for k in range(self.ints[2])]
-        return sum(node[3] * node[4] for node in nodes if node[0] in (RELU, ERF))
+        return sum(node[3] * node[4] for node in nodes if node[0] in (RELU, ERF, SERIES))
+
+    def with_tables(self, tables: list[HermiteTable]) -> np.ndarray:
+        """`reals` with the tables of `series`."""
+        parts, done = [], 0
+        for (_, place, op), table in zip(self.series, tables, strict=True):
+            head = (*at_zero(op), 0.0, table.first, table.octaves, table.terms)
+            parts += [np.array(self.reals[done:place]), np.array(head), table.numbers.ravel()]
+            done = place + 6
+        return np.concatenate([*parts, np.array(self.reals[done:])])
 
 
 def lacks(p: Program) -> Lack | None:
@@ -78,12 +92,12 @@ def kernels(arch: Architecture, p: Program, x: Tensor, y: Tensor | None, *, ntk:
     right = left if y is None else _images(arch, made, y)
     shape = len(left), len(right)
     nngp, theta = x.new_empty(shape), x.new_empty(shape if ntk else 0)
-    rows = _rows(made)
+    rows, tables = _rows(made), _Tables(made, x.dtype)
     for i in range(0, shape[0], rows):
         for j in range(i if y is None else 0, shape[1], rows):
             own, here, there = y is None and i == j, slice(i, i + rows), slice(j, j + rows)
             tiles = [k[here, there] for k in ((nngp, theta) if ntk else (nngp,))]
-            _tile(made, left[here], None if own else right[there], tiles)
+            _tile(made, tables, left[here], None if own else right[there], tiles)
             if y is None and not own:
                 for k, tile in zip((nngp, theta), tiles, strict=False):
                     k[there, here] = tile.mT
@@ -132,16 +146,50 @@ def _images(arch: Architecture, made: PlaneProgram, x: Tensor) -> Tensor:
 def _rows(made: PlaneProgram) -> int:
     """Rows of a tile: the variances of an image are computed once for each tile that it is in."""
     most = ROWS_OF_ALL if {MEAN, AXES} & set(made.kinds) else ROWS
-    return max(16, min(most, BYTES // (12 * max(1, made.variances))))
+    terms = 64 if made.series else 1
+    return max(16, min(most, BYTES // (12 * max(1, made.variances * terms))))
 
 
-def _tile(made: PlaneProgram, x: Tensor, y: Tensor | None, tiles: list[Tensor]) -> None:
+class _Tables:
+    """Tables of the series of one kernel, which grow as its variances are met."""
+
+    def __init__(self, made: PlaneProgram, dtype: torch.dtype) -> None:
+        self.made, self.dtype = made, dtype
+        self.ranges = [(-1, 0)] * len(made.series)
+        self.reals = self._reals()
+
+    def _reals(self) -> np.ndarray:
+        try:
+            tables = [
+                hermite_table(op, low, high, self.dtype)
+                for (_, _, op), (low, high) in zip(self.made.series, self.ranges, strict=True)
+            ]
+        except TooMany as error:
+            raise Unable(str(error)) from None
+        return self.made.with_tables(tables)
+
+    def grow(self, missing: np.ndarray) -> None:
+        """Takes in the lowest and the highest variance that each node lacked."""
+        for at, (node, _, _) in enumerate(self.made.series):
+            if missing[node, 1]:
+                low, high = octaves_of(missing[node])
+                self.ranges[at] = min(low, self.ranges[at][0]), max(high, self.ranges[at][1])
+        self.reals = self._reals()
+
+
+def _tile(made: PlaneProgram, tables: _Tables, x: Tensor, y: Tensor | None, tiles: list[Tensor]) -> None:
     module = library().module
     assert module is not None
-    module.planes(
-        np.array(made.ints, np.int64), np.array(made.reals), x.numpy(), None if y is None else y.numpy(),
-        tiles[0].numpy(), tiles[1].numpy() if len(tiles) > 1 else None, torch.get_num_threads(),
-    )  # fmt: skip
+    ints = np.array(made.ints, np.int64)
+    for _ in range(64):  # each activation may show those above it new variances
+        missing = np.zeros((len(made.kinds), 2))
+        if module.planes(
+            ints, tables.reals, x.numpy(), None if y is None else y.numpy(), tiles[0].numpy(),
+            tiles[1].numpy() if len(tiles) > 1 else None, torch.get_num_threads(), missing,
+        ):  # fmt: skip
+            return
+        tables.grow(missing)
+    raise Unable("the variances do not settle")
 
 
 @dataclass(frozen=True)
@@ -168,6 +216,7 @@ class _Compiler:
     def __init__(self) -> None:
         self.ints: list[int] = []
         self.reals: list[float] = []
+        self.series: list[tuple[int, int, Activation]] = []
         self.count = 0
         self.mask = False
         self.window = POINT  # of the affine layer that comes next
@@ -186,10 +235,15 @@ class _Compiler:
         if last.size != ONE or len(made) < 2:
             return Lack("the output", p.lines[-1].where, "it has positions")
         self._linear(SCALE, last, ONE, (1.0, 0.0, last.own, 0.0))
+        if self.series and not {MEAN, AXES} & set(
+            self.ints[::13]
+        ):  # the terms of each position cost more than they save
+            reason = "of one plane the loops have the ReLU family and erf; series pay where positions are averaged"
+            return Lack(self.series[0][2].name, "", reason)
         does = starts[0].does
         assert isinstance(does, Data)
         head = (starts[0].shape[0], int(self.mask), self.count)
-        return PlaneProgram((*head, *self.ints), tuple(self.reals), does.step)
+        return PlaneProgram((*head, *self.ints), tuple(self.reals), does.step, tuple(self.series))
 
     def _node(
         self,
@@ -245,11 +299,15 @@ class _Compiler:
             node = self._node(RELU, (a.node,), a.size, (op.slope, op.bend, a.own))
         elif isinstance(op, Erf) and not a.own:
             node = self._node(ERF, (a.node,), a.size)
+        elif isinstance(op, SMOOTH) and not op.sharp and not a.own:
+            self.series.append((self.count, len(self.reals), op))
+            node = self._node(SERIES, (a.node,), a.size)
         else:
             raise NotPlanes(
-                "the compiled loops have the ReLU family and erf" + (", not erf of a trained scale" * (a.own > 0))
+                "the compiled loops have the ReLU family, erf and smooth functions"
+                + (", but of a trained scale only the ReLU family" * (a.own > 0))
             )
-        return replace(a, node=node, own=0.0, gaussian=False, mean=not isinstance(op, Erf))
+        return replace(a, node=node, own=0.0, gaussian=False, mean=op.mean(torch.ones(1)) is not None)
 
     def _sum(self, alpha: float, a: _Made, b: _Made) -> _Made:
         if a.mean and b.mean:

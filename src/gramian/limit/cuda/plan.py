@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from gramian.limit.planes import AFFINE, AXES, ERF, INPUT, MEAN, ONE, RELU, SCALE, SUM, TRACE, PlaneProgram
+from gramian.limit.planes import AFFINE, AXES, ERF, INPUT, MEAN, ONE, RELU, SCALE, SERIES, SUM, TRACE, PlaneProgram
 from gramian.limit.program import Lack
 
 # as in planes.h
@@ -129,6 +129,8 @@ def plan(made: PlaneProgram) -> Plan | Lack:
     """How the kernel runs this program; or why it does not."""
     if AXES in made.kinds:
         return Lack("a pool or another map of positions within the network", "", "its planes mix")
+    if SERIES in made.kinds:
+        return Lack("an activation by its series", "", "the kernels for images have the ReLU family and erf")
     every = nodes(made)
     reductions = [v for v, node in enumerate(every) if node.kind in (MEAN, TRACE)]
     if len(reductions) > 1:
