@@ -61,6 +61,27 @@ def test_the_page_on_your_own_training_loop_runs(tmp_path):
     assert (tmp_path / "report" / "report.html").exists()
 
 
+def test_the_page_on_spectra_runs(tmp_path):
+    code = "".join(blocks(ROOT / "docs" / "spectra.md", "python"))
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    said = dict(line.rsplit(": ", 1) for line in done.stdout.splitlines() if ": " in line)
+    ours, whole = map(float, said["the same largest eigenvalue"].split())
+    assert ours == pytest.approx(whole, rel=1e-9)
+
+
+def test_the_page_on_spectra_has_the_numbers_of_the_benchmark():
+    page = (ROOT / "docs" / "spectra.md").read_text(encoding="utf-8")
+    lines = (ROOT / "bench" / "results" / "spectrum_gpt2.jsonl").read_text(encoding="utf-8").splitlines()
+    product, spectrum = map(json.loads, lines[-2:])
+    for row in (product, spectrum):
+        assert f"{row['peak_mib'] / 1024:.1f} GiB" in page
+    assert f"| {product['seconds']:.1f} s |" in page
+    assert f"| {spectrum['seconds']:.0f} s |" in page
+    assert f"{spectrum['parameters']:,}" in page
+    assert f"{spectrum['rows']:,}" in page
+
+
 @every_page
 def test_make_has_the_targets_that_pages_name(page):
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))

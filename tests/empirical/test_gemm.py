@@ -29,7 +29,9 @@ def calls(monkeypatch):
     if (call := gemm._onednn()) is None:
         pytest.skip("this torch has no oneDNN")
     made = []
-    monkeypatch.setattr(gemm, "_onednn", lambda: lambda a, b: (made.append((*a.shape, b.shape[0])), call(a, b))[1])
+    monkeypatch.setattr(
+        gemm, "_onednn", lambda: lambda a, b, c: (made.append((*a.shape, b.shape[0])), call(a, b, c))[1]
+    )
     return made
 
 
@@ -119,6 +121,20 @@ NETS = {
             nn.Conv2d(5, 33, 3), nn.ReLU(), nn.Conv2d(33, 65, 3), nn.Flatten(), nn.Linear(65 * 49, 3)
         ),
         (5, 11, 11),
+    ),
+    "pooled": (
+        lambda: nn.Sequential(
+            nn.Conv2d(5, 33, 3, padding=1, stride=(1, 2)),
+            nn.ReLU(),
+            nn.Conv2d(33, 66, 3),
+            nn.GELU(),
+            nn.Conv2d(66, 66, 3, padding="same", groups=2),
+            nn.ReLU(inplace=True),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(66, 3),
+        ),
+        (5, 13, 26),
     ),
 }
 

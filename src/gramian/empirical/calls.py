@@ -78,6 +78,14 @@ class Conv:
     def accepts(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
         return True
 
+    def again(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor | None:
+        """The call itself; None where one axis is padded more on one side than on the other."""
+        if any(before != after for before, after in self.padding):
+            return None
+        conv = (F.conv1d, F.conv2d, F.conv3d)[len(self.stride) - 1]
+        padding = tuple(before for before, _ in self.padding)
+        return conv(x, weight, bias, self.stride, padding, self.dilation, self.groups)
+
     def sizes(self, weight: Sequence[int], out: Sequence[int]) -> Sizes:
         return Sizes(self.groups, prod(out) // weight[0], prod(weight[1:]), weight[0] // self.groups)
 
@@ -85,9 +93,9 @@ class Conv:
         """What the window sees at each place: (n, *(c, *space)) -> (n, G, P, a)."""
         n, rank = x.shape[0], len(self.stride)
         x = x.reshape(-1, *x.shape[x.ndim - rank - 1 :])  # a sample may hold several images
-        x = _windows(x, self.padding, weight[2:], self.stride, self.dilation)
-        x = x.reshape(n, x.shape[0] // n, self.groups, -1, prod(x.shape[2 + rank :]))  # (n, images, G, a, places)
-        return x.permute(0, 2, 1, 4, 3).reshape(n, self.groups, -1, x.shape[3])
+        x = _windows(x, self.groups, self.padding, weight[2:], self.stride, self.dilation)
+        x = x.view(n, x.shape[0] // n, *x.shape[1:])  # (n, images, G, *places, *window, c / G)
+        return x.movedim(2, 1).reshape(n, self.groups, -1, prod(weight[1:]))
 
     def cotangents(self, b: Tensor, weight: Sequence[int], places: Sequence[int]) -> Tensor:
         return _by_group(b, self.groups, len(self.stride))
@@ -118,11 +126,11 @@ class ConvTranspose:
     def cotangents(self, b: Tensor, weight: Sequence[int], places: Sequence[int]) -> Tensor:
         (n, k), rank = b.shape[:2], len(self.stride)
         b = b.reshape(-1, *b.shape[b.ndim - rank - 1 :])
-        b = _windows(b, self.padding, weight[2:], self.stride, self.dilation)
+        b = _windows(b, self.groups, self.padding, weight[2:], self.stride, self.dilation)
         for axis, size in enumerate(places[len(places) - rank :]):  # output_padding adds windows that nothing fills
-            b = b.narrow(b.ndim - rank + axis, 0, size)
-        b = b.reshape(n, k, b.shape[0] // n // k, self.groups, prod(weight[1:]), -1)  # (n, k, images, G, b, places)
-        return b.permute(0, 1, 3, 2, 5, 4).reshape(n, k, self.groups, -1, b.shape[4])
+            b = b.narrow(2 + axis, 0, size)
+        b = b.view(n, k, b.shape[0] // n // k, *b.shape[1:])  # (n, k, images, G, *places, *window, c / G)
+        return b.movedim(3, 2).reshape(n, k, self.groups, -1, prod(weight[1:]))
 
     def summed(self, b: Tensor, numel: int) -> Tensor:
         return _over_all_but(b, b.ndim - len(self.stride) - 1)
@@ -290,17 +298,22 @@ def _each(value: int | Sequence[int], rank: int) -> tuple[int, ...]:
 
 def _windows(
     x: Tensor,
+    groups: int,
     padding: Sequence[tuple[int, int]],
     size: Sequence[int],
     stride: Sequence[int],
     dilation: Sequence[int],
 ) -> Tensor:
-    """(images, c, *space) -> (images, c, *window, *places), a view of what is padded."""
+    """(images, c, *space) -> (images, G, *places, *window, c / G), a view of what is padded.
+
+    The channels come last, in whose order a weight's gradient is then too: they lie side by side in memory.
+    """
     rank = len(size)
     x = F.pad(x, [side for pair in reversed(padding) for side in pair]) if any(map(any, padding)) else x
     for axis, (wide, step, hole) in enumerate(zip(size, stride, dilation, strict=True)):
         x = x.unfold(2 + axis, hole * (wide - 1) + 1, step)[..., ::hole]
-    return x.permute(0, 1, *range(2 + rank, 2 + 2 * rank), *range(2, 2 + rank))
+    x = x.unflatten(1, (groups, -1))
+    return x.permute(0, 1, *range(3, 3 + 2 * rank), 2)
 
 
 def _by_group(b: Tensor, groups: int, rank: int) -> Tensor:

@@ -167,7 +167,8 @@ def try_model(model: Model, name: str, x: Batch) -> tuple[Tensor, int]:
         scores = _scores(model, out, x[:1])
         # a module with torch.func inside cannot be counted in this way; what was counted until there is a bound below
         with suppress(BadData), _counted(module) as kept:
-            _scores(model, run(x[:1]), x[:1])
+            own = Batch(x.x[:1].clone(), x[:1].targets)  # of a view autograd keeps the whole storage
+            _scores(model, run(own), own)
         saved = sum(kept.values())
         again = _scores(model, run(x[:1]), x[:1])
         pair = run(x[:2]) if len(x) > 1 else None

@@ -16,9 +16,11 @@ import torch
 from torch import Tensor
 from torch.func import vjp, vmap
 
-from gramian.empirical.calls import Linear, Scale, Sizes, Use
-from gramian.empirical.gemm import gemm, linear, worth_it
+from gramian.empirical.calls import Conv, Linear, Scale, Sizes, Use
+from gramian.empirical.formed import formed
+from gramian.empirical.gemm import channels_last, linear
 from gramian.empirical.jacobian import rows
+from gramian.empirical.last import followed
 from gramian.empirical.model import Batch, Model
 from gramian.empirical.proof import Uses
 from gramian.empirical.units import Unit
@@ -32,6 +34,8 @@ class Piece(NamedTuple):
     b: Tensor
 
 
+Pulled = tuple[dict[int, Tensor], dict[int, Tensor], dict[str, Tensor]]
+Shapes = dict[int, tuple[tuple[int, ...], torch.dtype]]
 Factor = tuple[Piece, ...] | Tensor  # a tensor is the gradients themselves, (n, k, p)
 
 
@@ -96,46 +100,74 @@ def _factors(source: Source, units: Sequence[Unit], batch: Batch, outputs: range
     return found
 
 
-def pull_back(
-    source: Source, units: Sequence[Unit], batch: Batch, outputs: range
-) -> tuple[dict[int, Tensor], dict[int, Tensor], dict[str, Tensor]]:
-    """Inputs and cotangents of the units' calls, and gradients of their general parameters, for every sample."""
+def pull_back(source: Source, units: Sequence[Unit], batch: Batch, outputs: range, *, trial: bool = False) -> Pulled:
+    """Inputs and cotangents of the units' calls, and gradients of their general parameters, for every sample.
+
+    `trial`: of a single sample, for which the faster ways of some calls are not worth their start.
+    """
     calls = source.uses.calls
     wanted = {c for unit in units for c in unit.calls}
     weights = {c for unit in units if unit.kind != "bias" for c in unit.calls}
     own = {id(source.parameters[name]) for name in source.uses.own}
     theta = {u.name: source.parameters[u.name].detach() for u in units if u.kind == "general"}
-    zeros = {c: batch.x.new_zeros(calls[c].out_shape, dtype=calls[c].dtype) for c in wanted}
 
-    def one(sample: Tensor, target: Tensor | None) -> tuple[dict[int, Tensor], dict[int, Tensor], dict[str, Tensor]]:
-        row = Batch(sample[None], None if target is None else target[None])
+    def run(
+        sample: Tensor, target: Tensor | None, zeros: dict[int, Tensor], theta: dict[str, Tensor]
+    ) -> tuple[Tensor, dict[int, Tensor]]:
+        inputs: dict[int, Tensor] = {}
+        counter = iter(range(len(calls)))
 
-        def run(zeros: dict[int, Tensor], theta: dict[str, Tensor]) -> tuple[Tensor, dict[int, Tensor]]:
-            inputs: dict[int, Tensor] = {}
-            counter = iter(range(len(calls)))
+        def seen(use: Use, make: Callable[[], Tensor]) -> Tensor:
+            c = next(counter, None)
+            if c is None or not calls[c].is_like(use):
+                raise RuntimeError("the module makes its calls in another order than before")
+            if c not in wanted:
+                return make()
+            if c in weights:
+                inputs[c] = use.how.plain(use.x) if isinstance(use.how, Scale) else use.x
+            return (make() if trial else _again(use, make, inputs.get(c), own)) + zeros[c]
 
-            def seen(use: Use, make: Callable[[], Tensor]) -> Tensor:
-                c = next(counter, None)
-                if c is None or not calls[c].is_like(use):
-                    raise RuntimeError("the module makes its calls in another order than before")
-                if c not in wanted:
-                    return make()
-                if c in weights:
-                    inputs[c] = use.how.plain(use.x) if isinstance(use.how, Scale) else use.x
-                return _again(use, make, inputs.get(c), own) + zeros[c]
+        with Watched(own, seen, None if trial else followed):
+            out = source.model(Batch(sample[None], None if target is None else target[None]), theta)
+        if next(counter, None) is not None:
+            raise RuntimeError("the module makes fewer calls than before")
+        return out.reshape(-1), inputs
 
-            with Watched(own, seen):
-                out = source.model(row, theta)
-            if next(counter, None) is not None:
-                raise RuntimeError("the module makes fewer calls than before")
-            return out.reshape(-1), inputs
+    with differentiable_math():
+        pull = _pull_each if theta else _pull_all
+        shapes = {c: (calls[c].out_shape, calls[c].dtype) for c in wanted}
+        return pull(run, batch, shapes, theta, outputs)
 
-        out, pull, inputs = vjp(run, zeros, theta, has_aux=True)  # type: ignore[misc]
+
+def _pull_all(run: Callable, batch: Batch, shapes: Shapes, theta: dict[str, Tensor], outputs: range) -> Pulled:
+    """One backward pass for all samples: each has zeros of its own, so that no cotangent is a sum over samples."""
+    n, x = len(batch), batch.x
+    zeros = {c: x.new_zeros((), dtype=dtype).expand(n, *shape).requires_grad_() for c, (shape, dtype) in shapes.items()}
+    targets = None if batch.targets is None else 0
+    with torch.autograd.graph.disable_saved_tensors_hooks("not inside vmap"):
+        out, inputs = vmap(run, in_dims=(0, targets, 0, None))(x, batch.targets, zeros, theta)
+        basis = out.new_zeros(len(outputs), *out.shape)
+        basis[range(len(outputs)), :, list(outputs)] = 1
+
+        def down(v: Tensor) -> tuple[Tensor, ...]:
+            return torch.autograd.grad(out, list(zeros.values()), v, retain_graph=True, materialize_grads=True)
+
+        # not `is_grads_batched`: for a convolution torch's older vmap is a loop
+        b = {c: grad.transpose(0, 1) for c, grad in zip(zeros, vmap(down)(basis), strict=True)} if zeros else {}
+    return {c: a.detach() for c, a in inputs.items()}, b, {}
+
+
+def _pull_each(run: Callable, batch: Batch, shapes: Shapes, theta: dict[str, Tensor], outputs: range) -> Pulled:
+    """A backward pass for each sample, in one vmap: its gradients of general parameters are its own."""
+    zeros = {c: batch.x.new_zeros(shape, dtype=dtype) for c, (shape, dtype) in shapes.items()}
+
+    def one(sample: Tensor, target: Tensor | None) -> Pulled:
+        out, pull, inputs = vjp(partial(run, sample, target), zeros, theta, has_aux=True)  # type: ignore[misc]
         basis = out.new_zeros(len(outputs), out.numel())
         basis[range(len(outputs)), list(outputs)] = 1
         return inputs, *vmap(pull)(basis)
 
-    with differentiable_math(), torch.no_grad():
+    with torch.no_grad():
         return vmap(one, in_dims=(0, None if batch.targets is None else 0))(batch.x, batch.targets)
 
 
@@ -143,9 +175,13 @@ def _again(use: Use, make: Callable[[], Tensor], a: Tensor | None, own: set[int]
     """The call's output, by a way that is faster where gradients of its parameters are not asked for."""
     if isinstance(use.how, Scale) and a is not None:
         return use.how.affine(a, use.weight, use.bias)
-    if isinstance(use.how, Linear) and id(use.weight) in own and (use.bias is None or id(use.bias) in own):
-        assert use.weight is not None
+    if use.weight is None or id(use.weight) not in own or (use.bias is not None and id(use.bias) not in own):
+        return make()
+    if isinstance(use.how, Linear):
         return linear(use.x, use.weight.mT if use.how.flip else use.weight, use.bias)
+    if isinstance(use.how, Conv) and (weight := channels_last(use.weight)) is not use.weight:
+        out = use.how.again(use.x, weight, use.bias)
+        return make() if out is None else out
     return make()
 
 
@@ -162,15 +198,15 @@ def _factor(source: Source, unit: Unit, a: dict, b: dict, general: dict) -> Fact
             grad = call.how.product(a[c].to(source.dtype), cot, call.weight_shape).flatten(2)
         else:
             sizes = call.how.sizes(call.weight_shape, call.out_shape)
-            left = call.how.inputs(a[c], call.weight_shape)
-            left = left if sizes.lookup else left.to(source.dtype)
             right = call.how.cotangents(cot, call.weight_shape, call.in_shape)
             if not unit.rows:
+                left = call.how.inputs(a[c], call.weight_shape)
+                left = left if sizes.lookup else left.to(source.dtype)
                 lefts, rights = pieces.setdefault(sizes._replace(positions=0), ([], []))
                 lefts.append(left)
                 rights.append(right)
                 continue
-            grad = _formed(left, right, sizes)
+            grad = formed(call, a[c], right, sizes)
         total = grad if total is None else total.add_(grad)
     if total is not None:
         return _own(source, total)
@@ -179,35 +215,9 @@ def _factor(source: Source, unit: Unit, a: dict, b: dict, general: dict) -> Fact
 
 def _piece(source: Source, several: bool, left: list[Tensor], right: list[Tensor]) -> Piece:
     a, b = (left[0], right[0]) if len(left) == 1 else (torch.cat(left, 2), torch.cat(right, 3))
-    return Piece(a, b if source.full or several else b.permute(0, 2, 3, 1, 4).flatten(3)[:, None])  # (n, 1, G, P, k b)
-
-
-def _formed(a: Tensor, b: Tensor, sizes: Sizes) -> Tensor:
-    """Gradients sum_p b_p a_p^T, or a_p b_p^T, in the weight's own order: shape (n, k, p)."""
-    n, k, g, p, wide = b.shape
-    if sizes.lookup:
-        grad = b.new_zeros(n, k, sizes.a, wide)
-        rows = a.clamp(min=0).view(n, 1, p, 1).expand(n, k, p, wide)
-        kept = torch.where(a.view(n, 1, p, 1) < 0, 0, b[:, :, 0])  # padding has no gradient
-        return grad.scatter_add_(2, rows, kept).flatten(2)
-    high = a.shape[3]
-    if sizes.flip:
-        right = b.permute(0, 2, 1, 4, 3).reshape(n * g, k * wide, p)
-        grad = _products(a.mT.reshape(n * g, high, p), right)  # (n g, a, k b)
-        return grad.view(n, g, high, k, wide).permute(0, 3, 1, 2, 4).reshape(n, k, -1)
-    left = b.permute(0, 2, 1, 4, 3).reshape(n * g, k * wide, p)
-    grad = _products(left, a.mT.reshape(n * g, high, p)).view(n, g, k, wide, high)
-    return grad.transpose(1, 2).reshape(n, k, -1)
-
-
-def _products(a: Tensor, b: Tensor) -> Tensor:
-    """a_i b_i^T for each i: (i, p, d), (i, q, d) -> (i, p, q)."""
-    if not worth_it(a[0], b[0]):
-        return torch.bmm(a, b.mT)
-    out = a.new_empty(a.shape[0], a.shape[1], b.shape[1])
-    for place, left, right in zip(out, a, b, strict=True):
-        place.copy_(gemm(left, right))
-    return out
+    if source.full or several:
+        return Piece(a, b.contiguous())  # once, and not at every tile
+    return Piece(a, b.permute(0, 2, 3, 1, 4).flatten(3)[:, None])  # (n, 1, G, P, k b)
 
 
 def _own(source: Source, grad: Tensor) -> Tensor:

@@ -17,13 +17,13 @@ from torch import Tensor
 LEAST = 2**20  # multiplications below which handing over costs more than it saves
 
 
-def gemm(a: Tensor, b: Tensor) -> Tensor:
-    """a b^T, shapes (n, d) and (m, d)."""
+def gemm(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
+    """a b^T, shapes (n, d) and (m, d), plus a bias of m numbers for each row."""
     if not worth_it(a, b):
-        return a @ b.mT
+        return a @ b.mT if bias is None else F.linear(a, b, bias)
     if not (b.is_contiguous() or b.mT.is_contiguous()):
         b = b.contiguous()  # a b with gaps goes to oneDNN's reference loop: 6 s where a copy and the product take 3 ms
-    return _onednn()(a, b)  # type: ignore[misc]
+    return _onednn()(a, b, bias)  # type: ignore[misc]
 
 
 def worth_it(a: Tensor, b: Tensor) -> bool:
@@ -37,9 +37,18 @@ def worth_it(a: Tensor, b: Tensor) -> bool:
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """`F.linear` whose backward pass to `x` goes through `gemm`; the parameters get no gradient."""
+    """`F.linear` that goes through `gemm`, its backward pass to `x` too; the parameters get no gradient."""
     plain = not _may(weight) or weight.numel() < 2**14 or torch.is_autocast_enabled("cpu")
     return F.linear(x, weight, bias) if plain or x.dtype != weight.dtype else _Linear.apply(x, weight, bias)
+
+
+def channels_last(weight: Tensor) -> Tensor:
+    """The weight of a convolution in the order for which oneDNN has its fastest; the result and its gradient follow.
+
+    On one core of an AMD EPYC, 64 channels at 32 x 32: 210 GFLOP/s back to the input where channels first do 100.
+    """
+    plain = not _may(weight) or weight.ndim != 4 or torch.is_autocast_enabled("cpu")
+    return weight if plain else weight.detach().contiguous(memory_format=torch.channels_last)
 
 
 def _may(a: Tensor) -> bool:
@@ -47,14 +56,14 @@ def _may(a: Tensor) -> bool:
 
 
 @cache
-def _onednn() -> Callable[[Tensor, Tensor], Tensor] | None:
+def _onednn() -> Callable[[Tensor, Tensor, Tensor | None], Tensor] | None:
     """oneDNN's product, if this torch has it under the name that its compiler uses; `to_mkldnn()` would copy."""
     try:
         call = torch.ops.mkldnn._linear_pointwise
         # not of the default dtype and device: what is found here holds for the rest of the process
         a, b = (torch.arange(n, dtype=torch.float32, device="cpu").view(-1, 3) for n in (6, 12))
         if torch.equal(call(a, b, None, "none", [], ""), a @ b.mT):
-            return lambda a, b: call(a, b, None, "none", [], "")
+            return lambda a, b, bias: call(a, b, bias, "none", [], "")
     except (AttributeError, RuntimeError, TypeError):
         pass
     return None
@@ -65,7 +74,7 @@ class _Linear(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return F.linear(x, weight, bias)
+        return gemm(x.reshape(-1, x.shape[-1]), weight, bias).view(*x.shape[:-1], -1)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:

@@ -170,7 +170,7 @@ def read(model: Model, x: Batch, y: Batch | None, full: bool) -> tuple[Source, i
         used = uses(model, x[:1])
     source = Source(model, used, parameters, out.numel(), out.dtype, True, full)
     try:
-        pull_back(source, make_units(used, parameters, apart=False), x[:1], range(1))
+        pull_back(source, make_units(used, parameters, apart=False), x[:1], range(1), trial=True)
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # vmap knows not every operation; a loop over samples does

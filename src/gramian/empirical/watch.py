@@ -17,6 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
 from gramian.empirical.calls import READERS, Use, read
+from gramian.empirical.last import ACTIVATIONS
 
 # functions written in Python around the calls that are read
 AROUND = frozenset(
@@ -28,12 +29,17 @@ PLAIN = (Tensor, torch.nn.Parameter)
 class Watched(TorchFunctionMode):
     """While on, `seen(use, run)` stands for each call that uses one of the parameters; `run()` makes the call itself.
 
-    `parameters`: ids of the tensors that count.
+    `parameters`: ids of the tensors that count; `activation(func, args, kwargs)` stands for activations' calls.
     """
 
-    def __init__(self, parameters: Container[int], seen: Callable[[Use, Callable[[], Tensor]], Tensor]) -> None:
+    def __init__(
+        self,
+        parameters: Container[int],
+        seen: Callable[[Use, Callable[[], Tensor]], Tensor],
+        activation: Callable[[Callable, Any, dict], Any] | None = None,
+    ) -> None:
         super().__init__()
-        self.parameters, self.seen = parameters, seen
+        self.parameters, self.seen, self.activation = parameters, seen, activation
 
     def __torch_function__(self, func: Callable, types: Any, args: Any = (), kwargs: dict | None = None) -> Any:
         kwargs = kwargs or {}
@@ -44,6 +50,8 @@ class Watched(TorchFunctionMode):
             use = read(func, args, kwargs)
             if use is not None and (id(use.weight) in self.parameters or id(use.bias) in self.parameters):
                 return self.seen(use, lambda: func(*args, **kwargs))
+        if self.activation is not None and func in ACTIVATIONS and all(t in PLAIN for t in types):
+            return self.activation(func, args, kwargs)
         return func(*args, **kwargs)
 
 

@@ -48,7 +48,7 @@ def largest_eigenpairs(
     if n < max(SMALL, 3 * k):
         lam, u = torch.linalg.eigh(_by_unit_vectors(operator, n))
         return lam[-k:], u[:, -k:]
-    lam, u = _top(_times(operator), n, k, _reachable(operator, tol), max_products, vectors=True)
+    lam, u = top(_times(operator), n, k, _reachable(operator, tol), max_products, vectors=True)
     assert u is not None
     return torch.from_numpy(lam), torch.from_numpy(u)
 
@@ -60,11 +60,11 @@ def extremes_by_products(operator: Operator, k: int, tol: float, max_products: i
         lam = torch.linalg.eigvalsh(_by_unit_vectors(operator, n))
         return lam[:k], lam[-k:]
     times = _times(operator)
-    largest, _ = _top(times, n, k, tol, max_products)
+    largest, _ = top(times, n, k, tol, max_products)
     if n - getattr(operator, "rank_bound", n) >= k:  # so many are zero, and Lanczos sees a multiple eigenvalue once
         return torch.zeros(k, dtype=torch.float64), torch.from_numpy(largest)
     shift = largest[-1] + abs(largest[-1])  # so that what converges does so relative to the largest
-    flipped, _ = _top(lambda v: shift * v - times(v), n, k, tol, max_products)
+    flipped, _ = top(lambda v: shift * v - times(v), n, k, tol, max_products)
     return torch.from_numpy(np.sort(shift - flipped)), torch.from_numpy(largest)
 
 
@@ -94,12 +94,20 @@ def _reachable(operator: Operator, tol: float) -> float:
     return max(tol, 10 * torch.finfo(operator.dtype).eps)
 
 
-def _top(
-    times: Times, n: int, k: int, tol: float, max_products: int, vectors: bool = False
+def top(
+    times: Times,
+    n: int,
+    k: int,
+    tol: float,
+    max_products: int,
+    vectors: bool = False,
+    *,
+    start: np.ndarray | None = None,
+    krylov: int = 20,
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """The largest, in a Krylov space that grows while restarts in it do not converge."""
-    start = np.random.default_rng(0).standard_normal(n)
-    kept, most = min(n, max(2 * k + 1, 20)), min(n, max(max_products, 2 * k + 1), max(20, MAX_BYTES // (8 * n)))
+    """The largest, in a Krylov space that grows while restarts in it do not converge: first of `krylov` vectors."""
+    start = np.random.default_rng(0).standard_normal(n) if start is None else start
+    kept, most = min(n, max(2 * k + 1, krylov)), min(n, max(max_products, 2 * k + 1), max(20, MAX_BYTES // (8 * n)))
     left, done = max_products, 0
     while True:
         last = kept >= most

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 from torch import Tensor, nn
 
 from gramian.empirical.forward import along
+from gramian.gram.extreme import top
 from gramian.train.forward import evaluating, outputs_of, rows_per_pass
 
-TOLERANCE, KRYLOV, BATCHES = 1e-2, 8, 32
+TOLERANCE, KRYLOV, PRODUCTS, BATCHES = 1e-2, 8, 5000, 32
 
 
 def largest_eigenvalue(module: nn.Module, x: Tensor, *, tolerance: float = TOLERANCE) -> float:
@@ -48,11 +48,7 @@ def largest_eigenvalue(module: nn.Module, x: Tensor, *, tolerance: float = TOLER
             return max(float(np.linalg.eigvalsh(np.stack([gram(e) for e in np.eye(size)]))[-1]), 0.0)
         if not gram(v0).any():
             return 0.0
-        operator = LinearOperator((size, size), matvec=gram, dtype=np.float64)
-        try:
-            found = eigsh(operator, k=1, which="LA", v0=v0, tol=tolerance, ncv=KRYLOV, return_eigenvectors=False)
-        except ArpackNoConvergence as error:  # two nearly equal eigenvalues: either one will do
-            found = error.eigenvalues if len(error.eigenvalues) else [v0 @ gram(v0) / (v0 @ v0)]
+        found, _ = top(gram, size, 1, tolerance, PRODUCTS, start=v0, krylov=KRYLOV)
     return float(found[-1])
 
 
