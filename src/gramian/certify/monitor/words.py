@@ -14,8 +14,28 @@ SMALL = 0.01  # of the largest squared gradient over the loss that the layer had
 
 
 def sentences(trace: Trace, slow: Slow | None) -> tuple[str, ...]:
-    """One sentence or two for each of the four questions."""
-    return (_regime(trace), _edge(trace), _layers(trace), _slow(slow, trace))
+    """One sentence or two for each of the four questions; of a run that broke, first where."""
+    said = (_regime(trace), _edge(trace), _layers(trace), _slow(slow, trace))
+    lost = _lost(trace)
+    return (lost, *said) if lost else said
+
+
+def _lost(trace: Trace) -> str:
+    """Where the loss stopped being a finite number; "" if it is one."""
+    good = [step for step, loss in zip(trace.steps, trace.losses, strict=True) if math.isfinite(loss)]
+    if not trace.steps or trace.steps[-1] in good:
+        return ""
+    first = next(step for step in trace.steps if not good or step > good[-1])
+    broken = trace.config.get("broken")
+    since = f"since step {broken + 1:,}" if broken is not None else f"at step {first:,}"
+    before = f"; at step {good[-1]:,} it was finite" if good else ""
+    edge = _last(trace, "edge")
+    why = (
+        f" The learning rate was {edge:.2g} times the largest stable one when last measured."
+        if edge is not None and edge > 0.8
+        else ""
+    )
+    return f"The loss is not finite {since}{before}.{why} What follows is from before."
 
 
 def _regime(trace: Trace) -> str:
@@ -47,8 +67,10 @@ def _layers(trace: Trace) -> str:
     gradient, way = trace.measured.get("layer_gradient_over_loss"), trace.measured.get("distance")
     if gradient is None or not gradient.labels:
         return "Which layer stopped learning: not measured."
-    last = gradient.values[-1]
-    assert isinstance(last, dict)
+    finite = [v for v in gradient.values if isinstance(v, dict) and all(map(math.isfinite, v.values()))]
+    if not finite:
+        return "Which layer stopped learning: not measured."
+    last = finite[-1]
     dead = [name for name, value in last.items() if value == 0]
     if dead:
         return f"No gradient reaches {_names(dead)}: dead units, or parameters that the loss does not use."
@@ -87,8 +109,8 @@ def _slow(slow: Slow | None, trace: Trace) -> str:
 
 def _last(trace: Trace, name: str) -> float | None:
     series = trace.measured.get(name)
-    value = series.values[-1] if series is not None and series.values else None
-    return value if isinstance(value, float | int) else None
+    values = [] if series is None else [v for v in series.values if isinstance(v, float | int) and math.isfinite(v)]
+    return values[-1] if values else None
 
 
 def _why(trace: Trace, name: str) -> str:
