@@ -150,7 +150,7 @@ def test_the_slowest_sample_is_the_one_with_the_smallest_input():
     monitor = Monitor(net, sgd, nn.MSELoss(), x, y)
     loop(net, sgd, nn.MSELoss(), x, y, 60)
     said = monitor.answer()[3]
-    assert said.startswith("1 of 5 directions")
+    assert said.startswith("In 1 of 5 directions")
     assert said.endswith("rows with the most of it: 2.")
 
 
@@ -221,7 +221,7 @@ def test_callbacks_begin_and_end_with_the_training(tmp_path, monkeypatch):
     net = mlp()
     sgd = torch.optim.SGD(net.parameters(), 0.1)
     watching = LightningMonitor(loss, x, y, report=tmp_path / "a")
-    watching.on_train_start(types.SimpleNamespace(optimizers=[sgd]), net)
+    watching.on_train_start(types.SimpleNamespace(optimizers=[sgd], is_global_zero=True), net)
     loop(net, sgd, loss, x, y, 4)
     watching.on_train_end(None, net)
     assert watching.monitor.step == 4

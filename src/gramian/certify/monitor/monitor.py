@@ -226,7 +226,7 @@ class Monitor:
                 f"{what} failed at step {self.step} and is left out from here on; the training goes on.",
                 where="gramian.Monitor",
                 why=f"{type(error).__name__}: {said}",
-                fix="what was measured before is kept: print(monitor), monitor.report(folder)",
+                fix=getattr(error, "fix", "") or "what was measured before is kept; the error tells what to change",
             ),
             RuntimeWarning,
             stacklevel=2,
@@ -261,13 +261,14 @@ class Monitor:
     def _measure_now(self) -> None:
         """For an answer: whatever was not measured at this step."""
         self._due = {kind for kind in ("cheap", "gram") if self._measured[kind] < self.step}
-        if self._due:
+        if self._due and self._watching:
             start = time.perf_counter()
             self._measure()
             self._report_seconds += time.perf_counter() - start
 
     def _measure(self) -> set[str]:
         """What is due, at this step: the probes' readings into the record and the log. Returns what was."""
+        self._same_parameters()
         values: dict[str, Value] = {}
         self.run.gram_is_due = "gram" in self._due
         with self._undisturbed():
@@ -289,6 +290,15 @@ class Monitor:
         self._log.add(self.step, time.perf_counter() - self._began, values, first)
         done, self._due = self._due, set()
         return done
+
+    def _same_parameters(self) -> None:
+        now = set(self.run.parameters())
+        if now != set(self.run.initial):
+            changed = ", ".join(sorted(now ^ set(self.run.initial))[:3])
+            raise BadArgument(
+                f"other parameters are trained than at the start: {changed}.",
+                fix="a new Monitor after layers are frozen or unfrozen",
+            )
 
     def _read(self, probe: Probe, values: dict[str, Value]) -> None:
         """One probe into the record; one that fails is left out from then on."""

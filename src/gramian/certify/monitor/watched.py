@@ -1,4 +1,4 @@
-"""What a monitor looks at: the user's module and rows as a `Run`, as many of them as may be measured in a few seconds."""
+"""What a monitor looks at: the user's module and rows as a `Run`, as many rows as are measured in a few seconds."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from gramian.train.objective import Loss, Samples, objective, samples
 from gramian.train.run import Run
 from gramian.train.view import View, token_samples, view
 
-WORK = {"cpu": 1.5e11}  # operations that one of the dear measurements may take: some seconds of one core
+WORK = {"cpu": 1e11}  # operations that one of the dear measurements may take: some seconds of one core
 WORK_ELSEWHERE = 5e12
 LEAST, EDGE_ROWS = 8, 256
-EDGE_PASSES, SMOOTH_PASSES, STEP_PASSES = 40, 40, 3  # forward passes that a sample costs in each
+EDGE_PASSES, SMOOTH_PASSES, STEP_PASSES = 30, 40, 3  # forward passes that a sample costs in each
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TypeGuard
 
 from gramian.certify.facts import layer_name
 from gramian.certify.monitor.slow import Slow
@@ -55,6 +56,13 @@ def _edge(trace: Trace) -> str:
     edge = _last(trace, "edge")
     if edge is None or not math.isfinite(edge):
         return f"Learning rate against the largest stable one: not measured{_why(trace, 'edge')}."
+    series = trace.measured["edge"]
+    most, step = max((v, k) for v, k in zip(series.values, series.steps, strict=True) if _good(v))
+    if edge < 0.5 * most:  # a schedule that goes down: its end says nothing of the run
+        where = f"{most:.2g} times the largest stable one at step {step:,}, and is {edge:.2g} times it now"
+        if most > 1.5:
+            return f"The learning rate was {where}: it went far above the edge of stability on the way."
+        return f"The learning rate was {where}: " + ("at the edge on the way." if most > 0.8 else "stable all the way.")
     times = f"{edge:.2g} times the largest stable one"
     if edge > 1.5:
         return f"The learning rate is {times}, above the edge of stability: lower it."
@@ -102,15 +110,19 @@ def _slow(slow: Slow | None, trace: Trace) -> str:
         return f"All {slow.of} directions of the watched samples are being learned."
     rows = ", ".join(map(str, slow.rows))
     return (
-        f"{slow.directions} of {slow.of} directions of the watched samples are as far from learned as at the start, "
-        f"with {slow.share:.0%} of what is left to learn; rows with the most of it: {rows}."
+        f"In {slow.directions} of {slow.of} directions of the watched samples more than 1/e of the first residual is "
+        f"left, {slow.share:.0%} of all that is left to learn; rows with the most of it: {rows}."
     )
 
 
 def _last(trace: Trace, name: str) -> float | None:
     series = trace.measured.get(name)
-    values = [] if series is None else [v for v in series.values if isinstance(v, float | int) and math.isfinite(v)]
+    values = [] if series is None else [v for v in series.values if _good(v)]
     return values[-1] if values else None
+
+
+def _good(value: object) -> TypeGuard[float]:
+    return isinstance(value, float | int) and math.isfinite(value)
 
 
 def _why(trace: Trace, name: str) -> str:
