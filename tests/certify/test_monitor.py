@@ -271,3 +271,11 @@ def test_bad_settings_are_refused(tmp_path):
         Monitor(net, sgd, "cross-entropy", x, y[:3])
     with pytest.raises(BadArgument, match="cannot be written"):
         Monitor(net, sgd, loss, x, y, log=tmp_path)
+
+
+def test_the_end_of_a_schedule_is_no_reason_to_raise_the_rate():
+    values = {"edge": Series("", "", [0, 50, 100], [0.6, 0.5, 0.0])}
+    for rate, says in ((0.0, "was 0.6 times the largest stable one at step 0, and is 0 times it now: stable all"),):
+        trace = Trace({"lr": rate, "largest_lr": 0.1}, [], [], values)
+        assert says in sentences(trace, None)[1]
+    assert "could be larger" in sentences(Trace({"lr": 0.1, "largest_lr": 0.1}, [], [], values), None)[1]

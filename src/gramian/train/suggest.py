@@ -8,7 +8,6 @@ follow $f \leftarrow f - \eta\, \Theta\, \nabla_f L(f)$ as long as the network s
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,14 +15,17 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from gramian.arch.inputs import Inputs, several
+from gramian.arch.inputs import samples as samples_in
 from gramian.data import check
 from gramian.errors import BadArgument, BadData
 from gramian.train.curvature import LossOf, sharpness
 from gramian.train.forward import evaluating
 from gramian.train.lazy import Forecast, forecast
-from gramian.train.objective import Loss, n_outputs_of, objective
+from gramian.train.objective import Loss, objective
 from gramian.train.rehearsal import rehearsal, rehearsed_lr
 from gramian.train.step_rule import StepRule, step_rule
+from gramian.train.view import view
 
 
 @dataclass(frozen=True)
@@ -118,8 +120,8 @@ class Advice:
 
 def suggest(
     module: nn.Module,
-    batch: tuple[Tensor, Tensor],
-    loss: Loss,
+    batch: tuple[Inputs, Tensor | None],
+    loss: Loss | None,
     optimizer: Optimizer | str = "sgd",
     *,
     target: float | None = None,
@@ -130,9 +132,10 @@ def suggest(
 
     Args:
         module: any module; measured in eval mode, left as it is.
-        batch: inputs (n, *in_shape) and targets in the form that `loss` takes: a batch as training sees it.
+        batch: inputs (n, *in_shape) and targets in the form that `loss` takes: a batch as training sees it. Inputs may
+            be several, in a tuple or a dict; and the module may return an object with `logits`.
         loss: a torch loss such as `nn.CrossEntropyLoss()`, called with outputs and targets, or "squared",
-            "cross-entropy" as in `gramian.train` (sums over the samples).
+            "cross-entropy" as in `gramian.train` (sums over the samples); None: the model's own, from `labels`.
         optimizer: a torch optimizer of this module (SGD, Adam, AdamW, RMSprop, Adagrad) or a name: "gd", "sgd",
             "momentum", "nesterov", "adam".
         target: loss to reach; None for a hundredth of the present one.
@@ -157,7 +160,7 @@ def suggest(
         >>> round(advice.sharpness, 4), round(advice.largest, 4), advice.steps
         (4.0, 0.5, 1)
     """
-    x, y, function = _checked(module, batch, loss, budget)
+    module, x, y, function = _checked(module, batch, loss, budget)
     with evaluating(module):
         outputs, value, gradient = _first(module, x, y, function)
         rule = step_rule(optimizer, module, gradient)
@@ -190,31 +193,35 @@ def suggest(
 
 
 def _checked(
-    module: nn.Module, batch: tuple[Tensor, Tensor], loss: Loss, budget: int
-) -> tuple[Tensor, Tensor, Callable[[Tensor, Tensor], Tensor]]:
-    if not isinstance(batch, tuple | list) or len(batch) != 2 or not all(isinstance(t, Tensor) for t in batch):
+    module: nn.Module, batch: tuple[Inputs, Tensor | None], loss: Loss | None, budget: int
+) -> tuple[nn.Module, Tensor, Tensor, LossOf]:
+    pair = isinstance(batch, tuple | list) and len(batch) == 2
+    if not pair or not (isinstance(batch[1], Tensor) or several(batch[0])):
         raise BadArgument(
             f"The batch is {type(batch).__name__}, not a pair of tensors.",
             where="suggest(module, batch, ...)",
             why="the loss is computed as loss(module(x), y)",
-            fix="suggest(module, (x, y), loss, optimizer)",
+            fix="suggest(module, (x, y), loss, optimizer); x may be a dict with labels, and y None",
         )
     if not isinstance(budget, int) or budget < 1:
         raise BadArgument(f"budget={budget!r} makes no sense.", where="suggest(..., budget=)", fix="budget=10_000")
     x, y = batch
-    if x.is_floating_point():
+    if isinstance(x, Tensor) and x.is_floating_point():
         check(x, name="x")
-    if len(x) != len(y):
-        raise BadArgument(f"x has {len(x)} rows, y has {len(y)}.", where="suggest(module, (x, y), ...)", fix="one each")
+    if isinstance(y, Tensor) and samples_in(x) != len(y):
+        text = f"x has {samples_in(x)} rows, y has {len(y)}."
+        raise BadArgument(text, where="suggest(module, (x, y), ...)", fix="one each")
     first = next(module.parameters(), None)
-    if first is not None and x.is_floating_point() and x.dtype != first.dtype:
+    if first is not None and isinstance(x, Tensor) and x.is_floating_point() and x.dtype != first.dtype:
         raise BadData(
             f"x is {x.dtype}, the module's parameters are {first.dtype}.",
             where="suggest(module, (x, y), ...)",
             fix=f"x.to({first.dtype}), or module.to({x.dtype})",
         )
-    n_outputs_of(module, x, "suggest(module, (x, y), ...)")
-    return x, y, objective(loss).function
+    if loss is not None:
+        objective(loss)
+    seen = view(module, loss, x, y)
+    return seen.module, seen.x, seen.y, objective(seen.loss).function
 
 
 def _first(module: nn.Module, x: Tensor, y: Tensor, loss: LossOf) -> tuple[Tensor, float, dict[str, Tensor]]:
@@ -252,7 +259,7 @@ def _forecast(
         (rule.adaptive, f"the steps of {rule.name} follow no constant kernel"),
         (any(not isinstance(s, float) or s != 0 for s in rule.scale.values()), "parameters have rates of their own"),
         (lr >= largest, f"at the learning rate {lr:.3g} the largest stable one, {largest:.3g}, is exceeded"),
-        (outputs.ndim != 2, f"the outputs have shape {tuple(outputs.shape)}, not (n, outputs)"),
+        (outputs.ndim != 2, f"the outputs {tuple(outputs.shape)} have positions, and no small Gram matrix"),
     ]
     why = next((text for holds, text in reasons if holds), "")
     return (None, why) if why else (forecast(module, x, y, loss, rule, lr, value, budget), "")

@@ -101,6 +101,7 @@ class Monitor:
         seen = watched(module, loss, x, y, (x_test, y_test), rows, tokens)
         self.run = seen.run
         self.run.lr = float(optimizer.param_groups[0]["lr"])
+        self._largest_lr = self.run.lr
         self._about = about(module, seen)
         self._log = Log(log, tensorboard)
         self._record, self._skipped = Recorder(), dict[str, str]()
@@ -254,6 +255,7 @@ class Monitor:
     def _after(self) -> None:
         self.run.at(self.step + 1)
         self.run.lr = float(self.optimizer.param_groups[0]["lr"])
+        self._largest_lr = max(self._largest_lr, self.run.lr)
         if self._due:
             for kind in self._measure():
                 self._spent_on[kind] += self._costs[kind]
@@ -261,6 +263,7 @@ class Monitor:
     def _measure_now(self) -> None:
         """For an answer: whatever was not measured at this step."""
         self._due = {kind for kind in ("cheap", "gram") if self._measured[kind] < self.step}
+        self.run.lr = float(self.optimizer.param_groups[0]["lr"])  # a schedule may have gone on since
         if self._due and self._watching:
             start = time.perf_counter()
             self._measure()
@@ -333,6 +336,7 @@ class Monitor:
             **self._about,
             "optimizer": type(self.optimizer).__name__,
             "lr": self.run.lr,
+            "largest_lr": self._largest_lr,
             "overhead": self.overhead,
             "skipped": dict(self._skipped),
             "broken": self._broken,

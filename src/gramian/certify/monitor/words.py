@@ -58,7 +58,8 @@ def _edge(trace: Trace) -> str:
         return f"Learning rate against the largest stable one: not measured{_why(trace, 'edge')}."
     series = trace.measured["edge"]
     most, step = max((v, k) for v, k in zip(series.values, series.steps, strict=True) if _good(v))
-    if edge < 0.5 * most:  # a schedule that goes down: its end says nothing of the run
+    rates = trace.config.get("lr", 0.0), trace.config.get("largest_lr", 0.0)
+    if rates[0] < 0.5 * rates[1]:  # a schedule that went down: its end says nothing of the run
         where = f"{most:.2g} times the largest stable one at step {step:,}, and is {edge:.2g} times it now"
         if most > 1.5:
             return f"The learning rate was {where}: it went far above the edge of stability on the way."
