@@ -275,7 +275,22 @@ def test_bad_settings_are_refused(tmp_path):
 
 def test_the_end_of_a_schedule_is_no_reason_to_raise_the_rate():
     values = {"edge": Series("", "", [0, 50, 100], [0.6, 0.5, 0.0])}
-    for rate, says in ((0.0, "was 0.6 times the largest stable one at step 0, and is 0 times it now: stable all"),):
-        trace = Trace({"lr": rate, "largest_lr": 0.1}, [], [], values)
-        assert says in sentences(trace, None)[1]
+    said = sentences(Trace({"lr": 0.0, "largest_lr": 0.1}, [], [], values), None)[1]
+    assert "was 0.6 times the largest stable one at step 0, and is 0 times it now: stable all" in said
     assert "could be larger" in sentences(Trace({"lr": 0.1, "largest_lr": 0.1}, [], [], values), None)[1]
+
+
+def test_running_statistics_alone_change_no_kernel():
+    """Batch normalization starts with statistics of nothing: when they come in, nothing was learned."""
+    (x, y), net = data(), nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
+    sgd, loss = torch.optim.SGD(net.parameters(), 0.0), nn.CrossEntropyLoss()
+    monitor = Monitor(net, sgd, loss, 7 * x, y, share=1.0)
+    before = {n: t.clone() for n, t in net.named_buffers()}
+    assert float(before["1.running_var"].mean()) == 1
+    loop(net, sgd, loss, 7 * x, y, 20)
+    after = {n: t.clone() for n, t in net.named_buffers()}
+    assert monitor.answer()[0].startswith("Lazy: the kernel has changed by 0%")
+    assert monitor.trace.measured["kernel_drift"].values[-1] == pytest.approx(0, abs=1e-6)
+    assert monitor.trace.measured["linearization_gap"].values[-1] == pytest.approx(0, abs=1e-6)
+    assert float(after["1.running_var"].mean()) > 2
+    assert all(torch.equal(after[n], t) for n, t in net.named_buffers())

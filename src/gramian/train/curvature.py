@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from gramian.empirical.forward import along
 from gramian.errors import BadArgument
-from gramian.train.forward import evaluating, rows_per_pass
+from gramian.train.forward import evaluating, passes
 from gramian.train.lanczos import top_eigenvalue
 
 TOLERANCE = 1e-3
@@ -22,15 +22,15 @@ def gauss_newton_product(
 ) -> dict[str, Tensor]:
     r"""$J^\top H J v$ by name: J the Jacobian of the outputs on x, H the Hessian of the loss in the outputs."""
     here = {name: p.detach() for name, p in module.named_parameters() if name in v}
-    size = rows_per_pass(x)
+    rows = passes(module, x)
     with torch.no_grad():
-        parts = [along(module, here, dict(v), part) for part in x.split(size)]
+        parts = [along(module, here, dict(v), part) for part in rows]
     out, change = (torch.cat(found) for found in zip(*parts, strict=True))
     curved = loss_hessian_product(loss, out, y, change.reshape(out.shape))
     weights = {name: p for name, p in module.named_parameters() if name in v}
     total = {name: torch.zeros_like(p) for name, p in weights.items()}
     with torch.enable_grad():
-        for part, pull in zip(x.split(size), curved.split(size), strict=True):
+        for part, pull in zip(rows, curved.split([len(part) for part in rows]), strict=True):
             found = torch.autograd.grad(module(part), list(weights.values()), pull, allow_unused=True)
             for name, g in zip(total, found, strict=True):
                 total[name] += 0 if g is None else g

@@ -8,6 +8,7 @@ follow $f \leftarrow f - \eta\, \Theta\, \nabla_f L(f)$ as long as the network s
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,7 @@ from gramian.arch.inputs import samples as samples_in
 from gramian.data import check
 from gramian.errors import BadArgument, BadData
 from gramian.train.curvature import LossOf, sharpness
-from gramian.train.forward import evaluating
+from gramian.train.forward import batch_statistics, evaluating, mixes_samples
 from gramian.train.lazy import Forecast, forecast
 from gramian.train.objective import Loss, objective
 from gramian.train.rehearsal import rehearsal, rehearsed_lr
@@ -49,6 +50,7 @@ class Advice:
         rehearsal: loss on the batch before and after each real step of a copy, at `lr_now` or else `lr`.
         passed: whether the rehearsal at `lr` went well.
         guessed: whether the preconditioner is that of one batch's gradient, before the optimizer's first step.
+        adaptive: whether the preconditioner follows the gradients: then the largest stable rate is no cliff.
     """
 
     optimizer: str
@@ -65,6 +67,7 @@ class Advice:
     rehearsal: tuple[float, ...] = ()
     passed: bool = True
     guessed: bool = False
+    adaptive: bool = False
 
     @property
     def over_the_edge(self) -> bool:
@@ -101,12 +104,14 @@ class Advice:
     def __str__(self) -> str:
         used = self.lr if self.lr_now is None else self.lr_now
         lines = [
+            f"Take a learning rate of {self.lr:.3g}{self._why_this()}.",
             f"Largest stable learning rate of {self.optimizer} here: {self.largest:.3g} "
-            f"(sharpness {self.sharpness:.3g})."
+            f"(sharpness {self.sharpness:.3g}).",
         ]
         if self.guessed:
-            lines[0] += " A guess from one batch: ask again after some steps."
-        lines.append(f"Take {self.lr:.3g}{self._why_this()}.")
+            lines[1] += " A guess from one batch: ask again after some steps."
+        if self.adaptive:
+            lines[1] += " Above it the loss swings rather than grows: the preconditioner follows the gradients."
         if self.lr_now is not None:
             share = self.lr_now / self.largest if self.largest else math.inf
             state = "above it: steps grow along the sharpest direction" if self.over_the_edge else "stable"
@@ -131,7 +136,8 @@ def suggest(
     r"""The largest stable learning rate of a module on a batch, and what training at it will and will not learn.
 
     Args:
-        module: any module; measured in eval mode, left as it is.
+        module: any module, left as it is. Measured without dropout; batch normalization takes the statistics of the
+            batch if the module is in training mode, as it will in training, and else its running ones.
         batch: inputs (n, *in_shape) and targets in the form that `loss` takes: a batch as training sees it. Inputs may
             be several, in a tuple or a dict; and the module may return an object with `logits`.
         loss: a torch loss such as `nn.CrossEntropyLoss()`, called with outputs and targets, or "squared",
@@ -161,7 +167,8 @@ def suggest(
         (4.0, 0.5, 1)
     """
     module, x, y, function = _checked(module, batch, loss, budget)
-    with evaluating(module):
+    as_trained = batch_statistics(module) if module.training else nullcontext()
+    with evaluating(module), as_trained:
         outputs, value, gradient = _first(module, x, y, function)
         rule = step_rule(optimizer, module, gradient)
         sharp = sharpness(module, x, y, function, rule.scale, decay=rule.decay)
@@ -189,6 +196,7 @@ def suggest(
         rehearsal=tuple(real),
         passed=passed,
         guessed=rule.guessed,
+        adaptive=rule.adaptive,
     )
 
 
@@ -259,6 +267,7 @@ def _forecast(
         (rule.adaptive, f"the steps of {rule.name} follow no constant kernel"),
         (any(not isinstance(s, float) or s != 0 for s in rule.scale.values()), "parameters have rates of their own"),
         (lr >= largest, f"at the learning rate {lr:.3g} the largest stable one, {largest:.3g}, is exceeded"),
+        (mixes_samples(module), "batch normalization in training mode mixes the samples"),
         (outputs.ndim != 2, f"the outputs {tuple(outputs.shape)} have positions, and no small Gram matrix"),
     ]
     why = next((text for holds, text in reasons if holds), "")

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gramian.train.curvature import LossOf, sharpness
+from gramian.train.forward import batch_statistics
 from gramian.train.lazy import grows_with_rows
 from gramian.train.objective import Loss, Objective, objective
 from gramian.train.probes.probe import NotApplicable
@@ -39,7 +40,8 @@ class EdgeOfStability:
         rule = step_rule(self.optimizer, run.module, self._gradient(run))
         if rule.guessed:
             return None
-        sharp = sharpness(self.module, self.x, self.y, self.loss, rule.scale, decay=rule.decay, tolerance=1e-2)
+        with batch_statistics(self.module):
+            sharp = sharpness(self.module, self.x, self.y, self.loss, rule.scale, decay=rule.decay, tolerance=1e-2)
         return float(rule.lr or 0.0) * sharp / rule.edge
 
     def _gradient(self, run: Run) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from gramian.certify.monitor.slow import Slow, slope, slow_rows
 from gramian.certify.monitor.watched import watched
 from gramian.certify.monitor.words import sentences
 from gramian.errors import BadArgument, message
-from gramian.train.forward import evaluating
+from gramian.train.forward import evaluating, statistics_of
 from gramian.train.objective import Loss
 from gramian.train.probes import NotApplicable, Probe, Reading, choose
 from gramian.train.probes.probe import Value
@@ -189,7 +189,8 @@ class Monitor:
         with self._undisturbed():
             for probe in chosen:
                 try:
-                    probe.start(self.run)
+                    with self._statistics(probe.cost):
+                        probe.start(self.run)
                 except (NotApplicable, BadArgument) as error:
                     self._skipped[probe.name] = str(error).splitlines()[0]
                 else:
@@ -208,6 +209,10 @@ class Monitor:
             torch.autocast(device.type, enabled=False),
         ):
             yield
+
+    def _statistics(self, kind: str) -> AbstractContextManager[None]:
+        """Kernels are those of batch normalization with the watched rows' statistics, at the start and now."""
+        return statistics_of(self.run.module, self.run.x_rows) if kind == "gram" else nullcontext()
 
     def _unharmed(self, act: Callable[[], None]) -> None:
         """What fails here must not end hours of training: it is told, and the watching ends."""
@@ -275,18 +280,18 @@ class Monitor:
         values: dict[str, Value] = {}
         self.run.gram_is_due = "gram" in self._due
         with self._undisturbed():
-            for kind in ("cheap", "gram"):
-                if kind not in self._due:
-                    continue
+            for kind in (kind for kind in ("cheap", "gram") if kind in self._due):
                 start = time.perf_counter()
                 lost = kind == "gram" and not math.isfinite(self.run.loss())  # kernels of such weights say nothing
-                for probe in (p for p in self._probes if p.cost == kind and not lost and p.name not in self._skipped):
-                    self._read(probe, values)
-                if kind == "cheap":
-                    self._record.loss(self.step, self.run.loss())
-                elif "gram_min" not in self._skipped and not lost:
-                    self._gram_values["final"] = self.run.gram_eigenvalues()
-                    self._gram_values.setdefault("initial", self._gram_values["final"])
+                wanted = [p for p in self._probes if p.cost == kind and not lost and p.name not in self._skipped]
+                with self._statistics(kind):
+                    for probe in wanted:
+                        self._read(probe, values)
+                    if kind == "cheap":
+                        self._record.loss(self.step, self.run.loss())
+                    elif "gram_min" not in self._skipped and not lost:
+                        self._gram_values["final"] = self.run.gram_eigenvalues()
+                        self._gram_values.setdefault("initial", self._gram_values["final"])
                 self._costs[kind] = time.perf_counter() - start
                 self._measured[kind] = self.step
         first = {"run": self._config()} if not self.step else {}
@@ -324,7 +329,7 @@ class Monitor:
         lost = not math.isfinite(self.run.loss())
         if "gram_min" in self._skipped or not self.step or not self._watching or lost:
             return None
-        with self._undisturbed():
+        with self._undisturbed(), self._statistics("gram"):
             return slow_rows(self.run, self._first)
 
     def _seconds(self) -> dict[str, float]:

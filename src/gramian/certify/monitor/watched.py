@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from gramian.arch.inputs import Inputs
 from gramian.certify.monitor.edge import as_sum
 from gramian.train.curvature import LossOf
-from gramian.train.forward import evaluating
+from gramian.train.forward import evaluating, normalizers
 from gramian.train.objective import Loss, Samples, objective, samples
 from gramian.train.run import Run
 from gramian.train.view import View, token_samples, view
@@ -31,7 +31,7 @@ class Watched:
         run: what probes see.
         module, x, y, loss: `loss(module(x), y)` as training computes it, on the rows for the sharpness.
         positions: of a sample whose tokens are looked at; 0 without tokens.
-        too_long: names of standard probes that would take too long here, with the reason.
+        too_long: standard probes that are left out here, with the reason.
     """
 
     run: Run
@@ -64,11 +64,12 @@ def watched(
     n = min(len(data), fits["all"])
     data, tested = _first(data, n), None if tested is None else _first(tested, min(len(tested), fits["all"]))
     run = Run(net, data, tested, goal, torch.arange(min(rows, n, fits["gram"]), device=data.x.device))
-    if fits["smooth"] < n:
+    too_long = {}
+    if normalizers(net):
+        too_long["semi_smoothness"] = "batch normalization: the loss that is trained is another for each batch"
+    elif fits["smooth"] < n:
         why = f"it takes long on {n} rows of this network; probes=('semi_smoothness', ...) asks for it"
-        too_long = {"semi_smoothness": why}
-    else:
-        too_long = {}
+        too_long["semi_smoothness"] = why
     few = min(n, EDGE_ROWS, fits["edge"])
     y_edge = seen.y if seen.positions else data.targets
     user = objective(seen.loss).function
