@@ -73,7 +73,8 @@ TRAINER = """
 """
 END = """
     monitor = watching.monitor
-    found = dict(steps=steps, seen=monitor.step, answer=monitor.answer(), names=monitor.trace.measured["distance"].labels)
+    names = monitor.trace.measured["distance"].labels
+    found = dict(steps=steps, seen=monitor.step, answer=monitor.answer(), names=names)
     (folder / "found.json").write_text(json.dumps(found))
 """
 RUNS = {

@@ -212,6 +212,8 @@ def test_the_report_is_that_of_certify(tmp_path):
     text = html.read_text()
     assert "watched" in text
     assert "Learning rate over the largest stable one" in text
+    assert "From which width on?" not in text
+    assert "No theorem was checked" not in text
 
 
 def test_callbacks_begin_and_end_with_the_training(tmp_path, monkeypatch):

@@ -111,6 +111,7 @@ class Monitor:
         self._measured = {"cheap": 0, "gram": 0}
         self._spent_on = {"cheap": 0.0, "gram": 0.0}
         self._report_seconds = 0.0
+        self._witness = min(self.run.parameters().values(), key=Tensor.numel)
         self._broken: int | None = None  # the step before which the gradient was not finite
         self._watching = True
         edge = EdgeOfStability(optimizer, seen.module, seen.x, seen.y, seen.loss)
@@ -322,8 +323,8 @@ class Monitor:
 
     def _finite(self) -> bool:
         """Whether the smallest gradient is: a loss that is not finite spoils all. On a GPU it would cost a wait."""
-        held = [p.grad for p in self.run.parameters().values() if p.grad is not None and p.grad.device.type == "cpu"]
-        return not held or bool(min(held, key=Tensor.numel).isfinite().all())
+        grad = self._witness.grad
+        return grad is None or grad.device.type != "cpu" or bool(grad.isfinite().all())
 
     def _slow(self) -> Slow | None:
         lost = not math.isfinite(self.run.loss())
