@@ -150,7 +150,7 @@ def test_the_slowest_sample_is_the_one_with_the_smallest_input():
     monitor = Monitor(net, sgd, nn.MSELoss(), x, y)
     loop(net, sgd, nn.MSELoss(), x, y, 60)
     said = monitor.answer()[3]
-    assert said.startswith("1 of 5 directions")
+    assert said.startswith("In 1 of 5 directions")
     assert said.endswith("rows with the most of it: 2.")
 
 
@@ -212,6 +212,8 @@ def test_the_report_is_that_of_certify(tmp_path):
     text = html.read_text()
     assert "watched" in text
     assert "Learning rate over the largest stable one" in text
+    assert "From which width on?" not in text
+    assert "No theorem was checked" not in text
 
 
 def test_callbacks_begin_and_end_with_the_training(tmp_path, monkeypatch):
@@ -221,7 +223,7 @@ def test_callbacks_begin_and_end_with_the_training(tmp_path, monkeypatch):
     net = mlp()
     sgd = torch.optim.SGD(net.parameters(), 0.1)
     watching = LightningMonitor(loss, x, y, report=tmp_path / "a")
-    watching.on_train_start(types.SimpleNamespace(optimizers=[sgd]), net)
+    watching.on_train_start(types.SimpleNamespace(optimizers=[sgd], is_global_zero=True), net)
     loop(net, sgd, loss, x, y, 4)
     watching.on_train_end(None, net)
     assert watching.monitor.step == 4
@@ -271,3 +273,26 @@ def test_bad_settings_are_refused(tmp_path):
         Monitor(net, sgd, "cross-entropy", x, y[:3])
     with pytest.raises(BadArgument, match="cannot be written"):
         Monitor(net, sgd, loss, x, y, log=tmp_path)
+
+
+def test_the_end_of_a_schedule_is_no_reason_to_raise_the_rate():
+    values = {"edge": Series("", "", [0, 50, 100], [0.6, 0.5, 0.0])}
+    said = sentences(Trace({"lr": 0.0, "largest_lr": 0.1}, [], [], values), None)[1]
+    assert "was 0.6 times the largest stable one at step 0, and is 0 times it now: stable all" in said
+    assert "could be larger" in sentences(Trace({"lr": 0.1, "largest_lr": 0.1}, [], [], values), None)[1]
+
+
+def test_running_statistics_alone_change_no_kernel():
+    """Batch normalization starts with statistics of nothing: when they come in, nothing was learned."""
+    (x, y), net = data(), nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
+    sgd, loss = torch.optim.SGD(net.parameters(), 0.0), nn.CrossEntropyLoss()
+    monitor = Monitor(net, sgd, loss, 7 * x, y, share=1.0)
+    before = {n: t.clone() for n, t in net.named_buffers()}
+    assert float(before["1.running_var"].mean()) == 1
+    loop(net, sgd, loss, 7 * x, y, 20)
+    after = {n: t.clone() for n, t in net.named_buffers()}
+    assert monitor.answer()[0].startswith("Lazy: the kernel has changed by 0%")
+    assert monitor.trace.measured["kernel_drift"].values[-1] == pytest.approx(0, abs=1e-6)
+    assert monitor.trace.measured["linearization_gap"].values[-1] == pytest.approx(0, abs=1e-6)
+    assert float(after["1.running_var"].mean()) > 2
+    assert all(torch.equal(after[n], t) for n, t in net.named_buffers())

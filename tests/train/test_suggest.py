@@ -184,3 +184,21 @@ def test_an_optimizer_of_another_module_or_of_an_unknown_kind_is_refused():
         suggest(net, batch, nn.MSELoss(), torch.optim.SGD(mlp().parameters(), 0.1))
     with pytest.raises(BadArgument, match="Rprop is not known"):
         suggest(net, batch, nn.MSELoss(), torch.optim.Rprop(net.parameters()))
+
+
+def test_batch_normalization_is_measured_as_it_is_trained():
+    net = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Linear(8, 3))
+    x, y, loss = 5 * torch.randn(12, 4) + 3, torch.arange(12) % 3, nn.CrossEntropyLoss()
+    buffers = {n: t.clone() for n, t in net.named_buffers()}
+    advice = suggest(net, (x, y), loss, "sgd", rehearse=0)
+    bare = copy.deepcopy(net)  # the same function of the weights, without anything to update
+    bare[1] = nn.BatchNorm1d(8, track_running_stats=False)
+    weights = {n: p.detach() for n, p in net.named_parameters()}
+    j = jacrev(lambda w: functional_call(bare, w, (x,)).flatten())(weights)
+    j = torch.cat([t.flatten(1) for t in j.values()], 1)
+    h = jacrev(jacrev(lambda f: loss(f.reshape(12, 3), y)))(bare(x).detach().flatten())
+    assert advice.sharpness == pytest.approx(float(torch.linalg.eigvalsh(j.T @ h @ j)[-1]), rel=2e-3)
+    assert "mixes the samples" in str(advice)
+    assert net.training
+    assert all(torch.equal(buffers[n], t) for n, t in net.named_buffers())
+    assert suggest(net.eval(), (x, y), loss, "sgd", rehearse=0).sharpness != pytest.approx(advice.sharpness, rel=0.1)

@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
-from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 from torch import Tensor, nn
 
 from gramian.empirical.forward import along
 from gramian.errors import BadArgument
-from gramian.train.forward import evaluating
+from gramian.train.forward import evaluating, passes
+from gramian.train.lanczos import top_eigenvalue
 
-TOLERANCE, KRYLOV = 1e-3, 8
+TOLERANCE = 1e-3
 LossOf = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -22,14 +22,19 @@ def gauss_newton_product(
 ) -> dict[str, Tensor]:
     r"""$J^\top H J v$ by name: J the Jacobian of the outputs on x, H the Hessian of the loss in the outputs."""
     here = {name: p.detach() for name, p in module.named_parameters() if name in v}
+    rows = passes(module, x)
     with torch.no_grad():
-        _, change = along(module, here, dict(v), x)
+        parts = [along(module, here, dict(v), part) for part in rows]
+    out, change = (torch.cat(found) for found in zip(*parts, strict=True))
+    curved = loss_hessian_product(loss, out, y, change.reshape(out.shape))
     weights = {name: p for name, p in module.named_parameters() if name in v}
+    total = {name: torch.zeros_like(p) for name, p in weights.items()}
     with torch.enable_grad():
-        out = module(x)
-        curved = loss_hessian_product(loss, out.detach(), y, change.reshape(out.shape))
-        found = torch.autograd.grad(out, list(weights.values()), curved, allow_unused=True)
-    return {n: torch.zeros_like(p) if g is None else g for (n, p), g in zip(weights.items(), found, strict=True)}
+        for part, pull in zip(rows, curved.split([len(part) for part in rows]), strict=True):
+            found = torch.autograd.grad(module(part), list(weights.values()), pull, allow_unused=True)
+            for name, g in zip(total, found, strict=True):
+                total[name] += 0 if g is None else g
+    return total
 
 
 def loss_hessian_product(loss: LossOf, outputs: Tensor, y: Tensor, u: Tensor) -> Tensor:
@@ -65,8 +70,8 @@ def sharpness(
     r"""Largest eigenvalue of $P^{-1/2} (J^\top H J + w) P^{-1/2}$: what a step $-\eta P^{-1} \nabla L$ meets.
 
     $J^\top H J$ is the Gauss-Newton matrix of the loss as the user computes it (mean or sum), on these samples in eval
-    mode. A handful of parameter-sized vectors is held, and no matrix. The result is a Ritz value of Lanczos' method
-    (ARPACK): never above the true one, and below it by about `tolerance`.
+    mode. A handful of parameter-sized vectors is held, and no matrix. The result is a Ritz value of Lanczos' method:
+    never above the true one, and below it by about `tolerance`.
 
     Args:
         module: any module with one output tensor.
@@ -109,15 +114,5 @@ def sharpness(
     with evaluating(module):
         start = torch.Generator().manual_seed(0)
         v0 = torch.randn(size, generator=start, dtype=torch.float64).numpy().astype(kind)
-        if size <= KRYLOV:
-            full = np.stack([product(e) for e in np.eye(size, dtype=kind)]).astype(np.float64)
-            return max(float(np.linalg.eigvalsh((full + full.T) / 2)[-1]), 0.0)
         once = product(v0)  # of the range of the matrix: no digits are spent on its null space
-        if not np.isfinite(once).all() or not once.any():
-            return 0.0 if np.isfinite(once).all() else float("nan")
-        operator = LinearOperator((size, size), matvec=product, dtype=kind)
-        try:
-            found = eigsh(operator, k=1, which="LA", v0=once, tol=tolerance, ncv=KRYLOV, return_eigenvectors=False)
-        except ArpackNoConvergence as error:
-            found = error.eigenvalues if len(error.eigenvalues) else [once @ product(once) / (once @ once)]
-    return max(float(found[-1]), 0.0)
+        return top_eigenvalue(product, once, tolerance)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 MOST_ROWS, MOST_POSITIONS = 1024, 50_000  # in a pass. Larger activations leave the cache, and each costs page faults
@@ -31,3 +33,59 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     finally:
         for m in training:
             m.training = True
+
+
+def normalizers(module: nn.Module) -> list[Any]:
+    """Batch normalizations that keep running statistics."""
+    kind = nn.modules.batchnorm._BatchNorm
+    return [m for m in module.modules() if isinstance(m, kind) and m.running_mean is not None]
+
+
+def mixes_samples(module: nn.Module) -> bool:
+    """Whether a batch normalization takes the statistics of the batch, so that a batch must stay whole."""
+    kind = nn.modules.batchnorm._BatchNorm
+    return any(isinstance(m, kind) and (m.training or m.running_mean is None) for m in module.modules())
+
+
+def passes(module: nn.Module, x: Tensor) -> tuple[Tensor, ...]:
+    """The rows in parts that go through the network one after the other; all at once where samples are mixed."""
+    return (x,) if mixes_samples(module) else x.split(rows_per_pass(x))
+
+
+@contextmanager
+def batch_statistics(module: nn.Module) -> Iterator[None]:
+    """Batch normalization with the statistics of the batch, as training has it, and no running ones kept."""
+    found = normalizers(module)
+    kept = [(m.running_mean, m.running_var) for m in found]
+    for m in found:
+        m._buffers["running_mean"] = m._buffers["running_var"] = None
+    try:
+        yield
+    finally:
+        for m, (mean, var) in zip(found, kept, strict=True):
+            m._buffers["running_mean"], m._buffers["running_var"] = mean, var
+
+
+@contextmanager
+def statistics_of(module: nn.Module, x: Tensor) -> Iterator[None]:
+    """Batch normalization with the statistics of these rows at the present weights, held fixed.
+
+    Running statistics lag behind the weights, and at the start they are those of nothing.
+    """
+    found = normalizers(module)
+    kept = [{name: t.clone() for name, t in m.named_buffers(recurse=False)} for m in found]
+    momenta = [m.momentum for m in found]
+    try:
+        if found:
+            for m in found:
+                m.training, m.momentum = True, 1.0
+            with torch.no_grad():
+                module(x)
+            for m in found:
+                m.training = False
+        yield
+    finally:
+        for m, buffers, momentum in zip(found, kept, momenta, strict=True):
+            m.training, m.momentum = False, momentum
+            for name, t in buffers.items():
+                m.get_buffer(name).copy_(t)

@@ -54,7 +54,7 @@ class Forecast:
             if self.directions
             else f"All {many} are learned in {self.budget:,} steps."
         ]
-        if self.slow:
+        if self.slow and self.left[0] >= 0.01:
             worst = ", ".join(f"{row} ({left:.0%})" for row, left in zip(self.slow[:5], self.left, strict=False))
             said.append(f"Slowest rows, with the part of the mean initial loss that is left: {worst}.")
         return said

@@ -57,7 +57,7 @@ def rehearsal(
             made = SGD(weights, lr=lr, momentum=beta, nesterov=optimizer == "nesterov")
     else:
         net, made = copy.deepcopy((module, optimizer))  # together: the copy's groups hold the copy's parameters
-        first = made.param_groups[0]["lr"]
+        first = next((g["lr"] for g in made.param_groups if g["lr"]), 0.0)  # as `step_rule` has it
         for group in made.param_groups:
             group["lr"] = lr * (group["lr"] / first if first else 1.0)
     found: list[float] = []

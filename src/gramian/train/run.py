@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gramian.empirical import empirical_ntk
-from gramian.train.forward import outputs_of, rows_per_pass
+from gramian.train.forward import outputs_of, passes, rows_per_pass
 from gramian.train.objective import Objective, Samples
 
 FULL_GRAM = 640  # largest number of rows times outputs whose whole Gram matrix is computed
@@ -76,7 +76,7 @@ class Run:
     def outputs(self, x: Tensor) -> Tensor:
         """Outputs without a graph; shape (n, C)."""
         with torch.no_grad():
-            return torch.cat([outputs_of(self.module, part) for part in x.split(rows_per_pass(x))])
+            return torch.cat([outputs_of(self.module, part) for part in passes(self.module, x)])
 
     def train_outputs(self) -> Tensor:
         """Outputs on all training samples; shape (n, C)."""

@@ -26,7 +26,7 @@ class StepRule:
 
     Attributes:
         name: of the optimizer, in words.
-        lr: learning rate of its first group that trains; None for an optimizer that is only named.
+        lr: learning rate of its first group that moves; None for an optimizer that is only named.
         edge: learning rate times largest preconditioned curvature at which it stops being stable.
         scale: $P^{-1/2}$ by parameter name, relative to `lr`; empty for plain gradient steps.
         decay: weight decay that adds to the curvature.
@@ -75,7 +75,7 @@ def step_rule(optimizer: Optimizer | str, module: nn.Module, gradient: dict[str,
             why="it was made for another module, or before the module was moved or wrapped",
             fix="torch.optim.SGD(module.parameters(), lr=...)",
         )
-    lr = float(groups[0]["lr"])
+    lr = next((float(g["lr"]) for g in groups if float(g["lr"])), 0.0)  # a group at 0 is frozen, or warms up
     relative = {
         names[id(p)]: (float(g["lr"]) / lr if lr else 1.0) for g in groups for p in g["params"] if id(p) in names
     }

@@ -8,7 +8,7 @@ follow $f \leftarrow f - \eta\, \Theta\, \nabla_f L(f)$ as long as the network s
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,14 +16,17 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from gramian.arch.inputs import Inputs, several
+from gramian.arch.inputs import samples as samples_in
 from gramian.data import check
 from gramian.errors import BadArgument, BadData
 from gramian.train.curvature import LossOf, sharpness
-from gramian.train.forward import evaluating
+from gramian.train.forward import batch_statistics, evaluating, mixes_samples
 from gramian.train.lazy import Forecast, forecast
-from gramian.train.objective import Loss, n_outputs_of, objective
+from gramian.train.objective import Loss, objective
 from gramian.train.rehearsal import rehearsal, rehearsed_lr
 from gramian.train.step_rule import StepRule, step_rule
+from gramian.train.view import view
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ class Advice:
         rehearsal: loss on the batch before and after each real step of a copy, at `lr_now` or else `lr`.
         passed: whether the rehearsal at `lr` went well.
         guessed: whether the preconditioner is that of one batch's gradient, before the optimizer's first step.
+        adaptive: whether the preconditioner follows the gradients: then the largest stable rate is no cliff.
     """
 
     optimizer: str
@@ -63,6 +67,7 @@ class Advice:
     rehearsal: tuple[float, ...] = ()
     passed: bool = True
     guessed: bool = False
+    adaptive: bool = False
 
     @property
     def over_the_edge(self) -> bool:
@@ -99,12 +104,14 @@ class Advice:
     def __str__(self) -> str:
         used = self.lr if self.lr_now is None else self.lr_now
         lines = [
+            f"Take a learning rate of {self.lr:.3g}{self._why_this()}.",
             f"Largest stable learning rate of {self.optimizer} here: {self.largest:.3g} "
-            f"(sharpness {self.sharpness:.3g})."
+            f"(sharpness {self.sharpness:.3g}).",
         ]
         if self.guessed:
-            lines[0] += " A guess from one batch: ask again after some steps."
-        lines.append(f"Take {self.lr:.3g}{self._why_this()}.")
+            lines[1] += " A guess from one batch: ask again after some steps."
+        if self.adaptive:
+            lines[1] += " Above it the loss swings rather than grows: the preconditioner follows the gradients."
         if self.lr_now is not None:
             share = self.lr_now / self.largest if self.largest else math.inf
             state = "above it: steps grow along the sharpest direction" if self.over_the_edge else "stable"
@@ -118,8 +125,8 @@ class Advice:
 
 def suggest(
     module: nn.Module,
-    batch: tuple[Tensor, Tensor],
-    loss: Loss,
+    batch: tuple[Inputs, Tensor | None],
+    loss: Loss | None,
     optimizer: Optimizer | str = "sgd",
     *,
     target: float | None = None,
@@ -129,10 +136,12 @@ def suggest(
     r"""The largest stable learning rate of a module on a batch, and what training at it will and will not learn.
 
     Args:
-        module: any module; measured in eval mode, left as it is.
-        batch: inputs (n, *in_shape) and targets in the form that `loss` takes: a batch as training sees it.
+        module: any module, left as it is. Measured without dropout; batch normalization takes the statistics of the
+            batch if the module is in training mode, as it will in training, and else its running ones.
+        batch: inputs (n, *in_shape) and targets in the form that `loss` takes: a batch as training sees it. Inputs may
+            be several, in a tuple or a dict; and the module may return an object with `logits`.
         loss: a torch loss such as `nn.CrossEntropyLoss()`, called with outputs and targets, or "squared",
-            "cross-entropy" as in `gramian.train` (sums over the samples).
+            "cross-entropy" as in `gramian.train` (sums over the samples); None: the model's own, from `labels`.
         optimizer: a torch optimizer of this module (SGD, Adam, AdamW, RMSprop, Adagrad) or a name: "gd", "sgd",
             "momentum", "nesterov", "adam".
         target: loss to reach; None for a hundredth of the present one.
@@ -157,8 +166,9 @@ def suggest(
         >>> round(advice.sharpness, 4), round(advice.largest, 4), advice.steps
         (4.0, 0.5, 1)
     """
-    x, y, function = _checked(module, batch, loss, budget)
-    with evaluating(module):
+    module, x, y, function = _checked(module, batch, loss, budget)
+    as_trained = batch_statistics(module) if module.training else nullcontext()
+    with evaluating(module), as_trained:
         outputs, value, gradient = _first(module, x, y, function)
         rule = step_rule(optimizer, module, gradient)
         sharp = sharpness(module, x, y, function, rule.scale, decay=rule.decay)
@@ -186,35 +196,40 @@ def suggest(
         rehearsal=tuple(real),
         passed=passed,
         guessed=rule.guessed,
+        adaptive=rule.adaptive,
     )
 
 
 def _checked(
-    module: nn.Module, batch: tuple[Tensor, Tensor], loss: Loss, budget: int
-) -> tuple[Tensor, Tensor, Callable[[Tensor, Tensor], Tensor]]:
-    if not isinstance(batch, tuple | list) or len(batch) != 2 or not all(isinstance(t, Tensor) for t in batch):
+    module: nn.Module, batch: tuple[Inputs, Tensor | None], loss: Loss | None, budget: int
+) -> tuple[nn.Module, Tensor, Tensor, LossOf]:
+    pair = isinstance(batch, tuple | list) and len(batch) == 2
+    if not pair or not (isinstance(batch[1], Tensor) or several(batch[0])):
         raise BadArgument(
             f"The batch is {type(batch).__name__}, not a pair of tensors.",
             where="suggest(module, batch, ...)",
             why="the loss is computed as loss(module(x), y)",
-            fix="suggest(module, (x, y), loss, optimizer)",
+            fix="suggest(module, (x, y), loss, optimizer); x may be a dict with labels, and y None",
         )
     if not isinstance(budget, int) or budget < 1:
         raise BadArgument(f"budget={budget!r} makes no sense.", where="suggest(..., budget=)", fix="budget=10_000")
     x, y = batch
-    if x.is_floating_point():
+    if isinstance(x, Tensor) and x.is_floating_point():
         check(x, name="x")
-    if len(x) != len(y):
-        raise BadArgument(f"x has {len(x)} rows, y has {len(y)}.", where="suggest(module, (x, y), ...)", fix="one each")
+    if isinstance(y, Tensor) and samples_in(x) != len(y):
+        text = f"x has {samples_in(x)} rows, y has {len(y)}."
+        raise BadArgument(text, where="suggest(module, (x, y), ...)", fix="one each")
     first = next(module.parameters(), None)
-    if first is not None and x.is_floating_point() and x.dtype != first.dtype:
+    if first is not None and isinstance(x, Tensor) and x.is_floating_point() and x.dtype != first.dtype:
         raise BadData(
             f"x is {x.dtype}, the module's parameters are {first.dtype}.",
             where="suggest(module, (x, y), ...)",
             fix=f"x.to({first.dtype}), or module.to({x.dtype})",
         )
-    n_outputs_of(module, x, "suggest(module, (x, y), ...)")
-    return x, y, objective(loss).function
+    if loss is not None:
+        objective(loss)
+    seen = view(module, loss, x, y)
+    return seen.module, seen.x, seen.y, objective(seen.loss).function
 
 
 def _first(module: nn.Module, x: Tensor, y: Tensor, loss: LossOf) -> tuple[Tensor, float, dict[str, Tensor]]:
@@ -252,7 +267,8 @@ def _forecast(
         (rule.adaptive, f"the steps of {rule.name} follow no constant kernel"),
         (any(not isinstance(s, float) or s != 0 for s in rule.scale.values()), "parameters have rates of their own"),
         (lr >= largest, f"at the learning rate {lr:.3g} the largest stable one, {largest:.3g}, is exceeded"),
-        (outputs.ndim != 2, f"the outputs have shape {tuple(outputs.shape)}, not (n, outputs)"),
+        (mixes_samples(module), "batch normalization in training mode mixes the samples"),
+        (outputs.ndim != 2, f"the outputs {tuple(outputs.shape)} have positions, and no small Gram matrix"),
     ]
     why = next((text for holds, text in reasons if holds), "")
     return (None, why) if why else (forecast(module, x, y, loss, rule, lr, value, budget), "")

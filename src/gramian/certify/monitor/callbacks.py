@@ -7,21 +7,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from gramian.arch.inputs import Inputs
 from gramian.certify.monitor.monitor import Monitor
 from gramian.errors import BadArgument
 from gramian.train.objective import Loss
-
-
-class _Logits(nn.Module):
-    """A model that returns an object or a dict, as one that returns its logits."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, x: Tensor) -> Tensor:
-        out = self.model(x)
-        return out if isinstance(out, Tensor) else out["logits"] if isinstance(out, dict) else out.logits
 
 
 class _Callback:
@@ -29,7 +18,9 @@ class _Callback:
 
     monitor: Monitor | None = None
 
-    def __init__(self, loss: Loss, x: Tensor, y: Tensor, *, report: str | Path | None = None, **settings: Any) -> None:
+    def __init__(
+        self, loss: Loss | None, x: Inputs, y: Tensor | None, *, report: str | Path | None = None, **settings: Any
+    ) -> None:
         self._settings, self._loss, self._data, self._report = settings, loss, (x, y), report
 
     def _begin(self, module: nn.Module, optimizer: Any) -> None:
@@ -45,12 +36,12 @@ class _Callback:
         self.monitor.close()
 
 
-def LightningMonitor(loss: Loss, x: Tensor, y: Tensor, **settings: Any) -> Any:
-    """A callback for `lightning.Trainer(callbacks=[...])` that watches the first optimizer.
+def LightningMonitor(loss: Loss | None, x: Inputs, y: Tensor | None = None, **settings: Any) -> Any:
+    """A callback for `lightning.Trainer(callbacks=[...])` that watches the first optimizer, on the first process.
 
     Args:
         loss, x, y: as for `Monitor`; the LightningModule is called as `module(x)`.
-        settings: of `Monitor`; and `report=FOLDER`, written when training ends.
+        settings: of `Monitor`; and `report=FOLDER`, written when training ends, by an exception too.
 
     The callback's `.monitor` is the `Monitor`, once training has begun.
     """
@@ -58,19 +49,26 @@ def LightningMonitor(loss: Loss, x: Tensor, y: Tensor, **settings: Any) -> Any:
 
     class Watching(_Callback, Callback):  # type: ignore[misc, valid-type]
         def on_train_start(self, trainer: Any, module: nn.Module) -> None:
-            self._begin(module, trainer.optimizers[0])
+            if trainer.is_global_zero:
+                self._begin(module, trainer.optimizers[0])
 
         def on_train_end(self, trainer: Any, module: nn.Module) -> None:
+            self._end()
+
+        def on_exception(self, trainer: Any, module: nn.Module, exception: BaseException) -> None:
             self._end()
 
     return Watching(loss, x, y, **settings)
 
 
-def TrainerMonitor(loss: Loss, x: Tensor, y: Tensor, **settings: Any) -> Any:
-    """A callback for `transformers.Trainer(callbacks=[...])`; the model is called as `model(x)`, for its logits.
+def TrainerMonitor(loss: Loss | None, x: Inputs, y: Tensor | None = None, **settings: Any) -> Any:
+    """A callback for `transformers.Trainer(callbacks=[...])`, on the first process.
+
+    `TrainerMonitor(None, batch)` watches a batch as the data collator makes it, a dict with `labels`, with the model's
+    own loss; causal language models shift their labels themselves.
 
     Args:
-        loss, x, y: as for `Monitor`; x are token numbers, or whatever the model's first argument is.
+        loss, x, y: as for `Monitor`; the model is called as `model(x)`, or `model(**x)` for a dict, for its logits.
         settings: of `Monitor`; and `report=FOLDER`, written when training ends.
 
     The callback's `.monitor` is the `Monitor`, once training has begun.
@@ -79,7 +77,8 @@ def TrainerMonitor(loss: Loss, x: Tensor, y: Tensor, **settings: Any) -> Any:
 
     class Watching(_Callback, Base):  # type: ignore[misc, valid-type]
         def on_train_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
-            self._begin(_Logits(given["model"]), given["optimizer"])
+            if state is None or state.is_world_process_zero:
+                self._begin(given["model"], given["optimizer"])
 
         def on_train_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
             self._end()

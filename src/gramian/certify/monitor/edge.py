@@ -9,13 +9,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gramian.train.curvature import LossOf, sharpness
+from gramian.train.forward import batch_statistics
 from gramian.train.lazy import grows_with_rows
 from gramian.train.objective import Loss, Objective, objective
 from gramian.train.probes.probe import NotApplicable
 from gramian.train.run import Run
 from gramian.train.step_rule import step_rule
-
-EDGE_ROWS = 512  # on which the sharpness is taken
 
 
 class EdgeOfStability:
@@ -28,12 +27,12 @@ class EdgeOfStability:
     name, title, unit = "edge", "Learning rate over the largest stable one", ""
     cost: Literal["cheap", "gram"] = "gram"
 
-    def __init__(self, optimizer: Optimizer, loss: LossOf) -> None:
-        self.optimizer, self.loss = optimizer, loss
+    def __init__(self, optimizer: Optimizer, module: nn.Module, x: Tensor, y: Tensor, loss: LossOf) -> None:
+        self.optimizer, self.module, self.x, self.y, self.loss = optimizer, module, x, y, loss
 
     def start(self, run: Run) -> None:
         try:
-            step_rule(self.optimizer, run.module, run.gradient())
+            step_rule(self.optimizer, run.module, self._gradient(run))
         except ValueError as error:
             raise NotApplicable(str(error).splitlines()[0]) from None
 
@@ -41,8 +40,8 @@ class EdgeOfStability:
         rule = step_rule(self.optimizer, run.module, self._gradient(run))
         if rule.guessed:
             return None
-        x, y = run.train.x[:EDGE_ROWS], run.train.targets[:EDGE_ROWS]
-        sharp = sharpness(run.module, x, y, self.loss, rule.scale, decay=rule.decay, tolerance=1e-2)
+        with batch_statistics(self.module):
+            sharp = sharpness(self.module, self.x, self.y, self.loss, rule.scale, decay=rule.decay, tolerance=1e-2)
         return float(rule.lr or 0.0) * sharp / rule.edge
 
     def _gradient(self, run: Run) -> dict[str, Tensor]:

@@ -4,18 +4,40 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from gramian.certify.facts import accuracy_facts, made_facts, moved_facts, probe_facts
-from gramian.train.run import Run
+from gramian.certify.monitor.watched import Watched
 from gramian.train.trace import Trace
 
 SCHEMA = 1
 EDGE = "edge"
 
 
+def about(module: nn.Module, seen: Watched) -> dict[str, Any]:
+    """What stays the same over a run, as plain data: the log has it too."""
+    run = seen.run
+    return {
+        "loss": run.objective.name,
+        "n_train": len(run.train),
+        "n_test": len(run.test) if run.test else 0,
+        "gram_rows": len(run.rows),
+        "edge_rows": len(seen.x),
+        "positions": seen.positions,
+        "in_shape": list(run.train.x.shape[1:]),
+        "n_outputs": run.n_outputs,
+        "module": type(module).__name__,
+        "network": str(module),
+        "parameters": sum(p.numel() for p in run.parameters().values()),
+        "dtype": str(next(module.parameters()).dtype).removeprefix("torch."),
+        "device": str(run.train.x.device),
+        "torch": torch.__version__,
+    }
+
+
 def facts(
-    run: Run, trace: Trace, answer: tuple[str, ...], spectra: dict[str, Tensor], seconds: dict[str, float]
+    trace: Trace, answer: tuple[str, ...], spectra: dict[str, Tensor], seconds: dict[str, float]
 ) -> dict[str, Any]:
     """Facts for `gramian.report.write`; `spectra` are ascending eigenvalues, "initial" and "final"."""
     config, edge = trace.config, trace.measured.get(EDGE)
@@ -26,7 +48,7 @@ def facts(
     made = {
         "key": "watched",
         "title": name,
-        "network": str(run.module),
+        "network": config["network"],
         "status": "watched",
         "answer": list(answer),
         "loss": {
@@ -52,15 +74,12 @@ def facts(
             dtype=config["dtype"],
             device=config["device"],
             seconds=seconds,
-            parameters=sum(p.numel() for p in run.parameters().values()),
+            parameters=config["parameters"],
             interrupted=False,
         ),
     }
     data = {
         "name": "watched rows",
-        "n_train": len(run.train),
-        "n_test": len(run.test) if run.test else 0,
-        "in_shape": list(run.train.x.shape[1:]),
-        "n_outputs": run.n_outputs,
+        **{name: config[name] for name in ("n_train", "n_test", "in_shape", "n_outputs")},
     }
     return {"schema": SCHEMA, "title": f"{name}: {config['optimizer']}, {trace.reason}", "data": data, "runs": [made]}

@@ -4,23 +4,33 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import warnings
 from pathlib import Path
 from typing import Any
 
-from gramian.errors import BadArgument
+from gramian.errors import BadArgument, BadData, message
 from gramian.train.probes.probe import Value
+from gramian.train.trace import Series, Trace
 
 
 class Log:
-    """Writes each measurement at once, so that a killed run leaves all that it measured."""
+    """Writes each measurement at once, so that a killed run leaves all that it measured.
+
+    A line that cannot be written, on a full disk, waits for the next one: the file has whole lines only, and all of
+    them once there is room again.
+    """
 
     def __init__(self, lines: str | Path | None, tensorboard: str | Path | None) -> None:
         self.lines = None if lines is None else Path(lines)
         self.writer = None if tensorboard is None else _writer(tensorboard)
+        self._waiting: list[str] = []
+        self._warned: set[str] = set()
         if self.lines is not None:
             try:
                 self.lines.parent.mkdir(parents=True, exist_ok=True)
-                self.lines.open("a", encoding="utf-8").close()
+                with self.lines.open("ab+") as file:
+                    _end_line(file)
             except OSError as error:
                 raise BadArgument(
                     f"The log {self.lines} cannot be written: {error.strerror}.",
@@ -29,18 +39,120 @@ class Log:
                     fix='log="monitor.jsonl"',
                 ) from None
 
-    def add(self, step: int, seconds: float, values: dict[str, Value]) -> None:
+    def add(self, step: int, seconds: float, values: dict[str, Value], more: dict[str, Any]) -> None:
         """One line: step, seconds since the start, and each probe's value, or its values by layer."""
-        if self.lines is not None and values:
-            line: dict[str, Any] = {"step": step, "seconds": round(seconds, 3)}
+        if self.lines is not None and (values or more):
+            line: dict[str, Any] = {"step": step, "seconds": round(seconds, 3), **more}
             line |= {name: _plain(value) for name, value in values.items()}
-            with self.lines.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
+            self._waiting.append(json.dumps(line) + "\n")
+            try:
+                _append(self.lines, "".join(self._waiting).encode())
+            except OSError as error:
+                self._tell(f"The log {self.lines}", error, "its lines wait until there is room; free some")
+            else:
+                self._waiting.clear()
         if self.writer is not None:
-            for name, value in values.items():
-                for label, number in value.items() if isinstance(value, dict) else [("", value)]:
-                    self.writer.add_scalar(f"gramian/{name}{'/' + label if label else ''}", number, step)
-            self.writer.flush()
+            try:
+                self._to_tensorboard(step, values)
+            except (OSError, RuntimeError) as error:
+                self.writer = None
+                self._tell("TensorBoard's file", error, 'free some room, and log="monitor.jsonl" on another disk')
+
+    def close(self) -> None:
+        """Ends TensorBoard's file."""
+        if self.writer is not None:
+            self.writer.close()
+
+    def _to_tensorboard(self, step: int, values: dict[str, Value]) -> None:
+        assert self.writer is not None
+        for name, value in values.items():
+            for label, number in value.items() if isinstance(value, dict) else [("", value)]:
+                self.writer.add_scalar(f"gramian/{name}{'/' + label if label else ''}", number, step)
+        self.writer.flush()
+
+    def _tell(self, what: str, error: Exception, fix: str) -> None:
+        if what in self._warned:
+            return
+        self._warned.add(what)
+        reason = getattr(error, "strerror", None) or str(error)
+        warnings.warn(
+            message(
+                f"{what} cannot be written: {reason}. The training goes on.",
+                where="Monitor(..., log=, tensorboard=)",
+                why="the disk is full, or the folder was removed",
+                fix=fix,
+            ),
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
+
+def read_log(path: str | Path) -> Trace:
+    """The last run of a monitor's log as a trace; a last line that was cut short is left out.
+
+    Raises:
+        BadData: no line of it begins a run.
+    """
+    runs: list[list[dict[str, Any]]] = []
+    for text in Path(path).read_text(encoding="utf-8").splitlines():
+        try:
+            line = json.loads(text)
+        except json.JSONDecodeError:  # a killed process, a full disk
+            continue
+        if not isinstance(line, dict) or "step" not in line:
+            continue
+        if "run" in line:
+            runs.append([])
+        if runs:
+            runs[-1].append(line)
+    if not runs:
+        raise BadData(
+            f"{path} has no line that begins a run.",
+            where="Monitor.report_of_log(log, folder)",
+            why="it is no monitor's log, or its first line was not written whole",
+            fix='the file that was given as Monitor(..., log="monitor.jsonl")',
+        )
+    lines = runs[-1]
+    config = lines[0]["run"] | {"seconds": lines[-1]["seconds"]}
+    measured = {}
+    for name, (title, unit) in config["titles"].items():
+        points = [(line["step"], _numbers(line[name])) for line in lines if name in line]
+        if points:
+            measured[name] = Series(title, unit, [step for step, _ in points], [value for _, value in points])
+    loss = measured.get("loss", Series("", "", [], []))
+    losses = [value for value in loss.values if isinstance(value, float)]
+    return Trace(config, list(loss.steps), losses, measured, {}, reason=f"log up to step {lines[-1]['step']}")
+
+
+def _numbers(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {label: _numbers(number) for label, number in value.items()}
+    return math.nan if value is None else float(value)
+
+
+def _append(path: Path, text: bytes) -> None:
+    """All of the text at the end of the file, or nothing: in one write, undone if only a part went in."""
+    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    try:
+        size = os.fstat(file).st_size
+        written = 0
+        try:
+            while written < len(text):
+                written += os.write(file, text[written:])
+        except OSError:
+            if written:
+                os.ftruncate(file, size)
+            raise
+    finally:
+        os.close(file)
+
+
+def _end_line(file: Any) -> None:
+    """A last line that was cut short gets its end, so that the next one is whole."""
+    if file.seekable() and file.seek(0, os.SEEK_END):
+        file.seek(-1, os.SEEK_END)
+        if file.read(1) != b"\n":
+            file.write(b"\n")
 
 
 def _writer(folder: str | Path) -> Any:

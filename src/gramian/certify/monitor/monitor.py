@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +14,21 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gramian.certify.monitor.edge import EdgeOfStability, as_sum
-from gramian.certify.monitor.facts import facts
-from gramian.certify.monitor.log import Log
+from gramian.arch.inputs import Inputs
+from gramian.certify.monitor.edge import EdgeOfStability
+from gramian.certify.monitor.facts import about, facts
+from gramian.certify.monitor.log import Log, read_log
 from gramian.certify.monitor.slow import Slow, slope, slow_rows
+from gramian.certify.monitor.watched import watched
 from gramian.certify.monitor.words import sentences
-from gramian.errors import BadArgument
-from gramian.train.forward import evaluating
-from gramian.train.objective import Loss, samples
+from gramian.errors import BadArgument, message
+from gramian.train.forward import evaluating, statistics_of
+from gramian.train.objective import Loss
 from gramian.train.probes import NotApplicable, Probe, Reading, choose
 from gramian.train.probes.probe import Value
 from gramian.train.recorder import Recorder
-from gramian.train.run import Run
 from gramian.train.trace import Trace
+from gramian.train.view import unwrapped
 
 APART = {"cheap": 1.05, "gram": 1.4}  # least ratio of two measured steps
 AT_FIRST = 1.0  # seconds that may be spent before the share of the time is as much: the first steps tell most
@@ -36,17 +39,24 @@ class Monitor:
 
     Three lines: make it before the loop, print it when you like, write the report at the end. It hooks into the
     optimizer, measures on some training rows (in eval mode; nothing of the run is changed, its random numbers
-    included), and takes no more than a share of the time, or one second of a run that is too short for that.
+    included), and takes no more than a share of the time, or one second of a run that is too short for that. What goes
+    wrong while it measures is told in a warning and never stops the run.
 
     Args:
-        module: the network that is trained; its output has one row a sample.
+        module: the network that is trained, wrapped (DataParallel, DDP, torch.compile) or not. Its output has one row
+            a sample, or is an object or a dict with such `logits`; or it is a language model, with logits (n, s,
+            vocabulary): then the log-odds of the right token at some positions are what is looked at.
         optimizer: the torch optimizer that trains it; its steps are counted.
-        loss: as the loop uses it, such as `nn.CrossEntropyLoss()`: called with outputs and targets, mean or sum.
-        x, y: training rows to watch, some hundreds; shapes (n, *in_shape) and what the loss takes.
+        loss: as the loop uses it, such as `nn.CrossEntropyLoss()`: called with outputs and targets, mean or sum. None:
+            the model's own, for models that return it as `.loss` when they get `labels`.
+        x, y: training rows to watch, some hundreds; shapes (n, *in_shape) and what the loss takes; of a large network
+            the first of them are taken. Several inputs in a tuple or a dict, which may hold `labels` in place of y.
+            Tokens: y of shape (n, s), -100 where there is no target.
         x_test, y_test: test rows; measured too.
         share: of the training time that measuring may take, beside the first measurement and the last.
         probes: "standard" (all of `gramian.train`'s that apply, and the edge of stability), names, or `Probe`s.
-        rows: watched rows at most whose Gram matrix is computed.
+        rows: watched rows at most whose Gram matrix is computed; of a large network fewer are taken.
+        tokens: positions of each sample of tokens that are looked at.
         log: file of JSON lines, one a measurement, written at once; an existing one is continued.
         tensorboard: folder for TensorBoard.
 
@@ -71,27 +81,28 @@ class Monitor:
         self,
         module: nn.Module,
         optimizer: Optimizer,
-        loss: Loss,
-        x: Tensor,
-        y: Tensor,
+        loss: Loss | None,
+        x: Inputs,
+        y: Tensor | None = None,
         *,
-        x_test: Tensor | None = None,
+        x_test: Inputs | None = None,
         y_test: Tensor | None = None,
         share: float = 0.05,
         probes: str | Sequence[str | Probe] = "standard",
         rows: int = 128,
+        tokens: int = 8,
         log: str | Path | None = None,
         tensorboard: str | Path | None = None,
     ) -> None:
-        _check(module, optimizer, share, rows)
+        module = unwrapped(module)
+        _check(module, optimizer, share, rows, tokens)
         self.optimizer, self.share = optimizer, share
         self._began = time.perf_counter()
-        with evaluating(module):
-            goal = as_sum(loss, module, x, y)
-        data = samples(module, x, y, goal)
-        test = None if x_test is None or y_test is None else samples(module, x_test, y_test, goal, name="_test")
-        self.run = Run(module, data, test, goal, torch.arange(min(rows, len(data)), device=data.x.device))
+        seen = watched(module, loss, x, y, (x_test, y_test), rows, tokens)
+        self.run = seen.run
         self.run.lr = float(optimizer.param_groups[0]["lr"])
+        self._largest_lr = self.run.lr
+        self._about = about(module, seen)
         self._log = Log(log, tensorboard)
         self._record, self._skipped = Recorder(), dict[str, str]()
         self._probes: list[Probe] = []
@@ -100,12 +111,16 @@ class Monitor:
         self._measured = {"cheap": 0, "gram": 0}
         self._spent_on = {"cheap": 0.0, "gram": 0.0}
         self._report_seconds = 0.0
-        self._start(probes, EdgeOfStability(optimizer, goal.function if isinstance(loss, str) else _flat(loss)))
+        self._witness = min(self.run.parameters().values(), key=Tensor.numel)
+        self._broken: int | None = None  # the step before which the gradient was not finite
+        self._watching = True
+        edge = EdgeOfStability(optimizer, seen.module, seen.x, seen.y, seen.loss)
+        self._start(probes, edge, seen.too_long)
         self.setup_seconds = time.perf_counter() - self._began
         self._began += self.setup_seconds
         self._hooks = [
-            optimizer.register_step_pre_hook(lambda *_: self._before()),
-            optimizer.register_step_post_hook(lambda *_: self._after()),
+            optimizer.register_step_pre_hook(lambda *_: self._unharmed(self._before)),
+            optimizer.register_step_post_hook(lambda *_: self._unharmed(self._after)),
         ]
 
     @property
@@ -145,21 +160,38 @@ class Monitor:
         from gramian.report import write
 
         said = self.answer()
-        return write(facts(self.run, self.trace, said, self._gram_values, self._seconds()), folder)
+        return write(facts(self.trace, said, self._gram_values, self._seconds()), folder)
+
+    @staticmethod
+    def report_of_log(log: str | Path, folder: str | Path) -> tuple[Path, Path]:
+        """The report of a run that left only its log: killed, or on another machine. Of several runs the last.
+
+        Raises:
+            BadData: the file is no monitor's log.
+        """
+        from gramian.report import write
+
+        trace = read_log(log)
+        seconds = {"training": float(trace.config.get("seconds", 0.0))}
+        return write(facts(trace, sentences(trace, None), {}, seconds), folder)
 
     def close(self) -> None:
         """Stops watching; what was measured stays."""
         for hook in self._hooks:
             hook.remove()
+        self._log.close()
 
-    def _start(self, probes: str | Sequence[str | Probe], edge: EdgeOfStability) -> None:
-        standard = probes == "standard"
-        chosen: list[Probe] = [*choose(probes), edge] if standard else choose(probes)
+    def _start(self, probes: str | Sequence[str | Probe], edge: EdgeOfStability, too_long: dict[str, str]) -> None:
+        chosen = choose(probes)
+        if probes == "standard":
+            chosen = [*(p for p in chosen if p.name not in too_long), edge]
+            self._skipped |= too_long
         self._gram_values: dict[str, Tensor] = {}
         with self._undisturbed():
             for probe in chosen:
                 try:
-                    probe.start(self.run)
+                    with self._statistics(probe.cost):
+                        probe.start(self.run)
                 except (NotApplicable, BadArgument) as error:
                     self._skipped[probe.name] = str(error).splitlines()[0]
                 else:
@@ -172,11 +204,45 @@ class Monitor:
     def _undisturbed(self) -> Iterator[None]:
         """The module in eval mode, and the run's random numbers as they were."""
         device = self.run.train.x.device
-        with evaluating(self.run.module), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        with (
+            evaluating(self.run.module),
+            torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
+            torch.autocast(device.type, enabled=False),
+        ):
             yield
+
+    def _statistics(self, kind: str) -> AbstractContextManager[None]:
+        """Kernels are those of batch normalization with the watched rows' statistics, at the start and now."""
+        return statistics_of(self.run.module, self.run.x_rows) if kind == "gram" else nullcontext()
+
+    def _unharmed(self, act: Callable[[], None]) -> None:
+        """What fails here must not end hours of training: it is told, and the watching ends."""
+        if not self._watching:
+            return
+        try:
+            act()
+        except Exception as error:
+            self._watching, self._due = False, set()
+            self._stop("the monitor", error)
+
+    def _stop(self, what: str, error: Exception) -> None:
+        said = (str(error).strip().splitlines() or [""])[0]
+        self._skipped[what] = f"failed at step {self.step}: {said}"
+        warnings.warn(
+            message(
+                f"{what} failed at step {self.step} and is left out from here on; the training goes on.",
+                where="gramian.Monitor",
+                why=f"{type(error).__name__}: {said}",
+                fix=getattr(error, "fix", "") or "what was measured before is kept; the error tells what to change",
+            ),
+            RuntimeWarning,
+            stacklevel=2,
+        )
 
     def _before(self) -> None:
         """Before a step: decide whether to measure after it."""
+        if self._broken is None and not self._finite():
+            self._broken = self.step
         elapsed = time.perf_counter() - self._began - self._report_seconds
         self._due = set()
         rest = elapsed - self._spent
@@ -195,6 +261,7 @@ class Monitor:
     def _after(self) -> None:
         self.run.at(self.step + 1)
         self.run.lr = float(self.optimizer.param_groups[0]["lr"])
+        self._largest_lr = max(self._largest_lr, self.run.lr)
         if self._due:
             for kind in self._measure():
                 self._spent_on[kind] += self._costs[kind]
@@ -202,41 +269,68 @@ class Monitor:
     def _measure_now(self) -> None:
         """For an answer: whatever was not measured at this step."""
         self._due = {kind for kind in ("cheap", "gram") if self._measured[kind] < self.step}
-        if self._due:
+        self.run.lr = float(self.optimizer.param_groups[0]["lr"])  # a schedule may have gone on since
+        if self._due and self._watching:
             start = time.perf_counter()
             self._measure()
             self._report_seconds += time.perf_counter() - start
 
     def _measure(self) -> set[str]:
         """What is due, at this step: the probes' readings into the record and the log. Returns what was."""
+        self._same_parameters()
         values: dict[str, Value] = {}
         self.run.gram_is_due = "gram" in self._due
         with self._undisturbed():
-            for kind in ("cheap", "gram"):
-                if kind not in self._due:
-                    continue
+            for kind in (kind for kind in ("cheap", "gram") if kind in self._due):
                 start = time.perf_counter()
-                for probe in (p for p in self._probes if p.cost == kind):
-                    with self._record.timed(probe.name):
-                        reading = probe.measure(self.run)
-                    if reading is not None:
-                        self._record.add(self.step, probe.name, reading)
-                        values[probe.name] = reading.value if isinstance(reading, Reading) else reading
-                if kind == "cheap":
-                    self._record.loss(self.step, self.run.loss())
-                elif "gram_min" not in self._skipped:
-                    self._gram_values["final"] = self.run.gram_eigenvalues()
-                    self._gram_values.setdefault("initial", self._gram_values["final"])
+                lost = kind == "gram" and not math.isfinite(self.run.loss())  # kernels of such weights say nothing
+                wanted = [p for p in self._probes if p.cost == kind and not lost and p.name not in self._skipped]
+                with self._statistics(kind):
+                    for probe in wanted:
+                        self._read(probe, values)
+                    if kind == "cheap":
+                        self._record.loss(self.step, self.run.loss())
+                    elif "gram_min" not in self._skipped and not lost:
+                        self._gram_values["final"] = self.run.gram_eigenvalues()
+                        self._gram_values.setdefault("initial", self._gram_values["final"])
                 self._costs[kind] = time.perf_counter() - start
                 self._measured[kind] = self.step
-        self._log.add(self.step, time.perf_counter() - self._began, values)
+        first = {"run": self._config()} if not self.step else {}
+        self._log.add(self.step, time.perf_counter() - self._began, values, first)
         done, self._due = self._due, set()
         return done
 
+    def _same_parameters(self) -> None:
+        now = set(self.run.parameters())
+        if now != set(self.run.initial):
+            changed = ", ".join(sorted(now ^ set(self.run.initial))[:3])
+            raise BadArgument(
+                f"other parameters are trained than at the start: {changed}.",
+                fix="a new Monitor after layers are frozen or unfrozen",
+            )
+
+    def _read(self, probe: Probe, values: dict[str, Value]) -> None:
+        """One probe into the record; one that fails is left out from then on."""
+        try:
+            with self._record.timed(probe.name):
+                reading = probe.measure(self.run)
+        except Exception as error:
+            self._stop(probe.name, error)
+            return
+        if reading is not None:
+            self._record.add(self.step, probe.name, reading)
+            values[probe.name] = reading.value if isinstance(reading, Reading) else reading
+
+    def _finite(self) -> bool:
+        """Whether the smallest gradient is: a loss that is not finite spoils all. On a GPU it would cost a wait."""
+        grad = self._witness.grad
+        return grad is None or grad.device.type != "cpu" or bool(grad.isfinite().all())
+
     def _slow(self) -> Slow | None:
-        if "gram_min" in self._skipped or not self.step:
+        lost = not math.isfinite(self.run.loss())
+        if "gram_min" in self._skipped or not self.step or not self._watching or lost:
             return None
-        with self._undisturbed():
+        with self._undisturbed(), self._statistics("gram"):
             return slow_rows(self.run, self._first)
 
     def _seconds(self) -> dict[str, float]:
@@ -244,28 +338,19 @@ class Monitor:
         return {"training": rest, "setup": self.setup_seconds, "measuring": self._spent, "report": self._report_seconds}
 
     def _config(self) -> dict[str, Any]:
-        data = self.run.train
         return {
-            "loss": self.run.objective.name,
+            **self._about,
             "optimizer": type(self.optimizer).__name__,
             "lr": self.run.lr,
-            "n_train": len(data),
-            "gram_rows": len(self.run.rows),
-            "module": type(self.run.module).__name__,
-            "dtype": str(data.x.dtype).removeprefix("torch."),
-            "device": str(data.x.device),
-            "torch": torch.__version__,
+            "largest_lr": self._largest_lr,
             "overhead": self.overhead,
             "skipped": dict(self._skipped),
+            "broken": self._broken,
+            "titles": {probe.name: [probe.title, probe.unit] for probe in self._probes},
         }
 
 
-def _flat(loss: Any) -> Any:
-    """The user's loss on outputs of one row a sample."""
-    return lambda outputs, targets: loss(outputs.reshape(len(outputs), -1), targets)
-
-
-def _check(module: nn.Module, optimizer: Optimizer, share: float, rows: int) -> None:
+def _check(module: nn.Module, optimizer: Optimizer, share: float, rows: int, tokens: int) -> None:
     if not isinstance(optimizer, Optimizer):
         raise BadArgument(
             f"The optimizer is a {type(optimizer).__name__}.",
@@ -273,11 +358,11 @@ def _check(module: nn.Module, optimizer: Optimizer, share: float, rows: int) -> 
             why="the monitor counts the steps of a torch optimizer",
             fix="torch.optim.SGD(module.parameters(), lr=0.1)",
         )
-    if not 0 < share <= 1 or not isinstance(rows, int) or rows < 1:
+    if not 0 < share <= 1 or not all(isinstance(v, int) and v >= 1 for v in (rows, tokens)):
         raise BadArgument(
-            f"share={share!r}, rows={rows!r} make no sense.",
-            where="Monitor(..., share=, rows=)",
-            fix="share=0.05 is 5 % of the time; rows a whole number, 1 or more",
+            f"share={share!r}, rows={rows!r}, tokens={tokens!r} make no sense.",
+            where="Monitor(..., share=, rows=, tokens=)",
+            fix="share=0.05 is 5 % of the time; rows and tokens whole numbers, 1 or more",
         )
     held = {id(p) for group in optimizer.param_groups for p in group["params"]}
     if not any(id(p) in held for p in module.parameters()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TypeGuard
 
 from gramian.certify.facts import layer_name
 from gramian.certify.monitor.slow import Slow
@@ -14,8 +15,28 @@ SMALL = 0.01  # of the largest squared gradient over the loss that the layer had
 
 
 def sentences(trace: Trace, slow: Slow | None) -> tuple[str, ...]:
-    """One sentence or two for each of the four questions."""
-    return (_regime(trace), _edge(trace), _layers(trace), _slow(slow, trace))
+    """One sentence or two for each of the four questions; of a run that broke, first where."""
+    said = (_regime(trace), _edge(trace), _layers(trace), _slow(slow, trace))
+    lost = _lost(trace)
+    return (lost, *said) if lost else said
+
+
+def _lost(trace: Trace) -> str:
+    """Where the loss stopped being a finite number; "" if it is one."""
+    good = [step for step, loss in zip(trace.steps, trace.losses, strict=True) if math.isfinite(loss)]
+    if not trace.steps or trace.steps[-1] in good:
+        return ""
+    first = next(step for step in trace.steps if not good or step > good[-1])
+    broken = trace.config.get("broken")
+    since = f"since step {broken + 1:,}" if broken is not None else f"at step {first:,}"
+    before = f"; at step {good[-1]:,} it was finite" if good else ""
+    edge = _last(trace, "edge")
+    why = (
+        f" The learning rate was {edge:.2g} times the largest stable one when last measured."
+        if edge is not None and edge > 0.8
+        else ""
+    )
+    return f"The loss is not finite {since}{before}.{why} What follows is from before."
 
 
 def _regime(trace: Trace) -> str:
@@ -35,6 +56,14 @@ def _edge(trace: Trace) -> str:
     edge = _last(trace, "edge")
     if edge is None or not math.isfinite(edge):
         return f"Learning rate against the largest stable one: not measured{_why(trace, 'edge')}."
+    series = trace.measured["edge"]
+    most, step = max((v, k) for v, k in zip(series.values, series.steps, strict=True) if _good(v))
+    rates = trace.config.get("lr", 0.0), trace.config.get("largest_lr", 0.0)
+    if rates[0] < 0.5 * rates[1]:  # a schedule that went down: its end says nothing of the run
+        where = f"{most:.2g} times the largest stable one at step {step:,}, and is {edge:.2g} times it now"
+        if most > 1.5:
+            return f"The learning rate was {where}: it went far above the edge of stability on the way."
+        return f"The learning rate was {where}: " + ("at the edge on the way." if most > 0.8 else "stable all the way.")
     times = f"{edge:.2g} times the largest stable one"
     if edge > 1.5:
         return f"The learning rate is {times}, above the edge of stability: lower it."
@@ -47,8 +76,10 @@ def _layers(trace: Trace) -> str:
     gradient, way = trace.measured.get("layer_gradient_over_loss"), trace.measured.get("distance")
     if gradient is None or not gradient.labels:
         return "Which layer stopped learning: not measured."
-    last = gradient.values[-1]
-    assert isinstance(last, dict)
+    finite = [v for v in gradient.values if isinstance(v, dict) and all(map(math.isfinite, v.values()))]
+    if not finite:
+        return "Which layer stopped learning: not measured."
+    last = finite[-1]
     dead = [name for name, value in last.items() if value == 0]
     if dead:
         return f"No gradient reaches {_names(dead)}: dead units, or parameters that the loss does not use."
@@ -80,15 +111,19 @@ def _slow(slow: Slow | None, trace: Trace) -> str:
         return f"All {slow.of} directions of the watched samples are being learned."
     rows = ", ".join(map(str, slow.rows))
     return (
-        f"{slow.directions} of {slow.of} directions of the watched samples are as far from learned as at the start, "
-        f"with {slow.share:.0%} of what is left to learn; rows with the most of it: {rows}."
+        f"In {slow.directions} of {slow.of} directions of the watched samples more than 1/e of the first residual is "
+        f"left, {slow.share:.0%} of all that is left to learn; rows with the most of it: {rows}."
     )
 
 
 def _last(trace: Trace, name: str) -> float | None:
     series = trace.measured.get(name)
-    value = series.values[-1] if series is not None and series.values else None
-    return value if isinstance(value, float | int) else None
+    values = [] if series is None else [v for v in series.values if _good(v)]
+    return values[-1] if values else None
+
+
+def _good(value: object) -> TypeGuard[float]:
+    return isinstance(value, float | int) and math.isfinite(value)
 
 
 def _why(trace: Trace, name: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 
 from gramian.empirical.forward import along
+from gramian.train.forward import batch_statistics
 from gramian.train.run import Run
 
 
@@ -21,8 +22,8 @@ class LinearizationGap:
         pass
 
     def measure(self, run: Run) -> float | None:
-        with torch.no_grad():
+        with torch.no_grad(), batch_statistics(run.module):  # a function of the weights alone, at the start and now
             f0, change = along(run.module, run.initial, run.moved(), run.x_rows)
-        f = run.outputs(run.x_rows)
+            f = run.outputs(run.x_rows)
         size = float(f.norm())
         return float((f - (f0 + change).reshape(f.shape)).norm()) / size if size else None
