@@ -131,8 +131,8 @@ def test_make_bench_runs_what_the_page_of_benchmarks_lists():
     assert re.findall(r"^\| `(\w+)\.py` \|", page, re.M) == named
     parts = {
         "compare",
-        "cuda",
         "compare_empirical",
+        "limit_cuda",
         "judge",
         "recursions",
         "rival",
@@ -141,6 +141,16 @@ def test_make_bench_runs_what_the_page_of_benchmarks_lists():
     }
     parts |= {"rival_empirical", "timing", "twins", "twins_wide"}
     assert {p.stem for p in (ROOT / "bench").glob("*.py")} - parts == set(named)
+
+
+def test_no_benchmark_has_the_name_of_what_a_package_imports():
+    """A script's folder comes first on its path: torch once imported bench/cuda.py in place of the package `cuda`."""
+    code = (
+        "import sys; sys.path.insert(0, 'bench'); import torch, numpy, gramian.sklearn; print(*map(str, sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert not {path.stem for path in (ROOT / "bench").glob("*.py")} & set(done.stdout.split())
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "bench" / "results").glob("*.jsonl")), ids=lambda file: file.stem)

@@ -206,6 +206,14 @@ LAYERS = {
     "gate": (
         lambda: Net(lambda n, x: n.r(torch.relu(n.a(x)) * torch.relu(n.b(x)) + torch.relu(n.c(x))),
                     a=linear(3), b=linear(3), c=linear(3), r=linear(W, 1)), ROW),
+    "gated linear unit": (
+        lambda: Net(lambda n, x: n.r(F.glu(n.b(torch.relu(n.a(x))))), a=linear(3), b=linear(out=2 * W),
+                    r=linear(out=1)),
+        ROW,
+    ),
+    "one number": (
+        lambda: Net(lambda n, x: n.r(torch.relu(n.a(x))).squeeze(-1), a=linear(3), r=linear(out=1)), ROW
+    ),
     "transposed convolution": (
         lambda: Net(lambda n, x: n.r(torch.relu(n.b(torch.relu(n.a(x)))).flatten(1)), a=conv(2, stride=2),
                     b=nn.ConvTranspose2d(W, W, 3, stride=2, padding=1, output_padding=1), r=linear(16 * W, 1)), IMAGE),

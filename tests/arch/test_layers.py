@@ -37,6 +37,7 @@ def test_finite_networks_approach_the_limit(name):
     assert math.log(errors[1] / errors[0]) / math.log(WIDTHS[1] / WIDTHS[0]) == pytest.approx(-0.5, abs=0.3)
     with torch.no_grad():
         args, named = arch.inputs.call(leaves(x))
-        f = torch.stack([arch.network(WIDTHS[1], seed=draw)(*args, **named)[:, 0] for draw in range(400)])
+        f = torch.stack([arch.network(WIDTHS[1], seed=draw)(*args, **named) for draw in range(400)])
+        f = f.reshape(*f.shape[:2], -1)[:, :, 0]
     spread = torch.einsum("ra,rb->ab", f, f) / len(f) - nngp
     assert spread.norm() < 0.3 * nngp.norm()  # 400 draws: about 0.1 by chance

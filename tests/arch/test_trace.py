@@ -6,6 +6,7 @@ import re
 
 import pytest
 import torch
+from layers import Net
 from nets import PooledCNN, PreprocessedInput, SumOfPosts
 from torch import nn
 from torch.nn import functional as F
@@ -308,3 +309,42 @@ def test_pools_whose_windows_at_the_edge_count_less_are_fixed_matrices(settings)
     torch.testing.assert_close(ByHand()(x), pool(x))
     torch.testing.assert_close(architecture(network(pool).double(), x).ntk(x),
                                architecture(network(ByHand()).double(), x).ntk(x))  # fmt: skip
+
+
+def test_the_one_number_of_a_network_may_lose_its_axis_in_the_last_line():
+    a, b, x = nn.Linear(3, 8), nn.Linear(8, 1), torch.randn(3, 3)
+    kept = architecture(nn.Sequential(a, nn.ReLU(), b), x).kernels(x)
+    for drop in (
+        lambda f: f.squeeze(-1),
+        lambda f: f.squeeze(),
+        lambda f: f[:, 0],
+        lambda f: f.view(-1),
+        lambda f: f.flatten(),
+        lambda f: f.reshape(len(f)),
+    ):
+        module = Net(lambda n, x, drop=drop: drop(n.b(torch.relu(n.a(x)))), a=a, b=b)
+        arch = architecture(module, x)
+        for engine in ("torch", "auto"):
+            torch.testing.assert_close(arch.kernels(x, engine=engine), kept, rtol=1e-12, atol=0)
+        assert arch.network(width=16, seed=0)(x).shape == (3,)
+
+
+@pytest.mark.parametrize(
+    ("last", "says"),
+    [
+        (
+            lambda f: f.squeeze(-1).tanh(),
+            r"(?s)length one here, is dropped, and another call follows.*fix: keep the axis",
+        ),
+        (
+            lambda f: F.instance_norm(torch.cat([f[:, :, None]] * 4, 2)),
+            r"(?s)`instance_norm`.*fix: nn.GroupNorm\(1, channels\)",
+        ),
+        (lambda f: f / f.std(-1, keepdim=True), r"(?s)`std`.*fix: nn.LayerNorm"),
+        (lambda f: F.normalize(f), r"(?s)`linalg_vector_norm`.*fix: nn.RMSNorm"),
+    ],
+)
+def test_what_follows_a_readout_is_refused_with_what_to_write(last, says):
+    module = Net(lambda n, x: last(n.b(torch.relu(n.a(x)))), a=nn.Linear(3, 8), b=nn.Linear(8, 1))
+    with pytest.raises(NoLimit, match=says):
+        architecture(module, torch.randn(3, 3))

@@ -27,6 +27,46 @@ def test_the_file_holds_what_python_gives(gramian_in, tmp_path, which):
     assert [path.name for path in tmp_path.iterdir()] == ["k.npy"]
 
 
+def test_a_folder_gets_tiles_and_a_second_call_completes_it(gramian_in, tmp_path):
+    command = "kernel --data digits --n 300 --net mlp --out "
+    assert gramian_in(command + "k.npy").exit_code == 0
+    first = gramian_in(command + "tiles")
+    assert first.exit_code == 0, first.stderr
+    assert "tiles of 256 x 256; gramian.Gram.open('tiles') reads them" in " ".join(first.stdout.split())
+    whole = np.load(tmp_path / "k.npy")
+    assert np.array_equal(gramian.Gram.open(tmp_path / "tiles").dense().numpy(), whole)
+    lost = tmp_path / "tiles" / "tile-00000-00001.safetensors"
+    lost.unlink()
+    kept = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "tiles").glob("*.safetensors")}
+    second = gramian_in(command + "tiles")
+    assert second.exit_code == 0
+    assert "2 of 3 tiles were there." in second.stderr
+    assert np.array_equal(gramian.Gram.open(tmp_path / "tiles").dense().numpy(), whole)
+    for name, then in kept.items():
+        assert (tmp_path / "tiles" / name).stat().st_mtime_ns == then
+    other = gramian_in("kernel --data digits --n 300 --net mlp --depth 5 --out tiles")
+    assert other.exit_code == 2
+    assert "made with another kernel" in other.stderr
+
+
+def test_ctrl_c_keeps_the_finished_tiles(gramian_in, tmp_path, monkeypatch):
+    save = gramian.Gram.save
+
+    def interrupted(self, path, progress):
+        def tell(finished, of):
+            progress(finished, of)
+            if finished == 2:
+                raise KeyboardInterrupt
+
+        return save(self, path, tell)
+
+    monkeypatch.setattr(gramian.Gram, "save", interrupted)
+    done = gramian_in("kernel --data digits --n 300 --net mlp --out tiles")
+    assert done.exit_code == 130
+    assert "Interrupted: 2 of 3 tiles are in tiles; the same command goes on from there." in done.stderr
+    assert len(list((tmp_path / "tiles").glob("*.safetensors"))) == 2
+
+
 def test_it_prints_shape_diagonal_condition_and_time(gramian_in):
     words = {
         line.split()[0]: line for line in gramian_in("kernel --data digits --n 30 --out k.npy").stdout.splitlines()
@@ -59,7 +99,9 @@ def test_a_network_without_a_limit_names_the_layer(gramian_in, nets, tmp_path):
 
 @pytest.mark.skipif(not hasattr(os, "sysconf"), reason="memory is not asked for there")
 def test_a_kernel_larger_than_memory_is_refused():
-    with pytest.raises(BadArgument, match=r"(?s)10,000,000 rows takes .* GiB.*fix: --n \d+, or in Python .*save"):
+    with pytest.raises(
+        BadArgument, match=r"(?s)10,000,000 rows takes .* GiB.*fix: --n \d+, or tiles on disk: --out FOLDER"
+    ):
         fits(10_000_000, 8)
     fits(1000, 8)
 

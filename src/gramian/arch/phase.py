@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from gramian.arch.architecture import Architecture
 
 ON_POSITIONS = (ops.AdaptivePool, ops.Aggregate, ops.Average, ops.AveragePool, ops.AxisMaps, ops.Permute, ops.Reshape,
-                ops.Resize, ops.Take)  # fmt: skip
+                ops.Resize, ops.Single, ops.Take)  # fmt: skip
 CRITICAL = 1e-8  # |chi_1 - 1| below which the phase is called critical: roots are found to about 1e-10
 VARIANCES = [1e-12 * 4.0**k for k in range(31)]  # 1e-12 to 1.2e6: where fixed points are looked for
 

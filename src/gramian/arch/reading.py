@@ -25,6 +25,7 @@ from gramian.arch.ops.layout import Turned
 from gramian.arch.ops.learned import Entries, laid_out, vectors
 from gramian.arch.ops.local import local
 from gramian.arch.ops.scores import Scores, is_scored, on_scores, products
+from gramian.arch.ops.single import Dropped, Single, dropped
 from gramian.arch.refusals import no_reader
 from gramian.arch.unroll import Unroller
 from gramian.errors import NoLimit
@@ -87,6 +88,9 @@ class Reading:
 
     def _finish(self, node: Node) -> tuple[list[Step], int]:
         results = [self.values[r.name] for r in node.args[0] if isinstance(r, Node)]  # type: ignore[union-attr]
+        if len(results) == 1 and isinstance(results[0], Dropped):
+            x = results[0].value
+            return self.made, self._add(Single(), (x,), x.shape, x.layout, self.where).index
         if len(results) != 1 or not isinstance(results[0], Value):
             raise NoLimit(
                 f"The module returns {len(results)} tensors, or none that depends on its input.",
@@ -109,6 +113,8 @@ class Reading:
             return made
         if node.target is operator.getitem:
             return args[0][args[1]]
+        if ends := [a for a in flat(args) if isinstance(a, Dropped)]:
+            raise at(ends[0].refusal, where)
         if isinstance(args[0] if args else None, Turned):
             return self._turned(args[0], Call(target, tuple(args), ()), val, where)
         if target == "aten.embedding.default" and isinstance(args[0], Parameter) and isinstance(args[1], Tensor):
@@ -130,16 +136,20 @@ class Reading:
                 call = replace(call, args=tuple(self._learned(args, where)))
             if target in SPLITS:
                 return [self._read(c, v, where) for c, v in zip(pieces(call), val, strict=True)]
+            if target == "aten.glu.default":
+                return self._gated(call, val, where)
             made = self._of_data(node, call, where) if isinstance(val, Tensor) else None
             return self._read(call, val, where) if made is None else made
         except NoLimit as error:
             raise at(error, where) from None
 
-    def _read(self, call: Call, val: Any, where: str) -> Value | Scores | Turned:
+    def _read(self, call: Call, val: Any, where: str) -> Value | Scores | Turned | Dropped:
         """What an op makes of a call whose result is `val` in the user's graph."""
         if not isinstance(val, Tensor):
             raise no_reader(call.target)
         call, after = replace(call, shape=tuple(val.shape[1:])), None
+        if end := dropped(call):
+            return end
         if call.target == "aten.einsum.default" and not isinstance(call.args[1][0], Tensor):
             call, after = products(call)
         reader = READERS.get(call.target)
@@ -181,6 +191,13 @@ class Reading:
             made = self._add(read.op, read.inputs, read.shape, read.layout, where, read.groups)
         number = NUMBERS.get(base_of(call.target)) if fused is not None else made.number
         return replace(made, boolean=val.dtype == torch.bool, number=number)
+
+    def _gated(self, call: Call, val: Tensor, where: str) -> Any:
+        """A gated linear unit: one half of the channels times the sigmoid of the other."""
+        halves = pieces(replace(call, target="aten.chunk.default", args=(call.args[0], 2, call.args[1])))
+        a, b = (self._read(half, val, where) for half in halves)
+        gate = self._read(Call("aten.sigmoid.default", (b,), ()), val, where)
+        return self._read(Call("aten.mul.Tensor", (a, gate), ()), val, where)
 
     def _turned(self, turned: Turned, call: Call, val: Any, where: str) -> Any:
         """A call on a value whose samples are not first: another order of the axes, or entries of one of them."""

@@ -6,6 +6,7 @@ from gramian.errors import NoLimit
 
 ANY = "gramian.monte_carlo(module, x), any module's mean kernel with its standard error, or its empirical_ntk"
 MAX = "values that share a window are correlated, and their maximum has no covariance in closed form"
+NORMS = "normalizations are read from torch's own layers, whose statistics converge when the width grows"
 KNOWN: dict[str, tuple[str, str]] = {  # the start of an aten name: (why, fix)
     "softmax": ("it mixes channels",
                 "over the keys of attention, softmax(q @ k.mT / q.shape[-1], -1) @ v, it is read; or " + ANY),
@@ -16,6 +17,11 @@ KNOWN: dict[str, tuple[str, str]] = {  # the start of an aten name: (why, fix)
     "embedding_bag": ("a bag hides its tokens from the reader", "nn.Embedding, then emb(tokens).mean(1); or " + ANY),
     "rnn_": ("its sequences are packed, with lengths of their own", "inputs of one length; or " + ANY),
     "lstm": ("a product of gates that share their inputs has no covariance in closed form", ANY),
+    "instance_norm": ("a channel's variance over its own positions stays random, however many channels there are",
+                      "nn.GroupNorm(1, channels); or " + ANY),
+    "std": (NORMS, "nn.LayerNorm, nn.RMSNorm or nn.GroupNorm; or " + ANY),
+    "var": (NORMS, "nn.LayerNorm, nn.RMSNorm or nn.GroupNorm; or " + ANY),
+    "linalg_vector_norm": (NORMS, "nn.RMSNorm, the same times the root of the width; or " + ANY),
     "gru": ("a product of gates that share their inputs has no covariance in closed form", ANY),
 }  # fmt: skip
 

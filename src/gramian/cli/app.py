@@ -16,10 +16,8 @@ from gramian.cli.fit import fit
 from gramian.cli.kernel import kernel
 from gramian.cli.predict import predict
 from gramian.cli.report import report
-from gramian.cli.show import Interrupted, out_of_memory, show_error, talk
+from gramian.cli.show import INTERRUPTED, Interrupted, out_of_memory, show_error, talk
 from gramian.errors import GramianError
-
-INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
 class Door(TyperGroup):

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from gramian.errors import BadArgument, GramianError
 
+INTERRUPTED = 130  # exit code: 128 + SIGINT, as shells have it
 GAP = 2  # columns between those of a table
 WORDS = 2  # columns of a table that hold words: a name and a verdict
 PROSE = 100  # columns; longer lines are hard to read

@@ -139,11 +139,15 @@ class Gram:
             out[at] += tile.to(dtype) @ other[columns]
         return out
 
-    def save(self, path: str | os.PathLike) -> Gram:
+    def save(self, path: str | os.PathLike, progress: Callable[[int, int], object] | None = None) -> Gram:
         """Write the tiles into a folder, one safetensors file each, and return a Gram matrix that reads them there.
 
         A file is written to a temporary name and renamed, and `manifest.json` lists each finished tile with its
         SHA-256, so that an interrupted save goes on where it stopped: tiles whose checksum still holds are kept.
+
+        Args:
+            path: the folder; made if it is not there.
+            progress: `progress(finished, tiles)`, called at the start with the tiles that are kept, and after each.
 
         Raises:
             StaleTiles: the folder holds tiles of other data, of another kernel, or of another layout.
@@ -157,9 +161,14 @@ class Gram:
             "fingerprint": self._fingerprint(),
         }
         store = Store.resume(path, wanted)
-        for i, j in self._index():
-            if not store.intact(i, j):
-                store.write(i, j, self._tile(i, j, keep=False))
+        left = [at for at in self._index() if not store.intact(*at)]
+        of = len(self._index())
+        for finished, (i, j) in enumerate(left, of - len(left)):
+            if progress:
+                progress(finished, of)
+            store.write(i, j, self._tile(i, j, keep=False))
+        if progress:
+            progress(of, of)
         return Gram.open(path)
 
     @classmethod

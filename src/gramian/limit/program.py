@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gramian.arch.architecture import Architecture, Step
-from gramian.arch.ops import Activation, Conv, Linear, Op, Scale, Sum
+from gramian.arch.ops import Activation, Conv, Linear, Op, Scale, Single, Sum
 
 
 @dataclass(frozen=True)
@@ -157,4 +157,6 @@ def _instructions(step: Step) -> tuple[Instruction, ...]:
         return (Plus(op.alpha),)
     if type(op) is Scale:
         return (Times(op.factor),)
+    if isinstance(op, Single):
+        return ()
     return (Other(op),)

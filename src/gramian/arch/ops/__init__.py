@@ -25,6 +25,7 @@ from gramian.arch.ops.polynomial import Polynomial, RectifiedPower
 from gramian.arch.ops.pool import AdaptivePool, Average, AveragePool, Reshape
 from gramian.arch.ops.relu import Abs, LeakyReLU, PReLU, ReLU, RReLU, TwoSlopes
 from gramian.arch.ops.sign import Sign, Step
+from gramian.arch.ops.single import Single
 from gramian.arch.ops.smooth import Smooth
 from gramian.arch.ops.transposed import ConvTranspose
 from gramian.arch.ops.weighted import Factor, Masked, PerPosition
@@ -89,6 +90,7 @@ __all__ = [
     "Shift",
     "Sign",
     "Sin",
+    "Single",
     "Smooth",
     "Step",
     "Sum",

@@ -93,7 +93,8 @@ class Activation(Op):
                 "data.",
                 why="its law over the random weights is then not given by its covariance, and no rule here covers it",
                 fix="put a Linear or Conv between; in a residual block, add before activating (pre-activation order, "
-                "x + conv(relu(x))); or gramian.monte_carlo(module, x)",
+                "x + conv(relu(x))); for h + W h of post-activations on vectors, "
+                "gramian.limit.allen_zhu_resnet_kernels; or gramian.monte_carlo(module, x)",
             )
         if not below.alike:
             raise NoLimit(

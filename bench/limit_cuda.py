@@ -52,10 +52,10 @@ def check(arch, x: Tensor) -> None:
 
 
 def keep(**row: object) -> None:
-    row = {"bench": "cuda", **row, **made(), "device": torch.cuda.get_device_name(), "torch": torch.__version__}
+    row = {"bench": "limit_cuda", **row, **made(), "device": torch.cuda.get_device_name(), "torch": torch.__version__}
     line = json.dumps(row)
     print(line, flush=True)
-    with (Path(HERE) / "results" / "cuda.jsonl").open("a", encoding="utf-8") as file:
+    with (Path(HERE) / "results" / "limit_cuda.jsonl").open("a", encoding="utf-8") as file:
         file.write(line + "\n")
 
 
@@ -87,7 +87,7 @@ def points() -> None:
 
 if __name__ == "__main__":
     if lack := missing():
-        sys.exit(f"bench/cuda.py measures nothing here: {lack}")
+        sys.exit(f"bench/limit_cuda.py measures nothing here: {lack}")
     torch.manual_seed(0)
     images()
     points()
