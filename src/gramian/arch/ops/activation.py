@@ -70,6 +70,10 @@ class Activation(Op):
             (twice,) = torch.autograd.grad(once.sum(), b, create_graph=graph)
         return twice.to(dtype)
 
+    def own_scale(self, q: Tensor) -> Tensor:
+        r"""$E\,u^2\phi'(u)^2$: `scale_dual` of one value with itself."""
+        return self.scale_dual(q, q, q)
+
     def mean(self, q: Tensor) -> Tensor | None:
         r"""$E\,\phi(u)$ for $u \sim N(0, q)$; None where it is zero for every q."""
         raise NotImplementedError

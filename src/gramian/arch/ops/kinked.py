@@ -110,6 +110,15 @@ class Piecewise(Activation):
 
         return product_expectation(steep, steep, q1, k, q2, self.splits, self._nodes(q1, q2))
 
+    def own_scale(self, q: Tensor) -> Tensor:
+        def squared(x: Tensor) -> Tensor:
+            return (x * self.slope(x)) ** 2
+
+        nodes = self._nodes(q, q)
+        return torch.cat([expectation(squared, t, self.splits, nodes) for t in q.flatten().split(2**12)]).reshape(
+            q.shape
+        )
+
     def _nodes(self, q1: Tensor, q2: Tensor) -> int:
         """Nodes a piece that give the tolerance for variances between the smallest and largest of these."""
         return _enough(self, *_octaves(q1, q2))
