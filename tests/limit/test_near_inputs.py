@@ -152,6 +152,8 @@ def test_gradients_are_finite_at_equal_near_zero_and_opposite_inputs(name):
     rows = torch.cat([x, x, x + 1e-8 * torch.randn_like(x), -2 * x, 0 * x, 0 * x])
     arch = architecture(make(), x, law=(1.3, 0.0))
     for size, dtype in ((1.0, torch.float64), *((size, torch.float32) for size in (1.0, 1e-8, 1e8))):
+        if dtype == torch.float32 and arch.ntk(size * rows).max() > torch.finfo(dtype).max:
+            continue  # of degree six in the input: no number of this precision
         x = (size * rows).to(dtype).requires_grad_()
         for loss in (arch.ntk(x).sum(), arch.ntk(x, x.detach().clone()).sum()):
             (g,) = torch.autograd.grad(loss, x)
