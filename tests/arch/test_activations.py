@@ -203,6 +203,12 @@ def test_the_diagonal_and_the_mean_are_one_dimensional_integrals(entry):
         assert float(mean) == pytest.approx(density @ values, abs=1e-10 * float(kernel) ** 0.5)
 
 
+def test_the_scale_of_one_value_is_that_of_it_with_itself(entry):
+    op, line = entry
+    q = torch.tensor([0.2, line.largest])
+    torch.testing.assert_close(op.own_scale(q), op.scale_dual(q, q, q), rtol=1e-9, atol=1e-12)
+
+
 def test_price(entry):
     """The derivative's kernel is the kernel's derivative; not so where the function jumps."""
     op, line = entry

@@ -2,6 +2,7 @@
 
 import math
 import pickle
+import re
 
 import pytest
 import torch
@@ -91,6 +92,37 @@ def test_same_padding_is_read_and_drawn():
     assert isinstance(op, Conv)
     assert op.padding == ((1, 2),)
     assert arch.network(5)(torch.zeros(2, 1, 7)).shape == (2, 1)
+
+
+USERS = """import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(3, 4), nn.Linear(4, 1)
+
+    def forward(self, x):
+        h = self.a(x)
+        if BRANCHES and h.sum() > 0:
+            h = -h
+        return self.b(torch.softmax(h, 1))
+"""
+
+
+@pytest.mark.parametrize("folder", ["torch", "gramian", "plain"])
+@pytest.mark.parametrize(("branches", "shape", "line"), [
+    (False, (2, 3), "14"), (True, (2, 3), "12"), (False, (2, 5), "11"),
+], ids=["no rule", "branches", "wrong shape"])  # fmt: skip
+def test_the_users_line_is_named_whatever_its_folder_is_called(folder, branches, shape, line, tmp_path):
+    file = tmp_path / folder / "mynet.py"
+    file.parent.mkdir()
+    file.write_text(USERS)
+    names = {"BRANCHES": branches, "__name__": "mynet"}
+    exec(compile(USERS, str(file), "exec"), names)
+    with pytest.raises((NoLimit, BadData), match=rf"where: [^\n]*{re.escape(str(file))}:({line})\b"):
+        architecture(names["Net"](), torch.randn(*shape))
 
 
 class PostActivation(nn.Module):

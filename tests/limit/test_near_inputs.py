@@ -151,10 +151,9 @@ def test_gradients_are_finite_at_equal_near_zero_and_opposite_inputs(name):
     x = torch.randn(1, *shape)
     rows = torch.cat([x, x, x + 1e-8 * torch.randn_like(x), -2 * x, 0 * x, 0 * x])
     arch = architecture(make(), x, law=(1.3, 0.0))
-    cases = (
-        [(size, dtype) for size in NETS[name][4] for dtype in (torch.float64, torch.float32)] if name in NETS else []
-    )
-    for size, dtype in cases or [(1.0, torch.float64)]:
+    for size, dtype in ((1.0, torch.float64), *((size, torch.float32) for size in (1.0, 1e-8, 1e8))):
+        if dtype == torch.float32 and arch.ntk(size * rows).max() > torch.finfo(dtype).max:
+            continue  # of degree six in the input: no number of this precision
         x = (size * rows).to(dtype).requires_grad_()
         for loss in (arch.ntk(x).sum(), arch.ntk(x, x.detach().clone()).sum()):
             (g,) = torch.autograd.grad(loss, x)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
+import sysconfig
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,7 +23,11 @@ from gramian.errors import BadData, NoLimit
 SPARSE = (
     "torch.sparse.mm(A, h.transpose(0, 1).flatten(1)).unflatten(1, (len(h), -1)).transpose(0, 1), or A.to_dense() @ h"
 )
-UNPACKED = unpacked.__file__
+# folders, not their names: a user's file may lie in one called torch
+UNPACKED = os.path.abspath(unpacked.__file__)
+TORCH = os.path.dirname(os.path.abspath(torch.__file__))
+INSTALLED = (os.path.dirname(os.path.dirname(UNPACKED)), TORCH,
+             *(os.path.abspath(sysconfig.get_path(name)) for name in ("purelib", "platlib", "stdlib")))  # fmt: skip
 
 
 def export(module: nn.Module, form: Form, like: Inputs) -> torch.export.ExportedProgram:
@@ -73,12 +79,18 @@ def _quiet() -> Iterator[None]:
         log.disabled = was
 
 
+def _below(file: str, folders: tuple[str, ...]) -> bool:
+    """Whether a file lies in one of the folders, or is no file."""
+    path = os.path.abspath(file)
+    return file.startswith("<") or any(path.startswith(folder + os.sep) for folder in folders)
+
+
 def _deepest(error: BaseException, module: nn.Module) -> str:
     """The last line of the user's own code in a traceback."""
     place, tb = type(module).__name__, error.__traceback__
     while tb is not None:
         name = tb.tb_frame.f_code.co_filename
-        if "site-packages" not in name and "/gramian/" not in name and not name.startswith("<"):
+        if not _below(name, INSTALLED):
             place = f"{name}:{tb.tb_lineno}"
         tb = tb.tb_next
     return place
@@ -111,7 +123,7 @@ def where_of(node: Node) -> str:
     path = re.sub(r"@\d+$", "", path)
     place = f"{path} ({kind})" if path else kind or str(node.target)
     found = re.findall(r'File "([^"]+)", line (\d+), in (\w+)\n\s*(.+)', node.meta.get("stack_trace") or "")
-    own = [f for f in found if "/torch/" not in f[0] and f[0] != UNPACKED]
+    own = [f for f in found if not _below(f[0], (TORCH,)) and os.path.abspath(f[0]) != UNPACKED]
     if own:
         file, line, _, code = own[-1]
         place += f", {file}:{line}: {code.strip()}"

@@ -57,16 +57,22 @@ class Activation(Op):
     def scale_dual(self, q1: Tensor, k: Tensor, q2: Tensor) -> Tensor:
         r"""$E\,u\phi'(u)\,v\phi'(v)$: what a scale per channel below adds to the NTK.
 
-        It is $\partial_a \partial_b\, E\,\phi(a u)\,\phi(b v)$ at $a = b = 1$, of the dual in closed form.
+        It is $\partial_a \partial_b\, E\,\phi(a u)\,\phi(b v)$ at $a = b = 1$, of the dual in closed form. It is made
+        of products of three variances and more, which in float32 overflow from inputs of norm 1e6.
         """
-        q1, k, q2 = torch.broadcast_tensors(q1, k, q2)
+        dtype = k.dtype
+        q1, k, q2 = torch.broadcast_tensors(q1.double(), k.double(), q2.double())
         graph = any(t.requires_grad for t in (q1, k, q2))
         with torch.enable_grad():
             a, b = torch.ones_like(k).requires_grad_(), torch.ones_like(k).requires_grad_()
             both = self.dual(a * a * q1, a * b * k, b * b * q2)[0]
             (once,) = torch.autograd.grad(both.sum(), a, create_graph=True)
             (twice,) = torch.autograd.grad(once.sum(), b, create_graph=graph)
-        return twice
+        return twice.to(dtype)
+
+    def own_scale(self, q: Tensor) -> Tensor:
+        r"""$E\,u^2\phi'(u)^2$: `scale_dual` of one value with itself."""
+        return self.scale_dual(q, q, q)
 
     def mean(self, q: Tensor) -> Tensor | None:
         r"""$E\,\phi(u)$ for $u \sim N(0, q)$; None where it is zero for every q."""

@@ -1,4 +1,4 @@
-"""Activations that are smooth between known kinks (clamps, shrinks, ELU and its kin), by quadrature between them."""
+"""Activations that are smooth between known kinks (clamps, shrinks, ELU and its kin): closed forms, or quadrature."""
 
 from __future__ import annotations
 
@@ -15,19 +15,25 @@ from torch.nn import functional
 
 from gramian.arch.ops.activation import Activation
 from gramian.arch.ops.base import Call, Op, Value, reads, value
+from gramian.arch.ops.closed import Closed, closed_dual
+from gramian.arch.ops.elu import Bent
 from gramian.arch.ops.quadrature import RANGE, expectation, overlooks, product_expectation
 from gramian.arch.ops.relu import area_and_angle
+from gramian.arch.ops.spline import Spline, cut
 from gramian.arch.ops.table import table_for
 from gramian.errors import NoLimit
 
 NODES = (16, 20, 24, 32, 48, 64, 96)
 TOLERANCE = 4e-12  # of the integral, at every pair of a grid of variances and correlations
+SELU_ALPHA, SELU_SCALE = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946  # torch's
 CORRELATIONS = (-0.9999, -0.6, 0.3, 0.95, 0.9999, 1.0)
 
 
 @dataclass(frozen=True)
 class Piecewise(Activation):
     """A function that is smooth between its kinks, through quadrature whose error is estimated, and refused if large.
+
+    A polynomial between the kinks has a closed form, which is used where it agrees with the quadrature.
 
     The values' expectation is differentiated by Price's theorem, so that gradients are right at equal inputs too. A
     function with jumps has in its NTK the derivative that torch computes: none at the jumps.
@@ -64,7 +70,18 @@ class Piecewise(Activation):
                 return table(q1, area_and_angle(q1, k, q2, gap)[1], q2)
         return self._integrals(q1, k, q2, gap)
 
+    @property
+    def closed(self) -> Closed | None:
+        """The closed form, where there is one."""
+        return _spline(self)
+
     def _integrals(self, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor | None) -> tuple[Tensor, Tensor]:
+        form, made = self.closed, None
+        if form is not None and (not isinstance(form, Spline) or _agrees(self, *_octaves(q1, q2, zeros=False))):
+            made = closed_dual(form, self._quadrature, (q1, k, q2, gap))
+        return self._quadrature(q1, k, q2, gap) if made is None else made
+
+    def _quadrature(self, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor | None) -> tuple[Tensor, Tensor]:
         nodes = self._nodes(q1, q2)
         slopes = product_expectation(self.slope, self.slope, q1, k, q2, self.splits, nodes, gap=gap)
         if self.jumps:
@@ -77,7 +94,9 @@ class Piecewise(Activation):
         return _jumps(self)
 
     def _covariance(self, k: Tensor, q: tuple[Tensor, Tensor]) -> Tensor:
-        return _Kernel.apply(q[0], k, q[1], self, self._nodes(*q))
+        if self.closed is None:
+            return _Kernel.apply(q[0], k, q[1], self, self._nodes(*q))
+        return self._integrals(q[0], k, q[1], None)[0]
 
     def mean(self, q: Tensor) -> Tensor | None:
         return expectation(self.phi, q, self.splits, self._nodes(q, q))
@@ -91,11 +110,62 @@ class Piecewise(Activation):
 
         return product_expectation(steep, steep, q1, k, q2, self.splits, self._nodes(q1, q2))
 
+    def own_scale(self, q: Tensor) -> Tensor:
+        def squared(x: Tensor) -> Tensor:
+            return (x * self.slope(x)) ** 2
+
+        nodes = self._nodes(q, q)
+        return torch.cat([expectation(squared, t, self.splits, nodes) for t in q.flatten().split(2**12)]).reshape(
+            q.shape
+        )
+
     def _nodes(self, q1: Tensor, q2: Tensor) -> int:
         """Nodes a piece that give the tolerance for variances between the smallest and largest of these."""
-        q = torch.stack([t.detach().double().aminmax()[i] for t in (q1, q2) for i in (0, 1)]).clamp(1e-6, 1e20)
-        exponents = torch.log2(q).tolist()
-        return _enough(self, math.floor(min(exponents) / 2), math.ceil(max(exponents) / 2))
+        return _enough(self, *_octaves(q1, q2))
+
+
+def _octaves(q1: Tensor, q2: Tensor, *, zeros: bool = True) -> tuple[int, int]:
+    """Of standard deviations, from the smallest to the largest."""
+    given = [t.detach().double().flatten() for t in (q1, q2)]
+    if not zeros:
+        given = [t if bool((t > 0).all()) else torch.cat([t[t > 0], t.new_ones(int(not t.any()))]) for t in given]
+    q = torch.stack([t.aminmax()[i] for t in given for i in (0, 1)]).clamp(1e-6, 1e20)
+    exponents = torch.log2(q).tolist()
+    return math.floor(min(exponents) / 2), math.ceil(max(exponents) / 2)
+
+
+@lru_cache(maxsize=256)
+def _spline(op: Piecewise) -> Spline | None:
+    """The closed form of a function that is a polynomial between its kinks."""
+    if not op.kinks:
+        return None
+    function = cut(op.phi, op.kinks)
+    zero = torch.zeros(1, dtype=torch.float64)
+    return None if function is None else Spline(function, float(op.phi(zero)), float(op.slope(zero)))
+
+
+@lru_cache(maxsize=1024)
+def _agrees(op: Piecewise, low: int, high: int) -> bool:
+    """Whether closed form and quadrature agree for variances from 4^low to 4^high."""
+    nodes, form = _enough(op, low, high), op.closed
+    assert form is not None
+    with torch.no_grad():
+        q1, k, q2 = _grid(low, high)
+        exact = form.values(q1, k, q2, None)
+        for f, found in zip((op.phi, op.slope), () if exact is None else exact, strict=True):
+            size = (_size(f, q1, op.splits, nodes) * _size(f, q2, op.splits, nodes)).sqrt()
+            error = (found - product_expectation(f, f, q1, k, q2, op.splits, nodes)).abs() / size
+            if not float(error.max()) <= TOLERANCE:
+                return False
+    return True
+
+
+def _grid(low: int, high: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Variances and covariances at which integrals are checked."""
+    scale = 4.0 ** torch.arange(low, high + 1, dtype=torch.float64)
+    ends = torch.stack([scale[:1].expand_as(scale), scale])
+    q1, q2 = torch.cat([torch.stack([scale, scale]), ends], 1)[..., None]
+    return q1, torch.tensor(CORRELATIONS, dtype=torch.float64) * (q1 * q2).sqrt(), q2
 
 
 @lru_cache(maxsize=256)
@@ -161,9 +231,7 @@ def _enough(op: Piecewise, low: int, high: int) -> int:
     """Nodes that agree with fewer nodes on a narrower range, for variances from 4^low to 4^high."""
     with torch.no_grad():
         scale = 4.0 ** torch.arange(low, high + 1, dtype=torch.float64)
-        ends = torch.stack([scale[:1].expand_as(scale), scale])
-        q1, q2 = torch.cat([torch.stack([scale, scale]), ends], 1)[..., None]
-        k = torch.tensor(CORRELATIONS, dtype=torch.float64) * (q1 * q2).sqrt()
+        q1, k, q2 = _grid(low, high)
         error = math.inf
         for few, more in pairwise(NODES):
             error = max(_difference(f, q1, k, q2, op.splits, few, more) for f in (op.phi, op.slope))
@@ -225,7 +293,9 @@ TARGETS += [f"aten.{name}_.default" for name in INPLACE]
 @reads(*TARGETS)
 @dataclass(frozen=True)
 class Kinked(Piecewise):
-    """A function that is smooth between its kinks, by quadrature between them; error below 1e-11."""
+    """ELU and its kin, and polynomials between kinks: closed forms; of many pairs a table, error below 1e-11."""
+
+    form: ClassVar[str] = "closed form, or a table of it with an error below 1e-11"
 
     function: str = "elu"
     args: tuple[float, ...] = ()
@@ -252,6 +322,26 @@ class Kinked(Piecewise):
     @property
     def kinks(self) -> tuple[float, ...]:
         return FUNCTIONS[self.function][1](*self.args)
+
+    @property
+    def closed(self) -> Closed | None:
+        return super().closed if self.bent is None else self.bent
+
+    @property
+    def bent(self) -> Bent | None:
+        """ELU, CELU and SELU in one form."""
+        if self.function == "elu":
+            alpha, scale, rate = self.args
+            return Bent(scale / rate, alpha * scale, rate) if rate > 0 else None
+        if self.function == "celu":
+            return Bent(self.args[0], self.args[0], 1 / self.args[0]) if self.args[0] > 0 else None
+        return Bent(SELU_SCALE, SELU_ALPHA * SELU_SCALE, 1.0) if self.function == "selu" else None
+
+    def mean(self, q: Tensor) -> Tensor | None:
+        return super().mean(q) if self.bent is None else self.bent.mean(q)
+
+    def mean_slope(self, q: Tensor) -> Tensor:
+        return super().mean_slope(q) if self.bent is None else self.bent.mean_slope(q)
 
     def phi(self, x: Tensor) -> Tensor:
         return FUNCTIONS[self.function][0](x, *self.args)

@@ -26,7 +26,7 @@ class Elementwise(Protocol):
 
     def dual(self, q1: Tensor, k: Tensor, q2: Tensor) -> Dual: ...
 
-    def scale_dual(self, q1: Tensor, k: Tensor, q2: Tensor) -> Tensor: ...
+    def own_scale(self, q: Tensor) -> Tensor: ...
 
 
 def gap_of_image(
@@ -67,7 +67,7 @@ def _near(op: Elementwise, q1: Tensor, gap: Tensor, q2: Tensor, root1: Tensor, r
     other = (q1 != q2).detach()
     if bool(other.any()):
         q = ((q1 + q2) / 2)[other]
-        stretch = op.scale_dual(q, q, q) / q
+        stretch = op.own_scale(q) / q
         apart = apart.index_put(torch.nonzero(other, as_tuple=True), apart[other] + (r - t).square()[other] * stretch)
     near = rest(apart, root1, root2)
     far = ((r - t).abs() > SMALL * (r + t)) | (gap > NEAR[torch.float64] * s)

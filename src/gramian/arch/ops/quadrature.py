@@ -129,7 +129,7 @@ def _between(places: Tensor, nodes: int, reach: float) -> tuple[Tensor, Tensor]:
     Places out of reach divide at zero instead, the density's peak, which shortens the pieces.
     Shapes (..., pieces, nodes), from places of shape (..., places).
     """
-    x, w = _legendre(nodes, places.device)
+    x, w = legendre(nodes, places.device)
     places = torch.where(places.abs() < reach, places, torch.zeros_like(places))
     end = places.new_full((*places.shape[:-1], 1), reach)
     edges = torch.cat([-end, places.sort(-1).values, end], -1)
@@ -140,6 +140,6 @@ def _between(places: Tensor, nodes: int, reach: float) -> tuple[Tensor, Tensor]:
 
 
 @lru_cache(maxsize=32)
-def _legendre(nodes: int, device: torch.device) -> tuple[Tensor, Tensor]:
+def legendre(nodes: int, device: torch.device) -> tuple[Tensor, Tensor]:
     x, w = np.polynomial.legendre.leggauss(nodes)
     return torch.from_numpy(x).to(device), torch.from_numpy(w).to(device)

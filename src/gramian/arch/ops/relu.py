@@ -170,19 +170,22 @@ class RReLU(LeakyReLU):
         return LeakyReLU((float(lower) + float(upper)) / 2), (value(x, "the input of RReLU"),)
 
 
-def area_and_angle(q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def area_and_angle(
+    q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor | None = None, few: float | None = None
+) -> tuple[Tensor, Tensor]:
     r"""$\sqrt{q_1 q_2 - k^2}$ and the angle between u and v, without the cancellation of `arccos`.
 
     $q_1 q_2 - k^2 = (s - k)(s + k)$ with $s = \sqrt{q_1 q_2}$. `gap` is s - k, if known. Where it is subtracted, what
-    rounding alone can make of it (a few units in the last place) is zero, or equal inputs would get an angle of 1e-8.
+    rounding alone can make of it (`few` of s, by default units in the last place) is zero, or equal inputs would get an
+    angle of 1e-8.
     """
     s = safe_sqrt(q1 * q2) if gap is None else safe_sqrt(q1) * safe_sqrt(q2)  # the first is exact at equal variances
-    few = 8 * torch.finfo(k.dtype).eps * s
+    rounding = (8 * torch.finfo(k.dtype).eps if few is None else few) * s
     opposite = s + k
-    opposite = torch.where(opposite > few, opposite, torch.zeros_like(opposite))
+    opposite = torch.where(opposite > rounding, opposite, torch.zeros_like(opposite))
     if gap is None:
         apart = s - k
-        area = safe_sqrt(torch.where(apart > few, apart, torch.zeros_like(apart)) * opposite)
+        area = safe_sqrt(torch.where(apart > rounding, apart, torch.zeros_like(apart)) * opposite)
     else:
         area = safe_sqrt(gap) * safe_sqrt(opposite)
     return area, _Angle.apply(area, k)

@@ -94,7 +94,7 @@ class Series(Activation):
             return torch.cat([part[0] for part in parts]).mT.reshape(terms, *q.shape)
         raise NoLimit(
             f"The quadrature for `{self.name}` leaves {left:.1e} of its variance, more than {tolerance:.0e}.",
-            why=f"the function has a kink, or the values' standard deviation, up to {float(q.max()) ** 0.5:.3g}, is so "
+            why=f"the function has a kink, or the values' standard deviation, up to {float(q.detach().max()) ** 0.5:.3g}, is so "
             "large that it looks like one",
             fix="scale the inputs to norm sqrt(d), or use a smoother activation",
         )
