@@ -95,8 +95,8 @@ class Series(Activation):
         deviation = float(q.detach().max()) ** 0.5
         raise NoLimit(
             f"The quadrature for `{self.name}` leaves {left:.1e} of its variance, more than {tolerance:.0e}.",
-            why=f"the function has a kink, or the values' standard deviation, up to {deviation:.3g}, is so large that it "
-            "looks like one",
+            why=f"the function has a kink, or the values' standard deviation, up to {deviation:.3g}, is so large that "
+            "it looks like one",
             fix="scale the inputs to norm sqrt(d), or use a smoother activation",
         )
 
