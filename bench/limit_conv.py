@@ -94,6 +94,19 @@ def main() -> None:
             row |= {"isa": library().isa, "dtype": "float32"}
             keep("limit_conv", engine=engine, net=net, pairs=pairs, per_pair=each, **row)
             print(f"{net}, {engine}: {1e3 * each:.4g} ms a pair ({each / ours:.3g} x)", file=sys.stderr, flush=True)
+    for size in (8, 16, 64):
+        larger(size)
+
+
+def larger(size: int) -> None:
+    """Cost against resolution: pairs of planes grow like the fourth power of the image's side."""
+    arch = architecture(plain(10, size, pooled=True), torch.zeros(1, 3, size, size))
+    x = torch.randn(17, 3, size, size)
+    row = measure(lambda: arch.ntk(x[:1], x[1:], engine="native"), 3)
+    each = row["seconds"] / 16
+    row |= {"isa": library().isa, "dtype": "float32"}
+    keep("limit_conv", engine="gramian", net="pooled, depth 10", size=size, pairs=16, per_pair=each, **row)
+    print(f"pooled, depth 10, {size}x{size}: {1e3 * each:.4g} ms a pair", file=sys.stderr, flush=True)
 
 
 def neural_tangents(net: str, hidden: int, x: Tensor) -> dict | None:
