@@ -1,9 +1,10 @@
 """What do the kernels of a fully connected network cost on the native engine, in products of matrices of that size?
 
-Arguments: numbers of inputs (default 2000 5000 10000 20000; others than gramian and the product up to 5000). Five hidden layers of 784, float32, NTK and NNGP together. The limit
-is half a product, the arithmetic of the duals, and the writes. `in_products` counts the time in products `x @ x.mT` of
-torch's BLAS, `in_best_products` in the fastest product found: oneDNN, where the processor has AVX-512. `times_faster`
-is that of the engine over plain torch operations (the recursion by hand), the torch engine and neural-tangents.
+Arguments: numbers of inputs (default 2000 5000 10000 20000; others than gramian and the product up to 5000). Five
+hidden layers of 784, float32, NTK and NNGP together. The limit is half a product, the arithmetic of the duals, and
+the writes. `in_products` counts the time in products `x @ x.mT` of torch's BLAS, `in_best_products` in the fastest
+product found: oneDNN, where the processor has AVX-512. `times_faster` is that of the engine over plain torch
+operations (the recursion by hand), the torch engine and neural-tangents.
 """
 
 import os
