@@ -202,3 +202,14 @@ def test_batch_normalization_is_measured_as_it_is_trained():
     assert net.training
     assert all(torch.equal(buffers[n], t) for n, t in net.named_buffers())
     assert suggest(net.eval(), (x, y), loss, "sgd", rehearse=0).sharpness != pytest.approx(advice.sharpness, rel=0.1)
+
+
+def test_outputs_without_an_axis_are_forecast_as_those_of_one():
+    torch.manual_seed(0)
+    x, y = torch.randn(8, 3), torch.randn(8)
+    net = nn.Sequential(nn.Linear(3, 32), nn.Tanh(), nn.Linear(32, 1))
+    squeezed = nn.Sequential(net, nn.Flatten(0))
+    optimizer = torch.optim.SGD(net.parameters(), 0.05)
+    one = suggest(net, (x, y[:, None]), nn.MSELoss(), optimizer)
+    other = suggest(squeezed, (x, y), nn.MSELoss(), torch.optim.SGD(squeezed.parameters(), 0.05))
+    assert other.forecast.losses == pytest.approx(one.forecast.losses, rel=1e-5)

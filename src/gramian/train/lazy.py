@@ -75,7 +75,7 @@ def forecast(
         budget: steps.
     """
     with torch.no_grad():
-        c = module(x[:1]).shape[1]
+        c = module(x[:1]).numel()
         rows = min(len(x), max(1, MOST // c))
         f0 = module(x[:rows]).double()
     target = y[:rows].double() if y.is_floating_point() else y[:rows]

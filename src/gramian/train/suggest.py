@@ -268,7 +268,7 @@ def _forecast(
         (any(not isinstance(s, float) or s != 0 for s in rule.scale.values()), "parameters have rates of their own"),
         (lr >= largest, f"at the learning rate {lr:.3g} the largest stable one, {largest:.3g}, is exceeded"),
         (mixes_samples(module), "batch normalization in training mode mixes the samples"),
-        (outputs.ndim != 2, f"the outputs {tuple(outputs.shape)} have positions, and no small Gram matrix"),
+        (outputs.ndim > 2, f"the outputs {tuple(outputs.shape)} have positions, and no small Gram matrix"),
     ]
     why = next((text for holds, text in reasons if holds), "")
     return (None, why) if why else (forecast(module, x, y, loss, rule, lr, value, budget), "")
