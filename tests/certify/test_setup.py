@@ -225,5 +225,5 @@ def test_a_module_without_a_limit_is_trained_as_it_stands_or_not_at_all(small):
 
 
 def test_an_unknown_parametrization_is_refused(small):
-    with pytest.raises(BadArgument, match=r"(?s)'mup'.*where: argument `parametrization`.*why: .*fix: one of ntk, st"):
-        made("mlp", small, "mup")
+    with pytest.raises(BadArgument, match=r"(?s)'fast'.*where: argument `parametrization`.*why: .*fix: one of ntk, st"):
+        made("mlp", small, "fast")

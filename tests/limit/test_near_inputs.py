@@ -13,7 +13,8 @@ from torch import nn
 
 from gramian import architecture
 from gramian.arch.moments import input_moments
-from gramian.arch.ops import ReLU
+from gramian.arch.ops import Activation, Erf, ReLU, Sign, Step
+from gramian.arch.ops.relu import LeakyReLU
 
 READING = importlib.import_module("gramian.arch.architecture")  # a function of that name hides it
 W, D, S = 4, 8, 5  # width, features, positions
@@ -151,9 +152,13 @@ def test_gradients_are_finite_at_equal_near_zero_and_opposite_inputs(name):
     x = torch.randn(1, *shape)
     rows = torch.cat([x, x, x + 1e-8 * torch.randn_like(x), -2 * x, 0 * x, 0 * x])
     arch = architecture(make(), x, law=(1.3, 0.0))
-    for size, dtype in ((1.0, torch.float64), *((size, torch.float32) for size in (1.0, 1e-8, 1e8))):
-        if dtype == torch.float32 and arch.ntk(size * rows).max() > torch.finfo(dtype).max:
-            continue  # of degree six in the input: no number of this precision
+    sizes = NETS[name][4] if name in NETS else (1.0,)
+    cases = {(size, torch.float64) for size in sizes} | {(size, torch.float32) for size in (1.0, 1e-8, 1e8)}
+    kinds = (LeakyReLU, Erf, Sign, Step)  # others are integrated, and refused or slow where they are that steep
+    steep = any(isinstance(step.op, Activation) and not isinstance(step.op, kinds) for step in arch.steps)
+    for size, dtype in sorted(cases, key=str):
+        if size == 1e8 and (steep or arch.ntk(size * rows).max() > 10 * size**2 * arch.ntk(rows).max()):
+            continue  # or of degree four in the input: its gradients are no numbers of float32
         x = (size * rows).to(dtype).requires_grad_()
         for loss in (arch.ntk(x).sum(), arch.ntk(x, x.detach().clone()).sum()):
             (g,) = torch.autograd.grad(loss, x)

@@ -108,7 +108,7 @@ class Architecture:
         """Which engine computes this network's kernels under "auto", on a CPU and on a GPU; if torch, which op is why.
 
         Example:
-            >>> net = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.SELU(), torch.nn.Linear(3, 1))
+            >>> net = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.LayerNorm(3), torch.nn.Linear(3, 1))
             >>> print(architecture(net, torch.zeros(1, 2)).explain())  # doctest: +ELLIPSIS
             torch engine: the native one lacks ...
             on a GPU: torch engine: CUDA lacks ...

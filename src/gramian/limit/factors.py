@@ -84,7 +84,9 @@ def side(p: Program, q: Tensor, dtype: torch.dtype) -> list[Side]:
         TooLong: an activation has no series and no table for these variances.
     """
     sums = any(isinstance(line.does, Plus) for line in p.lines)
-    arcsine = sum(isinstance(line.does, Dual) and isinstance(line.does.activation, Erf) for line in p.lines) <= DEEP
+    ops = [line.does.activation for line in p.lines if isinstance(line.does, Dual)]
+    # a kink above takes the root of what an arcsine's rounding has left of u
+    arcsine = sum(isinstance(op, Erf) for op in ops) <= DEEP and not any(op.sharp for op in ops)
     values: list[Side] = []
     for line in p.lines:
         below = [values[i] for i in line.inputs]
