@@ -118,8 +118,10 @@ class Advice:
             lines.append(f"The optimizer's own, {self.lr_now:.3g}, is {share:.2g} times that: {state}.")
         if self.forecast is None:
             return "\n".join([*lines, f"No forecast of the loss: {self.why}."])
-        when = f"in {self.steps:,.0f} steps" if self.steps is not None and self.steps < math.inf else "not"
-        lines.append(f"At {used:.3g} the loss {self.loss:.3g} falls to {self.target:.3g} {when} (of {self.budget:,}).")
+        steps = math.inf if self.steps is None else self.steps
+        to = f"{self.target:.3g}"
+        falls = f"falls to {to} in {steps:,.0f} steps" if steps < math.inf else f"stays above {to}"
+        lines.append(f"At {used:.3g} the loss {self.loss:.3g} {falls} (of {self.budget:,} steps).")
         return "\n".join([*lines, *self._against_real_steps(), *self.forecast.sentences()])
 
 
