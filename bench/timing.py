@@ -37,7 +37,7 @@ def measure(work: Callable[[], object], repeats: int = 5) -> dict:
 
 def keep(bench: str, **row: object) -> None:
     """Prints one row as JSON and appends it to bench/results."""
-    row = {"bench": bench, **row, **made()}
+    row = {"bench": bench, **row} | {key: said for key, said in made().items() if key not in row}
     line = json.dumps(row)
     print(line, flush=True)
     results = HERE / "results"
