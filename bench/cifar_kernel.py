@@ -79,7 +79,8 @@ try:
     assert error < 2e-6, error
     eigenvalue = float(torch.linalg.eigvalsh(dense[:2000, :2000].double())[0])
     keep(
-        "cifar_kernel", n=n, net="8 layers, Flatten", dtype="float32", threads=os.cpu_count(), engine=f"native, {library().isa}",
+        "cifar_kernel", n=n, net="8 layers, Flatten", dtype="float32", threads=os.cpu_count(),
+        engine=f"native, {library().isa}",
         seconds=round(seconds, 1), cpu_seconds=round(used.ru_utime + used.ru_stime, 1), peak_mib=used.ru_maxrss // 1024,
         tiles=of, killed_after=killed_at, killed_at_seconds=round(killed, 1),
         disk_mib=sum(f.stat().st_size for f in store.iterdir()) // 2**20, error=error,
