@@ -8,11 +8,13 @@ not fit: of a vision transformer's linear maps a tenth to a third, of a ResNet's
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from torch import Tensor
 
-from gramian.empirical.calls import Scale
+from gramian.empirical.calls import Conv, Scale
 from gramian.empirical.contract import add_gram
+from gramian.empirical.convolution import LANES
 from gramian.empirical.factors import Factor, Piece, Source, own
 from gramian.empirical.formed import formed
 from gramian.empirical.proof import Call
@@ -30,6 +32,7 @@ def add_late(
     n, m = len(f[0].a), 0 if g is f else len(g[0].a)
     each = (n + m) * f[0].b.shape[1] * (unit.numel // unit.columns)
     step = max(1, min(scratch // 2, WIDE) // each)
+    step -= step % LANES if step > LANES else 0
     for start in range(0, unit.columns, step):
         columns = slice(start, min(start + step, unit.columns))
         left = _gradients(source, unit, f, columns, scratch // 4)
@@ -50,14 +53,17 @@ def _gradients(source: Source, unit: Unit, pieces: Sequence[Piece], columns: sli
 
 def _of_call(call: Call, piece: Piece, columns: slice, mixed: bool, room: int) -> Tensor:
     """One call's part of them; `mixed`: other calls of the weight have it the other way round, or look rows up."""
-    assert not isinstance(call.how, Scale)
+    how = call.how
+    assert not isinstance(how, Scale)
     (x, b), wide = piece, columns.stop - columns.start
-    sizes = call.how.sizes(call.weight_shape, call.out_shape)
+    sizes = how.sizes(call.weight_shape, call.out_shape)
     by_input = mixed and not sizes.flip
     x, sizes = (x[..., columns], sizes._replace(a=wide)) if by_input else (x, sizes._replace(b=wide))
+    if isinstance(how, Conv):  # as if it made no more channels
+        call = replace(call, weight_shape=(wide * sizes.groups, *call.weight_shape[1:]))
     step, out = max(1, room // sizes.held), None  # samples whose windows may be made at once
     for i in range(0, len(x), step):
-        right = call.how.cotangents(b[i : i + step], call.weight_shape, call.in_shape)
+        right = how.cotangents(b[i : i + step], call.weight_shape, call.in_shape)
         grad = formed(call, x[i : i + step], right if by_input else right[..., columns], sizes)
         if step >= len(x):
             return grad
