@@ -53,7 +53,7 @@ _RUN: dict = {
     | {"versions": {}, "seconds": {}, "interrupted": False, "left_out": []},
 }
 _PROBE = dict.fromkeys(("name", "title", "unit", "steps", "values", "lower", "upper"))
-_SAMPLE = dict.fromkeys(("row", "label", "said", "image"))
+_SAMPLE = dict.fromkeys(("row", "label", "said", "numbers", "image"))
 _LAYER = dict.fromkeys(("name", "moved", "lately", "pull"))
 _CERTIFICATE: dict = dict.fromkeys(("theorem", "reference", "status", "summary", "constants")) | {
     "premises": [],

@@ -113,13 +113,13 @@ def moved(block: dict) -> Picture:
             at = [(step, v) for step, v in zip(steps or [], values, strict=False) if not missing(v)]
             traces += curve([step for step, _ in at], percents([v for _, v in at]), name, style, width=thin)
     traces += curve(block["drift_steps"], percents(block["drift"]), "kernel drift", INITIAL, width=3)
-    for trace in traces:
-        trace["mode"] = "lines"
     drawn = [v for trace in traces for v in trace["y"] if v is not None]
     log = max(drawn, default=0) > FAR
     if log:  # the start, at zero, is left out
         for trace in traces:
             trace["y"] = [v if v is not None and v > 0 else None for v in trace["y"]]
+    for trace in traces:
+        trace["mode"] = "lines" if sum(v is not None for v in trace["y"]) > 1 else "markers"
     of_steps = {
         "largest distance": [_largest(row) for row in block["distance"] or []],
         "largest share flipped": [_largest(row) for row in block["flips"] or []],

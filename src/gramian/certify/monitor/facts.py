@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gramian.certify.facts import accuracy_facts, layer_name, made_facts, moved_facts, probe_facts
+from gramian.certify.monitor.schedule import AT_FIRST
 from gramian.certify.monitor.watched import Watched
 from gramian.certify.monitor.words import QUESTIONS, lately
 from gramian.train.trace import Trace
@@ -121,4 +122,7 @@ def _overhead(config: dict[str, Any], seconds: dict[str, float]) -> str | None:
     if "share" not in config or "measuring" not in seconds:
         return None
     first = f"; before it {seconds['setup']:.1f} s, for answers {seconds['answers']:.1f} s"
-    return f"{config['overhead']:.1%} of the training time, of {config['share']:.0%} that it may take{first}"
+    allowed = f"of {config['share']:.0%} that it may take"
+    if config["overhead"] > config["share"]:
+        allowed = f"in a run that is short: {config['share']:.0%} or {AT_FIRST:.0f} s in all are allowed"
+    return f"{config['overhead']:.1%} of the training time, {allowed}{first}"

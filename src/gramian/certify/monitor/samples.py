@@ -24,7 +24,13 @@ def named(run: Run, slow: Slow, classes: Sequence[str] = (), *, tokens: bool = F
     numbers = run.train.targets.is_floating_point() and f.shape[1] <= MOST_NUMBERS and not tokens
     found = []
     for row in slow.rows:
-        made: dict[str, Any] = {"row": row, "label": None, "said": None, "image": picture(run.train.x[row])}
+        made: dict[str, Any] = {
+            "row": row,
+            "label": None,
+            "said": None,
+            "numbers": numbers,
+            "image": picture(run.train.x[row]),
+        }
         if labels is not None and f.shape[1] > 1:
             made["label"] = _class(int(labels[row]), classes)
             made["said"] = _class(int(f[row].argmax()), classes)
