@@ -194,3 +194,23 @@ def test_a_schedule_measures_the_quick_things_whenever_it_measures():
 
 def test_names_of_layers_are_set_as_code_and_all_else_is_escaped():
     assert coded("`0.bias` <b> 3 %") == "<code>0.bias</code> &lt;b&gt; 3\u00a0%"
+
+
+def test_a_layer_that_no_optimizer_has_is_told():
+    x, y = images()
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(192, 8), nn.ReLU(), nn.Linear(8, 3))
+    sgd = torch.optim.SGD(net[1].parameters(), 0.1)
+    monitor = Monitor(net, sgd, nn.CrossEntropyLoss(), x, y)
+    assert "never moved" not in monitor.answer()[2]
+    for _ in range(3):
+        sgd.zero_grad()
+        nn.functional.cross_entropy(net(x), y).backward()
+        sgd.step()
+    assert monitor.answer()[2].startswith("`3.weight` and `3.bias` never moved: in no optimizer")
+
+
+def test_a_rise_of_the_loss_on_the_way_is_told():
+    trace = Trace({}, [0, 10, 20, 30, 40], [1.0, 0.01, 0.5, math.nan, 0.02], {})
+    assert sentences(trace, None)[1].endswith("On the way the loss rose 50-fold, up to step 20.")
+    assert "rose" not in sentences(Trace({}, [0, 10, 20], [1.0, 0.1, 0.4], {}), None)[1]

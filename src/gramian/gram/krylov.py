@@ -10,6 +10,7 @@ from torch import Tensor
 
 MAX_BYTES = 2**31  # of basis vectors
 LEAST = 8  # vectors that are kept in any case
+ROOM = 16  # vectors that memory is taken for at once: mostly that is all
 FAILURE = 1e-3
 
 
@@ -19,13 +20,13 @@ class Krylov:
     Every new vector is orthogonalized against all others, twice, so that no eigenvalue comes again as a copy.
 
     Attributes:
-        basis: vectors in rows, the first `steps` of them made; shape (most, n).
+        basis: vectors in rows, the first `steps` of them made, and some room; shape (at most `most`, n).
         alpha, beta: diagonal and off-diagonal numbers; the last beta is 0 where the space is exhausted.
     """
 
     def __init__(self, product: Callable[[Tensor], Tensor], start: Tensor, most: int, eps: float) -> None:
-        self.product, self.eps = product, eps
-        self.basis = start.new_empty(most, len(start))
+        self.product, self.eps, self.most = product, eps, most
+        self.basis = start.new_empty(min(most, ROOM), len(start))
         self.basis[0] = start / start.norm()
         self.alpha: list[float] = []
         self.beta: list[float] = []
@@ -37,7 +38,7 @@ class Krylov:
     @property
     def full(self) -> bool:
         """Exhausted, or at `most` vectors."""
-        return self.steps == len(self.basis) or (self.steps > 0 and not self.beta[-1] > 0)
+        return self.steps == self.most or (self.steps > 0 and not self.beta[-1] > 0)
 
     def grow(self) -> None:
         """One product more."""
@@ -51,7 +52,9 @@ class Krylov:
         if j + 1 == n or size <= 10 * self.eps * math.sqrt(n) * scale:
             size = 0.0
         self.beta.append(size)
-        if size > 0 and j + 1 < len(self.basis):
+        if size > 0 and j + 1 < self.most:
+            if j + 1 == len(self.basis):
+                self.basis = torch.cat([self.basis, self.basis.new_empty(min(ROOM, self.most - j - 1), n)])
             self.basis[j + 1] = w / size
 
     def ritz(self) -> tuple[Tensor, Tensor]:

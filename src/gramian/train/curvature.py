@@ -13,6 +13,7 @@ from gramian.gram.krylov import top_eigenvalue
 from gramian.train.forward import evaluating, passes
 
 TOLERANCE = 1e-3
+ON_DEVICE = 2**24  # parameters; of larger networks Lanczos' vectors stay out of a GPU's memory
 LossOf = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -98,7 +99,7 @@ def sharpness(
     kind = torch.float64 if first.dtype == torch.float64 else torch.float32
 
     def split(v: Tensor) -> dict[str, Tensor]:
-        parts = v.split([p.numel() for p in weights.values()])
+        parts = v.to(first.device).split([p.numel() for p in weights.values()])
         return {
             name: part.reshape(p.shape).to(p.dtype) * scale.get(name, 1.0)
             for (name, p), part in zip(weights.items(), parts, strict=True)
@@ -111,5 +112,7 @@ def sharpness(
 
     with evaluating(module):
         start = torch.Generator().manual_seed(0)  # ours, so that a run's own random numbers stay as they are
-        g = torch.randn(size, generator=start, dtype=torch.float64).to(first.device, kind)
+        g = torch.randn(size, generator=start, dtype=torch.float64).to(kind)
+        if size <= ON_DEVICE:
+            g = g.to(first.device)
         return top_eigenvalue(product, g, tolerance)

@@ -12,6 +12,7 @@ from gramian.train.trace import Series, Trace
 LAZY, FEATURES = 0.1, 0.5  # relative change of the Gram matrix
 SAME = 0.95  # cosine of two Gram matrices that are one up to their size
 STILL = 0.01  # a layer that moved by less than this share of its way since two thirds of the run has stopped
+ROSE = 10.0  # times the smallest loss so far: what is worth telling
 MANY = 0.5  # of the directions: if more are slow, their number says nothing
 SLOWED = 0.25  # and one that moved by less than this is named
 SMALL = 0.01  # of the largest squared gradient over the loss that the layer had
@@ -81,6 +82,10 @@ def _factor(grown: float) -> str:
 
 
 def _edge(trace: Trace) -> str:
+    return _rate(trace) + _rise(trace)
+
+
+def _rate(trace: Trace) -> str:
     edge = _last(trace, "edge")
     if edge is None or not math.isfinite(edge):
         return f"Learning rate against the largest stable one: not measured{_why(trace, 'edge')}."
@@ -102,6 +107,16 @@ def _edge(trace: Trace) -> str:
     return f"{times}: stable" + (", and could be larger" if edge < 0.3 else "") + f"{before}."
 
 
+def _rise(trace: Trace) -> str:
+    """The largest rise of the loss from what it had come down to; "" if it was no more than `ROSE`-fold."""
+    low, most, peak = math.inf, 1.0, 0
+    for step, loss in zip(trace.steps, trace.losses, strict=True):
+        if math.isfinite(loss) and loss > 0:
+            low = min(low, loss)
+            most, peak = max((most, peak), (loss / low, step))
+    return f" On the way the loss rose {most:,.0f}-fold, up to step {peak:,}." if most > ROSE else ""
+
+
 def _layers(trace: Trace) -> str:
     gradient, way = trace.measured.get("layer_gradient_over_loss"), trace.measured.get("distance")
     if gradient is None or not gradient.labels:
@@ -113,6 +128,9 @@ def _layers(trace: Trace) -> str:
     dead = [name for name, value in last.items() if value == 0]
     if dead:
         return f"No gradient reaches {_names(dead)}: dead units, or parameters that the loss does not use."
+    unmoved = [name for name in way.labels if way.of(name)[-1] == 0] if way is not None and way.steps[-1] else []
+    if unmoved:
+        return f"{_names(unmoved)} never moved: in no optimizer, or at a learning rate of 0. The gradient is not zero."
     weak = {name for name, value in last.items() if value < SMALL * max(gradient.of(name))}
     stopped = [name for name in _still(way) if name in weak] if way is not None else []
     if stopped:
@@ -148,8 +166,7 @@ def lately(way: Series, label: str) -> float | None:
 def _still(way: Series) -> list[str]:
     """Layers that made less than `STILL` of their way from initialization in the last third of the steps."""
     parts = [(label, lately(way, label)) for label in way.labels]
-    still = [label for label, part in parts if part is not None and part <= STILL]
-    return still + [label for label in way.labels if len(way.values) >= 3 and way.of(label)[-1] == 0]
+    return [label for label, part in parts if part is not None and part <= STILL]
 
 
 def _slow(slow: Slow | None, trace: Trace) -> str:
