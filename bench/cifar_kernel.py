@@ -21,7 +21,7 @@ from torch import nn
 
 import gramian
 from gramian.data import load
-from gramian.limit.library import library
+from gramian.library import library
 
 NETWORK = """
 from torch import nn

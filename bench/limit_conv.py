@@ -13,7 +13,7 @@ from timing import ask_rival, keep, measure
 from torch import Tensor, nn
 
 from gramian import architecture
-from gramian.limit.library import library
+from gramian.library import library
 
 FEW = 2  # images for the slow ones: all their pairs, since neither uses symmetry
 

@@ -23,7 +23,7 @@ from timing import ask_rival, keep, measure
 from torch import nn
 
 from gramian import architecture
-from gramian.limit.library import library
+from gramian.library import library
 from gramian.limit.vectors import products
 
 HIDDEN, FEATURES, FEW = 5, 784, 200

@@ -2,14 +2,12 @@
 #include "planes.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cmath>
-#include <exception>
-#include <mutex>
-#include <thread>
 #include <utility>
+#include <vector>
 
 #include "isa.h"
+#include "parallel.h"
 #include "planes_run.h"
 
 GRAMIAN_DECLARE(const Rows<float> *rows_float(); const Rows<double> *rows_double();)
@@ -23,28 +21,6 @@ template <>
 const Rows<float> &rows<float>() { return *GRAMIAN_CHOOSE(rows_float)(); }
 template <>
 const Rows<double> &rows<double>() { return *GRAMIAN_CHOOSE(rows_double)(); }
-
-// Runs `work` on some threads, which each take tasks 0..count-1 by `take()` until that gives `count` or more.
-template <class Work>
-void in_parallel(Int count, int threads, const Work &work) {
-    std::atomic<Int> next{0};
-    std::exception_ptr failed;
-    std::mutex lock;
-    const auto worker = [&] {
-        try {
-            work([&] { return next++; });
-        } catch (...) {
-            const std::lock_guard<std::mutex> guard(lock);
-            failed = std::current_exception();
-            next = count;
-        }
-    };
-    std::vector<std::thread> others;
-    for (Int i = 1; i < std::min<Int>(threads, count); ++i) others.emplace_back(worker);
-    worker();
-    for (auto &thread : others) thread.join();
-    if (failed) std::rethrow_exception(failed);
-}
 
 // What a side of the tile is made of, in the precision of the inputs or better.
 template <class T>

@@ -11,7 +11,7 @@ from gramian.arch.zoo import ZOO
 from gramian.cli.kernel import fits
 from gramian.data import load
 from gramian.errors import BadArgument
-from gramian.limit.library import Library, library
+from gramian.library import Library, library
 
 
 @pytest.mark.parametrize("which", ["ntk", "nngp"])
@@ -121,7 +121,7 @@ def test_doctor_finds_this_installation(gramian_in):
 
 def test_doctor_says_how_to_get_the_native_engine_where_there_is_none(gramian_in, monkeypatch):
     why = "not built: install from source where there is a C++ compiler, or take a wheel"
-    monkeypatch.setattr("gramian.limit.library.library", lambda: Library(None, why=why))
+    monkeypatch.setattr("gramian.library.library", lambda: Library(None, why=why))
     done = gramian_in("doctor")
     assert done.exit_code == 0
     assert done.stdout.count("not built: install from source") == 2  # among the engines, and in what is missing

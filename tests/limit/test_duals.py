@@ -16,8 +16,8 @@ from gramian import architecture
 from gramian.arch.ops import GELU, Kinked, RectifiedPower, Sin
 from gramian.arch.ops.nearby import gap_of_image
 from gramian.errors import BadArgument
+from gramian.library import library
 from gramian.limit import explain, factors, tables
-from gramian.limit.library import library
 from gramian.limit.program import program
 from gramian.limit.series import TooLong, powers
 

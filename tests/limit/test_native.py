@@ -15,8 +15,8 @@ from torch import nn
 
 from gramian import architecture
 from gramian.errors import BadArgument, NoLimit
+from gramian.library import Library, library
 from gramian.limit import engines, explain, factors, vectors
-from gramian.limit.library import Library, library
 from gramian.limit.program import program
 
 pytestmark = pytest.mark.skipif(
@@ -306,7 +306,7 @@ def test_every_instruction_set_gives_the_same(isa, tmp_path):
     code = (
         "import pickle; arch, x = pickle.load(open('arch', 'rb'))\n"
         "k = [arch.ntk(x, engine='native'), arch.ntk(x.float(), engine='native')]\n"
-        "pickle.dump(k, open('k', 'wb')); from gramian.limit.library import library; print(library().isa)"
+        "pickle.dump(k, open('k', 'wb')); from gramian.library import library; print(library().isa)"
     )
     environment = os.environ | {"GRAMIAN_ISA": isa}
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)

@@ -13,8 +13,8 @@ from torch import nn
 
 from gramian import architecture
 from gramian.errors import BadArgument
+from gramian.library import library
 from gramian.limit import engines
-from gramian.limit.library import library
 from gramian.limit.planes import PlaneProgram, plane_program
 from gramian.limit.program import program
 

@@ -91,7 +91,7 @@ def _blas() -> str:
 
 def _engines(missing: list[tuple[str, str]]) -> list[tuple[str, str]]:
     try:
-        from gramian.limit.library import library
+        from gramian.library import library
     except Exception:
         return [("torch", "missing")]
     native = library()

@@ -78,14 +78,6 @@ class Conv:
     def accepts(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
         return True
 
-    def again(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor | None:
-        """The call itself; None where one axis is padded more on one side than on the other."""
-        if any(before != after for before, after in self.padding):
-            return None
-        conv = (F.conv1d, F.conv2d, F.conv3d)[len(self.stride) - 1]
-        padding = tuple(before for before, _ in self.padding)
-        return conv(x, weight, bias, self.stride, padding, self.dilation, self.groups)
-
     def sizes(self, weight: Sequence[int], out: Sequence[int]) -> Sizes:
         return Sizes(self.groups, prod(out) // weight[0], prod(weight[1:]), weight[0] // self.groups)
 

@@ -17,10 +17,12 @@ from torch import Tensor
 from torch.func import vjp, vmap
 
 from gramian.empirical.calls import Conv, Linear, Scale, Sizes, Use
+from gramian.empirical.convolution import convolved
 from gramian.empirical.formed import formed
-from gramian.empirical.gemm import channels_last, linear
+from gramian.empirical.gemm import linear
 from gramian.empirical.jacobian import rows
 from gramian.empirical.last import followed
+from gramian.empirical.memory import room
 from gramian.empirical.model import Batch, Model
 from gramian.empirical.proof import Uses
 from gramian.empirical.units import Unit
@@ -65,7 +67,7 @@ def factors(source: Source, units: Sequence[Unit], batch: Batch, outputs: range,
     for start in range(0, n, chunk):
         made = _factors(source, units, batch[start : start + chunk], outputs)
         if not blocks:
-            blocks = [_map(lambda t: t.new_empty(n, *t.shape[1:]), f) for f in made]
+            blocks = [_map(lambda t: room(t, n), f) for f in made]
         for block, f in zip(blocks, made, strict=True):
             for whole, piece in zip(_tensors(block), _tensors(f), strict=True):
                 whole[start : start + chunk] = piece
@@ -179,8 +181,8 @@ def _again(use: Use, make: Callable[[], Tensor], a: Tensor | None, own: set[int]
         return make()
     if isinstance(use.how, Linear):
         return linear(use.x, use.weight.mT if use.how.flip else use.weight, use.bias)
-    if isinstance(use.how, Conv) and (weight := channels_last(use.weight)) is not use.weight:
-        out = use.how.again(use.x, weight, use.bias)
+    if isinstance(use.how, Conv):
+        out = convolved(use.how, use.x, use.weight, use.bias)
         return make() if out is None else out
     return make()
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gramian.empirical.calls import Embedding, Scale, Sizes
+from gramian.empirical.calls import Conv, Embedding, Scale, Sizes
+from gramian.empirical.convolution import by_winograd
 from gramian.empirical.gemm import gemm, worth_it
 from gramian.empirical.proof import Call
 
@@ -24,13 +25,16 @@ def formed(call: Call, x: Tensor, b: Tensor, sizes: Sizes) -> Tensor:
         return _rows(call.how.inputs(x, call.weight_shape), b, sizes.a)
     if k * p * sizes.a * wide < ALONE:
         return _together(call.how.inputs(x, call.weight_shape).to(b.dtype), b, sizes.flip)
+    first = _pattern(b[0, :, 0]) if k > 1 else None
+    if first is None and isinstance(call.how, Conv) and (grad := by_winograd(call, x, b)) is not None:
+        return grad
+    shared = first is not None
     out = b.new_empty(n, k, groups, *((sizes.a, wide) if sizes.flip else (wide, sizes.a)))
-    shared = k > 1
     for i in range(n):  # all samples' windows at once would leave the cache before they are used
         a = call.how.inputs(x[i : i + 1], call.weight_shape)[0].to(b.dtype)
         for g in range(groups):
             place = out[i, :, g].mT if sizes.flip else out[i, :, g]
-            found = _pattern(b[i, :, g]) if shared else None
+            found = first if i == g == 0 else _pattern(b[i, :, g]) if shared else None
             if found is None:
                 shared = False
                 _products(place, b[i, :, g], a[g])

@@ -13,6 +13,7 @@ from gramian.arch.inputs import Inputs
 from gramian.empirical import checks
 from gramian.empirical.contract import add_gram
 from gramian.empirical.factors import Source, factors, pull_back
+from gramian.empirical.memory import keep_freed_blocks
 from gramian.empirical.model import Batch, Model
 from gramian.empirical.plan import Budget, Plan, plans
 from gramian.empirical.proof import Uses, uses
@@ -185,6 +186,7 @@ def _run(
     plan: Plan, source: Source, x: Batch, y: Batch | None, theta: dict[str, Tensor], scratch: int, apart: bool
 ) -> None:
     """Adds the plan's units for all pairs of blocks; for equal inputs each pair once, and its transpose."""
+    keep_freed_blocks()
     right = x if y is None else y
     for p, (rows, c) in enumerate(_blocks(plan, len(x), source.n_outputs)):
         f = factors(source, plan.units, x[rows], c, plan.chunk)

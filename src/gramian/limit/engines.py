@@ -10,8 +10,8 @@ from torch import Tensor
 from gramian.arch.architecture import Architecture
 from gramian.arch.inputs import Inputs
 from gramian.errors import BadArgument
+from gramian.library import library
 from gramian.limit import cuda, planes, torch_engine, vectors
-from gramian.limit.library import library
 from gramian.limit.outputs import chosen_output
 from gramian.limit.program import Lack, Program, program
 

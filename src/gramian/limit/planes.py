@@ -21,10 +21,10 @@ from gramian.arch.ops.erf import Erf
 from gramian.arch.ops.norm import BatchNorm
 from gramian.arch.ops.pool import Average, AveragePool, Reshape
 from gramian.arch.ops.relu import LeakyReLU
+from gramian.library import library
 from gramian.limit import torch_engine
 from gramian.limit.axis_maps import matrices, two
 from gramian.limit.hermite import SMOOTH, HermiteTable, TooMany, at_zero, hermite_table, octaves_of
-from gramian.limit.library import library
 from gramian.limit.program import Data, Dual, Lack, Line, Other, Plus, Program, Times, Weights, Window
 from gramian.limit.vectors import Unable
 

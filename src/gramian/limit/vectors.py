@@ -13,9 +13,9 @@ from gramian.arch.architecture import Architecture
 from gramian.arch.ops import Piecewise
 from gramian.arch.ops.relu import LeakyReLU
 from gramian.arch.ops.table import LEAST
+from gramian.library import library
 from gramian.limit import torch_engine
 from gramian.limit.factors import Code, Side, TooLong, code, side, slopes, table
-from gramian.limit.library import library
 from gramian.limit.program import Data, Dual, Lack, Other, Program, Weights, Window
 
 ROWS, COLS = 256, 512  # of a tile: its cosines, half a megabyte in float32, stay in the second cache

@@ -1,0 +1,158 @@
+"""Winograd's way through windows of 3x3 gives what torch's convolutions give in float64, to what float32 can hold."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from gramian.empirical import convolution, empirical_ntk
+from gramian.empirical.calls import Conv
+from gramian.empirical.convolution import POINTS, VECTORS, convolved
+from gramian.empirical.proof import Call
+from gramian.library import Library, library
+
+native = pytest.mark.skipif(
+    library().isa not in VECTORS and not os.environ.get("CI"), reason="no compiled library with wide registers here"
+)
+LOSS = 4e-6  # of the result's size: 36 sums, each of up to 96 products, and weights of up to 1/F0 = 1.1
+SIDES = st.integers(1, 13)
+
+
+def conv(stride=1, padding=1, dilation=1, groups=1):
+    return Conv((stride,) * 2, ((padding, padding),) * 2, (dilation,) * 2, groups)
+
+
+def call(how, x, weight, out):
+    return Call(how, (1, *x.shape[1:]), (1, *out.shape[1:]), tuple(weight.shape), x.dtype, "weight", None)
+
+
+def randn(*shape):
+    return torch.randn(*shape, dtype=torch.float32)
+
+
+def off(found, exact):
+    return float(((found - exact).norm() / exact.norm()).detach())
+
+
+@native
+@given(h=SIDES, w=SIDES, pad=st.integers(0, 2), c=st.sampled_from([16, 48, 96]), d=st.sampled_from([16, 32, 80]))
+@settings(deadline=None, max_examples=60)
+def test_back_to_the_inputs(h, w, pad, c, d):
+    high, wide = h + 2 * pad - 2, w + 2 * pad - 2
+    if min(high, wide) < 1:
+        return
+    torch.manual_seed(h + 100 * w)
+    weight, g = randn(d, c, 3, 3), randn(3, d, high, wide)
+    exact = F.conv_transpose2d(g.double(), weight.double(), padding=pad)
+    found = convolution._filtered(g, weight, 2 - pad, (h, w))
+    assert found.shape == exact.shape
+    assert off(found, exact) < LOSS
+
+
+@native
+@given(h=SIDES, w=SIDES, pad=st.integers(0, 2), c=st.sampled_from([16, 48]), d=st.sampled_from([16, 80]))
+@settings(deadline=None, max_examples=40)
+@pytest.mark.parametrize("order", ["outputs first", "samples first", "channels first"])
+def test_gradients_of_the_weights(order, h, w, pad, c, d):
+    high, wide = h + 2 * pad - 2, w + 2 * pad - 2
+    if min(high, wide) < 1:
+        return
+    torch.manual_seed(h + 100 * w)
+    n, k = 2, 3
+    x, b, weight = randn(n, c, h, w), randn(n, k, high * wide, d), randn(d, c, 3, 3)
+    exact = torch.einsum("ncwp,nkpd->nkdwc", F.unfold(x.double(), 3, padding=pad).view(n, c, 9, -1), b.double())
+    b = {
+        "samples first": b,
+        "outputs first": b.transpose(0, 1).contiguous().transpose(0, 1),
+        "channels first": b.mT.contiguous().mT,
+    }[order]
+    made = call(conv(padding=pad), x, weight, randn(n, d, high, wide))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(convolution, "_worth_it", lambda *_: True)  # images of every size
+        found = convolution.by_winograd(made, x[:, None], b[:, :, None])
+    assert off(found, exact.flatten(2)) < LOSS
+
+
+@native
+def test_threads_share_the_work(monkeypatch):
+    torch.manual_seed(0)
+    weight, g = randn(32, 64, 3, 3), randn(7, 32, 32, 32)
+    once = convolution._filtered(g, weight, 1, (32, 32))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 5)
+    assert torch.equal(convolution._filtered(g, weight, 1, (32, 32)), once)
+
+
+@pytest.mark.parametrize("size", [(9, 12), (8, 8)])
+@pytest.mark.parametrize(
+    ("how", "kernel"),
+    [
+        (conv(), 3),
+        (conv(stride=2), 3),
+        (conv(stride=3, padding=2), 4),
+        (conv(padding=2, dilation=2), 3),
+        (conv(groups=4), 3),
+        (conv(padding=0), 1),
+        (replace(conv(), stride=(1, 2)), 3),
+    ],
+    ids=["plain", "strided", "wide", "dilated", "grouped", "1x1", "strided along one axis"],
+)
+def test_every_convolution_goes_back_as_torch_has_it(how, kernel, size):
+    torch.manual_seed(0)
+    x, weight, bias = randn(3, 32, *size), randn(64, 32 // how.groups, kernel, kernel), randn(64)
+    x.requires_grad_()
+    pads = [p for p, _ in how.padding]
+    exact = F.conv2d(x.double(), weight.double(), bias.double(), how.stride, pads, how.dilation, how.groups)
+    found = convolved(how, x, weight, bias)
+    assert off(found, exact) < LOSS
+    v = torch.randn_like(exact)
+    (back,) = torch.autograd.grad(exact, x, v)
+    (ours,) = torch.autograd.grad(found, x, v.float())
+    assert off(ours, back.double()) < LOSS
+
+
+def test_no_faster_way():
+    x, weight = randn(1, 16, 8, 8), randn(16, 16, 3, 3)
+    assert convolved(conv(), x.double(), weight.double(), None) is None
+    assert convolved(replace(conv(), padding=((0, 1), (0, 1))), x, weight, None) is None
+    assert convolved(Conv((1,), ((1, 1),), (1,), 1), x[0], weight[0], None) is None
+    assert convolved(conv(), x.bfloat16(), weight, None) is None
+
+
+@pytest.mark.parametrize("outputs", ["full", "mean"])
+@pytest.mark.parametrize("there", [True, False], ids=["native", "without"])
+def test_the_kernel_is_that_of_float64(outputs, there, monkeypatch):
+    calls = []
+    if there:
+        if library().isa not in VECTORS:
+            pytest.skip("no compiled library with wide registers here")
+        filtered, gradients = convolution._filtered, convolution.by_winograd
+        monkeypatch.setattr(convolution, "_filtered", lambda *a: (calls.append("back"), filtered(*a))[1])
+        monkeypatch.setattr(
+            "gramian.empirical.formed.by_winograd", lambda *a: (calls.append(gradients(*a)), calls[-1])[1]
+        )
+    else:
+        monkeypatch.setattr(convolution, "library", lambda: Library(None, why="not built"))
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 32, 3, padding=1), nn.Tanh()]
+    layers += [nn.Conv2d(32, 48, 3), nn.ReLU(), nn.Conv2d(48, 32, 3, padding=1, stride=2), nn.ReLU()]
+    net = nn.Sequential(*layers, nn.Flatten(), nn.Linear(32 * 49, 3)).float()
+    x = randn(5, 3, 16, 16)
+    found = empirical_ntk(net, x, outputs=outputs)
+    exact = empirical_ntk(net.double(), x.double(), outputs=outputs)
+    assert off(found, exact) < 1e-6
+    if there:
+        # the second and third convolution: the first has few channels, the last a stride
+        assert (
+            sum(isinstance(call, str) for call in calls) == sum(isinstance(call, torch.Tensor) for call in calls) == 2
+        )
+
+
+def test_points_are_those_of_the_compiled_ones():
+    source = Path(__file__).resolve().parents[2] / "native" / "src" / "winograd_tiles.cpp"
+    assert f"P = {POINTS[1]}f, Q = {POINTS[3]}f" in source.read_text(encoding="utf-8")
