@@ -16,6 +16,7 @@ from gramian.certify.monitor.samples import picture
 from gramian.certify.monitor.schedule import PART, Schedule
 from gramian.certify.monitor.slow import Slow
 from gramian.certify.monitor.words import QUESTIONS, sentences
+from gramian.data import load
 from gramian.report.page import coded
 from gramian.train import Series, Trace
 
@@ -214,3 +215,21 @@ def test_a_rise_of_the_loss_on_the_way_is_told():
     trace = Trace({}, [0, 10, 20, 30, 40], [1.0, 0.01, 0.5, math.nan, 0.02], {})
     assert sentences(trace, None)[1].endswith("On the way the loss rose 50-fold, up to step 20.")
     assert "rose" not in sentences(Trace({}, [0, 10, 20], [1.0, 0.1, 0.4], {}), None)[1]
+
+
+def test_wrong_labels_are_among_the_slowest_samples():
+    """6 of 128 digits with another label, 100 steps: all 6 are among the twelve slowest; so they were with five other draws."""
+    digits = load("digits", n=1000, normalize="standardize", dtype=torch.float32)
+    x, y = digits.x, digits.y.clone()
+    wrong = torch.randperm(128, generator=torch.Generator().manual_seed(0))[:6]
+    y[wrong] = (y[wrong] + 5) % 10
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 10)).to(x.dtype)
+    sgd, loss = torch.optim.SGD(net.parameters(), 0.05, momentum=0.9), nn.CrossEntropyLoss()
+    monitor = Monitor(net, sgd, loss, x[:128], y[:128], probes=("loss",))
+    for _ in range(100):
+        rows = torch.randint(1000, (64,))
+        sgd.zero_grad()
+        loss(net(x[rows]), y[rows]).backward()
+        sgd.step()
+    assert set(wrong.tolist()) <= set(monitor._slow().rows)
