@@ -218,7 +218,7 @@ def test_a_rise_of_the_loss_on_the_way_is_told():
 
 
 def test_wrong_labels_are_among_the_slowest_samples():
-    """6 of 128 digits with another label, 100 steps: all 6 are among the twelve slowest; so they were with five other draws."""
+    """6 of 128 digits with another label, 100 steps: all 6 are among the twelve slowest (in five other draws too)."""
     digits = load("digits", n=1000, normalize="standardize", dtype=torch.float32)
     x, y = digits.x, digits.y.clone()
     wrong = torch.randperm(128, generator=torch.Generator().manual_seed(0))[:6]
