@@ -118,7 +118,7 @@ INLINE void box3(const BoxRow<T> &row) {
 }
 
 template <class T, bool theta, bool wants>
-INLINE void box_of(const Both<T> &b, const BoxRow<T> &row) {
+INLINE void box_of(const BoxRow<T> &row) {
     const bool plain = row.p[0] == 1 && row.p[1] == 0 && row.p[2] == 0 && row.p[3] == 0;
     plain ? box3<T, theta, wants, true>(row) : box3<T, theta, wants, false>(row);
 }
@@ -146,7 +146,7 @@ struct BothRows {
                     if (from_t) t[i] = inside ? b.t + at * step : b.zeros;
                 }
                 row.ko = b.sums + (y % 2) * 2 * step, row.to = row.ko + step;
-                box_of<T, from_t, theta>(b, row);
+                box_of<T, from_t, theta>(row);
             }
             if (y == 0) continue;
             r.k = b.sums + ((y - 1) % 2) * 2 * step, r.t = r.k + step;
