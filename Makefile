@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 LOCK := requirements-dev.lock
 PINNED := $(BIN)/python -m pip install -qq -c $(LOCK) --no-build-isolation
-CODE := src tests bench docs conftest.py
+CODE := src tests bench docs examples conftest.py
 NATIVE := native/CMakeLists.txt $(wildcard native/src/*)
 
 .DEFAULT_GOAL := help

@@ -151,17 +151,24 @@ def test_the_slowest_sample_is_the_one_with_the_smallest_input():
     loop(net, sgd, nn.MSELoss(), x, y, 60)
     said = monitor.answer()[3]
     assert said.startswith("In 1 of 5 directions")
-    assert said.endswith("rows with the most of it: 2.")
+    assert said.endswith("The most residual has row 2.")
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
-def test_mean_and_sum_are_told_apart(reduction):
-    (x, y), net = data(), mlp()
+def test_the_loss_is_the_user_s_own_a_mean_or_a_sum(reduction, tmp_path):
+    (x, y), net, log = data(), mlp(), tmp_path / "log.jsonl"
     loss = nn.CrossEntropyLoss(reduction=reduction)
-    monitor = Monitor(net, torch.optim.SGD(net.parameters(), 0.01), loss, x, y, probes=("loss", "semi_smoothness"))
+    settings = {"x_test": x[:5], "y_test": y[:5], "log": log}
+    monitor = Monitor(
+        net, torch.optim.SGD(net.parameters(), 0.01), loss, x, y, probes=("loss", "test_loss"), **settings
+    )
     net.eval()
-    total = nn.functional.cross_entropy(net(x), y, reduction="sum")
-    assert monitor.trace.measured["loss"].values[0] == pytest.approx(float(total.detach()), rel=1e-5)
+    whole, few = (float(loss(net(x[:n]), y[:n]).detach()) for n in (24, 5))
+    assert monitor.trace.losses[0] == pytest.approx(whole, rel=1e-5)
+    assert monitor.trace.measured["loss"].values[0] == pytest.approx(whole, rel=1e-5)
+    assert monitor.trace.measured["test_loss"].values[0] == pytest.approx(few, rel=1e-5)
+    assert json.loads(log.read_text())["loss"] == pytest.approx(whole, rel=1e-5)
+    assert float(monitor.run.loss()) == pytest.approx(whole * (24 if reduction == "mean" else 1), rel=1e-5)
 
 
 def test_the_log_is_one_json_line_a_measurement_and_is_continued(tmp_path):

@@ -125,9 +125,9 @@ def test_a_language_model_is_watched_and_left_as_it_is(kind):
         ends.append(net.state_dict())
     assert all(torch.equal(a, b) for a, b in zip(ends[0].values(), ends[1].values(), strict=True))
     said = monitor.answer()
-    assert "the kernel has changed" in said[0]
+    assert "the kernel has" in said[0]
     assert said[1].startswith("The learning rate is")
-    assert said[3].startswith("In ")
+    assert said[3].startswith("Of the first residual")
     measured = monitor.trace.measured
     assert measured["loss"].values[-1] < measured["loss"].values[0]
     assert "head.weight" in str(measured["distance"].labels)

@@ -155,3 +155,23 @@ def test_printing_shows_every_network(show, facts):
     wait(browser, "[...document.querySelectorAll('.plot')].every(p => p.querySelector('.main-svg'))")
     browser.execute_script("window.dispatchEvent(new Event('afterprint'))")
     assert js(browser, "document.querySelectorAll('.run[hidden]').length") == 2
+
+
+def test_a_watched_loop_shows_its_slowest_samples_and_fits_a_phone(show, facts, run):
+    gray = (
+        "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAQAAAAECAAAAA"
+        "CMmsGiAAAADklEQVR42mNoAAIGVAIAUBQIAW1N4EkAAAAASUVORK5CYII="
+    )
+    run |= {"status": "watched", "questions": [f"question {k}?" for k in range(len(run["answer"]))]}
+    run["samples"] = [{"row": k, "label": "cat", "said": "dog", "image": gray} for k in range(12)]
+    run["layers"] = [{"name": "layers.0.weight", "moved": 0.5, "lately": 0.1, "pull": 1.0}] * 4
+    facts["runs"] = [run]
+    browser = show(facts, width=390, height=844, phone=True)
+    wait(browser, "[...document.querySelectorAll('.samples img')].every(i => i.complete)")
+    assert js(browser, "[...document.querySelectorAll('.samples img')].map(i => i.naturalWidth)") == [4] * 12
+    for width in (390, 768, 1280):
+        size = {"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": width == 390}
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        assert js(browser, "document.documentElement.scrollWidth") <= width
+    assert "row 3" in js(browser, "document.querySelector('.samples').innerText")
+    assert "question 0?" in js(browser, "document.querySelector('.words').innerText")

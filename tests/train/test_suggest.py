@@ -138,9 +138,12 @@ def test_a_network_that_sharpens_gets_a_smaller_rate_than_half_the_largest():
     assert advice.passed
     assert advice.lr < 0.3 * advice.largest
     assert "sharpened" in str(advice)
+    assert ("At these weights only" in str(advice)) == (advice.lr < advice.largest / 4)
     assert all(torch.equal(before[n], t) for n, t in net.state_dict().items())
     assert torch.equal(state, torch.get_rng_state())
     assert all(p.grad is None for p in net.parameters())
+    calm = suggest(nn.Linear(4, 3), (x, y), nn.CrossEntropyLoss(), "sgd", rehearse=20)
+    assert "At these weights only" not in str(calm)
 
 
 def test_above_the_edge_it_says_so_and_forecasts_nothing():

@@ -17,7 +17,7 @@ from gramian.train import Trace
 from gramian.train.trace import Series
 
 SHOWN_PROBES = (
-    "gram_min", "gram_max", "gradient_over_loss", "kernel_alignment", "linearization_gap", "semi_smoothness",
+    "gram_min", "gram_max", "gradient_over_loss", "linearization_gap", "semi_smoothness",
     "spectral_distance",
 )  # fmt: skip
 

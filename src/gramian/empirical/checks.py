@@ -54,6 +54,7 @@ def trainable(module: nn.Module) -> dict[str, Tensor]:
             why="the kernel is made of gradients with respect to a module's parameters",
             fix="wrap the function in a torch.nn.Module that owns its parameters",
         )
+    whole(module)
     parameters: dict[str, Tensor] = {name: p for name, p in module.named_parameters() if p.requires_grad}
     if not parameters:
         count = sum(1 for _ in module.parameters())
@@ -72,6 +73,19 @@ def trainable(module: nn.Module) -> dict[str, Tensor]:
                 fix="store its real and imaginary parts as two real parameters",
             )
     return parameters
+
+
+def whole(module: nn.Module) -> None:
+    """Refuses parameters of which each process has a part: what is computed in one process needs all of them."""
+    kinds = {type(p).__name__ for p in module.parameters()} | {type(m).__name__ for m in module.modules()}
+    if kinds & {"DTensor", "FlatParameter", "FullyShardedDataParallel"}:
+        raise BadArgument(
+            "The module's parameters are spread over processes (FSDP).",
+            where=type(module).__name__,
+            why="what is measured is computed in one process, from whole parameters",
+            fix="DistributedDataParallel, or torch.distributed.checkpoint.state_dict.get_model_state_dict with "
+            "full_state_dict=True, loaded into a module that is not sharded",
+        )
 
 
 def check_input(name: str, x: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from gramian.gram.operator import Operator, check_operator, device_of
 
 SMALL = 64  # below this many rows LAPACK is faster than Lanczos
 MAX_BYTES = 2**31  # for the vectors that Lanczos keeps
+KRYLOV = 20  # of them at first
 Times = Callable[[np.ndarray], np.ndarray]
 
 
@@ -101,13 +102,10 @@ def top(
     tol: float,
     max_products: int,
     vectors: bool = False,
-    *,
-    start: np.ndarray | None = None,
-    krylov: int = 20,
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """The largest, in a Krylov space that grows while restarts in it do not converge: first of `krylov` vectors."""
-    start = np.random.default_rng(0).standard_normal(n) if start is None else start
-    kept, most = min(n, max(2 * k + 1, krylov)), min(n, max(max_products, 2 * k + 1), max(20, MAX_BYTES // (8 * n)))
+    """The largest, in a Krylov space that grows while restarts in it do not converge."""
+    start = np.random.default_rng(0).standard_normal(n)
+    kept, most = min(n, max(2 * k + 1, KRYLOV)), min(n, max(max_products, 2 * k + 1), max(20, MAX_BYTES // (8 * n)))
     left, done = max_products, 0
     while True:
         last = kept >= most

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gramian.errors import BadArgument
 from gramian.gram.estimate import Estimate, generator, mean_of
+from gramian.gram.krylov import Krylov
 from gramian.gram.operator import Operator, check_operator, check_probes, device_of, signs
 from gramian.gram.spectrum import not_positive
 
@@ -126,17 +127,22 @@ def spectral_density(operator: Operator, *, steps: int = 40, probes: int = 10, s
     steps, device, draw = min(steps, n), device_of(operator), generator(seed)
     matrix = operator.double() if isinstance(operator, Tensor) else operator
     eps = torch.finfo(operator.dtype).eps
-    found = [_lanczos(matrix, signs(n, 1, draw)[:, 0].to(device), steps, eps) for _ in range(probes)]
+    spaces = []
+    for _ in range(probes):
+        space = Krylov(matrix.__matmul__, signs(n, 1, draw)[:, 0].to(device), steps, eps)
+        while not space.full:
+            space.grow()
+        spaces.append((_numbers(space.alpha), _numbers(space.beta[:-1]), space.beta[-1]))
     nodes, weights = (torch.zeros(probes, steps, dtype=torch.float64) for _ in range(2))
     diagonal, beside = torch.zeros(probes, steps, dtype=torch.float64), torch.zeros(probes, steps - 1).double()
     tails = torch.zeros(probes, dtype=torch.float64)
-    for i, (alpha, beta, tail) in enumerate(found):
+    for i, (alpha, beta, tail) in enumerate(spaces):
         m = len(alpha)
         lam, u = torch.linalg.eigh(_matrix(alpha, beta))
         nodes[i, :m], weights[i, :m] = lam, u[0].square()
         nodes[i, m:] = lam[-1]  # of weight zero
         diagonal[i, :m], beside[i, : m - 1], tails[i] = alpha, beta, tail
-    made = sum(len(alpha) for alpha, _, _ in found)
+    made = sum(len(alpha) for alpha, _, _ in spaces)
     return SpectralDensity(nodes, weights, n, made, tails, (diagonal, beside))
 
 
@@ -198,29 +204,6 @@ def log_determinant(
             radau = float(w @ (lam.clamp(min=at) + ridge).log())  # its lowest node is `at` up to rounding
         values[i], gaps[i] = n * (gauss + radau) / 2, n * (gauss - radau) / 2
     return mean_of(values, found.products, bracket=float(gaps.mean()))
-
-
-def _lanczos(matrix: Operator, start: Tensor, steps: int, eps: float) -> tuple[Tensor, Tensor, float]:
-    """Diagonal and off-diagonal of the tridiagonal matrix, and the next off-diagonal; 0 if the space is exhausted."""
-    n = len(start)
-    basis = start.new_zeros(steps, n)
-    basis[0] = start / start.norm()
-    alpha: list[float] = []
-    beta: list[float] = []
-    scale = 0.0
-    for j in range(steps):
-        w = (matrix @ basis[j]).to(basis)
-        alpha.append(float(w @ basis[j]))
-        for _ in range(2):  # twice is enough
-            w -= basis[: j + 1].mT @ (basis[: j + 1] @ w)
-        size = float(w.norm())
-        scale = max(scale, abs(alpha[-1]), size)
-        if j + 1 == n or size <= 10 * eps * math.sqrt(n) * scale:
-            return _numbers(alpha), _numbers(beta), 0.0
-        beta.append(size)
-        if j + 1 < steps:
-            basis[j + 1] = w / size
-    return _numbers(alpha), _numbers(beta[:-1]), beta[-1]
 
 
 def _radau(alpha: Tensor, beta: Tensor, tail: float, at: float) -> tuple[Tensor, Tensor]:

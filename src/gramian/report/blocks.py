@@ -30,6 +30,7 @@ _RUN: dict = {
     "network": None,
     "status": "not certified",
     "answer": [],
+    "questions": [],
     "loss": dict.fromkeys(
         ("steps", "measured", "predicted", "predicted_initial", "loss_name", "lr", "lr_max", "optimizer")
     ),
@@ -45,11 +46,15 @@ _RUN: dict = {
     )
     | {"papers": []},
     "certificates": [],
+    "samples": [],
+    "layers": [],
     "warnings": [],
-    "made": dict.fromkeys(("command", "python", "seed", "dtype", "device", "commit", "date", "parameters"))
-    | {"versions": {}, "seconds": {}, "interrupted": False},
+    "made": dict.fromkeys(("command", "python", "seed", "dtype", "device", "commit", "date", "parameters", "overhead"))
+    | {"versions": {}, "seconds": {}, "interrupted": False, "left_out": []},
 }
 _PROBE = dict.fromkeys(("name", "title", "unit", "steps", "values", "lower", "upper"))
+_SAMPLE = dict.fromkeys(("row", "label", "said", "numbers", "image"))
+_LAYER = dict.fromkeys(("name", "moved", "lately", "pull"))
 _CERTIFICATE: dict = dict.fromkeys(("theorem", "reference", "status", "summary", "constants")) | {
     "premises": [],
     "conclusion": [],
@@ -96,6 +101,8 @@ def without_nan(value):
 def _complete_run(run: dict) -> dict:
     whole = _fill(_RUN, run)
     whole["probes"] = [_fill(_PROBE, probe) for probe in whole["probes"]]
+    whole["samples"] = [_fill(_SAMPLE, sample) for sample in whole["samples"]]
+    whole["layers"] = [_fill(_LAYER, layer) for layer in whole["layers"]]
     whole["certificates"] = [_fill(_CERTIFICATE, certificate) for certificate in whole["certificates"]]
     for certificate in whole["certificates"]:
         for part in ("premises", "conclusion"):

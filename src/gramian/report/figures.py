@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from gramian.report import sentences
-from gramian.report.numbers import number, percent
+from gramian.report.numbers import missing, number, percent
 from gramian.report.picture import (
     BOUND,
     FLIPS,
@@ -29,6 +29,8 @@ from gramian.report.picture import (
     spread_log,
     thinned,
 )
+
+FAR = 1000.0  # percent; a kernel that grew further hides all else on a linear axis
 
 
 def first_four(run: dict) -> list[Picture]:
@@ -54,7 +56,7 @@ def loss(block: dict) -> Picture:
     return picture(
         "loss",
         "Training loss",
-        f"{block['loss_name'] or ''} loss, log scale".strip(),
+        f"{_loss_name(block['loss_name'])}, log scale",
         sentences.loss(block),
         traces=traces,
         x=linear_axis("step"),
@@ -62,6 +64,10 @@ def loss(block: dict) -> Picture:
         tables=[series_table("step", steps, columns)],
         marks=[] if reached is None else mark_x(reached, "÷ 100", left=near_end),
     )
+
+
+def _loss_name(name: str | None) -> str:
+    return name if name and name.lower().endswith("loss") else f"{name or ''} loss".strip()
 
 
 def spectrum(block: dict) -> Picture:
@@ -104,10 +110,16 @@ def moved(block: dict) -> Picture:
     for kind, rows, style in (("distance", distance, NETWORK), ("signs flipped", flips, FLIPS)):
         name = f"{kind} per layer" if len(rows) > 1 else kind
         for values in rows:
-            traces += curve(steps, percents(values), name, style, width=thin)
+            at = [(step, v) for step, v in zip(steps or [], values, strict=False) if not missing(v)]
+            traces += curve([step for step, _ in at], percents([v for _, v in at]), name, style, width=thin)
     traces += curve(block["drift_steps"], percents(block["drift"]), "kernel drift", INITIAL, width=3)
+    drawn = [v for trace in traces for v in trace["y"] if v is not None]
+    log = max(drawn, default=0) > FAR
+    if log:  # the start, at zero, is left out
+        for trace in traces:
+            trace["y"] = [v if v is not None and v > 0 else None for v in trace["y"]]
     for trace in traces:
-        trace["mode"] = "lines"
+        trace["mode"] = "lines" if sum(v is not None for v in trace["y"]) > 1 else "markers"
     of_steps = {
         "largest distance": [_largest(row) for row in block["distance"] or []],
         "largest share flipped": [_largest(row) for row in block["flips"] or []],
@@ -117,11 +129,11 @@ def moved(block: dict) -> Picture:
     return picture(
         "moved",
         "What moved",
-        "share of the initial value",
+        "share of the initial value" + (", log scale" if log else ""),
         sentences.moved(block),
         traces=traces,
         x=linear_axis("step"),
-        y=linear_axis(suffix=" %") | {"rangemode": "tozero"},
+        y=log_axis(drawn) | {"ticksuffix": " %"} if log else linear_axis(suffix=" %") | {"rangemode": "tozero"},
         tables=[
             Table(["layer", "what", "at the end"], rows),
             series_table("step", steps, of_steps, percent),
@@ -226,18 +238,22 @@ def probe(block: dict) -> Picture:
     traces = curve(steps, values, "measured", NETWORK, legend=bool(block["lower"] or block["upper"]))
     traces += curve(steps, block["lower"], "lower bound", (BOUND[0], "dash"), width=1.6)
     traces += curve(steps, block["upper"], "upper bound", BOUND, width=1.6)
+    share = unit == "share"
+    if share:
+        for trace in traces:
+            trace["y"] = percents(trace["y"])
     drawn = [v for trace in traces for v in trace["y"] if v is not None]
     log = bool(drawn) and min(drawn) > 0 and max(drawn) > 50 * min(drawn)
     columns = {"measured": values, "lower bound": block["lower"], "upper bound": block["upper"]}
     return picture(
         f"probe-{block['name']}",
         block["title"] or block["name"],
-        ", ".join(part for part in (unit, "log scale" if log else "") if part),
+        ", ".join(part for part in ("" if share else unit, "log scale" if log else "") if part),
         sentences.probe(block),
         traces=traces,
         x=linear_axis("step"),
-        y=log_axis(drawn) if log else linear_axis(),
-        tables=[series_table("step", steps, columns)],
+        y=(log_axis(drawn) if log else linear_axis()) | ({"ticksuffix": " %"} if share else {}),
+        tables=[series_table("step", steps, columns, percent if share else number)],
     )
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from gramian.report.blocks import complete
-from gramian.report.numbers import last, missing, number, percent, steps_taken
+from gramian.report.numbers import NOT_MEASURED, last, missing, number, percent, steps_taken
+
+WATCHED = "watched"  # status of a loop of the user's own
 
 
 def summary_rows(facts: dict) -> list[dict[str, str]]:
@@ -26,8 +28,8 @@ def summary_rows(facts: dict) -> list[dict[str, str]]:
 
 
 def row(run: dict) -> dict[str, str]:
-    """The overview's row of one complete run."""
-    return {
+    """The overview's row of one complete run; of a watched loop, only what was measured."""
+    made = {
         "Network": str(run["title"]),
         "Verdict": str(run["status"]),
         "Training accuracy": percent(last(run["accuracy"]["train"])),
@@ -38,6 +40,7 @@ def row(run: dict) -> dict[str, str]:
         "Test error": percent(last(run["test"]["network_error"])),
         "Kernel's test error": percent(run["test"]["kernel_error"]),
     }
+    return made if run["status"] != WATCHED else {name: text for name, text in made.items() if text != NOT_MEASURED}
 
 
 def _learning_rate(loss: dict) -> str:

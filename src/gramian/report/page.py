@@ -11,10 +11,11 @@ from plotly.offline import get_plotlyjs
 
 from gramian.report import figures, numbers
 from gramian.report.blocks import complete
-from gramian.report.overview import row
+from gramian.report.overview import WATCHED, row
 
 _HERE = Path(__file__).parent
 _ARXIV = re.compile(r"arXiv:\s?(\d{4}\.\d{4,5}(?:v\d+)?)")
+_CODE = re.compile(r"`([^`]+)`")
 _UNIT = re.compile(r"(?<=\d) (?=%|ms\b|s\b|×)|(?<=×) (?=10)")
 
 # status -> (symbol in the page, what it means in one line); any other status is shown as it is, with no symbol's claim
@@ -36,7 +37,7 @@ def render(facts: dict) -> str:
             {
                 "run": run,
                 "row": row(run),
-                "first": figures.first_four(run),
+                "first": [one for one in figures.first_four(run) if one.figure or run["status"] != WATCHED],
                 "width": figures.width(run["width"]),
                 "further": figures.further(run),
             }
@@ -68,6 +69,11 @@ def nobreak(text: object) -> str:
     return _UNIT.sub("\u00a0", str(text))
 
 
+def coded(text: object) -> Markup:
+    """A sentence with what stands between backticks as code; everything else is escaped."""
+    return Markup(_CODE.sub(r"<code>\1</code>", str(escape(nobreak(text)))))
+
+
 def linked(text: object) -> Markup:
     """A reference with its arXiv ids as links; everything else is escaped."""
     return Markup(_ARXIV.sub(r'<a href="https://arxiv.org/abs/\1" rel="noreferrer">arXiv:\1</a>', str(escape(text))))
@@ -92,5 +98,6 @@ def _environment() -> Environment:
         "nobreak": nobreak,
         "prose": lambda value: nobreak(numbers.prose(value)),
         "linked": linked,
+        "coded": coded,
     }
     return environment

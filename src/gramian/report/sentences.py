@@ -63,16 +63,26 @@ def moved(block: dict) -> str:
     """The layer that moved most, the signs that flipped, the kernel's drift, at the last measured step."""
     parts = []
     rows = [row for row in block["distance"] or [] if row]
-    if rows and (far := [(d, name) for d, name in zip(rows[-1], block["layers"] or [], strict=False) if _finite(d)]):
+    if rows and (
+        far := _weights_first(
+            [(d, name) for d, name in zip(rows[-1], block["layers"] or [], strict=False) if _finite(d)]
+        )
+    ):
         distance, name = max(far, key=lambda pair: pair[0])
-        parts.append(f"layer {name} moved most, {percent(distance)} of its initial norm")
+        how = percent(distance) + " of" if distance < 10 else fold(distance)
+        parts.append(f"layer {name} moved most, {how} its initial norm")
     rows = [row for row in block["flips"] or [] if row]
     if rows and (shares := [s for s in rows[-1] if _finite(s)]):
         parts.append(f"at most {percent(max(shares))} of a layer's activation signs flipped")
     drift = last(block["drift"])
     if drift is not None:
-        parts.append(f"the kernel drifted by {percent(drift)}")
+        parts.append(f"the kernel drifted by {percent(drift) if drift < 10 else fold(drift) + ' its initial norm'}")
     return _sentence("; ".join(parts) if parts else "What moved was " + NOT_MEASURED)
+
+
+def _weights_first(far: list[tuple[float, str]]) -> list[tuple[float, str]]:
+    """Without biases, if there is anything else: they start near zero, and any way is many times that."""
+    return [pair for pair in far if not pair[1].endswith("bias")] or far
 
 
 def test_error(block: dict) -> str:
@@ -93,7 +103,8 @@ def accuracy(block: dict) -> str:
     """The last accuracy on training and test points."""
     train, test = last(block["train"]), last(block["test"])
     steps = count(steps_taken(block["steps"]), "step")
-    return f"After {steps}: {percent(train)} on the training points, {percent(test)} on the test points."
+    parts = [f"{percent(v)} on the {what} points" for v, what in ((train, "training"), (test, "test")) if v is not None]
+    return _sentence(f"After {steps}: {', '.join(parts)}" if parts else "The accuracy was " + NOT_MEASURED)
 
 
 def width(block: dict) -> str:
@@ -119,12 +130,13 @@ def probe(block: dict) -> str:
     values = [v for v in block["values"] or [] if _finite(v)]
     if not values:
         return _sentence(NOT_MEASURED)
-    unit = f" {block['unit']}" if block["unit"] else ""
-    said = f"From {number(values[0])} to {number(values[-1])}{unit}"
+    share = block["unit"] == "share"
+    write, unit = (percent, "") if share else (number, f" {block['unit']}" if block["unit"] else "")
+    said = f"From {write(values[0])} to {write(values[-1])}{unit}"
     if len(values) > 2 and min(values) < min(values[0], values[-1]):
-        said += f", smallest {number(min(values))}"
+        said += f", smallest {write(min(values))}"
     if len(values) > 2 and max(values) > max(values[0], values[-1]):
-        said += f", largest {number(max(values))}"
+        said += f", largest {write(max(values))}"
     outside = [crossed(block, key) for key in ("lower", "upper") if block[key]]
     if outside:
         said += "; always within its bounds" if not sum(outside) else f"; outside its bounds {sum(outside)} times"

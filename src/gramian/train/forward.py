@@ -74,18 +74,25 @@ def statistics_of(module: nn.Module, x: Tensor) -> Iterator[None]:
     """
     found = normalizers(module)
     kept = [{name: t.clone() for name, t in m.named_buffers(recurse=False)} for m in found]
-    momenta = [m.momentum for m in found]
+    taking = [m.register_forward_pre_hook(_take_statistics) for m in found]
     try:
         if found:
-            for m in found:
-                m.training, m.momentum = True, 1.0
             with torch.no_grad():
                 module(x)
-            for m in found:
-                m.training = False
+        for hook in taking:
+            hook.remove()
         yield
     finally:
-        for m, buffers, momentum in zip(found, kept, momenta, strict=True):
-            m.training, m.momentum = False, momentum
+        for hook in taking:
+            hook.remove()
+        for m, buffers in zip(found, kept, strict=True):
             for name, t in buffers.items():
                 m.get_buffer(name).copy_(t)
+
+
+def _take_statistics(m: Any, inputs: tuple[Tensor, ...]) -> None:
+    """In eval mode: in training mode SyncBatchNorm waits for the other processes, which know nothing of this pass."""
+    (x,) = inputs
+    axes = [axis for axis in range(x.ndim) if axis != 1]
+    m.running_mean.copy_(x.mean(axes))
+    m.running_var.copy_(x.var(axes, correction=0))

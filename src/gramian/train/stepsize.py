@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from gramian.empirical.forward import along
-from gramian.gram.extreme import top
+from gramian.gram.krylov import top_eigenvalue
 from gramian.train.forward import evaluating, outputs_of, rows_per_pass
 
-TOLERANCE, KRYLOV, PRODUCTS, BATCHES = 1e-2, 8, 5000, 32
+TOLERANCE, BATCHES = 1e-2, 32
 
 
 def largest_eigenvalue(module: nn.Module, x: Tensor, *, tolerance: float = TOLERANCE) -> float:
-    r"""Largest eigenvalue of $J J^\top$, the Gram matrix over all samples and outputs, by Lanczos (ARPACK).
+    r"""Largest eigenvalue of $J J^\top$, the Gram matrix over all samples and outputs, by Lanczos.
 
     $J$ is the Jacobian of the outputs in the trainable parameters. One product costs one backward pass and one pass
     of forward-mode differentiation, and a dozen will mostly do; no Gram matrix is formed. The result is a Ritz value:
-    never above the true one, and below it by about `tolerance`.
+    never above the true one, and below it by more than `tolerance` in one case of a thousand.
 
     Args:
         module: the network, taken in eval mode.
@@ -37,19 +36,12 @@ def largest_eigenvalue(module: nn.Module, x: Tensor, *, tolerance: float = TOLER
         with torch.no_grad():
             shape = (len(x), outputs_of(module, x[:2]).shape[1])
         start = torch.Generator().manual_seed(0)  # ours, so that a run's own random numbers stay as they are
-        v0 = torch.randn(shape, generator=start, dtype=torch.float64).flatten().numpy()
+        g = torch.randn(shape, generator=start, dtype=torch.float64).flatten().to(x.device)
 
-        def gram(u: np.ndarray) -> np.ndarray:
-            weights = torch.from_numpy(u.reshape(shape)).to(x)
-            return _push(module, parameters, x, _pull(module, parameters, x, weights)).double().cpu().numpy().ravel()
+        def gram(u: Tensor) -> Tensor:
+            return _push(module, parameters, x, _pull(module, parameters, x, u.reshape(shape).to(x))).flatten()
 
-        size = v0.size
-        if size <= KRYLOV:
-            return max(float(np.linalg.eigvalsh(np.stack([gram(e) for e in np.eye(size)]))[-1]), 0.0)
-        if not gram(v0).any():
-            return 0.0
-        found, _ = top(gram, size, 1, tolerance, PRODUCTS, start=v0, krylov=KRYLOV)
-    return float(found[-1])
+        return top_eigenvalue(gram, g, tolerance)
 
 
 def _pull(module: nn.Module, parameters: dict[str, nn.Parameter], x: Tensor, u: Tensor) -> dict[str, Tensor]:

@@ -28,6 +28,8 @@ from gramian.train.rehearsal import rehearsal, rehearsed_lr
 from gramian.train.step_rule import StepRule, step_rule
 from gramian.train.view import view
 
+SHARPENS = 4  # times the rate to take: a largest stable one above that does not stay
+
 
 @dataclass(frozen=True)
 class Advice:
@@ -108,6 +110,8 @@ class Advice:
             f"Largest stable learning rate of {self.optimizer} here: {self.largest:.3g} "
             f"(sharpness {self.sharpness:.3g}).",
         ]
+        if self.lr < self.largest / SHARPENS:
+            lines[1] += " At these weights only: the network sharpens as it learns."
         if self.guessed:
             lines[1] += " A guess from one batch: ask again after some steps."
         if self.adaptive:

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from gramian.arch.inputs import Form, Inputs, leaves, rows, several
+from gramian.empirical.checks import whole
 from gramian.errors import BadArgument, BadData
 from gramian.train.forward import evaluating
 from gramian.train.objective import Loss, Objective, Samples
@@ -65,14 +66,7 @@ def unwrapped(module: nn.Module) -> nn.Module:
             module = inner
         else:
             break
-    kinds = {type(p).__name__ for p in module.parameters()} | {type(m).__name__ for m in module.modules()}
-    if kinds & {"DTensor", "FlatParameter", "FullyShardedDataParallel"}:
-        raise BadArgument(
-            "The module's parameters are spread over processes (FSDP).",
-            where=type(module).__name__,
-            why="what is measured is computed in one process, from whole parameters",
-            fix="DistributedDataParallel, or a run on one device with fewer samples",
-        )
+    whole(module)
     return module
 
 

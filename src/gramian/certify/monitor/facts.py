@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from gramian.certify.facts import accuracy_facts, made_facts, moved_facts, probe_facts
+from gramian.certify.facts import accuracy_facts, layer_name, made_facts, moved_facts, probe_facts
+from gramian.certify.monitor.schedule import AT_FIRST
 from gramian.certify.monitor.watched import Watched
+from gramian.certify.monitor.words import QUESTIONS, lately
 from gramian.train.trace import Trace
 
 SCHEMA = 1
@@ -37,20 +40,25 @@ def about(module: nn.Module, seen: Watched) -> dict[str, Any]:
 
 
 def facts(
-    trace: Trace, answer: tuple[str, ...], spectra: dict[str, Tensor], seconds: dict[str, float]
+    trace: Trace,
+    answer: tuple[str, ...],
+    spectra: dict[str, Tensor],
+    seconds: dict[str, float],
+    samples: list[dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Facts for `gramian.report.write`; `spectra` are ascending eigenvalues, "initial" and "final"."""
     config, edge = trace.config, trace.measured.get(EDGE)
-    lr = config["lr"]
+    lr, name = config["lr"], config["module"]
     last = edge.values[-1] if edge is not None and edge.values else None
-    name = config["module"]
     test = trace.measured.get("test_accuracy")
+    failed = {one: why for one, why in config["skipped"].items() if why.startswith("failed")}
     made = {
         "key": "watched",
         "title": name,
         "network": config["network"],
         "status": "watched",
         "answer": list(answer),
+        "questions": [*([""] * (len(answer) - len(QUESTIONS))), *QUESTIONS],
         "loss": {
             "steps": trace.steps,
             "measured": trace.losses,
@@ -66,8 +74,10 @@ def facts(
             "steps": test.steps if test else [],
             "network_error": [1 - v for v in test.values if isinstance(v, float)] if test else [],
         },
-        "probes": probe_facts(trace, (EDGE,)),
-        "warnings": [f"Not measured: {name} ({why})." for name, why in config["skipped"].items()],
+        "samples": samples or [],
+        "layers": layer_facts(trace),
+        "probes": probe_facts(trace, ("kernel_cosine", EDGE)),
+        "warnings": [f"Not measured: {one} ({why})." for one, why in failed.items()],
         "made": made_facts(
             python=None,
             seed=None,
@@ -76,10 +86,43 @@ def facts(
             seconds=seconds,
             parameters=config["parameters"],
             interrupted=False,
+            overhead=_overhead(config, seconds),
+            left_out=[f"{one}: {why}" for one, why in config["skipped"].items() if one not in failed],
         ),
     }
     data = {
         "name": "watched rows",
-        **{name: config[name] for name in ("n_train", "n_test", "in_shape", "n_outputs")},
+        "classes": config.get("classes", []),
+        **{one: config[one] for one in ("n_train", "n_test", "in_shape", "n_outputs")},
     }
     return {"schema": SCHEMA, "title": f"{name}: {config['optimizer']}, {trace.reason}", "data": data, "runs": [made]}
+
+
+def layer_facts(trace: Trace) -> list[dict[str, Any]]:
+    """Each layer's way and pull: how far it is from the start, how much of that came lately, what still pulls at it."""
+    way, pull = trace.measured.get("distance"), trace.measured.get("layer_gradient_over_loss")
+    share = trace.measured.get("relative_distance")
+    found = []
+    for label in way.labels if way is not None else []:
+        assert way is not None
+        pulls = [math.sqrt(v) for v in pull.of(label) if v >= 0] if pull is not None else []
+        moved = share.of(label)[-1] if share is not None and label in share.labels else None
+        found.append(
+            {
+                "name": layer_name(label),
+                "moved": moved if moved is not None and math.isfinite(moved) else None,
+                "lately": lately(way, label),
+                "pull": pulls[-1] / max(pulls) if pulls and max(pulls) > 0 else None,
+            }
+        )
+    return found
+
+
+def _overhead(config: dict[str, Any], seconds: dict[str, float]) -> str | None:
+    if "share" not in config or "measuring" not in seconds:
+        return None
+    first = f"; before it {seconds['setup']:.1f} s, for answers {seconds['answers']:.1f} s"
+    allowed = f"of {config['share']:.0%} that it may take"
+    if config["overhead"] > config["share"]:
+        allowed = f"in a run that is short: {config['share']:.0%} or {AT_FIRST:.0f} s in all are allowed"
+    return f"{config['overhead']:.1%} of the training time, {allowed}{first}"

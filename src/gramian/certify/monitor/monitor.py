@@ -17,7 +17,10 @@ from torch.optim import Optimizer
 from gramian.arch.inputs import Inputs
 from gramian.certify.monitor.edge import EdgeOfStability
 from gramian.certify.monitor.facts import about, facts
+from gramian.certify.monitor.given import check_settings
 from gramian.certify.monitor.log import Log, read_log
+from gramian.certify.monitor.samples import named
+from gramian.certify.monitor.schedule import Schedule, kind_of
 from gramian.certify.monitor.slow import Slow, slope, slow_rows
 from gramian.certify.monitor.watched import watched
 from gramian.certify.monitor.words import sentences
@@ -29,9 +32,6 @@ from gramian.train.probes.probe import Value
 from gramian.train.recorder import Recorder
 from gramian.train.trace import Trace
 from gramian.train.view import unwrapped
-
-APART = {"cheap": 1.05, "gram": 1.4}  # least ratio of two measured steps
-AT_FIRST = 1.0  # seconds that may be spent before the share of the time is as much: the first steps tell most
 
 
 class Monitor:
@@ -55,8 +55,9 @@ class Monitor:
         x_test, y_test: test rows; measured too.
         share: of the training time that measuring may take, beside the first measurement and the last.
         probes: "standard" (all of `gramian.train`'s that apply, and the edge of stability), names, or `Probe`s.
-        rows: watched rows at most whose Gram matrix is computed; of a large network fewer are taken.
+        rows: watched rows at most whose Gram matrix is computed; of a large network fewer are taken while it trains.
         tokens: positions of each sample of tokens that are looked at.
+        classes: names of the classes, for the report.
         log: file of JSON lines, one a measurement, written at once; an existing one is continued.
         tensorboard: folder for TensorBoard.
 
@@ -91,15 +92,17 @@ class Monitor:
         probes: str | Sequence[str | Probe] = "standard",
         rows: int = 128,
         tokens: int = 8,
+        classes: Sequence[str] = (),
         log: str | Path | None = None,
         tensorboard: str | Path | None = None,
     ) -> None:
         module = unwrapped(module)
-        _check(module, optimizer, share, rows, tokens)
-        self.optimizer, self.share = optimizer, share
-        self._began = time.perf_counter()
+        check_settings(module, optimizer, share, rows, tokens)
+        self.optimizer, self.classes = optimizer, tuple(map(str, classes))
+        self._schedule = Schedule(share)
         seen = watched(module, loss, x, y, (x_test, y_test), rows, tokens)
-        self.run = seen.run
+        self.run, self._units, self._slow_rows = seen.run, seen.units, seen.slow_rows
+        self._found_slow: tuple[int, Slow] | None = None
         self.run.lr = float(optimizer.param_groups[0]["lr"])
         self._largest_lr = self.run.lr
         self._about = about(module, seen)
@@ -107,17 +110,13 @@ class Monitor:
         self._record, self._skipped = Recorder(), dict[str, str]()
         self._probes: list[Probe] = []
         self._due: set[str] = set()
-        self._costs = {"cheap": 0.0, "gram": 0.0}
-        self._measured = {"cheap": 0, "gram": 0}
-        self._spent_on = {"cheap": 0.0, "gram": 0.0}
-        self._report_seconds = 0.0
         self._witness = min(self.run.parameters().values(), key=Tensor.numel)
         self._broken: int | None = None  # the step before which the gradient was not finite
         self._watching = True
         edge = EdgeOfStability(optimizer, seen.module, seen.x, seen.y, seen.loss)
         self._start(probes, edge, seen.too_long)
-        self.setup_seconds = time.perf_counter() - self._began
-        self._began += self.setup_seconds
+        self.setup_seconds = self._schedule.elapsed
+        self._schedule.began += self.setup_seconds
         self._hooks = [
             optimizer.register_step_pre_hook(lambda *_: self._unharmed(self._before)),
             optimizer.register_step_post_hook(lambda *_: self._unharmed(self._after)),
@@ -131,12 +130,7 @@ class Monitor:
     @property
     def overhead(self) -> float:
         """Time that measuring took over the time that the rest took, since the start."""
-        rest = time.perf_counter() - self._began - self._spent - self._report_seconds
-        return self._spent / rest if rest > 0 else 0.0
-
-    @property
-    def _spent(self) -> float:
-        return sum(self._spent_on.values())
+        return self._schedule.overhead
 
     @property
     def trace(self) -> Trace:
@@ -148,8 +142,7 @@ class Monitor:
 
         Measures once more if the last step was not measured.
         """
-        self._measure_now()
-        return sentences(self.trace, self._slow())
+        return self._answered()[0]
 
     def __str__(self) -> str:
         lines = [f"After {self.step} steps (measuring took {self.overhead:.1%} of the training time):"]
@@ -159,8 +152,12 @@ class Monitor:
         """Writes report.html and report.json into a folder; returns their paths."""
         from gramian.report import write
 
-        said = self.answer()
-        return write(facts(self.trace, said, self._gram_values, self._seconds()), folder)
+        said, slow = self._answered()
+        start = time.perf_counter()
+        shown = [] if slow is None else self._named(slow)
+        made = write(facts(self.trace, said, self._gram_values, self._seconds(), shown), folder)
+        self._schedule.aside += time.perf_counter() - start
+        return made
 
     @staticmethod
     def report_of_log(log: str | Path, folder: str | Path) -> tuple[Path, Path]:
@@ -196,8 +193,8 @@ class Monitor:
                     self._skipped[probe.name] = str(error).splitlines()[0]
                 else:
                     self._probes.append(probe)
-            self._first = slope(self.run)
-        self._due = {"cheap", "gram"}
+            self._first = slope(self.run, self._slow_rows)
+        self._due = set(self._schedule.costs)
         self._measure()
 
     @contextmanager
@@ -243,20 +240,14 @@ class Monitor:
         """Before a step: decide whether to measure after it."""
         if self._broken is None and not self._finite():
             self._broken = self.step
-        elapsed = time.perf_counter() - self._began - self._report_seconds
-        self._due = set()
-        rest = elapsed - self._spent
-        each = max(self.share * rest, min(AT_FIRST, 0.3 * math.sqrt(rest))) / 2  # half for either kind
-        for kind, cost in self._costs.items():
-            apart = self.step + 1 >= max(APART[kind] * self._measured[kind], self._measured[kind] + 1)
-            if apart and self._spent_on[kind] + cost <= each:
-                self._due.add(kind)
+        self._due = self._schedule.due(self.step + 1)
         for probe in self._probes:
-            if probe.cost in self._due and hasattr(probe, "before"):
+            kind = kind_of(probe.name, probe.cost)
+            if kind in self._due and hasattr(probe, "before"):
                 start = time.perf_counter()
                 with self._undisturbed():
                     probe.before(self.run)
-                self._spent_on[probe.cost] += time.perf_counter() - start
+                self._schedule.spent_on[kind] += time.perf_counter() - start
 
     def _after(self) -> None:
         self.run.at(self.step + 1)
@@ -264,16 +255,16 @@ class Monitor:
         self._largest_lr = max(self._largest_lr, self.run.lr)
         if self._due:
             for kind in self._measure():
-                self._spent_on[kind] += self._costs[kind]
+                self._schedule.spent_on[kind] += self._schedule.costs[kind]
 
     def _measure_now(self) -> None:
         """For an answer: whatever was not measured at this step."""
-        self._due = {kind for kind in ("cheap", "gram") if self._measured[kind] < self.step}
+        self._due = {kind for kind, step in self._schedule.measured.items() if step < self.step}
         self.run.lr = float(self.optimizer.param_groups[0]["lr"])  # a schedule may have gone on since
         if self._due and self._watching:
             start = time.perf_counter()
             self._measure()
-            self._report_seconds += time.perf_counter() - start
+            self._schedule.aside += time.perf_counter() - start
 
     def _measure(self) -> set[str]:
         """What is due, at this step: the probes' readings into the record and the log. Returns what was."""
@@ -281,22 +272,22 @@ class Monitor:
         values: dict[str, Value] = {}
         self.run.gram_is_due = "gram" in self._due
         with self._undisturbed():
-            for kind in (kind for kind in ("cheap", "gram") if kind in self._due):
+            for kind in (kind for kind in self._schedule.costs if kind in self._due):
                 start = time.perf_counter()
                 lost = kind == "gram" and not math.isfinite(self.run.loss())  # kernels of such weights say nothing
-                wanted = [p for p in self._probes if p.cost == kind and not lost and p.name not in self._skipped]
+                able = [p for p in self._probes if not lost and p.name not in self._skipped]
+                wanted = [p for p in able if kind_of(p.name, p.cost) == kind]
                 with self._statistics(kind):
                     for probe in wanted:
                         self._read(probe, values)
-                    if kind == "cheap":
-                        self._record.loss(self.step, self.run.loss())
-                    elif "gram_min" not in self._skipped and not lost:
+                    if kind == "quick":
+                        self._record.loss(self.step, self.run.loss() / self._units.get("loss", 1))
+                    elif kind == "gram" and "gram_min" not in self._skipped and not lost:
                         self._gram_values["final"] = self.run.gram_eigenvalues()
                         self._gram_values.setdefault("initial", self._gram_values["final"])
-                self._costs[kind] = time.perf_counter() - start
-                self._measured[kind] = self.step
+                self._schedule.took(kind, self.step, time.perf_counter() - start)
         first = {"run": self._config()} if not self.step else {}
-        self._log.add(self.step, time.perf_counter() - self._began, values, first)
+        self._log.add(self.step, self._schedule.elapsed, values, first)
         done, self._due = self._due, set()
         return done
 
@@ -317,6 +308,8 @@ class Monitor:
         except Exception as error:
             self._stop(probe.name, error)
             return
+        if probe.name in self._units and isinstance(reading, float):  # as the user's loss is, a mean
+            reading /= self._units[probe.name]
         if reading is not None:
             self._record.add(self.step, probe.name, reading)
             values[probe.name] = reading.value if isinstance(reading, Reading) else reading
@@ -326,16 +319,30 @@ class Monitor:
         grad = self._witness.grad
         return grad is None or grad.device.type != "cpu" or bool(grad.isfinite().all())
 
+    def _answered(self) -> tuple[tuple[str, ...], Slow | None]:
+        self._measure_now()
+        slow = self._slow()
+        return sentences(self.trace, slow), slow
+
+    def _named(self, slow: Slow) -> list[dict[str, Any]]:
+        with self._undisturbed():
+            return named(self.run, slow, self.classes, tokens=bool(self._about["positions"]))
+
     def _slow(self) -> Slow | None:
         lost = not math.isfinite(self.run.loss())
         if "gram_min" in self._skipped or not self.step or not self._watching or lost:
             return None
-        with self._undisturbed(), self._statistics("gram"):
-            return slow_rows(self.run, self._first)
+        if self._found_slow is None or self._found_slow[0] != self.step:
+            start = time.perf_counter()
+            with self._undisturbed(), statistics_of(self.run.module, self.run.train.x[self._slow_rows]):
+                self._found_slow = self.step, slow_rows(self.run, self._slow_rows, self._first)
+            self._schedule.aside += time.perf_counter() - start
+        return self._found_slow[1]
 
     def _seconds(self) -> dict[str, float]:
-        rest = time.perf_counter() - self._began - self._spent - self._report_seconds
-        return {"training": rest, "setup": self.setup_seconds, "measuring": self._spent, "report": self._report_seconds}
+        times = self._schedule
+        seconds = {"training": times.training, "setup": self.setup_seconds, "measuring": times.spent}
+        return seconds | {"answers": times.aside}
 
     def _config(self) -> dict[str, Any]:
         return {
@@ -344,31 +351,9 @@ class Monitor:
             "lr": self.run.lr,
             "largest_lr": self._largest_lr,
             "overhead": self.overhead,
+            "share": self._schedule.share,
+            "classes": list(self.classes),
             "skipped": dict(self._skipped),
             "broken": self._broken,
             "titles": {probe.name: [probe.title, probe.unit] for probe in self._probes},
         }
-
-
-def _check(module: nn.Module, optimizer: Optimizer, share: float, rows: int, tokens: int) -> None:
-    if not isinstance(optimizer, Optimizer):
-        raise BadArgument(
-            f"The optimizer is a {type(optimizer).__name__}.",
-            where="Monitor(module, optimizer, loss, x, y)",
-            why="the monitor counts the steps of a torch optimizer",
-            fix="torch.optim.SGD(module.parameters(), lr=0.1)",
-        )
-    if not 0 < share <= 1 or not all(isinstance(v, int) and v >= 1 for v in (rows, tokens)):
-        raise BadArgument(
-            f"share={share!r}, rows={rows!r}, tokens={tokens!r} make no sense.",
-            where="Monitor(..., share=, rows=, tokens=)",
-            fix="share=0.05 is 5 % of the time; rows and tokens whole numbers, 1 or more",
-        )
-    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    if not any(id(p) in held for p in module.parameters()):
-        raise BadArgument(
-            "The optimizer holds none of the module's parameters.",
-            where="Monitor(module, optimizer, ...)",
-            why="it was made for another module, or before the module was moved or wrapped",
-            fix="the module whose parameters the optimizer was given",
-        )

@@ -17,7 +17,8 @@ from gramian.train.objective import Loss, Samples, objective, samples
 from gramian.train.run import Run
 from gramian.train.view import View, token_samples, view
 
-WORK = {"cpu": 1e11}  # operations that one of the dear measurements may take: some seconds of one core
+WORK = {"cpu": 1.5e10}  # operations that one of the dear measurements may take: half a second of one core
+AN_ANSWER = 4  # times as many for the slowest samples, which are looked for when an answer is asked for
 WORK_ELSEWHERE = 5e12
 LEAST, EDGE_ROWS = 8, 256
 EDGE_PASSES, SMOOTH_PASSES, STEP_PASSES = 30, 40, 3  # forward passes that a sample costs in each
@@ -28,18 +29,22 @@ class Watched:
     """A run, and what the edge of stability is computed on.
 
     Attributes:
-        run: what probes see.
+        run: what probes see; its `rows` are those of Gram matrices.
+        slow_rows: rows among which the slowest are looked for.
         module, x, y, loss: `loss(module(x), y)` as training computes it, on the rows for the sharpness.
         positions: of a sample whose tokens are looked at; 0 without tokens.
+        units: by the name of a probe that sums the loss over rows, what the user's own loss divides that by.
         too_long: standard probes that are left out here, with the reason.
     """
 
     run: Run
+    slow_rows: Tensor
     module: nn.Module
     x: Tensor
     y: Tensor
     loss: LossOf
     positions: int
+    units: dict[str, int]
     too_long: dict[str, str]
 
 
@@ -54,32 +59,37 @@ def watched(
     fits = {name: max(LEAST, int(work / (passes * each))) for name, passes in _passes(seen).items()}
     if seen.positions:
         net, data, goal = token_samples(seen)
+        mean = seen.loss not in ("squared", "cross-entropy")
         tested = None if other is None else token_samples(other)[1]
     else:
         net = seen.module
         with evaluating(net):
-            goal = as_sum(seen.loss, net, seen.x, seen.y)
+            goal, mean = as_sum(seen.loss, net, seen.x, seen.y)
         data = samples(net, seen.x, seen.y, goal)
         tested = None if other is None else samples(net, other.x, other.y, goal, name="_test")
     n = min(len(data), fits["all"])
     data, tested = _first(data, n), None if tested is None else _first(tested, min(len(tested), fits["all"]))
-    run = Run(net, data, tested, goal, torch.arange(min(rows, n, fits["gram"]), device=data.x.device))
+    few, more = (torch.arange(min(rows, n, times * fits["gram"]), device=data.x.device) for times in (1, AN_ANSWER))
+    run = Run(net, data, tested, goal, few)
+    units = {"loss": len(data), "test_loss": 1 if tested is None else len(tested)} if mean else {}
     too_long = {}
     if normalizers(net):
         too_long["semi_smoothness"] = "batch normalization: the loss that is trained is another for each batch"
     elif fits["smooth"] < n:
         why = f"it takes long on {n} rows of this network; probes=('semi_smoothness', ...) asks for it"
         too_long["semi_smoothness"] = why
-    few = min(n, EDGE_ROWS, fits["edge"])
+    edge_rows = min(n, EDGE_ROWS, fits["edge"])
     y_edge = seen.y if seen.positions else data.targets
     user = objective(seen.loss).function
     return Watched(
         run,
+        more,
         seen.module,
-        seen.x[:few],
-        y_edge[:few],
+        seen.x[:edge_rows],
+        y_edge[:edge_rows],
         user if seen.positions or isinstance(seen.loss, str) else _flat(user),
         seen.positions,
+        units,
         too_long,
     )
 

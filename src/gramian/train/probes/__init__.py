@@ -11,7 +11,7 @@ from gramian.train.probes.distance import Distance, RelativeDistance, SpectralDi
 from gramian.train.probes.flips import SignFlips
 from gramian.train.probes.forward import ForwardNorms, Separability
 from gramian.train.probes.gradient import GradientOverLoss, LayerGradientOverLoss, SampleGradientOverLoss
-from gramian.train.probes.kernel import KernelAlignment, KernelDrift
+from gramian.train.probes.kernel import KernelAlignment, KernelCosine, KernelDrift
 from gramian.train.probes.linearization import LinearizationGap
 from gramian.train.probes.loss import TestLoss, TrainLoss
 from gramian.train.probes.probe import NotApplicable, Probe, Reading
@@ -29,6 +29,7 @@ _ALL: tuple[Any, ...] = (
     GramMin,
     GramMax,
     KernelDrift,
+    KernelCosine,
     KernelAlignment,
     Distance,
     RelativeDistance,

@@ -1,9 +1,11 @@
-r"""How the NTK moves: its drift, and its alignment with the targets.
+r"""How the NTK moves: its drift, its turn, and its alignment with the targets.
 
-The drift is $\|K_t - K_0\|_F / \|K_0\|_F$, the alignment $\langle K, YY^\top\rangle / (\|K\|_F \|YY^\top\|_F)$.
+The drift is $\|K_t - K_0\|_F / \|K_0\|_F$, the cosine $\langle K_t, K_0\rangle / (\|K_t\|_F \|K_0\|_F)$, the
+alignment $\langle K, YY^\top\rangle / (\|K\|_F \|YY^\top\|_F)$.
 
 In the lazy regime the drift stays near zero (Jacot et al. 2018, arXiv:1806.07572); a network that learns features
-drifts, and its kernel aligns with the targets (Cristianini et al. 2001, "On kernel-target alignment").
+drifts, and its kernel aligns with the targets (Cristianini et al. 2001, "On kernel-target alignment"). The cosine tells
+a kernel that turns from one that only grows (Fort et al. 2020, arXiv:2010.15110, take one minus it as a distance).
 """
 
 from __future__ import annotations
@@ -24,6 +26,19 @@ class KernelDrift:
 
     def measure(self, run: Run) -> float:
         return float((run.gram() - self.initial).norm() / self.initial.norm())
+
+
+class KernelCosine:
+    """Cosine between the current NTK and that at initialization: 1 where it has only grown (Fort et al. 2020)."""
+
+    name, title, unit, cost = "kernel_cosine", "Cosine of the NTK with that at initialization", "", "gram"
+
+    def start(self, run: Run) -> None:
+        self.initial = run.gram()
+
+    def measure(self, run: Run) -> float | None:
+        size = float(run.gram().norm() * self.initial.norm())
+        return float((run.gram() * self.initial).sum()) / size if size else None
 
 
 class KernelAlignment:
