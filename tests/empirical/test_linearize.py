@@ -1,6 +1,8 @@
 """The first-order model: tangent at the start, linear in its parameters, trained by the constant kernel."""
 
+import io
 import math
+import pickle
 from copy import deepcopy
 
 import pytest
@@ -8,7 +10,8 @@ import torch
 from torch import nn
 from zoo import make
 
-from gramian.empirical import empirical_ntk, jacobian, linearize
+from gramian.empirical import empirical_ntk, jacobian, linearize, quadratic
+from gramian.errors import BadArgument
 
 NAMES = ["mlp", "attention", "twice", "conv3d", "custom function", "tied", "weight_norm", "frozen bias"]
 
@@ -68,3 +71,168 @@ def test_the_module_is_copied():
     again = linearize(net)
     again.load_state_dict(model.state_dict())
     assert all(torch.equal(a, b) for a, b in zip(again.parameters(), model.parameters(), strict=True))
+
+
+both = pytest.mark.parametrize("expand", [linearize, quadratic])
+
+
+class Two(nn.Module):
+    """Of two tensors, the second by name."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 3), nn.Linear(4, 3)
+
+    def forward(self, x, other=None, scale=1.0):
+        return scale * self.a(x).tanh() * self.b(other)
+
+
+@both
+def test_it_is_called_as_the_module_is(expand):
+    net, x, other = Two(), torch.randn(5, 4), torch.randn(5, 4)
+    model = expand(net)
+    torch.testing.assert_close(model(x, other=other, scale=2.0), net(x, other, 2.0))
+    torch.testing.assert_close(model(x=x, other=other), net(x, other))
+    gaps = []
+    for step in (1e-2, 1e-3):
+        here, there = moved(deepcopy(model), step), moved(deepcopy(net), step)
+        gaps.append(float((here(x, other=other) - there(x, other)).detach().norm()))
+    assert math.log10(gaps[0] / gaps[1]) == pytest.approx(2 if expand is linearize else 3, abs=0.1)
+
+
+@both
+def test_train_leaves_the_module_in_its_mode_and_training_modes_that_mix_are_refused(expand):
+    layers = [nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Tanh(), nn.Dropout(0.5), nn.Linear(6, 2)]
+    net, x = nn.Sequential(*layers), torch.randn(5, 4)
+    with torch.no_grad():
+        net(x)
+    with pytest.raises(BadArgument, match=r"(?s)mixes the samples.*where: 1 \(BatchNorm1d\).*fix: module.eval"):
+        expand(net)
+    model = moved(expand(net.eval()), 0.1)
+    expected, buffers = model(x), [b.clone() for b in model.buffers()]
+    assert model.train().training
+    torch.testing.assert_close(model(x), expected)
+    assert not model.module.training
+    assert all(torch.equal(a, b) for a, b in zip(buffers, model.buffers(), strict=True))
+    assert not model.eval().training
+
+
+@both
+def test_a_parameter_that_is_frozen_later_keeps_its_step(expand):
+    net, shape = make("mlp")
+    x = torch.randn(3, *shape)
+    model = moved(expand(net), 0.3)
+    expected = model(x)
+    model.module[0].requires_grad_(False)
+    torch.testing.assert_close(model(x), expected)
+    assert all(torch.equal(a, b) for a, b in zip(net.parameters(), model.at_origin().parameters(), strict=True))
+    torch.testing.assert_close(model.requires_grad_(False)(x), expected)
+
+
+@both
+def test_it_is_saved_copied_and_moved_to_another_precision(expand):
+    net, shape = make("mlp")
+    x = torch.randn(3, *shape)
+    model = moved(expand(net), 0.1)
+    expected = model(x)
+    assert torch.equal(pickle.loads(pickle.dumps(model))(x), expected)
+    assert torch.equal(deepcopy(model)(x), expected)
+    file = io.BytesIO()
+    torch.save(model.state_dict(), file)
+    file.seek(0)
+    other = expand(make("mlp")[0])
+    other.load_state_dict(torch.load(file))
+    assert torch.equal(other(x), expected)
+    torch.testing.assert_close(model.float()(x.float()), expected.float(), rtol=1e-4, atol=1e-4)
+    assert all(t.dtype == torch.float32 for t in model.state_dict().values())
+    with torch.inference_mode():
+        torch.testing.assert_close(expand(net)(torch.ones_like(x)), net(torch.ones_like(x)))
+
+
+@both
+def test_recurrent_layers_whose_float32_kernels_have_no_forward_mode(expand):
+    class Last(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.cells, self.head = nn.LSTM(4, 6, batch_first=True), nn.Linear(6, 2)
+
+        def forward(self, x):
+            return self.head(self.cells(x)[0][:, -1])
+
+    net, x = Last(), torch.randn(3, 5, 4)
+    model = moved(expand(net), 0.1)
+    expected = model(x)
+    torch.testing.assert_close(model.float()(x.float()).double(), expected, rtol=1e-4, atol=1e-4)
+    assert "backward" in model.mode
+
+
+@both
+def test_names_that_differ_only_in_their_dots(expand):
+    class Names(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.a__b = nn.ModuleDict({"b__c": nn.Linear(3, 3)}), nn.ModuleDict({"c": nn.Linear(3, 3)})
+
+        def forward(self, x):
+            return self.a__b["c"](self.a["b__c"](x).tanh())
+
+    net, x = Names(), torch.randn(4, 3)
+    torch.testing.assert_close(expand(net)(x), net(x))
+
+
+@both
+def test_what_cannot_be_added_is_refused(expand):
+    class Several(nn.Linear):
+        def forward(self, x):
+            return {"logits": super().forward(x)}
+
+    with pytest.raises(
+        BadArgument, match=r"(?s)returns a dict; .*where: (Linearized|Quadratic) of Several.*fix: .*logits"
+    ):
+        expand(Several(4, 2))(torch.randn(3, 4))
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        expand(nn.Linear(4, 2))(torch.randn(3, 5))
+    with pytest.raises(BadArgument, match="no trainable parameter"):
+        expand(nn.Linear(4, 2).requires_grad_(False))
+
+
+def test_a_forward_mode_rule_that_is_wrong_is_not_used():
+    net, x = Wrongly(), torch.randn(4, 3)
+    model = linearize(net)
+    j = jacobian(net, x)
+    with torch.no_grad():
+        model.module.first.weight += 0.1
+    step = torch.zeros_like(j[0, 0])
+    step[: model.module.first.weight.numel()] = 0.1
+    torch.testing.assert_close(model(x), net(x) + j @ step)
+    assert model.mode == "two backward passes"
+
+
+class Cubed(torch.autograd.Function):
+    """A cube whose forward-mode rule is that of another function."""
+
+    @staticmethod
+    def forward(x):
+        return x**3
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(*inputs)
+        ctx.save_for_forward(*inputs)
+
+    @staticmethod
+    def backward(ctx, g):
+        return 3 * ctx.saved_tensors[0] ** 2 * g
+
+    @staticmethod
+    def jvp(ctx, dx):
+        return 4 * ctx.saved_tensors[0] * dx
+
+
+class Wrongly(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(3, 4), nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.second(Cubed.apply(self.first(x)))

@@ -9,7 +9,7 @@ from torch import nn
 from torch.profiler import profile
 from zoo import mlp
 
-from gramian.empirical import empirical_ntk
+from gramian.empirical import empirical_ntk, late, ntk
 from gramian.errors import BadArgument
 
 
@@ -36,11 +36,32 @@ def conv():
     )
 
 
+class Tokens(nn.Module):
+    """Linear maps of 12 tokens each, whose gradients are formed late."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers, self.head = mlp(20, 64, 64, 64), nn.Linear(64, 5)
+
+    def forward(self, x):
+        return self.head(self.layers(x).mean(1))
+
+
+NETS = {"mlp": (lambda: mlp(20, 64, 64, 64, 5), (20,)), "conv": (conv, (3, 6, 6)), "tokens": (Tokens, (12, 20))}
+
+
+@pytest.mark.parametrize("outputs", ["mean", "full"])
+def test_of_tokens_inputs_are_kept_and_gradients_formed_late(outputs, monkeypatch):
+    seen = []
+    own = late.add_late
+    monkeypatch.setattr(ntk, "add_late", lambda out, unit, *rest: seen.append(unit.name) or own(out, unit, *rest))
+    empirical_ntk(Tokens(), torch.randn(30, 12, 20), outputs=outputs)
+    assert seen == ["layers.2.weight", "layers.4.weight"]
+
+
 @pytest.mark.parametrize("outputs", ["mean", "full"])
 @pytest.mark.parametrize("two", [False, True], ids=["x", "x and y"])
-@pytest.mark.parametrize(
-    ("make", "shape"), [(lambda: mlp(20, 64, 64, 64, 5), (20,)), (conv, (3, 6, 6))], ids=["mlp", "conv"]
-)
+@pytest.mark.parametrize(("make", "shape"), NETS.values(), ids=NETS.keys())
 def test_peak_stays_under_the_bound(make, shape, two, outputs):
     net, x = make(), torch.randn(30, *shape)
     y = torch.randn(25, *shape) if two else None

@@ -65,13 +65,17 @@ def test_little_memory_gives_the_same_kernel(name, outputs):
     assert torch.equal(little, little.permute(1, 0, *([3, 2] if outputs == "full" else [])))
 
 
-@pytest.mark.parametrize("rows", [False, True], ids=["positions", "gradients"])
+@pytest.mark.parametrize("way", ["positions", "gradients", "late gradients", "late gradients, a column at a time"])
 @pytest.mark.parametrize("name", [*CALLS, "attention", "twice", "conv2d grouped", "tied layers"])
-def test_both_ways_of_contracting_are_exact(name, rows, monkeypatch):
-    """Whichever is cheaper, the other is right too; `decoder` has pieces of two kinds, `projections` of three."""
+def test_all_ways_of_contracting_are_exact(name, way, monkeypatch):
+    """Whichever is cheapest, all are right; `decoder` has pieces of two kinds, `projections` of three."""
 
     def one_way(unit, *sizes):
-        return unit if unit.single else replace(unit, rows=rows or not unit.sizes)
+        late = way.startswith("late") and unit.columns > 0
+        return unit if unit.single else replace(unit, rows=way != "positions" or not unit.sizes, late=late)
+
+    if way.endswith("at a time"):
+        monkeypatch.setattr("gramian.empirical.late.WIDE", 1)
 
     monkeypatch.setattr("gramian.empirical.ntk.cheaper", one_way)
     net, shape = make(name)

@@ -268,3 +268,29 @@ def test_public_networks(build):
     j = jacobian(net, x).flatten(0, 1)
     v = torch.randn(len(j))
     torch.testing.assert_close(EmpiricalNTK(net, x) @ v, j @ (j.T @ v), rtol=1e-9, atol=1e-9)
+
+
+def test_several_inputs():
+    """By name and in order; a callable of the outputs, and the Gauss-Newton matrix."""
+
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.tokens, self.layer = nn.Embedding(7, 4), nn.Linear(4, 3)
+
+        def forward(self, tokens, x):
+            return self.layer(torch.tanh(self.tokens(tokens) + x))
+
+    net, x = Two(), {"tokens": torch.randint(7, (5,)), "x": torch.randn(5, 4)}
+    y = {key: t[:2] for key, t in x.items()}
+    exact = empirical_ntk(net, x, outputs="full").permute(0, 2, 1, 3).reshape(15, 15)
+    operator = EmpiricalNTK(net, x)
+    torch.testing.assert_close(operator @ torch.eye(15), exact)
+    torch.testing.assert_close(operator.dense(), exact)
+    torch.testing.assert_close(EmpiricalNTK(net, x, y) @ torch.eye(6), exact[:, :6])
+    torch.testing.assert_close(EmpiricalNTK(net, (x["tokens"], x["x"]), outputs="mean").dense(), empirical_ntk(net, x))
+    margin = EmpiricalNTK(net, x, outputs=lambda out: out[:, 0] - out[:, 1])
+    torch.testing.assert_close(margin @ torch.eye(5), empirical_ntk(net, x, outputs=lambda out: out[:, 0] - out[:, 1]))
+    assert set(operator.pull(torch.ones(15))) == {"tokens.weight", "layer.weight", "layer.bias"}
+    values = torch.linalg.eigvalsh(GaussNewton(net, x) @ torch.eye(43))
+    torch.testing.assert_close(values[-15:], torch.linalg.eigvalsh(exact), rtol=1e-8, atol=1e-8)

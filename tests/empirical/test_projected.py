@@ -75,6 +75,11 @@ def test_the_standard_error_and_the_distortion_hold_for_a_kernel(kind):
     assert 0.5 < float(torch.stack(scaled).mean()) < 1.25  # the stated one is a bound, and close
     if kind == "rademacher":
         assert worst < Sketch(400, kind).distortion(n=10, failure_probability=0.01) < 0.6
+    else:  # Chebyshev's needs many columns to say anything
+        sketch = Sketch(40000, kind)
+        phi = projected_gradients(net, x, sketch)
+        worst = float(((phi @ phi.mT - theta).abs() / (d[:, None] * d).sqrt()).max())
+        assert worst < sketch.distortion(n=10, failure_probability=0.1) < 0.2
 
 
 def test_the_distortion_solves_the_tail_bound():
@@ -117,6 +122,52 @@ def test_float32_and_tokens():
     torch.testing.assert_close(phi.double(), projected_gradients(net.double(), x, sketch), rtol=1e-5, atol=1e-5)
     margin = projected_gradients(net, x, sketch, outputs=lambda f: f[:, 0] - f[:, 1])
     assert margin.shape == (5, 64)
+
+
+class Pair(nn.Module):
+    """Of tokens and numbers."""
+
+    def __init__(self):
+        super().__init__()
+        self.tokens, self.layer = nn.Embedding(7, 4), nn.Linear(4, 3)
+
+    def forward(self, tokens, x):
+        return self.layer(torch.tanh(self.tokens(tokens) + x))
+
+
+def margin(out, label):
+    """Of the right class above the best other one."""
+    right = out.gather(1, label[:, None])[:, 0]
+    return right - out.scatter(1, label[:, None], -math.inf).amax(1)
+
+
+def test_several_inputs_and_targets():
+    """The margin of the right class: its gradients by hand, a row at a time, times the explicit matrix."""
+    net, tokens, x, labels = Pair(), torch.randint(7, (5,)), torch.randn(5, 4), torch.randint(3, (5,))
+    sketch = Sketch(40, seed=3)
+    s = torch.cat([matrix(sketch, p.numel(), part) for part, p in enumerate(net.parameters())])
+
+    def rows(f):
+        values = [f(i) for i in range(5)]
+        grads = [torch.autograd.grad(v, list(net.parameters())) for v in values]
+        return torch.stack([torch.cat([g.flatten() for g in row]) for row in grads])
+
+    by_hand = rows(lambda i: margin(net(tokens[i : i + 1], x[i : i + 1]), labels[i : i + 1]).sum()) @ s
+    given = {"tokens": tokens, "x": x}
+    for inputs in (given, (tokens, x)):
+        for max_bytes in (2**30, 1):
+            phi = projected_gradients(net, inputs, sketch, margin, targets=labels, max_bytes=max_bytes)
+            torch.testing.assert_close(phi, by_hand, rtol=1e-10, atol=1e-10)
+    one = rows(lambda i: net(tokens[i : i + 1], x[i : i + 1])[0, 0]) @ s
+    torch.testing.assert_close(projected_gradients(net, given, sketch, lambda out: out[:, 0]), one)
+    exact = empirical_ntk(net, given, outputs=margin, targets=labels)
+    wide = projected_gradients(net, given, Sketch(2**16), margin, targets=labels)
+    d = exact.diagonal()
+    assert ((wide @ wide.mT - exact).abs() < 5 * Sketch(2**16).standard_error(exact, d, d)).all()
+    with pytest.raises(BadData, match=r"(?s)targets of `x` have shape \(4,\).*where: projected_gradients"):
+        projected_gradients(net, given, sketch, margin, targets=labels[:4])
+    with pytest.raises(BadArgument, match=r"(?s)`targets`, but `outputs` is 'mean'.*where: projected_gradients"):
+        projected_gradients(net, given, sketch, targets=labels)
 
 
 def test_what_is_refused():

@@ -5,7 +5,7 @@ import torch
 from resnet import ResNet18
 from shaped import GPT2, ViT
 
-from gramian.empirical import empirical_ntk, jacobian, ntk_product
+from gramian.empirical import EmpiricalNTK, empirical_ntk, jacobian, ntk_product
 from gramian.empirical.model import Batch, Model
 from gramian.empirical.ntk import read
 
@@ -67,24 +67,24 @@ def test_the_whole_network_agrees_with_products(name):
     assert (torch.einsum("ijcd,jd->ic", theta, v) - expected).abs().max() < 1e-4 * expected.abs().max()
 
 
+def language_model():
+    """GPT-2 with its 124 million parameters."""
+    return GPT2(vocabulary=50257, context=1024, width=768, heads=12, depth=12)
+
+
+def margin(out):
+    """Of the scores of the next token: how far one is above another."""
+    return out[:, 5] - out[:, 7]
+
+
 @pytest.mark.slow
 def test_a_language_model_of_124_million_parameters():
     """The margin between two tokens of a GPT-2, 64 samples of 8 tokens: one number a sample, p = 124 million."""
     torch.set_default_dtype(torch.float32)
-    net = GPT2(vocabulary=50257, context=1024, width=768, heads=12, depth=12)
+    net = language_model()
     assert sum(p.numel() for p in net.parameters()) == 124_439_808
     x = torch.randint(50257, (64, 8))
-
-    class Margin(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.net = net
-
-        def forward(self, x):
-            out = self.net(x)
-            return out[:, 5] - out[:, 7]
-
-    theta = empirical_ntk(net, x, outputs=lambda out: out[:, 5] - out[:, 7], max_bytes=2**31)
+    theta = empirical_ntk(net, x, outputs=margin, max_bytes=2**31)
     v = torch.randn(64)
-    expected = ntk_product(Margin(), x, v)
+    expected = EmpiricalNTK(net, x, outputs=margin) @ v
     assert (theta @ v - expected).abs().max() < 1e-4 * expected.abs().max()

@@ -65,6 +65,35 @@ def test_at_a_time_it_is_where_many_small_steps_lead(data):
     torch.testing.assert_close(late, fit_linearized(start, x, y)(new), rtol=1e-7, atol=1e-7)
 
 
+def test_inputs_by_name(data):
+    x, y, _ = data
+
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = network(), nn.Linear(3, 2)
+
+        def forward(self, one, other):
+            return self.a(one) + self.b(other)
+
+    given = {"one": x, "other": x.flip(0)}
+    model = linearize(Two())
+    torch.testing.assert_close(fit_linearized(model, given, y)(**given), y)
+    by_place = fit_linearized(model, (x, x.flip(0)), y, solver="cg", tol=1e-13)
+    torch.testing.assert_close(by_place(x, x.flip(0)), y, rtol=1e-7, atol=1e-7)
+
+
+def test_of_a_model_with_a_frozen_layer_only_the_rest_is_fitted(data):
+    x, y, _ = data
+    model = linearize(network(40))
+    with torch.no_grad():
+        model.module[0].weight += 0.1
+    model.module[0].requires_grad_(False)
+    fitted = fit_linearized(model, x, y)
+    torch.testing.assert_close(fitted(x), y)
+    assert torch.equal(fitted.module[0].weight, model.module[0].weight)
+
+
 def test_from_where_it_is_and_back_again(data):
     """A fitted model that is fitted again goes on from there; the first is not changed."""
     x, y, new = data

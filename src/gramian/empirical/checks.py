@@ -127,12 +127,15 @@ def check_mode(module: nn.Module) -> None:
 
 
 def check_targets(
-    x: Tensor, y: Tensor | None, outputs: object, targets: Tensor | tuple[Tensor, Tensor] | None
+    x: Tensor,
+    y: Tensor | None,
+    outputs: object,
+    targets: Tensor | tuple[Tensor, Tensor] | None,
+    where: str = "empirical_ntk(..., targets=...)",
 ) -> tuple[Tensor | None, Tensor | None]:
     """The targets of `x` and of `y`, one a sample."""
     if targets is None:
         return None, None
-    where = "empirical_ntk(..., targets=...)"
     if not callable(outputs):
         raise BadArgument(
             f"There are `targets`, but `outputs` is {outputs!r}, which takes none.",

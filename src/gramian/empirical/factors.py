@@ -30,7 +30,10 @@ from gramian.empirical.watch import Watched, differentiable_math
 
 
 class Piece(NamedTuple):
-    """A sum of outer products: a is (n, G, P, a), or rows' numbers (n, 1, P, 1); b is (n, k, G, P, b)."""
+    """A sum of outer products: a is (n, G, P, a), or rows' numbers (n, 1, P, 1); b is (n, k, G, P, b).
+
+    Of a unit that is `late` one call as it was: its input (n, *in), and what was propagated back, (n, k, *out).
+    """
 
     a: Tensor
     b: Tensor
@@ -189,7 +192,9 @@ def _again(use: Use, make: Callable[[], Tensor], a: Tensor | None, own: set[int]
 
 def _factor(source: Source, unit: Unit, a: dict, b: dict, general: dict) -> Factor:
     if unit.kind == "general":
-        return _own(source, general[unit.name].flatten(2))
+        return own(source, general[unit.name].flatten(2))
+    if unit.late:
+        return tuple(Piece(a[c], b[c].to(source.dtype)) for c in unit.calls)
     total: Tensor | None = None
     pieces: dict[Sizes, tuple[list[Tensor], list[Tensor]]] = {}
     for c in unit.calls:
@@ -211,7 +216,7 @@ def _factor(source: Source, unit: Unit, a: dict, b: dict, general: dict) -> Fact
             grad = formed(call, a[c], right, sizes)
         total = grad if total is None else total.add_(grad)
     if total is not None:
-        return _own(source, total)
+        return own(source, total)
     return tuple(_piece(source, len(pieces) > 1, *both) for both in pieces.values())
 
 
@@ -222,7 +227,7 @@ def _piece(source: Source, several: bool, left: list[Tensor], right: list[Tensor
     return Piece(a, b.permute(0, 2, 3, 1, 4).flatten(3)[:, None])  # (n, 1, G, P, k b)
 
 
-def _own(source: Source, grad: Tensor) -> Tensor:
+def own(source: Source, grad: Tensor) -> Tensor:
     """Gradients (n, k, p) in the result's dtype, the outputs folded in without `full`."""
     grad = grad.to(source.dtype)
     return grad if source.full else grad.flatten(1)[:, None]
@@ -235,4 +240,4 @@ def _one_by_one(source: Source, units: Sequence[Unit], batch: Batch, outputs: ra
         for i in range(len(batch)):
             grads = rows(partial(source.model, batch[i : i + 1]), parameters, outputs)
             each.append([g.flatten(1) for g in grads])
-    return [_own(source, torch.stack(column)) for column in zip(*each, strict=True)]
+    return [own(source, torch.stack(column)) for column in zip(*each, strict=True)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from functools import cache
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +12,35 @@ from torch.func import functional_call, jvp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 
+class Given(NamedTuple):
+    """What a module is called with."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+    def change(self, f: Any) -> Given:
+        """The same with another value in each tensor's place."""
+        args = tuple(f(v) if isinstance(v, Tensor) else v for v in self.args)
+        return Given(args, {key: f(v) if isinstance(v, Tensor) else v for key, v in self.kwargs.items()})
+
+    def first(self) -> Given:
+        """The first sample: the first row of each tensor that has as many as the first one."""
+        tensors = [v for v in (*self.args, *self.kwargs.values()) if isinstance(v, Tensor) and v.ndim]
+        return self.change(lambda v: v[:1] if v.ndim and len(v) == len(tensors[0]) else v)
+
+
+def plain(x: Tensor) -> Tensor:
+    """The same numbers without a graph, outside inference mode."""
+    return x.detach().clone()
+
+
+def call_at(module: nn.Module, at: dict[str, Tensor], x: Tensor | Given) -> Tensor:
+    """f(x; at)."""
+    return functional_call(module, at, *(x if isinstance(x, Given) else ((x,),)))
+
+
 def along(
-    module: nn.Module, at: dict[str, Tensor], step: dict[str, Tensor], x: Tensor, *, forward: bool | None = None
+    module: nn.Module, at: dict[str, Tensor], step: dict[str, Tensor], x: Tensor | Given, *, forward: bool | None = None
 ) -> tuple[Tensor, Tensor]:
     """f(x; at) and J step, each of the output's shape; parameters not in `at` are the module's own.
 
@@ -30,7 +58,7 @@ def along(
         return _along_twice_backward(module, at, step, x)
 
 
-def why_no_forward_mode(module: nn.Module, at: dict[str, Tensor], x: Tensor) -> str:
+def why_no_forward_mode(module: nn.Module, at: dict[str, Tensor], x: Tensor | Given) -> str:
     r"""What speaks against forward mode on this module; empty where it works and agrees with a backward pass.
 
     Some of torch's forward-mode rules are wrong without a word, so $\langle w, J u\rangle = \langle J^\top w, u\rangle$
@@ -47,7 +75,7 @@ def why_no_forward_mode(module: nn.Module, at: dict[str, Tensor], x: Tensor) -> 
     w = torch.randn(out.shape, generator=draw).to(out)
     with torch.enable_grad():
         here = {name: t.detach().requires_grad_() for name, t in at.items()}
-        back = functional_call(module, here, (x,))
+        back = call_at(module, here, x)
         if not back.requires_grad:
             return ""
         down = torch.autograd.grad(back, list(here.values()), w, materialize_grads=True)
@@ -60,23 +88,23 @@ def why_no_forward_mode(module: nn.Module, at: dict[str, Tensor], x: Tensor) -> 
 
 
 def along_forward(
-    module: nn.Module, at: dict[str, Tensor], step: dict[str, Tensor], x: Tensor
+    module: nn.Module, at: dict[str, Tensor], step: dict[str, Tensor], x: Tensor | Given
 ) -> tuple[Tensor, Tensor]:
     load_rules()
     with sdpa_kernel(SDPBackend.MATH):  # the fused kernels have no forward-mode derivative
-        out, change = jvp(lambda at: functional_call(module, at, (x,)), (at,), (step,))  # type: ignore[misc]
+        out, change = jvp(lambda at: call_at(module, at, x), (at,), (step,))  # type: ignore[misc]
     return out, change
 
 
 def _along_twice_backward(
-    module: nn.Module, at: dict[str, Tensor], step: dict[str, Tensor], x: Tensor
+    module: nn.Module, at: dict[str, Tensor], step: dict[str, Tensor], x: Tensor | Given
 ) -> tuple[Tensor, Tensor]:
     """The same as the derivative of w -> J^T w: slower, and for every twice differentiable module."""
     train = torch.is_grad_enabled()
     with torch.enable_grad():
         at = {name: t.detach().requires_grad_() for name, t in at.items()}
         with sdpa_kernel(SDPBackend.MATH):  # the fused kernels have one derivative
-            out = functional_call(module, at, (x,))
+            out = call_at(module, at, x)
         change = forward_by_backward(out, list(at.values()), [step[name] for name in at], train)
     return out.detach(), change
 

@@ -13,6 +13,7 @@ from gramian.arch.inputs import Inputs
 from gramian.empirical import checks
 from gramian.empirical.contract import add_gram
 from gramian.empirical.factors import Source, factors, pull_back
+from gramian.empirical.late import add_late
 from gramian.empirical.memory import keep_freed_blocks
 from gramian.empirical.model import Batch, Model
 from gramian.empirical.plan import Budget, Plan, plans
@@ -200,7 +201,11 @@ def _run(
                 k = list(group)
                 block = theta[name][rows, cs, columns, ds]
                 mirror = None if y is not None else block if q == p else theta[name][columns, ds, rows, cs]
-                add_gram(block, [plan.units[i] for i in k], [f[i] for i in k], [g[i] for i in k], scratch, mirror)
+                now = [i for i in k if not plan.units[i].late]
+                add_gram(block, [plan.units[i] for i in now], [f[i] for i in now], [g[i] for i in now], scratch, mirror)
+                for i in k:
+                    if plan.units[i].late:
+                        add_late(block, plan.units[i], source, f[i], g[i], scratch, mirror)
             del g  # not beside the next block's
         del f
 

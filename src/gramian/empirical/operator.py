@@ -9,11 +9,13 @@ import torch
 from scipy.sparse.linalg import LinearOperator
 from torch import Tensor, nn
 
+from gramian.arch.inputs import Inputs
 from gramian.empirical import checks
 from gramian.empirical.derivative import Derivative
 from gramian.empirical.ntk import empirical_ntk
-from gramian.empirical.outputs import Outputs, composed
+from gramian.empirical.outputs import Outputs, composed, unwrapped
 from gramian.empirical.share import Share
+from gramian.empirical.structured import packed
 from gramian.errors import BadArgument, BadData
 
 
@@ -29,7 +31,7 @@ class EmpiricalNTK:
 
     Args:
         module: any module that treats samples on their own; its parameters are read at each product.
-        x: inputs of the rows; shape (n, *in_shape).
+        x: inputs of the rows; shape (n, *in_shape). Of a module that takes several a tuple, or a dict by name.
         y: inputs of the columns; None: the same as `x`.
         outputs: "full": one row for each sample and output, row $i C + c$; "sum" and "mean": one row for each sample,
             $\sum_c$ or $\frac1C \sum_c$ of $\langle\nabla f_c(x_i), \nabla f_c(x_j)\rangle$, at C times the cost;
@@ -66,17 +68,18 @@ class EmpiricalNTK:
     def __init__(
         self,
         module: nn.Module,
-        x: Tensor,
-        y: Tensor | None = None,
+        x: Inputs,
+        y: Inputs | None = None,
         outputs: Outputs = "full",
         *,
         max_bytes: int = 2**30,
         group: Any | None = None,
     ) -> None:
+        module, x, y = packed(unwrapped(module), x, None if y is x else y)
         module, self.outputs = composed(module, outputs)
         share = Share(group, next(iter(checks.trainable(module).values())).device)
         self.left = Derivative(module, x, share, max_bytes)
-        self.right = self.left if y is None or y is x else Derivative(module, y, share, max_bytes)
+        self.right = self.left if y is None else Derivative(module, y, share, max_bytes)
         if self.right.n_outputs != self.left.n_outputs:
             raise BadData(
                 f"The module has {self.right.n_outputs} outputs on a sample of `y`, {self.left.n_outputs} of `x`.",
@@ -223,12 +226,13 @@ class GaussNewton:
     def __init__(
         self,
         module: nn.Module,
-        x: Tensor,
+        x: Inputs,
         outputs: Outputs = "full",
         *,
         max_bytes: int = 2**30,
         group: Any | None = None,
     ) -> None:
+        module, x, _ = packed(unwrapped(module), x, None)
         module, kind = composed(module, outputs)
         if kind != "full":
             raise BadArgument(

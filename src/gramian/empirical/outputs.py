@@ -39,14 +39,47 @@ class Composed(nn.Module):
         return self.then(out).reshape(1, -1)
 
 
-def composed(module: nn.Module, outputs: Outputs) -> tuple[nn.Module, str]:
+class Aimed(nn.Module):
+    """A callable of a module's output and a target, both of a batch of one, for each sample: numbers in a row.
+
+    It takes what the module takes, in order, and the targets last; `names`: of the module's inputs, if it has them.
+    """
+
+    def __init__(self, module: nn.Module, then: Callable[..., Tensor], names: tuple[str, ...]) -> None:
+        super().__init__()
+        self.module, self.then, self.names = module, then, names
+        self.training = module.training
+
+    def forward(self, *given: Tensor) -> Tensor:
+        *args, target = given
+        if len(target) == 1:
+            return self._one(self._out(args), target)
+        try:
+            return vmap(lambda row, t: self._one(row[None], t[None])[0])(self._out(args), target)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception:  # an output that is no tensor; vmap knows not every operation
+            return torch.cat([self(*(t[i : i + 1] for t in given)) for i in range(len(target))])
+
+    def _out(self, args: list[Tensor]) -> Any:
+        return self.module(**dict(zip(self.names, args, strict=True))) if self.names else self.module(*args)
+
+    def _one(self, out: Any, target: Tensor) -> Tensor:
+        return self.then(out, target).reshape(1, -1)
+
+
+def unwrapped(module: nn.Module) -> nn.Module:
+    """The user's module in one that DistributedDataParallel wraps."""
+    return module.module if isinstance(module, DistributedDataParallel) else module
+
+
+def composed(module: nn.Module, outputs: str | Callable[..., Tensor]) -> tuple[nn.Module, str]:
     """The module to differentiate, and "full", "sum" or "mean".
 
     Raises:
         BadArgument: an unknown word, or nothing trainable.
     """
-    if isinstance(module, DistributedDataParallel):
-        module = module.module
+    module = unwrapped(module)
     checks.trainable(module)
     if isinstance(outputs, str):
         checks.check_options(outputs, "auto", 1)
@@ -56,4 +89,4 @@ def composed(module: nn.Module, outputs: Outputs) -> tuple[nn.Module, str]:
 
 def own_name(name: str, module: nn.Module) -> str:
     """A parameter's name in the user's module."""
-    return name.removeprefix(INSIDE) if isinstance(module, Composed) else name
+    return name.removeprefix(INSIDE) if isinstance(module, Composed | Aimed) else name

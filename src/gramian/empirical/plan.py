@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
+from gramian.empirical.calls import Scale
 from gramian.empirical.factors import Source
-from gramian.empirical.units import Unit
+from gramian.empirical.proof import Call
+from gramian.empirical.units import PASS, Unit
 from gramian.errors import BadArgument
 
 CACHED = 2**24  # numbers that a chunk of samples works on: above, a backward pass only waits for memory
@@ -36,7 +39,7 @@ class Budget:
 
     @property
     def scratch(self) -> int:
-        """Numbers for the contraction itself."""
+        """Numbers for the contraction itself; as many again for gradients that are formed meanwhile."""
         return self.numbers // 8
 
     def work(self, units: Sequence[Unit], k: int) -> int:
@@ -55,8 +58,9 @@ class Budget:
 
     def block(self, units: Sequence[Unit], k: int) -> tuple[int, int]:
         """Samples in a block and in a chunk, for k outputs at once; (0, 0) if not even one fits."""
-        free = self.numbers - self.scratch
-        held, work = sum(unit.held(k) for unit in units), self.work(units, k)
+        free = self.numbers - self.scratch * (2 if any(unit.late for unit in units) else 1)
+        work = self.work(units, k)
+        held = sum(unit.held(k) for unit in units) + max(unit.part(k) for unit in units)
         largest = max(self.n, self.m)
         cached = max(1, CACHED // work)  # samples whose backward pass stays in the cache
         once = held * (self.n if self.symmetric else self.n + self.m)
@@ -65,23 +69,54 @@ class Budget:
         chunk = max(1, min(largest, cached, free // 4 // work))
         return (samples, min(chunk, samples)) if (samples := (free - chunk * work) // (2 * held)) > 0 else (0, 0)
 
+    def together(self, units: Sequence[Unit]) -> Plan | None:
+        """These units at once: the blocks that take the fewest passes; None if one sample of them does not fit."""
+        c = self.source.n_outputs
+        fits = [(k, *self.block(units, k)) for k in dict.fromkeys(max(1, c >> i) for i in range(c.bit_length()))]
+        fits = [fit for fit in fits if fit[1] > 0]
+        if not fits:
+            return None
+        whole = [fit for fit in fits if fit[1] >= max(self.n, self.m)]
+        # without pairs of outputs, fewer outputs at once cost nothing; with them, blocks of samples are cheaper
+        k, samples, chunk = fits[0] if self.source.full else whole[0] if whole else fits[-1]
+        return Plan(tuple(units), k, samples, chunk)
+
+    def is_whole(self, units: Sequence[Unit]) -> bool:
+        """Whether one block holds these units of all samples."""
+        plan = self.together(units)
+        return plan is not None and plan.samples >= max(self.n, self.m)
+
+    def cost(self, plan: Plan) -> int:
+        """Multiplications that make the plan's factors: forward and backward passes, and gradients that are formed."""
+        calls = self.source.uses.calls
+        efforts = [_effort(call) for call in calls]
+        whole = any(unit.kind == "general" for unit in plan.units)
+        first = 0 if whole else min((c for unit in plan.units for c in unit.calls), default=0)
+        form = sum(_effort(calls[c]) for unit in plan.units if unit.rows for c in unit.calls)
+        forward = PASS * self.saved + sum(efforts)
+        backward = PASS * self.saved * (len(calls) - first) // max(1, len(calls)) + sum(efforts[first:])
+        rows, columns = (-(-count // plan.samples) for count in (self.n, self.m))
+        cuts = -(-self.source.n_outputs // plan.outputs)
+        if self.source.full:
+            rows, columns, cuts = rows * cuts, columns * cuts, 1
+        runs = cuts * (rows * (rows + 1) // 2 if self.symmetric else rows + rows * columns)
+        return runs * min(plan.samples, max(self.n, self.m)) * (forward + plan.outputs * (backward + form))
+
 
 def plans(budget: Budget, units: Sequence[Unit]) -> list[Plan]:
-    """The fewest passes that fit: first fewer outputs or samples at once, and only then units apart."""
+    """The cheapest passes that fit: all units together in blocks of samples, or those that fit whole, then the rest."""
     if not units:
         return []
-    c = budget.source.n_outputs
-    halves = [max(1, c >> i) for i in range(c.bit_length())]
-    fits = [(k, *budget.block(units, k)) for k in halves]
-    fits = [fit for fit in fits if fit[1] > 0]
-    if fits:
-        whole = [fit for fit in fits if fit[1] >= max(budget.n, budget.m)]
-        # without pairs of outputs, fewer outputs at once cost nothing; with them, blocks of samples are cheaper
-        k, samples, chunk = fits[0] if budget.source.full else whole[0] if whole else fits[-1]
-        return [Plan(tuple(units), k, samples, chunk)]
-    if len(units) > 1:
-        half = len(units) // 2
-        return plans(budget, units[:half]) + plans(budget, units[half:])
+    together = budget.together(units)
+    if together is not None and budget.is_whole(units):
+        return [together]
+    if len(units) > 1:  # the last ones first: their backward passes are the shortest
+        at = bisect_left(range(1, len(units) - 1), True, key=lambda i: budget.is_whole(units[i:])) + 1
+        apart = plans(budget, units[:at]) + plans(budget, units[at:])
+        if together is None or sum(map(budget.cost, apart)) < budget.cost(together):
+            return apart
+    if together is not None:
+        return [together]
     need = -(-8 * (budget.work(units, 1) + 2 * units[0].held(1)) // 7) * budget.source.dtype.itemsize
     raise BadArgument(
         f"`max_bytes` is too small: one pair of samples needs about {need:,} bytes.",
@@ -89,3 +124,11 @@ def plans(budget: Budget, units: Sequence[Unit]) -> list[Plan]:
         why="the gradient of one output and what a backward pass keeps must fit",
         fix=f"max_bytes={need:_}",
     )
+
+
+def _effort(call: Call) -> int:
+    """Multiplications of a call, on one sample."""
+    if isinstance(call.how, Scale):
+        return PASS * prod(call.out_shape)
+    sizes = call.how.sizes(call.weight_shape, call.out_shape)
+    return sizes.groups * sizes.positions * sizes.b * (PASS if sizes.lookup else sizes.a)

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vjp, vmap
 
+from gramian.arch.inputs import Inputs, leaves, tensors
 from gramian.empirical import checks
-from gramian.empirical.outputs import Outputs, composed
+from gramian.empirical.outputs import Aimed, composed, unwrapped
 from gramian.empirical.sketch import Sketch
+from gramian.empirical.structured import packed
 from gramian.empirical.watch import differentiable_math
 from gramian.errors import BadData
 
 
 def projected_gradients(
     module: nn.Module,
-    x: Tensor,
+    x: Inputs,
     sketch: Sketch,
-    outputs: Outputs = "mean",
+    outputs: str | Callable[..., Tensor] = "mean",
     *,
+    targets: Tensor | None = None,
     max_bytes: int = 2**30,
 ) -> Tensor:
     r"""Random projections of the gradients, $\phi(x_i) = S\, \nabla_\theta f(x_i)$.
@@ -28,10 +33,12 @@ def projected_gradients(
 
     Args:
         module: any module that treats samples on their own.
-        x: inputs; shape (n, *in_shape).
+        x: inputs; shape (n, *in_shape). Of a module that takes several a tuple, or a dict by name.
         sketch: the map, `Sketch(size=4096)` say; features of one map belong together.
         outputs: as of `empirical_ntk`. "sum" and "mean" take another map for each output and add the features; "full"
             has the rows $i C + c$; a callable of the module's output likewise.
+        targets: one a sample, shape (n, ...); the callable gets that of its sample, shape (1, ...), as second argument:
+            `outputs=F.cross_entropy`, or the margin of the right class.
         max_bytes: bound on the gradients that are held at once, in bytes; at least those of one sample and output.
 
     Returns:
@@ -52,8 +59,13 @@ def projected_gradients(
                 [5., 6., 5.],
                 [5., 5., 6.]])
     """
-    module, kind = composed(module, outputs)
-    checks.check_options(kind, "auto", max_bytes)
+    checks.check_options(outputs, "auto", max_bytes)
+    checks.trainable(module)
+    if targets is None:
+        module, x, _ = packed(unwrapped(module), x, None)
+        module, kind = composed(module, outputs)
+    else:
+        module, x, kind = *_aimed(module, x, outputs, targets), "full"
     checks.check_mode(module)
     x = checks.check_input("x", x)
     with differentiable_math():
@@ -67,6 +79,16 @@ def projected_gradients(
             fix="module.double() and x.double(); module(x).isfinite().all() shows whether an output is the cause",
         )
     return found
+
+
+def _aimed(module: nn.Module, x: Inputs, outputs: object, targets: Tensor) -> tuple[nn.Module, Tensor]:
+    """The module with the callable and the targets as one of a single tensor."""
+    given = leaves(tensors(x))
+    checks.check_targets(given[0], None, outputs, targets, where="projected_gradients(..., targets=...)")
+    assert callable(outputs)
+    names = tuple(x) if isinstance(x, Mapping) else ()
+    module, rows, _ = packed(Aimed(unwrapped(module), outputs, names), (*given, targets), None)
+    return module, rows
 
 
 def _project(module: nn.Module, x: Tensor, sketch: Sketch, kind: str, out: Tensor, max_bytes: int) -> Tensor:

@@ -6,10 +6,10 @@ from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, jvp
+from torch.func import jvp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from gramian.empirical.forward import along, along_forward, forward_by_backward, load_rules
+from gramian.empirical.forward import Given, along, along_forward, call_at, forward_by_backward, load_rules, plain
 from gramian.empirical.watch import differentiable_math
 from gramian.errors import BadArgument
 
@@ -17,7 +17,7 @@ Terms = tuple[Tensor, Tensor, Tensor]
 STEP, TOLERANCE, TRIES = 1e-7, 1e-4, 3
 
 
-def forward_over_forward(module: nn.Module, at: dict[str, Tensor], step: dict[str, Tensor], x: Tensor) -> Terms:
+def forward_over_forward(module: nn.Module, at: dict[str, Tensor], step: dict[str, Tensor], x: Given) -> Terms:
     r"""f(x; at), J step and $\partial^2 f[step, step]$, each of the output's shape."""
 
     def line(at: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -28,7 +28,7 @@ def forward_over_forward(module: nn.Module, at: dict[str, Tensor], step: dict[st
     return out, change, second
 
 
-def three_backward(module: nn.Module, at: dict[str, Tensor], step: dict[str, Tensor], x: Tensor) -> Terms:
+def three_backward(module: nn.Module, at: dict[str, Tensor], step: dict[str, Tensor], x: Given) -> Terms:
     r"""The same as the derivative of $w \mapsto \partial^2 \langle w, f \rangle[step, step]$, which is linear in w.
 
     Not as the first derivative's derivative: a third one by the parameters would go through it, and torch's are wrong
@@ -39,7 +39,7 @@ def three_backward(module: nn.Module, at: dict[str, Tensor], step: dict[str, Ten
         at = {name: t.detach().requires_grad_() for name, t in at.items()}
         here, steps = list(at.values()), [step[name] for name in at]
         with sdpa_kernel(SDPBackend.MATH):  # the fused kernels have one derivative
-            out = functional_call(module, at, (x,))
+            out = call_at(module, at, x)
         change = forward_by_backward(out, here, steps, train)
         second = torch.zeros_like(out)
         if out.requires_grad:
@@ -61,15 +61,18 @@ def _slope(grads: tuple[Tensor | None, ...], steps: list[Tensor]) -> Tensor | No
 MODES = {"forward over forward": forward_over_forward, "three backward passes": three_backward}
 
 
-def checked_mode(module: nn.Module, x: Tensor) -> str:
+def checked_mode(module: nn.Module, x: Given) -> str:
     """The first of `MODES` whose second derivative is the difference of first ones, in float64 on the first sample.
+
+    And that runs in the module's own precision, for which torch may take other kernels.
 
     Raises:
         BadArgument: none is, or the samples are not plain tensors.
     """
     with differentiable_math(), torch.no_grad():
         try:
-            row = x[:1].detach().double() if x.is_floating_point() else x[:1].detach()
+            x = x.first().change(plain)
+            row = x.change(lambda v: v.double() if v.is_floating_point() else v)
             wide = deepcopy(module).double()
             at = {name: p.detach() for name, p in wide.named_parameters() if p.requires_grad}
             found = {mode: _error(mode, wide, at, row) for mode in MODES}
@@ -80,9 +83,9 @@ def checked_mode(module: nn.Module, x: Tensor) -> str:
                 why=f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}",
                 fix="a module that takes float64; call the model once on x[:1] before it goes into vmap or compile",
             ) from error
-    for mode, off in found.items():
-        if off is not None and off <= TOLERANCE:
-            return mode
+        for mode, off in found.items():
+            if off is not None and off <= TOLERANCE and _runs(mode, module, x):
+                return mode
     told = ", ".join(f"{mode}: {'fails' if off is None else f'{off:.1%} off'}" for mode, off in found.items())
     raise BadArgument(
         f"torch's second derivative of the module is not a derivative of its first one ({told}).",
@@ -92,7 +95,18 @@ def checked_mode(module: nn.Module, x: Tensor) -> str:
     )
 
 
-def _error(mode: str, module: nn.Module, at: dict[str, Tensor], x: Tensor) -> float | None:
+def _runs(mode: str, module: nn.Module, x: Given) -> bool:
+    at = {name: p.detach() for name, p in module.named_parameters() if p.requires_grad}
+    try:
+        MODES[mode](module, at, {name: p.clone() for name, p in at.items()}, x)
+    except torch.OutOfMemoryError:
+        raise
+    except (NotImplementedError, RuntimeError):
+        return False
+    return True
+
+
+def _error(mode: str, module: nn.Module, at: dict[str, Tensor], x: Given) -> float | None:
     """The least relative error over some directions: at a kink a difference says nothing."""
     errors = []
     for seed in range(TRIES):

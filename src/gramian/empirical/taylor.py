@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
+from gramian.empirical.forward import Given
 from gramian.empirical.linearize import Expansion
 from gramian.empirical.second import MODES, checked_mode
 
@@ -11,20 +14,19 @@ from gramian.empirical.second import MODES, checked_mode
 class Quadratic(Expansion):
     """Second-order Taylor model of a module; made by `quadratic`.
 
-    Attributes:
-        mode: None before the first call; then "forward over forward" or "three backward passes".
+    Its modes: "forward over forward", "three backward passes".
     """
 
-    mode: str | None = None
-
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
         """f(x; theta_0) + J (theta - theta_0) + (theta - theta_0)^T H (theta - theta_0) / 2."""
-        out, change, half = self.terms(x)
+        out, change, half = self.terms(*args, **kwargs)
         return out + change + half
 
-    def terms(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The three terms of the sum, each of the output's shape."""
+    def terms(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor, Tensor]:
+        """The three terms of the sum, each of the output's shape; arguments as the module takes them."""
+        x = Given(args, kwargs)
         if self.mode is None:
+            self.check_output(x)
             self.mode = checked_mode(self.at_origin(), x)
         origin, step = self.moved()
         out, change, second = MODES[self.mode](self.module, origin, step, x)
@@ -40,14 +42,14 @@ def quadratic(module: nn.Module) -> Quadratic:
     terms: where the linear one vanishes, by symmetric initialization say, the quadratic one is what learns.
 
     Args:
-        module: any module; it is copied and not changed. Of a network with ReLU the Hessian is that of its linear
+        module: as of `linearize`. Of a network with ReLU the Hessian is that of its linear
             pieces.
 
     Returns:
-        A module with its own trainable copy of the parameters, at $\theta = \theta_0$; inputs and outputs as before.
+        A module with its own trainable copy of the parameters, at $\theta = \theta_0$; arguments as before.
 
     Raises:
-        BadArgument: the module has no trainable parameter; or, at the first call of the model, torch's second
+        BadArgument: as `linearize`; or, at the first call of the model, torch's second
             derivative of the module is none. That is checked in float64 on one sample against a difference of first
             derivatives, because torch (2.13) is wrong without a word for layer normalization in forward mode, where
             three backward passes do instead, and for `weight_norm` in any.

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import prod
 
 from torch import Tensor
 
-from gramian.empirical.calls import Scale, Sizes
+from gramian.empirical.calls import ConvTranspose, Embedding, Linear, Scale, Sizes
 from gramian.empirical.proof import Call, Uses
 
 PASS = 16  # multiplications of a matrix product in the time of one number of an elementwise pass
@@ -18,6 +19,8 @@ class Unit:
 
     `rows`: its gradients are formed, k p numbers a sample; else activations and back-propagated vectors are kept, a
     piece of them for each of `sizes`, and contracted over positions. Without calls the parameter goes the general way.
+    `columns`: into how many parts a gradient can be cut, 0 if into none; `late`: its gradients are formed in such parts
+    while they are contracted, and until then the calls' inputs, `inputs` numbers, and back-propagated vectors are kept.
     """
 
     name: str
@@ -26,12 +29,21 @@ class Unit:
     rows: bool
     numel: int
     sizes: tuple[Sizes, ...]
+    inputs: int = 0
+    columns: int = 0
+    late: bool = False
 
     def held(self, k: int) -> int:
         """Numbers kept for a sample and k outputs."""
+        if self.late:
+            return self.inputs + k * sum(s.groups * s.positions * s.b for s in self.sizes)
         if self.rows:
             return k * self.numel
         return sum(s.held + k * s.groups * s.positions * s.b for s in self.sizes)
+
+    def part(self, k: int) -> int:
+        """Numbers of the least part of a sample's gradients that can be formed."""
+        return k * self.numel // self.columns if self.late else 0
 
     @property
     def single(self) -> bool:
@@ -68,7 +80,16 @@ def _of_weight(name: str, places: tuple[int, ...], calls: list[Call], numel: int
             pieces.append(each)
         else:  # called twice, it has twice the positions
             pieces[like] = each._replace(positions=each.positions + pieces[like].positions)
-    return Unit(name, "weight", places, len({s.groups for s in pieces}) > 1, numel, tuple(pieces))
+    rows = len({s.groups for s in pieces}) > 1
+    inputs = sum(prod(call.in_shape) for call in calls)
+    return Unit(name, "weight", places, rows, numel, tuple(pieces), inputs, _columns(calls, pieces))
+
+
+def _columns(calls: list[Call], pieces: list[Sizes]) -> int:
+    """Into how many parts the weight's gradient can be cut: by output if all calls are alike, else columns."""
+    if len(pieces) == 1:
+        return 0 if isinstance(calls[0].how, ConvTranspose) else pieces[0].b
+    return calls[0].weight_shape[1] if all(isinstance(call.how, Linear | Embedding) for call in calls) else 0
 
 
 def cheaper(unit: Unit, n: int, m: int, k: int, full: bool, scratch: int) -> Unit:
@@ -90,4 +111,6 @@ def cheaper(unit: Unit, n: int, m: int, k: int, full: bool, scratch: int) -> Uni
             a = 1 if s.lookup or t.lookup else s.a
             contract += n * m * places * (a + pairs * s.b + (pairs if full or len(unit.sizes) > 1 else 1) * PASS)
             most = max(most, places)
-    return replace(unit, rows=form < contract or (3 if len(unit.sizes) > 1 else 2) * most > scratch)
+    rows = form < contract or (3 if len(unit.sizes) > 1 else 2) * most > scratch
+    early, late = replace(unit, rows=rows), replace(unit, rows=rows, late=True)
+    return late if rows and unit.columns and 2 * late.held(k) <= early.held(k) else early

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from copy import deepcopy
 
 import numpy as np
@@ -10,7 +11,9 @@ import torch
 from scipy.sparse.linalg import LinearOperator, cg
 from torch import Tensor
 
+from gramian.arch.inputs import Inputs
 from gramian.empirical import EmpiricalNTK, Linearized
+from gramian.empirical.structured import packed
 from gramian.errors import BadArgument, BadData, GramianError
 from gramian.gram import eigensystem
 from gramian.solve.cholesky import solve
@@ -20,7 +23,7 @@ SOLVERS = ("cholesky", "cg")
 
 def fit_linearized(
     model: Linearized,
-    x: Tensor,
+    x: Inputs,
     y: Tensor,
     *,
     ridge: float = 0.0,
@@ -37,7 +40,8 @@ def fit_linearized(
 
     Args:
         model: from `linearize`; it is not changed.
-        x, y: training inputs and targets; (n, *in_shape) and the shape of `model(x)`.
+        x: training inputs; shape (n, *in_shape). Of a module that takes several a tuple, or a dict by name.
+        y: targets; the shape of `model(x)`.
         ridge: $\rho$.
         time: learning rate times steps.
         solver: "cholesky" makes K, n C x n C, by `empirical_ntk`; "cg" only products with it (`time` infinite).
@@ -77,7 +81,7 @@ def fit_linearized(
             fix='solver="cholesky", time=math.inf, ridge=0.0',
         )
     with torch.no_grad():
-        out = model(x)
+        out = model(x) if isinstance(x, Tensor) else model(**x) if isinstance(x, Mapping) else model(*x)
     if not isinstance(y, Tensor) or y.shape != out.shape or not y.is_floating_point():
         has = f"{tuple(y.shape)}, {y.dtype}" if isinstance(y, Tensor) else type(y).__name__
         raise BadData(
@@ -86,7 +90,8 @@ def fit_linearized(
             why="each output has its own target; class numbers are no targets of a squared loss",
             fix="y of the shape and dtype of model(x); for classes one-hot targets",
         )
-    operator = EmpiricalNTK(model.at_origin(), x)
+    module, rows, _ = packed(model.at_origin(), x, None)
+    operator = EmpiricalNTK(module, rows)
     r = (y - out).reshape(-1).double().cpu()
     u = _by_products(operator, r, ridge, tol) if solver == "cg" else _dense(operator, r, ridge, time)
     fitted = deepcopy(model)
