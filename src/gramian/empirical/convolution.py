@@ -93,7 +93,7 @@ def _domain() -> Tensor:
             apart *= a - other if other != a else 1.0
         rows.append([1 / apart, a / apart, a * a / apart])
     g = torch.tensor([*rows, [0.0, 0.0, 1.0]], dtype=torch.float64, device="cpu")
-    return torch.kron(g, g)
+    return torch.kron(g, g).float()
 
 
 class _Conv(torch.autograd.Function):
@@ -154,7 +154,7 @@ def _filtered(g: Tensor, weight: Tensor, pad: int, size: tuple[int, int]) -> Ten
     """Images (n, d, high, wide) back through the weights (d, c, 3, 3): (n, c, h, w), channels last."""
     d, c = weight.shape[:2]
     turned = weight.flip(2, 3).permute(2, 3, 0, 1).reshape(9, d * c)
-    u = (_domain() @ turned.double()).float().view(36, d, c)
+    u = (_domain() @ turned).view(36, d, c)
     out = g.new_empty(len(g), *size, c)
     _native().winograd_filter(_last(g), u.numpy(), pad, out.numpy(), torch.get_num_threads())
     return out.permute(0, 3, 1, 2)
