@@ -1,6 +1,7 @@
 """Kernels of networks that end in values at positions, and the cost of a diagonal."""
 
 import time
+from functools import partial
 
 import pytest
 import torch
@@ -66,12 +67,12 @@ def test_the_default_says_that_full_exists():
 
 @pytest.mark.slow
 def test_a_diagonal_costs_less_than_the_kernel():
-    """3000 rows of 64 numbers, 3 hidden layers: 9 million pairs or 3000. Measured: 2.44 s and 0.06 s."""
+    """3000 rows of 64 numbers, 3 hidden layers: 9 million pairs or 3000, on the torch engine: 2.44 s and 0.06 s."""
     x = torch.randn(3000, 64)
     arch = architecture(mlp((64,), 1, depth=4, width=4), x[:2])
     arch.diag(x[:100])
     took = []
-    for call in (arch.kernels, arch.diag):
+    for call in (partial(arch.kernels, engine="torch"), arch.diag):
         start = time.process_time()
         call(x)
         took.append(time.process_time() - start)
