@@ -29,13 +29,16 @@ WAYS = {
 }
 file = np.load(sys.argv[2])
 x = jax.numpy.asarray(file["x"].astype(spec["dtype"]))
-theta = [jax.numpy.asarray(file[f"p{i}"].astype(spec["dtype"])) for i in range(len(file.files) - 1)]
+# in the order in which they are used: a transposition inside the function hides a layer's structure from it
+AXES = {1: (0,), 2: (1, 0), 4: (2, 3, 1, 0)}
+arrays = [file[f"p{i}"].astype(spec["dtype"]) for i in range(len(file.files) - 1)]
+theta = [jax.numpy.asarray(p.transpose(AXES[p.ndim])) for p in arrays]
 
 
 def mlp(theta, x):
-    """Linear maps with ReLU between them; weights as torch has them."""
+    """Linear maps with ReLU between them."""
     for i in range(0, len(theta), 2):
-        x = x @ theta[i].T + theta[i + 1]
+        x = x @ theta[i] + theta[i + 1]
         x = jax.nn.relu(x) if i + 2 < len(theta) else x
     return x
 
@@ -44,10 +47,9 @@ def cnn(theta, x):
     """3x3 convolutions with ReLU, global average pooling, one linear map; channels last, as is fast here."""
     x = x.transpose(0, 2, 3, 1)
     for i in range(0, len(theta) - 2, 2):
-        w = theta[i].transpose(2, 3, 1, 0)
-        x = jax.lax.conv_general_dilated(x, w, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        x = jax.lax.conv_general_dilated(x, theta[i], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
         x = jax.nn.relu(x + theta[i + 1])
-    return x.mean((1, 2)) @ theta[-2].T + theta[-1]
+    return x.mean((1, 2)) @ theta[-2] + theta[-1]
 
 
 rows = {}

@@ -13,7 +13,7 @@ from gramian.empirical.gemm import gemm
 from gramian.empirical.units import Unit
 
 TILES = (128, 512)  # rows of a cache tile, least and most: sums over layers stay in the cache until the tile is done
-PARTS = 10  # tiles a side; of a symmetric result a little more than half of them are made
+PARTS = 8  # tiles a side; of a symmetric result a little more than half of them are made
 
 
 def add_gram(

@@ -13,7 +13,7 @@ from gramian.empirical.proof import Call
 from gramian.empirical.units import PASS, Unit
 from gramian.errors import BadArgument
 
-CACHED = 2**24  # numbers that a chunk of samples works on: above, a backward pass only waits for memory
+CACHED = 2**25  # numbers that a chunk of samples works on: above, a backward pass only waits for memory
 
 
 @dataclass(frozen=True)
