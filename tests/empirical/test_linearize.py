@@ -8,7 +8,7 @@ from copy import deepcopy
 import pytest
 import torch
 from torch import nn
-from zoo import make
+from zoo import Cube, make
 
 from gramian.empirical import empirical_ntk, jacobian, linearize, quadratic
 from gramian.errors import BadArgument
@@ -197,7 +197,7 @@ def test_what_cannot_be_added_is_refused(expand):
 
 
 def test_a_forward_mode_rule_that_is_wrong_is_not_used():
-    net, x = Wrongly(), torch.randn(4, 3)
+    net, x = Cube(), torch.randn(4, 3)
     model = linearize(net)
     j = jacobian(net, x)
     with torch.no_grad():
@@ -206,33 +206,3 @@ def test_a_forward_mode_rule_that_is_wrong_is_not_used():
     step[: model.module.first.weight.numel()] = 0.1
     torch.testing.assert_close(model(x), net(x) + j @ step)
     assert model.mode == "two backward passes"
-
-
-class Cubed(torch.autograd.Function):
-    """A cube whose forward-mode rule is that of another function."""
-
-    @staticmethod
-    def forward(x):
-        return x**3
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        ctx.save_for_backward(*inputs)
-        ctx.save_for_forward(*inputs)
-
-    @staticmethod
-    def backward(ctx, g):
-        return 3 * ctx.saved_tensors[0] ** 2 * g
-
-    @staticmethod
-    def jvp(ctx, dx):
-        return 4 * ctx.saved_tensors[0] * dx
-
-
-class Wrongly(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.first, self.second = nn.Linear(3, 4), nn.Linear(4, 2)
-
-    def forward(self, x):
-        return self.second(Cubed.apply(self.first(x)))

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 from torch.func import functional_call, vmap
-from zoo import make
+from zoo import Cube, make
 
 from gramian.empirical import EmpiricalNTK, empirical_ntk, linearize, ntk_product, quadratic
 from gramian.empirical.watch import differentiable_math
@@ -122,38 +122,6 @@ def test_the_check_needs_plain_numbers_once():
         vmap(lambda row: model(row[None])[0])(x)
     expected = model(x)
     torch.testing.assert_close(vmap(lambda row: model(row[None])[0])(x), expected)
-
-
-class Wrong(torch.autograd.Function):
-    """A cube whose forward-mode rule is that of twice the square."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(x):
-        return x**3
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        ctx.save_for_backward(*inputs)
-        ctx.save_for_forward(*inputs)
-
-    @staticmethod
-    def backward(ctx, g):
-        return 3 * ctx.saved_tensors[0] ** 2 * g
-
-    @staticmethod
-    def jvp(ctx, dx):
-        return 4 * ctx.saved_tensors[0] * dx
-
-
-class Cube(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.first, self.second = nn.Linear(3, 4), nn.Linear(4, 2)
-
-    def forward(self, x):
-        return self.second(Wrong.apply(self.first(x)))
 
 
 def test_a_first_derivative_that_forward_mode_has_wrong_is_seen_and_not_used():

@@ -347,3 +347,35 @@ def make(name):
     net = build()
     net(inputs(1, shape))
     return net, shape
+
+
+class Wrong(torch.autograd.Function):
+    """A cube whose forward-mode rule is that of twice the square."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x):
+        return x**3
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(*inputs)
+        ctx.save_for_forward(*inputs)
+
+    @staticmethod
+    def backward(ctx, g):
+        return 3 * ctx.saved_tensors[0] ** 2 * g
+
+    @staticmethod
+    def jvp(ctx, dx):
+        return 4 * ctx.saved_tensors[0] * dx
+
+
+class Cube(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(3, 4), nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.second(Wrong.apply(self.first(x)))

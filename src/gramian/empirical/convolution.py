@@ -8,6 +8,7 @@ multiplications, for errors of 8e-7 of the result's size where the plain sums ha
 from __future__ import annotations
 
 from functools import cache
+from math import prod
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gramian.empirical.calls import Conv
+from gramian.empirical.gemm import single_on_cpu
 from gramian.empirical.proof import Call
 from gramian.library import library
 
@@ -26,7 +28,7 @@ ENOUGH = 128  # tiles of 4x4 from which on bringing the weights into the domain,
 
 def convolved(how: Conv, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor | None:
     """The convolution with a faster way back to `x`; the parameters get no gradient. None where there is none."""
-    plain = not _may(weight) or weight.ndim != 4 or x.dtype != weight.dtype or torch.is_autocast_enabled("cpu")
+    plain = not single_on_cpu(weight) or weight.ndim != 4 or x.dtype != weight.dtype or torch.is_autocast_enabled("cpu")
     if plain or any(before != after for before, after in how.padding):
         return None
     weight = weight.detach().contiguous(memory_format=torch.channels_last)
@@ -40,7 +42,10 @@ def by_winograd(call: Call, x: Tensor, b: Tensor) -> Tensor | None:
     c, h, w = call.in_shape[-3:]
     high, wide = call.out_shape[-2:]
     if not (
-        _fits(call.how, call.weight_shape, high, wide) and _may(b) and x.dtype is b.dtype and places == high * wide
+        _fits(call.how, call.weight_shape, high, wide)
+        and single_on_cpu(b)
+        and x.dtype is b.dtype
+        and places == high * wide
     ):
         return None
     b = b[:, :, 0].unflatten(2, (high, wide))
@@ -66,12 +71,13 @@ def _fits(how: Conv, weight: tuple[int, ...], high: int, wide: int) -> bool:
 
 
 def _worth_it(high: int, wide: int) -> bool:
-    """Whether 36 multiplications for each tile of 4x4 are half of 9 for each place, or less."""
-    return 8 * -(-high // 4) * -(-wide // 4) <= high * wide
+    """Whether 36 multiplications for each tile are half of 9 for each place, or less."""
+    return 8 * _tiles(high, wide) <= high * wide
 
 
-def _may(a: Tensor) -> bool:
-    return a.dtype is torch.float32 and a.device.type == "cpu"
+def _tiles(high: int, wide: int) -> int:
+    """Tiles of 4x4 that cover high x wide places."""
+    return -(-high // 4) * -(-wide // 4)
 
 
 def _native() -> Any:
@@ -88,9 +94,7 @@ def _domain() -> Tensor:
     """G x G, (36, 9): of weights into Winograd's domain."""
     rows = []
     for a in POINTS:
-        apart = 1.0
-        for other in POINTS:
-            apart *= a - other if other != a else 1.0
+        apart = prod(a - other for other in POINTS if other != a)
         rows.append([1 / apart, a / apart, a * a / apart])
     g = torch.tensor([*rows, [0.0, 0.0, 1.0]], dtype=torch.float64, device="cpu")
     return torch.kron(g, g).float()
@@ -126,8 +130,7 @@ class _Back(torch.autograd.Function):
     @staticmethod
     def forward(g: Tensor, weight: Tensor, how: Conv, size: tuple[int, int]) -> Tensor:
         images = g.reshape(-1, *g.shape[-3:])
-        tiles = len(images) * -(-size[0] // 4) * -(-size[1] // 4)
-        if tiles >= ENOUGH and _fits(how, weight.shape, *size):
+        if len(images) * _tiles(*size) >= ENOUGH and _fits(how, weight.shape, *size):
             out = _filtered(images, weight, 2 - how.padding[0][0], size)
         else:
             before = [p for p, _ in how.padding]

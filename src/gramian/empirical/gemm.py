@@ -29,7 +29,7 @@ def gemm(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
 def worth_it(a: Tensor, b: Tensor) -> bool:
     """Whether `gemm` has a faster way for a b^T than torch's own."""
     return (
-        _may(a)
+        single_on_cpu(a)
         and a.shape[0] * a.shape[1] * b.shape[0] >= LEAST
         and min(a.shape[0], b.shape[0], a.shape[1]) >= 32
         and _onednn() is not None
@@ -38,11 +38,12 @@ def worth_it(a: Tensor, b: Tensor) -> bool:
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """`F.linear` that goes through `gemm`, its backward pass to `x` too; the parameters get no gradient."""
-    plain = not _may(weight) or weight.numel() < 2**14 or torch.is_autocast_enabled("cpu")
+    plain = not single_on_cpu(weight) or weight.numel() < 2**14 or torch.is_autocast_enabled("cpu")
     return F.linear(x, weight, bias) if plain or x.dtype != weight.dtype else _Linear.apply(x, weight, bias)
 
 
-def _may(a: Tensor) -> bool:
+def single_on_cpu(a: Tensor) -> bool:
+    """Whether oneDNN and the compiled loops take it."""
     return a.dtype is torch.float32 and a.device.type == "cpu"
 
 

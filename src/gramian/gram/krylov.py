@@ -60,7 +60,7 @@ class Krylov:
     def ritz(self) -> tuple[Tensor, Tensor]:
         """Ritz values, ascending, and their vectors in the basis, in columns; float64."""
         alpha, beta = (torch.tensor(v, dtype=torch.float64) for v in (self.alpha, self.beta[:-1]))
-        found = torch.linalg.eigh(torch.diag(alpha) + torch.diag(beta, 1) + torch.diag(beta, -1))
+        found = torch.linalg.eigh(tridiagonal(alpha, beta))
         return found.eigenvalues, found.eigenvectors
 
     def grows_at(self, lam: float) -> float:
@@ -72,6 +72,11 @@ class Krylov:
             last, now = now, ((lam - a) * now - (self.beta[j - 1] * last if j else 0.0)) / b
             log, last, now = log + math.log(now), last / now, 1.0
         return log
+
+
+def tridiagonal(diagonal: Tensor, beside: Tensor) -> Tensor:
+    """The symmetric tridiagonal matrix."""
+    return torch.diag(diagonal) + torch.diag(beside, 1) + torch.diag(beside, -1)
 
 
 def top_eigenvalue(

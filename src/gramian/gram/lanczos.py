@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gramian.errors import BadArgument
 from gramian.gram.estimate import Estimate, generator, mean_of
-from gramian.gram.krylov import Krylov
+from gramian.gram.krylov import Krylov, tridiagonal
 from gramian.gram.operator import Operator, check_operator, check_probes, device_of, signs
 from gramian.gram.spectrum import not_positive
 
@@ -138,7 +138,7 @@ def spectral_density(operator: Operator, *, steps: int = 40, probes: int = 10, s
     tails = torch.zeros(probes, dtype=torch.float64)
     for i, (alpha, beta, tail) in enumerate(spaces):
         m = len(alpha)
-        lam, u = torch.linalg.eigh(_matrix(alpha, beta))
+        lam, u = torch.linalg.eigh(tridiagonal(alpha, beta))
         nodes[i, :m], weights[i, :m] = lam, u[0].square()
         nodes[i, m:] = lam[-1]  # of weight zero
         diagonal[i, :m], beside[i, : m - 1], tails[i] = alpha, beta, tail
@@ -211,13 +211,9 @@ def _radau(alpha: Tensor, beta: Tensor, tail: float, at: float) -> tuple[Tensor,
     m = len(alpha)
     last = torch.zeros(m, dtype=torch.float64)
     last[-1] = tail**2
-    delta = torch.linalg.solve(_matrix(alpha, beta) - at * torch.eye(m, dtype=torch.float64), last)
-    lam, u = torch.linalg.eigh(_matrix(torch.cat([alpha, at + delta[-1:]]), torch.cat([beta, _numbers([tail])])))
+    delta = torch.linalg.solve(tridiagonal(alpha, beta) - at * torch.eye(m, dtype=torch.float64), last)
+    lam, u = torch.linalg.eigh(tridiagonal(torch.cat([alpha, at + delta[-1:]]), torch.cat([beta, _numbers([tail])])))
     return lam, u[0].square()
-
-
-def _matrix(alpha: Tensor, beta: Tensor) -> Tensor:
-    return torch.diag(alpha) + torch.diag(beta, 1) + torch.diag(beta, -1)
 
 
 def _numbers(values: list[float]) -> Tensor:

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from gramian.arch.inputs import Inputs
 from gramian.empirical import EmpiricalNTK, Linearized
-from gramian.empirical.structured import packed
 from gramian.errors import BadArgument, BadData, GramianError
 from gramian.gram import eigensystem
 from gramian.solve.cholesky import solve
@@ -90,8 +89,7 @@ def fit_linearized(
             why="each output has its own target; class numbers are no targets of a squared loss",
             fix="y of the shape and dtype of model(x); for classes one-hot targets",
         )
-    module, rows, _ = packed(model.at_origin(), x, None)
-    operator = EmpiricalNTK(module, rows)
+    operator = EmpiricalNTK(model.at_origin(), x)
     r = (y - out).reshape(-1).double().cpu()
     u = _by_products(operator, r, ridge, tol) if solver == "cg" else _dense(operator, r, ridge, time)
     fitted = deepcopy(model)
