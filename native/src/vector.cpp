@@ -9,7 +9,7 @@
 #include "isa.h"
 #include "vector_tile.h"
 
-GRAMIAN_DECLARE(void tile(const Tile<float> &a); void tile(const Tile<double> &a);
+GRAMIAN_DECLARE(long tile(const Tile<float> &a); long tile(const Tile<double> &a);
                 long near_count(const Tile<float> &a); long near_count(const Tile<double> &a);
                 void mirror(const float *from, long a, float *to, long b, long rows, long cols, bool upper);
                 void mirror(const double *from, long a, double *to, long b, long rows, long cols, bool upper);)
@@ -36,7 +36,7 @@ size_t factors_of(const Op &op) {
         case biased: case sum: return 4;
         case erf: return 6;
         case series: return 3 + size_t(op.p0);
-        case table: return 2 + size_t(op.p1) / 3 * (2 + 2 * size_t(op.p0));
+        case table: return 2 + size_t(op.p1) % 64 / 3 * (2 + 2 * size_t(op.p0));
         default: return 0;
     }
 }
@@ -57,8 +57,8 @@ std::vector<Op> read(const Ops &ops, const Settings &settings, size_t factors) {
         need(op.kind >= affine && op.kind <= table, "no such op");
         const bool sums = op.kind == series || op.kind == table;  // pairs of terms, or four at a time
         const int few = op.kind == series ? 4 : 2;
-        need(!sums || (op.p0 >= 0 && op.p0 < 65536 && op.p1 >= 0 && op.p1 < 64 && int(op.p0) % few == 0), "no such sum");
-        need(op.kind != table || known_order(int(op.p1) / 3), "no such order");
+        need(!sums || (op.p0 >= 0 && op.p0 < 65536 && op.p1 >= 0 && op.p1 < 128 && int(op.p0) % few == 0), "no such sum");
+        need(op.kind != table || known_order(int(op.p1) % 64 / 3), "no such order");
         need(op.factor >= 0 && op.p0 == op.p0 && size_t(op.factor) + factors_of(op) <= factors, "no such factor");
         program.push_back(op);
     }
@@ -66,10 +66,10 @@ std::vector<Op> read(const Ops &ops, const Settings &settings, size_t factors) {
 }
 
 // One tile: rows [row, row + cosine.rows) of x against columns [col, ...) of y, written into nngp and ntk, and turned
-// into the other half where the matrix is symmetric. Nothing is done, and false returned, where more than `most` pairs
-// are near.
+// into the other half where the matrix is symmetric. Returns how many results are not finite; or -1, and does nothing, where
+// more than `most` pairs are near or nearly opposite.
 template <typename T>
-bool compute(const Ops &ops, const Settings &settings, int out, Matrix<const T> cosine, long row, long col,
+long compute(const Ops &ops, const Settings &settings, int out, Matrix<const T> cosine, long row, long col,
              Matrix<const T> row_factors, Matrix<const T> col_factors, Matrix<const T> x, Matrix<const T> y,
              Norms x_inverse, Norms y_inverse, double near, long most, bool gaps,
              bool symmetric, Matrix<T> nngp, Matrix<T> ntk) {
@@ -84,8 +84,10 @@ bool compute(const Ops &ops, const Settings &settings, int out, Matrix<const T> 
     need(x_inverse.shape(0) == x.shape(0) && y_inverse.shape(0) == y.shape(0), "few norms");
     need(!with || (ntk.shape(0) == nngp.shape(0) && ntk.shape(1) == nngp.shape(1)), "the results differ in shape");
     need(!with || ntk.stride(0) == nngp.stride(0), "the results differ in stride");
-    for (const auto &m : {cosine, row_factors, col_factors, x, y}) need(m.stride(1) == 1, "rows are not contiguous");
-    need(nngp.stride(1) == 1 && x.stride(0) == long(x.shape(1)) && y.stride(0) == long(y.shape(1)), "not contiguous");
+    for (const auto &m : {cosine, row_factors, col_factors, x, y})
+        need(m.stride(1) == 1 || m.shape(1) == 1, "rows are not contiguous");
+    for (const auto &m : {x, y}) need(m.stride(0) == long(m.shape(1)) || m.shape(0) == 1, "not contiguous");
+    need(nngp.stride(1) == 1 || nngp.shape(1) == 1, "not contiguous");
     const long stride = nngp.stride(0), d = long(x.shape(1));
     Tile<T> a{};
     a.ops = program.data(), a.n_ops = int(program.size()), a.out = out;
@@ -99,16 +101,16 @@ bool compute(const Ops &ops, const Settings &settings, int out, Matrix<const T> 
     a.diagonal = symmetric && row == col;
     a.x = x.data() + row * d, a.y = y.data() + col * d, a.features = d;
     a.x_inverse = x_inverse.data() + row, a.y_inverse = y_inverse.data() + col, a.near = near;
-    const auto run = GRAMIAN_CHOOSE_OVERLOAD(tile, void (*)(const Tile<T> &));
+    const auto run = GRAMIAN_CHOOSE_OVERLOAD(tile, long (*)(const Tile<T> &));
     const auto turn = GRAMIAN_CHOOSE_OVERLOAD(mirror, void (*)(const T *, long, T *, long, long, long, bool));
     const auto count = GRAMIAN_CHOOSE_OVERLOAD(near_count, long (*)(const Tile<T> &));
     nb::gil_scoped_release released;
-    if (!gaps && count(a) > most) return false;
-    run(a);
-    if (!symmetric) return true;
+    if (!gaps && count(a) > most) return -1;
+    const long bad = run(a);
+    if (!symmetric) return bad;
     turn(a.nngp, stride, nngp.data() + col * stride + row, stride, rows, cols, a.diagonal);
     if (with) turn(a.ntk, stride, ntk.data() + col * stride + row, stride, rows, cols, a.diagonal);
-    return true;
+    return bad;
 }
 
 }  // namespace

@@ -46,10 +46,11 @@ void run_series(const Op &op, Registers<T> &r, const Tile<T> &a, long row, long 
     const T *in_u = r.u[op.a], *in_t = r.t[op.a];
     T *u = r.u[op.dst], *t = r.t[op.dst];
     const T h1 = f[0], zero1 = f[n], one1 = f[2 * n];
+    const bool odd = form == 3 && zero1 == 0;  // a series of odd powers: at the opposite value minus the result
     const T *h2 = c, *zero2 = c + m, *one2 = c + 2 * m;
     GRAMIAN_LANES
     for (int i = 0; i < LANES; i++) {
-        cosine[i] = 1 - in_u[i];
+        cosine[i] = odd ? 1 - size_of(in_u[i]) : cosine_of(in_u[i]);
         z[i] = form ? cosine[i] * cosine[i] : cosine[i];
         sum[i] = slope[i] = rest[i] = tail[i] = apart[i] = 0;
     }
@@ -97,17 +98,20 @@ void run_series(const Op &op, Registers<T> &r, const Tile<T> &a, long row, long 
     }
     GRAMIAN_LANES
     for (int i = 0; i < LANES; i++) {
-        const T x = cosine[i], below = in_u[i], one = one1 * one2[i], off0 = zero1 - zero2[i], off1 = one1 - one2[i];
+        const T x = cosine[i], from = in_u[i], below = odd ? size_of(from) : unfolded(from), one = one1 * one2[i], off0 = zero1 - zero2[i], off1 = one1 - one2[i];
         const T before = form == 3 ? z[i] : x;  // c^(start - 1)
         if (NTK) t[i] = in_t[i] * (one + before * (start * sum[i] + step * z[i] * slope[i]));
+        T made;
         if (far) {
-            u[i] = h1 + h2[i] + T(0.5) * off0 * off0 - (x * one + before * x * sum[i]);
+            made = h1 + h2[i] + T(0.5) * off0 * off0 - (x * one + before * x * sum[i]);
         } else {
             const T powers = 1 + x + (form == 3 ? z[i] : T(0));  // (1 - c^start) / u
             const T each = form ? 1 + x : T(1);                  // (1 - z) / u
-            u[i] = T(0.5) * (off0 * off0 + off1 * off1 + apart[i]) +
+            made = T(0.5) * (off0 * off0 + off1 * off1 + apart[i]) +
                    below * (one + tail[i] * powers + before * x * each * rest[i]);
         }
+        made = folded(made);
+        u[i] = odd && from < 0 ? turned(made) : made;
     }
 }
 
@@ -149,22 +153,25 @@ void run_chebyshev(const T *row, long n, const T *col, long m, int terms, const 
 
 // u = (s - s')^2 sum_b h_b T_b' + e' w G and T *= e' D: a Chebyshev series G in x, and with NTK D, p0 terms of P factors.
 // With p1 = 3 P + form: form 0: x = 1 - u, w = u; else p = angle / pi, x = 2 p - 1, and w = p^2 (form 1) or p (form 2).
+// 64 more of an odd function, which is computed at the acute angle.
 template <typename T, bool NTK, int P>
 void run_table(const Op &op, Registers<T> &r, const Tile<T> &a, long row, long col) {
     const long n = a.row_stride, m = a.col_stride;
-    const int form = int(op.p1) % 3, terms = int(op.p0);
+    const bool odd = op.p1 >= 64;
+    const int form = int(op.p1) % 64 % 3, terms = int(op.p0);
     const T *f = a.row_factors + op.factor * n + row, *c = a.col_factors + op.factor * m + col;
     const T *in_t = r.t[op.a], *e2 = c + m, *basis = c + 2 * m, *series = f + (2 + 2 * P) * n;
-    alignas(64) T x[LANES], lead[LANES], first[LANES], second[LANES];
+    alignas(64) T x[LANES], lead[LANES], first[LANES], second[LANES], from[LANES];
     GRAMIAN_LANES
-    for (int i = 0; i < LANES; i++) x[i] = clipped(r.u[op.a][i]);
+    for (int i = 0; i < LANES; i++) from[i] = r.u[op.a][i];
     if (form == 0) {
         GRAMIAN_LANES
-        for (int i = 0; i < LANES; i++) lead[i] = x[i], x[i] = 1 - x[i];
+        for (int i = 0; i < LANES; i++) lead[i] = odd ? size_of(from[i]) : unfolded(from[i]), x[i] = 1 - lead[i];
     } else {
         GRAMIAN_LANES
         for (int i = 0; i < LANES; i++) {
-            const T p = over_pi(form == 2 && x[i] < nothing(x[i]) ? T(0) : x[i]);
+            const T size = size_of(from[i]), w = form == 2 && size < nothing(size) ? T(0) : size;
+            const T acute = root(w) * angle(w), p = !odd && from[i] < 0 ? 1 - acute : acute;
             lead[i] = form == 1 ? p * p : p;
             x[i] = 2 * p - 1;
         }
@@ -180,14 +187,15 @@ void run_table(const Op &op, Registers<T> &r, const Tile<T> &a, long row, long c
     for (int i = 0; i < LANES; i++) {
         const T off = s1 - c[i];
         const T apart = P == 1 ? T(0) : off * off * product_of<T, P>(h, n, basis, m, i);
-        u[i] = apart + e2[i] * lead[i] * first[i];
+        const T made = folded(apart + e2[i] * lead[i] * first[i]);
+        u[i] = odd && from[i] < 0 ? turned(made) : made;
         if (NTK) t[i] = in_t[i] * (e2[i] * second[i]);
     }
 }
 
 template <typename T, bool NTK>
 void run_table(const Op &op, Registers<T> &r, const Tile<T> &a, long row, long col) {
-    switch (int(op.p1) / 3) {
+    switch (int(op.p1) % 64 / 3) {
         case 1: return run_table<T, NTK, 1>(op, r, a, row, col);
         case 2: return run_table<T, NTK, 2>(op, r, a, row, col);
         case 3: return run_table<T, NTK, 3>(op, r, a, row, col);

@@ -14,7 +14,7 @@ void run_affine(const Op &op, Registers<T> &r) {
     T *u = r.u[op.dst], *t = r.t[op.dst];
     if (NTK) {
         GRAMIAN_LANES
-        for (int i = 0; i < LANES; i++) t[i] = in_t[i] + gain * (1 - in_u[i]);
+        for (int i = 0; i < LANES; i++) t[i] = in_t[i] + gain * cosine_of(in_u[i]);
     }
     if (op.dst == op.a) return;
     GRAMIAN_LANES
@@ -31,24 +31,36 @@ void run_biased(const Op &op, Registers<T> &r, const Tile<T> &a, long row, long 
     GRAMIAN_LANES
     for (int i = 0; i < LANES; i++) {
         const T rho = rho1 * c[i], y = sin1 * c[3 * m + i] - cos1 * c[2 * m + i], below = in_u[i];
-        if (NTK) t[i] = rho * (in_t[i] + gain * (1 - below)) + g1 * c[m + i];
-        u[i] = rho * below + 2 * y * y;
+        if (NTK) t[i] = rho * (in_t[i] + gain * cosine_of(below)) + g1 * c[m + i];
+        u[i] = folded(rho * unfolded(below) + 2 * y * y);
     }
 }
 
-// Cho and Saul's arc-cosine kernels: 1 - K'/s' = u + p0 (h - u) with h = u - (sin t - t cos t) / pi
-template <typename T, bool NTK>
-void run_slopes(const Op &op, Registers<T> &r) {
+// Cho and Saul's arc-cosine kernels: 1 - K'/s' = u + p0 (h - u) with h = u - (sin t - t cos t) / pi. `whole`: p0 is 1, as
+// of ReLU itself, whose values are at most at a right angle.
+template <typename T, bool NTK, bool whole>
+void run_slopes_of(const Op &op, Registers<T> &r) {
     const T bend = T(op.p0);
     const T *in_u = r.u[op.a], *in_t = r.t[op.a];
     T *u = r.u[op.dst], *t = r.t[op.dst];
     GRAMIAN_LANES
     for (int i = 0; i < LANES; i++) {
-        const T below = clipped(in_u[i]), w = below > 1 ? 2 - below : below, base = below > 1 ? T(1) : below;
-        const T side = root(w), p = side * angle(w);
-        if (NTK) t[i] = in_t[i] * (1 - bend * (below > 1 ? 1 - p : p));
-        u[i] = below + bend * (base - below - side * w * area(w));
+        const T x = in_u[i], w = size_of(x), base = x < 0 ? T(1) : w;
+        const T side = root(w), p = side * angle(w), less = side * w * area(w);
+        if (NTK) t[i] = in_t[i] * (whole ? (x < 0 ? p : 1 - p) : 1 - bend * (x < 0 ? 1 - p : p));
+        if (whole) {
+            const T made = base - less;
+            u[i] = made < 0 ? T(0) : made;
+        } else {
+            const T below = unfolded(x);
+            u[i] = folded(below + bend * (base - below - less));
+        }
     }
+}
+
+template <typename T, bool NTK>
+void run_slopes(const Op &op, Registers<T> &r) {
+    op.p0 == 1 ? run_slopes_of<T, NTK, true>(op, r) : run_slopes_of<T, NTK, false>(op, r);
 }
 
 // Values with means: 1 - K/s is that of both parts, and what the parts' sizes and means, all over sqrt(q), differ by.
@@ -62,9 +74,11 @@ void run_sum(const Op &op, Registers<T> &r, const Tile<T> &a, long row, long col
     GRAMIAN_LANES
     for (int i = 0; i < LANES; i++) {
         const T wa2 = c[i], wb2 = c[m + i], wa = wa1 * wa2, wb = wb1 * wb2, off_a = wa1 - wa2, off_b = wb1 - wb2;
-        const T apart = T(0.5) * (off_a * off_a + off_b * off_b) + (ma1 - c[2 * m + i]) * (mb1 - c[3 * m + i]);
+        const T apart = T(0.5) * (off_a * off_a + off_b * off_b), means = (ma1 - c[2 * m + i]) * (mb1 - c[3 * m + i]);
+        const T xa = ua[i], xb = ub[i], near = unfolded(xa), near_b = unfolded(xb);
+        const T far = xa < 0 ? -xa : 2 - xa, far_b = xb < 0 ? -xb : 2 - xb;  // 1 + c
         if (NTK) t[i] = wa * ta[i] + wb * tb[i];
-        u[i] = wa * ua[i] + wb * ub[i] + apart;
+        u[i] = folded(wa * near + wb * near_b + apart + means, wa * far + wb * far_b + apart - means);
     }
 }
 
@@ -73,13 +87,13 @@ void run_jump(const Op &op, Registers<T> &r) {
     const T scale = T(op.p0);
     GRAMIAN_LANES
     for (int i = 0; i < LANES; i++) {
-        const T below = clipped(r.u[op.a][i]);
-        r.u[op.dst][i] = scale * over_pi(below < nothing(below) ? T(0) : below);
+        const T x = r.u[op.a][i], size = size_of(x), w = size < nothing(size) ? T(0) : size, p = root(w) * angle(w);
+        r.u[op.dst][i] = x < 0 ? folded(scale * (1 - p), 2 - scale + scale * p) : scale * p;
         if (NTK) r.t[op.dst][i] = 0;
     }
 }
 
-// 2 / pi arcsin(x) with 1 - x = v = sin sin + cos cos u + 2 y^2, a sum of positive terms
+// 2 / pi arcsin(x) with 1 - x = v = sin sin + cos cos w + 2 y^2, a sum of positive terms; odd: w is 1 - |c|
 template <typename T, bool NTK>
 void run_erf(const Op &op, Registers<T> &r, const Tile<T> &a, long row, long col) {
     const T *f = a.row_factors + op.factor * a.row_stride + row, *c = a.col_factors + op.factor * a.col_stride + col;
@@ -89,10 +103,11 @@ void run_erf(const Op &op, Registers<T> &r, const Tile<T> &a, long row, long col
     T *u = r.u[op.dst], *t = r.t[op.dst];
     GRAMIAN_LANES
     for (int i = 0; i < LANES; i++) {
-        const T y = half_sin * c[3 * m + i] - half_cos * c[2 * m + i];
-        const T v = clipped(2 * y * y + sin1 * c[m + i] + cos1 * c[i] * in_u[i]);
+        const T x = in_u[i], y = half_sin * c[3 * m + i] - half_cos * c[2 * m + i];
+        const T v = clipped(2 * y * y + sin1 * c[m + i] + cos1 * c[i] * size_of(x));
         if (NTK) t[i] = in_t[i] * slope * c[5 * m + i] / root(v * (2 - v));
-        u[i] = 1 - (1 - 2 * over_pi(v)) * scale * c[4 * m + i];
+        const T made = folded(1 - (1 - 2 * over_pi(v)) * scale * c[4 * m + i]);
+        u[i] = x < 0 ? turned(made) : made;
     }
 }
 
@@ -114,11 +129,11 @@ void run(const Tile<T> &a, Registers<T> &r, long row, long col) {
     }
 }
 
-// 1 - cosine of a pair from the distance of the normalized inputs, in double
+// 1 - |cosine| of a pair from the distance of the normalized inputs, or of one and minus the other, in double
 template <typename T>
-double by_distance(const Tile<T> &a, long row, long col) {
+double by_distance(const Tile<T> &a, long row, long col, double sign) {
     const T *x = a.x + row * a.features, *y = a.y + col * a.features;
-    const double rx = a.x_inverse[row], ry = a.y_inverse[col];
+    const double rx = a.x_inverse[row], ry = sign * a.y_inverse[col];
     if (rx == 0 || ry == 0) return 1;
     double part[8] = {0, 0, 0, 0, 0, 0, 0, 0};
     long k = 0;
@@ -138,42 +153,65 @@ template <typename T>
 void load(const Tile<T> &a, Registers<T> &r, long row, long col, int count) {
     const T *cosine = a.cosine + row * a.cosine_stride + col;
     T *u = r.u[0], *t = r.t[0];
-    const T sign = T(a.gaps ? 1 : -1), start = T(a.gaps ? 0 : 1), near = T(a.near);
-    for (int i = 0; i < count; i++) u[i] = clipped(start + sign * cosine[i]);
+    const T near = T(a.near);
+    if (a.gaps)
+        for (int i = 0; i < count; i++) u[i] = cosine[i];
+    else
+        for (int i = 0; i < count; i++) {
+            const T c = cosine[i], left = 1 - size_of(c);
+            u[i] = c < 0 ? below_zero(left) : left < 0 ? T(0) : left;
+        }
     for (int i = count; i < LANES; i++) u[i] = 1;
     int close = 0;
     GRAMIAN_LANES
-    for (int i = 0; i < LANES; i++) close += u[i] < near;
+    for (int i = 0; i < LANES; i++) close += size_of(u[i]) < near;
     GRAMIAN_LANES
     for (int i = 0; i < LANES; i++) t[i] = 0;
     if (close == 0) return;
     for (int i = 0; i < count; i++)
-        if (u[i] < near) u[i] = T(by_distance(a, row, col + i));
+        if (size_of(u[i]) < near) {
+            const bool back = u[i] < 0;
+            const T left = T(by_distance(a, row, col + i, back ? -1 : 1));
+            u[i] = back ? below_zero(left) : left;
+        }
 }
 
+// Returns how many results are not finite.
 template <typename T, bool NTK>
-void store(const Tile<T> &a, const Registers<T> &r, long row, long col, int count) {
+int store(const Tile<T> &a, const Registers<T> &r, long row, long col, int count) {
     const T *u = r.u[a.out], *t = r.t[a.out], *c = a.col_factors + a.scale * a.col_stride + col;
     const T side = a.row_factors[a.scale * a.row_stride + row];
     T *nngp = a.nngp + row * a.out_stride + col, *ntk = NTK ? a.ntk + row * a.out_stride + col : nullptr;
-    for (int i = 0; i < count; i++) nngp[i] = side * c[i] * (1 - u[i]);
+    int bad = 0;
+    for (int i = 0; i < count; i++) {
+        const T k = side * c[i] * cosine_of(u[i]);
+        nngp[i] = k;
+        bad += !(k - k == 0);
+    }
     if (NTK)
-        for (int i = 0; i < count; i++) ntk[i] = side * c[i] * t[i];
+        for (int i = 0; i < count; i++) {
+            const T k = side * c[i] * t[i];
+            ntk[i] = k;
+            bad += !(k - k == 0);
+        }
+    return bad;
 }
 
 template <typename T, bool NTK>
-void all(const Tile<T> &a) {
+long all(const Tile<T> &a) {
     Registers<T> r;
+    long bad = 0;
     for (long row = 0; row < a.rows; row++)
         for (long col = a.diagonal ? row / LANES * LANES : 0; col < a.cols; col += LANES) {
             const int count = int(a.cols - col < LANES ? a.cols - col : LANES);
             load(a, r, row, col, count);
             run<T, NTK>(a, r, row, col);
             if (count == LANES)
-                store<T, NTK>(a, r, row, col, LANES);
+                bad += store<T, NTK>(a, r, row, col, LANES);
             else
-                store<T, NTK>(a, r, row, col, count);
+                bad += store<T, NTK>(a, r, row, col, count);
         }
+    return bad;
 }
 
 }  // namespace
@@ -183,7 +221,7 @@ static long near_pairs(const T *cosine, long stride, long rows, long cols, T abo
     long total = 0;
     for (long i = 0; i < rows; i++) {
         int count = 0;
-        for (long j = 0; j < cols; j++) count += cosine[i * stride + j] > above;
+        for (long j = 0; j < cols; j++) count += size_of(cosine[i * stride + j]) > above;
         total += count;
     }
     return total;
@@ -196,8 +234,8 @@ long near_count(const Tile<double> &a) {
     return near_pairs(a.cosine, a.cosine_stride, a.rows, a.cols, 1 - a.near);
 }
 
-void tile(const Tile<float> &a) { a.ntk ? all<float, true>(a) : all<float, false>(a); }
-void tile(const Tile<double> &a) { a.ntk ? all<double, true>(a) : all<double, false>(a); }
+long tile(const Tile<float> &a) { return a.ntk ? all<float, true>(a) : all<float, false>(a); }
+long tile(const Tile<double> &a) { return a.ntk ? all<double, true>(a) : all<double, false>(a); }
 
 // to[j][i] = from[i][j], in blocks that stay in the first cache
 template <typename T>

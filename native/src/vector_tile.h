@@ -2,8 +2,8 @@
 // files compiled for different instruction sets may share it.
 //
 // Of every value of the network the loops carry two numbers per pair of inputs: u = 1 - K / s and T = Theta / s, where
-// s = sqrt(q1 q2) and q1, q2 are the two variances. u is computed as a difference only where it is large (and by erf),
-// so that nearly equal inputs keep their digits. What a layer needs of q1 and q2 are factors, one of the row times one of the
+// s = sqrt(q1 q2) and q1, q2 are the two variances; u is folded at opposite values, see vector_values.h. It is computed
+// as a difference only where it is large (and by erf), so that nearly equal and opposite inputs keep their digits. What a layer needs of q1 and q2 are factors, one of the row times one of the
 // column; Python computes them in double (gramian/limit/factors.py, which gives the formulas).
 #pragma once
 
@@ -17,7 +17,7 @@ enum Kind : int {
     jump = 4,    // sign and step: u = p0 t / pi, T = 0
     erf = 5,     // factors cos, sin, sin of half, cos of half, 1 / sqrt(q'), slope: see run_erf
     series = 6,  // powers of 1 - u; p0 terms after the first two, p1 = 0: all, 2: even, 3: odd ones: see run_series
-    table = 7,   // Chebyshev series in the angle: p0 terms of P factors, p1 = 3 P + form: see run_table
+    table = 7,   // Chebyshev series in the angle: p0 terms of P factors, p1 = 3 P + form, and 64 of an odd function: see run_table
 };
 
 // dst, a and b are registers; the op's factors start at row `factor` of the tables.
@@ -33,7 +33,7 @@ struct Tile {
     int rows, cols;
     const T *cosine;  // of the inputs, (rows, cols); or 1 - cosine with `gaps`; strides in numbers
     long cosine_stride;
-    bool gaps;
+    bool gaps;  // 1 - |cosine|, below 0 where the cosine is
     const T *row_factors, *col_factors;  // (factor, row) and (factor, column); the last factor is sqrt(q) of the result
     long row_stride, col_stride;
     int scale;  // number of that factor

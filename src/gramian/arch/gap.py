@@ -25,6 +25,11 @@ def safe_sqrt(x: Tensor) -> Tensor:
     return torch.where(positive, torch.where(positive, x, torch.ones_like(x)).sqrt(), torch.zeros_like(x))
 
 
+def not_below_zero(x: Tensor) -> Tensor:
+    """x where it is above zero, else zero; with the derivatives of x everywhere: rounding alone makes it less."""
+    return x + (x.clamp_min(0) - x).detach() if x.requires_grad else x.clamp_min(0)
+
+
 def of_vectors(x: Tensor, y: Tensor, q1: Tensor, product: Tensor, q2: Tensor) -> tuple[Tensor, Tensor]:
     r"""`(gap, product)` of two sets of vectors: $g = |x| |y|\, |x/|x| - y/|y||^2 / 2$, and the product that fits it.
 
@@ -59,6 +64,8 @@ def of_vectors(x: Tensor, y: Tensor, q1: Tensor, product: Tensor, q2: Tensor) ->
     close = s[i, j] * torch.cat(parts) / (2 * x.shape[1])
     less, more = torch.minimum(q1[i], q2[j]), torch.maximum(q1[i], q2[j])
     fits = more * safe_sqrt(less / _or_one(more)) - close  # of factors: at sizes far apart a difference keeps no digit
+    exact = product[i, j]  # whose derivatives are right to all orders, where those of a minimum are of the first alone
+    fits = exact + (fits - exact).detach()
     return gap.index_put((i, j), close), product.index_put((i, j), fits)
 
 
@@ -82,6 +89,15 @@ def plus_constant(gap: Tensor, q1: Tensor, q2: Tensor, w: float, b: float) -> Te
     r, t = safe_sqrt(q1), safe_sqrt(q2)
     above = safe_sqrt(w * q1 + b) * safe_sqrt(w * q2 + b)
     return w * gap + w * b * (r - t).square() / (above + w * (r * t) + b)
+
+
+def opposite_plus_constant(opposite: Tensor, q1: Tensor, q2: Tensor, w: float, b: float) -> Tensor:
+    r"""$\sqrt{q_1 q_2} + k$ at covariances $w K + b$: all terms are of one sign."""
+    if not b:
+        return w * opposite
+    s = safe_sqrt(q1) * safe_sqrt(q2)
+    above = safe_sqrt(w * q1 + b) * safe_sqrt(w * q2 + b)
+    return w * opposite + b + (w * b * (q1 + q2) + b * b) / (above + w * s)
 
 
 def plus(gap1: Tensor, q1: Pair, gap2: Tensor, q2: Pair) -> Tensor:
@@ -123,7 +139,7 @@ def rest(apart: Tensor, r: Tensor, t: Tensor) -> Tensor:
     few = 4 * torch.finfo(apart.dtype).eps
     difference = r - t
     gap = torch.addcmul(apart, difference, difference, value=-1)
-    return (gap - few * (r * r - t * t).detach().abs()).clamp_min(0) / 2
+    return not_below_zero(gap - few * (r * r - t * t).detach().abs()) / 2
 
 
 def _squared_distance(gap: Tensor, r: Tensor, t: Tensor, size: Tensor) -> Tensor:

@@ -212,6 +212,13 @@ def _check_leaf(leaf: Leaf, x: Tensor, name: str, n: int) -> None:
     where = f"argument `{name}` of a kernel"
     kind = kind_of(x) if isinstance(x, Tensor) and not x.is_complex() else None
     if kind != leaf.kind:
+        if isinstance(x, Tensor) and x.is_complex():
+            raise BadData(
+                f"`{name}` is {x.dtype}: kernels are of real numbers.",
+                where=where,
+                why="a network of real weights takes real and imaginary part as two features",
+                fix=f"torch.view_as_real({name}).flatten(1), for the module too",
+            )
         cast = {"float": "torch.float64", "int": "torch.long", "bool": "torch.bool"}[leaf.kind]
         said = x.dtype if isinstance(x, Tensor) else type(x).__name__
         raise BadData(

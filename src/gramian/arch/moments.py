@@ -13,10 +13,15 @@ from gramian.arch import gap as gaps
 
 @dataclass(frozen=True)
 class Gap:
-    """`sqrt(q1 q2) - k` of one covariance, the field `of`; see `gramian.arch.gap`."""
+    """`sqrt(q1 q2) - k` of one covariance, the field `of`, and `sqrt(q1 q2) + k`; see `gramian.arch.gap`."""
 
     of: Tensor
     size: Tensor
+    opposite: Tensor | None = None  # None where a sum has its digits, or where it was not carried
+
+    def moved(self, of: Tensor, apply: Callable[[Tensor, int], Tensor]) -> Gap:
+        """Both after a map that only moves entries or takes all times one number."""
+        return Gap(of, apply(self.size, 2), None if self.opposite is None else apply(self.opposite, 2))
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,7 @@ class Moments:
         mixed: whether such products of other values were counted in `theta` by their averages.
         one_sample: whether y is x, so that entry (a, a) is of one sample with itself, and not of two equal ones: all
             that is drawn for a sample, such as dropout's masks, is the same in both.
+        still: whether no input requires a gradient, so that equal ones stay equal, whatever is differentiated.
         gap: how far `xy` is below its bound, with more digits than a subtraction gives; None where that is not known.
             It is dropped with the `xy` that it belongs to: an op that knows nothing of it leaves none behind.
     """
@@ -63,6 +69,7 @@ class Moments:
     own: float = 0.0
     mixed: bool = False
     one_sample: bool = False
+    still: bool = False
     gap: Gap | None = None
 
     def __post_init__(self) -> None:
@@ -74,9 +81,9 @@ class Moments:
         """The numbers of `gap`."""
         return None if self.gap is None else self.gap.size
 
-    def with_gap(self, size: Tensor | None) -> Moments:
+    def with_gap(self, size: Tensor | None, opposite: Tensor | None = None) -> Moments:
         """The same with the gap of `xy`, or without one."""
-        return replace(self, gap=None if size is None else Gap(self.xy, size))
+        return replace(self, gap=None if size is None else Gap(self.xy, size, opposite))
 
     def gap_plus(self, other: Moments) -> Tensor | None:
         """Gap of the sum of both fields `xy`."""
@@ -230,7 +237,7 @@ class Moments:
             yy=xx if self.yy is self.xx else apply(self.yy, 1),
             xy=xy,
             theta=None if self.theta is None else apply(self.theta, 2),
-            gap=Gap(xy, apply(self.gap.size, 2)) if moves and self.gap is not None else None,
+            gap=self.gap.moved(xy, apply) if moves and self.gap is not None else None,
         )
 
     def map_means(self, apply: Callable[[Tensor], Tensor]) -> Moments:
@@ -265,12 +272,14 @@ def input_moments(x: Tensor, y: Tensor | None, *, pairs: bool, ntk: bool, gap: b
     pairs = pairs and space > 0
     xx = _self_product(x, pairs) / c
     yy = xx if y is None else _self_product(other, pairs) / c
-    size = None
+    size = opposite = None
     if space == 0:
         size, xy = gaps.of_vectors(x, other, xx, x @ other.mT / c, yy)
         if y is None:
             index = torch.arange(len(x), device=x.device)
             xy = xy.index_put((index, index), xx)  # the diagonal exactly, differentiably
+        if gap:
+            opposite = gaps.of_vectors(x, -other, xx, -xy, yy)[0]
     else:
         xy = _product(x[:, None], other[None], pairs, space) / c
         if gap:
@@ -278,7 +287,7 @@ def input_moments(x: Tensor, y: Tensor | None, *, pairs: bool, ntk: bool, gap: b
             size = gaps.of_positions(x.reshape(len(x), 1, *x.shape[1:], *ones), _at_last(other, ones))
     theta = torch.zeros_like(xy) if ntk else None
     made = Moments(xx, yy, xy, theta, space=space, pairs=pairs, one_sample=y is None)
-    return made.with_gap(size if gap else None)
+    return made.with_gap(size if gap else None, opposite)
 
 
 def _at_last(y: Tensor, ones: tuple[int, ...]) -> Tensor:

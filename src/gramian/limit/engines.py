@@ -12,6 +12,8 @@ from gramian.arch.inputs import Inputs
 from gramian.errors import BadArgument
 from gramian.library import library
 from gramian.limit import cuda, planes, torch_engine, vectors
+from gramian.limit.finite import NotFinite, check_finite, refuse
+from gramian.limit.given import no_autocast, prepared
 from gramian.limit.outputs import chosen_output
 from gramian.limit.program import Lack, Program, program
 
@@ -67,8 +69,21 @@ def kernels(
             why=f"there are {', '.join(ENGINES)}",
             fix='engine="auto"',
         )
+    x, y, dtype = prepared(arch, x, y)
+    with no_autocast():
+        found = _computed(arch, x, y, engine, ntk, outputs)
+        if dtype is not None:
+            found = found[0].to(dtype), found[1].to(dtype)
+            check_finite(arch, x, y, *found)
+    return found
+
+
+def _computed(
+    arch: Architecture, x: Inputs, y: Inputs | None, engine: str, ntk: bool, outputs: str
+) -> tuple[Tensor, Tensor]:
+    """By the engine that was asked for, or chosen."""
     if engine == "torch":
-        return torch_engine.kernels(arch, x, y, ntk=ntk, outputs=outputs)
+        return _by_torch(arch, x, y, ntk, outputs)
     compiled = engine if engine != "auto" else _of_device(x)
     lack = _missing(compiled, arch, x, y, outputs)
     p = None if lack else program(arch)
@@ -77,7 +92,7 @@ def kernels(
         assert y is None or isinstance(y, Tensor)
         try:
             if engine == "auto" and not _worthwhile(p, x, y):
-                return torch_engine.kernels(arch, x, y, ntk=ntk, outputs=outputs)
+                return _by_torch(arch, x, y, ntk, outputs)
             return _compiled(compiled, arch, p, x, y, ntk)
         except vectors.Unable as error:
             lack = Lack("inputs", "of this size", str(error))
@@ -88,7 +103,16 @@ def kernels(
             why=lack.why,
             fix='engine="auto", which takes plain torch operations here',
         )
-    return torch_engine.kernels(arch, x, y, ntk=ntk, outputs=outputs)
+    return _by_torch(arch, x, y, ntk, outputs)
+
+
+def _by_torch(arch: Architecture, x: Inputs, y: Inputs | None, ntk: bool, outputs: str) -> tuple[Tensor, Tensor]:
+    try:
+        found = torch_engine.kernels(arch, x, y, ntk=ntk, outputs=outputs)
+    except NotFinite as error:
+        refuse(arch, x, y, error.pair, 1, error.dtype)
+    check_finite(arch, x, y, *found)
+    return found
 
 
 def _worthwhile(p: Program, x: Tensor, y: Tensor | None) -> bool:
@@ -108,9 +132,15 @@ def _compiled(
     chosen_output(arch, "mean")
     number = next(number for number, part in enumerate(PARTS[engine]) if part.lacks(p) is None)
     with torch.no_grad():
-        if number == 0:  # the other part takes only what has a rule; one entry in torch may not fit in memory there
-            torch_engine.check(arch, x, ntk)
-        return PARTS[engine][number].kernels(arch, p, x, y, ntk=ntk)
+        try:
+            if number == 0:  # the other part takes only what has a rule; one entry in torch may not fit in memory there
+                torch_engine.check(arch, x, ntk)
+            found = PARTS[engine][number].kernels(arch, p, x, y, ntk=ntk)
+        except NotFinite as error:
+            refuse(arch, x, y, error.pair, 1, error.dtype)
+    if engine != "native" or number:  # the loops for vectors have looked already
+        check_finite(arch, x, y, *found)
+    return found
 
 
 def lacks(p: Program, engine: str = "native") -> Lack | None:

@@ -26,13 +26,16 @@ import torch
 from torch import Tensor
 
 from gramian.arch.ops import Activation, Erf, Sign, Step
+from gramian.arch.ops.activation import odd
 from gramian.arch.ops.relu import LeakyReLU
 from gramian.limit import tables
+from gramian.limit.finite import NotFinite
 from gramian.limit.program import Data, Dual, Plus, Program, Times, Weights
 from gramian.limit.series import TooLong, powers
 
 AFFINE, BIASED, SLOPES, SUM, JUMP, ERF, SERIES, TABLE = range(8)  # as in native/src/vector_tile.h
 REGISTERS = 16
+OF_ODD = 64  # added to a table's kind
 DEEP = 16  # arcsines in a row, each of which loses a unit of the last place: more of them are computed as series
 
 
@@ -77,11 +80,12 @@ def slopes(op: LeakyReLU) -> tuple[float, float]:
     return g, b * b / 2 / g if g else 0.0
 
 
-def side(p: Program, q: Tensor, dtype: torch.dtype) -> list[Side]:
-    """Every value at each input alone, from the variances of all inputs (rows and columns) in float64.
+def side(p: Program, q: Tensor, dtype: torch.dtype, pairs: float = math.inf) -> list[Side]:
+    """Every value at each input alone, from the variances of all inputs (rows and columns) in float64; for so many pairs.
 
     Raises:
         TooLong: an activation has no series and no table for these variances.
+        NotFinite: a variance or an entry of the NTK overflows.
     """
     sums = any(isinstance(line.does, Plus) for line in p.lines)
     ops = [line.does.activation for line in p.lines if isinstance(line.does, Dual)]
@@ -96,13 +100,24 @@ def side(p: Program, q: Tensor, dtype: torch.dtype) -> list[Side]:
         elif isinstance(does, Weights):
             values.append(_weighed(does, below[0]))
         elif isinstance(does, Dual):
-            values.append(_activated(does.activation, below[0], dtype, arcsine=arcsine, mean=sums))
+            values.append(_activated(does.activation, below[0], dtype, pairs, arcsine=arcsine, mean=sums))
         elif isinstance(does, Times):
             mean = None if below[0].mean is None else math.copysign(1.0, does.factor) * below[0].mean
             values.append(Side(does.factor**2 * below[0].q, does.factor**2 * below[0].theta, mean))
         elif isinstance(does, Plus):
             values.append(_summed(below[0], below[1], does.alpha))
+        _check(values[-1], torch.float64)
+    _check(values[-1], dtype)
     return values
+
+
+def _check(value: Side, dtype: torch.dtype) -> None:
+    """Raises NotFinite, whose row counts the inputs of both sides, where a number has no place in this dtype."""
+    largest = torch.finfo(dtype).max
+    bad = ~(torch.maximum(value.q, value.theta) <= largest)
+    if bool(bad.any()):
+        at = int(torch.nonzero(bad)[0, 0])
+        raise NotFinite((at, at), dtype)
 
 
 def _weighed(does: Weights, below: Side) -> Side:
@@ -126,14 +141,16 @@ def _summed(a: Side, b: Side, alpha: float) -> Side:
     return Side(q, a.theta + alpha**2 * b.theta, mean, Loop(SUM, factors=torch.stack([*sizes, of_a, of_b])))
 
 
-def _activated(op: Activation, below: Side, dtype: torch.dtype, *, arcsine: bool, mean: bool) -> Side:
+def _activated(
+    op: Activation, below: Side, dtype: torch.dtype, pairs: float, *, arcsine: bool, mean: bool
+) -> Side:
     """The closed form at equal inputs, or sums."""
     q = below.q
     loop = _closed(op, q, arcsine)
     if loop is not None:
         k, slope = op.dual(q, q, q)
     else:
-        k, slope, loop = _summed_up(op, q, dtype)
+        k, slope, loop = _summed_up(op, q, dtype, pairs)
     at = op.mean(q) if mean else None
     return Side(k, below.theta * slope, None if at is None else at / k.sqrt(), loop)
 
@@ -146,7 +163,7 @@ def _closed(op: Activation, q: Tensor, arcsine: bool) -> Loop | None:
     return Loop(ERF, factors=_of_erf(op.dual(q, q, q)[0], q)) if isinstance(op, Erf) and arcsine else None
 
 
-def _summed_up(op: Activation, q: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Loop]:
+def _summed_up(op: Activation, q: Tensor, dtype: torch.dtype, pairs: float) -> tuple[Tensor, Tensor, Loop]:
     """E phi^2, E phi'^2, and a series or a table.
 
     At one variance a series is a polynomial in the correlation, and shorter as a Chebyshev series.
@@ -154,20 +171,21 @@ def _summed_up(op: Activation, q: Tensor, dtype: torch.dtype) -> tuple[Tensor, T
     try:
         made = powers(op, q, dtype)
     except TooLong:
-        found, s, k, slope = tables.tabulated(op, q, dtype)
+        found, s, k, slope = tables.tabulated(op, q, dtype, pairs)
         # a homogeneous function's table is of variance 1
-        return k, slope, _of_table(found, s, k if bool((s == q.sqrt()).all()) else tables.own(op, s * s)[0])
+        return k, slope, _of_table(op, found, s, k if bool((s == q.sqrt()).all()) else tables.own(op, s * s)[0])
     some = torch.nonzero(q > 0).flatten()
     if len(some) and tables.uniform(q, dtype):
         at = int(some[0])
         found = tables.of_powers(made.a[:, at], float(q[at]), float(made.squares[at]), dtype)
-        return made.squares, made.slopes, _of_table(found, q.sqrt(), made.squares)
+        return made.squares, made.slopes, _of_table(op, found, q.sqrt(), made.squares)
     first, second, factors = made.factors()
     return made.squares, made.slopes, Loop(SERIES, first, second, factors)
 
 
-def _of_table(table: tables.Table, s: Tensor, second: Tensor) -> Loop:
-    return Loop(TABLE, table.rest.shape[2], 3 * len(table.apart) + table.form, table.factors(s, second))
+def _of_table(op: Activation, table: tables.Table, s: Tensor, second: Tensor) -> Loop:
+    kind = 3 * len(table.apart) + table.form + OF_ODD * odd(op)
+    return Loop(TABLE, table.rest.shape[2], kind, table.factors(s, second))
 
 
 def _of_erf(k: Tensor, below: Tensor) -> Tensor:

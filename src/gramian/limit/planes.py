@@ -32,7 +32,7 @@ INPUT, AFFINE, RELU, ERF, SUM, SCALE, AXES, MEAN, TRACE, SERIES = range(10)  # a
 ONE, ZERO = (1, 1), (0, 0)
 POINT = (ONE, ONE, ZERO, ONE)  # window, stride, padding before, dilation of a layer without window
 BYTES = 2**27  # of the variances of a tile's rows
-NEAR = 1e-6  # 1 - cosine of a pair of images, from which on float64 keeps 12 digits of the angle
+NEAR = 1e-6  # 1 - |cosine| of a pair of images, from which on float64 keeps 12 digits of the angle
 ROWS, ROWS_OF_ALL = 1024, 64  # of a tile; where all pairs of positions count, so few that Ctrl-C is heard in time
 
 
@@ -110,7 +110,7 @@ def _patch_near(
     arch: Architecture, left: Tensor, right: Tensor, given: tuple[Tensor, Tensor | None],
     kernels: tuple[Tensor, Tensor], ntk: bool,
 ) -> None:  # fmt: skip
-    """Pairs of images that are nearly the same up to a factor, or so small that a bias makes them the same, by the
+    """Pairs of images that are nearly the same or opposite up to a factor, or so small that a bias makes them the same, by the
     oracle: it carries how far they are apart, of which a subtraction in the compiled loops leaves half the digits."""
     other = given[0] if given[1] is None else given[1]
     most = max(math.prod(step.shape[1:]) for step in arch.steps) ** 2 if any(torch_engine.demand(arch)) else 1
@@ -124,7 +124,7 @@ def _patch_near(
         for t in (left, right):
             whole = torch.cat([t.flatten(1), t.new_full((len(t), 1), constant)], 1)
             unit.append(whole / torch.linalg.vector_norm(whole, dim=1, keepdim=True).clamp_min(1e-300))
-        near |= 1 - unit[0] @ unit[1].mT < NEAR
+        near |= 1 - (unit[0] @ unit[1].mT).abs() < NEAR
     if given[1] is None:
         near.fill_diagonal_(False)
     for i in near.any(1).nonzero().flatten().tolist():

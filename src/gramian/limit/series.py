@@ -50,7 +50,10 @@ class Powers:
         which = ALL if even and odd else ODD if odd else EVEN
         rest = self.a[2:] if which == ALL else self.a[which::2]
         rest = torch.nn.functional.pad(rest, (0, 0, 0, -len(rest) % 4))
-        return len(rest), which, torch.cat([self.a[1:].square().sum(0, keepdim=True) / 2, self.a[:2], rest])
+        first = self.a[:2]
+        if which == ODD and not bool((first[0].square() > ABSENT).any()):  # exactly odd: the loops then use it
+            first = torch.stack([torch.zeros_like(first[0]), first[1]])
+        return len(rest), which, torch.cat([self.a[1:].square().sum(0, keepdim=True) / 2, first, rest])
 
 
 def powers(op: Activation, q: Tensor, dtype: torch.dtype) -> Powers:

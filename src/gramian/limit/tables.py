@@ -32,6 +32,7 @@ WIDEST = 8.0  # ratio of standard deviations in one table
 STEPS = 8  # of a table's end, in a factor of 2: so that the next tile finds it
 TAIL = {torch.float32: 1e-8, torch.float64: 1e-13}  # share of a series that is left out
 CHECKED = {torch.float32: 2e-7, torch.float64: 5e-13}  # largest difference from the dual, of the diagonal
+SMOOTH_PAIRS = {True: 1000, False: 40_000}  # that a table of a smooth function takes, at one variance or many
 FEW = 32  # variances that are asked for one by one
 OWN = 24  # nodes for the diagonal, where there are more
 
@@ -91,8 +92,13 @@ def uniform(q: Tensor, dtype: torch.dtype) -> bool:
     return len(some) == 0 or bool(some.max() - some.min() <= few * some.max())
 
 
-def tabulated(op: Activation, q: Tensor, dtype: torch.dtype) -> tuple[Table, Tensor, Tensor, Tensor]:
+def tabulated(
+    op: Activation, q: Tensor, dtype: torch.dtype, pairs: float = math.inf
+) -> tuple[Table, Tensor, Tensor, Tensor]:
     """A table for variances q, and at each of them its standard deviation, E phi^2 and E phi'^2; shapes (n,).
+
+    A smooth function that needs one bends sharply in its values' scale, and each integral takes a millisecond: for
+    fewer `pairs` than a table is made of there is none.
 
     Raises:
         TooLong: there is none that passes its check; the message says why.
@@ -101,6 +107,8 @@ def tabulated(op: Activation, q: Tensor, dtype: torch.dtype) -> tuple[Table, Ten
     if len(some) == 0:
         raise TooLong("All inputs are zero.")
     same = uniform(q, dtype)
+    if isinstance(op, Piecewise) and not op.sharp and pairs < SMOOTH_PAIRS[same]:
+        raise TooLong(f"So few pairs do not pay for a table of {op.name}.")
     if not same and isinstance(op, Piecewise) and any(op.kinks):
         raise TooLong(f"{op.name} bends elsewhere than at 0, and the values' variances differ.")
     if isinstance(op, RectifiedPower):  # homogeneous: as at variance 1

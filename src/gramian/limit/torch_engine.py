@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -14,7 +15,9 @@ from gramian.arch.moments import Moments
 from gramian.arch.ops import Activation, Op, Tokens
 from gramian.arch.ops.computed import apply_to_data
 from gramian.arch.tokens import token_cross
-from gramian.errors import BadArgument, NoLimit
+from gramian.errors import BadArgument, GramianError, NoLimit
+from gramian.limit.finite import NotFinite, check_data, refuse
+from gramian.limit.given import no_autocast, prepared
 from gramian.limit.outputs import chosen_output
 
 # bytes of one tile's covariance. A dozen such tensors live at once: on a CPU they should stay in the cache (2**28 is
@@ -46,7 +49,8 @@ def kernels(
             if symmetric and j < i:
                 grid[i, j] = tuple(_transposed(t) for t in grid.pop((j, i)))  # type: ignore[assignment]
                 continue
-            grid[i, j] = _tile(arch, part, None if symmetric and i == j else against, pairs, ntk)
+            here = (i * rows, j * rows)
+            grid[i, j] = _tile(arch, part, None if symmetric and i == j else against, pairs, ntk, here)
             if symmetric and i == j:
                 grid[i, j] = tuple(_mirrored(t) for t in grid[i, j])  # type: ignore[assignment]
         row = [grid[i, j] if symmetric and j > i else grid.pop((i, j)) for j in range(len(y_parts))]
@@ -59,11 +63,23 @@ def diagonals(arch: Architecture, x: Inputs, *, engine: str = "auto") -> tuple[T
     """The diagonals of `(nngp, ntk)`, from tiles of a few rows; shapes (n,)."""
     check_engine(engine)
     arch = chosen_output(arch, "mean")
+    x, _, dtype = prepared(arch, x, None)
     x_all = arch.inputs.check(x, "x")
     pairs = demand(arch)
     parts = split(x_all, tile_rows(arch, precision(x_all).itemsize, pairs, FEW))
-    tiles = [_tile(arch, part, None, pairs, ntk=True) for part in parts]
-    return torch.cat([k.diagonal() for k, _ in tiles]), torch.cat([t.diagonal() for _, t in tiles])
+    first = [0, *accumulate(len(part[0]) for part in parts)]
+    with no_autocast():
+        try:
+            tiles = [_tile(arch, part, None, pairs, True, (at, at)) for part, at in zip(parts, first, strict=False)]
+        except NotFinite as error:
+            refuse(arch, x, None, error.pair, 1, error.dtype)
+    both = tuple(torch.cat([t.diagonal() for t in column]) for column in zip(*tiles, strict=True))
+    nngp, theta = both if dtype is None else (t.to(dtype) for t in both)
+    for k in (nngp, theta):
+        bad = torch.nonzero(~torch.isfinite(k.detach())).flatten().tolist()
+        if bad:
+            refuse(arch, x, None, (bad[0], bad[0]), len(bad), k.dtype)
+    return nngp, theta
 
 
 def check(arch: Architecture, x: Inputs, ntk: bool) -> None:
@@ -116,12 +132,36 @@ def tile_rows(arch: Architecture, itemsize: int, pairs: tuple[bool, ...], budget
 
 
 def _tile(
-    arch: Architecture, x: tuple[Tensor, ...], y: tuple[Tensor, ...] | None, pairs: tuple[bool, ...], ntk: bool
+    arch: Architecture,
+    x: tuple[Tensor, ...],
+    y: tuple[Tensor, ...] | None,
+    pairs: tuple[bool, ...],
+    ntk: bool,
+    here: tuple[int, int] = (0, 0),
 ) -> tuple[Tensor, Tensor]:
-    """One tile: the inputs and what is made of them alone by numbers, everything above by moments."""
+    """One tile, whose first row and column are `here` in the whole."""
+    result = _moments(arch, x, y, pairs, ntk, here)
+    return result.xy, result.xy.new_empty(0) if result.theta is None else result.theta
+
+
+def pair_moments(arch: Architecture, x: Inputs, y: Inputs | None) -> Moments:
+    """Moments of the last step for these inputs, at whatever positions it has."""
+    x_all = arch.inputs.check(x, "x")
+    return _moments(arch, x_all, None if y is None else arch.inputs.check(y, "y"), demand(arch), True)
+
+
+def _moments(
+    arch: Architecture,
+    x: tuple[Tensor, ...],
+    y: tuple[Tensor, ...] | None,
+    pairs: tuple[bool, ...],
+    ntk: bool,
+    here: tuple[int, int] = (0, 0),
+) -> Moments:
+    """The inputs and what is made of them alone by numbers, everything above by moments."""
     dtype = precision(x)
-    at_x = values_of_data(arch, x, dtype)
-    at_y = at_x if y is None else values_of_data(arch, y, dtype)
+    at_x = values_of_data(arch, x, dtype, here[0])
+    at_y = at_x if y is None else values_of_data(arch, y, dtype, here[1])
     needed: dict[int, bool] = {}
     for number, step in enumerate(arch.steps):
         if not step.data:
@@ -129,15 +169,17 @@ def _tile(
                 if i < 0 or arch.steps[i].data:
                     needed[i] = needed.get(i, False) or pairs[number]
     start: dict[int, Moments] = {}
+    still = not any(t.requires_grad for t in (*x, *(() if y is None else y)))
     sharp = any(isinstance(step.op, Activation) and step.op.sharp for step in arch.steps)
     for i, full in needed.items():
         made = arch.steps[i].op if i >= 0 else Op()
         try:
             of_y = None if y is None else at_y[i]
             found = made.data_moments(at_x[i], of_y, pairs=full, ntk=ntk, dtype=dtype, gap=sharp)
-            start[i] = replace(found, one_sample=y is None)
+            start[i] = replace(found, one_sample=y is None, still=still)
         except IndexError:  # a value without channels
             raise NoLimit("The data have no channel axis here.", fix="reshape the input to (n, features)") from None
+        _check_start(start[i], here, y is None)
 
     def between(s: int, t: int, ntk: bool) -> Cross:
         op = arch.steps[s].op if s >= 0 else None
@@ -148,15 +190,61 @@ def _tile(
     def numbers(s: int) -> tuple[Tensor, Tensor]:
         return at_x[s], at_y[s]
 
-    result = arch.limit(start, pairs, between, numbers)
-    return result.xy, result.xy.new_empty(0) if result.theta is None else result.theta
+    try:
+        return arch.limit(start, pairs, between, numbers)
+    except (ValueError, OverflowError) as error:
+        if isinstance(error, GramianError) or len(x[0]) + len(at_y[-1]) <= 2:
+            raise
+        raise _of_one_row(arch, x, y, pairs, here, dtype, error) from None
 
 
-def values_of_data(arch: Architecture, x: tuple[Tensor, ...], dtype: torch.dtype) -> dict[int, Tensor]:
+def _check_start(m: Moments, here: tuple[int, int], same: bool) -> None:
+    """Raises NotFinite where the products of an input with itself overflow."""
+    for at, field in ((0, m.xx), (1, m.yy))[: 1 if same else 2]:
+        if not bool(torch.isfinite(field.detach()).all()):
+            row = int(torch.nonzero(~torch.isfinite(field.detach()).reshape(len(field), -1).all(1))[0, 0])
+            pair = (here[0] + row, here[1] + row) if same else (here[0] + row * (at == 0), here[1] + row * (at == 1))
+            raise NotFinite(pair, m.xx.dtype)
+
+
+def _of_one_row(
+    arch: Architecture,
+    x: tuple[Tensor, ...],
+    y: tuple[Tensor, ...] | None,
+    pairs: tuple[bool, ...],
+    here: tuple[int, int],
+    dtype: torch.dtype,
+    error: Exception,
+) -> Exception:
+    """Which row an op could not compute with, because a value in it is not finite; or its own error."""
+    for at, given in ((0, x), (1, y)):
+        for row in range(0 if given is None else len(given[0])):
+            assert given is not None
+            try:
+                _moments(arch, tuple(t[row : row + 1] for t in given), None, pairs, False)
+            except GramianError:
+                continue
+            except (ValueError, OverflowError, NotFinite):
+                pair = (row, row) if y is None else (row * (at == 0), row * (at == 1))
+                return NotFinite((here[0] + pair[0], here[1] + pair[1]), dtype)
+    return error
+
+
+def values_of_data(arch: Architecture, x: tuple[Tensor, ...], dtype: torch.dtype, first: int = 0) -> dict[int, Tensor]:
+    """Every input, and every value that is made of the inputs alone, by its step; `first` is the number of x's row 0.
+
+    Raises:
+        BadData: one that the network's weights act on is not a number.
+    """
     values = {-1 - k: leaf for k, leaf in enumerate(x)}
-    for number, step in enumerate(arch.steps):
-        if step.data:
-            values[number] = apply_to_data(step.op, [values[i] for i in step.inputs], dtype)
+    made = [number for number, step in enumerate(arch.steps) if step.data]
+    for number in made:
+        step = arch.steps[number]
+        values[number] = apply_to_data(step.op, [values[i] for i in step.inputs], dtype)
+    used = {i for step in arch.steps if not step.data for i in step.inputs} if made else set()
+    for number in made:
+        if number in used:
+            check_data(values[number], arch.steps[number].where, first)
     return values
 
 

@@ -16,11 +16,12 @@ from gramian.arch.ops.table import LEAST
 from gramian.library import library
 from gramian.limit import torch_engine
 from gramian.limit.factors import Code, Side, TooLong, code, side, slopes, table
+from gramian.limit.finite import NotFinite
 from gramian.limit.program import Data, Dual, Lack, Other, Program, Weights, Window
 
 ROWS, COLS = 256, 512  # of a tile: its cosines, half a megabyte in float32, stay in the second cache
 PAD = 64  # the loops read factors this far beyond the end
-# Pairs with 1 - cosine below this get it from their distance: a product's rounding errors, about 1e-7 and 2e-16, move
+# Pairs with 1 - |cosine| below this get it from their distance: a product's rounding errors, about 1e-7 and 2e-16, move
 # the angle, sqrt(2 (1 - cosine)), by less than 5e-7 and 2e-14 above.
 NEAR = {torch.float32: 2e-2, torch.float64: 1e-4}
 NEAR_IN_DOUBLE = 1e-8
@@ -98,9 +99,14 @@ def sides(arch: Architecture, p: Program, x: Tensor, y: Tensor | None) -> tuple[
     n = len(rows.values)
     try:
         q = rows.q if y is None else torch.cat([rows.q, cols.q])
-        values = side(p, q, x.dtype)
+        pairs = n * (n + 1) / 2 if y is None else n * len(cols.values)
+        values = side(p, q, x.dtype, pairs)
     except TooLong as error:
         raise Unable(str(error)) from None
+    except NotFinite as error:
+        at = error.pair[0]
+        pair = (at, at) if y is None else (min(at, n - 1), max(at - n, 0))
+        raise NotFinite(pair, x.dtype) from None
     c = code(p, values)
     for inputs, at in ((rows, slice(n)), (cols, slice(n, None)))[: 1 + (y is not None)]:
         inputs.factors = table(c, values, at, PAD).to(x.dtype)
@@ -126,13 +132,19 @@ class Inputs:
     def __init__(self, arch: Architecture, p: Program, x: Tensor) -> None:
         first = p.lines[0].does
         assert isinstance(first, Data)
-        self.values = torch_engine.values_of_data(arch, (x,), x.dtype)[first.step].contiguous()
+        self.values = plain(torch_engine.values_of_data(arch, (x,), x.dtype)[first.step])
         norm = torch.linalg.vector_norm(self.values, dim=1, dtype=torch.float64)
         self.inverse = torch.where(norm > 0, 1 / norm, 0.0)
-        self.unit = self.values * self.inverse[:, None].to(x.dtype)
+        self.unit = plain(self.values * self.inverse[:, None].to(x.dtype))
         self.q = norm * norm / self.values.shape[1]
         self.factors = self.zeros = x
         self.last = Side(self.q, self.q)
+
+
+def plain(x: Tensor) -> Tensor:
+    """Contiguous with the strides that its shape says: torch leaves any to an axis of one number."""
+    x = x.contiguous()
+    return x if x.stride() == (x.shape[1], 1) else x.new_empty(x.shape).copy_(x)
 
 
 def _tile(
@@ -143,7 +155,7 @@ def _tile(
     module = library().module
     assert module is not None
 
-    def run(cosine: Tensor, near: float, most: int, gaps: bool) -> bool:
+    def run(cosine: Tensor, near: float, most: int, gaps: bool) -> int:
         return module.vector_tile(
             c.ops.numpy(), c.settings.numpy(), c.out, cosine.numpy(), i, j, rows.factors.numpy(), cols.factors.numpy(),
             rows.values.numpy(), cols.values.numpy(), rows.inverse.numpy(), cols.inverse.numpy(), near, most, gaps,
@@ -152,9 +164,20 @@ def _tile(
 
     cosine = products(rows.unit[here], cols.unit[there])
     single = nngp.dtype == torch.float32
-    if not run(cosine, NEAR[nngp.dtype], cosine.numel() // MANY if single else cosine.numel(), False):
+    bad = run(cosine, NEAR[nngp.dtype], cosine.numel() // MANY if single else cosine.numel(), False)
+    if bad < 0:
         x, y = (side.values[at] * side.inverse[at, None] for side, at in ((rows, here), (cols, there)))
-        run((1 - x @ y.mT).float(), NEAR_IN_DOUBLE, 0, True)
+        bad = run(folded(x @ y.mT).float(), NEAR_IN_DOUBLE, 0, True)
+    if bad:
+        found = [~torch.isfinite(k[here, there]) for k in (nngp, ntk) if len(k)]
+        for at in torch.nonzero(found[0] | found[-1])[:1].tolist():
+            raise NotFinite((i + at[0], j + at[1]), nngp.dtype)
+
+
+def folded(cosine: Tensor) -> Tensor:
+    """1 - |c|, below zero where c is: what the loops take where it is known to more digits than c has."""
+    left = (1 - cosine.abs()).clamp_min(0)
+    return torch.where(cosine < 0, -left.clamp_min(1e-36), left)
 
 
 def products(x: Tensor, y: Tensor) -> Tensor:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import torch
@@ -12,6 +14,7 @@ from gramian.arch.gap import safe_sqrt as safe_sqrt
 from gramian.arch.moments import Moments
 from gramian.arch.ops.base import Call, Op, Value, value
 from gramian.arch.ops.nearby import gap_of_image
+from gramian.arch.ops.price import wanted
 from gramian.errors import NoLimit
 
 
@@ -47,12 +50,20 @@ class Activation(Op):
         r"""$(E\,\phi(u)\phi(v),\ E\,\phi'(u)\phi'(v))$ at variances `q1`, `q2` and covariance `k`; shapes broadcast."""
         raise NotImplementedError
 
-    def dual_at_gap(self, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    def dual_at_gap(
+        self, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor, opposite: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         r"""`dual` where $g = \sqrt{q_1 q_2} - k$ is known to more digits than k has, and g of its first result.
+
+        `opposite` is $\sqrt{q_1 q_2} + k$, where that is known.
 
         A `sharp` activation gives this; None for a gap that the general way finds, `gap_of_image`.
         """
         return *self.dual(q1, k, q2), None
+
+    def own_dual(self, q: Tensor) -> tuple[Tensor, Tensor]:
+        r"""$E\,\phi(u)^2$ and $E\,\phi'(u)^2$, differentiable in q: `dual` of one value with itself."""
+        return self.dual(q, q, q)
 
     def scale_dual(self, q1: Tensor, k: Tensor, q2: Tensor) -> Tensor:
         r"""$E\,u\phi'(u)\,v\phi'(v)$: what a scale per channel below adds to the NTK.
@@ -117,11 +128,14 @@ class Activation(Op):
         same = below.yy is below.xx
         xx = self._covariance(below.xx, below.spread_self(q_x))
         q1, q2 = below.spread(q_x, q_y)
-        gap, above = below.gap_size, None
+        gap, above, opposite = below.gap_size, None, None
         if gap is None:
             xy, kdot = self.dual(q1, below.xy, q2)
+        elif self.sharp and wanted(q1, below.xy, q2, gap):
+            xy, kdot, above = self._apart(below, q_x)
         else:
-            xy, kdot, above = self.dual_at_gap(q1, below.xy, q2, gap)
+            assert below.gap is not None
+            xy, kdot, above = self.dual_at_gap(q1, below.xy, q2, gap, below.gap.opposite)
         mean_x = self.mean(q_x)
         theta = None if below.theta is None else below.theta * kdot
         if theta is not None and below.own:
@@ -139,10 +153,55 @@ class Activation(Op):
         )
         if gap is not None and above is None:
             above = gap_of_image(self, (q1, gap, q2), xy, made.spread(*made.variances()))
-        return made.with_gap(above)
+        if below.gap is not None and below.gap.opposite is not None and odd(self):  # of u and -v
+            opposite = gap_of_image(self, (q1, below.gap.opposite, q2), -xy, made.spread(*made.variances()))
+        return made.with_gap(above, opposite)
+
+    def _apart(self, below: Moments, q_x: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """`dual_at_gap` to be differentiated: where both values are one, whatever is varied, by that one alone.
+
+        There the kernel is smooth in the variance, but not in the two variances of a pair, and not in their gap.
+        """
+        assert below.gap is not None
+        (q1, q2), k, gap = below.spread(*below.variances()), below.xy, below.gap.size
+        one = torch.zeros_like(k, dtype=torch.bool)
+        if below.one_sample:
+            one = _own_entries(below)
+        if below.still:
+            one = one | ((gap == 0) & (q1 == q2))
+        if not bool(one.any()):
+            return self.dual_at_gap(q1, k, q2, gap, below.gap.opposite)
+        s = (safe_sqrt(q1) * safe_sqrt(q2)).detach()
+        away = [torch.where(one, t, v) for t, v in ((torch.zeros_like(k), k), (s, gap))]
+        opposite = None if below.gap.opposite is None else torch.where(one, s, below.gap.opposite)
+        xy, kdot, above = self.dual_at_gap(q1, away[0], q2, away[1], opposite)
+        own = [below.spread(t, t)[0] for t in self.own_dual(q_x)]
+        xy, kdot = (torch.where(one, alone, made) for alone, made in zip(own, (xy, kdot), strict=True))
+        if above is None:
+            return xy, kdot, None
+        return xy, kdot, torch.where(one, torch.zeros_like(above), above)
 
     def _covariance(self, k: Tensor, q: tuple[Tensor, Tensor]) -> Tensor:
         return self.dual(q[0], k, q[1])[0]
+
+
+def _own_entries(m: Moments) -> Tensor:
+    """Which entries of `xy` are of one sample and position with itself, where y is x."""
+    same = torch.eye(len(m.xx), dtype=torch.bool, device=m.xy.device)
+    if m.pairs:
+        count = math.prod(m.positions)
+        here = torch.eye(count, dtype=torch.bool, device=m.xy.device).reshape(*m.positions, *m.positions)
+    else:
+        here = torch.ones(m.positions, dtype=torch.bool, device=m.xy.device)
+    return same.reshape(*same.shape, *(1,) * here.ndim) & here
+
+
+@lru_cache(maxsize=256)
+def odd(op: Activation) -> bool:
+    """Whether the function changes its sign with its argument, to the last bit."""
+    x = torch.linspace(0.0, 50.0, 1999, dtype=torch.float64) ** 2 / 50
+    with torch.no_grad():
+        return bool((op.phi(x) == -op.phi(-x)).all())
 
 
 class _Determinant(torch.autograd.Function):

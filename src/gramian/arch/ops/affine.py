@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from gramian.arch.gap import plus_constant
+from gramian.arch.gap import opposite_plus_constant, plus_constant
 from gramian.arch.law import plain
 from gramian.arch.moments import Moments
 from gramian.arch.ops.base import Call, Op, Parameter, Value, pair, reads, value
@@ -87,7 +87,12 @@ class Affine(Op):
                 theta = theta + gain_b
         xx = sw * below.xx + sb
         yy = xx if below.yy is below.xx else sw * below.yy + sb
-        gap = None if below.gap is None else plus_constant(below.gap.size, *below.spread(*below.variances()), sw, sb)
+        gap = opposite = None
+        if below.gap is not None:
+            q = below.spread(*below.variances())
+            gap = plus_constant(below.gap.size, *q, sw, sb)
+            if below.gap.opposite is not None:
+                opposite = opposite_plus_constant(below.gap.opposite, *q, sw, sb)
         made = replace(
             below,
             xx=xx,
@@ -101,7 +106,7 @@ class Affine(Op):
             sources=frozenset({self.source}),
             mixed=False,
         )
-        return made.with_gap(gap)
+        return made.with_gap(gap, opposite)
 
     def joint(self, below: Cross) -> Cross:
         """Of two values that this layer makes of others; their covariances are averaged over the window already."""

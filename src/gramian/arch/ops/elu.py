@@ -40,9 +40,11 @@ class Bent:
     left: float
     rate: float
 
-    def values(self, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor | None) -> tuple[Tensor, Tensor] | None:
-        """Kernel and slope's kernel at `(q1, k, q2, gap)`; None at standard deviations above 64."""
-        p, dtype = _parts(self.rate, q1, k, q2, gap), k.dtype
+    def values(
+        self, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor | None, opposite: Tensor | None = None
+    ) -> tuple[Tensor, Tensor] | None:
+        """Kernel and slope's kernel at `(q1, k, q2)` and its gaps; None at standard deviations above 64."""
+        p, dtype = _parts(self.rate, q1, k, q2, gap, opposite), k.dtype
         return None if p is None else (self._kernel(p).to(dtype), self.rate**2 * self._slopes(p).to(dtype))
 
     def mean(self, q: Tensor) -> Tensor:
@@ -69,9 +71,11 @@ class Bent:
         one, two = (torch.where(s > 0, a / 2 + b * half(s), b) for s in (p.s1, p.s2))
         return torch.where((p.s1 > 0) & (p.s2 > 0), slopes, one * two)  # at 0 torch's slope is that below
 
-    def slopes(self, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor | None) -> tuple[Slope, Slope]:
+    def slopes(
+        self, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor | None, opposite: Tensor | None = None
+    ) -> tuple[Slope, Slope]:
         r"""From $\phi'' = (A - B)\,\delta + B f$ by Stein's lemma and Price's theorem."""
-        p = _parts(self.rate, q1, k, q2, gap)
+        p = _parts(self.rate, q1, k, q2, gap, opposite)
         assert p is not None
         a, b, rate = self.right, self.left, self.rate
         q1, q2 = p.s1 * p.s1, p.s2 * p.s2  # of U and V
@@ -94,12 +98,11 @@ class Bent:
             rate**2 * slope,
             steep(q1, p.s1, at1, m1, p.f_on, ramp1, image1),
             steep(q2, p.s2, at2, m2, p.on_f, ramp2, image2),
-            False,
         )
         bend = (a - b) ** 2 * density + (a - b) * b * (d_f + f_d) + b * b * p.both
         steep1 = b * (a * (q1 * (p.f_on - at1 / 2) + p.k * f_d) + b * (q1 * (p.both - d_f) + p.k * (p.both - f_d)))
         steep2 = b * (a * (q2 * (p.on_f - at2 / 2) + p.k * d_f) + b * (q2 * (p.both - f_d) + p.k * (p.both - d_f)))
-        return kernel, Slope(rate**4 * bend, rate**2 * steep1, rate**2 * steep2, True)
+        return kernel, Slope(rate**4 * bend, rate**2 * steep1, rate**2 * steep2)
 
 
 @dataclass(frozen=True)
@@ -136,7 +139,9 @@ def _ramp_with_bend(s1: Tensor, s2: Tensor, k: Tensor, sine: Tensor, on_f: Tenso
     return s1 * half_less(s2 * sine) / ROOT + k * on_f
 
 
-def _parts(rate: float, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor | None) -> Parts | None:
+def _parts(
+    rate: float, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor | None, opposite: Tensor | None
+) -> Parts | None:
     """Of pairs in any shape that broadcasts, in float64; None where standard deviations are too large for the rule."""
     few = 8 * torch.finfo(k.dtype).eps
     q1, k, q2 = torch.broadcast_tensors(*(rate**2 * t.detach().double() for t in (q1, k, q2)))
@@ -145,8 +150,8 @@ def _parts(rate: float, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor | None) -
     nodes = next((count for reach, count in NODES if largest <= reach), None)
     if nodes is None:
         return None
-    known = None if gap is None else rate**2 * gap.detach().double()
-    area, theta = area_and_angle(q1, k, q2, known, few)
+    known, other = (None if t is None else rate**2 * t.detach().double() for t in (gap, opposite))
+    area, theta = area_and_angle(q1, k, q2, known, few, other)
     s = s1 * s2
     sine = area / torch.where(s > 0, s, torch.ones_like(s))
     gap = 2 * s * torch.sin(theta / 2).square()

@@ -17,7 +17,8 @@ from gramian.arch.ops.activation import Activation
 from gramian.arch.ops.base import Call, Op, Value, reads, value
 from gramian.arch.ops.closed import Closed, closed_dual
 from gramian.arch.ops.elu import Bent
-from gramian.arch.ops.quadrature import RANGE, expectation, overlooks, product_expectation
+from gramian.arch.ops.price import Broken, Pair, expectation_of, pairs, wanted
+from gramian.arch.ops.quadrature import RANGE, expectation, overlooks, product_expectation, smooth_expectation
 from gramian.arch.ops.relu import area_and_angle
 from gramian.arch.ops.spline import Spline, cut
 from gramian.arch.ops.table import table_for
@@ -59,34 +60,67 @@ class Piecewise(Activation):
     def dual(self, q1: Tensor, k: Tensor, q2: Tensor) -> tuple[Tensor, Tensor]:
         return self._dual(q1, k, q2, None)
 
-    def dual_at_gap(self, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        return *self._dual(q1, k, q2, gap), None
+    def dual_at_gap(
+        self, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor, opposite: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        return *self._dual(q1, k, q2, gap, opposite), None
 
-    def _dual(self, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor | None) -> tuple[Tensor, Tensor]:
-        if self.kinks and not (torch.is_grad_enabled() and any(t.requires_grad for t in (q1, k, q2))):
+    def own_dual(self, q: Tensor) -> tuple[Tensor, Tensor]:
+        """By an integral over one variable, between kinks whose places move with q."""
+        return self._own(self.phi, q), self._own(self.slope, q)
+
+    def _own(self, f: Callable[[Tensor], Tensor], q: Tensor) -> Tensor:
+        nodes = self._nodes(q, q)
+        parts = [expectation(lambda x: f(x) ** 2, t, self.splits, nodes) for t in q.flatten().split(2**12)]
+        return torch.cat(parts).reshape(q.shape)
+
+    def _dual(
+        self, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor | None, opposite: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        if self.kinks and not wanted(q1, k, q2, gap, opposite):
             at_zero = all(t == 0 for t in self.kinks)
             table = table_for(self._integrals, self, q1, q2, k.numel(), kinks_at_zero=at_zero)
             if table is not None:
-                return table(q1, area_and_angle(q1, k, q2, gap)[1], q2)
-        return self._integrals(q1, k, q2, gap)
+                return table(q1, area_and_angle(q1, k, q2, gap, opposite=opposite)[1], q2)
+        return self._integrals(q1, k, q2, gap, opposite)
 
     @property
     def closed(self) -> Closed | None:
         """The closed form, where there is one."""
         return _spline(self)
 
-    def _integrals(self, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _integrals(
+        self, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor | None, opposite: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         form, made = self.closed, None
         if form is not None and (not isinstance(form, Spline) or _agrees(self, *_octaves(q1, q2, zeros=False))):
-            made = closed_dual(form, self._quadrature, (q1, k, q2, gap))
-        return self._quadrature(q1, k, q2, gap) if made is None else made
+            made = closed_dual(form, self._pairs(self._nodes(q1, q2)), q1, k, q2, gap, opposite)
+        return self._quadrature(q1, k, q2, gap, opposite) if made is None else made
 
-    def _quadrature(self, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor | None) -> tuple[Tensor, Tensor]:
-        nodes = self._nodes(q1, q2)
-        slopes = product_expectation(self.slope, self.slope, q1, k, q2, self.splits, nodes, gap=gap)
-        if self.jumps:
-            return product_expectation(self.phi, self.phi, q1, k, q2, self.splits, nodes, gap=gap), slopes
-        return _Kernel.apply(q1, k, q2, self, nodes), slopes
+    def _quadrature(
+        self, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor | None, opposite: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        kernel, slopes = self._pairs(self._nodes(q1, q2))
+        return self._expected(kernel, q1, k, q2, gap, opposite), self._expected(slopes, q1, k, q2, gap, opposite)
+
+    def _expected(
+        self,
+        kernel: Pair,
+        q1: Tensor,
+        k: Tensor,
+        q2: Tensor,
+        gap: Tensor | None = None,
+        opposite: Tensor | None = None,
+    ) -> Tensor:
+        if wanted(q1, k, q2, gap, opposite):
+            return expectation_of(kernel, pairs(q1, k, q2, gap, opposite)).to(k.dtype)
+        f, g = kernel.f, kernel.g
+        return rule(f.kinks)(f.f, g.f, q1, k, q2, kernel.splits, kernel.nodes, gap=gap, opposite=opposite)
+
+    def _pairs(self, nodes: int) -> tuple[Pair, Pair]:
+        """Kernel and slope's kernel by quadrature, as torch has the slope: without what jumps would add."""
+        f, slope = _broken(self)
+        return Pair(f, f, self.splits, nodes), Pair(slope, slope, self.splits, nodes)
 
     @property
     def jumps(self) -> bool:  # type: ignore[override]
@@ -95,7 +129,7 @@ class Piecewise(Activation):
 
     def _covariance(self, k: Tensor, q: tuple[Tensor, Tensor]) -> Tensor:
         if self.closed is None:
-            return _Kernel.apply(q[0], k, q[1], self, self._nodes(*q))
+            return self._expected(self._pairs(self._nodes(*q))[0], q[0], k, q[1])
         return self._integrals(q[0], k, q[1], None)[0]
 
     def mean(self, q: Tensor) -> Tensor | None:
@@ -105,10 +139,8 @@ class Piecewise(Activation):
         return expectation(self.slope, q, self.splits, self._nodes(q, q))
 
     def scale_dual(self, q1: Tensor, k: Tensor, q2: Tensor) -> Tensor:
-        def steep(x: Tensor) -> Tensor:
-            return x * self.slope(x)
-
-        return product_expectation(steep, steep, q1, k, q2, self.splits, self._nodes(q1, q2))
+        steep = _broken(self)[1].times_x
+        return self._expected(Pair(steep, steep, self.splits, self._nodes(q1, q2)), q1, k, q2)
 
     def own_scale(self, q: Tensor) -> Tensor:
         def squared(x: Tensor) -> Tensor:
@@ -175,39 +207,11 @@ def _jumps(op: Piecewise) -> bool:
     return bool(((op.phi(at + step) - op.phi(at - step)).abs() > 1e-7).any())
 
 
-class _Kernel(torch.autograd.Function):
-    r"""$K = E\,\phi(u)\phi(v)$ of a continuous function; its gradient by Price's theorem.
-
-    $\partial K/\partial k = \dot K$, and $2 q_1\, \partial K/\partial q_1 = E\,u\phi'(u)\phi(v) - k \dot K$.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, q1: Tensor, k: Tensor, q2: Tensor, op: Piecewise, nodes: int) -> Tensor:
-        ctx.save_for_backward(q1, k, q2)
-        ctx.op, ctx.nodes = op, nodes
-        return product_expectation(op.phi, op.phi, q1, k, q2, op.splits, nodes)
-
-    @staticmethod
-    def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor | None, ...]:
-        q1, k, q2 = ctx.saved_tensors
-        op, want = ctx.op, ctx.needs_input_grad
-
-        def moment(f: Callable[[Tensor], Tensor], g: Callable[[Tensor], Tensor]) -> Tensor:
-            return product_expectation(f, g, q1, k, q2, op.splits, ctx.nodes)
-
-        def steep(x: Tensor) -> Tensor:
-            return x * op.slope(x)
-
-        kdot = moment(op.slope, op.slope)
-        d1 = _over(moment(steep, op.phi) - k * kdot, q1) if want[0] else None
-        d2 = _over(moment(op.phi, steep) - k * kdot, q2) if want[2] else None
-        return (
-            None if d1 is None else (grad[0] * d1).sum_to_size(q1.shape),
-            (grad[0] * kdot).sum_to_size(k.shape) if want[1] else None,
-            None if d2 is None else (grad[0] * d2).sum_to_size(q2.shape),
-            None,
-            None,
-        )
+@lru_cache(maxsize=256)
+def _broken(op: Piecewise) -> tuple[Broken, Broken]:
+    """The function and its slope, as functions with masses that are zero."""
+    none = (0.0,) * len(op.kinks)
+    return Broken(op.phi, op.kinks, none), Broken(op.slope, op.kinks, none)
 
 
 def slope(phi: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
@@ -221,11 +225,6 @@ def slope(phi: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     return torch.zeros_like(x) if d is None else d
 
 
-def _over(numerator: Tensor, q: Tensor) -> Tensor:
-    """`numerator / 2q`, zero where q is."""
-    return torch.where(q > 0, numerator / (2 * torch.where(q > 0, q, torch.ones_like(q))), torch.zeros_like(numerator))
-
-
 @lru_cache(maxsize=1024)
 def _enough(op: Piecewise, low: int, high: int) -> int:
     """Nodes that agree with fewer nodes on a narrower range, for variances from 4^low to 4^high."""
@@ -234,23 +233,30 @@ def _enough(op: Piecewise, low: int, high: int) -> int:
         q1, k, q2 = _grid(low, high)
         error = math.inf
         for few, more in pairwise(NODES):
-            error = max(_difference(f, q1, k, q2, op.splits, few, more) for f in (op.phi, op.slope))
+            error = max(_difference(f, op, q1, k, q2, few, more) for f in (op.phi, op.slope))
             if error <= TOLERANCE:
                 narrow = [overlooks(f, scale, _second(f, scale, op.splits, few), op.splits) for f in (op.phi, op.slope)]
-                if not any(narrow):
-                    return more  # close to rounding, so that a matrix of these is positive to rounding
+                if not any(narrow):  # more are close to rounding, so that a matrix of these is positive to rounding
+                    return more if op.kinks else few
                 error = 1.0
     raise NoLimit(
         f"The quadrature for {op.name} {op.describe()} has an error of {error:.1e}, more than {TOLERANCE:.0e}.",
         why=f"at standard deviations up to {2.0**high:.3g} the function is infinite, oscillates, or bends sharply "
         "at places that are not known to be its kinks",
-        fix="scale the inputs to norm sqrt(d), or use a smoother activation",
+        fix="standardize the inputs (columns of mean 0 and variance 1, or rows of norm sqrt(d)), or use a smoother "
+        "activation",
     )
 
 
-def _difference(f, q1, k, q2, kinks, few, more) -> float:
-    a = product_expectation(f, f, q1, k, q2, kinks, few)
-    b = product_expectation(f, f, q1, k, q2, kinks, more, reach=1.1 * RANGE)
+def rule(kinks: tuple[float, ...]) -> Callable[..., Tensor]:
+    """The quadrature of a function with these kinks."""
+    return product_expectation if kinks else smooth_expectation
+
+
+def _difference(f, op, q1, k, q2, few, more) -> float:
+    kinks, expected = op.splits, rule(op.kinks)
+    a = expected(f, f, q1, k, q2, kinks, few)
+    b = expected(f, f, q1, k, q2, kinks, more, reach=1.1 * RANGE)
     size = (_size(f, q1, kinks, more) * _size(f, q2, kinks, more)).sqrt()
     error = float(((a - b).abs() / size).max())
     return error if math.isfinite(error) else math.inf

@@ -26,6 +26,10 @@ class Elementwise(Protocol):
 
     def dual(self, q1: Tensor, k: Tensor, q2: Tensor) -> Dual: ...
 
+    def dual_at_gap(
+        self, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor, opposite: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None]: ...
+
     def own_scale(self, q: Tensor) -> Tensor: ...
 
 
@@ -46,11 +50,14 @@ def gap_of_image(
     """
     q1, gap, q2 = below
     root1, root2 = (safe_sqrt(q) for q in after)
-    made = (root1 * root2 - kernel).clamp_min(0)
+    difference = root1 * root2 - kernel
+    made = difference.clamp_min(0)
     s = safe_sqrt(q1) * safe_sqrt(q2)
     equal = (gap == 0) & (q1 == q2)
     near = ((gap < NEAR.get(kernel.dtype, ROUGH) * s) & ~equal).detach()
     made = torch.where(equal, torch.zeros_like(made), made)
+    if difference.requires_grad:  # the derivatives of the difference, whose own value rounding spoils
+        made = difference + (made - difference).detach()
     index = torch.nonzero(near, as_tuple=True)
     if len(index[0]) == 0 or op.jumps:  # where it jumps, the gap is as large as the root of that below
         return made
@@ -62,7 +69,7 @@ def _near(op: Elementwise, q1: Tensor, gap: Tensor, q2: Tensor, root1: Tensor, r
     """Of a list of near pairs, in float64."""
     r, t = safe_sqrt(q1), safe_sqrt(q2)
     s = r * t
-    slope = sum(weight * op.dual(q1, s - gap * y * y, q2)[1] for y, weight in RULE)
+    slope = sum(weight * op.dual_at_gap(q1, s - gap * y * y, q2, gap * y * y)[1] for y, weight in RULE)
     apart = 2 * gap * slope
     other = (q1 != q2).detach()
     if bool(other.any()):

@@ -78,8 +78,10 @@ class Pointwise(Piecewise, Series):
                 pass
         return Piecewise.dual(self, q1, k, q2)
 
-    def dual_at_gap(self, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        return Piecewise.dual_at_gap(self, q1, k, q2, gap) if self.kinks else (*self.dual(q1, k, q2), None)
+    def dual_at_gap(
+        self, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor, opposite: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        return Piecewise.dual_at_gap(self, q1, k, q2, gap, opposite) if self.kinks else (*self.dual(q1, k, q2), None)
 
     @property
     def sharp(self) -> bool:  # type: ignore[override]

@@ -10,6 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from gramian.arch.ops import price
 from gramian.arch.ops.activation import Activation, safe_sqrt
 from gramian.arch.ops.base import Call, Op, Value, reads, value
 from gramian.arch.ops.relu import area_and_angle
@@ -90,12 +91,28 @@ class RectifiedPower(Activation):
     sharp: ClassVar[bool] = True
 
     def dual(self, q1: Tensor, k: Tensor, q2: Tensor) -> tuple[Tensor, Tensor]:
-        return self._dual(q1, k, q2, *area_and_angle(q1, k, q2))
+        return self._dual(q1, k, q2, None, None)
 
-    def dual_at_gap(self, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        return *self._dual(q1, k, q2, *area_and_angle(q1, k, q2, gap)), None
+    def dual_at_gap(
+        self, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor, opposite: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        return *self._dual(q1, k, q2, gap, opposite), None
 
-    def _dual(self, q1: Tensor, k: Tensor, q2: Tensor, area: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
+    def own_dual(self, q: Tensor) -> tuple[Tensor, Tensor]:
+        n = self.power
+        one, two = (math.prod(range(1, 2 * m, 2)) / 2 for m in (n, n - 1))
+        return one * q**n, two * n * n * q ** (n - 1)
+
+    def _dual(
+        self, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor | None, opposite: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        if price.wanted(q1, k, q2, gap, opposite):
+            at = price.pairs(q1, k, q2, gap, opposite)
+            kernel, slope = (ramp_power(n, at).to(k.dtype) for n in (self.power, self.power - 1))
+            return kernel, self.power**2 * slope
+        return self._closed(q1, k, q2, *area_and_angle(q1, k, q2, gap, opposite=opposite))
+
+    def _closed(self, q1: Tensor, k: Tensor, q2: Tensor, area: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
         half = (math.pi - angle) / (2 * math.pi)
         product = q1 * q2
 
@@ -112,6 +129,33 @@ class RectifiedPower(Activation):
 
     def describe(self) -> str:
         return f"relu^{self.power}"
+
+
+@dataclass(frozen=True)
+class Ramps:
+    """E u_+^n v_+^n for n of 2 or more, with all its derivatives."""
+
+    power: int
+
+    def value(self, at: price.At) -> Tensor:
+        area = safe_sqrt(at.gap) * safe_sqrt(at.opposite)
+        return RectifiedPower(self.power)._closed(at.q1, at.k, at.q2, area, torch.atan2(area, at.k + 0.0))[0]
+
+    def slopes(self, at: price.At) -> price.Slopes:
+        own = self.power * ramp_power(self.power, at)
+        return self.power**2 * ramp_power(self.power - 1, at), own, own
+
+    def infinite(self, at: price.At) -> Tensor | None:
+        return None
+
+
+def ramp_power(n: int, at: price.At) -> Tensor:
+    """E u_+^n v_+^n, differentiable as often as one likes."""
+    if n == 0:
+        return 0.5 - price.expectation_of(price.Angle(), at) / (2 * math.pi)
+    if n == 1:
+        return price.expectation_of(price.Excess(), at) + at.k / 2
+    return price.expectation_of(Ramps(n), at)
 
 
 @lru_cache(maxsize=128)

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from gramian.arch.gap import not_below_zero
+from gramian.arch.ops import price
 from gramian.arch.ops.activation import Activation, safe_sqrt
 from gramian.arch.ops.base import Call, Op, Parameter, Value, reads, value
 from gramian.errors import NoLimit
@@ -42,18 +44,28 @@ class LeakyReLU(Activation):
     sharp: ClassVar[bool] = True
 
     def dual(self, q1: Tensor, k: Tensor, q2: Tensor) -> tuple[Tensor, Tensor]:
-        return self._dual(q1, k, q2, *area_and_angle(q1, k, q2))[:2]
+        return self._dual(q1, k, q2, None, None)[:2]
 
-    def dual_at_gap(self, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        kernel, kdot, excess = self._dual(q1, k, q2, *area_and_angle(q1, k, q2, gap))
+    def dual_at_gap(
+        self, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor, opposite: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        kernel, kdot, excess = self._dual(q1, k, q2, gap, opposite)
         a, b = self.slope, self.bend
-        return kernel, kdot, ((a * a + a * b + b * b / 2) * gap - b * b * excess).clamp_min(0)
+        return kernel, kdot, not_below_zero((a * a + a * b + b * b / 2) * gap - b * b * excess)
 
-    def _dual(self, q1: Tensor, k: Tensor, q2: Tensor, area: Tensor, theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _dual(
+        self, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor | None, opposite: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         r"""The dual, and by how much $E\,\mathrm{relu}(u)\,\mathrm{relu}(v)$ is more than k / 2."""
-        turn = theta / (2 * math.pi)
-        half = 0.5 - turn
-        excess = torch.addcmul(area / (2 * math.pi), turn, k, value=-1)
+        if price.wanted(q1, k, q2, gap, opposite):
+            at = price.pairs(q1, k, q2, gap, opposite)
+            excess = price.expectation_of(price.Excess(), at).to(k.dtype)
+            half = (0.5 - price.expectation_of(price.Angle(), at) / (2 * math.pi)).to(k.dtype)
+        else:
+            area, theta = area_and_angle(q1, k, q2, gap, opposite=opposite)
+            turn = theta / (2 * math.pi)
+            half = 0.5 - turn
+            excess = torch.addcmul(area / (2 * math.pi), turn, k, value=-1)
         both = torch.add(excess, k, alpha=0.5)  # E relu(u) relu(v)
         on1, on2 = (q1 > 0).to(k.dtype) / 2, (q2 > 0).to(k.dtype) / 2  # E 1[u > 0], and at variance 0 torch's relu'(0)
         some = bool((q1 > 0).all() & (q2 > 0).all())
@@ -65,6 +77,11 @@ class LeakyReLU(Activation):
 
     def scale_dual(self, q1: Tensor, k: Tensor, q2: Tensor) -> Tensor:
         return self.dual(q1, k, q2)[0]  # x phi'(x) = phi(x)
+
+    def own_dual(self, q: Tensor) -> tuple[Tensor, Tensor]:
+        a, b = self.slope, self.bend
+        size = a * a + a * b + b * b / 2
+        return size * q, torch.where(q > 0, size, a * a).to(q.dtype)
 
     def mean_slope(self, q: Tensor) -> Tensor:
         return self.slope + self.bend * torch.where(q > 0, 0.5, 0.0).to(q.dtype)
@@ -171,18 +188,24 @@ class RReLU(LeakyReLU):
 
 
 def area_and_angle(
-    q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor | None = None, few: float | None = None
+    q1: Tensor,
+    k: Tensor,
+    q2: Tensor,
+    gap: Tensor | None = None,
+    few: float | None = None,
+    opposite: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     r"""$\sqrt{q_1 q_2 - k^2}$ and the angle between u and v, without the cancellation of `arccos`.
 
-    $q_1 q_2 - k^2 = (s - k)(s + k)$ with $s = \sqrt{q_1 q_2}$. `gap` is s - k, if known. Where it is subtracted, what
+    $q_1 q_2 - k^2 = (s - k)(s + k)$ with $s = \sqrt{q_1 q_2}$. `gap` is s - k and `opposite` s + k, if known. Where one is subtracted, what
     rounding alone can make of it (`few` of s, by default units in the last place) is zero, or equal inputs would get an
     angle of 1e-8.
     """
     s = safe_sqrt(q1 * q2) if gap is None else safe_sqrt(q1) * safe_sqrt(q2)  # the first is exact at equal variances
     rounding = (8 * torch.finfo(k.dtype).eps if few is None else few) * s
-    opposite = s + k
-    opposite = torch.where(opposite > rounding, opposite, torch.zeros_like(opposite))
+    if opposite is None:
+        opposite = s + k
+        opposite = torch.where(opposite > rounding, opposite, torch.zeros_like(opposite))
     if gap is None:
         apart = s - k
         area = safe_sqrt(torch.where(apart > rounding, apart, torch.zeros_like(apart)) * opposite)

@@ -9,6 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from gramian.arch.ops import price
 from gramian.arch.ops.activation import Activation, safe_sqrt
 from gramian.arch.ops.base import Call, Op, Value, reads, value
 from gramian.arch.ops.relu import area_and_angle
@@ -29,13 +30,24 @@ class Sign(Activation):
     sharp: ClassVar[bool] = True
 
     def dual(self, q1: Tensor, k: Tensor, q2: Tensor) -> tuple[Tensor, Tensor]:
-        area, _ = area_and_angle(q1, k, q2)
-        both = (q1 > 0) & (q2 > 0)
-        angle = torch.atan2(torch.where(both, k, torch.zeros_like(k)), torch.where(both, area, torch.ones_like(area)))
-        return 2 / math.pi * angle, torch.zeros_like(angle)
+        return self._dual(q1, k, q2, None, None)[:2]
 
-    def dual_at_gap(self, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        area, theta = area_and_angle(q1, k, q2, gap)
+    def dual_at_gap(
+        self, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor, opposite: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        return self._dual(q1, k, q2, gap, opposite)
+
+    def own_dual(self, q: Tensor) -> tuple[Tensor, Tensor]:
+        return (q > 0).to(q.dtype), torch.zeros_like(q)
+
+    def _dual(
+        self, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor | None, opposite: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        if price.wanted(q1, k, q2, gap, opposite):
+            theta = price.expectation_of(price.Angle(), price.pairs(q1, k, q2, gap, opposite)).to(k.dtype)
+            zero, both = torch.zeros_like(theta), (q1 > 0) & (q2 > 0)
+            return torch.where(both, 1 - 2 / math.pi * theta, zero), zero, torch.where(both, 2 / math.pi * theta, zero)
+        area, theta = area_and_angle(q1, k, q2, gap, opposite=opposite)
         zero = torch.zeros_like(k)
         both = (q1 > 0) & (q2 > 0)
         angle = torch.atan2(torch.where(both, k, zero), torch.where(both, area, torch.ones_like(area)))
@@ -76,8 +88,13 @@ class Step(Activation):
         m1, m2 = self.mean(q1), self.mean(q2)
         return m1 * m2 + sign / 4, zero
 
-    def dual_at_gap(self, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        sign, zero, below = Sign().dual_at_gap(q1, k, q2, gap)
+    def own_dual(self, q: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.where(q > 0, 0.5, self.at_zero**2).to(q.dtype), torch.zeros_like(q)
+
+    def dual_at_gap(
+        self, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor, opposite: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        sign, zero, below = Sign().dual_at_gap(q1, k, q2, gap, opposite)
         m1, m2 = self.mean(q1), self.mean(q2)
         s1, s2 = (torch.where(q > 0, 0.5, m * m).to(k.dtype) for q, m in ((q1, m1), (q2, m2)))  # E phi^2
         kernel = m1 * m2 + sign / 4

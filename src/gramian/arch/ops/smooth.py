@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -46,6 +47,7 @@ GRIDS = (
 SPLITS = (-36.0, -6.0, 0.0, 6.0, 36.0)  # scales at which the functions below bend
 RANGE = 13.0  # the normal density is 8e-38 there
 CHUNK = 2**26  # function values held at once
+SLOW = 1000  # integrals by quadrature, from which on it is said how they are avoided
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ class Series(Activation):
             f"The quadrature for `{self.name}` leaves {left:.1e} of its variance, more than {tolerance:.0e}.",
             why=f"the function has a kink, or the values' standard deviation, up to {deviation:.3g}, is so large that "
             "it looks like one",
-            fix="scale the inputs to norm sqrt(d), or use a smoother activation",
+            fix="standardize the inputs (columns of mean 0 and variance 1), or use a smoother activation",
         )
 
     def _second(self, q: Tensor, z: Tensor, weighted: Tensor, order: int) -> Tensor:
@@ -178,9 +180,21 @@ class Smooth(Piecewise, Series):
         try:
             return Series.dual(self, q1, k, q2)
         except NoLimit:
+            self._warn(k.numel(), q1, q2)
             return self._integrals(q1, k, q2, None)
 
-    def dual_at_gap(self, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    def _warn(self, count: int, q1: Tensor, q2: Tensor) -> None:
+        if count >= SLOW:
+            wide = max(float(q.detach().max()) for q in (q1, q2)) ** 0.5
+            warnings.warn(
+                f"{self.name} of values with standard deviations up to {wide:.3g} bends like a step: each of {count} "
+                "integrals takes milliseconds. Standardize the inputs (columns of mean 0 and variance 1).",
+                stacklevel=2,
+            )
+
+    def dual_at_gap(
+        self, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor, opposite: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         return *self.dual(q1, k, q2), None
 
     def mean(self, q: Tensor) -> Tensor | None:

@@ -101,11 +101,13 @@ class Spline:
     value_at_0: float
     slope_at_0: float
 
-    def values(self, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Kernel and slope's kernel at `(q1, k, q2, gap)`."""
+    def values(
+        self, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor | None, opposite: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Kernel and slope's kernel at `(q1, k, q2)` and its gaps."""
         f = self.function
         slope = f.slope(masses=False)
-        kernel, kdot = _expectations(((f, f), (slope, slope)), q1, k, q2, gap)
+        kernel, kdot = _expectations(((f, f), (slope, slope)), q1, k, q2, gap, opposite)
         some1, some2 = q1 > 0, q2 > 0
         if not bool(some1.all() & some2.all()):
             kernel = self._where_zero(kernel, f, self.value_at_0, q1, q2)
@@ -116,15 +118,17 @@ class Spline:
         one, two = (torch.where(q > 0, mean(f, q.double()), at_0) for q in (q1, q2))
         return torch.where((q1 > 0) & (q2 > 0), found, one * two)
 
-    def slopes(self, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor | None) -> tuple[Slope, Slope]:
+    def slopes(
+        self, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor | None, opposite: Tensor | None = None
+    ) -> tuple[Slope, Slope]:
         """Of both, with the point masses that are the derivatives of jumps."""
         f = self.function
         plain, full = f.slope(masses=False), f.slope(masses=True)
         bend = plain.slope(masses=True)
         steep, steeper = full.times_x(), bend.times_x()
         wanted = ((full, full), (steep, f), (f, steep), (bend, bend), (steeper, plain), (plain, steeper))
-        a, b, c, d, e, g = _expectations(wanted, q1, k, q2, gap)
-        return Slope(a, b, c, any(full.masses)), Slope(d, e, g, True)
+        a, b, c, d, e, g = _expectations(wanted, q1, k, q2, gap, opposite)
+        return Slope(a, b, c), Slope(d, e, g)
 
 
 def mean(f: Cut, q: Tensor) -> Tensor:
@@ -169,12 +173,18 @@ class _Line:
 
 
 def _expectations(
-    wanted: tuple[tuple[Cut, Cut], ...], q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor | None
+    wanted: tuple[tuple[Cut, Cut], ...],
+    q1: Tensor,
+    k: Tensor,
+    q2: Tensor,
+    gap: Tensor | None,
+    opposite: Tensor | None = None,
 ) -> list[Tensor]:
     """E f(u) g(v) for each pair of functions, in float64."""
     few = 8 * torch.finfo(k.dtype).eps
     q1, k, q2 = torch.broadcast_tensors(*(t.detach().double() for t in (q1, k, q2)))
-    area, theta = area_and_angle(q1, k, q2, None if gap is None else gap.detach().double(), few)
+    known, other = (None if t is None else t.detach().double() for t in (gap, opposite))
+    area, theta = area_and_angle(q1, k, q2, known, few, other)
     s1, s2 = safe_sqrt(q1), safe_sqrt(q2)
     sine = area / torch.where(s1 * s2 > 0, s1 * s2, torch.ones_like(area))
     flat = [t.reshape(-1).split(CHUNK) for t in (s1, s2, theta, sine)]

@@ -52,15 +52,15 @@ def kernels(arch: Architecture, p: Program, x: Tensor, y: Tensor | None, *, ntk:
 
 
 def _products(rows: vectors.Inputs, cols: vectors.Inputs, here: slice, there: slice) -> tuple[Tensor, bool, float]:
-    """Cosines; or 1 - cosine, where so many pairs are near that all are computed in double. And what counts as near."""
+    """Cosines; or these folded, where so many pairs are near that all are computed in double. And what counts as near."""
     dtype = rows.unit.dtype
     with exact_products():
         products = rows.unit[here] @ cols.unit[there].mT
     near = vectors.NEAR[dtype]
-    if dtype == torch.float64 or int((products > 1 - near).sum()) * vectors.MANY <= products.numel():
+    if dtype == torch.float64 or int((products.abs() > 1 - near).sum()) * vectors.MANY <= products.numel():
         return products, False, near
     x, y = (side.values[at] * side.inverse[at, None] for side, at in ((rows, here), (cols, there)))
-    return (1 - x @ y.mT).float(), True, vectors.NEAR_IN_DOUBLE
+    return vectors.folded(x @ y.mT).float(), True, vectors.NEAR_IN_DOUBLE
 
 
 @contextmanager
@@ -95,5 +95,6 @@ def _call(kind: int, a: str, b: str, factor: int, setting: float, other: float) 
         JUMP: f"jump({a}, REAL({setting!r}))",
         ERF: f"erf_layer(f, {factor}, {a})",
         SERIES: f"series(f, {factor}, {a}, {int(setting)}, {int(other)})",
-        TABLE: f"table(f, {factor}, {a}, {int(setting)}, {int(other) // 3}, {int(other) % 3})",
+        TABLE: f"table(f, {factor}, {a}, {int(setting)}, {int(other) % 64 // 3}, {int(other) % 64 % 3}, "
+        f"{'true' if other >= 64 else 'false'})",
     }[kind]
