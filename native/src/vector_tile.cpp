@@ -74,11 +74,12 @@ void run_sum(const Op &op, Registers<T> &r, const Tile<T> &a, long row, long col
     GRAMIAN_LANES
     for (int i = 0; i < LANES; i++) {
         const T wa2 = c[i], wb2 = c[m + i], wa = wa1 * wa2, wb = wb1 * wb2, off_a = wa1 - wa2, off_b = wb1 - wb2;
-        const T apart = T(0.5) * (off_a * off_a + off_b * off_b), means = (ma1 - c[2 * m + i]) * (mb1 - c[3 * m + i]);
+        const T apart = T(0.5) * (off_a * off_a + off_b * off_b), ma2 = c[2 * m + i], mb2 = c[3 * m + i];
+        const T less = (ma1 - ma2) * (mb1 - mb2), more = (ma1 + ma2) * (mb1 + mb2);
         const T xa = ua[i], xb = ub[i], near = unfolded(xa), near_b = unfolded(xb);
         const T far = xa < 0 ? -xa : 2 - xa, far_b = xb < 0 ? -xb : 2 - xb;  // 1 + c
         if (NTK) t[i] = wa * ta[i] + wb * tb[i];
-        u[i] = folded(wa * near + wb * near_b + apart + means, wa * far + wb * far_b + apart - means);
+        u[i] = folded(wa * near + wb * near_b + apart + less, wa * far + wb * far_b + apart + more);
     }
 }
 

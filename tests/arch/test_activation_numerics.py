@@ -107,7 +107,7 @@ def test_a_bump_between_the_nodes_is_not_overlooked():
     op = Pointwise((*lines, ("aten.mul.Tensor", (At(-1), At(2)))))
     assert float(op.dual(*torch.tensor([1.0, 1.0, 1.0]))[0]) == pytest.approx(0.0852509, abs=1e-7)
     q = torch.tensor(1e16)
-    with pytest.raises(NoLimit, match=r"(?s)quadrature for Pointwise.*deviations up to.*fix: scale the inputs"):
+    with pytest.raises(NoLimit, match=r"(?s)quadrature for Pointwise.*deviations up to.*fix: standardize the inputs"):
         op.dual(q, q, q)
 
 

@@ -183,5 +183,5 @@ def test_values_too_large_for_the_closed_form_are_refused():
     relu = 2500 * (math.sin(angle) + (math.pi - angle) * 0.3) / (2 * math.pi)
     assert float(kernel) == pytest.approx(relu - 50 * (1 - 0.3) / math.sqrt(2 * math.pi), rel=5e-3)  # -1 below 0
     assert float(kdot) == pytest.approx((math.pi - angle) / (2 * math.pi), abs=1e-2)
-    with pytest.raises(NoLimit, match=r"(?s)quadrature for elu 1, 1, 1 has an error.*fix: scale the inputs"):
+    with pytest.raises(NoLimit, match=r"(?s)quadrature for elu 1, 1, 1 has an error.*fix: standardize the inputs"):
         op.dual(400 * q, 120 * q, 400 * q)

@@ -1,5 +1,6 @@
-"""What is not finite between input and kernel is refused with its row and layer; every dtype and layout is taken or said."""
+"""What is not finite between input and kernel is refused with its row and layer; any dtype and layout is taken or said."""
 
+import contextlib
 import re
 
 import numpy as np
@@ -22,9 +23,9 @@ def net(act=None, inputs=3, depth=1):
     return gramian.architecture(nn.Sequential(*hidden, nn.Linear(8, 1)), torch.zeros(1, inputs))
 
 
-def deep(depth):
+def deep(depth, sigma_w):
     layers = [m for _ in range(depth) for m in (nn.Linear(3, 3), nn.ReLU())]
-    return gramian.architecture(nn.Sequential(*layers, nn.Linear(3, 1)), torch.zeros(1, 3), law=(4.0, 0.0))
+    return gramian.architecture(nn.Sequential(*layers, nn.Linear(3, 1)), torch.zeros(1, 3), law=(sigma_w, 0.0))
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -37,9 +38,12 @@ def test_a_norm_that_overflows_is_refused_with_its_row(act, engine):
         net(act).ntk(x[:1], x, engine=engine)
 
 
-@pytest.mark.parametrize(("depth", "dtype"), [(100, torch.float32), (500, D)])
-def test_the_layer_where_the_variance_overflows_is_named(depth, dtype):
-    arch, x = deep(depth), torch.tensor([[0.5, 1.0, -1.0], [1.0, 0.0, 2.0]], dtype=dtype)
+@pytest.mark.parametrize(
+    ("depth", "sigma_w", "dtype"),
+    [(50, 8.0, torch.float32), (170, 12.0, D), pytest.param(500, 4.0, D, marks=pytest.mark.slow)],
+)
+def test_the_layer_where_the_variance_overflows_is_named(depth, sigma_w, dtype):
+    arch, x = deep(depth, sigma_w), torch.tensor([[0.5, 1.0, -1.0], [1.0, 0.5, -1.0]], dtype=dtype)
     said = set()
     for ask in (lambda: arch.ntk(x), lambda: arch.ntk(x, engine="torch"), lambda: arch.diag(x)):
         with pytest.raises(BadData, match="variance below this layer is") as error:
@@ -62,9 +66,9 @@ class Of(nn.Module):
 def test_what_is_made_of_the_inputs_and_is_no_number_is_refused(function, engine):
     arch = gramian.architecture(Of(function), torch.ones(1, 3))
     x = torch.tensor([[1.0, 2.0, 3.0], [1.0, -1.0, 2.0]])
-    with pytest.raises(BadData, match=r"row 1"):
+    with pytest.raises(BadData, match=r"rows? 1"):
         arch.ntk(x, engine=engine)
-    with pytest.raises(BadData, match=r"row 0"):
+    with pytest.raises(BadData, match=r"rows? 0"):
         arch.ntk(x[1:], x[:1], engine=engine)
     assert arch.ntk(x[:1], engine=engine).isfinite().all()
 
@@ -79,7 +83,7 @@ def test_half_precision_is_computed_in_single():
         assert made.dtype == dtype
         torch.testing.assert_close(made.float(), single, rtol=rtol, atol=rtol)
         assert arch.diag(big.to(dtype))[1].isfinite().all()
-    with pytest.raises(BadData, match="not finite in torch.float16 at row 0"):
+    with pytest.raises(BadData, match=r"not finite in torch\.float16 at row 0"):
         net().ntk(torch.full((1, 3), 3e4, dtype=torch.float16))
 
 
@@ -102,6 +106,7 @@ def test_autocast_and_inference_mode_change_nothing():
             torch.testing.assert_close(arch.ntk(x.clone(), engine=engine), right, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch.func.jvp scripts its own decompositions
 def test_transforms_of_torch_func_are_refused_in_one_sentence():
     x, k = torch.randn(2, 3, dtype=torch.float32), net().ntk
     asks = (
@@ -151,13 +156,14 @@ def test_other_kinds_of_tensors_are_taken_or_refused_in_a_sentence():
     for same in (x.as_subclass(Own), nn.Parameter(x), nn.Parameter(x, requires_grad=False)):
         torch.testing.assert_close(arch.ntk(same).detach(), arch.ntk(x), rtol=1e-6, atol=1e-6)
     for wrong in (x.int(), x.bool(), x + 1j, x.to_sparse(), x.numpy(), [[1.0, 2.0, 3.0]], x[:0], None):
-        with pytest.raises(BadData, match="(?s)where: .*why: .*fix: "):
+        with pytest.raises(BadData, match=r"(?s)where: .*why: .*fix: "):
             arch.ntk(wrong)
     with pytest.raises(BadData, match="there are no rows"):
         arch.ntk(x, x[:0])
     assert arch.ntk(x[:1]).shape == (1, 1)
 
 
+@pytest.mark.slow
 def test_no_kernel_is_silently_not_finite():
     """Inputs of all sizes that a dtype has: a finite kernel or one of our errors."""
     torch.manual_seed(1)
@@ -165,11 +171,9 @@ def test_no_kernel_is_silently_not_finite():
     for dtype, sizes in ((torch.float32, (1e-30, 1e-10, 1e10, 1e18, 1e30)), (D, (1e-200, 1e-100, 1e100, 1e170))):
         for size in sizes:
             x = torch.randn(3, 3, dtype=dtype) * size
-            for act in (nn.ReLU(), nn.Tanh(), nn.GELU(), nn.ELU(), nn.Hardtanh()):
+            for act in (nn.ReLU(), nn.Tanh(), nn.ELU()):
                 for engine in ENGINES:
                     count += 1
-                    try:
+                    with contextlib.suppress(GramianError):
                         assert net(act).ntk(x, engine=engine).isfinite().all()
-                    except GramianError:
-                        pass
-    assert count == 90
+    assert count == 54

@@ -45,6 +45,9 @@ def of_vectors(x: Tensor, y: Tensor, q1: Tensor, product: Tensor, q2: Tensor) ->
     """
     r, t = safe_sqrt(q1), safe_sqrt(q2)
     s = r[:, None] * t[None]
+    if x.shape[1] == 1:  # numbers of one sign have no angle, whatever they are
+        same = product.detach() >= 0
+        return (torch.zeros_like(s) if bool(same.all()) else torch.where(same, torch.zeros_like(s), 2 * s)), product
     gap = s - product
     near = (gap < NEAR * s).detach()
     gap = gap.clamp_min(0)

@@ -81,7 +81,9 @@ def slopes(op: LeakyReLU) -> tuple[float, float]:
 
 
 def side(p: Program, q: Tensor, dtype: torch.dtype, pairs: float = math.inf) -> list[Side]:
-    """Every value at each input alone, from the variances of all inputs (rows and columns) in float64; for so many pairs.
+    """Every value at each input alone, from the variances of all inputs (rows and columns) in float64.
+
+    `pairs` is how many are asked for: few of them do not pay for some tables.
 
     Raises:
         TooLong: an activation has no series and no table for these variances.
@@ -92,6 +94,7 @@ def side(p: Program, q: Tensor, dtype: torch.dtype, pairs: float = math.inf) -> 
     # a kink above takes the root of what an arcsine's rounding has left of u
     arcsine = sum(isinstance(op, Erf) for op in ops) <= DEEP and not any(op.sharp for op in ops)
     values: list[Side] = []
+    zero = torch.zeros_like(q, dtype=torch.bool)
     for line in p.lines:
         below = [values[i] for i in line.inputs]
         does = line.does
@@ -106,15 +109,19 @@ def side(p: Program, q: Tensor, dtype: torch.dtype, pairs: float = math.inf) -> 
             values.append(Side(does.factor**2 * below[0].q, does.factor**2 * below[0].theta, mean))
         elif isinstance(does, Plus):
             values.append(_summed(below[0], below[1], does.alpha))
-        _check(values[-1], torch.float64)
-    _check(values[-1], dtype)
+        zero |= values[-1].q == 0
+        _check(values[-1], zero, torch.float64)
+    _check(values[-1], zero, dtype)
     return values
 
 
-def _check(value: Side, dtype: torch.dtype) -> None:
-    """Raises NotFinite, whose row counts the inputs of both sides, where a number has no place in this dtype."""
+def _check(value: Side, zero: Tensor, dtype: torch.dtype) -> None:
+    """Raises NotFinite, whose row counts the inputs of both sides, where a number has no place in this dtype.
+
+    Inputs with a value of variance zero are left to the torch engine.
+    """
     largest = torch.finfo(dtype).max
-    bad = ~(torch.maximum(value.q, value.theta) <= largest)
+    bad = ~(torch.maximum(value.q, value.theta) <= largest) & ~zero
     if bool(bad.any()):
         at = int(torch.nonzero(bad)[0, 0])
         raise NotFinite((at, at), dtype)
@@ -141,9 +148,7 @@ def _summed(a: Side, b: Side, alpha: float) -> Side:
     return Side(q, a.theta + alpha**2 * b.theta, mean, Loop(SUM, factors=torch.stack([*sizes, of_a, of_b])))
 
 
-def _activated(
-    op: Activation, below: Side, dtype: torch.dtype, pairs: float, *, arcsine: bool, mean: bool
-) -> Side:
+def _activated(op: Activation, below: Side, dtype: torch.dtype, pairs: float, *, arcsine: bool, mean: bool) -> Side:
     """The closed form at equal inputs, or sums."""
     q = below.q
     loop = _closed(op, q, arcsine)

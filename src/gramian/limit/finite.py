@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import NoReturn
 
@@ -12,7 +11,6 @@ from torch import Tensor
 from gramian.arch.architecture import Architecture
 from gramian.arch.inputs import Inputs, leaves, precision, rows
 from gramian.errors import BadData, GramianError
-
 
 
 class NotFinite(ArithmeticError):
@@ -31,7 +29,9 @@ def check_finite(arch: Architecture, x: Inputs, y: Inputs | None, *kernels: Tens
     for k in kernels:
         if not k.numel() or bool(torch.isfinite(k.detach()).all()):
             continue
-        bad = torch.nonzero(~torch.isfinite(k.detach()).flatten(2).all(2) if k.ndim > 2 else ~torch.isfinite(k.detach()))
+        bad = torch.nonzero(
+            ~torch.isfinite(k.detach()).flatten(2).all(2) if k.ndim > 2 else ~torch.isfinite(k.detach())
+        )
         i, j = bad[0].tolist()
         refuse(arch, x, y, (i, j), len(bad), k.dtype)
 
@@ -47,7 +47,9 @@ def refuse(
     names = f"row {i}" if y is None and i == j else f"rows {i} of x and {j} of {'x' if y is None else 'y'}"
     largest = max(float(t.abs().max()) for r in (row, column) for t in leaves(r) if t.is_floating_point() and t.numel())
     raise BadData(
-        f"The kernel is not finite in {dtype} at {names}" + f", first of {count} pairs." * (count > 1) + "." * (count == 1),
+        f"The kernel is not finite in {dtype} at {names}"
+        + f", first of {count} pairs." * (count > 1)
+        + "." * (count == 1),
         where=where or "the result",
         why=f"numbers above {LARGEST.get(dtype, 'the largest')} have no place in {dtype}: "
         + (f"the values' variance below this layer is {size:.2g}, " if size is not None else "")
@@ -105,5 +107,3 @@ def _begins(arch: Architecture, row: Inputs, column: Inputs | None) -> tuple[str
         else:
             high = middle
     return arch.steps[steps[high]].where, size
-
-

@@ -39,7 +39,7 @@ def prepared(arch: Architecture, x: Inputs, y: Inputs | None) -> tuple[Inputs, I
         return x, y, None
 
     def plain(t: Tensor) -> Tensor:
-        t = t if type(t) is Tensor else t.as_subclass(Tensor)  # type: ignore[arg-type]
+        t = t if type(t) is Tensor else t.as_subclass(Tensor)
         return t.to(used) if t.is_floating_point() else t
 
     return _mapped(x, plain), None if y is None else _mapped(y, plain), None if used == dtype else dtype

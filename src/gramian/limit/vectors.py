@@ -104,8 +104,8 @@ def sides(arch: Architecture, p: Program, x: Tensor, y: Tensor | None) -> tuple[
     except TooLong as error:
         raise Unable(str(error)) from None
     except NotFinite as error:
-        at = error.pair[0]
-        pair = (at, at) if y is None else (min(at, n - 1), max(at - n, 0))
+        row = error.pair[0]
+        pair = (row, row) if y is None else (min(row, n - 1), max(row - n, 0))
         raise NotFinite(pair, x.dtype) from None
     c = code(p, values)
     for inputs, at in ((rows, slice(n)), (cols, slice(n, None)))[: 1 + (y is not None)]:
@@ -169,8 +169,10 @@ def _tile(
         x, y = (side.values[at] * side.inverse[at, None] for side, at in ((rows, here), (cols, there)))
         bad = run(folded(x @ y.mT).float(), NEAR_IN_DOUBLE, 0, True)
     if bad:
-        found = [~torch.isfinite(k[here, there]) for k in (nngp, ntk) if len(k)]
-        for at in torch.nonzero(found[0] | found[-1])[:1].tolist():
+        found = [~torch.isfinite(k) for k in (nngp, ntk) if len(k)]
+        wrong = found[0] | found[-1]
+        wrong[rows.zeros], wrong[:, cols.zeros] = False, False  # which the oracle computes
+        for at in torch.nonzero(wrong[here, there])[:1].tolist():
             raise NotFinite((i + at[0], j + at[1]), nngp.dtype)
 
 

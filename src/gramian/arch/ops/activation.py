@@ -190,10 +190,10 @@ def _own_entries(m: Moments) -> Tensor:
     same = torch.eye(len(m.xx), dtype=torch.bool, device=m.xy.device)
     if m.pairs:
         count = math.prod(m.positions)
-        here = torch.eye(count, dtype=torch.bool, device=m.xy.device).reshape(*m.positions, *m.positions)
+        here = torch.eye(count, dtype=torch.bool, device=m.xy.device).reshape((*m.positions, *m.positions))
     else:
         here = torch.ones(m.positions, dtype=torch.bool, device=m.xy.device)
-    return same.reshape(*same.shape, *(1,) * here.ndim) & here
+    return same.reshape((*same.shape, *(1,) * here.ndim)) & here
 
 
 @lru_cache(maxsize=256)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -42,7 +43,7 @@ class Closed(Protocol):
 
 def closed_dual(
     form: Closed,
-    kernels: tuple[Kernel, Kernel],
+    kernels: Callable[[], tuple[Kernel, Kernel]],
     q1: Tensor,
     k: Tensor,
     q2: Tensor,
@@ -67,7 +68,7 @@ class _Dual(torch.autograd.Function):
         gap: Tensor,
         opposite: Tensor,
         form: Closed,
-        kernels: tuple[Kernel, Kernel],
+        kernels: Callable[[], tuple[Kernel, Kernel]],
         values: Duals,
     ) -> Duals:
         ctx.save_for_backward(q1, k, q2, gap, opposite)
@@ -78,7 +79,7 @@ class _Dual(torch.autograd.Function):
     def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor | None, ...]:
         at = At(*ctx.saved_tensors)
         if torch.is_grad_enabled():  # a gradient that is to be differentiated
-            slopes = [kernel.slopes(at) for kernel in ctx.kernels]
+            parts = [(g, kernel.slopes(at), kernel) for g, kernel in zip(grad, ctx.kernels(), strict=True)]
         else:
-            slopes = [tuple(s) for s in ctx.form.slopes(*at)]
-        return *gradient(at, list(zip(grad, slopes, ctx.kernels, strict=True))), None, None, None
+            parts = [(g, tuple(s), None) for g, s in zip(grad, ctx.form.slopes(*at), strict=True)]
+        return *gradient(at, parts), None, None, None

@@ -139,9 +139,7 @@ def _ramp_with_bend(s1: Tensor, s2: Tensor, k: Tensor, sine: Tensor, on_f: Tenso
     return s1 * half_less(s2 * sine) / ROOT + k * on_f
 
 
-def _parts(
-    rate: float, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor | None, opposite: Tensor | None
-) -> Parts | None:
+def _parts(rate: float, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor | None, opposite: Tensor | None) -> Parts | None:
     """Of pairs in any shape that broadcasts, in float64; None where standard deviations are too large for the rule."""
     few = 8 * torch.finfo(k.dtype).eps
     q1, k, q2 = torch.broadcast_tensors(*(rate**2 * t.detach().double() for t in (q1, k, q2)))

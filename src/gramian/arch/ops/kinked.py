@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -94,11 +94,11 @@ class Piecewise(Activation):
     ) -> tuple[Tensor, Tensor]:
         form, made = self.closed, None
         if form is not None and (not isinstance(form, Spline) or _agrees(self, *_octaves(q1, q2, zeros=False))):
-            made = closed_dual(form, self._pairs(self._nodes(q1, q2)), q1, k, q2, gap, opposite)
+            made = closed_dual(form, lambda: self._pairs(self._nodes(q1, q2)), q1, k, q2, gap, opposite)
         return self._quadrature(q1, k, q2, gap, opposite) if made is None else made
 
     def _quadrature(
-        self, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor | None, opposite: Tensor | None
+        self, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor | None, opposite: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         kernel, slopes = self._pairs(self._nodes(q1, q2))
         return self._expected(kernel, q1, k, q2, gap, opposite), self._expected(slopes, q1, k, q2, gap, opposite)

@@ -112,7 +112,7 @@ class _Price(torch.autograd.Function):
         return *gradient(at, [(grad[0], ctx.kernel.slopes(at), ctx.kernel)]), None
 
 
-def gradient(at: At, parts: list[tuple[Tensor, Slopes, Kernel]]) -> tuple[Tensor, ...]:
+def gradient(at: At, parts: list[tuple[Tensor, Slopes, Kernel | None]]) -> tuple[Tensor, ...]:
     """By each field of `at`, of sums of kernels with these cotangents."""
     acute, zero = at.acute, torch.zeros_like(at.gap)
     beside = torch.where(acute, at.gap, -at.opposite)
@@ -120,11 +120,12 @@ def gradient(at: At, parts: list[tuple[Tensor, Slopes, Kernel]]) -> tuple[Tensor
     for cotangent, (d, steep1, steep2), kernel in parts:
         c = cotangent.double()
         to_gap, to_opposite = torch.where(acute, -c * d, zero), torch.where(acute, zero, c * d)
-        if torch.is_grad_enabled():
+        if kernel is not None and torch.is_grad_enabled():
             infinite = kernel.infinite(at)
             if infinite is not None:
                 infinite = infinite & (c != 0)
-                to_gap, to_opposite = (_Infinite.apply(t, infinite) for t in (to_gap, to_opposite))
+                to_gap = _Infinite.apply(to_gap, infinite & acute)
+                to_opposite = _Infinite.apply(to_opposite, infinite & ~acute)
         steep = (_half_over(s + beside * d, q) for s, q in ((steep1, at.q1), (steep2, at.q2)))
         made = (*(c * t for t in steep), to_gap, to_opposite)
         total = [before + more for before, more in zip(total, made, strict=True)]
@@ -220,7 +221,9 @@ class Broken:
 
     @cached_property
     def times_x(self) -> Broken:
-        return Broken(lambda x: x * self.f(x), self.kinks, tuple(a * m for a, m in zip(self.kinks, self.masses, strict=True)))
+        return Broken(
+            lambda x: x * self.f(x), self.kinks, tuple(a * m for a, m in zip(self.kinks, self.masses, strict=True))
+        )
 
     @cached_property
     def plain(self) -> Broken:
@@ -301,8 +304,12 @@ def _edge(a: float, g: Broken, at: At, splits: tuple[float, ...], nodes: int) ->
     from gramian.arch.ops.quadrature import RANGE, _between
 
     here, mean, spread = _given(a, at)
-    least = (1e-13 * safe_sqrt(at.q2)).detach().clamp_min(1e-300)
+    most = max((abs(t) for t in splits), default=0.0)  # so wide that nodes beside a kink are not rounded onto it
+    least = (1e-10 * (safe_sqrt(at.q2) + most)).detach().clamp_min(1e-300)
     spread = torch.where(spread > least, spread, least)
+    for b in splits:  # where u gives v, rounding must not decide on which side of a kink v is
+        off = (b - mean).detach()
+        mean = mean + torch.where((spread <= least) & (off.abs() <= 1e-11 * (abs(a) + abs(b))), off, 0.0)
     mean, spread = torch.broadcast_tensors(mean, spread)
     places, parts = mean.new_tensor(splits), []
     for m, t in zip(mean.reshape(-1).split(CHUNK), spread.reshape(-1).split(CHUNK), strict=True):

@@ -197,9 +197,9 @@ def area_and_angle(
 ) -> tuple[Tensor, Tensor]:
     r"""$\sqrt{q_1 q_2 - k^2}$ and the angle between u and v, without the cancellation of `arccos`.
 
-    $q_1 q_2 - k^2 = (s - k)(s + k)$ with $s = \sqrt{q_1 q_2}$. `gap` is s - k and `opposite` s + k, if known. Where one is subtracted, what
-    rounding alone can make of it (`few` of s, by default units in the last place) is zero, or equal inputs would get an
-    angle of 1e-8.
+    $q_1 q_2 - k^2 = (s - k)(s + k)$ with $s = \sqrt{q_1 q_2}$. `gap` is s - k and
+    `opposite` s + k, if known. Where one is subtracted, what rounding alone can make of it (`few` of s, by default
+    units in the last place) is zero, or equal inputs would get an angle of 1e-8.
     """
     s = safe_sqrt(q1 * q2) if gap is None else safe_sqrt(q1) * safe_sqrt(q2)  # the first is exact at equal variances
     rounding = (8 * torch.finfo(k.dtype).eps if few is None else few) * s

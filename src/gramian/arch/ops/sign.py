@@ -56,6 +56,9 @@ class Sign(Activation):
     def mean(self, q: Tensor) -> Tensor | None:
         return None
 
+    def scale_dual(self, q1: Tensor, k: Tensor, q2: Tensor) -> Tensor:
+        return torch.zeros_like(k + q1 + q2)  # the slope as torch computes it is zero
+
 
 @reads("aten.heaviside.default", "aten.heaviside_.default")
 @dataclass(frozen=True)
@@ -101,6 +104,9 @@ class Step(Activation):
         both = (q1 > 0) & (q2 > 0)
         assert below is not None
         return kernel, zero, torch.where(both, below / 4, (safe_sqrt(s1) * safe_sqrt(s2) - kernel).clamp_min(0))
+
+    def scale_dual(self, q1: Tensor, k: Tensor, q2: Tensor) -> Tensor:
+        return torch.zeros_like(k + q1 + q2)
 
     def mean(self, q: Tensor) -> Tensor:
         return torch.where(q > 0, 0.5, self.at_zero).to(q.dtype)

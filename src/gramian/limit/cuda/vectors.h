@@ -62,12 +62,13 @@ DEVICE Value slopes(Value in, REAL bend) {
 DEVICE Value sum(const Factors &f, int k, Value a, Value b) {
     const Lanes wa = of_row(f, k) * of_col(f, k), wb = of_row(f, k + 1) * of_col(f, k + 1);
     const Lanes off_a = of_row(f, k) - of_col(f, k), off_b = of_row(f, k + 1) - of_col(f, k + 1);
-    const Lanes means = (of_row(f, k + 2) - of_col(f, k + 2)) * (of_row(f, k + 3) - of_col(f, k + 3));
+    const Lanes less = (of_row(f, k + 2) - of_col(f, k + 2)) * (of_row(f, k + 3) - of_col(f, k + 3));
+    const Lanes more = (of_row(f, k + 2) + of_col(f, k + 2)) * (of_row(f, k + 3) + of_col(f, k + 3));
     const Lanes apart = REAL(0.5) * (off_a * off_a + off_b * off_b);
-    const Lanes near = wa * unfolded(a.u) + wb * unfolded(b.u) + apart + means;
+    const Lanes near = wa * unfolded(a.u) + wb * unfolded(b.u) + apart + less;
     const Lanes far_a = select(a.u < REAL(0), REAL(0) - a.u, REAL(2) - a.u);
     const Lanes far_b = select(b.u < REAL(0), REAL(0) - b.u, REAL(2) - b.u);
-    return Value{folded(near, wa * far_a + wb * far_b + apart - means), wa * a.t + wb * b.t};
+    return Value{folded(near, wa * far_a + wb * far_b + apart + more), wa * a.t + wb * b.t};
 }
 
 // What rounding makes of equal values is none: a jump would take its root, the next jump the root of that.

@@ -52,7 +52,7 @@ def kernels(arch: Architecture, p: Program, x: Tensor, y: Tensor | None, *, ntk:
 
 
 def _products(rows: vectors.Inputs, cols: vectors.Inputs, here: slice, there: slice) -> tuple[Tensor, bool, float]:
-    """Cosines; or these folded, where so many pairs are near that all are computed in double. And what counts as near."""
+    """Cosines; or these folded, where many pairs are near and all are computed in double. And what counts as near."""
     dtype = rows.unit.dtype
     with exact_products():
         products = rows.unit[here] @ cols.unit[there].mT
