@@ -13,7 +13,7 @@ from gramian.errors import BadArgument
 from gramian.gram.estimate import Estimate, generator, mean_of
 from gramian.gram.krylov import Krylov, tridiagonal
 from gramian.gram.operator import Operator, check_operator, check_probes, device_of, signs
-from gramian.gram.spectrum import not_positive
+from gramian.gram.positive import not_positive
 
 
 @dataclass(frozen=True, eq=False)
