@@ -12,7 +12,7 @@ from torch import nn
 
 import gramian
 from gramian.arch.zoo import ResNet, cnn, mlp
-from gramian.certify import CERTIFIED, NOT, OBSERVED, certify, report_facts
+from gramian.certify import IMPLIED, NOT_SHOWN, OBSERVED, certify, report_facts
 from gramian.report import write
 from gramian.train.loop import Loop
 
@@ -104,8 +104,8 @@ def test_every_run_is_whole(name, found, tmp_path):
         assert sentence.endswith(".")
         assert "None" not in sentence
         assert "nan" not in sentence.split() or name == "diverged to NaN"
-    assert one.status in (CERTIFIED, OBSERVED, NOT)  # never a contradiction
-    assert {c.status for c in one} <= {CERTIFIED, OBSERVED, NOT}
+    assert one.status in (IMPLIED, OBSERVED, NOT_SHOWN)  # never a contradiction
+    assert {c.status for c in one} <= {IMPLIED, OBSERVED, NOT_SHOWN}
     for certificate in one:
         assert json.loads(certificate.to_json(), parse_constant=pytest.fail)["status"] == certificate.status
     assert one.run["status"] == one.status
@@ -194,7 +194,7 @@ def test_a_run_whose_premises_hold_is_certified(few):
     one = certify(net(1), few[0][:3], y, optimizer="gd", width=512, lr=0.05, steps=8, dtype=torch.float64)
     (stable,) = [c for c in one if c.reference == "arXiv:1810.02054"]
     assert stable.failing == ()
-    assert stable.status == one.status == CERTIFIED
+    assert stable.status == one.status == IMPLIED
     by_sgd = certify(
         net(1), few[0][:3], y, optimizer="sgd", batch_size=1, width=512, lr=0.05, steps=8, dtype=torch.float64
     )
@@ -214,9 +214,9 @@ def test_equal_rows_with_different_labels_end_it_before_anything_is_trained(few)
     assert "nothing was trained" in one.answer[2]
     assert one.trace is None
     assert not one.reached
-    assert one.status == NOT
+    assert one.status == NOT_SHOWN
     assert one.data["geometry"]["conflicts"] == [[1004, 1024], [1009, 1025]]
-    assert str(one).startswith("mine: not certified\n  No network can")
+    assert str(one).startswith("mine: not shown\n  No network can")
     for key, value in module.state_dict().items():
         assert torch.equal(value, before[key])
 

@@ -21,7 +21,7 @@ from gramian.arch import architecture
 from gramian.arch.biases import says_uncounted
 from gramian.arch.zoo import mlp
 from gramian.data.tensors import numbers_of
-from gramian.errors import BadArgument, BadData
+from gramian.errors import BadArgument, BadData, NotPositive
 from gramian.gram import Gram
 from gramian.solve import Solution, solve
 from gramian.solve.in_place import solve_in_place
@@ -75,6 +75,7 @@ class _KernelPredictor(BaseEstimator):
         self.input_shape = input_shape
         self.tile = tile
 
+    @torch.no_grad()
     def _solve(self, x: np.ndarray, targets: np.ndarray) -> None:
         self.X_fit_ = self._fold(x)
         self.kernel_ = self._kernel(self.X_fit_[:1])
@@ -82,11 +83,15 @@ class _KernelPredictor(BaseEstimator):
             raise BadArgument(f"ridge={self.ridge}", why="it is added to every eigenvalue", fix="ridge=1e-3")
         gram = self._gram()
         self.ridge_ = float(self.ridge * gram.diagonal().mean())
+        mean = float(gram.diagonal().mean())
         y = torch.from_numpy(targets)
-        if len(gram) <= SMALL:
-            self.solution_: Solution = solve(gram, y, self.ridge_)
-        else:
-            self.solution_ = solve_in_place(gram, y, self.ridge_, progress=self._tell("factorization"))
+        try:
+            if len(gram) <= SMALL:
+                self.solution_: Solution = solve(gram, y, self.ridge_)
+            else:
+                self.solution_ = solve_in_place(gram, y, self.ridge_, progress=self._tell("factorization"))
+        except NotPositive as error:
+            raise self._in_our_unit(error, mean) from None
 
     def _gram(self) -> Tensor:
         """The kernel matrix of the training inputs, float64, with no copy beside it."""
@@ -103,6 +108,20 @@ class _KernelPredictor(BaseEstimator):
         progress = self._progress
         return (lambda share: None) if progress is None else (lambda share: progress(what, share))
 
+    def _in_our_unit(self, error: NotPositive, mean: float) -> NotPositive:
+        """The error with a ridge as `ridge` counts it here, a multiple of the mean of the kernel's diagonal."""
+        relative = (error.enough or 0.0) / mean if mean > 0 else 0.0
+        if not relative:
+            return error
+        drop = "drop one row of each pair, or " if "equal to the kernel" in error.why else ""
+        return NotPositive(
+            error.what,
+            where=f"{type(self).__name__}(ridge={self.ridge}).fit",
+            why=error.why,
+            fix=f"{drop}`ridge={1.1 * relative:.1e}`, a multiple of the mean of the kernel's diagonal",
+        )
+
+    @torch.no_grad()
     def _outputs(self, X) -> np.ndarray:
         check_is_fitted(self)
         x = self._fold(validate_data(self, _numbers(X), dtype=np.float64, reset=False))

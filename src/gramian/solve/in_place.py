@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from gramian.errors import BadArgument
-from gramian.solve.cholesky import Solution, solve, targets
+from gramian.gram.positive import equal_rows, not_positive, rounding_floor
+from gramian.solve.cholesky import Solution, targets
 
 BLOCK = 512  # columns of a panel
 TILE = 2048  # rows and columns of one product: a tenth of a second, and the matrix product's best speed
@@ -50,9 +51,18 @@ def solve_in_place(k: Tensor, y: Tensor, ridge: float = 0.0, *, progress: Progre
     columns = given.reshape(n, -1)
     diagonal = k.diagonal().clone()
     k.diagonal().add_(ridge)
-    if not _factorize(k, progress) or _nearly_singular(k, diagonal + ridge):
+    positive = _factorize(k, progress)
+    # the rule of `positive_factor`: a factor is believed if the smallest eigenvalue stands clear of rounding
+    highest = _power(lambda v: _times(k, diagonal + ridge, v), n)
+    if positive:
+        lowest = 1 / _power(lambda v: _substituted(k, v), n)
+    else:
+        shift = 1.1 * highest
+        lowest = shift - _power(lambda v: shift * v - _times(k, diagonal + ridge, v), n, rounds=30)
+    if not positive or lowest <= rounding_floor(n, k.dtype, highest, float(diagonal.max())):
         _restore(k, diagonal)
-        return solve(k, y, ridge)  # which finds out why, and says it
+        equal = equal_rows(k, k.dtype)
+        raise not_positive("gram", n, k.dtype, lowest, highest, ridge, diagonal=float(diagonal.max()), equal=equal)
     alpha = _substituted(k, columns)
     size = float(columns.norm())
     residual = float((_times(k, diagonal + ridge, alpha) - columns).norm()) / size if size else 0.0
@@ -88,10 +98,16 @@ def _factorize(k: Tensor, progress: Progress | None) -> bool:
     return True
 
 
-def _nearly_singular(k: Tensor, diagonal: Tensor) -> bool:
-    """Whether a pivot is of the size of rounding: then the matrix is singular to working precision."""
-    smallest = k.diagonal().square().min()
-    return bool(smallest <= len(k) * torch.finfo(k.dtype).eps * diagonal.max())
+def _power(product: Callable[[Tensor], Tensor], n: int, rounds: int = 6) -> float:
+    """A lower bound of the largest eigenvalue of a symmetric matrix, by power iteration."""
+    v = torch.randn(n, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    bound = 0.0
+    for _ in range(rounds):
+        v = v / v.norm()
+        w = product(v)
+        bound = max(bound, float((v * w).sum()), float(w.norm()))
+        v = w
+    return bound
 
 
 def _restore(k: Tensor, diagonal: Tensor) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from gramian.certify.conditions import Certificate, Condition
+from gramian.certify.conditions import TRAINING, Certificate, Condition
 from gramian.certify.evidence import Evidence
 
 REFERENCE = "arXiv:1811.03962"
@@ -90,6 +90,7 @@ def certificate(e: Evidence) -> Certificate | None:
         conclusion,
         "every constant hidden in O, Omega and Theta is taken to be 1; exponents not checked against the appendix",
         f"It asks for width {asked.width:.0e} and grants {asked.steps:.0e} steps; here, at width {e.width}, {fell}.",
+        TRAINING,
     )
 
 

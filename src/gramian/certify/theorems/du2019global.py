@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 
-from gramian.certify.conditions import Certificate, Condition
+from gramian.certify.conditions import TRAINING, Certificate, Condition
 from gramian.certify.evidence import Evidence
 
 FAILURE = 0.1  # delta', the failure probability
@@ -68,4 +68,5 @@ def certificate(e: Evidence) -> Certificate | None:
         conclusion,
         "constants hidden in O and Omega are taken to be 1, also that in 2^O(H)",
         f"lambda_min of the last layer's Gram matrix is {lam:.3g}; the theorem's width would be {asked:.0e}.",
+        TRAINING,
     )

@@ -8,7 +8,7 @@ every step and on all outputs; at some steps, it is evidence.
 
 from __future__ import annotations
 
-from gramian.certify.conditions import Certificate, Condition
+from gramian.certify.conditions import TRAINING, Certificate, Condition
 from gramian.certify.evidence import Evidence
 
 
@@ -42,6 +42,7 @@ def certificate(e: Evidence) -> Certificate | None:
         "arXiv:1810.02054",
         premises,
         conclusion,
-        "no open constant",
+        "",
         f"The smallest eigenvalue of the Gram matrix stayed at {smallest:.3g} or above (limit: {e.lambda_min:.3g}).",
+        TRAINING,
     )
