@@ -131,7 +131,7 @@ class _Values:
             if t.shape == numbers.shape:
                 t.copy_(numbers)
             else:
-                t.set_(numbers)  # type: ignore[arg-type]
+                t.set_(numbers)  # type: ignore[call-overload]
 
     def bring_back(self) -> None:
         t = self.tensor
