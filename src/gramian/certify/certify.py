@@ -20,6 +20,7 @@ from gramian.certify.setup import setup
 from gramian.certify.width import affordable_rows, choose_width, kernel_error, sweep
 from gramian.data import check, geometry, one_hot, unit_norm
 from gramian.empirical import empirical_ntk
+from gramian.empirical.call import call
 from gramian.errors import BadArgument, BadData
 from gramian.gram.spectrum import eigensystem
 from gramian.solve import max_lr, time_to
@@ -242,7 +243,7 @@ def outputs(network: nn.Module, x: Tensor) -> Tensor:
     network.eval()
     try:
         with torch.no_grad():
-            parts = [network(part).double().cpu() for part in x.split(rows_per_pass(x))]
+            parts = [call(network, part).double().cpu() for part in x.split(rows_per_pass(x))]
     finally:
         network.train(was)
     return torch.cat([part.reshape(len(part), -1) for part in parts])
