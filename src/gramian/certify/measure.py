@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from gramian.certify.width import affordable_rows
 from gramian.empirical import empirical_ntk
+from gramian.empirical.call import call
 from gramian.solve import max_lr
 from gramian.train.batches import Batches
 from gramian.train.forward import evaluating, rows_per_pass, statistics_of
@@ -22,7 +23,7 @@ MOST_COUPLED = 5000  # rows times outputs of the Gram matrix over all outputs: 2
 def outputs(network: nn.Module, x: Tensor) -> Tensor:
     """Outputs in evaluation mode, in pieces; shape (n, C), float64 on the CPU. The mode of every part comes back."""
     with evaluating(network), torch.no_grad():
-        parts = [network(part).double().cpu() for part in x.split(rows_per_pass(x))]
+        parts = [call(network, part).double().cpu() for part in x.split(rows_per_pass(x))]
     return torch.cat([part.reshape(len(part), -1) for part in parts])
 
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
+from gramian.empirical.call import call_at
 from gramian.empirical.model import Batch, Model
 from gramian.errors import BadArgument, BadData
 
@@ -169,7 +169,7 @@ def try_model(model: Model, name: str, x: Batch) -> tuple[Tensor, int]:
 
     def run(x: Batch) -> Any:
         try:
-            return functional_call(module, buffers, (x.x,))
+            return call_at(module, buffers, x.x)
         except Exception as error:
             raise BadData(
                 f"The module failed on `{name}` of shape {tuple(x.x.shape)}, {x.x.dtype}, {x.x.device}.",

@@ -22,7 +22,7 @@ from gramian.train.checkpoint import (
     optimizer_tensors,
     tensors_of,
 )
-from gramian.train.forward import evaluating
+from gramian.train.forward import evaluating, outputs_as_trained
 from gramian.train.interrupt import CtrlC
 from gramian.train.learning_rate import LearningRate, choose_lr, lambda_max, why_diverged
 from gramian.train.probes import NotApplicable, Probe
@@ -144,7 +144,7 @@ class Loop:
             x, targets, scale = self._samples()
             self.optimizer.zero_grad(set_to_none=True)
             total = 0.0
-            for part in sum_over_parts(self.run.objective, self.run.module, x, targets):
+            for part in sum_over_parts(self.run.objective, self.run.module, x, targets, outputs_as_trained):
                 if gradient:
                     (part * scale).backward()
                 total += float(part.detach()) * scale

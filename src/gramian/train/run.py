@@ -15,11 +15,17 @@ from gramian.train.objective import Objective, Samples
 FULL_GRAM = 640  # largest number of rows times outputs whose whole Gram matrix is computed
 
 
-def sum_over_parts(loss: Objective, module: nn.Module, x: Tensor, targets: Tensor) -> Iterator[Tensor]:
+def sum_over_parts(
+    loss: Objective,
+    module: nn.Module,
+    x: Tensor,
+    targets: Tensor,
+    outputs: Callable[[nn.Module, Tensor], Tensor] = outputs_of,
+) -> Iterator[Tensor]:
     """The losses of parts of the samples, one after another, each with its graph."""
     size = rows_per_pass(x)
     for part, target in zip(x.split(size), targets.split(size), strict=True):
-        yield loss(outputs_of(module, part), target)
+        yield loss(outputs(module, part), target)
 
 
 class Run:
