@@ -149,7 +149,7 @@ def test_a_linear_network_follows_its_prediction_exactly(optimizer, more, few):
     )
     assert one.run["test"]["network_error"] == pytest.approx(one.run["test"]["kernel_curve"])
     (exact,) = [c for c in one if c.reference == "arXiv:1904.11955"]
-    assert exact.conclusion[0].has < 1e-9
+    assert exact.conclusion[0].has > 0.1  # the predictor is where training ends, without the initial outputs
 
 
 def test_the_default_run_reaches_the_minimum_and_says_so(few):
@@ -196,19 +196,21 @@ def test_a_rate_that_is_too_large_is_told_and_no_bound_is_met(found):
         assert one.run["spectrum"]["final"] is None
 
 
-def test_a_run_whose_premises_hold_is_certified(few):
-    """Three rows, one output, wide, a small rate, measured at every step: all that the argument of Du et al. asks."""
+def test_a_run_whose_premises_hold_is_implied(few):
+    """Three rows, wide, a small rate, measured after every step: all that the argument of Du et al. asks."""
     y = torch.tensor([[1.0], [-1.0], [0.5]])
-    one = certify(net(1), few[0][:3], y, optimizer="gd", width=512, lr=0.05, steps=8, dtype=torch.float64)
-    (stable,) = [c for c in one if c.reference == "arXiv:1810.02054"]
+    settings = {"width": 512, "lr": 0.05, "steps": 8, "dtype": torch.float64}
+    one = certify(net(1), few[0][:3], y, optimizer="gd", **settings)
+    (stable,) = [c for c in one if "argument for descent" in c.theorem]
     assert stable.failing == ()
     assert stable.status == IMPLIED
     assert one.status == "not reached, observed"  # 8 steps at a small rate: whatever side statements hold
-    by_sgd = certify(
-        net(1), few[0][:3], y, optimizer="sgd", batch_size=1, width=512, lr=0.05, steps=8, dtype=torch.float64
-    )
-    (stable,) = [c for c in by_sgd if c.reference == "arXiv:1810.02054"]
-    assert [c.says for c in stable.failing] == ["full-batch gradient descent"]
+    longer = certify(net(1), few[0][:3], y, optimizer="gd", **settings | {"steps": 200})
+    assert longer.status == "reached, implied"
+    by_sgd = certify(net(1), few[0][:3], y, optimizer="sgd", batch_size=1, **settings)
+    (stable,) = [c for c in by_sgd if "argument for descent" in c.theorem]
+    assert "plain gradient descent on all samples" in [c.says for c in stable.failing]
+    assert stable.status != IMPLIED
 
 
 def test_equal_rows_with_different_labels_end_it_before_anything_is_trained(few):

@@ -19,7 +19,7 @@ from gramian.certify.door import check_module, check_words, copied, given, with_
 from gramian.certify.facts import data_facts
 from gramian.certify.goal import conflicts, equal_to_the_network, goal
 from gramian.certify.impossible import impossible
-from gramian.certify.measure import GRAM_OPERATIONS, coupled_gram, differs_by_mode, largest_lr, outputs
+from gramian.certify.measure import GRAM_OPERATIONS, coupled_gram, differs_by_mode, largest_lr, outputs, probes_for
 from gramian.certify.run import Run
 from gramian.certify.setup import check_parametrization, setup
 from gramian.certify.torch_line import per_batch, rounded
@@ -227,6 +227,7 @@ def certify(
             resume=resume,
             progress=progress,
             gram_rows=watched,
+            probes=probes_for(network, made.x, f0.shape[1], steps, dtype),
         )
     run = Run(
         made=made, sweep=found, width=chosen, network=network, trace=trace, data=data, aim=aim, way=way,

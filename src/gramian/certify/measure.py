@@ -18,6 +18,8 @@ from gramian.train.stepsize import largest_eigenvalue, largest_eigenvalue_of_bat
 
 GRAM_OPERATIONS = 8e11  # for the network's own Gram matrix before and after the run: some ten seconds each
 MOST_COUPLED = 5000  # rows times outputs of the Gram matrix over all outputs: 200 MB in float64
+STEP_OPERATIONS = 2e11  # for those after every step, all steps together
+MOST_COUPLED_AT_EACH_STEP, MOST_STEPS_WATCHED = 128, 300  # rows times outputs; at a few ms a step
 
 
 def outputs(network: nn.Module, x: Tensor) -> Tensor:
@@ -34,6 +36,15 @@ def coupled_gram(network: nn.Module, x: Tensor, n_outputs: int, dtype: torch.dty
     device = next(network.parameters()).device
     with evaluating(network):
         return empirical_ntk(network, x.to(device, dtype), outputs="full").cpu()
+
+
+def probes_for(network: nn.Module, x: Tensor, n_outputs: int, steps: int, dtype: torch.dtype) -> list[str]:
+    """All probes, and what premises of theorems ask for: after every step only where that takes a few seconds."""
+    chosen = ["standard", "update_error", "kernel_entry_drift"]
+    cheap = affordable_rows(network, x, dtype, STEP_OPERATIONS / (n_outputs * max(steps, 1))) == len(x)
+    if len(x) * n_outputs <= MOST_COUPLED_AT_EACH_STEP and steps <= MOST_STEPS_WATCHED and cheap:
+        chosen.append("step_remainder")
+    return chosen
 
 
 def largest_lr(

@@ -9,13 +9,16 @@ from torch import Tensor, nn
 
 from gramian.certify.door import Given
 from gramian.certify.evidence import Evidence
+from gramian.certify.form import network_facts
 from gramian.certify.goal import Goal
-from gramian.certify.predicted import Prediction, predict, predict_coupled
-from gramian.certify.setup import Setup, activations
+from gramian.certify.predicted import Prediction, predict, predict_coupled, predictor_gap
+from gramian.certify.setup import Setup
 from gramian.certify.width import KernelError, Sweep
 from gramian.gram import eigenvalues
 from gramian.gram.spectrum import Eigensystem
 from gramian.train import Trace
+
+ROUNDINGS = 64  # units in the last place that a forward pass may be off by
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,8 +102,6 @@ class Run:
 def evidence_of(run: Run, limit: Prediction | None, initial: list[float] | None) -> Evidence:
     """The numbers that theorems ask for."""
     made, arch = run.made, run.made.arch
-    names, smooth = ((), False) if arch is None else activations(arch)
-    trained = [a.weight_trains for a in arch.affine] if arch is not None else []
     wanted = 1.0 if made.paper else made.x[0].numel() ** 0.5
     norms = made.x.flatten(1).norm(dim=1)
     lam = None if run.system is None else above_rounding(run.system.values)
@@ -117,10 +118,6 @@ def evidence_of(run: Run, limit: Prediction | None, initial: list[float] | None)
         width=run.width,
         pixels=made.pixels,
         window=made.window,
-        activations=names,
-        smooth=smooth,
-        biases=arch is not None and any(a.bias_trains and a.sigma_b > 0 for a in arch.affine),
-        trained="all" if trained and all(trained) else "hidden" if made.paper else "some",
         initialization=made.initialization,
         paper_initialization=made.paper,
         lambda_min=None if lam is None else float(lam[0]),
@@ -141,7 +138,23 @@ def evidence_of(run: Run, limit: Prediction | None, initial: list[float] | None)
         test_gap=_test_gap(run, limit),
         trace=run.trace,
         own_error=_predicted_error(run, initial),
+        independent_batches=run.optimizer != "sgd",  # those of `train` are parts of a permutation
+        predictor_gap=_predictor_gap(run),
+        resolution=_resolution(run),
+        **network_facts(arch, run.network, made.x, made.paper, made.initialization),
     )
+
+
+def _predictor_gap(run: Run) -> float | None:
+    if run.theta is None or run.cross is None or run.test_outputs is None:
+        return None
+    return predictor_gap(run.theta, run.targets, run.cross, run.test_outputs)
+
+
+def _resolution(run: Run) -> float:
+    """What rounding may change in the norm of the residual: outputs and targets are of this size, and sums are long."""
+    eps = torch.finfo(getattr(torch, str(run.trace.config.get("dtype", "float32")))).eps
+    return ROUNDINGS * eps * float(run.targets.norm() + run.r0.norm())
 
 
 def _last_layer(run: Run) -> float | None:
