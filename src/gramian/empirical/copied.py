@@ -51,11 +51,26 @@ def copied(module: M, beside: Any = None) -> Any:
                 fix="keep locks, files and generators out of the module, or give it a __deepcopy__",
             ) from error
     twin = made if beside is None else made[0]
+    _own_of_scripted(module, twin)
     for t, u in zip(module.parameters(), twin.parameters(), strict=True):
         if t._backward_hooks and not u._backward_hooks:
             for hook in t._backward_hooks.values():
                 u.register_hook(_again(hook, memo))
     return made
+
+
+def _own_of_scripted(module: nn.Module, twin: nn.Module) -> None:
+    """Parameters of a copy of a scripted or traced module hang on those of the original by a graph: here it goes."""
+    made: dict[int, Tensor] = {}
+    other: Any
+    for part, other in zip(module.modules(), twin.modules(), strict=True):
+        if isinstance(part, torch.jit.ScriptModule):
+            for key, t in [*part._parameters.items(), *part._buffers.items()]:
+                if t is not None and id(t) not in made:
+                    new = t.detach().clone()
+                    made[id(t)] = nn.Parameter(new, t.requires_grad) if isinstance(t, nn.Parameter) else new
+                if t is not None:
+                    other._c.setattr(key, made[id(t)])
 
 
 def _rebind(value: Any, own: set[int], memo: dict[int, Any], rebound: dict[int, FunctionType]) -> None:
