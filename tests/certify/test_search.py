@@ -237,7 +237,7 @@ def evidence_of(p: Point, m: Made) -> Evidence:
         lr = 2 * m.lr / largest if largest > 0 else m.lr
     batch = max(1, p.n - 1) if p.optimizer == "sgd" else None
     trace = train(network, x, y, optimizer=p.optimizer, lr=lr, steps=p.steps, batch_size=batch, seed=p.seed,
-                  probes=PROBES, every=1)  # fmt: skip
+                  probes=probes(network, x), every=1)  # fmt: skip
     kernel = None if found.kernel is None else found.kernel(m.width, found.x, None)
     lam = None if kernel is None else eigenvalues(kernel)
     gram = parametrization == "ntk" and found.family != "convolutional" and found.depth > 0
@@ -256,6 +256,15 @@ def evidence_of(p: Point, m: Made) -> Evidence:
         test_gap=None, trace=trace, independent_batches=p.optimizer != "sgd",
         resolution=64 * eps * float(m.y.norm() + r0.norm()), **fields,
     )  # fmt: skip
+
+
+def probes(network, x) -> tuple[str, ...]:
+    """What is to be measured: where all units are dead the Gram matrix is zero, and of samples its diagonal may be."""
+    moving = [q for q in network.parameters() if q.requires_grad]
+    seen = [any(bool((g != 0).any()) for g in torch.autograd.grad(network(row[None]).sum(), moving)) for row in x]
+    without = set() if all(seen) else {"kernel_entry_drift"}
+    without |= set() if any(seen) else {"kernel_drift"}
+    return tuple(name for name in PROBES if name not in without)
 
 
 def reached(trace) -> int | None:
