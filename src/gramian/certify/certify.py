@@ -238,7 +238,8 @@ def certify(
         train_outputs=outputs(network, inputs), test_outputs=outputs(network, test_inputs) if has_test else None,
     )  # fmt: skip
     with clock("Gram matrix of the network"):
-        final = None if trace.diverged else kernel_error(network, made.x[:some], None, dtype).own
+        broken = trace.diverged or not bool(run.train_outputs.isfinite().all())
+        final = None if broken else kernel_error(network, made.x[:some], None, dtype).own
     made_as = {"seed": seed, "dtype": str(dtype).removeprefix("torch."), "device": str(device)}
     return conclude(run, final, known, name, clock, warnings, made_as)
 

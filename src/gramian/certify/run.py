@@ -132,7 +132,7 @@ def evidence_of(run: Run, limit: Prediction | None, initial: list[float] | None)
         optimizer=run.optimizer,
         batch_size=run.batch_size,
         lr=run.lr,
-        accuracy=min(run.aim.target / start, 1.0) if start > 0 else 1.0,
+        accuracy=min(max(run.aim.target / start, 1e-300), 1.0) if start > 0 else 1.0,
         accuracy_steps=run.reached_at,
         predicted_error=_predicted_error(run, None if limit is None else limit.losses),
         test_gap=_test_gap(run, limit),
