@@ -23,7 +23,7 @@ from gramian.certify.goal import conflicts, equal_to_the_network, goal
 from gramian.certify.impossible import impossible
 from gramian.certify.measure import GRAM_OPERATIONS, coupled_gram, differs_by_mode, largest_lr, outputs, probes_for
 from gramian.certify.run import Run
-from gramian.certify.setup import check_parametrization, setup
+from gramian.certify.setup import Setup, check_parametrization, setup
 from gramian.certify.torch_line import per_batch, rounded
 from gramian.certify.width import affordable_rows, choose_width, kernel_error, sweep
 from gramian.data import geometry, one_hot
@@ -162,11 +162,7 @@ def certify(
     if made.no_limit:
         warnings.append("No limit kernel. " + made.no_limit.splitlines()[0])
     mode = differs_by_mode(module, data.x[:8]) if way == "own" else ""
-    c = (
-        made.arch.n_outputs
-        if made.arch is not None
-        else outputs(made.build(0, 0), made.x[:2].to(device, dtype)).shape[1]
-    )
+    c = n_outputs(made, device, dtype)
     wanted = _targets(data.trained(data.y), c)
     if wanted.shape[1] != c:
         raise BadArgument(
@@ -263,6 +259,13 @@ def certify(
         final = None if broken else kernel_error(network, made.x[:some], None, dtype).own
     made_as = {"seed": seed, "dtype": str(dtype).removeprefix("torch."), "device": str(device)}
     return conclude(run, final, known, name, clock, warnings, made_as)
+
+
+def n_outputs(made: Setup, device: str, dtype: torch.dtype) -> int:
+    """Of the network; one without a limit is asked."""
+    if made.arch is not None:
+        return made.arch.n_outputs
+    return outputs(made.build(0, 0), made.x[:2].to(device, dtype)).shape[1]
 
 
 def _on(y: Tensor, device: str, dtype: torch.dtype) -> Tensor:
