@@ -265,7 +265,7 @@ def n_outputs(made: Setup, device: str, dtype: torch.dtype) -> int:
     """Of the network; one without a limit is asked."""
     if made.arch is not None:
         return made.arch.n_outputs
-    return outputs(made.build(0, 0), made.x[:2].to(device, dtype)).shape[1]
+    return outputs(made.build(made.own_width, 0), made.x[:2].to(device, dtype)).shape[1]
 
 
 def _on(y: Tensor, device: str, dtype: torch.dtype) -> Tensor:
