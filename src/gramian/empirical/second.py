@@ -99,7 +99,8 @@ def checked_mode(module: nn.Module, x: Given) -> str:
     raise BadArgument(
         f"torch's second derivative of the module is not a derivative of its first one ({told}).",
         where=type(module).__name__,
-        why="an operation whose rule in torch drops a term, as that of torch's parametrizations.weight_norm does",
+        why="an operation whose rule in torch drops a term, as that of torch's parametrizations.weight_norm does; or a "
+        "stop-gradient in the forward (detach, no_grad), past which the first derivative does not look",
         fix="write that operation in elementary ones (v * g / v.norm(dim=1, keepdim=True)), or linearize(module)",
     )
 
