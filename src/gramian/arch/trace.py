@@ -138,5 +138,5 @@ def _refuse(arch: Architecture) -> None:
         raise NoLimit(
             "The module has no layer with weights between its input and its output.",
             why="nothing in it is random, so there is no width to let grow",
-            fix="a module with at least one nn.Linear or nn.Conv",
+            fix="a module with at least one nn.Linear or nn.Conv2d",
         )
