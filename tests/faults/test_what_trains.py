@@ -279,3 +279,36 @@ def test_a_forward_that_uses_another_copy_of_the_weights_is_refused():
     model = gramian.linearize(net)
     with pytest.raises(GramianError, match=r"(?s)past its place.*where.*why.*fix"):
         model(torch.randn(N, 4))
+
+
+def test_hooks_that_look_on_change_nothing():
+    net, x, seen = mlp(), torch.randn(N, 4), []
+    k, features = gramian.empirical_ntk(net, x), gramian.projected_gradients(net, x, Sketch(4))
+    for p in net.parameters():
+        p.register_hook(lambda g: seen.append(1))
+    close(gramian.empirical_ntk(net, x), k)
+    close(gramian.projected_gradients(net, x, Sketch(4)), features)
+    assert not gramian.EmpiricalNTK(net, x).why_twice_backward
+
+
+def test_a_mask_of_rows_that_no_sample_uses_yet():
+    """A hook that would look like one that looks on, by the gradient of the first sample."""
+    net = nn.Sequential(nn.Embedding(6, 3), nn.Flatten(), nn.Linear(6, 2))
+    net[0].weight.register_hook(lambda g: torch.cat([g[:2], 0 * g[2:]]))
+    x = torch.tensor([[0, 1], [2, 3], [4, 5]])
+    j = by_backward(net, x).flatten(0, 1)
+    full = gramian.empirical_ntk(net, x, outputs="full").permute(0, 2, 1, 3).reshape(6, 6)
+    close(full, j @ j.T)
+    close(gramian.EmpiricalNTK(net, x) @ torch.eye(6), j @ j.T)
+
+
+def test_a_mask_has_the_stable_rate_of_what_trains_and_a_scale_none():
+    net, x, y = nn.Linear(4, 1, bias=False), torch.randn(8, 4), torch.randn(8, 1)
+    mask = torch.tensor([[1.0, 1.0, 0.0, 0.0]])
+    net.weight.register_hook(lambda g: mask * g)
+    advice = gramian.suggest(net, (x, y), nn.MSELoss(), "sgd", rehearse=0)
+    part = x[:, :2]
+    close(torch.tensor(advice.largest), 2 / torch.linalg.eigvalsh(2 / 8 * part.T @ part)[-1])
+    net.weight.register_hook(lambda g: 3 * g)
+    with pytest.raises(GramianError, match=r"(?s)more than a mask.*where.*why.*fix"):
+        gramian.suggest(net, (x, y), nn.MSELoss(), "sgd")

@@ -74,7 +74,7 @@ def checked_backward(module: nn.Module, x: Tensor | Given, scores: Callable[[Any
     """
     parameters: dict[str, Tensor] = {name: p for name, p in module.named_parameters() if p.requires_grad}
     check_grad_hooks(module)
-    hooked = frozenset(name for name, p in parameters.items() if gradient_hooks(p))
+    hooked = frozenset(name for name, p in parameters.items() if _changes(module, name, p))
     given = x if isinstance(x, Given) else Given((x,), {})
     # of tensors made in inference mode a copy
     detached = {name: p.detach().clone() if p.is_inference() else p.detach() for name, p in parameters.items()}
@@ -113,6 +113,78 @@ def _past(leaves: list[Tensor], here: dict[str, Tensor], parameters: dict[str, T
     return tuple(f"`{names[id(t)]}`" if id(t) in names else f"of shape {tuple(t.shape)}" for t in past)
 
 
+def _through_hooks(p: Tensor, g: Tensor) -> Tensor:
+    """What the hooks of a parameter make of a gradient; they may also write into it."""
+    g = g.clone()
+    for hook in gradient_hooks(p):
+        found = hook(g)
+        g = g if found is None else found
+    return g
+
+
+def _changes(module: nn.Module, name: str, p: Tensor) -> bool:
+    """Whether a parameter's hooks do more than look on. Tried on dense numbers: one sample's gradient may be sparse.
+
+    Raises:
+        BadArgument: what they do is not linear.
+    """
+    if not gradient_hooks(p):
+        return False
+    draw = torch.Generator().manual_seed(0)
+    g, h = (torch.randn(p.shape, generator=draw).to(p.device, p.dtype) for _ in range(2))
+    scale = _scale(p.dtype)
+    with torch.no_grad():
+        of_g, of_h = _through_hooks(p, g), _through_hooks(p, h)
+        for found, want in (
+            (_through_hooks(p, g + h), of_g + of_h),
+            (_through_hooks(p, scale * g), scale * of_g),
+            (_through_hooks(p, g / scale), of_g / scale),
+        ):
+            if not float((found - want).norm()) <= torch.finfo(p.dtype).eps ** 0.5 * float(found.norm() + want.norm()):
+                raise _not_linear(module, name, f"a gradient hook on `{name}`")
+        return not (torch.equal(of_g, g) and torch.equal(of_h, h))
+
+
+def check_masks(module: nn.Module, x: Tensor) -> None:
+    """Raises BadArgument if hooks do more to gradients than set some of their entries to 0; `x`: two rows.
+
+    Steps along hooked gradients are stable by the Jacobian of the hooked gradient; of a mask M it is M H, with the
+    eigenvalues of the symmetric M H M that two backward passes give. Of any other hook these are others.
+    """
+    found = checked_backward(module, x)
+    parameters = dict(module.named_parameters())
+    bad = found.inside
+    for name in found.hooked:
+        g = torch.randn(parameters[name].shape, generator=torch.Generator().manual_seed(1)).to(parameters[name])
+        with torch.no_grad():
+            once = _through_hooks(parameters[name], g)
+            if not torch.allclose(_through_hooks(parameters[name], once), once):
+                bad = f"a gradient hook on `{name}`"
+    if bad:
+        raise BadArgument(
+            f"{bad[0].upper()}{bad[1:]} changes the gradients by more than a mask.",
+            where=type(module).__name__,
+            why="which rates are stable then depends on it, and the Hessian does not know",
+            fix="a rate of its own for these parameters, in the optimizer's groups, in place of the hook",
+        )
+
+
+def _scale(dtype: torch.dtype) -> float:
+    """A power of two scales without rounding; a threshold (clipping) lies between the two sides, or beyond both."""
+    return 2.0**8 if torch.finfo(dtype).max < 1e6 else 2.0**20
+
+
+def _not_linear(module: nn.Module, name: str, what: str) -> BadArgument:
+    return BadArgument(
+        f"The backward pass is not linear: the gradient of `{name}` is no Jacobian times a vector.",
+        where=f"{type(module).__name__}: {what}",
+        why="a hook or a backward that clips, normalizes, takes signs or adds noise, so that there is no "
+        "tangent kernel that training follows",
+        fix="hooks that multiply gradients by fixed numbers (masks, scales), and clipping in the "
+        "training loop; or remove the hook: handle.remove()",
+    )
+
+
 def _module_hooks(module: nn.Module) -> str:
     if global_hooks._global_backward_hooks or global_hooks._global_backward_pre_hooks:
         return "all modules (register_module_full_backward_hook)"
@@ -145,8 +217,7 @@ def _graph(out: Any) -> tuple[list[str], list[Tensor]]:
 def _check_linear(module: nn.Module, parameters: dict[str, Tensor], out: Tensor, made: Backward) -> None:
     draw = torch.Generator().manual_seed(0)
     v, w = (torch.randn(out.shape, generator=draw).to(out) for _ in range(2))
-    # a power of two scales without rounding; a threshold (clipping) lies between the two, or outside of both
-    scale = 2.0**8 if torch.finfo(out.dtype).max < 1e6 else 2.0**20
+    scale = _scale(out.dtype)
 
     def pull(v: Tensor) -> list[Tensor | None]:
         return list(torch.autograd.grad(out, list(parameters.values()), v, retain_graph=True, allow_unused=True))
@@ -160,14 +231,7 @@ def _check_linear(module: nn.Module, parameters: dict[str, Tensor], out: Tensor,
                 continue
             off = float((g - (a * h + b * k)).norm())
             if not off <= tolerance * float(a * h.norm() + abs(b) * k.norm() + g.norm()):
-                raise BadArgument(
-                    f"The backward pass is not linear: the gradient of `{name}` is no Jacobian times a vector.",
-                    where=f"{type(module).__name__}: {made.altered or made.custom}",
-                    why="a hook or a backward that clips, normalizes, takes signs or adds noise, so that there is no "
-                    "tangent kernel that training follows",
-                    fix="hooks that multiply gradients by fixed numbers (masks, scales), and clipping in the "
-                    "training loop; or remove the hook: handle.remove()",
-                )
+                raise _not_linear(module, name, made.altered or made.custom)
 
 
 def _check_grad(
