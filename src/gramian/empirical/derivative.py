@@ -11,6 +11,7 @@ from gramian.arch.untouched import untouched
 from gramian.empirical import checks
 from gramian.empirical.call import call
 from gramian.empirical.forward import along, why_no_forward_mode
+from gramian.empirical.gradient_hooks import checked_backward
 from gramian.empirical.outputs import own_name
 from gramian.empirical.share import Share
 from gramian.empirical.watch import differentiable_math
@@ -39,6 +40,8 @@ class Derivative:
             self.x = checks.check_input("x", x)
             with untouched(module), differentiable_math():
                 out, saved = checks.try_module(module, "x", self.x)
+                backward = checked_backward(module, self.x[:1])
+                backward.check_places(module)
             self.n_outputs, self.dtype = out.numel(), out.dtype
             self.chunk = max(1, max_bytes // max(1, saved))
         except GramianError as error:
@@ -47,7 +50,7 @@ class Derivative:
         share.same(self.theta.values())
         self.counts = share.counts(len(x))
         with untouched(module), differentiable_math(), torch.no_grad():
-            self.why_twice_backward = why_no_forward_mode(module, self._here(), self.x[:1])
+            self.why_twice_backward = backward.altered or why_no_forward_mode(module, self._here(), self.x[:1])
         if self.why_twice_backward:  # the graph of a derivative holds about four times what the graph of a value does
             self.chunk = max(1, self.chunk // 4)
 
