@@ -37,6 +37,8 @@ class Given(NamedTuple):
 
     def change(self, f: Any) -> Given:
         """The same with another value in each tensor's place."""
+        if not self.kwargs and all(isinstance(v, Tensor) for v in self.args):
+            return Given(tuple(map(f, self.args)), {})
         return Given(*tree_map_only(Tensor, f, (self.args, self.kwargs)))
 
     def first(self) -> Given:
