@@ -15,6 +15,7 @@ GiB = 2**30
 SHARE = 0.85  # of the memory that is free, which may be taken
 TRIED = 0.05  # seconds from which on a trial is believed
 PIECE = 0.4  # seconds that a tile may take, so that a bar moves and Ctrl-C is seen
+FILLED = 4.0  # seconds to fill and write a GiB: 20,000 rows took 20 s beyond their entries
 LEAST_TILE, MOST_TILE = 8, 1024
 
 
@@ -99,7 +100,8 @@ def seconds_of_factorization(n: int) -> float:
 
 def kernel_cost(n: int, per_entry: float, itemsize: int) -> Cost:
     """Of a kernel matrix of n rows, of which half is computed and half mirrored."""
-    return Cost(per_entry * n * (n + 1) / 2, resident_memory() + n * n * itemsize)
+    stored = n * n * itemsize
+    return Cost(per_entry * n * (n + 1) / 2 + stored / GiB * FILLED, resident_memory() + stored)
 
 
 def fit_cost(n: int, m: int, d: int, per_entry: float) -> Cost:
