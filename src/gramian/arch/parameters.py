@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.fx import Node
 
 from gramian.arch.architecture import at
-from gramian.arch.biases import is_bias, layer_under
+from gramian.arch.added_biases import is_bias, layer_under
 from gramian.arch.export import flat, in_place
 from gramian.arch.ops import Op, Value
 from gramian.arch.ops.base import Parameter
