@@ -89,6 +89,7 @@ def read_addmm(reading: Reading, args: Sequence[Any], val: Tensor) -> Value | No
     if not isinstance(x, Value) or not isinstance(weight, Parameter) or (beta, alpha) != (1, 1):
         return None
     product = reading.read(Call("aten.mm.default", (x, weight), ()), val, reading.where)
+    assert isinstance(product, Value)
     found = with_bias("aten.add.Tensor", (product, vector, 1), reading.made, alone=True)
     return None if found is None else _replaced(reading, product, *found)
 

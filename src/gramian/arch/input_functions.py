@@ -17,7 +17,7 @@ from gramian.arch.ops.base import Parameter
 from gramian.arch.ops.computed import TracedWidth
 from gramian.arch.ops.input_function import TRACED, CallLine, InputFunction, Line
 from gramian.arch.ops.learned import Entries
-from gramian.errors import GramianError
+from gramian.errors import NoLimit
 
 if TYPE_CHECKING:
     from gramian.arch.reading import Reading
@@ -34,10 +34,10 @@ class OfInputs:
     """
 
     node: Node
-    refusal: GramianError
+    refusal: NoLimit
 
 
-def read_as_function_of_inputs(reading: Reading, node: Node, error: GramianError) -> Value | OfInputs | None:
+def read_as_function_of_inputs(reading: Reading, node: Node, error: NoLimit) -> Value | OfInputs | None:
     """What a call that no op reads makes of the inputs alone: the user's own calls as they stand; None for others."""
     function = function_of_inputs(node, reading.values, reading.inputs)
     if function is None or isinstance(error, TracedWidth):

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 from torch.fx import Node
 
-from gramian.arch.architecture import at
 from gramian.arch.added_biases import is_bias, layer_under
+from gramian.arch.architecture import at
 from gramian.arch.export import flat, in_place
 from gramian.arch.ops import Op, Value
 from gramian.arch.ops.base import Parameter

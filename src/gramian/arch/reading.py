@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Node
 
-from gramian.arch.architecture import Step, at
 from gramian.arch.added_biases import layer_with_bias, read_addmm, respelled
+from gramian.arch.architecture import Step, at
 from gramian.arch.blocks import NO_GRAD, inlined
 from gramian.arch.constants import batched, looked_up, of_numbers
 from gramian.arch.export import flat, in_order, in_place, needed, where_of
