@@ -85,6 +85,11 @@ def _deviation(s: float | Tensor) -> float:
     return float(s)
 
 
+def names_exactly(law: Law, path: str) -> bool:
+    """Whether a mapping has an entry for this very path."""
+    return isinstance(law, Mapping) and path in law
+
+
 def resolve_entries(law: Law, path: str) -> float:
     """The standard deviation of each entry of a parameter that is itself a value, such as learned positions.
 
