@@ -37,6 +37,7 @@ OTHERS = {
     "num_classes": None,
     "reduction": torch.nn.CrossEntropyLoss,
     "track_running_stats": torch.nn.BatchNorm1d,
+    "padding_mode": torch.nn.Conv2d,
     "use_reentrant": torch.utils.checkpoint.checkpoint,
     **dict.fromkeys(("train_x", "train_y", "test_x", "test_y")),  # arrays in an .npz
 }
