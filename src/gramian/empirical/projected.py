@@ -6,10 +6,13 @@ from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, vjp, vmap
+from torch.func import vjp, vmap
 
 from gramian.arch.inputs import Inputs, leaves, tensors
+from gramian.arch.untouched import untouched
 from gramian.empirical import checks
+from gramian.empirical.call import call, call_at
+from gramian.empirical.gradient_hooks import checked_backward
 from gramian.empirical.outputs import Aimed, composed, unwrapped
 from gramian.empirical.sketch import Sketch
 from gramian.empirical.structured import packed
@@ -68,9 +71,11 @@ def projected_gradients(
         module, x, kind = *_aimed(module, x, outputs, targets), "full"
     checks.check_mode(module)
     x = checks.check_input("x", x)
-    with differentiable_math():
+    with untouched(module), differentiable_math():
         out, _ = checks.try_module(module, "x", x)
-        found = _project(module, x, sketch, kind, out, max_bytes)
+        backward = checked_backward(module, x[:1])
+        way = _looped if backward.inside or backward.past else _batched
+        found = _project(module, x, sketch, kind, out, max_bytes, way)
     if not bool(found.isfinite().all()):
         raise BadData(
             f"The features have NaN or infinite entries, in {found.dtype}.",
@@ -91,14 +96,15 @@ def _aimed(module: nn.Module, x: Inputs, outputs: object, targets: Tensor) -> tu
     return module, rows
 
 
-def _project(module: nn.Module, x: Tensor, sketch: Sketch, kind: str, out: Tensor, max_bytes: int) -> Tensor:
+def _project(
+    module: nn.Module, x: Tensor, sketch: Sketch, kind: str, out: Tensor, max_bytes: int, gradients: Callable
+) -> Tensor:
     theta = checks.trainable(module)
     c, n = out.numel(), len(x)
     held = 2 * out.dtype.itemsize * sum(p.numel() for p in theta.values())  # the gradients, and what makes them
     together = max(1, max_bytes // held)
     samples, width = max(1, together // c), min(c, together)
     features = torch.zeros(n, c if kind == "full" else 1, sketch.size, dtype=out.dtype, device=out.device)
-    gradients = _batched
     for i in range(0, n, samples):
         part = x[i : i + samples]
         for first in range(0, c, width):
@@ -137,7 +143,7 @@ def _batched(module: nn.Module, theta: dict[str, Tensor], x: Tensor, here: range
     basis = torch.eye(c, device=x.device)[here.start : here.stop]
 
     def one(row: Tensor) -> dict[str, Tensor]:
-        out, pull = vjp(lambda t: functional_call(module, t, (row[None],)).reshape(-1), detached)  # type: ignore[misc]
+        out, pull = vjp(lambda t: call_at(module, t, row[None]).reshape(-1), detached)  # type: ignore[misc]
         return vmap(lambda v: pull(v)[0])(basis.to(out.dtype))
 
     return [g.detach().flatten(2) for g in vmap(one)(x).values()]
@@ -146,7 +152,7 @@ def _batched(module: nn.Module, theta: dict[str, Tensor], x: Tensor, here: range
 def _looped(module: nn.Module, theta: dict[str, Tensor], x: Tensor, here: range, c: int) -> list[Tensor]:
     found: list[list[Tensor]] = [[] for _ in theta]
     for row in x:
-        out = module(row[None]).reshape(-1)
+        out = call(module, row[None]).reshape(-1)
         for k in here:
             grads = torch.autograd.grad(
                 out[k], list(theta.values()), retain_graph=True, allow_unused=True, materialize_grads=True
