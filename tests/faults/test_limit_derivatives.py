@@ -1,4 +1,4 @@
-"""First and second derivatives of the limit kernels at equal, opposite and generic inputs, with and without create_graph."""
+"""First and second derivatives of limit kernels at equal, opposite and other inputs, with and without create_graph."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""What is not finite between input and kernel is refused with its row and layer; any dtype and layout is taken or said."""
+"""What is not finite between input and kernel is refused with row and layer; any dtype and layout is taken or said."""
 
 import contextlib
 import re

@@ -110,8 +110,8 @@ def _patch_near(
     arch: Architecture, left: Tensor, right: Tensor, given: tuple[Tensor, Tensor | None],
     kernels: tuple[Tensor, Tensor], ntk: bool,
 ) -> None:  # fmt: skip
-    """Pairs of images that are nearly the same or opposite up to a factor, or so small that a bias makes them the same,
-    by the oracle: it carries how far they are apart, of which a subtraction in the compiled loops leaves half the digits."""
+    """Images that are nearly the same or opposite up to a factor, or so small that a bias makes them the same, by the
+    oracle: it carries how far they are apart, of which a subtraction in the compiled loops leaves half the digits."""
     other = given[0] if given[1] is None else given[1]
     most = max(math.prod(step.shape[1:]) for step in arch.steps) ** 2 if any(torch_engine.demand(arch)) else 1
     if most * kernels[0].element_size() > BYTES:
