@@ -12,7 +12,7 @@ from torch import nn
 
 import gramian
 from gramian.arch.zoo import ResNet, cnn, mlp
-from gramian.certify import CERTIFIED, NOT, OBSERVED, certify, report_facts
+from gramian.certify import IMPLIED, NOT_SHOWN, OBSERVED, certify, report_facts
 from gramian.report import write
 from gramian.train.loop import Loop
 
@@ -104,8 +104,8 @@ def test_every_run_is_whole(name, found, tmp_path):
         assert sentence.endswith(".")
         assert "None" not in sentence
         assert "nan" not in sentence.split() or name == "diverged to NaN"
-    assert one.status in (CERTIFIED, OBSERVED, NOT)  # never a contradiction
-    assert {c.status for c in one} <= {CERTIFIED, OBSERVED, NOT}
+    assert one.status in (IMPLIED, OBSERVED, NOT_SHOWN)  # never a contradiction
+    assert {c.status for c in one} <= {IMPLIED, OBSERVED, NOT_SHOWN}
     for certificate in one:
         assert json.loads(certificate.to_json(), parse_constant=pytest.fail)["status"] == certificate.status
     assert one.run["status"] == one.status
@@ -148,7 +148,7 @@ def test_a_linear_network_follows_its_prediction_exactly(optimizer, more, few):
     )
     assert one.run["test"]["network_error"] == pytest.approx(one.run["test"]["kernel_curve"])
     (exact,) = [c for c in one if c.reference == "arXiv:1904.11955"]
-    assert exact.conclusion[0].has < 1e-9
+    assert exact.conclusion[0].has > 0.1  # the predictor is where training ends, without the initial outputs
 
 
 def test_the_default_run_reaches_the_minimum_and_says_so(few):
@@ -188,18 +188,18 @@ def test_a_rate_that_is_too_large_is_told_and_no_bound_is_met(found):
         assert one.run["spectrum"]["final"] is None
 
 
-def test_a_run_whose_premises_hold_is_certified(few):
-    """Three rows, one output, wide, a small rate, measured at every step: all that the argument of Du et al. asks."""
+def test_a_run_whose_premises_hold_is_implied(few):
+    """Three rows, wide, a small rate, measured after every step: all that the argument of Du et al. asks."""
     y = torch.tensor([[1.0], [-1.0], [0.5]])
-    one = certify(net(1), few[0][:3], y, optimizer="gd", width=512, lr=0.05, steps=8, dtype=torch.float64)
-    (stable,) = [c for c in one if c.reference == "arXiv:1810.02054"]
+    settings = {"width": 512, "lr": 0.05, "steps": 8, "dtype": torch.float64}
+    one = certify(net(1), few[0][:3], y, optimizer="gd", **settings)
+    (stable,) = [c for c in one if "argument for descent" in c.theorem]
     assert stable.failing == ()
-    assert stable.status == one.status == CERTIFIED
-    by_sgd = certify(
-        net(1), few[0][:3], y, optimizer="sgd", batch_size=1, width=512, lr=0.05, steps=8, dtype=torch.float64
-    )
-    (stable,) = [c for c in by_sgd if c.reference == "arXiv:1810.02054"]
-    assert [c.says for c in stable.failing] == ["full-batch gradient descent"]
+    assert stable.status == one.status == IMPLIED
+    by_sgd = certify(net(1), few[0][:3], y, optimizer="sgd", batch_size=1, **settings)
+    (stable,) = [c for c in by_sgd if "argument for descent" in c.theorem]
+    assert "plain gradient descent on all samples" in [c.says for c in stable.failing]
+    assert stable.status != IMPLIED
 
 
 def test_equal_rows_with_different_labels_end_it_before_anything_is_trained(few):
@@ -214,9 +214,9 @@ def test_equal_rows_with_different_labels_end_it_before_anything_is_trained(few)
     assert "nothing was trained" in one.answer[2]
     assert one.trace is None
     assert not one.reached
-    assert one.status == NOT
+    assert one.status == NOT_SHOWN
     assert one.data["geometry"]["conflicts"] == [[1004, 1024], [1009, 1025]]
-    assert str(one).startswith("mine: not certified\n  No network can")
+    assert str(one).startswith("mine: not shown\n  No network can")
     for key, value in module.state_dict().items():
         assert torch.equal(value, before[key])
 

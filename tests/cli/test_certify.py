@@ -154,13 +154,13 @@ def test_report_refuses_what_is_none(gramian_in, tmp_path, text, said):
 def test_no_line_is_wider_than_the_terminal_and_no_number_is_cut(monkeypatch, capsys, columns, count):
     run = {
         "title": "ResNet, depth 5, width 1024",
-        "status": "observed, not implied",
+        "status": "observed",
         "answer": ["Yes: it did.", "Fast.", "Because."],
         "accuracy": {"steps": [0, 1049], "train": [0.1, 1.0], "test": [0.1, 0.9]},
         "loss": {"steps": [0, 1049], "measured": [1.0, 0.1], "lr": 0.00423, "lr_max": 0.00845},
         "width": {"run_width": 1024, "useful_width": 12345},
         "test": {"network_error": [0.1234], "kernel_error": 0.0641},
-        "certificates": [{"theorem": "A theorem " * 9, "status": "certified", "reference": "arXiv:1811.03962"}],
+        "certificates": [{"theorem": "A theorem " * 9, "status": "implied", "reference": "arXiv:1811.03962"}],
         "warnings": ["A warning " * 20],
     }
     monkeypatch.setenv("COLUMNS", str(columns))

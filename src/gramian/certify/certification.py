@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gramian.certify.conditions import CERTIFIED, CONTRADICTED, NOT, OBSERVED, Certificate
+from gramian.certify.conditions import CONTRADICTED, NOT_SHOWN, STATUSES, Certificate
 from gramian.train import Trace
 
 SCHEMA = 1
@@ -34,7 +34,7 @@ class Certification:
 
     @property
     def status(self) -> str:
-        """The strongest word that a certificate gives: a contradiction before all, then "certified" downwards."""
+        """The strongest word that a certificate gives: a contradiction before all, then "implied" downwards."""
         return overall(self.certificates)
 
     @property
@@ -62,7 +62,7 @@ class Certification:
 def overall(certificates: Sequence[Certificate]) -> str:
     """The word for all of them together."""
     found = {c.status for c in certificates}
-    return next((word for word in (CONTRADICTED, CERTIFIED, OBSERVED) if word in found), NOT)
+    return next((word for word in STATUSES if word in found), NOT_SHOWN)
 
 
 def report_facts(certifications: Sequence[Certification], title: str | None = None) -> dict[str, Any]:

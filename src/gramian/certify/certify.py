@@ -20,6 +20,7 @@ from gramian.certify.setup import setup
 from gramian.certify.width import affordable_rows, choose_width, kernel_error, sweep
 from gramian.data import check, geometry, one_hot, unit_norm
 from gramian.empirical import empirical_ntk
+from gramian.empirical.call import call
 from gramian.errors import BadArgument, BadData
 from gramian.gram.spectrum import eigensystem
 from gramian.solve import max_lr, time_to
@@ -33,6 +34,8 @@ MOST_STEPS = 20_000
 PLAIN_SHARE, MOMENTUM_SHARE = 0.75, 0.5  # of the largest stable learning rate: room for it to fall during training
 GRAM_OPERATIONS = 8e11  # for the network's own Gram matrix before and after the run: some ten seconds each
 MOST_COUPLED = 5000  # rows times outputs of the Gram matrix over all outputs: 200 MB in float64
+STEP_OPERATIONS = 2e11  # for those after every step, all steps together
+MOST_COUPLED_AT_EACH_STEP, MOST_STEPS_WATCHED = 128, 300  # rows times outputs; at a few ms a step
 WATCH_OPERATIONS = 1.5e10  # for each of about a dozen during the run
 
 
@@ -202,6 +205,7 @@ def certify(
             resume=resume,
             progress=progress,
             gram_rows=watched,
+            probes=_probes(network, made.x, f0.shape[1], steps, dtype),
         )
     run = Run(
         made=made, sweep=found, width=chosen, network=network, trace=trace, shape=shape, y=y, y_test=y_test,
@@ -214,6 +218,15 @@ def certify(
         final = None if trace.diverged else kernel_error(network, made.x[:some], None, dtype).own
     made_as = {"seed": seed, "dtype": str(dtype).removeprefix("torch."), "device": str(device)}
     return conclude(run, final, data, name, clock, warnings, made_as)
+
+
+def _probes(network: nn.Module, x: Tensor, n_outputs: int, steps: int, dtype: torch.dtype) -> list[str]:
+    """All probes, and what premises of theorems ask for: after every step only where that takes a few seconds."""
+    chosen = ["standard", "update_error", "kernel_entry_drift"]
+    cheap = affordable_rows(network, x, dtype, STEP_OPERATIONS / (n_outputs * max(steps, 1))) == len(x)
+    if len(x) * n_outputs <= MOST_COUPLED_AT_EACH_STEP and steps <= MOST_STEPS_WATCHED and cheap:
+        chosen.append("step_remainder")
+    return chosen
 
 
 def _coupled(network: nn.Module, x: Tensor, n_outputs: int, dtype: torch.dtype) -> Tensor | None:
@@ -230,7 +243,7 @@ def outputs(network: nn.Module, x: Tensor) -> Tensor:
     network.eval()
     try:
         with torch.no_grad():
-            parts = [network(part).double().cpu() for part in x.split(rows_per_pass(x))]
+            parts = [call(network, part).double().cpu() for part in x.split(rows_per_pass(x))]
     finally:
         network.train(was)
     return torch.cat([part.reshape(len(part), -1) for part in parts])

@@ -15,17 +15,20 @@ from gramian.certify.certification import Certification, overall
 from gramian.certify.clock import Clock
 from gramian.certify.conditions import Certificate, Condition
 from gramian.certify.evidence import Evidence
-from gramian.certify.predicted import Prediction, error_share, kernel_predictor, predict, predict_coupled
-from gramian.certify.setup import Setup, activations
+from gramian.certify.form import network_facts
+from gramian.certify.predicted import Prediction, error_share, kernel_predictor, predict, predict_coupled, predictor_gap
+from gramian.certify.setup import Setup
 from gramian.certify.theorems import certificates
 from gramian.certify.theorems.allenzhu2019convergence import budget
+from gramian.certify.theorems.allenzhu2019setting import delta
 from gramian.certify.theorems.du2019global import width as du_width
 from gramian.certify.width import KernelError, Sweep
-from gramian.data import Geometry
+from gramian.data import Geometry, geometry
 from gramian.gram import eigenvalues
 from gramian.gram.spectrum import Eigensystem
 from gramian.train import Trace
 
+ROUNDINGS = 64  # units in the last place that a forward pass may be off by
 REGIME = 1.5  # a single draw may be off by this much more than the expected error
 
 
@@ -210,8 +213,6 @@ def contradicted(shape: Geometry, data: dict[str, Any], name: str, seed: int, wa
 
 def _evidence(run: Run, limit: Prediction | None) -> Evidence:
     made, arch = run.made, run.made.arch
-    names, smooth = ((), False) if arch is None else activations(arch)
-    trained = [a.weight_trains for a in arch.affine] if arch is not None else []
     wanted = 1.0 if made.paper else made.x[0].numel() ** 0.5
     norms = made.x.flatten(1).norm(dim=1)
     lam = run.system.values if run.system is not None else None
@@ -219,7 +220,7 @@ def _evidence(run: Run, limit: Prediction | None) -> Evidence:
         n=len(made.x),
         in_features=made.x[0].numel(),
         n_outputs=run.targets.shape[1],
-        separation=run.shape.separation,
+        separation=geometry(made.x).separation,
         norm_error=float((norms / wanted - 1).abs().max()),
         label_norm=float(run.targets.norm(dim=1).max()),
         family=made.family,
@@ -227,10 +228,6 @@ def _evidence(run: Run, limit: Prediction | None) -> Evidence:
         width=run.width,
         pixels=made.pixels,
         window=made.window,
-        activations=names,
-        smooth=smooth,
-        biases=arch is not None and any(a.bias_trains and a.sigma_b > 0 for a in arch.affine),
-        trained="all" if trained and all(trained) else "hidden" if made.paper else "some",
         initialization=made.initialization,
         paper_initialization=made.paper,
         lambda_min=None if lam is None else float(lam[0]),
@@ -250,7 +247,23 @@ def _evidence(run: Run, limit: Prediction | None) -> Evidence:
         predicted_error=_predicted_error(run, None if limit is None else limit.losses),
         test_gap=_test_gap(run, limit),
         trace=run.trace,
+        independent_batches=run.optimizer != "sgd",  # those of `train` are parts of a permutation
+        predictor_gap=_predictor_gap(run),
+        resolution=_resolution(run),
+        **network_facts(arch, run.network, made.x, made.paper, made.initialization),
     )
+
+
+def _predictor_gap(run: Run) -> float | None:
+    if run.theta is None or run.cross is None or run.test_outputs is None:
+        return None
+    return predictor_gap(run.theta, run.targets, run.cross, run.test_outputs)
+
+
+def _resolution(run: Run) -> float:
+    """What rounding may change in the norm of the residual: outputs and targets are of this size, and sums are long."""
+    eps = torch.finfo(getattr(torch, str(run.trace.config.get("dtype", "float32")))).eps
+    return ROUNDINGS * eps * float(run.targets.norm() + run.r0.norm())
 
 
 def _last_layer(run: Run) -> float | None:
@@ -315,7 +328,7 @@ def _width_facts(run: Run, e: Evidence) -> dict[str, Any]:
     asked = [
         (
             "Allen-Zhu, Li, Song 2019",
-            budget(e.n, max(e.depth, 1), e.separation, e.n_outputs, e.accuracy, e.width, b).width,
+            budget(e.n, max(e.depth, 1), delta(e), e.n_outputs, e.accuracy, e.width, b, e.pixels).width,
         )
     ]
     if e.lambda_last is not None:

@@ -95,6 +95,13 @@ def kernel_predictor(theta: Tensor, y: Tensor, cross: Tensor) -> tuple[Tensor, s
         return solve(theta, y, ridge).predict(cross), warning
 
 
+def predictor_gap(theta: Tensor, y: Tensor, cross: Tensor, outputs: Tensor) -> float | None:
+    """Distance of a network's test outputs from the kernel predictor's, over the size of these; None if they are 0."""
+    expected, _ = kernel_predictor(theta, y, cross)
+    size = float(expected.norm())
+    return float((outputs - expected).norm()) / size if size > 0 else None
+
+
 def error_share(outputs: Tensor, y: Tensor, targets: Tensor) -> float:
     """Share of wrong classes; for regression, mean squared error over the targets' variance."""
     if y.dtype == torch.int64:
@@ -103,4 +110,4 @@ def error_share(outputs: Tensor, y: Tensor, targets: Tensor) -> float:
     return float((outputs - targets).square().mean() / spread) if spread > 0 else 0.0
 
 
-__all__ = ["Gram", "Prediction", "error_share", "kernel_predictor", "predict"]
+__all__ = ["Gram", "Prediction", "error_share", "kernel_predictor", "predict", "predictor_gap"]

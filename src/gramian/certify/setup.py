@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from gramian.arch import Architecture, architecture
 from gramian.arch.law import Law
-from gramian.arch.ops import Activation, Conv, LeakyReLU, Sum
+from gramian.arch.ops import Conv, Sum
 from gramian.data import normalize_and_pad, unit_norm
 from gramian.errors import BadArgument, NoLimit
 from gramian.train.parametrization import AllenZhuNetwork
@@ -225,9 +225,3 @@ def family(arch: Architecture) -> str:
     if any(isinstance(step.op, Sum) and not step.data for step in arch.steps):
         return "residual"
     return "convolutional" if any(isinstance(step.op, Conv) for step in arch.steps) else "fully connected"
-
-
-def activations(arch: Architecture) -> tuple[tuple[str, ...], bool]:
-    """Names of the activations above the data, and whether all of them are smooth."""
-    ops = [step.op for step in arch.steps if isinstance(step.op, Activation) and not step.data]
-    return tuple(dict.fromkeys(op.name for op in ops)), not any(isinstance(op, LeakyReLU) for op in ops)

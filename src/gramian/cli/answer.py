@@ -11,7 +11,7 @@ from gramian.cli import show
 from gramian.report import summary_rows
 from gramian.report.numbers import prose
 
-STATUS_COLUMNS = 2 + 24  # the indent, and "• observed, not implied "
+STATUS_COLUMNS = 2 + 26  # the indent, and "✓ implied up to constants "
 
 
 def print_answer(facts: dict[str, Any], console: Console) -> None:

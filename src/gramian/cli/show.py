@@ -17,9 +17,10 @@ GAP = 2  # columns between those of a table
 WORDS = 2  # columns of a table that hold words: a name and a verdict
 PROSE = 100  # columns; longer lines are hard to read
 STATUS = {  # a sign and a style each
-    "certified": ("✓", "bold green"),
-    "observed, not implied": ("•", "bold cyan"),
-    "not certified": ("–", "bold yellow"),
+    "implied": ("✓", "bold green"),
+    "implied up to constants": ("✓", "bold green"),
+    "observed": ("•", "bold cyan"),
+    "not shown": ("–", "bold yellow"),
     "CONTRADICTED": ("✗", "bold red"),
 }
 

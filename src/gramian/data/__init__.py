@@ -6,11 +6,14 @@ from .geometry import Geometry, geometry
 from .load import load
 from .normalize import normalize_and_pad, standardize, unit_norm
 from .sources import Available, available
+from .tensors import Tensors, as_tensors
 
 __all__ = [
     "Available",
     "Dataset",
     "Geometry",
+    "Tensors",
+    "as_tensors",
     "available",
     "check",
     "geometry",

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
+from gramian.empirical.call import call_at
 from gramian.empirical.model import Batch, Model
 from gramian.errors import BadArgument, BadData
 
@@ -76,7 +76,15 @@ def trainable(module: nn.Module) -> dict[str, Tensor]:
 
 
 def whole(module: nn.Module) -> None:
-    """Refuses parameters of which each process has a part: what is computed in one process needs all of them."""
+    """Refuses parameters that have no values yet, or of which each process has a part."""
+    for name, t in [*module.named_parameters(), *module.named_buffers()]:
+        if torch.nn.parameter.is_lazy(t):
+            raise BadArgument(
+                f"The parameter `{name}` has no shape yet, so it has no values.",
+                where=f"{type(module).__name__}.{name}",
+                why="a lazy layer finds its sizes at its first call, and there was none",
+                fix="module(x[:1]) once, before gramian sees the module",
+            )
     kinds = {type(p).__name__ for p in module.parameters()} | {type(m).__name__ for m in module.modules()}
     if kinds & {"DTensor", "FlatParameter", "FullyShardedDataParallel"}:
         raise BadArgument(
@@ -169,7 +177,7 @@ def try_model(model: Model, name: str, x: Batch) -> tuple[Tensor, int]:
 
     def run(x: Batch) -> Any:
         try:
-            return functional_call(module, buffers, (x.x,))
+            return call_at(module, buffers, x.x)
         except Exception as error:
             raise BadData(
                 f"The module failed on `{name}` of shape {tuple(x.x.shape)}, {x.x.dtype}, {x.x.device}.",

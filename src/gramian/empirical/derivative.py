@@ -7,7 +7,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from gramian.arch.untouched import untouched
 from gramian.empirical import checks
+from gramian.empirical.call import call
 from gramian.empirical.forward import along, why_no_forward_mode
 from gramian.empirical.outputs import own_name
 from gramian.empirical.share import Share
@@ -35,7 +37,7 @@ class Derivative:
             checks.check_mode(module)
             _check_gradients(module)
             self.x = checks.check_input("x", x)
-            with differentiable_math():
+            with untouched(module), differentiable_math():
                 out, saved = checks.try_module(module, "x", self.x)
             self.n_outputs, self.dtype = out.numel(), out.dtype
             self.chunk = max(1, max_bytes // max(1, saved))
@@ -44,7 +46,7 @@ class Derivative:
         share.agree(problem)
         share.same(self.theta.values())
         self.counts = share.counts(len(x))
-        with differentiable_math(), torch.no_grad():
+        with untouched(module), differentiable_math(), torch.no_grad():
             self.why_twice_backward = why_no_forward_mode(module, self._here(), self.x[:1])
         if self.why_twice_backward:  # the graph of a derivative holds about four times what the graph of a value does
             self.chunk = max(1, self.chunk // 4)
@@ -67,9 +69,9 @@ class Derivative:
         wide = {name: torch.promote_types(p.dtype, torch.float32) for name, p in self.theta.items()}
         total = {name: torch.zeros_like(p, dtype=wide[name]).detach() for name, p in self.theta.items()}
         v = self.share.mine(v, self.counts)
-        with differentiable_math():
+        with untouched(self.module), differentiable_math():
             for rows in self._chunks():
-                out = self.module(self.x[rows])
+                out = call(self.module, self.x[rows])
                 if not out.requires_grad:
                     continue
                 weight = v[rows].reshape(out.shape).to(out)
@@ -84,7 +86,11 @@ class Derivative:
 
     def push(self, u: dict[str, Tensor]) -> Tensor:
         """J u, for the samples of all processes; shape (n, C)."""
-        with differentiable_math(), torch.no_grad():  # no fused attention, nothing compiled, and no graph
+        with (
+            untouched(self.module),
+            differentiable_math(),
+            torch.no_grad(),
+        ):  # no fused attention, nothing compiled, and no graph
             here, step = self._here(), {name: u[name].to(p) for name, p in self.theta.items()}
             forward = not self.why_twice_backward
             parts = [

@@ -4,39 +4,13 @@ from __future__ import annotations
 
 import warnings
 from functools import cache
-from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, jvp
+from torch.func import jvp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-
-class Given(NamedTuple):
-    """What a module is called with."""
-
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-
-    def change(self, f: Any) -> Given:
-        """The same with another value in each tensor's place."""
-        args = tuple(f(v) if isinstance(v, Tensor) else v for v in self.args)
-        return Given(args, {key: f(v) if isinstance(v, Tensor) else v for key, v in self.kwargs.items()})
-
-    def first(self) -> Given:
-        """The first sample: the first row of each tensor that has as many as the first one."""
-        tensors = [v for v in (*self.args, *self.kwargs.values()) if isinstance(v, Tensor) and v.ndim]
-        return self.change(lambda v: v[:1] if v.ndim and len(v) == len(tensors[0]) else v)
-
-
-def plain(x: Tensor) -> Tensor:
-    """The same numbers without a graph, outside inference mode."""
-    return x.detach().clone()
-
-
-def call_at(module: nn.Module, at: dict[str, Tensor], x: Tensor | Given) -> Tensor:
-    """f(x; at)."""
-    return functional_call(module, at, *(x if isinstance(x, Given) else ((x,),)))
+from gramian.empirical.call import Given, call_at
 
 
 def along(

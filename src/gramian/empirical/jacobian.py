@@ -8,6 +8,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from gramian.arch.untouched import untouched
+from gramian.empirical.call import call
 from gramian.empirical.checks import check_input, trainable
 
 
@@ -36,9 +38,9 @@ def jacobian(module: nn.Module, x: Tensor) -> Tensor:
     """
     parameters = list(trainable(module).values())
     x = check_input("x", x)
-    with torch.inference_mode(False), torch.enable_grad():
+    with untouched(module), torch.inference_mode(False), torch.enable_grad():
         return torch.stack(
-            [torch.cat([g.flatten(1) for g in rows(partial(module, row[None]), parameters)], 1) for row in x]
+            [torch.cat([g.flatten(1) for g in rows(partial(call, module, row[None]), parameters)], 1) for row in x]
         )
 
 

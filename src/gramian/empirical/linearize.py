@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from copy import deepcopy
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from gramian.empirical.call import Given, call_at, plain
 from gramian.empirical.checks import check_mode, trainable
-from gramian.empirical.forward import Given, along, call_at, plain, why_no_forward_mode
+from gramian.empirical.copied import copied
+from gramian.empirical.forward import along, why_no_forward_mode
 from gramian.empirical.watch import differentiable_math
 from gramian.errors import BadArgument
 
@@ -31,7 +32,7 @@ class Expansion(nn.Module):
         super().__init__()
         own = trainable(module)
         check_mode(module)
-        self.module = deepcopy(module)
+        self.module = copied(module)
         self.origins: dict[str, str] = {}  # buffer of each parameter that moves, frozen later or not
         for name, p in own.items():
             buffer = "origin_" + name.replace(".", "__")  # a buffer's name has no dot
@@ -56,7 +57,7 @@ class Expansion(nn.Module):
 
     def at_origin(self) -> nn.Module:
         """A copy of the module itself, at theta_0."""
-        module = deepcopy(self.module)
+        module = copied(self.module)
         theta = dict(module.named_parameters())
         with torch.no_grad():
             for name, buffer in self.origins.items():

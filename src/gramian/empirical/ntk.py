@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gramian.arch.inputs import Inputs
+from gramian.arch.untouched import untouched
 from gramian.empirical import checks
 from gramian.empirical.contract import add_gram
 from gramian.empirical.factors import Source, factors, pull_back
@@ -130,7 +131,7 @@ def _theta(
     of_x, of_y = checks.check_targets(x, y, outputs, targets)
     model = Model(module, None if isinstance(outputs, str) else outputs)
     right = None if y is None else Batch(y, of_y)
-    with torch.inference_mode(False), torch.no_grad():
+    with untouched(module), torch.inference_mode(False), torch.no_grad():
         return _contracted(model, Batch(x, of_x), right, outputs, max_bytes, apart)
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from gramian.arch.untouched import untouched
 from gramian.empirical import checks
+from gramian.empirical.call import call
 from gramian.empirical.forward import along
 from gramian.empirical.watch import differentiable_math
 from gramian.errors import BadData
@@ -38,9 +40,9 @@ def ntk_product(module: nn.Module, x: Tensor, v: Tensor) -> Tensor:
     theta = checks.trainable(module)
     checks.check_mode(module)
     x = checks.check_input("x", x)
-    with differentiable_math():
+    with untouched(module), differentiable_math():
         checks.try_module(module, "x", x)
-        out = module(x)
+        out = call(module, x)
         if v.shape != out.shape:
             raise BadData(
                 f"`v` has shape {tuple(v.shape)}; the module's output on `x` has {tuple(out.shape)}.",
@@ -50,6 +52,6 @@ def ntk_product(module: nn.Module, x: Tensor, v: Tensor) -> Tensor:
             )
         u = torch.autograd.grad(out, list(theta.values()), v, materialize_grads=True)
         del out
-    with torch.inference_mode(False), torch.no_grad():
+    with untouched(module), torch.inference_mode(False), torch.no_grad():
         at = {name: p.detach() for name, p in theta.items()}
         return along(module, at, dict(zip(theta, u, strict=True)), x)[1]

@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, vjp, vmap
+from torch.func import vjp, vmap
 
 from gramian.arch.inputs import Inputs, leaves, tensors
+from gramian.arch.untouched import untouched
 from gramian.empirical import checks
+from gramian.empirical.call import call, call_at
 from gramian.empirical.outputs import Aimed, composed, unwrapped
 from gramian.empirical.sketch import Sketch
 from gramian.empirical.structured import packed
@@ -68,7 +70,7 @@ def projected_gradients(
         module, x, kind = *_aimed(module, x, outputs, targets), "full"
     checks.check_mode(module)
     x = checks.check_input("x", x)
-    with differentiable_math():
+    with untouched(module), differentiable_math():
         out, _ = checks.try_module(module, "x", x)
         found = _project(module, x, sketch, kind, out, max_bytes)
     if not bool(found.isfinite().all()):
@@ -137,7 +139,7 @@ def _batched(module: nn.Module, theta: dict[str, Tensor], x: Tensor, here: range
     basis = torch.eye(c, device=x.device)[here.start : here.stop]
 
     def one(row: Tensor) -> dict[str, Tensor]:
-        out, pull = vjp(lambda t: functional_call(module, t, (row[None],)).reshape(-1), detached)  # type: ignore[misc]
+        out, pull = vjp(lambda t: call_at(module, t, row[None]).reshape(-1), detached)  # type: ignore[misc]
         return vmap(lambda v: pull(v)[0])(basis.to(out.dtype))
 
     return [g.detach().flatten(2) for g in vmap(one)(x).values()]
@@ -146,7 +148,7 @@ def _batched(module: nn.Module, theta: dict[str, Tensor], x: Tensor, here: range
 def _looped(module: nn.Module, theta: dict[str, Tensor], x: Tensor, here: range, c: int) -> list[Tensor]:
     found: list[list[Tensor]] = [[] for _ in theta]
     for row in x:
-        out = module(row[None]).reshape(-1)
+        out = call(module, row[None]).reshape(-1)
         for k in here:
             grads = torch.autograd.grad(
                 out[k], list(theta.values()), retain_graph=True, allow_unused=True, materialize_grads=True

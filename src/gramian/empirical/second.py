@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
-
 import torch
 from torch import Tensor, nn
 from torch.func import jvp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from gramian.empirical.forward import Given, along, along_forward, call_at, forward_by_backward, load_rules, plain
+from gramian.empirical.call import Given, call_at, plain
+from gramian.empirical.copied import copied
+from gramian.empirical.forward import along, along_forward, forward_by_backward, load_rules
 from gramian.empirical.watch import differentiable_math
 from gramian.errors import BadArgument
 
@@ -73,7 +73,7 @@ def checked_mode(module: nn.Module, x: Given) -> str:
         try:
             x = x.first().change(plain)
             row = x.change(lambda v: v.double() if v.is_floating_point() else v)
-            wide = deepcopy(module).double()
+            wide = copied(module).double()
             at = {name: p.detach() for name, p in wide.named_parameters() if p.requires_grad}
             found = {mode: _error(mode, wide, at, row) for mode in MODES}
         except RuntimeError as error:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
+from gramian.empirical.call import call
 from gramian.empirical.watch import differentiable_math
 
 ALONE, RANDOM, MIXED = "alone", "random", "mixed"
@@ -20,8 +21,8 @@ def samples_are(module: nn.Module, x: Tensor) -> str:
     if any(isinstance(m, _DropoutNd) and m.training and m.p > 0 for m in layers):
         return RANDOM
     with torch.no_grad(), torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
-        first, again = module(x[:1]), module(x[:1])
-        pair = module(x[:2])
+        first, again = call(module, x[:1]), call(module, x[:1])
+        pair = call(module, x[:2])
     if not _close(first, again):
         return RANDOM
     return ALONE if len(x) == 1 or (len(pair) == 2 and _close(first, pair[:1])) else MIXED
@@ -55,7 +56,7 @@ def ntk_together(module: nn.Module, x: Tensor, gains: dict[str, float], max_byte
         groups[-1].append(item)
         room -= item[1].numel()
     with differentiable_math():
-        out = module(x).flatten(1)
+        out = call(module, x).flatten(1)
         n, outputs = out.shape
         theta = out.new_zeros(n, n, requires_grad=False)
         for group in groups:

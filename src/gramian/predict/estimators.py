@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from gramian.arch import architecture
 from gramian.arch.zoo import mlp
-from gramian.errors import BadArgument, BadData
+from gramian.errors import BadArgument, BadData, NotPositive
 from gramian.gram import Gram
 from gramian.solve import Solution, solve
 
@@ -59,6 +59,7 @@ class _KernelPredictor(BaseEstimator):
         self.input_shape = input_shape
         self.tile = tile
 
+    @torch.no_grad()
     def _solve(self, x: np.ndarray, targets: np.ndarray) -> None:
         self.X_fit_ = self._fold(x)
         self.kernel_ = self._kernel(self.X_fit_[:1])
@@ -66,8 +67,25 @@ class _KernelPredictor(BaseEstimator):
         if not 0 <= self.ridge < math.inf:
             raise BadArgument(f"ridge={self.ridge}", why="it is added to every eigenvalue", fix="ridge=1e-3")
         self.ridge_ = float(self.ridge * gram.diagonal().mean())
-        self.solution_: Solution = solve(gram, torch.from_numpy(targets), self.ridge_)
+        try:
+            self.solution_: Solution = solve(gram, torch.from_numpy(targets), self.ridge_)
+        except NotPositive as error:
+            raise self._in_our_unit(error, float(gram.diagonal().mean())) from None
 
+    def _in_our_unit(self, error: NotPositive, mean: float) -> NotPositive:
+        """The error with a ridge as `ridge` counts it here, a multiple of the mean of the kernel's diagonal."""
+        relative = (error.enough or 0.0) / mean if mean > 0 else 0.0
+        if not relative:
+            return error
+        drop = "drop one row of each pair, or " if "equal to the kernel" in error.why else ""
+        return NotPositive(
+            error.what,
+            where=f"{type(self).__name__}(ridge={self.ridge}).fit",
+            why=error.why,
+            fix=f"{drop}`ridge={1.1 * relative:.1e}`, a multiple of the mean of the kernel's diagonal",
+        )
+
+    @torch.no_grad()
     def _outputs(self, X) -> np.ndarray:
         check_is_fitted(self)
         x = self._fold(validate_data(self, X, dtype=np.float64, reset=False))

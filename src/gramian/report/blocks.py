@@ -28,7 +28,7 @@ _RUN: dict = {
     "key": "run",
     "title": "network",
     "network": None,
-    "status": "not certified",
+    "status": "not shown",
     "answer": [],
     "questions": [],
     "loss": dict.fromkeys(

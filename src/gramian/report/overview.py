@@ -19,10 +19,10 @@ def summary_rows(facts: dict) -> list[dict[str, str]]:
         Useful width, Test error, Kernel's test error. All values are strings, all rows have the same keys.
 
     Example:
-        >>> facts = {"runs": [{"title": "MLP", "status": "certified", "loss": {"lr": 0.1, "lr_max": 0.4}}]}
+        >>> facts = {"runs": [{"title": "MLP", "status": "implied", "loss": {"lr": 0.1, "lr_max": 0.4}}]}
         >>> [row] = summary_rows(facts)
         >>> row["Verdict"], row["Learning rate / largest"], row["Steps"]
-        ('certified', '0.1 / 0.4', 'not measured')
+        ('implied', '0.1 / 0.4', 'not measured')
     """
     return [row(run) for run in complete(facts)["runs"]]
 

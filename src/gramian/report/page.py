@@ -20,9 +20,13 @@ _UNIT = re.compile(r"(?<=\d) (?=%|ms\b|s\b|×)|(?<=×) (?=10)")
 
 # status -> (symbol in the page, what it means in one line); any other status is shown as it is, with no symbol's claim
 STATUS = {
-    "certified": ("certified", "The premises of a theorem hold on these numbers, and so does its conclusion."),
-    "observed, not implied": ("observed", "It happened in this run; no theorem's premises hold, so none implies it."),
-    "not certified": ("open", "No theorem's premises hold, and the conclusion was not observed."),
+    "implied": ("certified", "Every premise of a theorem holds on these numbers, so its conclusion follows."),
+    "implied up to constants": (
+        "certified",
+        "Every premise of a theorem holds, with each constant that the paper leaves open taken to be 1.",
+    ),
+    "observed": ("observed", "It happened in this run; no theorem's premises hold, so none implies it."),
+    "not shown": ("open", "No theorem's premises hold, and the conclusion was not observed."),
     "CONTRADICTED": ("contradicted", "A theorem's premises hold and its conclusion does not: a constant or a bug."),
 }
 

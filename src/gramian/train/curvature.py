@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
+from gramian.empirical.call import call
 from gramian.empirical.forward import along
 from gramian.errors import BadArgument
 from gramian.gram.krylov import top_eigenvalue
@@ -31,7 +32,7 @@ def gauss_newton_product(
     total = {name: torch.zeros_like(p) for name, p in weights.items()}
     with torch.enable_grad():
         for part, pull in zip(rows, curved.split([len(part) for part in rows]), strict=True):
-            found = torch.autograd.grad(module(part), list(weights.values()), pull, allow_unused=True)
+            found = torch.autograd.grad(call(module, part), list(weights.values()), pull, allow_unused=True)
             for name, g in zip(total, found, strict=True):
                 total[name] += 0 if g is None else g
     return total

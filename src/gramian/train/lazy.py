@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gramian.empirical import empirical_ntk
+from gramian.empirical.call import call
 from gramian.train.curvature import LossOf
 from gramian.train.step_rule import StepRule
 
@@ -75,9 +76,9 @@ def forecast(
         budget: steps.
     """
     with torch.no_grad():
-        c = module(x[:1]).numel()
+        c = call(module, x[:1]).numel()
         rows = min(len(x), max(1, MOST // c))
-        f0 = module(x[:rows]).double()
+        f0 = call(module, x[:rows]).double()
     target = y[:rows].double() if y.is_floating_point() else y[:rows]
     gram = empirical_ntk(module, x[:rows], outputs="full").double()
     gram = gram.permute(0, 2, 1, 3).reshape(rows * c, rows * c)

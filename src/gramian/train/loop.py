@@ -22,7 +22,7 @@ from gramian.train.checkpoint import (
     optimizer_tensors,
     tensors_of,
 )
-from gramian.train.forward import evaluating
+from gramian.train.forward import evaluating, outputs_as_trained
 from gramian.train.interrupt import CtrlC
 from gramian.train.learning_rate import LearningRate, choose_lr, lambda_max, why_diverged
 from gramian.train.probes import NotApplicable, Probe
@@ -144,7 +144,7 @@ class Loop:
             x, targets, scale = self._samples()
             self.optimizer.zero_grad(set_to_none=True)
             total = 0.0
-            for part in sum_over_parts(self.run.objective, self.run.module, x, targets):
+            for part in sum_over_parts(self.run.objective, self.run.module, x, targets, outputs_as_trained):
                 if gradient:
                     (part * scale).backward()
                 total += float(part.detach()) * scale
@@ -161,17 +161,29 @@ class Loop:
 
     def _move(self, loss: float) -> None:
         """The optimizer's step; probes that look at the step itself see where it starts."""
-        if self.step + 1 in self.schedule:
+        probes = [p for p in self.probes if hasattr(p, "before") and self._looks_at_step(p)]
+        if probes:
             with evaluating(self.run.module):
-                for probe in self.probes:
-                    if hasattr(probe, "before") and (probe.cost == "cheap" or self.step + 1 in self.gram_steps):
-                        with self.record.timed(probe.name):
-                            probe.before(self.run)
+                for probe in probes:
+                    self._timed(probe.name, partial(probe.before, self.run))
         with self.record.timed("training"):
             self.optimizer.step()
         self.step += 1
         self.run.at(self.step)
+        each = [p for p in self.probes if p.cost == "step"]
+        if each:
+            with evaluating(self.run.module):
+                for probe in each:
+                    reading = self._timed(probe.name, partial(probe.measure, self.run))
+                    if reading is not None:
+                        self.record.add(self.step, probe.name, reading)
         self.bar.show(self.step, loss, self.accuracy)
+
+    def _looks_at_step(self, probe: Probe) -> bool:
+        """Whether a probe wants to see the coming step."""
+        if probe.cost == "step":
+            return True
+        return self.step + 1 in self.schedule and (probe.cost == "cheap" or self.step + 1 in self.gram_steps)
 
     def _measure(self, *, gram: bool, cheap: bool = True) -> None:
         """Ask the probes: the cheap ones, and the expensive ones."""
@@ -181,7 +193,7 @@ class Loop:
             if self.probes and self._diverged(self.run.loss()):
                 return  # nothing else of such a network is a number; the next forward pass ends the run
             for probe in self.probes:
-                if not (gram if probe.cost == "gram" else cheap):
+                if probe.cost == "step" or not (gram if probe.cost == "gram" else cheap):
                     continue
                 reading = self._timed(probe.name, partial(probe.measure, self.run))
                 if reading is not None:

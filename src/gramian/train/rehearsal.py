@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 import math
 
 import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 
+from gramian.empirical.copied import copied
 from gramian.train.curvature import LossOf
 
 HALVINGS = 12
@@ -48,7 +48,7 @@ def rehearsal(
     """Losses before and after each real step of a copy on this batch; it ends at a loss that is half or not finite."""
     made: Optimizer
     if isinstance(optimizer, str):
-        net = copy.deepcopy(module)
+        net = copied(module)
         weights = [p for p in net.parameters() if p.requires_grad]
         if optimizer == "adam":
             made = Adam(weights, lr=lr)
@@ -56,14 +56,14 @@ def rehearsal(
             beta = 0.9 if optimizer in ("momentum", "nesterov") else 0.0
             made = SGD(weights, lr=lr, momentum=beta, nesterov=optimizer == "nesterov")
     else:
-        net, made = copy.deepcopy((module, optimizer))  # together: the copy's groups hold the copy's parameters
+        net, made = copied(module, optimizer)  # together: the copy's groups hold the copy's parameters
         first = next((g["lr"] for g in made.param_groups if g["lr"]), 0.0)  # as `step_rule` has it
         for group in made.param_groups:
             group["lr"] = lr * (group["lr"] / first if first else 1.0)
     found: list[float] = []
     with torch.enable_grad():
         for step in range(steps + 1):
-            value = loss(net(x), y)
+            value = loss(net(x.clone()), y)
             found.append(float(value.detach()))
             enough = step >= LEAST and found[-1] < ENOUGH * found[0]
             if step == steps or not math.isfinite(found[-1]) or enough:

@@ -15,11 +15,17 @@ from gramian.train.objective import Objective, Samples
 FULL_GRAM = 640  # largest number of rows times outputs whose whole Gram matrix is computed
 
 
-def sum_over_parts(loss: Objective, module: nn.Module, x: Tensor, targets: Tensor) -> Iterator[Tensor]:
+def sum_over_parts(
+    loss: Objective,
+    module: nn.Module,
+    x: Tensor,
+    targets: Tensor,
+    outputs: Callable[[nn.Module, Tensor], Tensor] = outputs_of,
+) -> Iterator[Tensor]:
     """The losses of parts of the samples, one after another, each with its graph."""
     size = rows_per_pass(x)
     for part, target in zip(x.split(size), targets.split(size), strict=True):
-        yield loss(outputs_of(module, part), target)
+        yield loss(outputs(module, part), target)
 
 
 class Run:
@@ -116,14 +122,19 @@ class Run:
         k = self.gram()
         return self._once("gram eigenvalues", lambda: torch.linalg.eigvalsh(k), shared=True)
 
-    def full_eigenvalues(self) -> Tensor:
-        """Eigenvalues of J J^T on `full_rows` and all outputs, ascending; shape (r C,)."""
-        return self._once("full eigenvalues", self._full_eigenvalues, shared=True)
+    def full_gram(self) -> Tensor:
+        """J J^T on `full_rows` and all outputs, row after row; shape (r C, r C), float64."""
+        return self._once("full gram", self._full_gram, shared=True)
 
-    def _full_eigenvalues(self) -> Tensor:
+    def full_eigenvalues(self) -> Tensor:
+        """Eigenvalues of `full_gram()`, ascending; shape (r C,)."""
+        k = self.full_gram()
+        return self._once("full eigenvalues", lambda: torch.linalg.eigvalsh(k), shared=True)
+
+    def _full_gram(self) -> Tensor:
         blocks = empirical_ntk(self.module, self.train.x[self.full_rows], outputs="full").double()  # (r, r, C, C)
         size = blocks.shape[0] * blocks.shape[2]
-        return torch.linalg.eigvalsh(blocks.permute(0, 2, 1, 3).reshape(size, size))
+        return blocks.permute(0, 2, 1, 3).reshape(size, size)
 
     def _once(self, name: str, compute: Callable, *, shared: bool = False):
         if name not in self._known:

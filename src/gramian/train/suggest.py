@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 from gramian.arch.inputs import Inputs, several
 from gramian.arch.inputs import samples as samples_in
 from gramian.data import check
+from gramian.empirical.call import call
 from gramian.errors import BadArgument, BadData
 from gramian.train.curvature import LossOf, sharpness
 from gramian.train.forward import batch_statistics, evaluating, mixes_samples
@@ -242,7 +243,7 @@ def _first(module: nn.Module, x: Tensor, y: Tensor, loss: LossOf) -> tuple[Tenso
     """Outputs, loss and gradient at the weights as they stand."""
     weights = {name: p for name, p in module.named_parameters() if p.requires_grad}
     with torch.enable_grad():
-        out = module(x)
+        out = call(module, x)
         value = loss(out, y)
         if not isinstance(value, Tensor) or value.numel() != 1 or not bool(value.isfinite()):
             one = isinstance(value, Tensor) and value.numel() == 1
