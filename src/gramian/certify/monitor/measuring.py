@@ -60,7 +60,6 @@ class Measuring:
         self.module, self._optimizer, self._others = module, optimizer, modules_in(loss)
         self.schedule, self.log, self.skipped = schedule, log, dict[str, str]()
         self.since, self._failed = 0, list[tuple[str, Exception]]()
-        self._writes, self._wrote = True, False  # until it is known whether a forward pass writes into weights
         with self._undisturbed():
             self.seen = watched(module, loss, data[0], data[1], (data[2], data[3]), rows, tokens)
             self.run = self.seen.run
@@ -84,7 +83,6 @@ class Measuring:
             take_up(self, resume)
         else:
             self._begin(resume)
-        self._writes = self._wrote
 
     def _begin(self, step: int) -> None:
         """The start is now, after `step` steps that were made before."""
@@ -153,12 +151,11 @@ class Measuring:
         if counting is not None:
             counting.counting = False
         try:
-            with undisturbed(self.module, self._others, weights=self._writes) as written:
+            with undisturbed(self.module, self._others):
                 yield
         finally:
             if counting is not None:
                 counting.counting = True
-        self._wrote = self._wrote or bool(written)
 
     def _statistics(self, kind: str) -> AbstractContextManager[None]:
         """Kernels are those of batch normalization with the watched rows' statistics, at the start and now."""

@@ -98,14 +98,7 @@ def _fitting(m: Measuring, state: Mapping[str, Any]) -> dict[str, Tensor]:
             why="it is the state of another module, of other frozen layers, or no monitor's",
             fix="what monitor.state_dict() gave for this module",
         )
-    return {
-        name: t.to(p.device, p.dtype)
-        for (name, p), t in zip(m.run.parameters().items(), _ordered(then, now), strict=True)
-    }
-
-
-def _ordered(then: Mapping[str, Tensor], now: Mapping[str, Any]) -> list[Tensor]:
-    return [then[name] for name in now]
+    return {name: then[name].to(p.device, p.dtype) for name, p in m.run.parameters().items()}
 
 
 @contextmanager
