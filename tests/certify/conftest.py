@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from gramian.certify import Evidence
+from gramian.certify.width import Sweep
 from gramian.data import load
 from gramian.train.trace import Series, Trace
 
@@ -58,9 +59,15 @@ def evidence():
     return imagined
 
 
+@pytest.fixture
+def sweep_of():
+    """A sweep with this constant."""
+    return lambda constant: Sweep((64, 128), (0.2, 0.14), -0.5, constant, 0.1, 24)
+
+
 @pytest.fixture(scope="session")
 def few():
-    """24 digits 0, 1 and 2 and 9 test rows; x (24, 1, 8, 8), y (24,), x_test, y_test."""
-    data = load("digits", n=300, n_test=60, dtype=torch.float64)
+    """24 digits 0, 1 and 2 and 9 test rows, entries of size 1; x (24, 1, 8, 8), y (24,), x_test, y_test."""
+    data = load("digits", n=300, n_test=60, normalize="unit", dtype=torch.float64)
     rows, test = (data.y < 3).nonzero().flatten()[:24], (data.y_test < 3).nonzero().flatten()[:9]
-    return data.x[rows], data.y[rows], data.x_test[test], data.y_test[test]
+    return 8 * data.x[rows], data.y[rows], 8 * data.x_test[test], data.y_test[test]

@@ -44,6 +44,11 @@ class Sweep:
         """Smallest width whose expected error is within the tolerance."""
         return max(1, math.ceil((self.constant / self.tolerance) ** 2))
 
+    @property
+    def words(self) -> str:
+        """The useful width in words."""
+        return f"{self.useful_width:,}"
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data for the report."""
         return {

@@ -17,6 +17,11 @@ GAP = 2  # columns between those of a table
 WORDS = 2  # columns of a table that hold words: a name and a verdict
 PROSE = 100  # columns; longer lines are hard to read
 STATUS = {  # a sign and a style each
+    "reached, implied": ("✓", "bold green"),
+    "reached, implied up to constants": ("✓", "bold green"),
+    "reached, observed": ("✓", "bold cyan"),
+    "not reached, observed": ("✗", "bold yellow"),
+    "impossible, implied": ("✗", "bold red"),
     "implied": ("✓", "bold green"),
     "implied up to constants": ("✓", "bold green"),
     "observed": ("•", "bold cyan"),

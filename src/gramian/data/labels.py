@@ -18,6 +18,13 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f" Did you mean {by_lower[close[0]]!r}?" if close else ""
 
 
+def text_of(value: object) -> str:
+    """A cell or label as text; whole numbers without a point, so that 1, 1.0 and "1" are one name."""
+    if isinstance(value, float | np.floating) and np.isfinite(value) and value == round(float(value)):
+        return str(int(value))
+    return str(value).strip()
+
+
 @dataclass(frozen=True, eq=False)
 class Labels:
     """Labels as numbers: `y` is int64 (n,) with `classes`, or float64 (n, C) without."""
@@ -119,7 +126,7 @@ def as_labels(column: np.ndarray, where: str, task: str | None = None) -> Labels
     if not text and task is None:
         kind = f"{len(values)} whole numbers as labels"
         said = (f'{kind} were taken as classes; task="regression" (--task) takes them as numbers.',)
-    names = tuple(str(int(v)) if not text and v == np.round(v) else str(v) for v in values)
+    names = tuple(text_of(v) for v in values)
     return Labels(np.searchsorted(values, column).astype(np.int64), names, values, said)
 
 

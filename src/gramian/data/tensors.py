@@ -63,7 +63,7 @@ def as_tensors(
         return Tensors(inputs, None)
     if isinstance(y, Tensor):
         return Tensors(inputs, y)
-    column = _array(y, names[1])
+    column = as_array(y, names[1])
     if like is not None and like.labels is not None:
         coded = like.labels.encode(column, names[1])
         return Tensors(inputs, torch.from_numpy(np.ascontiguousarray(coded)), like.classes, (), like.labels)
@@ -78,7 +78,7 @@ def _inputs(x: Any, name: str) -> Tensor:
         return x
     if isinstance(x, pd.DataFrame):
         x = numbers_of(x, name)
-    array = _array(x, name)
+    array = as_array(x, name)
     if array.dtype.kind not in "biuf":
         raise BadData(
             f"inputs of dtype {array.dtype} are not numbers; the first is {array.flat[0]!r}."
@@ -113,7 +113,8 @@ def numbers_of(frame: pd.DataFrame, name: str) -> np.ndarray:
     return frame.to_numpy(dtype, na_value=np.nan)
 
 
-def _array(values: Any, name: str) -> np.ndarray:
+def as_array(values: Any, name: str) -> np.ndarray:
+    """Numbers or text in an array; see `as_tensors`."""
     if isinstance(values, type):
         raise BadArgument(
             f"{name} is the class {values.__name__}, not data.",

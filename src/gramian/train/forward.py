@@ -21,6 +21,11 @@ def rows_per_pass(x: Tensor) -> int:
     return min(MOST_ROWS, max(8, MOST_POSITIONS // max(math.prod(x.shape[2:]), 1)))
 
 
+def movable(module: nn.Module) -> dict[str, nn.Parameter]:
+    """Trainable parameters by name; one that has two names comes once."""
+    return {name: p for name, p in module.named_parameters() if p.requires_grad}
+
+
 def outputs_of(module: nn.Module, x: Tensor) -> Tensor:
     """`module(x)` with one row per sample, to measure it; shape (n, C)."""
     return call(module, x).reshape(len(x), -1)
