@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gramian.train.curvature import LossOf, sharpness
+from gramian.train.curvature import LossOf
+from gramian.train.edge import stable_rate
 from gramian.train.forward import batch_statistics
 from gramian.train.probes.probe import NotApplicable, Reading
 from gramian.train.run import Run
-from gramian.train.step_rule import step_rule
+from gramian.train.step_rule import StepRule, step_rule
 
 TOLERANCE = 0.05  # of the sharpness: a few products, and no rate is chosen to a twentieth
 BATCHES = 4  # of a summed loss: over so many of the loop's batch size the sharpness is averaged
@@ -47,7 +48,7 @@ class EdgeOfStability:
         self.optimizer, self.module, self.x, self.loss = optimizer, module, x, loss
         self.kind, self.batch, self.why = kind, batch, ""
         self.rows = torch.arange(len(x), device=x.device)
-        self.adaptive = False
+        self.adaptive, self.unseen = False, 0
 
     def start(self, run: Run) -> None:
         """Raises NotApplicable for an optimizer or a loss whose edge is not known."""
@@ -56,30 +57,35 @@ class EdgeOfStability:
         if self.kind == "neither":
             raise NotApplicable("the loss is neither a mean nor a sum over rows: its curvature is that of these rows")
         try:
-            self.adaptive = step_rule(self.optimizer, run.module, self._gradient(run)).adaptive
+            self.adaptive = self._rule(run).adaptive
         except ValueError as error:
             raise NotApplicable(str(error).splitlines()[0]) from None
 
     def measure(self, run: Run) -> Reading | None:
-        rule = step_rule(self.optimizer, run.module, self._gradient(run))
+        if self._rule(run).guessed:
+            self.why = "no step of the optimizer was seen yet"
+            return None
         n = self.batch() if self.kind == "sum" else len(self.x)
-        if rule.guessed or n is None:
-            self.why = "no step of the optimizer was seen yet" if rule.guessed else "no batch of the loop was seen yet"
+        if n is None:
+            self.why = "no batch of the loop was seen yet"
             return None
+        whole = [part for part in self.rows.split(n)[:BATCHES] if len(part) == n] or [self.rows]
+        shares = []
         with batch_statistics(self.module):
-            parts = self.rows.split(n)[:BATCHES]
-            whole = [part for part in parts if len(part) == n] or [self.rows]
-            sharp = sum(
-                sharpness(self.module, self.x[part], part, self.loss, rule.scale, decay=rule.decay, tolerance=TOLERANCE)
-                for part in whole
-            ) / len(whole)
-        if len(whole[0]) < n:  # a batch of more rows than are watched: so much more of the same
-            sharp *= n / len(whole[0])
-        if not sharp > 0:
-            self.why = "the loss has no curvature in the outputs here"
-            return None
+            for part in whole:
+                found = stable_rate(
+                    self.module, self.x[part], part, self.loss, self.optimizer, batch_size=n, tolerance=TOLERANCE
+                )
+                if found.largest is None:
+                    self.why = found.why
+                    return None
+                shares.append(float(found.rule.lr or 0.0) / found.largest)
+                self.unseen = found.rule.unseen
         self.why = ""
-        return Reading(float(rule.lr or 0.0) * sharp / rule.edge, upper=1.0)
+        return Reading(sum(shares) / len(shares), upper=1.0)
+
+    def _rule(self, run: Run) -> StepRule:
+        return step_rule(self.optimizer, run.module, self._gradient(run))
 
     def _gradient(self, run: Run) -> dict[str, Tensor]:
         """A stand-in for the memory of an optimizer that has made no step; what comes of it is not used."""

@@ -57,7 +57,9 @@ def _now(trace: Trace, edge: float, step: int, moving: list[tuple[float, int]], 
     times = f"The learning rate is {edge:.2g} times the largest stable one{of}{rate}"
     most, highest = max(moving)
     before = f"; it came to {most:.2g} times it at step {highest:,}" if most > max(1.3 * edge, 0.3) else ""
-    once = f" (measured {_at([k for _, k in moving])})"
+    unseen = trace.config.get("unseen")
+    but = f"; without {unseen:,} coordinates that had no gradient yet" if unseen else ""
+    once = f" (measured {_at([k for _, k in moving])}{but})"
     if edge > ABOVE:
         return f"{times}, above the edge of stability{_what_follows(trace)}{once}."
     if edge > EDGE:

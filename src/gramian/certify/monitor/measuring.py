@@ -309,6 +309,7 @@ class Measuring:
             **self._own,
             "optimizer": type(self._optimizer).__name__,
             "adaptive": self._edge.adaptive,
+            "unseen": self._edge.unseen,
             "step_rows": self._steps.rows,
             "lr": self.run.lr,
             "largest_lr": self.largest_lr,
