@@ -346,7 +346,9 @@ def test_a_sweep_goes_before_and_says_the_useful_width(few):
     assert width["slope"] == pytest.approx(-0.5, abs=0.25)
     assert width["run_width"] == 64 * math.ceil(width["useful_width"] / 64)
     assert width["in_regime"] == (width["run_error"] <= 0.3)
-    assert [p["theorem"] for p in width["papers"]] == ["Allen-Zhu, Li, Song 2019", "Du, Lee, Li, Wang, Zhai 2019"]
+    assert [p["theorem"] for p in width["papers"]] == [
+        "Allen-Zhu, Li, Song 2019", "Du, Lee, Li, Wang, Zhai 2019", "Du, Zhai, Poczos, Singh 2019",
+    ]  # fmt: skip
     assert "30% is expected from width" in one.answer[2]
 
 

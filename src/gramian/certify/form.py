@@ -119,7 +119,7 @@ def _residual_scaling(arch: Architecture, steps: list[tuple[int, Step]]) -> floa
     shapes = [isinstance(step.op, kind) for (_, step), kind in zip(head, (Linear, Activation, Scale), strict=False)]
     on_vectors = all(len(step.shape) == 1 for _, step in steps)
     if (
-        len(steps) < 4
+        len(steps) < 8
         or not on_vectors
         or arch.parametrization != "ntk"
         or not all(shapes)

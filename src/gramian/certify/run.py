@@ -102,7 +102,8 @@ class Run:
 def evidence_of(run: Run, limit: Prediction | None, initial: list[float] | None) -> Evidence:
     """The numbers that theorems ask for."""
     made, arch = run.made, run.made.arch
-    wanted = 1.0 if made.paper else made.x[0].numel() ** 0.5
+    # norm sqrt(d) is the theory's norm one where the network divides its input by sqrt(d), and only there
+    wanted = made.x[0].numel() ** 0.5 if made.initialization.startswith("NTK") else 1.0
     norms = made.x.flatten(1).norm(dim=1)
     lam = None if run.system is None else above_rounding(run.system.values)
     start = run.losses[1][0] if run.losses[1] else 0.0
