@@ -94,7 +94,7 @@ def test_the_sharpness_is_that_of_the_loss_over_all_positions():
         at = {n: part.reshape(p.shape) for n, p, part in zip(names, numbers, parts, strict=True)}
         return F.cross_entropy(functional_call(net, at, (x,)).flatten(0, 1), y.flatten())
 
-    # by backward passes alone: torch.func's is not symmetric here, its forward mode through a LayerNorm's backward is off
+    # by backward passes alone: torch.func's forward mode through a LayerNorm's backward gives none that is symmetric
     h = torch.autograd.functional.hessian(goal, torch.cat([p.flatten() for p in numbers]))
     exact = float(torch.linalg.eigvalsh(h)[-1])
     assert sharpness(seen.module, seen.x, seen.y, seen.loss, tolerance=1e-10) == pytest.approx(exact, rel=1e-8)
