@@ -154,6 +154,16 @@ def test_biases_and_what_is_trained():
     assert trained(read(last), False) == "some"
 
 
+def test_weights_used_twice_are_not_drawn_independently():
+    shared = nn.Linear(5, 5, bias=False)
+    net = nn.Sequential(
+        nn.Linear(3, 5, bias=False), nn.Tanh(), shared, nn.Tanh(), shared, nn.Tanh(), nn.Linear(5, 1, bias=False)
+    )
+    drawn = "NTK parametrization, law lecun"
+    assert network_facts(read(chain(nn.Tanh(), hidden=3)), net, torch.eye(3), False, drawn)["gaussian"] is True
+    assert network_facts(read(net), net, torch.eye(3), False, drawn)["gaussian"] is False
+
+
 def test_a_readout_of_signs():
     net = chain(nn.ReLU())
     assert sign_readout(net) is False

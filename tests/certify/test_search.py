@@ -11,10 +11,12 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from gramian.arch.zoo import DuResNet
-from gramian.certify import CONTRADICTED, IMPLIED, UP_TO_CONSTANTS, Evidence, certificates, certify
+from gramian.certify import CONTRADICTED, IMPLIED, THEOREMS, UP_TO_CONSTANTS, Evidence, certificates, certify
 from gramian.certify.form import network_facts
 from gramian.certify.setup import setup
 from gramian.certify.theorems import du2019global
@@ -22,6 +24,7 @@ from gramian.data import geometry
 from gramian.gram import eigenvalues
 from gramian.train import train
 from gramian.train.parametrization import second_moment_inverse
+from gramian.train.trace import Series, Trace
 
 PROBES = (
     "loss", "gradient_over_loss", "gram_min", "gram_max", "kernel_drift", "kernel_entry_drift", "distance",
@@ -60,12 +63,23 @@ class Point:
     optimizer: str = "gd"
 
 
-KINDS = ("own", "abs", "signs", "pre-activation", "du", "du residual", "allen-zhu", "small allen-zhu")
+KINDS = (
+    "own",
+    "abs",
+    "signs",
+    "pre-activation",
+    "du",
+    "du residual",
+    "allen-zhu",
+    "small allen-zhu",
+    "still allen-zhu",
+)
 
 
 def draw(rng: np.random.Generator, kind: str) -> Point:
-    theirs = kind.startswith("du")
+    theirs, still = kind.startswith("du"), kind.startswith("still")
     n = int(rng.choice([1, 1, 2]) if theirs else rng.integers(1, 5))
+    n = 1 if still else n
     names = list(SMOOTH) if theirs and rng.random() < 0.8 else list(ACTIVATIONS)
     return Point(
         kind=kind, activation=str(rng.choice(names)), seed=int(rng.integers(1000)), n=n,
@@ -199,8 +213,8 @@ def made(p: Point) -> Made | None:
         if p.kind.startswith("small"):
             width = max(1, round(2 ** (p.width / 2)))
         elif p.n <= 2:
-            width *= 16
-        lr = 10 ** (2 * p.lr) * p.outputs / (width * p.n)
+            width = 160 + 8 * width if p.kind.startswith("still") else 16 * width
+        lr = 10 ** (2 * p.lr - p.kind.startswith("still")) * p.outputs / (width * p.n)
         return Made(module_of(p, width), x, y, "allen-zhu", None, width, lr, dtype)
     if not p.kind.startswith("du"):
         net = module_of(p, width)
@@ -318,6 +332,45 @@ def search(count: int, seed: int) -> dict[str, dict[str, int]]:
             kept.sort(key=lambda pair: pair[0])
             del kept[3:]
     return said
+
+
+@given(
+    n=st.integers(1, 4), steps=st.integers(1, 5), lr=st.floats(1e-3, 2.5), size=st.floats(0.0, 1.2),
+    lowest=st.floats(0.0, 1.0), seed=st.integers(0, 2**16), aligned=st.booleans(), lam=st.none() | st.floats(0.0, 2.0),
+)  # fmt: skip
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_recursion_of_residuals_contradicts_the_argument_for_descent(
+    evidence, n, steps, lr, size, lowest, seed, aligned, lam
+):
+    """Any matrices and any remainders, those along the residual included, which are the worst: without a network."""
+    rng = np.random.default_rng(seed)
+    r, values, losses = rng.normal(size=n), [], []
+    for _ in range(steps):
+        basis, _ = np.linalg.qr(rng.normal(size=(n, n)))
+        spectrum = lowest + rng.exponential(size=n) * (rng.random(n) < 0.7)
+        gram = basis * spectrum @ basis.T
+        linear = r - lr * gram @ r
+        direction = linear if aligned else rng.normal(size=n)
+        allowed = lr * spectrum.min() / 2 * np.linalg.norm(r)
+        left = size * allowed * direction / max(np.linalg.norm(direction), 1e-300)
+        values.append({
+            "smallest eigenvalue": spectrum.min(), "largest eigenvalue": spectrum.max(),
+            "residual": np.linalg.norm(r), "remainder": np.linalg.norm(left),
+            "next residual": np.linalg.norm(linear + left),
+        })  # fmt: skip
+        losses.append(float(r @ r / 2))
+        r = linear + left
+    losses.append(float(r @ r / 2))
+    series = {
+        "loss": Series("", "", list(range(steps + 1)), losses),
+        "step_remainder": Series("", "", list(range(1, steps + 1)), values),
+    }
+    trace = Trace({}, list(range(steps + 1)), losses, series)
+    top = None if lam is None else 10.0
+    found = THEOREMS["du2019stability"](evidence(trace=trace, lr=lr, lambda_min=lam, lambda_max=top))
+    assert found.status != CONTRADICTED
+    if size > 1 + 1e-9 and lowest > 0:
+        assert found.status != IMPLIED
 
 
 def test_no_run_of_a_few_contradicts_a_theorem():

@@ -16,6 +16,7 @@ from gramian.arch.ops.learned import Learned
 from gramian.arch.ops.norm import ChannelScale
 from gramian.arch.parametrization import check_depth, check_name
 from gramian.arch.reading import Reading
+from gramian.arch.untouched import untouched
 from gramian.errors import NoLimit
 
 
@@ -62,7 +63,9 @@ def architecture(
     check_name(parametrization)
     form = Form.of(like, "argument `like` of architecture")
     parameters = dict(module.named_parameters(remove_duplicate=False))
-    steps, output = _used(*Reading(export(module, form, like), form, parameters, module.training).steps())
+    with untouched(module):
+        program = export(module, form, like)
+    steps, output = _used(*Reading(program, form, parameters, module.training).steps())
     arch = Architecture(form, tuple(steps), output, parametrization)
     _refuse(arch)
     check_depth(arch)
@@ -135,5 +138,5 @@ def _refuse(arch: Architecture) -> None:
         raise NoLimit(
             "The module has no layer with weights between its input and its output.",
             why="nothing in it is random, so there is no width to let grow",
-            fix="a module with at least one nn.Linear or nn.Conv",
+            fix="a module with at least one nn.Linear or nn.Conv2d",
         )

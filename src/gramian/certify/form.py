@@ -31,6 +31,8 @@ def network_facts(
     form, scaling = layers(arch)
     two_layer = form == "chain" and len(arch.affine) == 2 and len(x) <= MOST_TWO_LAYER_ROWS
     drawn = True if initialization.startswith("NTK") else None
+    if len({a.source for a in arch.affine}) < len(arch.affine):
+        drawn = False  # one weight in two places
     return {
         "activations": names,
         "analytic": analytic,

@@ -55,6 +55,7 @@ class Run:
     train_outputs: Tensor
     test_outputs: Tensor | None
     coupled: Tensor | None = None
+    costly: bool = False  # whether another limit kernel of all rows would take long
 
     @property
     def losses(self) -> tuple[list[int], list[float]]:
@@ -133,7 +134,7 @@ def evidence_of(run: Run, limit: Prediction | None, initial: list[float] | None)
         optimizer=run.optimizer,
         batch_size=run.batch_size,
         lr=run.lr,
-        accuracy=min(run.aim.target / start, 1.0) if start > 0 else 1.0,
+        accuracy=min(max(run.aim.target / start, 1e-300), 1.0) if start > 0 else 1.0,
         accuracy_steps=run.reached_at,
         predicted_error=_predicted_error(run, None if limit is None else limit.losses),
         test_gap=_test_gap(run, limit),
@@ -161,7 +162,13 @@ def _resolution(run: Run) -> float:
 def _last_layer(run: Run) -> float | None:
     """Smallest eigenvalue of the limit Gram matrix of the last hidden layer alone, as Du et al. use."""
     arch = run.made.arch
-    if arch is None or run.made.paper or run.made.family == "convolutional" or arch.parametrization != "ntk":
+    if (
+        run.costly
+        or arch is None
+        or run.made.paper
+        or run.made.family == "convolutional"
+        or arch.parametrization != "ntk"
+    ):
         return None
     hidden = [s.op for n, s in enumerate(arch.steps) if s.op in arch.affine and arch.hidden(n)]
     if not hidden:

@@ -292,7 +292,7 @@ def _encoded(table: Table, column: Column, unseen: str) -> tuple[np.ndarray, lis
     if column.categories is None:
         return _numbers(table, column.name, values)
     text = as_text(values)
-    codes = pd.Categorical(text, categories=column.categories).codes
+    codes = pd.Index(column.categories, dtype=object).get_indexer(pd.Index(text, dtype=object))
     new = np.flatnonzero((codes < 0) & text.notna().to_numpy())
     notes = []
     if len(new):

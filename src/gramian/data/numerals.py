@@ -37,7 +37,9 @@ def numbers_in(text: pd.Series, where: str, *, separator: str = "") -> tuple[np.
     thousands = known.map(lambda cell: THOUSANDS.fullmatch(cell) is not None)
     commas = known.map(lambda cell: DECIMAL_COMMA.fullmatch(cell) is not None)
     note = ""
-    if (commas & ~thousands).any() and (plain.notna() | commas).mean() > MOSTLY:
+    if (plain.notna() | commas | thousands).mean() <= MOSTLY:
+        return None
+    if (commas & ~thousands).any():
         if (thousands & ~commas).any():
             raise BadData(
                 "commas separate thousands in some cells and decimals in others.",
@@ -47,7 +49,7 @@ def numbers_in(text: pd.Series, where: str, *, separator: str = "") -> tuple[np.
             )
         written = known.where(~commas, known.str.replace(".", "", regex=False).str.replace(",", ".", regex=False))
         plain, note = pd.to_numeric(written, errors="coerce"), "with decimal commas"
-    elif thousands.any() and (plain.notna() | thousands).mean() > MOSTLY:
+    elif thousands.any():
         # "1,234" alone could be a decimal; a group of three after a comma in every cell with one is the thousands' mark
         if separator != "," and not _surely_thousands(known[thousands], plain):
             raise BadData(

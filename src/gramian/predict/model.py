@@ -22,6 +22,8 @@ from gramian.data.tensors import as_array, numbers_of
 from gramian.errors import BadArgument, BadData
 from gramian.predict.estimators import NTKClassifier, NTKRegressor, Progress, watched
 
+FILLED = "they took the means of the training rows."
+
 
 class Rows(TransformerMixin, BaseEstimator):
     """From rows as they lie in a source to numbers on the scale of the training rows; nothing is fitted.
@@ -60,7 +62,8 @@ class Rows(TransformerMixin, BaseEstimator):
         if isinstance(X, pd.DataFrame) and self.columns is not None:
             values, notes = self.encoded(table_of(X, where="the DataFrame"))
             for note in notes:
-                warnings.warn(note, stacklevel=2)
+                if not note.endswith(FILLED):  # as was asked for in training
+                    warnings.warn(note, stacklevel=2)
             return values
         numbers = numbers_of(X, "X") if isinstance(X, pd.DataFrame) else as_array(X, "X")
         if self.columns is not None and any(column.categories is not None for column in self.columns.columns):
@@ -87,7 +90,7 @@ class Rows(TransformerMixin, BaseEstimator):
                 fix="--missing mean (missing='mean') takes the training rows' mean; --missing drop leaves them out.",
             )
         if empty.any():
-            notes = (*notes, f"{int(empty.any(1).sum())} of {len(values)} rows had empty cells: the training mean.")
+            notes = (*notes, f"{int(empty.any(1).sum())} of {len(values)} rows had empty cells: {FILLED}")
         return self.scaled(values, table.where, torch.tensor(table.frame.index.to_numpy(np.int64))), notes
 
     def scaled(self, values: np.ndarray, where: str, rows: Tensor | None = None) -> np.ndarray:

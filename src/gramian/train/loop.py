@@ -63,7 +63,7 @@ class Loop:
         self.initial = {name: t.detach().clone() for name, t in tensors_of(self.run.module).items()}
         with self.record.timed("learning rate"):
             self.lr = LearningRate(**kept.trace.config["learning_rate"]) if kept else self._choose_lr()
-        self.run.lr = self.lr.value
+        self.run.lr, self.run.asks_after_each_step = self.lr.value, True
         self.optimizer = self.settings.make(self.run.parameters().values(), self.lr.value)
         with evaluating(self.run.module):
             for probe in probes:

@@ -51,8 +51,8 @@ def certificate(e: Evidence) -> Certificate | None:
     conclusion = (
         Condition("smallest ||grad F||^2 / F over delta m / (d n^2)", 0.0, _over(low * e.unit, floor), ">",
                   "the paper leaves the constant open: that it is positive"),
-        Condition("largest ||grad F||^2 / F", ceiling, high * e.unit, "<=",
-                  "L n m / d (times p q for convolutions), in the paper's units", "its constant is open"),
+        Condition("largest ||grad F||^2 / F over L n m / d", math.inf, _over(high * e.unit, ceiling), "<=",
+                  "times p q for convolutions; in the paper's units", "its constant is open: any number obeys it"),
     )  # fmt: skip
     return Certificate(
         "Allen-Zhu, Li, Song 2019: gradient bounds, no critical point nearby (Theorem 3)",
