@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from gramian.certify.monitor.losses import (
 from gramian.certify.monitor.outputs import Look, main_of, part, tensors_of
 from gramian.certify.monitor.own_loss import LABELS, own_loss
 from gramian.certify.monitor.rows import Rows, called, changed, tensors, ways
+from gramian.empirical.call import call as call_once
 from gramian.errors import BadData
 
 FEW = 8  # rows of a trial
@@ -75,7 +77,7 @@ class Call:
     def output(self, rows: Tensor) -> Any:
         """What the module returns for these rows; where the loss needs no more of it than is looked at, an example."""
         with torch.no_grad():
-            return called(self.module, self.rows.at(rows), self.how)
+            return called(partial(call_once, self.module), self.rows.at(rows), self.how)
 
     def template(self, rows: Tensor) -> Any:
         """An output whose tensors that are not looked at are those of these rows."""
@@ -140,7 +142,7 @@ def _taken(module: nn.Module, given: Any, targets: Rows, device: torch.device) -
         for how in ways(data.given):
             try:
                 with torch.no_grad():
-                    return data, how, called(module, few, how)
+                    return data, how, called(partial(call_once, module), few, how)
             except Exception as error:
                 first = first or error
     assert first is not None
@@ -196,7 +198,7 @@ def _with_whole(call: Call, few: Tensor) -> Call:
     if isinstance(call.example, Tensor) or known:
         return call
     with torch.enable_grad():
-        out = called(call.module, call.rows.at(few), call.how)
+        out = called(partial(call_once, call.module), call.rows.at(few), call.how)
         places = {path: t for path, t in tensors_of(out).items() if t.is_floating_point() and t.requires_grad}
         try:
             with quiet():

@@ -282,7 +282,7 @@ class Measuring:
     def slow(self) -> Slow | None:
         """The slowest samples at this step; None where they are not known."""
         without = {"gram_min", "slowest samples"} & set(self.skipped)
-        if without or self.step == self.since or not math.isfinite(self.run.loss()):
+        if without or self.step == self.since or not math.isfinite(self._lasting_loss()):
             return None
         if self._found_slow is None or self._found_slow[0] != self.step:
             start = time.perf_counter()
@@ -290,6 +290,10 @@ class Measuring:
                 self._found_slow = self.step, slow_rows(self.run, self.seen.slow_rows, self._first)
             self.schedule.aside += time.perf_counter() - start
         return self._found_slow[1]
+
+    def _lasting_loss(self) -> float:
+        with self._undisturbed():
+            return self.run.loss()
 
     def trace(self) -> Trace:
         """Everything measured so far."""

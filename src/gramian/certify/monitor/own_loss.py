@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torch.nn import functional as F
 from gramian.certify.monitor.losses import IGNORED
 from gramian.certify.monitor.outputs import Path, main_of, part
 from gramian.certify.monitor.rows import Rows, called
+from gramian.empirical.call import call as call_once
 from gramian.errors import BadArgument
 from gramian.train.view import mean_of_tokens
 
@@ -106,8 +108,8 @@ def _with_labels(module: nn.Module, given: Any, y: Any, how: str) -> Any:
     more = dict(y) if isinstance(y, Mapping) else {"labels": y}
     with torch.no_grad():
         if how == "names":
-            return called(module, {**given, **more}, how)
-        return module(*given, **more) if how == "order" else module(given, **more)
+            return called(partial(call_once, module), {**given, **more}, how)
+        return call_once(module, *given, **more) if how == "order" else call_once(module, given, **more)
 
 
 def _device(targets: Rows) -> Any:

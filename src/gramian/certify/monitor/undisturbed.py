@@ -18,7 +18,10 @@ from gramian.train.forward import evaluating
 
 @contextmanager
 def undisturbed(module: nn.Module, others: Iterable[nn.Module] = ()) -> Iterator[None]:
-    """The module in eval mode; afterwards it and the `others` are as they were, and so are all random numbers."""
+    """The module in eval mode; afterwards it and the `others` are as they were, and so are all random numbers.
+
+    Weights are compared with a copy too: a forward pass may write into them at some values only.
+    """
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
     everything = list({id(m): m for top in (module, *others) for m in top.modules()}.values())
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 (the one that modules draw from)
@@ -35,6 +38,7 @@ def undisturbed(module: nn.Module, others: Iterable[nn.Module] = ()) -> Iterator
         stack.enter_context(_eager())
         stack.enter_context(_unprofiled(everything))
         stack.enter_context(_copied_buffers(everything))
+        stack.enter_context(_same_weights(everything))
         for one in (module, *others):
             stack.enter_context(untouched(one))
         stack.enter_context(evaluating(module))
@@ -67,6 +71,24 @@ def _copied_buffers(modules: list[nn.Module]) -> Iterator[None]:
         for own, before in kept:
             own.clear()
             own.update(before)
+
+    try:
+        yield
+    finally:
+        surely(back)
+
+
+@contextmanager
+def _same_weights(modules: list[nn.Module]) -> Iterator[None]:
+    """Weights that changed meanwhile are put back."""
+    own = {id(p): p for m in modules for p in m.parameters(recurse=False)}
+    kept = [(p, p.detach().clone()) for p in own.values()]
+
+    def back() -> None:
+        with torch.no_grad():
+            for p, before in kept:
+                if not bool(((p == before) | (p.isnan() & before.isnan())).all()):
+                    p.copy_(before)
 
     try:
         yield
