@@ -186,7 +186,8 @@ def test_a_run_that_is_too_short_says_how_far_it_came(found):
 def test_a_rate_that_is_too_large_is_told_and_no_bound_is_met(found):
     for name in ("diverged", "diverged to NaN"):
         one = found(name)
-        assert one.answer[0].startswith("Not reached: training diverged at this learning rate (")
+        assert one.answer[0].startswith("Not reached: training diverged at this learning rate: the loss ")
+        assert "; try " in one.answer[1]
         assert one.status == "not reached, observed"
         assert "times the largest stable one" in one.answer[1]
         assert "predicted loss" not in one.answer[1]

@@ -161,6 +161,6 @@ def test_all_of_few_rows_are_afforded_and_fewer_of_many(few):
     many = torch.randn(200, 1, 8, 8)
     assert affordable_rows(made.build(8, 0), many, torch.float64, 1) == 64
     assert affordable_rows(made.build(8, 0), many, torch.float64, 1e15) == 200
-    operations = 4e6
+    operations = 2e7
     some = affordable_rows(made.build(8, 0), many, torch.float64, operations)
     assert 64 < some < affordable_rows(made.build(8, 0), many, torch.float64, 2 * operations) < 200

@@ -25,7 +25,7 @@ def test_far_targets_are_measured_against_their_mean_not_against_the_start():
     x, y = torch.randn(60, 5).double(), 30 + torch.randn(60, 1).double()
     one = certify(perceptron(), x, y, width=256, optimizer="gd", lr=0.001, steps=301)
     losses = one.run["loss"]["measured"]
-    assert losses[-1] < 0.05 * losses[0]
+    assert losses[-1] < 0.1 * losses[0]
     assert one.did == "not reached"
     best = float((y - y.mean()).square().sum() / 2)
     assert one.run["goal"]["best_constant"] == pytest.approx(best)

@@ -22,6 +22,7 @@ from gramian.certify.facts import data_facts
 from gramian.certify.goal import conflicts, equal_to_the_network, goal
 from gramian.certify.impossible import impossible
 from gramian.certify.measure import GRAM_OPERATIONS, coupled_gram, differs_by_mode, largest_lr, outputs, probes_for
+from gramian.certify.predicted import settled
 from gramian.certify.run import Run
 from gramian.certify.setup import Setup, check_parametrization, setup
 from gramian.certify.torch_line import per_batch, rounded
@@ -197,7 +198,7 @@ def certify(
             theta = matrix(kernel, made.x, None, per_pair, tell)
             cross = matrix(kernel, made.x_test, made.x, per_pair, tell) if has_test else None
         with clock("spectrum"):
-            system = eigensystem(theta)
+            system = settled(eigensystem(theta))
     with clock("Gram matrix of the network"):
         some = affordable_rows(network, made.x, dtype, GRAM_OPERATIONS)
         watched = affordable_rows(network, made.x, dtype, WATCH_OPERATIONS)

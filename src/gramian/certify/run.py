@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from gramian.certify.door import Given
 from gramian.certify.evidence import Evidence
 from gramian.certify.form import network_facts
-from gramian.certify.goal import Goal
-from gramian.certify.predicted import Prediction, predict, predict_coupled, predictor_gap
+from gramian.certify.goal import Goal, last_loss
+from gramian.certify.predicted import Prediction, above_rounding, predict, predict_coupled, predictor_gap
 from gramian.certify.setup import Setup
 from gramian.certify.width import KernelError, Sweep
 from gramian.gram import eigenvalues
@@ -70,6 +71,17 @@ class Run:
         return next((t for t, l in zip(steps, losses, strict=True) if l <= self.aim.target), None)
 
     @property
+    def last_loss(self) -> float | None:
+        """Training loss of the network as it was left; None where that is no number."""
+        if not self.trace.diverged:
+            return last_loss(self.trace)
+        if self.loss == "squared":
+            value = (self.train_outputs - self.targets).square().sum() / 2
+        else:
+            value = cross_entropy(self.train_outputs, self.data.y, reduction="sum")
+        return float(value) if bool(value.isfinite()) else None
+
+    @property
     def still(self) -> bool:
         """Whether steps were taken and none of them moved any weight."""
         moved = self.trace.measured.get("distance")
@@ -106,7 +118,7 @@ def evidence_of(run: Run, limit: Prediction | None, initial: list[float] | None)
     # norm sqrt(d) is the theory's norm one where the network divides its input by sqrt(d), and only there
     wanted = made.x[0].numel() ** 0.5 if made.initialization.startswith("NTK") else 1.0
     norms = made.x.flatten(1).norm(dim=1)
-    lam = None if run.system is None else above_rounding(run.system.values)
+    lam = None if run.system is None else run.system.values
     start = run.losses[1][0] if run.losses[1] else 0.0
     return Evidence(
         n=len(made.x),
@@ -174,15 +186,6 @@ def _last_layer(run: Run) -> float | None:
     if not hidden:
         return None
     return float(above_rounding(eigenvalues(arch.training({hidden[-1].weight_name}).ntk(run.made.x)))[0])
-
-
-def above_rounding(values: Tensor) -> Tensor:
-    """Eigenvalues of a positive semidefinite matrix, ascending, with 0 for those within n eps lambda_max of it.
-
-    Rounding alone makes that of a zero eigenvalue, with either sign: such a matrix is singular to working precision.
-    """
-    least = len(values) * torch.finfo(values.dtype).eps * values[-1].abs()
-    return torch.where(values.abs() <= least, 0.0, values)
 
 
 def _predicted_error(run: Run, predicted: list[float] | None) -> float | None:

@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from gramian.certify.setup import Setup
 from gramian.empirical import empirical_ntk
 from gramian.errors import BadArgument
+from gramian.train.forward import evaluating
 
 VECTOR_WIDTHS, IMAGE_WIDTHS = (64, 128, 256, 512), (16, 32, 64, 128)
 MOST_SECONDS, LEAST_ROWS = 10.0, 8  # of the limit kernel of the sweep's rows, and how few these may be
@@ -197,7 +198,8 @@ class KernelError:
 def kernel_error(network: nn.Module, x: Tensor, limit: Tensor | None, dtype: torch.dtype) -> KernelError:
     """The NTK of a network on these rows, against the limit: relative in Frobenius norm, absolute in spectral norm."""
     device = next(network.parameters()).device
-    own = empirical_ntk(network, x.to(device, dtype)).double().cpu()
+    with evaluating(network):
+        own = empirical_ntk(network, x.to(device, dtype)).double().cpu()
     if limit is None:
         return KernelError(own, None, None)
     off = own - limit.double().cpu()
