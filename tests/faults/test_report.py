@@ -70,3 +70,25 @@ def test_labels_of_a_log_axis_are_apart(low, ratio):
     assert len(ticks) <= 6
     gaps = [b / a for a, b in pairwise(ticks)]
     assert all(gap > ratio**0.1 for gap in gaps)
+
+
+def test_no_formula_of_a_theorem_is_half_typeset(facts):
+    notes = ["n^(9/2) L^4.5 log^3 m", "omega^(1/3)", "sqrt(log m)", "lambda_0 / n^2, constant 1"]
+    conditions = facts["runs"][0]["certificates"][0]["premises"]
+    for condition, note in zip(conditions, notes, strict=False):
+        condition["note"] = note
+    page = render(facts)
+    assert len(conditions) >= 2
+    assert "<msup><mi>L</mi><mrow><mn>4.5</mn></mrow></msup>" in page
+    text = re.sub(r"<(script|style|math)\b.*?</\1>", "", page, flags=re.DOTALL)
+    assert not re.search(r"\^|[A-Za-z)][⁰¹²³⁴⁵⁶⁷⁸⁹]", re.sub(r"<pre.*?</pre>", "", text, flags=re.DOTALL))
+
+
+def test_a_bound_that_is_no_number_is_said_in_words(facts):
+    conditions = facts["runs"][0]["certificates"][0]["premises"]
+    conditions[0] |= {"says": "width", "needs": "≥ inf", "has": "64", "holds": False}
+    conditions[1] |= {"needs": "≤ inf", "has": "nan", "holds": True}
+    page = re.sub(r"<(script|style)\b.*?</\1>", "", render(facts), flags=re.DOTALL)
+    assert "no finite number is enough" in page
+    assert "any number (no bound)" in page
+    assert not re.search(r"\b(inf|nan|NaN|Infinity)\b|[≤≥] ∞", page)

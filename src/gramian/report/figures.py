@@ -225,7 +225,7 @@ def alignment(block: dict) -> Picture:
     return picture(
         "alignment",
         "Alignment of the kernel with the labels",
-        "cosine between K and yyᵀ",
+        "cosine; 1: aligned",
         sentences.probe({"values": values, "unit": "", "lower": None, "upper": None}),
         traces=curve(steps, values, "alignment", NETWORK, legend=False),
         x=linear_axis("step"),
