@@ -29,6 +29,7 @@ from gramian.report.picture import (
     spread_log,
     thinned,
 )
+from gramian.report.ticks import apart
 
 FAR = 1000.0  # percent; a kernel that grew further hides all else on a linear axis
 
@@ -133,7 +134,7 @@ def moved(block: dict) -> Picture:
         sentences.moved(block),
         traces=traces,
         x=linear_axis("step"),
-        y=log_axis(drawn) | {"ticksuffix": " %"} if log else linear_axis(suffix=" %") | {"rangemode": "tozero"},
+        y=log_axis(drawn, suffix=" %") if log else linear_axis(suffix=" %") | {"rangemode": "tozero"},
         tables=[
             Table(["layer", "what", "at the end"], rows),
             series_table("step", steps, of_steps, percent),
@@ -185,7 +186,8 @@ def width(block: dict) -> Picture:
     if block["tolerance"]:
         marks += mark_y(100 * block["tolerance"], f"tolerance {percent(block['tolerance'])}", log=True)
     errors = [v for trace in traces for v in trace["y"]]
-    ticks = {"tickvals": widths, "ticktext": [number(w) for w in widths], "tickmode": "array"}
+    labeled = apart(sorted(widths))
+    ticks = {"tickvals": labeled, "ticktext": [number(w) for w in labeled], "tickmode": "array"}
     room = [math.log10(min(marked)) - 0.06, math.log10(max(marked)) + 0.06]
     return picture(
         "width",
@@ -194,7 +196,7 @@ def width(block: dict) -> Picture:
         sentences.width(block),
         traces=traces,
         x=log_axis(widths, "width, log scale") | ticks | {"range": room},
-        y=log_axis(errors) | {"ticksuffix": " %"},
+        y=log_axis(errors, suffix=" %"),
         tables=[series_table("width", widths, {"error": block["errors"]}, percent)],
         marks=marks,
     )
@@ -239,6 +241,7 @@ def probe(block: dict) -> Picture:
     traces += curve(steps, block["lower"], "lower bound", (BOUND[0], "dash"), width=1.6)
     traces += curve(steps, block["upper"], "upper bound", BOUND, width=1.6)
     share = unit == "share"
+    suffix = " %" if share else ""
     if share:
         for trace in traces:
             trace["y"] = percents(trace["y"])
@@ -252,7 +255,7 @@ def probe(block: dict) -> Picture:
         sentences.probe(block),
         traces=traces,
         x=linear_axis("step"),
-        y=(log_axis(drawn) if log else linear_axis()) | ({"ticksuffix": " %"} if share else {}),
+        y=log_axis(drawn, suffix=suffix) if log else linear_axis(suffix=suffix),
         tables=[series_table("step", steps, columns, percent if share else number)],
     )
 

@@ -1,4 +1,7 @@
-"""The page: facts in, one HTML text out, with everything it needs inside and nothing from the network."""
+"""The page: facts in, one HTML text out. Pictures are inside it as SVG, and nothing comes from the network.
+
+`plotly.min.js` beside the page, if it is there, makes the pictures ones to zoom into.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,13 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
-from plotly.offline import get_plotlyjs
 
 from gramian.report import figures, numbers
 from gramian.report.blocks import complete
 from gramian.report.overview import WATCHED, row
+from gramian.report.static_svg import static_svg
 
+LIBRARY = "plotly.min.js"  # beside the page: 4.7 MB, the same for all reports of a folder
 _HERE = Path(__file__).parent
 _ARXIV = re.compile(r"arXiv:\s?(\d{4}\.\d{4,5}(?:v\d+)?)")
 _CODE = re.compile(r"`([^`]+)`")
@@ -40,7 +44,7 @@ STATUS = {
 
 
 def render(facts: dict) -> str:
-    """The whole report as one HTML text; plotly.js, style and script are inside it."""
+    """The whole report as one HTML text; pictures, style and script are inside it."""
     whole = complete(facts)
     runs = whole["runs"]
     views = []
@@ -71,7 +75,7 @@ def render(facts: dict) -> str:
             statuses=STATUS,
             style=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
             script=Markup((_HERE / "page.js").read_text(encoding="utf-8")),
-            plotly=Markup(get_plotlyjs()),
+            library=LIBRARY,
         )
     )
 
@@ -111,5 +115,6 @@ def _environment() -> Environment:
         "prose": lambda value: nobreak(numbers.prose(value)),
         "linked": linked,
         "coded": coded,
+        "static_svg": static_svg,
     }
     return environment
