@@ -1,5 +1,6 @@
 """The report: small, readable without JavaScript, and with labels that do not touch (practice.md 17)."""
 
+import html
 import json
 import re
 from itertools import pairwise
@@ -9,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gramian.report import write
+from gramian.certify.facts import SHOWN_PROBES
+from gramian.report import figures, write
 from gramian.report.blocks import complete
 from gramian.report.figures import first_four
 from gramian.report.page import render
@@ -26,8 +28,8 @@ def facts() -> dict:
 
 
 def test_a_report_is_small_and_the_library_lies_beside_it_once(facts, tmp_path):
-    html, _ = write(facts, tmp_path)
-    assert html.stat().st_size < 1e6
+    page, _ = write(facts, tmp_path)
+    assert page.stat().st_size < 1e6
     library = tmp_path / "plotly.min.js"
     first = library.stat()
     write(facts, tmp_path)
@@ -92,3 +94,32 @@ def test_a_bound_that_is_no_number_is_said_in_words(facts):
     assert "no finite number is enough" in page
     assert "any number (no bound)" in page
     assert not re.search(r"\b(inf|nan|NaN|Infinity)\b|[≤≥] ∞", page)
+
+
+def test_the_answer_is_the_headline_and_nothing_ticks_a_vacuous_bound(facts):
+    run = facts["runs"][0]
+    run |= {"did": "not reached", "why": "observed", "status": "not reached, observed"}
+    run["certificates"][0]["conclusion"] = [
+        {"says": "steps", "needs": "≤ 5e+15", "has": "9", "holds": True, "vacuous": True}
+    ]
+    facts["runs"] = [run]
+    page = render(facts)
+    headline = page.index('<p class="did">')
+    assert "<strong>Not reached</strong>, observed" in page
+    assert headline < page.index('<p class="lead">') < page.index('class="plot"')
+    [row] = re.findall(r'<td class="says">steps.*?</tr>', page, re.DOTALL)
+    assert "says nothing" in row
+    assert "yes" not in row
+
+
+def test_each_quantity_says_what_it_is_and_what_is_good(facts):
+    """One sentence below each picture, also for the probes that certify shows and the fixture lacks."""
+    facts["runs"][0]["probes"] = [
+        {"name": name, "title": name, "unit": "", "steps": [0, 1], "values": [1.0, 2.0]} for name in SHOWN_PROBES
+    ]
+    run = complete(facts)["runs"][0]
+    for one in [*first_four(run), figures.width(run["width"]), *figures.further(run)]:
+        assert len(one.about.split()) > 8, one.name
+        assert one.about in html.unescape(render(facts)).replace("\u00a0", " ")
+    page = html.unescape(render(facts))
+    assert "another unit" in page  # the spectral distance of a probe, beside that of a certificate

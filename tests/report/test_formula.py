@@ -24,6 +24,7 @@ def plain(text: str) -> str:
         ("L^4.5", "^L4.5"),
         ("omega^(1/3)", "^ω(1/3)"),
         ("2^O(H)", "^2O(H)"),
+        ("d log^5(m)", "d ^log5(m)"),
         ("1 / sqrt 2", "1/√2"),
         ("||grad F||^2", "^‖∇F‖2"),
         ("half of lambda_0", "half of _λ0"),
@@ -54,6 +55,11 @@ def test_formulas_are_typeset_whole(text, shown):
 )
 def test_sentences_without_formulas_stay(text):
     assert "<math>" not in typeset(text)
+
+
+def test_the_argument_of_a_function_is_no_part_of_its_exponent():
+    assert "<mn>5</mn></mrow></msup><mrow><mo>(</mo><mi>m</mi>" in typeset("log^5(m)")
+    assert "<mi>O</mi><mrow><mo>(</mo><mi>H</mi><mo>)</mo></mrow></mrow></msup>" in typeset("2^O(H)")
 
 
 @given(st.text(alphabet="nmLx 0129.()^_/|'<>&=-+,e") | st.text())

@@ -86,7 +86,7 @@ _CERTIFICATE: dict = dict.fromkeys(("theorem", "reference", "status", "summary",
     "premises": [],
     "conclusion": [],
 }
-_CONDITION = dict.fromkeys(("says", "needs", "has", "holds", "note"))
+_CONDITION = dict.fromkeys(("says", "needs", "has", "holds", "note", "vacuous"))
 
 
 def complete(facts: dict) -> dict:

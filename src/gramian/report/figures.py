@@ -182,7 +182,8 @@ def width(block: dict) -> Picture:
         traces += points([mine], [100 * block["run_error"]], "this run", INITIAL, "diamond")
     marks = []
     if useful:
-        marks += mark_x(useful, f"useful width {number(useful)}", log=True, left=True)
+        words = (block["useful_words"] or number(useful)).partition(" (")[0]
+        marks += mark_x(useful, f"useful width {words}", log=True, left=True)
     if block["tolerance"]:
         marks += mark_y(100 * block["tolerance"], f"tolerance {percent(block['tolerance'])}", log=True)
     errors = [v for trace in traces for v in trace["y"]]

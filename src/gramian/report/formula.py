@@ -189,7 +189,10 @@ def _power(reader: _Reader) -> str:
         if reader.text.startswith("-", reader.at):
             reader.take("-")
             sign = "<mo>−</mo>"
-        exponent = sign + _atom(reader) + _arguments(reader)
+        raised = _atom(reader)
+        if raised.startswith("<mi>"):  # 2^O(H); but the m of log^5(m) is no part of the exponent
+            raised += _arguments(reader)
+        exponent = sign + raised
         base = f"<msup>{base}<mrow>{exponent}</mrow></msup>"
         reader.strong = True
     return base + _arguments(reader)

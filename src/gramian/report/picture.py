@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from gramian.report.blocks import without_nan
 from gramian.report.numbers import missing, number
+from gramian.report.quantities import about
 from gramian.report.ticks import log_ticks
 
 NETWORK = ("var(--series-network)", "solid")  # the trained network, as measured
@@ -56,6 +57,7 @@ class Picture:
     figure: dict | None
     legend: list[Line]
     tables: list[Table]
+    about: str = ""  # what the quantity is, and which values are good
 
 
 def picture(
@@ -73,9 +75,8 @@ def picture(
     """A picture from its traces: the legend is read off them, one line for each name and style."""
     legend = {t["name"]: _legend_line(t) for t in traces if t["showlegend"]}
     figure = {"data": traces, "layout": _layout(x, y, marks or [])} if traces else None
-    return Picture(
-        name, title, axis, sentence, without_nan(figure), list(legend.values()), [t for t in tables if t.rows]
-    )
+    told = [t for t in tables if t.rows]
+    return Picture(name, title, axis, sentence, without_nan(figure), list(legend.values()), told, about(name))
 
 
 def curve(

@@ -117,7 +117,7 @@ def width(block: dict) -> str:
         parts.append(f"The kernel's error shrinks like width to the power {number(slope, 2)} (theory: −0.5).")
     if not missing(useful):
         goal = "" if missing(block["tolerance"]) else f" to be below {percent(block['tolerance'])}"
-        parts.append(f"It is expected{goal} from width {number(useful)} on.")
+        parts.append(f"It is expected{goal} from width {block['useful_words'] or number(useful)} on.")
     if not missing(mine):
         error = "" if missing(block["run_error"]) else f" (error {percent(block['run_error'])})"
         where = {True: " is in this regime", False: " is not yet there"}.get(block["in_regime"], " is drawn beside it")
