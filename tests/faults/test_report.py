@@ -2,6 +2,7 @@
 
 import html
 import json
+import math
 import re
 from itertools import pairwise
 from pathlib import Path
@@ -123,3 +124,26 @@ def test_each_quantity_says_what_it_is_and_what_is_good(facts):
         assert one.about in html.unescape(render(facts)).replace("\u00a0", " ")
     page = html.unescape(render(facts))
     assert "another unit" in page  # the spectral distance of a probe, beside that of a certificate
+
+
+def test_a_regression_has_its_error_in_the_targets_unit(facts):
+    block = facts["runs"][0]["test"]
+    block |= {"unit": "RMSE", "quantity": "RMSE, in the target's unit", "kernel_error": 170.0}
+    block["network_error"] = [153.2] * len(block["steps"])
+    facts["runs"] = facts["runs"][:1]
+    one = first_four(complete(facts)["runs"][0])[3]
+    assert one.sentence == "The trained network's test RMSE is 153, the kernel predictor's 170."
+    assert one.axis == "RMSE, in the target's unit"
+    assert one.figure["data"][0]["y"][0] == 153.2
+    assert one.figure["layout"]["yaxis"]["ticksuffix"] == ""
+
+
+def test_numbers_beyond_all_bounds_are_no_part_of_the_page(facts):
+    run = facts["runs"][0]
+    run["width"] |= {"useful_width": math.inf, "slope": math.nan, "run_error": math.inf}
+    run["loss"] |= {"steps": [0, 1, 2], "measured": [1.0, math.inf, math.nan], "lr_max": math.inf}
+    run["test"] |= {"steps": [0], "network_error": [math.inf]}
+    run["answer"][0] = "Not reached: the training loss is nan of inf."
+    page = re.sub(r"<(script|style)\b.*?</\1>", "", render(facts), flags=re.DOTALL)
+    assert "the training loss is not a number of infinity" in page
+    assert not re.search(r"\b(inf|nan|NaN|Infinity|None)\b", page)

@@ -127,6 +127,7 @@ def without_nan(value):
 
 def _complete_run(run: dict) -> dict:
     whole = _fill(_RUN, run)
+    whole["width"], whole["goal"] = without_nan(whole["width"]), without_nan(whole["goal"])
     whole["probes"] = [_fill(_PROBE, probe) for probe in whole["probes"]]
     whole["samples"] = [_fill(_SAMPLE, sample) for sample in whole["samples"]]
     whole["layers"] = [_fill(_LAYER, layer) for layer in whole["layers"]]

@@ -147,21 +147,24 @@ def test_error(block: dict) -> Picture:
     """Test error of the network over training, and of the kernel predictor."""
     curves, kernel = block["kernel_curve_steps"], block["kernel_error"]
     steps = [*(block["steps"] or []), *(curves or [])] or [0, 1]
-    traces = ribbon(block["steps"], percents(block["network_error"]), "trained network", NETWORK)
-    traces += curve(curves, percents(block["kernel_curve"]), "kernel predictor", LIMIT)
-    traces += curve([min(steps), max(steps)], percents([kernel] * 2), "kernel predictor, at the end", BOUND, width=1.6)
+    own_unit = sentences.in_own_unit(block)
+    drawn = list if own_unit else percents
+    write = number if own_unit else percent
+    traces = ribbon(block["steps"], drawn(block["network_error"] or []), "trained network", NETWORK)
+    traces += curve(curves, drawn(block["kernel_curve"] or []), "kernel predictor", LIMIT)
+    traces += curve([min(steps), max(steps)], drawn([kernel] * 2), "kernel predictor, at the end", BOUND, width=1.6)
     tables = [
-        series_table("step", block["steps"], {"trained network": block["network_error"]}, percent),
-        series_table("step", curves, {"kernel predictor": block["kernel_curve"]}, percent),
+        series_table("step", block["steps"], {"trained network": block["network_error"]}, write),
+        series_table("step", curves, {"kernel predictor": block["kernel_curve"]}, write),
     ]
     return picture(
         "test",
         "Test error",
-        "share of test points",
+        block["quantity"] or "share of test points",
         sentences.test_error(block),
         traces=traces,
         x=linear_axis("step"),
-        y=linear_axis(suffix=" %") | {"rangemode": "tozero"},
+        y=linear_axis(suffix="" if own_unit else " %") | {"rangemode": "tozero"},
         tables=tables,
     )
 

@@ -58,6 +58,8 @@ def percent(share: float | None, digits: int = 3) -> str:
     """
     if share is None or missing(share):
         return NOT_MEASURED
+    if math.isinf(share):
+        return "not finite"
     if share < 1 and number(100 * share, digits) == "100":
         return f"{100 * share:.2f} %" if share < 0.99995 else "> 99.99 %"
     return f"{number(100.0 * share, digits)} %"

@@ -32,9 +32,9 @@ class Axis:
     ticks: list[float]
     texts: list[str]
 
-    def at(self, value: float) -> float | None:
+    def at(self, value: float | None) -> float | None:
         """The place of a value; None where there is none."""
-        if self.log and value <= 0:
+        if value is None or (self.log and value <= 0):
             return None
         position = math.log10(value) if self.log else value
         return self.start + (position - self.low) / (self.high - self.low) * (self.end - self.start)
