@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gramian.empirical.checks import check_input, trainable
+from gramian.empirical.plain import gradients, named_errors, right_batch_norm
 
 
 def jacobian(module: nn.Module, x: Tensor) -> Tensor:
@@ -38,19 +39,16 @@ def jacobian(module: nn.Module, x: Tensor) -> Tensor:
     x = check_input("x", x)
     with torch.inference_mode(False), torch.enable_grad():
         return torch.stack(
-            [torch.cat([g.flatten(1) for g in rows(partial(module, row[None]), parameters)], 1) for row in x]
+            [torch.cat([g.reshape(len(g), -1) for g in rows(partial(module, row[None]), parameters)], 1) for row in x]
         )
 
 
 def rows(run: Callable[[], Tensor], parameters: Sequence[Tensor], outputs: range | None = None) -> list[Tensor]:
     """Gradients of some of the numbers that `run()` returns; one (k, *shape) tensor a parameter."""
-    out = run().reshape(-1)
-    grads: list[list[Tensor]] = []
-    for c in range(out.numel()) if outputs is None else outputs:
-        got = (
-            torch.autograd.grad(out[c], list(parameters), retain_graph=True, allow_unused=True)
-            if out.requires_grad
-            else [None] * len(parameters)
-        )
-        grads.append([torch.zeros_like(p) if g is None else g for p, g in zip(parameters, got, strict=True)])
-    return [torch.stack(column) for column in zip(*grads, strict=True)]
+    with named_errors():
+        out = run().reshape(-1)
+    right_batch_norm(out)
+    columns = [
+        gradients(out[c], parameters, keep_graph=True) for c in (range(out.numel()) if outputs is None else outputs)
+    ]
+    return [torch.stack(column) for column in zip(*columns, strict=True)]

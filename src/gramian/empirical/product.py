@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from gramian.empirical import checks
-from gramian.empirical.forward import along
-from gramian.empirical.watch import differentiable_math
+from gramian.empirical.derivative import Derivative
+from gramian.empirical.share import Share
 from gramian.errors import BadData
 
 
@@ -35,21 +34,13 @@ def ntk_product(module: nn.Module, x: Tensor, v: Tensor) -> Tensor:
         tensor([[5.],
                 [3.]])
     """
-    theta = checks.trainable(module)
-    checks.check_mode(module)
-    x = checks.check_input("x", x)
-    with differentiable_math():
-        checks.try_module(module, "x", x)
-        out = module(x)
-        if v.shape != out.shape:
-            raise BadData(
-                f"`v` has shape {tuple(v.shape)}; the module's output on `x` has {tuple(out.shape)}.",
-                where="ntk_product(module, x, v)",
-                why="the kernel has a row for each sample and each output",
-                fix=f"v = v.reshape({tuple(out.shape)})",
-            )
-        u = torch.autograd.grad(out, list(theta.values()), v, materialize_grads=True)
-        del out
-    with torch.inference_mode(False), torch.no_grad():
-        at = {name: p.detach() for name, p in theta.items()}
-        return along(module, at, dict(zip(theta, u, strict=True)), x)[1]
+    j = Derivative(module, x, Share(None, next(iter(checks.trainable(module).values())).device), max_bytes=2**30)
+    shape = (len(j.x), *j.out_shape)
+    if v.shape != shape:
+        raise BadData(
+            f"`v` has shape {tuple(v.shape)}; the module's output on `x` has {shape}.",
+            where="ntk_product(module, x, v)",
+            why="the kernel has a row for each sample and each output",
+            fix=f"v = v.reshape({shape})",
+        )
+    return j.push(j.pull(v.reshape(len(v), -1))).reshape(shape)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.func import jvp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from gramian.empirical.forward import Given, along, along_forward, call_at, forward_by_backward, load_rules, plain
+from gramian.empirical.forward import Given, along, along_forward, call_at, few, forward_by_backward, load_rules, plain
 from gramian.empirical.watch import differentiable_math
 from gramian.errors import BadArgument
 
@@ -62,7 +62,7 @@ MODES = {"forward over forward": forward_over_forward, "three backward passes": 
 
 
 def checked_mode(module: nn.Module, x: Given) -> str:
-    """The first of `MODES` whose second derivative is the difference of first ones, in float64 on the first sample.
+    """The first of `MODES` whose second derivative is the difference of first ones, in float64 on the first samples.
 
     And that runs in the module's own precision, for which torch may take other kernels.
 
@@ -71,7 +71,7 @@ def checked_mode(module: nn.Module, x: Given) -> str:
     """
     with differentiable_math(), torch.no_grad():
         try:
-            x = x.first().change(plain)
+            x = few(x).change(plain)
             row = x.change(lambda v: v.double() if v.is_floating_point() else v)
             wide = deepcopy(module).double()
             at = {name: p.detach() for name, p in wide.named_parameters() if p.requires_grad}
