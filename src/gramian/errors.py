@@ -33,7 +33,13 @@ class NoLimit(GramianError, NotImplementedError):
 
 
 class NotPositive(GramianError, ArithmeticError):
-    """A matrix that must be positive semidefinite is not, to working precision."""
+    """A matrix that must be positive is not, to working precision.
+
+    Attributes:
+        enough: a ridge in the units of the matrix that makes it positive; None where none is known.
+    """
+
+    enough: float | None = None
 
 
 class NotCertified(GramianError):

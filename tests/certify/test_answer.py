@@ -1,47 +1,95 @@
-"""The three sentences."""
+"""The three sentences, from imagined runs."""
+
+from dataclasses import replace
 
 import pytest
 
-from gramian.certify.answer import answer, contradiction
+from gramian.certify.answer import because, how_fast, percent, share_words, whether, why
+from gramian.certify.conditions import (
+    CONTRADICTED,
+    IMPLIED,
+    OBSERVED,
+    OTHER,
+    TRAINING,
+    UP_TO_CONSTANTS,
+    Certificate,
+    Condition,
+)
+from gramian.certify.goal import NOT_REACHED, REACHED, Goal
 from gramian.certify.width import Sweep
 from gramian.train.trace import Series
 
-SWEEP = Sweep((64, 128), (0.2, 0.14), -0.5, 1.6, 0.1, 24)
+AIM = Goal(best_constant=2.0, share=0.01, target=0.02, floor=0.0, classes=False)
+RATE = {"lr": 0.3, "lr_max": 0.4, "loss": "nn.MSELoss()", "batches": "batches of 32"}
 
 
 def accurate(share):
     return {"train_accuracy": Series("", "", [0, 10], [0.1, share])}
 
 
+def a_certificate(status, about):
+    """A certificate of each status."""
+    premise = Condition("p", True, status not in (OBSERVED,))
+    conclusion = Condition("c", True, status != CONTRADICTED)
+    constants = "constants are 1" if status == UP_TO_CONSTANTS else ""
+    found = Certificate("A theorem: of it", "", (premise,), (conclusion,), constants, about=about)
+    assert found.status == status
+    return found
+
+
 @pytest.mark.parametrize(
     ("share", "said"), [(1.0, "100%"), (0.9996, "99.9%"), (0.5, "50.0%"), (0.0, "0.0%"), (499 / 500, "99.8%")]
 )
 def test_only_all_rows_are_100_percent(evidence, share, said):
-    sentence = answer(evidence(measured=accurate(share)), SWEEP, 0.4, 9.0)[0]
-    assert sentence.endswith(f"in 10 steps and {said} training accuracy.")
+    sentence = whether(evidence(measured=accurate(share)), NOT_REACHED, AIM, None, False)
+    assert f", with {said} training accuracy; the global minimum counts" in sentence
 
 
-def test_the_learning_rate_stands_beside_the_largest_stable_one(evidence):
-    said = answer(evidence(), SWEEP, 0.4, 9.0)[1]
+def test_a_share_is_a_percentage_or_a_factor_and_never_rounds_up_to_all():
+    assert [percent(v) for v in (0.0093, 0.9996, 1.0, 9.4, 25.0)] == ["0.93%", "99.9%", "100%", "940%", "25 times"]
+    assert share_words(0.5, AIM) == "25% of the best constant predictor's (0.5 of 2)"
+    assert share_words(0.5, replace(AIM, best_constant=0.0)) == "0.5"
+
+
+def test_the_first_sentence_says_what_was_done_and_what_counts(evidence):
+    said = whether(evidence(), REACHED, AIM, {"rmse": [2.5], "r2": 0.99996}, False)
+    assert said == (
+        "Reached: gradient descent brought the training loss to 0.0977% of the best constant predictor's (0.00195 of "
+        "2), R^2 0.9999 and RMSE 2.5 on the training rows in 10 steps; the global minimum counts as reached with at "
+        "most 1% of the best constant predictor's loss, at the last step."
+    )
+    assert "all its gradients are zero" in whether(evidence(), NOT_REACHED, AIM, None, True)
+
+
+def test_only_a_theorem_about_training_implies_and_only_of_a_run_that_reached():
+    for status in (IMPLIED, UP_TO_CONSTANTS, OBSERVED):
+        assert why(REACHED, (a_certificate(status, TRAINING),)) == status
+        assert why(REACHED, (a_certificate(status, OTHER),)) == OBSERVED
+        assert why(NOT_REACHED, (a_certificate(status, TRAINING),)) == OBSERVED
+    both = (a_certificate(IMPLIED, TRAINING), a_certificate(CONTRADICTED, TRAINING))
+    assert why(REACHED, both) == OBSERVED  # one of the two is wrong
+    assert why(REACHED, (a_certificate(IMPLIED, TRAINING), a_certificate(UP_TO_CONSTANTS, TRAINING))) == IMPLIED
+
+
+def test_the_learning_rate_has_its_loss_and_stands_beside_the_largest_stable_one(evidence):
+    said = how_fast(evidence(), RATE, 9.0, 7)
     assert said.startswith(
-        "The learning rate was 0.3, 75% of the largest stable one (0.4); the infinitely wide network would need 9 "
-        "steps, this one took 7"
+        "The learning rate was 0.3 for nn.MSELoss(), batches of 32, 75% of the largest stable one at the start (0.4); "
+        "the infinitely wide network would need 9 steps to this loss, this one took 7"
     )
-    assert said.endswith("was right within 3% all the way.")
-    assert "300 times the largest stable one" in answer(evidence(lr=90.0), SWEEP, 0.3, 9.0)[1]
-    assert answer(evidence(predicted_error=None, accuracy_steps=None), SWEEP, None, None)[1] == (
-        "The learning rate was 0.3."
+    assert said.endswith("was right within 3% at 10 measured steps.")
+    assert "300 times the largest stable one" in how_fast(evidence(), RATE | {"lr": 90.0, "lr_max": 0.3}, 9.0, 7)
+    bare = how_fast(evidence(predicted_error=None), RATE | {"lr_max": None}, None, None)
+    assert bare == "The learning rate was 0.3 for nn.MSELoss(), batches of 32."
+
+
+def test_the_reason_names_the_eigenvalue_the_drift_and_the_useful_width(evidence, sweep_of):
+    assert because(evidence(), sweep_of(1.6), OBSERVED, (), False) == (
+        "Observed: no theorem about training has all its premises met here. The limit's Gram matrix is positive "
+        "(smallest eigenvalue 1), and the network's own, at width 64, is within 4% of it and moved by 5%; 10% is "
+        "expected from width 256 on."
     )
-
-
-def test_the_reason_names_the_eigenvalue_the_drift_and_the_useful_width(evidence):
-    assert answer(evidence(), SWEEP, 0.4, 9.0)[2] == (
-        "The limit's Gram matrix is positive (smallest eigenvalue 1), and the network's own, at width 64, is within 4% "
-        "of it and moved by 5%; 10% is expected from width 256 on. The theorems' proofs ask for astronomical widths."
-    )
-
-
-def test_pairs_in_conflict_are_counted():
-    assert contradiction(((3, 8),))[0] == "No network can: rows 3 and 8 are the same input with different labels."
-    assert contradiction(((3, 8), (4, 5)))[0].endswith("different labels, and so is one more pair.")
-    assert contradiction(((3, 8), (4, 5), (6, 7)))[0].endswith("different labels, and so are 2 more pairs.")
+    assert "is singular to working precision, and" in because(evidence(), None, OBSERVED, (), True)
+    implied = because(evidence(), None, IMPLIED, (a_certificate(IMPLIED, TRAINING),), False)
+    assert implied.startswith("Implied by a theorem whose premises all hold (A theorem: of it). ")
+    assert isinstance(sweep_of(1.6), Sweep)

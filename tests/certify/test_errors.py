@@ -64,20 +64,12 @@ DATA = {
         lambda x, y, x_test, y_test: (x, y, {"x_test": x_test, "y_test": y_test + 1}),
         r"y_test has class numbers 1 to 3.*where: .*why: .*fix: a last layer with 4 outputs",
     ),
-    "a blank row": (
-        lambda x, y, *_: (torch.cat([x[:5], 0 * x[:1], x[6:]]), y, {"rows": ROWS}),
-        r"1 of 24 rows are all zeros.*where: x, row 1005.*why: .*fix: ",
-    ),
-    "a blank test row": (
-        lambda x, y, x_test, y_test: (x, y, {"x_test": 0 * x_test[:1], "y_test": y_test[:1]}),
-        r"1 of 1 rows are all zeros.*where: x_test, row 0.*why: .*fix: ",
-    ),
 }
 ARGUMENTS = {
-    "accuracy": ({"accuracy": 2}, r"accuracy=2, tolerance=0.1: both are shares.*where: certify.*why: .*fix: "),
-    "tolerance": ({"tolerance": 0.0}, r"both are shares.*where: certify.*why: .*fix: "),
+    "accuracy": ({"accuracy": 2}, r"accuracy=2 is no share.*where: argument `accuracy` of certify.*why: .*fix: "),
+    "tolerance": ({"tolerance": 0.0}, r"tolerance=0.0 is no share.*where: argument `tolerance`.*why: .*fix: "),
     "optimizer": ({"optimizer": "lbfgs"}, r"optimizer='lbfgs' is not known.*where: .*fix: one of gd, sgd"),
-    "loss": ({"loss": "hinge"}, r"loss='hinge'.*where: .*fix: "),
+    "loss": ({"loss": "hinge"}, r"loss='hinge'.*where: argument `loss`.*why: .*fix: .*squared"),
     "steps": ({"steps": -1}, r"steps=-1 makes no sense.*where: .*fix: a whole number"),
     "lr": ({"lr": -1.0}, r"lr=-1.0 makes no sense.*where: .*fix: a positive number"),
     "batch_size": ({"batch_size": 0}, r"batch_size=0 makes no sense.*where: .*fix: a whole number, 1 or more"),

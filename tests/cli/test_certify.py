@@ -49,7 +49,7 @@ def test_the_python_in_the_report_does_the_same(gramian_in, facts_of):
 def test_a_minimum_that_is_not_reached_exits_1(gramian_in):
     done = gramian_in(f"certify {SMALL} --steps 2")
     assert done.exit_code == 1
-    assert "Not in 2 steps" in done.stdout
+    assert "Not reached: after 2 steps SGD left" in done.stdout
 
 
 def test_equal_rows_with_different_labels_are_named(gramian_in, tmp_path):
@@ -82,9 +82,17 @@ def test_images_go_as_vectors_into_a_network_of_vectors(gramian_in, nets):
 
 def test_regression_targets_are_standardized_and_it_is_said(gramian_in, facts_of):
     done = gramian_in("certify --data diabetes --n 30 --n-test 10 --width 32 --steps 3 --quiet")
-    assert "Regression targets were brought to mean 0" in done.stdout
-    first = facts_of()["runs"][0]["loss"]["measured"][0]
-    assert first < 300  # 30 rows of size 1, not of size 150
+    assert "Real targets were brought to mean 0" in " ".join(done.stdout.split())
+    facts = facts_of()
+    [run] = facts["runs"]
+    assert run["loss"]["measured"][0] < 300  # 30 rows of size 1, not of size 150
+    assert facts["data"]["standardized"]
+    assert 20 < facts["data"]["targets"]["deviation"][0] < 100
+    assert run["scores"]["train"]["rmse"][0] > 20  # in the target's unit
+    assert f"{run['scores']['train']['rmse'][0]:.3g}" in done.stdout
+    plain = gramian_in("certify --data diabetes --n 30 --n-test 10 --width 32 --steps 3 --quiet --targets as-given")
+    assert not facts_of()["data"]["standardized"]
+    assert "targets=" in plain.stdout
 
 
 def test_a_checkpoint_goes_on_where_it_stopped(gramian_in, facts_of):
@@ -112,7 +120,7 @@ sys.argv = ["gramian", *{("certify " + SMALL + " --accuracy 1e-9 --steps 5000").
 main()
 """
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 1, done.stderr
+    assert done.returncode == 130, done.stderr
     [run] = facts_of()["runs"]
     assert run["made"]["interrupted"] is True
     assert 10 <= run["loss"]["steps"][-1] < 5000
@@ -127,7 +135,7 @@ def test_report_makes_the_page_again(gramian_in, facts_of, tmp_path):
     done = gramian_in("report gramian-report")
     assert done.exit_code == 0
     assert page.read_text() == before
-    assert "Not in 3 steps" in done.stdout
+    assert "Not reached: after 3 steps SGD left" in done.stdout
     assert gramian_in("report gramian-report/report.json --out copy").exit_code == 0
     assert facts_of("copy") == facts_of()
 
@@ -138,7 +146,7 @@ def test_report_makes_the_page_again(gramian_in, facts_of, tmp_path):
         ('{"runs": [', "is no JSON"),
         ("[1, 2]", "holds no runs"),
         ('{"schema": 1, "runs": []}', "holds no runs"),
-        ('{"schema": 99, "runs": [{}]}', "has schema 99; this version reads 1"),
+        ('{"schema": 99, "runs": [{}]}', "has schema 99; this version reads 2"),
     ],
 )
 def test_report_refuses_what_is_none(gramian_in, tmp_path, text, said):
@@ -154,13 +162,13 @@ def test_report_refuses_what_is_none(gramian_in, tmp_path, text, said):
 def test_no_line_is_wider_than_the_terminal_and_no_number_is_cut(monkeypatch, capsys, columns, count):
     run = {
         "title": "ResNet, depth 5, width 1024",
-        "status": "observed, not implied",
+        "status": "observed",
         "answer": ["Yes: it did.", "Fast.", "Because."],
         "accuracy": {"steps": [0, 1049], "train": [0.1, 1.0], "test": [0.1, 0.9]},
         "loss": {"steps": [0, 1049], "measured": [1.0, 0.1], "lr": 0.00423, "lr_max": 0.00845},
         "width": {"run_width": 1024, "useful_width": 12345},
         "test": {"network_error": [0.1234], "kernel_error": 0.0641},
-        "certificates": [{"theorem": "A theorem " * 9, "status": "certified", "reference": "arXiv:1811.03962"}],
+        "certificates": [{"theorem": "A theorem " * 9, "status": "implied", "reference": "arXiv:1811.03962"}],
         "warnings": ["A warning " * 20],
     }
     monkeypatch.setenv("COLUMNS", str(columns))

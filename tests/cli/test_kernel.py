@@ -1,16 +1,12 @@
 """`gramian kernel` and `gramian doctor`."""
 
-import os
-
 import numpy as np
 import pytest
 import torch
 
 import gramian
 from gramian.arch.zoo import ZOO
-from gramian.cli.kernel import fits
 from gramian.data import load
-from gramian.errors import BadArgument
 from gramian.library import Library, library
 
 
@@ -19,7 +15,7 @@ def test_the_file_holds_what_python_gives(gramian_in, tmp_path, which):
     done = gramian_in(f"kernel --data digits --n 40 --net cnn --depth 3 --which {which} --out k.npy --seed 3")
     assert done.exit_code == 0, done.stderr
     data = load("digits", n=40, seed=3)
-    x = 8 * data.x  # sqrt(d) of 64 pixels
+    x = data.x
     expected = getattr(gramian.architecture(ZOO["cnn"]((1, 8, 8), 10, depth=3), x[:2]), which)(x)
     found = torch.from_numpy(np.load(tmp_path / "k.npy"))
     assert found.dtype == torch.float64
@@ -71,9 +67,22 @@ def test_it_prints_shape_diagonal_condition_and_time(gramian_in):
     words = {
         line.split()[0]: line for line in gramian_in("kernel --data digits --n 30 --out k.npy").stdout.splitlines()
     }
-    assert list(words) == ["kernel", "data", "shape", "diagonal", "eigenvalues", "condition", "time", "written"]
+    assert list(words) == [
+        "kernel",
+        "data",
+        "inputs",
+        "shape",
+        "diagonal",
+        "eigenvalues",
+        "condition",
+        "time",
+        "written",
+    ]
     assert "30 x 30, float64" in words["shape"]
-    assert words["diagonal"].split()[1:] == ["3", "to", "3"]  # 3 layers, unit variance: an NTK of 3 on the diagonal
+    x = load("digits", n=30).x.flatten(1)
+    low, high = (3 * float(v) for v in (x.square().mean(1).min(), x.square().mean(1).max()))  # 3 layers, |x|^2 / d each
+    assert words["diagonal"].split()[1:] == [f"{low:.3g}", "to", f"{high:.3g}"]
+    assert "divided by 16 and not scaled further" in words["inputs"]
 
 
 def test_a_law_as_a_pair_and_float32(gramian_in, tmp_path):
@@ -97,13 +106,19 @@ def test_a_network_without_a_limit_names_the_layer(gramian_in, nets, tmp_path):
     assert not (tmp_path / "k.npy").exists()
 
 
-@pytest.mark.skipif(not hasattr(os, "sysconf"), reason="memory is not asked for there")
-def test_a_kernel_larger_than_memory_is_refused():
-    with pytest.raises(
-        BadArgument, match=r"(?s)10,000,000 rows takes .* GiB.*fix: --n \d+, or tiles on disk: --out FOLDER"
-    ):
-        fits(10_000_000, 8)
-    fits(1000, 8)
+def test_a_kernel_larger_than_memory_is_refused(gramian_in, monkeypatch, tmp_path):
+    monkeypatch.setattr("gramian.predict.cost.free_memory", lambda: 4e5)
+    monkeypatch.setattr("gramian.predict.cost.resident_memory", lambda: 0.0)
+    done = gramian_in("kernel --data digits --n 1000 --out k.npy")
+    assert done.exit_code == 2
+    assert "a kernel of 1,000 rows takes" in done.stderr
+    assert "fix: --n 200;" in done.stderr
+    assert not (tmp_path / "k.npy").exists()
+    done = gramian_in("kernel --data digits --out k.npy")  # nobody said how many
+    assert done.exit_code == 0, done.stderr
+    rows = len(np.load(tmp_path / "k.npy"))
+    assert 150 < rows <= 206
+    assert f"{rows} of 1,438 training rows were drawn: all would take about" in done.stderr
 
 
 def test_doctor_finds_this_installation(gramian_in):

@@ -120,7 +120,7 @@ def test_out_of_memory_is_an_error_of_four_parts(gramian_in, monkeypatch):
     def no_memory(*_, **__):
         raise MemoryError
 
-    monkeypatch.setattr("gramian.data.load", no_memory)
+    monkeypatch.setattr("gramian.data.sources.read", no_memory)
     done = gramian_in("kernel --data digits --out k.npy")
     assert done.exit_code == 2
     assert re.search(r"(?s)error: out of memory.*fix: fewer rows \(--n\)", done.stderr)
@@ -130,7 +130,7 @@ def test_an_error_that_is_ours_is_not_disguised(gramian_in, monkeypatch):
     def broken(*_, **__):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr("gramian.data.load", broken)
+    monkeypatch.setattr("gramian.data.sources.read", broken)
     done = gramian_in("kernel --data digits --out k.npy")
     assert isinstance(done.exception, RuntimeError)
     assert str(done.exception) == "a bug"

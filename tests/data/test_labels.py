@@ -40,7 +40,7 @@ def test_the_choice_is_told_and_can_be_overruled():
     few, many = np.array([3, 4, 3]), np.arange(50)
     assert 'task="regression"' in as_labels(few, "here").notes[0]
     assert as_labels(few, "here", "regression").y.tolist() == [[3.0], [4.0], [3.0]]
-    assert 'task="classes"' in as_labels(many, "here").notes[0]
+    assert 'task="classification"' in as_labels(many, "here").notes[0]
     assert len(as_labels(many, "here", "classes").classes) == 50
     assert as_labels(many, "here", "classes").notes == ()
 

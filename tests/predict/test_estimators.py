@@ -53,6 +53,7 @@ def test_the_regressor_is_the_kernel_predictor(outputs):
     np.testing.assert_allclose(model.predict(X_test), expected, rtol=1e-10)
 
 
+@pytest.mark.filterwarnings("ignore:The . biases of the module")
 @pytest.mark.parametrize("which", ["ntk", "nngp"])
 def test_a_module_stands_for_its_limit(which):
     X, y = load_iris(return_X_y=True)
@@ -72,6 +73,7 @@ def test_a_small_ridge_interpolates_and_a_large_one_shrinks():
     assert sizes[-1] < 1e-4
 
 
+@pytest.mark.filterwarnings("ignore:The . biases of the module")
 def test_digits_images_and_vectors():
     """The default on 500 digits; a convolutional network sees the rows of X as images of shape (1, 8, 8)."""
     X, y = load_digits(return_X_y=True)
@@ -100,6 +102,7 @@ def test_labels_may_be_words_and_two_classes_have_one_decision():
     assert set(two.predict(X)) == {"versicolor", "virginica"}
 
 
+@pytest.mark.filterwarnings("ignore:The . biases of the module")
 def test_it_clones_pickles_and_is_searched():
     X, y = load_iris(return_X_y=True)
     net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 1))

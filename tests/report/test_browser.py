@@ -73,7 +73,7 @@ def js(browser, expression):
 def test_first_screen_has_verdict_answer_and_four_pictures(show, facts, run):
     facts["runs"] = [run]
     browser = show(facts)
-    assert js(browser, "document.querySelector('.verdict .badge').innerText.trim()") == "observed, not implied"
+    assert js(browser, "document.querySelector('.verdict .badge').innerText.trim()") == "observed"
     assert run["answer"][1].split(",")[0] in js(browser, "document.querySelector('.words').innerText")
     wait(browser, "document.querySelectorAll('.four .plot .main-svg').length >= 4")
     bottoms = js(browser, "[...document.querySelectorAll('.four .plot')].map(p => p.getBoundingClientRect().bottom)")

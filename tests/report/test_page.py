@@ -89,7 +89,7 @@ def test_one_network_has_no_overview_and_no_tabs(facts):
 
 
 def test_each_status_has_its_own_symbol_and_color(facts):
-    statuses = ["certified", "observed, not implied", "not certified", "CONTRADICTED"]
+    statuses = ["implied", "observed", "not shown", "CONTRADICTED"]
     facts["runs"] = [facts["runs"][0] | {"status": status} for status in statuses]
     cells = re.findall(r'<td class="verdict-cell">\s*<span class="badge (\w+)">.*?#icon-(\w+)"', render(facts))
     assert len(set(cells)) == 4

@@ -6,7 +6,6 @@ import math
 import pytest
 import torch
 from torch import nn
-from torch.func import functional_call, jacrev
 
 from gramian import linearize, suggest
 from gramian.errors import BadArgument, BadData
@@ -41,16 +40,37 @@ def mlp(into=4, width=8, out=3):
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_sharpness_is_the_largest_eigenvalue_of_the_gauss_newton_matrix(name):
+def test_sharpness_is_the_largest_eigenvalue_of_the_hessian(name):
     loss, targets = LOSSES[name]
     net, x, y = mlp(), torch.randn(6, 4), targets(6, 3)
-    weights = {n: p.detach() for n, p in net.named_parameters()}
-    scale = {n: torch.rand_like(p) + 0.5 for n, p in weights.items()}
-    j = jacrev(lambda w: functional_call(net, w, (x,)).flatten())(weights)
-    j = torch.cat([(j[n] * scale[n]).flatten(1) for n in weights], 1)
-    h = jacrev(jacrev(lambda f: loss(f.reshape(6, 3), y)))(net(x).detach().flatten())
-    exact = torch.linalg.eigvalsh(j.T @ h @ j)[-1]
-    assert sharpness(net, x, y, loss, scale, tolerance=1e-10) == pytest.approx(float(exact), rel=1e-8)
+    scale = {n: torch.rand_like(p) + 0.5 for n, p in net.named_parameters()}
+    decay, shift = {"0.weight": 0.3}, {"2.weight": 0.2}
+    sizes = {n: p.numel() for n, p in net.named_parameters()}
+    s, d, more = (
+        torch.cat([torch.as_tensor(by.get(n, 0.0)).expand(p.shape).flatten() for n, p in net.named_parameters()])
+        for by in (scale, decay, shift)
+    )
+    assert len(s) == sum(sizes.values())
+    h = hessian(net, x, y, loss)
+    exact = torch.linalg.eigvalsh(s[:, None] * (2 * h + torch.diag(d)) * s + torch.diag(more))[-1]
+    found = sharpness(net, x, y, loss, scale, decay=decay, shift=shift, times=2.0, tolerance=1e-10)
+    assert found == pytest.approx(float(exact), rel=1e-6)
+
+
+def hessian(net, x, y, loss, h=1e-5):
+    """In the parameters in a row, by differences of gradients: torch.func's is 0.3 % off behind a batch_norm."""
+    weights = [p for p in net.parameters() if p.requires_grad]
+    rows = []
+    for p in weights:
+        for k in range(p.numel()):
+            sides = []
+            for step in (h, -2 * h):
+                p.data.view(-1)[k] += step
+                sides.append(torch.cat([g.flatten() for g in torch.autograd.grad(loss(net(x), y), weights)]))
+            p.data.view(-1)[k] += h
+            rows.append((sides[0] - sides[1]) / (2 * h))
+    made = torch.stack(rows)
+    return (made + made.mT) / 2
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -137,7 +157,8 @@ def test_a_network_that_sharpens_gets_a_smaller_rate_than_half_the_largest():
     advice = suggest(net, (x, y), nn.CrossEntropyLoss(), "sgd", rehearse=200)
     assert advice.passed
     assert advice.lr < 0.3 * advice.largest
-    assert "sharpened" in str(advice)
+    assert f"{2 * advice.lr:.3g}, the largest tried" in str(advice)
+    assert [t.held for t in advice.trials][-1] is False
     assert ("At these weights only" in str(advice)) == (advice.lr < advice.largest / 4)
     assert all(torch.equal(before[n], t) for n, t in net.state_dict().items())
     assert torch.equal(state, torch.get_rng_state())
@@ -196,11 +217,7 @@ def test_batch_normalization_is_measured_as_it_is_trained():
     advice = suggest(net, (x, y), loss, "sgd", rehearse=0)
     bare = copy.deepcopy(net)  # the same function of the weights, without anything to update
     bare[1] = nn.BatchNorm1d(8, track_running_stats=False)
-    weights = {n: p.detach() for n, p in net.named_parameters()}
-    j = jacrev(lambda w: functional_call(bare, w, (x,)).flatten())(weights)
-    j = torch.cat([t.flatten(1) for t in j.values()], 1)
-    h = jacrev(jacrev(lambda f: loss(f.reshape(12, 3), y)))(bare(x).detach().flatten())
-    assert advice.sharpness == pytest.approx(float(torch.linalg.eigvalsh(j.T @ h @ j)[-1]), rel=2e-3)
+    assert advice.sharpness == pytest.approx(float(torch.linalg.eigvalsh(hessian(bare, x, y, loss))[-1]), rel=2e-3)
     assert "mixes the samples" in str(advice)
     assert net.training
     assert all(torch.equal(buffers[n], t) for n, t in net.named_buffers())

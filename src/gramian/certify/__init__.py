@@ -2,16 +2,25 @@
 
 from gramian.certify.certification import Certification, report_facts
 from gramian.certify.certify import certify
-from gramian.certify.conditions import CERTIFIED, CONTRADICTED, NOT, OBSERVED, Certificate, Condition
+from gramian.certify.conditions import (
+    CONTRADICTED,
+    IMPLIED,
+    NOT_SHOWN,
+    OBSERVED,
+    UP_TO_CONSTANTS,
+    Certificate,
+    Condition,
+)
 from gramian.certify.evidence import Evidence
 from gramian.certify.theorems import THEOREMS, certificates
 
 __all__ = [
-    "CERTIFIED",
     "CONTRADICTED",
-    "NOT",
+    "IMPLIED",
+    "NOT_SHOWN",
     "OBSERVED",
     "THEOREMS",
+    "UP_TO_CONSTANTS",
     "Certificate",
     "Certification",
     "Condition",

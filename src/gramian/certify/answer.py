@@ -3,88 +3,160 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
+from gramian.certify.conditions import CONTRADICTED, IMPLIED, OBSERVED, TRAINING, UP_TO_CONSTANTS, Certificate
 from gramian.certify.evidence import Evidence
+from gramian.certify.goal import REACHED, Goal, last_accuracy, last_loss, steps_taken
 from gramian.certify.width import Sweep
 
-
-def answer(e: Evidence, found: Sweep | None, lr_max: float | None, predicted_steps: float | None) -> tuple[str, ...]:
-    """Three sentences on a run."""
-    return _whether(e), _how_fast(e, lr_max, predicted_steps), _why(e, found)
+METHODS = {"gd": "gradient descent", "sgd": "SGD", "momentum": "heavy ball", "nesterov": "Nesterov's method",
+           "adam": "Adam"}  # fmt: skip
 
 
-def contradiction(pairs: tuple[tuple[int, int], ...]) -> tuple[str, ...]:
-    """Three sentences on data that no network can fit."""
-    i, j = pairs[0]
-    others = len(pairs) - 1
-    more = {0: "", 1: ", and so is one more pair"}.get(others, f", and so are {others} more pairs")
-    return (
-        f"No network can: rows {i} and {j} are the same input with different labels{more}.",
-        "Every function is wrong at one of two such rows, so the loss can't go to zero at any learning rate or width.",
-        "Correct the labels or drop one row of each pair, and ask again; nothing was trained.",
-    )
+def why(did: str, certificates: tuple[Certificate, ...]) -> str:
+    """How we know what a run did: only a theorem about training makes it more than observed, and only if it did."""
+    found = {c.status for c in certificates if c.about == TRAINING}
+    if did == REACHED and CONTRADICTED not in found:
+        return next((word for word in (IMPLIED, UP_TO_CONSTANTS) if word in found), OBSERVED)
+    return OBSERVED
 
 
-def _whether(e: Evidence) -> str:
-    steps, losses = e.losses
-    if not losses:
-        return "Not known: the run ended before anything was measured."
-    share, accuracy = losses[-1] / losses[0] if losses[0] else 0.0, _last(e, "train_accuracy")
-    exact = "" if accuracy is None else "100" if accuracy == 1 else f"{math.floor(1000 * accuracy) / 10}"
-    fits = exact and f" and {exact}% training accuracy"  # 99.96 % are not 100 %
-    method = {"gd": "gradient descent", "sgd": "SGD", "momentum": "heavy ball", "nesterov": "Nesterov's method",
-              "adam": "Adam"}[e.optimizer]  # fmt: skip
+def percent(share: float) -> str:
+    """A share in percent; only 1 itself is 100%, and a large one is a factor.
+
+    Example:
+        >>> percent(0.0093), percent(0.9996), percent(0.00001), percent(25.0)
+        ('0.93%', '99.9%', '0.001%', '25 times')
+    """
+    if share >= 10:
+        return f"{share:.3g} times"
+    if 0.99 < share < 1:
+        return f"{math.floor(1000 * share) / 10}%"
+    return f"{100 * share:.3g}%"
+
+
+def share_words(loss: float, aim: Goal) -> str:
+    """A loss with its share of the best constant predictor's."""
+    share = aim.share_of(loss)
+    if share is None:
+        return f"{loss:.3g}"
+    of = " " if "times" in percent(share) else " of "
+    return f"{percent(share)}{of}the best constant predictor's ({loss:.3g} of {aim.best_constant:.3g})"
+
+
+def whether(e: Evidence, did: str, aim: Goal, train: dict[str, Any] | None, still: bool) -> str:
+    """First sentence: what the run did, with its numbers, and what counts as the global minimum.
+
+    Args:
+        e: evidence of the run.
+        did: "reached" or "not reached".
+        aim: the goal.
+        train: scores on the training rows, in the targets' own unit.
+        still: whether no step moved the network.
+    """
+    loss, steps, method = last_loss(e.trace), steps_taken(e.trace), METHODS[e.optimizer]
+    means = f"the global minimum counts as reached with {aim.words}, at the last step"
     if e.trace.diverged:
-        return f"No, not at this learning rate: {e.trace.reason.removeprefix('diverged: ').rstrip('.')}."
-    if e.accuracy_steps is not None:
-        return f"Yes: {method} brought the training loss down to {share:.2%} of its start in {steps[-1]:,} steps{fits}."
+        reason = e.trace.reason.removeprefix("diverged: ").partition(". ")[0].rstrip(".")
+        return f"Not reached: training diverged at this learning rate: {reason}; {means}."
+    if loss is None:
+        return f"Not reached: the run ended before anything was measured; {means}."
+    where = f"{share_words(loss, aim)}{_scores(train, last_accuracy(e.trace))}"
+    counted = "1 step" if steps == 1 else f"{steps:,} steps"
+    if did == REACHED:
+        return f"Reached: {method} brought the training loss to {where} in {counted}; {means}."
     if e.trace.interrupted:
-        return f"Not yet: interrupted after {steps[-1]:,} steps, at {share:.2%} of the initial loss{fits}."
-    return (
-        f"Not in {steps[-1]:,} steps: {method} left {share:.2%} of the initial training loss{fits}; "
-        f"{100 * e.accuracy:.3g}% was asked for."
-    )
+        return f"Not reached: interrupted after {counted}, with the training loss at {where}; {means}."
+    if steps == 0:
+        already = ", which is already the minimum: no training was seen" if aim.met_by(
+            loss, last_accuracy(e.trace)) else ""  # fmt: skip
+        return f"Not reached: no step was taken, and the training loss is {where}{already}; {means}."
+    if still:
+        return (
+            f"Not reached: no step moved the network, because all its gradients are zero (dead units, or outputs that "
+            f"do not depend on the weights); the training loss is {where}; {means}."
+        )
+    return f"Not reached: after {counted} {method} left the training loss at {where}; {means}."
 
 
-def _how_fast(e: Evidence, lr_max: float | None, predicted_steps: float | None) -> str:
-    text = f"The learning rate was {e.lr:.3g}"
-    if lr_max is not None:
-        share = e.lr / lr_max
-        text += f", {f'{share:.0%} of' if share < 2 else f'{share:.3g} times'} the largest stable one ({lr_max:.3g})"
-    if predicted_steps is not None and math.isfinite(predicted_steps):
-        text += f"; the infinitely wide network would need {predicted_steps:,.0f} steps"
-        text += "" if e.accuracy_steps is None else f", this one took {e.accuracy_steps:,}"
+def _scores(train: dict[str, Any] | None, accuracy: float | None) -> str:
+    """Accuracy, or R^2 and RMSE, behind the loss."""
+    said = ""
+    if accuracy is not None:
+        said = f", with {_exact(accuracy)} training accuracy"
+    if train is not None and "rmse" in train:
+        errors = ", ".join(f"{v:.3g}" for v in train["rmse"][:3]) + (", ..." if len(train["rmse"]) > 3 else "")
+        r2 = "" if train["r2"] is None else f"R^2 {_below(train['r2'])} and "
+        said += f", {'and ' if said else ''}{r2}RMSE {errors} on the training rows"
+    return said
+
+
+def _exact(accuracy: float) -> str:
+    return "100%" if accuracy == 1 else f"{math.floor(1000 * accuracy) / 10}%"  # 99.96 % are not 100 %
+
+
+def _below(r2: float) -> str:
+    return "1" if r2 == 1 else f"{math.floor(r2 * 1e4) / 1e4:.4g}"  # 0.99996 is not 1
+
+
+def how_fast(e: Evidence, rate: dict[str, Any], limit_steps: float | None, first: int | None) -> str:
+    """Second sentence: the learning rate for the loss as people write it, and how well the kernel predicted the run."""
+    text = f"The learning rate was {rate['lr']:.3g} for {rate['loss']}"
+    text += f", {rate['batches']}" if rate.get("batches") else ""
+    if rate["lr_max"] is not None:
+        share = rate["lr"] / rate["lr_max"]
+        said = f"{share:.0%} of" if share < 2 else f"{share:.3g} times"
+        text += f", {said} the largest stable one at the start ({rate['lr_max']:.3g})"
+        if e.trace.diverged:
+            below = share > 1
+            try_next = rate["lr_max"] / 2 if below else rate["lr"] / 4
+            text += f"; {'' if below else 'the network left its linearization; '}try {try_next:.1g}"
+    if limit_steps is not None and math.isfinite(limit_steps):
+        text += f"; the infinitely wide network would need {limit_steps:,.0f} steps to this loss"
+        text += "" if first is None else f", this one took {first:,}"
     if e.predicted_error is not None and e.predicted_error <= 0.25:
-        text += f"; the loss predicted from it was right within {e.predicted_error:.0%} all the way"
+        text += f"; the loss predicted from it was right within {e.predicted_error:.0%}{_at(e)}"
     elif e.own_error is not None and e.own_error <= 0.25:
-        text += f"; its own Gram matrix at initialization predicts the loss within {e.own_error:.0%} all the way"
+        text += f"; its own Gram matrix at initialization predicts the loss within {e.own_error:.0%}{_at(e)}"
     return text + "."
 
 
-def _why(e: Evidence, found: Sweep | None) -> str:
+def _at(e: Evidence) -> str:
+    """At how many steps after the first a prediction was compared with the run."""
+    count = sum(step > 0 for step in e.losses[0])
+    return " at the one step measured" if count == 1 else f" at {count} measured steps"
+
+
+def because(e: Evidence, found: Sweep | None, word: str, certificates: tuple[Certificate, ...], singular: bool) -> str:
+    """Third sentence: how we know it, and what the kernel says."""
     if e.trace.diverged:
-        return "A step above 2 over the largest eigenvalue of the Gram matrix increases the loss along that direction."
-    if e.lambda_min is None or e.gram_error is None:
-        drift = e.extreme("kernel_drift")
-        moved = "" if drift is None else f", and the kernel moved by {drift:.0%}: {_regime(drift)}"
-        return f"This network has no limit kernel here, so only its own Gram matrix was watched{moved}."
-    text = (
-        f"The limit's Gram matrix is positive (smallest eigenvalue {e.lambda_min:.3g}), and the network's own, "
-        f"at width {e.width}, is within {e.gram_error:.0%} of it"
-    )
+        return "Observed. A step above 2 over the largest curvature increases the loss along that direction."
+    named = next((c.theorem for c in certificates if c.about == TRAINING and c.status == word), "")
+    if word == IMPLIED:
+        text = f"Implied by a theorem whose premises all hold ({named}). "
+    elif word == UP_TO_CONSTANTS:
+        text = f"Implied by a theorem whose premises all hold with each open constant taken to be 1 ({named}). "
+    else:
+        text = "Observed: no theorem about training has all its premises met here. "
+    return text + _kernel(e, found, singular)
+
+
+def _kernel(e: Evidence, found: Sweep | None, singular: bool) -> str:
     drift = e.extreme("kernel_drift")
-    if drift is not None:
-        text += f" and moved by {drift:.0%}"
+    moved = "" if drift is None else f" and moved by {drift:.0%}"
+    if e.lambda_min is None or e.gram_error is None:
+        lazy = "" if drift is None else f": {_regime(drift)}"
+        return f"This network has no limit kernel here, so only its own Gram matrix was watched{moved}{lazy}."
+    if singular:
+        text = "The limit's Gram matrix is singular to working precision"
+    else:
+        text = f"The limit's Gram matrix is positive (smallest eigenvalue {e.lambda_min:.3g})"
+    text += f", and the network's own, at width {e.width}, is within {percent(e.gram_error)} of it{moved}"
     if found is not None:
-        text += f"; {found.tolerance:.0%} is expected from width {found.useful_width:,} on"
-    return text + ". The theorems' proofs ask for astronomical widths."
+        text += f"; {found.tolerance:.0%} is expected from width {found.words} on"
+    return text + "."
 
 
 def _regime(drift: float) -> str:
     return "the lazy regime" if drift < 0.2 else "features were learned"
-
-
-def _last(e: Evidence, name: str) -> float | None:
-    series = e.trace.measured.get(name)
-    value = series.values[-1] if series is not None and series.values else None
-    return value if isinstance(value, float) else None

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gramian.certify.conditions import CERTIFIED, CONTRADICTED, NOT, OBSERVED, Certificate
+from gramian.certify.conditions import CONTRADICTED, Certificate
+from gramian.certify.goal import REACHED
 from gramian.train import Trace
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(frozen=True)
@@ -19,28 +20,36 @@ class Certification:
     Args:
         answer: three plain sentences: whether, how fast, why we know.
         certificates: every theorem that applies, checked.
-        reached: whether the loss fell to the share that was asked for.
+        did: "reached", "not reached" or "impossible": whether the last training loss counts as the global minimum.
+        why: how we know: "implied", "implied up to constants" (by a theorem about training) or "observed".
         data: facts of the data, plain.
-        run: facts of the network and the run, plain; `report_facts` puts several of them together.
+        run: facts of the network and the run, plain: the table in `gramian.certify.facts`. `report_facts` puts several
+            of them together.
         trace: the training run; None if none was made, because the data contradict themselves.
     """
 
     answer: tuple[str, ...]
     certificates: tuple[Certificate, ...]
-    reached: bool
+    did: str
+    why: str
     data: dict[str, Any]
     run: dict[str, Any]
     trace: Trace | None
 
     @property
+    def reached(self) -> bool:
+        """Whether the global minimum was reached."""
+        return self.did == REACHED
+
+    @property
     def status(self) -> str:
-        """The strongest word that a certificate gives: a contradiction before all, then "certified" downwards."""
-        return overall(self.certificates)
+        """The headline: what the run did, and how we know. Statements about other things do not enter."""
+        return f"{self.did}, {self.why}"
 
     @property
     def holds(self) -> bool:
         """Whether the minimum was reached, and no theorem was contradicted."""
-        return self.reached and self.status != CONTRADICTED
+        return self.reached and all(c.status != CONTRADICTED for c in self.certificates)
 
     def __iter__(self) -> Iterator[Certificate]:
         return iter(self.certificates)
@@ -50,6 +59,8 @@ class Certification:
 
     def __str__(self) -> str:
         lines = [f"{self.run['title']}: {self.status}", *(f"  {sentence}" for sentence in self.answer)]
+        line = (self.run["loss"].get("torch") or {}).get("line")
+        lines += [f"  {line}"] if line else []
         return "\n".join(lines + [f"  - {c.theorem}: {c.status}" for c in self.certificates])
 
     def write(self, folder: str) -> tuple[Any, Any]:
@@ -57,12 +68,6 @@ class Certification:
         from gramian.report import write
 
         return write(report_facts([self]), folder)
-
-
-def overall(certificates: Sequence[Certificate]) -> str:
-    """The word for all of them together."""
-    found = {c.status for c in certificates}
-    return next((word for word in (CONTRADICTED, CERTIFIED, OBSERVED) if word in found), NOT)
 
 
 def report_facts(certifications: Sequence[Certification], title: str | None = None) -> dict[str, Any]:

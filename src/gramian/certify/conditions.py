@@ -9,7 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-CERTIFIED, OBSERVED, NOT, CONTRADICTED = "certified", "observed, not implied", "not certified", "CONTRADICTED"
+IMPLIED, UP_TO_CONSTANTS, OBSERVED = "implied", "implied up to constants", "observed"
+NOT_SHOWN, CONTRADICTED = "not shown", "CONTRADICTED"
+STATUSES = (CONTRADICTED, IMPLIED, UP_TO_CONSTANTS, OBSERVED, NOT_SHOWN)  # in the order in which they are told
+TRAINING, OTHER = "training", "other"  # what a theorem is about: the user's question, or something else
 SENSES: dict[str, Callable[[Any, Any], bool]] = {
     ">=": operator.ge,
     ">": operator.gt,
@@ -29,6 +32,7 @@ class Condition:
         has: the number of this data and this run; None where it was not measured or is not known.
         sense: ">=", ">", "<=", "<" or "is".
         note: what was assumed, such as a constant taken to be 1.
+        vacuous: why no run could violate this bound; "" where one could. A vacuous conclusion shows nothing.
 
     Example:
         >>> Condition("width", needs=1e40, has=512, sense=">=").holds
@@ -40,6 +44,7 @@ class Condition:
     has: float | bool | str | None
     sense: str = "is"
     note: str = ""
+    vacuous: str = ""
 
     @property
     def holds(self) -> bool | None:
@@ -57,7 +62,8 @@ class Condition:
             "needs": sign + _text(self.needs),
             "has": has,
             "holds": self.holds,
-            "note": self.note,
+            "note": "; ".join(part for part in (self.note, self.vacuous and f"vacuous: {self.vacuous}") if part),
+            "vacuous": bool(self.vacuous),
         }
 
 
@@ -71,17 +77,20 @@ def _text(value: float | bool | str) -> str:
 class Certificate:
     """One theorem, checked on one data set and one run.
 
-    `status` is "certified" (every premise holds, so the conclusion is implied, and it was not seen to fail),
-    "observed, not implied" (a premise fails or is not known; the conclusion was seen nevertheless), "not certified"
-    (neither), or "CONTRADICTED" (every premise holds and the conclusion was seen to fail: a mistake somewhere).
+    `status` is "implied" (every premise holds, so the conclusion follows, and it was not seen to fail), "implied up to
+    constants" (the same, where each constant that the paper leaves open was taken to be 1), "observed" (a premise fails
+    or is not known; the conclusion was seen nevertheless), "not shown" (neither, or no run could violate it),
+    or "CONTRADICTED" (every premise holds and the conclusion was seen to fail: a mistake, or an open constant that is
+    not 1).
 
     Args:
         theorem: its name in words.
         reference: arXiv id.
         premises: what it asks for.
         conclusion: what it says, as measured.
-        constants: what was assumed where the paper leaves a constant open.
+        constants: which constants the paper leaves open, all taken to be 1; "" where none is.
         summary: one sentence on this run.
+        about: "training" if the conclusion answers whether training reaches the minimum, and at which rate; "other".
     """
 
     theorem: str
@@ -90,15 +99,20 @@ class Certificate:
     conclusion: tuple[Condition, ...]
     constants: str = ""
     summary: str = ""
+    about: str = OTHER
 
     @property
     def status(self) -> str:
-        """One of the four words."""
-        premises = [c.holds for c in self.premises]
-        conclusion = [c.holds for c in self.conclusion]
-        if all(premises):
-            return CONTRADICTED if False in conclusion else CERTIFIED
-        return OBSERVED if conclusion and all(conclusion) else NOT
+        """One of the five words."""
+        implied = all(c.holds for c in self.premises)
+        telling = [c for c in self.conclusion if not c.vacuous]
+        if implied and any(c.holds is False for c in telling):
+            return CONTRADICTED
+        if self.conclusion and not telling:
+            return NOT_SHOWN
+        if implied:
+            return UP_TO_CONSTANTS if self.constants else IMPLIED
+        return OBSERVED if telling and all(c.holds for c in telling) else NOT_SHOWN
 
     @property
     def failing(self) -> tuple[Condition, ...]:
@@ -111,6 +125,7 @@ class Certificate:
             "theorem": self.theorem,
             "reference": self.reference,
             "status": self.status,
+            "about": self.about,
             "summary": self.summary,
             "premises": [c.to_dict() for c in self.premises],
             "conclusion": [c.to_dict() for c in self.conclusion],

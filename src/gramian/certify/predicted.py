@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -24,6 +24,21 @@ class Prediction:
 
     losses: list[float]
     test_outputs: Tensor | None
+
+
+def above_rounding(values: Tensor) -> Tensor:
+    """Eigenvalues of a Gram matrix, ascending, with 0 for those that can't be told from it.
+
+    These are the ones within n eps lambda_max, which rounding alone makes of a zero; and, where an eigenvalue is below
+    zero, which no Gram matrix has, those that are no larger: its size is that of the error in the entries.
+    """
+    least = max(len(values) * torch.finfo(values.dtype).eps * abs(float(values[-1])), -float(values[0]))
+    return torch.where(values.abs() <= least, 0.0, values)
+
+
+def settled(system: Eigensystem) -> Eigensystem:
+    """The eigensystem of a Gram matrix that is singular where it can't be told from a singular one."""
+    return replace(system, values=above_rounding(system.values))
 
 
 def predict(
@@ -52,7 +67,7 @@ def predict(
         rows = (batches.next() for _ in range(max(steps)))
         found = minibatch_descent(theta, r0, lr, rows, steps, cross=test)
     else:
-        spectrum = system or eigensystem(theta)
+        spectrum = system or settled(eigensystem(theta))
         if optimizer == "gd":
             found = gradient_descent(spectrum, r0, lr, steps, cross=test)
         else:
@@ -95,6 +110,13 @@ def kernel_predictor(theta: Tensor, y: Tensor, cross: Tensor) -> tuple[Tensor, s
         return solve(theta, y, ridge).predict(cross), warning
 
 
+def predictor_gap(theta: Tensor, y: Tensor, cross: Tensor, outputs: Tensor) -> float | None:
+    """Distance of a network's test outputs from the kernel predictor's, over the size of these; None if they are 0."""
+    expected, _ = kernel_predictor(theta, y, cross)
+    size = float(expected.norm())
+    return float((outputs - expected).norm()) / size if size > 0 else None
+
+
 def error_share(outputs: Tensor, y: Tensor, targets: Tensor) -> float:
     """Share of wrong classes; for regression, mean squared error over the targets' variance."""
     if y.dtype == torch.int64:
@@ -103,4 +125,4 @@ def error_share(outputs: Tensor, y: Tensor, targets: Tensor) -> float:
     return float((outputs - targets).square().mean() / spread) if spread > 0 else 0.0
 
 
-__all__ = ["Gram", "Prediction", "error_share", "kernel_predictor", "predict"]
+__all__ = ["Gram", "Prediction", "error_share", "kernel_predictor", "predict", "predictor_gap"]

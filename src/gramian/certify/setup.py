@@ -1,4 +1,4 @@
-"""What is trained, and the limit kernel that goes with it: one network in one parametrization, on scaled inputs."""
+"""What is trained, and the limit kernel that goes with it: one network in one parametrization."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from gramian.arch import Architecture, architecture
 from gramian.arch.law import Law
-from gramian.arch.ops import Activation, Conv, LeakyReLU, Sum
-from gramian.data import normalize_and_pad, unit_norm
+from gramian.arch.ops import Conv, Sum
+from gramian.data import normalize_and_pad
+from gramian.data.normalize import row_norms
 from gramian.errors import BadArgument, NoLimit
 from gramian.train.parametrization import AllenZhuNetwork
 
@@ -26,7 +27,7 @@ class Setup:
     Args:
         arch: its architecture; None if it has no limit here, and then `no_limit` says why.
         build: makes the network at a width, from a seed.
-        x: training inputs as the network takes them; shape (n, *in_shape), float64.
+        x: training inputs as the network takes them, so as they were given (but for `paper`); float64.
         x_test: the same of the test inputs.
         kernel: limit NTK in the units of the run at a width: (width, x, y) -> (n, m); None without a limit.
         family: "fully connected", "convolutional", "residual" or "other".
@@ -37,6 +38,7 @@ class Setup:
         fixed_width: whether the width can't be chosen, because the module's own widths are kept.
         paper: whether it is the network of Allen-Zhu et al. with their initialization.
         initialization: in words.
+        code: Python that makes the trained network from `module` and `x`, with WIDTH and SEED in the places of both.
         no_limit: why there is no limit; "" where there is one.
     """
 
@@ -53,6 +55,7 @@ class Setup:
     fixed_width: bool
     paper: bool
     initialization: str
+    code: str = "module"
     no_limit: str = ""
 
     def unit(self, width: int, n_outputs: int) -> float:
@@ -69,11 +72,69 @@ class Setup:
 def setup(
     module: nn.Module, x: Tensor, x_test: Tensor, law: Law | None, parametrization: str, dtype: torch.dtype, device: str
 ) -> Setup:
-    """The setup of a module in a parametrization; rows of `x` are scaled to norm sqrt(d), d numbers in a row.
+    """The setup of a module in a parametrization; rows go into the network as they are given.
 
-    A limit kernel divides <x, x'> by d, so that this is the theory's norm one. The network of Allen-Zhu et al. gets
-    rows of norm one, padded as they ask.
+    Only the network of Allen-Zhu et al. gets them scaled to norm one, and padded as they ask, so that different rows
+    stay different. (A limit kernel divides <x, x'> by d, so that norm sqrt(d) is the theory's norm one.)
     """
+    check_parametrization(parametrization)
+    said, law = law, law if law is not None else default_law(module, parametrization)
+    standard = parametrization in ("own", "standard")
+    modes = [(part, part.training) for part in module.modules()]
+    inputs = x
+    try:
+        arch = architecture(module.eval(), inputs[:2], law, parametrization="standard" if standard else "ntk")
+        arch.ntk(inputs[:1])  # refuses here, before any work
+    except NoLimit as error:
+        if parametrization != "own":
+            raise NoLimit(
+                error.what,
+                where=error.where,
+                why=error.why,
+                fix=f'{error.fix}; or parametrization="own": train the module as it stands, without its limit',
+            ) from None
+        return _without_limit(module, inputs, x_test, error, dtype, device)
+    finally:
+        for part, mode in modes:
+            part.training = mode
+    if parametrization == "allen-zhu":
+        return _allen_zhu(arch, x, x_test, dtype, device)
+    named = law if isinstance(law, str | tuple) else f"he with biases of deviation {BIAS}" if said is None else "given"
+    if parametrization == "own":
+        made = module.to(device, dtype)
+        return _describe(arch, lambda width, seed: made, inputs, x_test, f"as given (law of the limit: {named})", True)
+    words = "NTK parametrization" if parametrization == "ntk" else "standard parametrization"
+    more = ', parametrization="standard"' if standard else ""
+    drawn = f"network({'' if standard else 'WIDTH, '}seed=SEED, dtype={dtype})"
+    return _describe(
+        arch,
+        lambda width, seed: arch.network(None if standard else width, seed, dtype=dtype).to(device),
+        inputs,
+        x_test,
+        f"{words}, law {named}",
+        standard,
+        f"gramian.architecture(module, x[:2], {law!r}{more}).{drawn}",
+    )
+
+
+BIAS = 0.1  # deviation of biases where the module has some and nothing is said, as the commands have it
+
+
+def default_law(module: nn.Module, parametrization: str) -> Law:
+    """The law where none is said: torch's own for the module's own weights; else "he", with biases where it has some.
+
+    "he" alone has biases of deviation zero, and in the NTK parametrization they would not train either.
+    """
+    if parametrization in ("own", "standard"):
+        return "torch"
+    kinds = (nn.Linear, nn.modules.conv._ConvNd)
+    if parametrization == "ntk" and any(isinstance(m, kinds) and m.bias is not None for m in module.modules()):
+        return {"*": (math.sqrt(2), BIAS), "readout": (1.0, BIAS)}
+    return "he"
+
+
+def check_parametrization(parametrization: str) -> None:
+    """Raise unless it is one that certificates are about."""
     if parametrization in ("mup", "mean_field"):
         raise BadArgument(
             f"No certificate for the {parametrization} parametrization.",
@@ -91,46 +152,9 @@ def setup(
             '"allen-zhu" draws the network of Allen-Zhu, Li and Song in its place',
             fix=f"one of {', '.join(PARAMETRIZATIONS)}",
         )
-    scale = math.sqrt(x[0].numel())
-    inputs = unit_norm(x) * scale
-    test = unit_norm(x_test, name="x_test") * scale
-    law = law if law is not None else ("torch" if parametrization in ("own", "standard") else "he")
-    standard = parametrization in ("own", "standard")
-    modes = [(part, part.training) for part in module.modules()]
-    try:
-        arch = architecture(module.eval(), inputs[:2], law, parametrization="standard" if standard else "ntk")
-        arch.ntk(inputs[:1])  # refuses here, before any work
-    except NoLimit as error:
-        if parametrization != "own":
-            raise NoLimit(
-                error.what,
-                where=error.where,
-                why=error.why,
-                fix=f'{error.fix}; or parametrization="own": train the module as it stands, without its limit',
-            ) from None
-        return _without_limit(module, inputs, test, error, dtype, device)
-    finally:
-        if parametrization != "own":  # that one is trained in eval mode, the mode that its kernel is of
-            for part, mode in modes:
-                part.training = mode
-    if parametrization == "allen-zhu":
-        return _allen_zhu(arch, x, x_test, dtype, device)
-    named = law if isinstance(law, str) else "given per layer" if not isinstance(law, tuple) else str(law)
-    if parametrization == "own":
-        made = module.to(device, dtype)
-        return _describe(arch, lambda width, seed: made, inputs, test, f"as given (law of the limit: {named})", True)
-    words = "NTK parametrization" if parametrization == "ntk" else "standard parametrization"
-    return _describe(
-        arch,
-        lambda width, seed: arch.network(None if standard else width, seed, dtype=dtype).to(device),
-        inputs,
-        test,
-        f"{words}, law {named}",
-        standard,
-    )
 
 
-def _describe(arch, build, x, x_test, initialization: str, fixed: bool) -> Setup:
+def _describe(arch, build, x, x_test, initialization: str, fixed: bool, code: str = "module") -> Setup:
     windows = [math.prod(s.op.window) for s in arch.steps if isinstance(s.op, Conv)]
     hidden = [s.shape for n, s in enumerate(arch.steps) if s.op.random and arch.hidden(n)]
     return Setup(
@@ -147,6 +171,7 @@ def _describe(arch, build, x, x_test, initialization: str, fixed: bool) -> Setup
         fixed_width=fixed,
         paper=False,
         initialization=initialization,
+        code=code,
     )
 
 
@@ -178,10 +203,9 @@ def _allen_zhu(read: Architecture, x: Tensor, x_test: Tensor, dtype, device) -> 
     largest = float(torch.cat([x, x_test]).flatten(1).norm(dim=1).max())
     image = kind == "cnn"
     pixels = tuple(x.shape[2:]) if image else None
-    flat = x if image else normalize_and_pad(x.flatten(1), largest=largest)
-    flat_test = x_test if image else normalize_and_pad(x_test.flatten(1), largest=largest) if len(x_test) else x_test
-    if image:
-        flat, flat_test = unit_norm(x), unit_norm(x_test, name="x_test")
+    pad = _pad_images if image else normalize_and_pad
+    flat = pad(x, largest=largest)
+    flat_test = pad(x_test, largest=largest) if len(x_test) else x_test
     sides: int | tuple[int, int] | None = None if pixels is None else pixels if len(pixels) == 2 else pixels[0]
 
     def build(width: int, seed: int) -> nn.Module:
@@ -195,7 +219,10 @@ def _allen_zhu(read: Architecture, x: Tensor, x_test: Tensor, dtype, device) -> 
         arch.ntk(flat[:1])
     except NoLimit as error:
         arch, no_limit = read, str(error)
-    base = _describe(arch, build, flat, flat_test, "as in arXiv:1811.03962, only hidden layers trained", False)
+    places = "" if sides is None else f", pixels={sides!r}"
+    code = f"AllenZhuNetwork({flat.shape[1]}, {d}, {layers}, WIDTH, {kind!r}{places}, generator=Generator of SEED)"
+    words = "as in arXiv:1811.03962, only hidden layers trained"
+    base = _describe(arch, build, flat, flat_test, words, False, code)
     stretch = math.sqrt(flat.shape[1])  # the limit kernel divides <x, x'> by the number of channels
     times = base.window * base.pixels / (2 * d)
 
@@ -216,8 +243,23 @@ def _allen_zhu(read: Architecture, x: Tensor, x_test: Tensor, dtype, device) -> 
         fixed_width=False,
         paper=True,
         initialization=base.initialization,
+        code=base.code,
         no_limit=no_limit,
     )
+
+
+def _pad_images(x: Tensor, *, largest: float) -> Tensor:
+    r"""Images as `normalize_and_pad` has vectors, with two constant channels: norm 1, different images stay different.
+
+    All images are divided by one number, so that the largest norm is $1/\sqrt2$; one constant channel makes all norms
+    $1/\sqrt2$, another one has norm $1/\sqrt2$ itself.
+    """
+    p = math.prod(x.shape[2:])
+    scaled = x / (largest * math.sqrt(2))
+    missing = (0.5 - row_norms(scaled).square()).clamp_min(0).sqrt() / math.sqrt(p)
+    shape = (len(x), 1, *x.shape[2:])
+    first = missing.to(x).view(-1, *[1] * (x.ndim - 1)).expand(shape)
+    return torch.cat([scaled, first, torch.full(shape, math.sqrt(0.5 / p), dtype=x.dtype, device=x.device)], 1)
 
 
 def family(arch: Architecture) -> str:
@@ -225,9 +267,3 @@ def family(arch: Architecture) -> str:
     if any(isinstance(step.op, Sum) and not step.data for step in arch.steps):
         return "residual"
     return "convolutional" if any(isinstance(step.op, Conv) for step in arch.steps) else "fully connected"
-
-
-def activations(arch: Architecture) -> tuple[tuple[str, ...], bool]:
-    """Names of the activations above the data, and whether all of them are smooth."""
-    ops = [step.op for step in arch.steps if isinstance(step.op, Activation) and not step.data]
-    return tuple(dict.fromkeys(op.name for op in ops)), not any(isinstance(op, LeakyReLU) for op in ops)

@@ -11,7 +11,7 @@ from gramian.cli import show
 from gramian.report import summary_rows
 from gramian.report.numbers import prose
 
-STATUS_COLUMNS = 2 + 24  # the indent, and "• observed, not implied "
+STATUS_COLUMNS = 2 + 26  # the indent, and "✓ implied up to constants "
 
 
 def print_answer(facts: dict[str, Any], console: Console) -> None:
@@ -23,6 +23,8 @@ def print_answer(facts: dict[str, Any], console: Console) -> None:
         console.print()
         console.print(Text(str(run["title"]), "bold"))
         show.prose((prose(sentence) for sentence in run["answer"]), console)
+        for line in _to_paste(run):
+            console.print(Text("    " + line), soft_wrap=True)
         certificates = [(show.status(one["status"]), _theorem(one, console)) for one in run.get("certificates") or []]
         if certificates:
             console.print()
@@ -40,3 +42,9 @@ def _theorem(certificate: dict[str, Any], console: Console) -> Text:
     if STATUS_COLUMNS + len(name) + 2 + len(reference) > console.width:
         return Text(name)
     return Text.assemble(name, (f"  {reference}", "dim"))
+
+
+def _to_paste(run: dict[str, Any]) -> list[str]:
+    """The optimizer's line for a loop in plain torch, whole, so that it can be pasted."""
+    rate = (run.get("loss") or {}).get("torch") or {}
+    return [rate["line"]] if rate.get("line") else []

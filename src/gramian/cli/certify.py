@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,6 +23,7 @@ RUN = "Training"
 PARAMETRIZATIONS = ("ntk", "standard", "own", "allen-zhu")
 OPTIMIZERS = ("sgd", "gd", "momentum", "nesterov", "adam")
 LOSSES = ("squared", "cross-entropy")
+TARGETS = ("auto", "as-given", "standardized")
 
 Width = Annotated[
     str,
@@ -50,7 +50,8 @@ Lr = Annotated[
     float | None,
     typer.Option(
         metavar="FLOAT",
-        help="Learning rate of the summed loss (default: 3/4 of the largest stable one, half with momentum).",
+        help="Learning rate of the loss summed over the training rows; the answer gives it for the mean over a batch "
+        "(default: 3/4 of the largest stable one, half with momentum).",
         rich_help_panel=RUN,
         show_default=False,
     ),
@@ -72,10 +73,31 @@ Steps = Annotated[
 Accuracy = Annotated[
     float,
     typer.Option(
-        metavar="SHARE", help="Of the initial loss; there the minimum counts as reached.", rich_help_panel=RUN
+        metavar="SHARE",
+        help="Of the best constant predictor's loss; there, and with every training row right, the minimum counts as "
+        "reached.",
+        rich_help_panel=RUN,
+    ),
+]
+Targets = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|as-given|standardized",
+        help="Real targets: trained on as they are, or brought to mean 0 and deviation 1 first (auto: standardized, "
+        "but as they are for your own module as it stands). Errors are in their own unit.",
+        rich_help_panel=RUN,
     ),
 ]
 Loss = Annotated[str, typer.Option(metavar="|".join(LOSSES), help="What is minimized.", rich_help_panel=RUN)]
+Dtype = Annotated[
+    str | None,
+    typer.Option(
+        metavar="float32|float64",
+        help="Precision of the training (default: float32; your own module's own).",
+        rich_help_panel=opt.OUTPUT,
+        show_default=False,
+    ),
+]
 Out = Annotated[
     Path, typer.Option(metavar="FOLDER", help="For report.html and report.json.", rich_help_panel=opt.OUTPUT)
 ]
@@ -95,6 +117,10 @@ def certify(
     data: opt.Data,
     target: opt.Target = None,
     data_dir: opt.DataDir = None,
+    task: opt.Task = None,
+    missing: opt.Missing = "refuse",
+    without: opt.Without = None,
+    layout: opt.Layout = "auto",
     n: opt.N = None,
     n_test: opt.NTest = None,
     normalize: opt.Normalize = "auto",
@@ -114,8 +140,9 @@ def certify(
     steps: Steps = None,
     accuracy: Accuracy = 0.01,
     loss: Loss = "squared",
+    targets: Targets = "auto",
     out: Out = Path("gramian-report"),
-    dtype: opt.Dtype = "float32",
+    dtype: Dtype = None,
     device: opt.Device = "cpu",
     checkpoint: Checkpoint = None,
     quiet: opt.Quiet = False,
@@ -124,7 +151,8 @@ def certify(
 
     Computes the infinite-width kernel, trains the network, checks the theorems, prints the answer, writes a report.
 
-    Exit code 0: every network reached the minimum; 1: one did not, or a theorem was contradicted; 2: an error.
+    Exit code 0: every network reached the minimum; 1: one did not, or a theorem was contradicted; 2: an error; 130:
+    interrupted.
 
     In Python: data = gramian.data.load("digits", n=500); gramian.certify(net, data.x, data.y).write("gramian-report")
     """
@@ -132,6 +160,7 @@ def certify(
     size = _width(width)
     opt.one_of("--optimizer", optimizer, OPTIMIZERS)
     opt.one_of("--loss", loss, LOSSES)
+    opt.one_of("--targets", targets, TARGETS)
     normalize = opt.normalization(data, normalize)
     if parametrization is not None:
         opt.one_of("--parametrization", parametrization, PARAMETRIZATIONS)
@@ -139,7 +168,7 @@ def certify(
         opt.whole(option, number)
     _sensible(specs, size, depth, activation, bias, parametrization, checkpoint)
     check_folder(out)
-    where, precision = opt.device_of(device), opt.dtype_of(dtype)
+    where, precision = opt.device_of(device), None if dtype is None else opt.dtype_of(dtype)
     found = opt.dataset(
         data,
         target=target,
@@ -149,9 +178,11 @@ def certify(
         seed=seed,
         normalize=normalize,
         flatten=flatten,
+        task=task,
+        missing=missing,
+        without=without,
+        layout=layout,
     )
-    if not found.classes:
-        found = _standardized(found)
     built = [
         network(spec, found, depth=depth, width=size, activation=activation, bias=bias, seed=seed) for spec in specs
     ]
@@ -162,6 +193,10 @@ def certify(
         "n_test": len(found.x_test),
         "seed": seed,
         "normalize": normalize,
+        "task": task,
+        "missing": None if missing == "refuse" else missing,
+        "without": without,
+        "layout": None if layout == "auto" else layout,
     }
     settings: dict[str, Any] = {
         "width": size or "auto",
@@ -172,12 +207,13 @@ def certify(
         "steps": steps,
         "accuracy": accuracy,
         "loss": loss,
+        "targets": targets.replace("-", " "),
         "seed": seed,
     }
     if not quiet:
         show.talk(f"{found.name}: {_described(found)}")
     done: list[Certification] = []
-    failed = False
+    failed = stopped = False
     for number, made in enumerate(built):
         if not quiet:
             which = f" ({number + 1} of {len(built)})" if len(built) > 1 else ""
@@ -196,6 +232,7 @@ def certify(
             if not done:
                 raise
             show.talk(f"Interrupted: the report holds the {len(done)} finished of {len(built)} networks.")
+            stopped = True
             break
         one.run["made"] |= {
             "command": shlex.join(context.obj),
@@ -206,7 +243,15 @@ def certify(
             break
     if done:
         _print(done, out)
-    raise typer.Exit(2 if failed else 0 if all(one.holds for one in done) and len(done) == len(built) else 1)
+    raise typer.Exit(_exit_code(done, len(built), failed, stopped))
+
+
+def _exit_code(done: list[Certification], wanted: int, failed: bool, stopped: bool) -> int:
+    if failed:
+        return 2
+    if stopped or any(one.run["made"]["interrupted"] for one in done):
+        return show.INTERRUPTED
+    return 0 if len(done) == wanted and all(one.holds for one in done) else 1
 
 
 def _certified(made: Made, data: Dataset, checkpoint: Path | None, **settings: Any) -> Certification:
@@ -224,7 +269,7 @@ def _certified(made: Made, data: Dataset, checkpoint: Path | None, **settings: A
         source=data.source,
         classes=data.classes,
         rows=data.rows,
-        notes=data.notes,
+        notes=(*data.notes, *([made.says] if made.says else [])),
         checkpoint=checkpoint,
         resume=checkpoint is not None and checkpoint.exists(),
         **settings,
@@ -287,14 +332,6 @@ def _sensible(
         )
 
 
-def _standardized(data: Dataset) -> Dataset:
-    """Regression targets of mean 0 and deviation 1, so that fitting their mean is not most of the loss."""
-    mean, sigma = data.y.mean(0), data.y.std(0, correction=0).clamp_min(1e-300)
-    note = "Regression targets were brought to mean 0 and standard deviation 1 (of the training rows)."
-    y, y_test = (data.y - mean) / sigma, (data.y_test - mean) / sigma
-    return replace(data, y=y, y_test=y_test, notes=(*data.notes, note))
-
-
 def _described(data: Dataset) -> str:
     shape = "x".join(map(str, data.in_shape))
     kind = f"{data.n_outputs} classes" if data.classes else "regression"
@@ -305,14 +342,11 @@ def _python(name: str, drawn: dict[str, Any], data: Dataset, flat: bool, made: M
     """The lines of Python that do the same, as one."""
     loaded, said = (", ".join(f"{k}={v!r}" for k, v in d.items() if v is not None) for d in (drawn, settings))
     vector = ".flatten(1)" if flat else ""
-    y, y_test = "data.y", "data.y_test"
-    if not data.classes:
-        y, y_test = (f"({each} - data.y.mean(0)) / data.y.std(0, correction=0)" for each in (y, y_test))
     lines = [
         "import torch, gramian, gramian.data",
         made.imports,
         f"data = gramian.data.load({name!r}, {loaded})",
         *([f"torch.manual_seed({settings['seed']})"] if made.own else []),
-        f"gramian.certify({made.code}, data.x{vector}, {y}, x_test=data.x_test{vector}, y_test={y_test}, {said})",
+        f"gramian.certify({made.code}, data.x{vector}, data.y, x_test=data.x_test{vector}, y_test=data.y_test, {said})",
     ]
     return "; ".join(lines)

@@ -42,3 +42,15 @@ def check_file(path: Path, suffix: str) -> None:
             fix=f"--out {path.with_suffix(suffix)}" if path.name else f"--out result{suffix}",
         )
     check_writable(path)
+
+
+def unused(path: Path) -> Path:
+    """The path, or with a number before its ending if something is there: predictions-2.csv.
+
+    For outputs that nobody named: they replace nothing.
+    """
+    number, free = 1, path
+    while free.exists():
+        number += 1
+        free = path.with_name(f"{path.stem}-{number}{path.suffix}")
+    return free

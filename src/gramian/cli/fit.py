@@ -5,24 +5,22 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gramian.cli import options as opt
 from gramian.cli import show
 from gramian.cli.files import check_file
-from gramian.cli.kernel import fits
-from gramian.cli.networks import network
-from gramian.cli.scaling import norm_sqrt_d
+from gramian.cli.prepared import Draw, NetworkOptions, Prepared, prepared
+from gramian.cli.progress import announce, bar
+from gramian.cli.scores import score_lines
 from gramian.errors import BadArgument
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from sklearn.pipeline import Pipeline
 
-    from torch import Tensor
-
-    from gramian.data import Dataset
+    from gramian.predict.cost import Cost
 
 
 def fit(
@@ -32,7 +30,11 @@ def fit(
     ],
     target: opt.Target = None,
     data_dir: opt.DataDir = None,
-    n: opt.N = None,
+    task: opt.Task = None,
+    missing: opt.Missing = "refuse",
+    without: opt.Without = None,
+    layout: opt.Layout = "auto",
+    n: opt.ManyN = None,
     n_test: opt.NTest = None,
     normalize: opt.Normalize = "auto",
     flatten: opt.Flatten = False,
@@ -49,19 +51,22 @@ def fit(
         float,
         typer.Option(metavar="FLOAT", help="In units of the kernel's mean diagonal.", rich_help_panel=opt.NETWORK),
     ] = 1e-3,
+    quiet: opt.Quiet = False,
 ) -> None:
     """Trains the kernel predictor of a network: what gradient descent finds at infinite width.
 
-    The model is a scikit-learn pipeline that takes raw rows, flattened, scales them to norm sqrt(d), d numbers in a row
-    (or as --normalize says), and predicts names of classes or numbers. It is stored with joblib, which is Python's
-    pickle: loading a model runs what is in it, so load your own only.
+    The model knows the columns of its table, their categories, the scale of the inputs and the names of the classes; it
+    takes rows as they lie in the source, and predicts names of classes or numbers. It is stored with joblib, which is
+    Python's pickle: loading a model runs what is in it, so load your own only.
 
-    In Python: joblib.dump(make_pipeline(FunctionTransformer(norm_sqrt_d), NTKClassifier()).fit(X, y), "model.joblib")
+    In Python: joblib.dump(gramian.predict.fit(gramian.data.load("table.csv")), "model.joblib")
     """
     import joblib  # type: ignore[import-untyped]
+    import torch
 
-    from gramian.arch import architecture
-    from gramian.report.numbers import duration, number, percent
+    from gramian import predict
+    from gramian.predict.cost import fit_cost, tile_for
+    from gramian.report.numbers import duration, number
     from gramian.train.files import replace_file
 
     opt.one_of("--which", which, ("ntk", "nngp"))
@@ -69,66 +74,64 @@ def fit(
     if not 0 <= ridge < float("inf"):
         raise BadArgument(f"--ridge {ridge} makes no sense.", where="--ridge", fix="a number, 0 or more: 1e-3")
     check_file(out, ".joblib")
-    found = opt.dataset(
-        data, target=target, data_dir=data_dir, n=n, n_test=n_test, seed=seed, normalize="none", flatten=flatten
+    replaced = out.exists()
+
+    def cost_of(rows: int, test: int, d: int, per_entry: float) -> Cost:
+        return fit_cost(rows, test, d, per_entry)
+
+    raw = opt.raw_data(
+        data, target=target, data_dir=data_dir, task=task, missing=missing, without=without, layout=layout
     )
-    made = network(net, found, depth=depth, activation=activation, bias=bias, seed=seed)
-    fits(len(found.x), 8)
-    arch = architecture(made.module.eval(), found.x[:2], law=opt.law_of(law, made.law) or "he")
-    model = _pipeline(getattr(arch, which), found, normalize, ridge)
+    draw = Draw(n, n_test, seed, normalize, flatten)
+    options = NetworkOptions(net, depth, activation, bias, law, which)
+    made = prepared(raw, draw, options, cost_of, dtype=torch.float64)
+    opt.say(made.notes, quiet)
+    rows, test = len(made.x), len(made.data.x_test)
+    cost = cost_of(rows, test, made.x[0].numel(), made.per_entry)
+    announce(f"kernel and solution of {rows:,} rows", cost.seconds, cost.memory, not quiet)
+    tile = tile_for(made.per_entry)
     start = time.perf_counter()
-    model.fit(found.x.flatten(1).numpy(), _labels(found, found.y))
-    seconds = time.perf_counter() - start
+    with bar(not quiet) as tell:
+        model = predict.fit(made.data, made.kernel, ridge=ridge, flatten=flatten, tile=tile, progress=tell)
+        seconds = time.perf_counter() - start
+        scores = _scores(made, model)
     model.trained_on = {
-        "data": _name(data),
-        "rows": found.rows.numpy(),
-        "in_shape": found.in_shape,
-        "target": target,
-        "network": made.title,
+        "data": identity(data),
+        "rows": made.data.rows.numpy(),
+        "in_shape": made.data.in_shape,
+        "target": target if made.data.columns is None else made.data.columns.target,
+        "classes": made.data.classes,
+        "network": made.made.title,
+        "tile": tile,
     }
     replace_file(out, lambda temporary: joblib.dump(model, temporary))
-    word = "accuracy" if found.classes else "R²"
-    scores = [("training", found.x, found.y)] + ([("test", found.x_test, found.y_test)] if len(found.x_test) else [])
-    lines = []
-    for what, x, y in scores:
-        share = model.score(x.flatten(1).numpy(), _labels(found, y))
-        lines.append((f"{what} {word}", f"{percent(share) if found.classes else number(share)} of {len(x):,} rows"))
     show.rows(
         [
-            ("model", f"{which.upper()} of {made.title}, ridge {number(ridge)}"),
-            ("data", f"{found.name}, {len(found.x)} rows"),
-            *lines,
+            ("model", f"{which.upper()} of {made.made.title}, ridge {number(ridge)}"),
+            ("data", f"{made.data.name}, {rows:,} training and {test:,} test rows"),
+            ("inputs", made.data.scaling.says.removeprefix("Inputs: ")),
+            *scores,
             ("time", duration(seconds)),
-            ("written", str(out)),
+            ("written", f"{out}, which was there before" if replaced else str(out)),
         ],
         show.out(),
     )
 
 
-def _pipeline(kernel: Callable[..., Tensor], data: Dataset, normalize: str, ridge: float) -> Any:
-    from sklearn.compose import TransformedTargetRegressor
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import FunctionTransformer, StandardScaler
+def _scores(made: Prepared, model: Pipeline) -> list[tuple[str, str]]:
+    """On the training rows, from the solution, and on the test rows."""
+    from gramian.predict.model import names
 
-    from gramian.predict import NTKClassifier, NTKRegressor
-
-    scaling = {"unit": [FunctionTransformer(norm_sqrt_d)], "standardize": [StandardScaler()], "none": []}[normalize]
-    kind = NTKClassifier if data.classes else NTKRegressor
-    predictor = kind(kernel, ridge=ridge, input_shape=data.in_shape)
-    if not data.classes:  # targets of any unit; the predictor has no intercept
-        predictor = TransformedTargetRegressor(predictor, transformer=StandardScaler())
-    return make_pipeline(*scaling, predictor)
-
-
-def _labels(data: Dataset, y: Tensor) -> Any:
-    """Names of classes, or numbers; (n,) where there is one target."""
-    import numpy as np
-
-    if data.classes:
-        return np.array(data.classes)[y.numpy()]
-    return y[:, 0].numpy() if y.shape[1] == 1 else y.numpy()
+    found, predictor = made.data, model[-1]
+    classes = bool(found.classes)
+    truth = names(found, found.y)
+    lines = score_lines("training", truth, predictor._fitted(truth), classes)
+    if len(found.x_test):
+        predicted = predictor.predict(found.x_test.flatten(1).numpy())
+        lines += score_lines("test", names(found, found.y_test), predicted, classes)
+    return lines
 
 
-def _name(data: str) -> str:
+def identity(data: str) -> str:
     """What tells one data set from another: a path whole, or a name."""
     return str(Path(data).absolute()) if os.path.exists(data) else data.lower()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,11 +11,11 @@ import typer
 from gramian.cli import options as opt
 from gramian.cli import show
 from gramian.cli.files import check_file
-from gramian.cli.networks import network
-from gramian.errors import BadArgument, GramianError
+from gramian.cli.prepared import Draw, NetworkOptions, prepared
+from gramian.cli.progress import announce, bar
+from gramian.errors import GramianError
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
     from torch import Tensor
 
     from gramian.gram import Gram
@@ -38,7 +37,11 @@ def kernel(
     ],
     target: opt.Target = None,
     data_dir: opt.DataDir = None,
-    n: opt.N = None,
+    task: opt.Task = None,
+    missing: opt.Missing = "refuse",
+    without: opt.Without = None,
+    layout: opt.Layout = "auto",
+    n: opt.ManyN = None,
     n_test: opt.NTest = None,
     normalize: opt.Normalize = "auto",
     flatten: opt.Flatten = False,
@@ -65,15 +68,13 @@ def kernel(
     --out FOLDER writes it in tiles instead, for kernels that take hours or more than the memory. The same command
     goes on where it was interrupted, or killed. gramian.Gram.open(folder) reads it: .dense(), .tiles(), products.
 
-    Rows are scaled to norm sqrt(d), d numbers in a row (or as --normalize says), so that entries are of size 1.
+    Rows are scaled as --normalize says, and the output names it. Equal --n, --n-test and --seed pick equal rows, in one
+    order, in every command and in gramian.data.load. All rows: --n all --n-test 0.
 
-    Equal --n, --n-test and --seed pick equal rows, in one order, in every command and in gramian.data.load. All rows:
-    --n all --n-test 0.
-
-    In Python: x = 8 * gramian.data.load("digits", n=500).x; np.save("k.npy", gramian.architecture(net, x[:2]).ntk(x))
+    In Python: x = gramian.data.load("digits", n=500).x; np.save("k.npy", gramian.architecture(net, x[:2]).ntk(x))
     """
-    from gramian.arch import architecture
     from gramian.gram import Gram
+    from gramian.predict.cost import Cost, kernel_cost, tile_for
     from gramian.report.numbers import duration, number
     from gramian.train.files import replace_file
 
@@ -83,20 +84,31 @@ def kernel(
     if not in_tiles:
         check_file(out, ".npy")
     precision, where = opt.dtype_of(dtype), opt.device_of(device)
-    found = opt.dataset(
-        data, target=target, data_dir=data_dir, n=n, n_test=n_test, seed=seed, normalize=normalize, flatten=flatten
+    itemsize = 0 if in_tiles else precision.itemsize
+
+    def cost_of(rows: int, _test: int, _d: int, per_entry: float) -> Cost:
+        return kernel_cost(rows, per_entry, itemsize)
+
+    raw = opt.raw_data(
+        data, target=target, data_dir=data_dir, task=task, missing=missing, without=without, layout=layout
     )
-    made = network(net, found, depth=depth, activation=activation, bias=bias, seed=seed)
-    x = opt.on_the_networks_scale(found.x, normalize).to(where, precision)
-    if not in_tiles:
-        fits(len(x), x.element_size())
-    arch = architecture(made.module.eval(), x[:2].cpu(), law=opt.law_of(law, made.law) or "he")
+    draw = Draw(n, n_test, seed, normalize, flatten)
+    options = NetworkOptions(net, depth, activation, bias, law, which)
+    found = prepared(raw, draw, options, cost_of, dtype=precision, device=where)
+    opt.say(found.notes, quiet)
+    x = found.x
+    cost = cost_of(len(x), 0, 0, found.per_entry)
+    announce(f"kernel of {len(x):,} rows", cost.seconds, cost.memory, not quiet)
+    # one size for both outputs, so that their last digits agree; smaller for slow kernels, so that the bar moves
+    tile = min(tile_for(found.per_entry), TILE if len(x) < MANY else LARGE_TILE)
+    if in_tiles:
+        tile = _tile_of(out) or tile
     start = time.perf_counter()
-    gram = Gram(getattr(arch, which), x, tile=TILE if len(x) < MANY else LARGE_TILE, keep=False)
-    rows = []
+    gram = Gram(found.kernel, x, tile=tile, keep=False)
+    lines = []
     if in_tiles:
         made_gram: Gram | Tensor = _stored(gram, out, shown=not quiet)
-        rows = [("tiles", f"of {gram.tile} x {gram.tile}; gramian.Gram.open({str(out)!r}) reads them")]
+        lines = [("tiles", f"of {gram.tile} x {gram.tile}; gramian.Gram.open({str(out)!r}) reads them")]
     else:
         made_gram = dense = _computed(gram, shown=not quiet)
         replace_file(out, lambda temporary: _save(temporary, dense.numpy()))
@@ -104,59 +116,61 @@ def kernel(
     diagonal = made_gram.diagonal()
     show.rows(
         [
-            ("kernel", f"{which.upper()} of {made.title}"),
-            ("data", f"{found.name}, {len(x)} rows"),
+            ("kernel", f"{which.upper()} of {found.made.title}"),
+            ("data", f"{found.data.name}, {len(x)} rows"),
+            ("inputs", found.data.scaling.says.removeprefix("Inputs: ")),
             ("shape", f"{len(x)} x {len(x)}, {dtype}"),
             ("diagonal", f"{number(float(diagonal.min()))} to {number(float(diagonal.max()))}"),
             *_spectrum(made_gram),
             ("time", duration(seconds)),
             ("written", str(out)),
-            *rows,
+            *lines,
         ],
         show.out(),
     )
-
-
-def _bar(total: int, shown: bool) -> tuple[Progress, TaskID]:
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("kernel"), BarColumn(), TaskProgressColumn(), TextColumn("left"), TimeRemainingColumn())
-    progress = Progress(*columns, console=show.err(), disable=not shown or not show.err().is_terminal)
-    return progress, progress.add_task("kernel", total=total)
 
 
 def _computed(gram: Gram, shown: bool) -> Tensor:
     """The dense matrix on the CPU, tile by tile, with a bar."""
     import torch
 
-    n = gram.shape[0]
+    n, finished = gram.shape[0], 0
     dense = torch.empty(n, n, dtype=gram.dtype)
-    progress, task = _bar(n * n, shown)
-    with progress:
+    with bar(shown) as tell:
         for rows, cols, tile in gram.tiles():
             dense[rows, cols] = tile.cpu()
-            progress.advance(task, tile.numel())
+            finished += tile.numel()
+            tell("kernel", finished / n**2)
     return dense
 
 
 def _stored(gram: Gram, folder: Path, shown: bool) -> Gram:
     """The tiles in a folder, with a bar; Ctrl-C leaves those that are finished."""
-    progress, task = _bar(1, shown)
     finished = of = 0
+    with bar(shown) as move:
 
-    def tell(now: int, tiles: int) -> None:
-        nonlocal finished, of
-        if not of and now:
-            show.talk(f"{now} of {tiles} tiles were there.")
-        finished, of = now, tiles
-        progress.update(task, completed=now, total=tiles)
+        def tell(now: int, tiles: int) -> None:
+            nonlocal finished, of
+            if not of and now:
+                show.talk(f"{now} of {tiles} tiles were there.")
+            finished, of = now, tiles
+            move("kernel", now / tiles)
+
+        try:
+            return gram.save(folder, tell)
+        except KeyboardInterrupt:
+            show.talk(f"Interrupted: {finished} of {of} tiles are in {folder}; the same command goes on from there.")
+            raise typer.Exit(show.INTERRUPTED) from None
+
+
+def _tile_of(folder: Path) -> int | None:
+    """Rows of a tile of the kernel that was begun in this folder; None if none was."""
+    import json
 
     try:
-        with progress:
-            return gram.save(folder, tell)
-    except KeyboardInterrupt:
-        show.talk(f"Interrupted: {finished} of {of} tiles are in {folder}; the same command goes on from there.")
-        raise typer.Exit(show.INTERRUPTED) from None
+        return int(json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["tile"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _spectrum(gram: Gram | Tensor) -> list[tuple[str, str]]:
@@ -179,19 +193,3 @@ def _save(path: Path, array: object) -> None:
 
     with path.open("wb") as file:  # np.save would add .npy to a name
         np.save(file, array)  # type: ignore[arg-type]
-
-
-def fits(n: int, itemsize: int) -> None:
-    """Raise BadArgument if n x n numbers are more than half of this machine's memory."""
-    if not hasattr(os, "sysconf"):
-        return
-    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    needed = n * n * itemsize
-    if needed > there / 2:
-        most = int((there / 2 / itemsize) ** 0.5)
-        raise BadArgument(
-            f"a kernel of {n:,} rows takes {needed / 2**30:.0f} GiB; this machine has {there / 2**30:.0f}.",
-            where=f"--n {n}",
-            why="n rows give n x n numbers, and more than half of the memory is not taken.",
-            fix=f"--n {most // 100 * 100}, or tiles on disk: --out FOLDER",
-        )

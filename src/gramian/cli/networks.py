@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from gramian.errors import BadArgument
 if TYPE_CHECKING:
     from torch import nn
 
+    from gramian.arch.law import Law
     from gramian.data import Dataset
 
 DEPTH = {"mlp": 3, "cnn": 4}  # the others 5
@@ -25,6 +27,10 @@ TITLE = {
     "du-resnet": "ResNet of Du et al.",
 }
 LAW: dict[str, tuple[float, float]] = {"du-resnet": (1.0, 0.0)}  # as in the paper
+BIAS = 0.1  # standard deviation of the biases that --bias asks for where no law is said: small beside the weights
+WITH_BIAS: dict[str, dict[str, tuple[float, float]]] = {  # "he", and the paper's, with biases
+    name: {"readout": (1.0, BIAS), "*": (sigma_w, BIAS)} for name, sigma_w in (("", math.sqrt(2)), ("du-resnet", 1.0))
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,14 +44,16 @@ class Made:
         law: the law of its weights where none is said; None is the library's default.
         imports: the Python line that gives the names in `code`.
         code: the Python expression that makes `module`.
+        says: what the user should know about it, a sentence; "" for nothing.
     """
 
     module: nn.Module
     title: str
     own: bool
-    law: tuple[float, float] | None
+    law: Law | None
     imports: str
     code: str
+    says: str = ""
 
 
 def network(
@@ -83,13 +91,15 @@ def network(
     module = ZOO[spec](data.in_shape, data.n_outputs, **options)
     said = "".join(f", {name}={value!r}" for name, value in options.items())
     title = f"{TITLE[spec]}, depth {options['depth']}" + (f", {activation}" if activation else "")
+    title += ", with biases" if bias else ""
     return Made(
         module,
         title,
         False,
-        LAW.get(spec),
+        WITH_BIAS.get(spec, WITH_BIAS[""]) if bias else LAW.get(spec),
         "from gramian.arch.zoo import ZOO",
         f"ZOO[{spec!r}]({data.in_shape}, {data.n_outputs}{said})",
+        f"The biases of --bias have the standard deviation {BIAS} unless --law says another." if bias else "",
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +15,9 @@ from gramian.errors import BadArgument
 if TYPE_CHECKING:
     import torch
 
+    from gramian.arch.law import Law as AnyLaw
     from gramian.data import Dataset
+    from gramian.data.raw import Raw
 
 DATA, NETWORK, OUTPUT = "Data", "Network", "Output"
 ROWS = 500  # training rows where nothing else is said: a kernel of 500 x 500 takes seconds
@@ -25,7 +27,8 @@ Data = Annotated[
     str,
     typer.Option(
         metavar="NAME|PATH",
-        help=f"{NAMES}; or a .csv, .tsv, .parquet, .npz or .npy file, or a folder of idx or CIFAR-10 files.",
+        help=f"{NAMES}; or a .csv, .tsv, .parquet, .npz or .npy file, or a folder of images (a subfolder a class), of "
+        "idx or CIFAR-10 files.",
         rich_help_panel=DATA,
     ),
 ]
@@ -36,6 +39,40 @@ Target = Annotated[
         help="Column with the labels (default: the one called target, label, class or y).",
         rich_help_panel=DATA,
         show_default=False,
+    ),
+]
+Task = Annotated[
+    str | None,
+    typer.Option(
+        metavar="classification|regression",
+        help="What labels that are whole numbers are (default: by how many there are, and it is said).",
+        rich_help_panel=DATA,
+        show_default=False,
+    ),
+]
+Missing = Annotated[
+    str,
+    typer.Option(
+        metavar="refuse|drop|mean",
+        help="Empty cells of a table: an error, their rows left out, or the mean of the training rows.",
+        rich_help_panel=DATA,
+    ),
+]
+Without = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="COLUMN",
+        help="A column of a table to leave out; repeat it for several.",
+        rich_help_panel=DATA,
+        show_default=False,
+    ),
+]
+Layout = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|channels-first|channels-last",
+        help="Of images and series in .npz files (auto: by their shape, and it is said).",
+        rich_help_panel=DATA,
     ),
 ]
 DataDir = Annotated[
@@ -57,6 +94,17 @@ N = Annotated[
         show_default=False,
     ),
 ]
+ManyN = Annotated[
+    str | None,
+    typer.Option(
+        "--n",
+        metavar="INT|all",
+        help="Training rows, drawn in proportion to the classes (default: all that this machine can take within 10 "
+        "minutes, and it is said if that is not all).",
+        rich_help_panel=DATA,
+        show_default=False,
+    ),
+]
 NTest = Annotated[
     int | None,
     typer.Option(
@@ -70,8 +118,8 @@ Normalize = Annotated[
     str,
     typer.Option(
         metavar="auto|unit|standardize|none",
-        help="Rows to one norm; columns (channels of images) to mean 0 and deviation 1; or neither. "
-        "auto: unit for images, standardize for tables.",
+        help="Rows to norm 1; columns (channels of images) to mean 0 and deviation 1; or neither. "
+        "auto: standardize for tables, none for images, whose pixels are between 0 and 1.",
         rich_help_panel=DATA,
     ),
 ]
@@ -111,13 +159,22 @@ Activation = Annotated[
         show_default=False,
     ),
 ]
-Bias = Annotated[bool, typer.Option("--bias", metavar="", help="Layers with biases.", rich_help_panel=NETWORK)]
+Bias = Annotated[
+    bool,
+    typer.Option(
+        "--bias",
+        metavar="",
+        help="Layers with biases, of standard deviation 0.1 where --law does not say another.",
+        rich_help_panel=NETWORK,
+    ),
+]
 Law = Annotated[
     str | None,
     typer.Option(
         metavar="he|lecun|torch|W,B",
         help="Law of the random weights: a name, or standard deviations of weights and biases after the fan-in "
-        "scaling, such as 1.4,0.1 (default: he; du-resnet 1,0).",
+        "scaling, such as 1.4,0.1; or by layer, 'readout=1,0;*=he' (default: he, in which biases do not count; "
+        "du-resnet 1,0; with --bias he with 0.1 for biases).",
         rich_help_panel=NETWORK,
         show_default=False,
     ),
@@ -158,10 +215,22 @@ def whole(option: str, value: int | None, least: int = 1) -> int | None:
     return value
 
 
-def law_of(text: str | None, default: tuple[float, float] | None) -> str | tuple[float, float] | None:
-    """A law's name or its pair of standard deviations, such as "1.4,0.1"; the default for None."""
+def law_of(text: str | None, default: AnyLaw | None) -> AnyLaw | None:
+    """A law's name, its pair of standard deviations such as "1.4,0.1", or these by layer; the default for None.
+
+    Example:
+        >>> law_of("1.4,0.1", None), law_of("positions=0.02,0;*=he", None)
+        ((1.4, 0.1), {'positions': (0.02, 0.0), '*': 'he'})
+    """
     if text is None:
         return default
+    if "=" not in text:
+        return _law(text)
+    entries = (entry.partition("=") for entry in text.split(";") if entry.strip())
+    return {pattern.strip(): _law(law.strip()) for pattern, _, law in entries}
+
+
+def _law(text: str) -> str | tuple[float, float]:
     if text in ("he", "lecun", "torch"):
         return text
     try:
@@ -171,7 +240,7 @@ def law_of(text: str | None, default: tuple[float, float] | None) -> str | tuple
             f"--law {text} is neither a name nor a pair of numbers.",
             where="--law",
             why="a law gives each layer the standard deviation of its weights and of its biases.",
-            fix="he, lecun, torch, or a pair such as 1.4,0.1.",
+            fix="he, lecun, torch, a pair such as 1.4,0.1, or these by layer: 'readout=1,0;*=1.4,0.1'.",
         ) from None
     return sigma_w, sigma_b
 
@@ -203,21 +272,43 @@ def device_of(text: str) -> str:
     return text
 
 
-IMAGES = ("digits", "mnist", "fashion-mnist", "cifar10")
-
-
 def normalization(data: str, normalize: str) -> str:
-    """What `--normalize` stands for: tables have columns of many units, which rows of norm one would leave as they are.
+    """The word of `--normalize`, if it is one; what "auto" stands for is decided where the data are read.
 
     Example:
-        >>> normalization("digits", "auto"), normalization("table.csv", "auto"), normalization("iris", "unit")
-        ('unit', 'standardize', 'unit')
+        >>> normalization("digits", "auto"), normalization("iris", "unit")
+        ('auto', 'unit')
     """
-    one_of("--normalize", normalize, ("auto", "unit", "standardize", "none"))
-    if normalize != "auto":
-        return normalize
-    path = Path(data)
-    return "unit" if data in IMAGES or path.is_dir() or path.suffix in (".npz", ".npy") else "standardize"
+    return one_of("--normalize", normalize, ("auto", "unit", "standardize", "none"))
+
+
+def number_of_rows(n: str | None) -> int | None:
+    """--n as a number; None for "all", or where nothing was said.
+
+    Raises:
+        BadArgument: it is neither.
+    """
+    try:
+        return None if n in (None, "all") else int(str(n))
+    except ValueError:
+        raise BadArgument(f"--n {n} is no number of rows.", where="--n", fix=f"--n {ROWS}, or --n all.") from None
+
+
+def raw_data(
+    data: str,
+    *,
+    target: str | None,
+    data_dir: Path | None,
+    task: str | None = None,
+    missing: str = "refuse",
+    without: list[str] | None = None,
+    layout: str = "auto",
+) -> Raw:
+    """Rows as they lie in the source, before any are drawn."""
+    from gramian.data.labels import known_task
+    from gramian.data.sources import Choices, read
+
+    return read(data, data_dir, Choices(target, known_task(task), missing, tuple(without or ()), layout))
 
 
 def dataset(
@@ -230,30 +321,44 @@ def dataset(
     seed: int,
     normalize: str,
     flatten: bool = False,
+    task: str | None = None,
+    missing: str = "refuse",
+    without: list[str] | None = None,
+    layout: str = "auto",
 ) -> Dataset:
-    """`data.load` with the command line's default number of rows, min(500, 80 %); float64.
+    """`data.load` with certify's default number of rows, min(500, 80 %), which a note then says; float64.
 
     Raises:
         BadData, BadArgument: as `data.load`; --n is no number.
     """
-    from dataclasses import replace
+    from gramian.data.load import available_rows, drawn
 
-    from gramian.data import load
+    count = number_of_rows(n)
+    raw = raw_data(data, target=target, data_dir=data_dir, task=task, missing=missing, without=without, layout=layout)
+    there = available_rows(raw, n_test)
+    if n is None:
+        count = min(ROWS, there)
+    found = drawn(raw, n=count, n_test=n_test, seed=seed, normalize=normalize)
+    if n is None and count is not None and count < there:
+        said = f"{count:,} of {there:,} training rows were drawn; --n all takes all, --n INT another number."
+        found = replace(found, notes=(*found.notes, said))
+    return flattened(found) if flatten else found
 
-    draw = partial(load, data, target=target, data_dir=data_dir, n_test=n_test, seed=seed, normalize=normalize)
-    try:
-        count = ROWS if n is None else None if n == "all" else int(n)
-    except ValueError:
-        raise BadArgument(f"--n {n} is no number of rows.", where="--n", fix=f"--n {ROWS}, or --n all.") from None
-    try:
-        found = draw(n=count)
-    except BadArgument as error:
-        if n is not None or error.where != f"n={ROWS}":
-            raise
-        found = draw(n=None)  # fewer than 500 rows: 80 % of them
-    return replace(found, x=found.x.flatten(1), x_test=found.x_test.flatten(1)) if flatten else found
+
+def flattened(found: Dataset) -> Dataset:
+    """Images as vectors."""
+    return replace(found, x=found.x.flatten(1), x_test=found.x_test.flatten(1))
+
+
+def say(notes: Iterable[str], quiet: bool) -> None:
+    """A data set's notes, a line each, on stderr."""
+    from gramian.cli import show
+
+    if not quiet:
+        for note in notes:
+            show.warn(note)
 
 
 def on_the_networks_scale(x: torch.Tensor, normalize: str) -> torch.Tensor:
-    r"""Rows of norm 1 times $\sqrt d$, d numbers in a row: entries of size 1, which networks and kernels want."""
-    return x * x[0].numel() ** 0.5 if normalize == "unit" else x
+    r"""Rows of norm 1 times $\sqrt d$, d numbers in a row, for networks that are trained: entries of size 1."""
+    return x * x[0].numel() ** 0.5 if normalize == "unit" and len(x) else x

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,62 +10,99 @@ import typer
 
 from gramian.cli import options as opt
 from gramian.cli import show
-from gramian.cli.files import check_file
-from gramian.cli.fit import _name
+from gramian.cli.files import check_file, unused
+from gramian.cli.fit import identity
+from gramian.cli.progress import bar
+from gramian.cli.scores import score_lines
 from gramian.errors import BadArgument, BadData
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
+    from sklearn.pipeline import Pipeline
 
-    from gramian.data.raw import Raw
+    from gramian.data.columns import Table
+
+DEFAULT = "predictions.csv"
+KNOWN = ("data", "rows", "in_shape", "target", "classes", "network", "tile")
 
 
 def predict(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A .joblib file of gramian fit.", show_default=False)],
     data: opt.Data,
     out: Annotated[
-        Path, typer.Option(metavar="FILE.csv", help="To write, a line a row.", rich_help_panel=opt.OUTPUT)
-    ] = Path("predictions.csv"),
+        Path | None,
+        typer.Option(
+            metavar="FILE.csv",
+            help=f"To write, a line a row (default: {DEFAULT}, or with a number if that is there).",
+            rich_help_panel=opt.OUTPUT,
+            show_default=False,
+        ),
+    ] = None,
     target: opt.Target = None,
     data_dir: opt.DataDir = None,
+    missing: Annotated[
+        str | None,
+        typer.Option(
+            metavar="refuse|drop|mean",
+            help="Empty cells: an error, their rows left out, or the mean of the training rows (default: as in fit).",
+            rich_help_panel=opt.DATA,
+            show_default=False,
+        ),
+    ] = None,
+    unseen: Annotated[
+        str,
+        typer.Option(
+            metavar="refuse|zero",
+            help="Categories that no training row had: an error, or taken for none of the known ones.",
+            rich_help_panel=opt.DATA,
+        ),
+    ] = "refuse",
+    layout: opt.Layout = "auto",
+    quiet: opt.Quiet = False,
 ) -> None:
     """Predictions of a model that gramian fit stored, as a .csv file.
 
-    Predicts the official test set where the data have one, else every row. A table (.csv, .parquet) may lack the
-    labels. A model is a pickle: loading it runs what is in it, so give your own only.
+    Predicts the official test set where the data have one, else every row. Columns of a table are found by name, in any
+    order; a missing one is an error, further ones are named and left out. The labels may be missing. A model is a
+    pickle: loading it runs what is in it, so give your own only.
 
-    In Python: joblib.load("model.joblib").predict(X), X of shape (n, d)
+    In Python: joblib.load("model.joblib").predict(frame), a DataFrame with the training columns, or an array of rows
     """
     import numpy as np
 
+    from gramian.report.numbers import count
     from gramian.train.files import replace_file
 
-    check_file(out, ".csv")
+    check_file(out or Path(DEFAULT), ".csv")
+    opt.one_of("--unseen", unseen, ("refuse", "zero"))
+    if missing is not None:
+        opt.one_of("--missing", missing, ("refuse", "drop", "mean"))
     loaded = _loaded(model)
     known = loaded.trained_on
-    raw, labeled = _read(data, data_dir, target or known["target"], explicit=target is not None)
-    held, y = raw.test or (raw.x, raw.y)
-    x = np.asarray(held[np.arange(len(held))], np.float64) / raw.scale
-    _same_shape(x, known["in_shape"], raw.source)
-    predicted = loaded.predict(x.reshape(len(x), -1))
-    numbers = np.arange(len(x)) if raw.rows is None else raw.rows
-    again = raw.test is None and _name(data) == known["data"]
-    trained = np.isin(numbers, known["rows"]) if again else np.zeros(len(x), bool)
-    frame = _columns(numbers, predicted)
-    lines: list[tuple[str, object]] = [("model", known["network"]), ("data", f"{raw.name}, {len(x):,} rows")]
-    if labeled:
-        truth = np.array(raw.classes)[y] if raw.classes else y[:, 0] if y.shape[1] == 1 else y
-        if truth.ndim == 1:
-            frame["label"] = truth
-        lines.append(_score(truth[~trained], predicted[~trained], int(trained.sum())))
+    given = _given(loaded, data, target=target, data_dir=data_dir, missing=missing, unseen=unseen, layout=layout)
+    opt.say(given.notes, quiet)
+    predicted = _predicted(loaded, given.x, quiet)
+    frame = _columns(given.rows, predicted)
+    again = given.whole and identity(data) == known["data"]
+    trained = np.isin(given.rows, known["rows"]) if again else np.zeros(len(given.rows), bool)
+    lines: list[tuple[str, object]] = [
+        ("model", known["network"]),
+        ("data", f"{given.name}, {count(len(given.x), 'row')}"),
+    ]
+    if given.labels is not None:
+        if given.labels.ndim == 1:
+            frame["label"] = given.labels
+        lines += _scores(given.labels, predicted, trained, bool(known["classes"]))
     if trained.any():
         frame["trained_on"] = trained
-    replace_file(out, lambda temporary: frame.to_csv(temporary, index=False))
-    show.rows([*lines, ("written", str(out))], show.out())
+    path = unused(Path(DEFAULT)) if out is None else out
+    replaced = path.exists()
+    replace_file(path, lambda temporary: frame.to_csv(temporary, index=False))
+    show.rows([*lines, ("written", f"{path}, which was there before" if replaced else str(path))], show.out())
 
 
-def _loaded(path: Path) -> Any:
+def _loaded(path: Path) -> Pipeline:
     import joblib  # type: ignore[import-untyped]
 
     if not path.is_file():
@@ -73,64 +111,145 @@ def _loaded(path: Path) -> Any:
         )
     try:
         model = joblib.load(path)
-        _ = [model.trained_on[key] for key in ("data", "rows", "in_shape", "target", "network")]
+        _ = [model.trained_on[key] for key in KNOWN], model.named_steps["rows"].scaling.kind
     except Exception as error:  # unpickling may raise anything
         said = str(error).partition("\n")[0]
         raise BadData(
-            f"{path} is no model of gramian's: {type(error).__name__}: {said}",
+            f"{path} is no model of this version of gramian: {type(error).__name__}: {said}",
             where=str(path),
-            why="it is damaged, or something else wrote it, or other versions of gramian and scikit-learn.",
+            why="it is damaged, something else wrote it, or another version of gramian or scikit-learn did.",
             fix="gramian fit --out FILE writes it anew.",
         ) from None
     return model
 
 
-def _read(data: str, data_dir: Path | None, target: str | None, *, explicit: bool) -> tuple[Raw, bool]:
-    """The rows, and whether their labels are known."""
-    from gramian.data.sources import read
-    from gramian.data.table import USUAL_TARGETS, from_frame
+@dataclass(frozen=True, eq=False)
+class Given:
+    """Rows to predict.
 
-    path = Path(data).expanduser()
-    is_table = path.suffix.lower() in (".csv", ".tsv", ".txt", ".parquet")
-    if not (is_table and path.is_file()):
-        return read(data, data_dir, target if explicit else None, None), True
-    frame = _frame(path)
-    columns = [str(column) for column in frame.columns]
-    labeled = explicit or target in columns or any(column.lower() in USUAL_TARGETS for column in columns)
-    if labeled:
-        raw = read(data, None, target if explicit or target in columns else None, None)
-    else:
-        label = "(none)"
-        raw = from_frame(frame.assign(**{label: 0}), path.stem, data, label, None, lambda i: f"row {i + 1}")
-    if any("one-hot" in note for note in raw.notes):
+    Args:
+        name: of the data.
+        x: rows on the scale of the training rows; shape (m, d).
+        rows: their numbers in the source, from 0.
+        labels: as the model gives them; None if they are not known. A missing one is NaN or "".
+        whole: whether the rows are numbered as the training rows were, not a separate test set.
+        notes: what is to be said.
+    """
+
+    name: str
+    x: np.ndarray
+    rows: np.ndarray
+    labels: np.ndarray | None
+    whole: bool
+    notes: tuple[str, ...] = ()
+
+
+def _given(
+    model: Pipeline,
+    data: str,
+    *,
+    target: str | None,
+    data_dir: Path | None,
+    missing: str | None,
+    unseen: str,
+    layout: str,
+) -> Given:
+    from sklearn.base import clone
+
+    from gramian.data.sources import table
+
+    rows = clone(model.named_steps["rows"])  # the model itself stays as it is
+    columns = rows.columns
+    if missing is not None:
+        rows.missing = missing
+    elif columns is not None and columns.missing == "drop":
+        rows.missing = "drop"
+    rows.unseen = unseen
+    label = target or model.trained_on["target"]
+    found = table(data, label) if columns is None or not columns.target else table(data, None)
+    if found is not None and columns is not None:
+        return _from_table(model, rows, found[0], label, explicit=target is not None)
+    return _from_source(model, rows, data, target, data_dir, layout)
+
+
+def _from_table(model: Pipeline, rows: Any, table: Table, label: str, *, explicit: bool) -> Given:
+    """Rows of a table, by the names of its columns."""
+    from dataclasses import replace
+
+    import numpy as np
+
+    there = [str(column) for column in table.frame.columns]
+    if explicit and label not in there:
         raise BadData(
-            "a column of text, which is coded by the categories that this file happens to hold.",
-            where=str(path),
-            why=" ".join(note for note in raw.notes if "one-hot" in note),
-            fix="code it as numbers in both tables, and fit again.",
+            f"no column {label!r}.",
+            where=f"{table.where}, columns: {', '.join(there[:20])}",
+            why="another name or spelling." + opt.nearest(label, there),
+            fix="--target: one of these columns; or leave it out.",
         )
-    return raw, labeled
+    notes: tuple[str, ...] = table.notes
+    if not len(table.frame):
+        raise BadData("no rows to predict.", where=table.where, why="only column names.", fix="give a row.")
+    if rows.missing == "drop":
+        used = [name for name in rows.columns.names if name in there]
+        empty = table.frame[used].isna().any(axis=1)
+        if empty.any():
+            notes = (*notes, f"{int(empty.sum())} of {len(empty)} rows have empty cells, and no prediction.")
+            table = replace(table, frame=table.frame[~empty])
+        if not len(table.frame):
+            raise BadData(
+                "every row has an empty cell.", where=table.where, why="--missing drop.", fix="--missing mean"
+            )
+        rows.missing = "refuse"
+    if explicit:
+        rows.columns = replace(rows.columns, target=label)
+    x, said = rows.encoded(table)
+    labels = _labels(model, table, label) if label in there else None
+    return Given(table.name, x, table.frame.index.to_numpy(np.int64), labels, True, (*notes, *said))
 
 
-def _frame(path: Path) -> pd.DataFrame:
-    import pandas as pd
+def _labels(model: Pipeline, table: Table, label: str) -> np.ndarray | None:
+    """The labels as the model gives them: names of classes, or numbers; "" or NaN where there is none."""
+    import numpy as np
 
-    if path.suffix.lower() == ".parquet":
-        return pd.read_parquet(path).reset_index(drop=True)
-    return pd.read_csv(path, sep=None, engine="python", encoding="utf-8-sig", skipinitialspace=True)
+    from gramian.data.columns import as_text
+    from gramian.data.numerals import numbers_in
+
+    column = table.frame[label]
+    text = as_text(column)
+    if column.isna().all():
+        return None
+    if model.trained_on["classes"]:
+        return text.fillna("").to_numpy(str)
+    read = numbers_in(text, f"{table.where}, column {label!r}", separator=table.separator)
+    return np.full(len(text), np.nan) if read is None else read[0]
 
 
-def _same_shape(x: np.ndarray, wanted: tuple[int, ...], source: str) -> None:
-    import math
+def _from_source(
+    model: Pipeline, rows: Any, data: str, target: str | None, data_dir: Path | None, layout: str
+) -> Given:
+    """Rows of arrays and images, in the order of their numbers."""
+    import numpy as np
 
-    if x[0].size != math.prod(wanted):
-        shapes = ["x".join(map(str, shape)) for shape in (x.shape[1:], wanted)]
-        raise BadData(
-            f"rows of shape {shapes[0]}; the model takes {shapes[1]}.",
-            where=source,
-            why="other data than it was trained on, or the label column was taken for a feature.",
-            fix="the columns of the training data, in their order; --target COLUMN names the labels.",
-        )
+    raw = opt.raw_data(data, target=target or _array_target(model, data), data_dir=data_dir, layout=layout)
+    held, y = raw.test or (raw.x, raw.y)
+    numbers = np.arange(len(held)) if raw.rows is None or raw.test is not None else raw.rows
+    x = rows.scaled(np.asarray(held[np.arange(len(held))], np.float64), raw.source)
+    known = tuple(model.trained_on["classes"])
+    labels = np.array(raw.classes)[y] if raw.classes else y[:, 0] if y.shape[1] == 1 else y
+    if bool(known) != bool(raw.classes):  # guessed otherwise than the model was told
+        labels = np.array([str(int(v)) if v == int(v) else str(v) for v in y.ravel()]) if known else y.astype(float)
+    return Given(raw.name, x, numbers, labels, raw.test is None, raw.notes)
+
+
+def _array_target(model: Pipeline, data: str) -> str | None:
+    return model.trained_on["target"] if Path(data).suffix.lower() in (".npz", ".npy") else None
+
+
+def _predicted(model: Pipeline, x: np.ndarray, quiet: bool) -> np.ndarray:
+    from gramian.predict.estimators import watched
+
+    with bar(not quiet) as tell, watched(model[-1], tell):
+        return model[-1].predict(x)
 
 
 def _columns(rows: np.ndarray, predicted: np.ndarray) -> pd.DataFrame:
@@ -141,15 +260,17 @@ def _columns(rows: np.ndarray, predicted: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame({"row": rows} | {f"prediction_{c}": predicted[:, c] for c in range(predicted.shape[1])})
 
 
-def _score(truth: np.ndarray, predicted: np.ndarray, left_out: int) -> tuple[str, str]:
-    from sklearn.metrics import accuracy_score, r2_score
+def _scores(labels: np.ndarray, predicted: np.ndarray, trained: np.ndarray, classes: bool) -> list[tuple[str, str]]:
+    """On the rows with a label that the model was not trained on."""
+    import numpy as np
 
-    from gramian.report.numbers import number, percent
-
-    classes = truth.dtype.kind == "U"
-    name = "accuracy" if classes else "R²"
-    note = f"; {left_out:,} rows that it was trained on are left out" if left_out else ""
-    if len(truth) < 2:
-        return name, f"not measured on {len(truth)} rows{note}"
-    value = percent(float(accuracy_score(truth, predicted))) if classes else number(float(r2_score(truth, predicted)))
-    return name, f"{value} of {len(truth):,} rows{note}"
+    known = labels != "" if classes else ~np.isnan(labels.reshape(len(labels), -1)).any(1)
+    scored = known & ~trained
+    notes = []
+    if trained.any():
+        notes.append(("not scored", f"{int(trained.sum()):,} rows that it was trained on are left out"))
+    if (~known).any():
+        notes.append(("not scored", f"{int((~known).sum()):,} rows without a label"))
+    if scored.sum() < (1 if classes else 2):
+        return [("score", f"not measured on {int(scored.sum())} rows"), *notes]
+    return [*score_lines("", labels[scored], predicted[scored], classes), *notes]

@@ -11,7 +11,7 @@ import typer
 from gramian.cli import show
 from gramian.errors import BadArgument, BadData
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 def report(

@@ -17,9 +17,15 @@ GAP = 2  # columns between those of a table
 WORDS = 2  # columns of a table that hold words: a name and a verdict
 PROSE = 100  # columns; longer lines are hard to read
 STATUS = {  # a sign and a style each
-    "certified": ("✓", "bold green"),
-    "observed, not implied": ("•", "bold cyan"),
-    "not certified": ("–", "bold yellow"),
+    "reached, implied": ("✓", "bold green"),
+    "reached, implied up to constants": ("✓", "bold green"),
+    "reached, observed": ("✓", "bold cyan"),
+    "not reached, observed": ("✗", "bold yellow"),
+    "impossible, implied": ("✗", "bold red"),
+    "implied": ("✓", "bold green"),
+    "implied up to constants": ("✓", "bold green"),
+    "observed": ("•", "bold cyan"),
+    "not shown": ("–", "bold yellow"),
     "CONTRADICTED": ("✗", "bold red"),
 }
 
@@ -76,7 +82,7 @@ def out_of_memory(error: MemoryError | RuntimeError) -> GramianError:
         f"out of memory: {text.splitlines()[0] if text else 'no more can be had'}",
         where="this machine's memory, or the device's",
         why="a kernel of n rows is n x n numbers, and so are its factors",
-        fix="fewer rows (--n), or --dtype float32",
+        fix="fewer rows (--n); `gramian certify` and `gramian kernel` also have --dtype float32",
     )
 
 

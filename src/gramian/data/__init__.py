@@ -1,16 +1,24 @@
 """Data sets, on the scale that the theorems ask for, and the geometry of their inputs."""
 
 from .check import check
+from .columns import Column, Columns
 from .dataset import Dataset, one_hot
 from .geometry import Geometry, geometry
 from .load import load
 from .normalize import normalize_and_pad, standardize, unit_norm
+from .scaling import Scaling
 from .sources import Available, available
+from .tensors import Tensors, as_tensors
 
 __all__ = [
     "Available",
+    "Column",
+    "Columns",
     "Dataset",
     "Geometry",
+    "Scaling",
+    "Tensors",
+    "as_tensors",
     "available",
     "check",
     "geometry",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from gramian.errors import BadData
+
+from .columns import Columns
+from .scaling import Scaling
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +27,8 @@ class Dataset:
         rows: number of each training row in its source, from 0; shape (n,), int64.
         source: where the rows came from, in words.
         notes: what was done on the way that a reader should know, a sentence each.
+        scaling: how new rows are brought to the scale of `x`: `data.scaling(rows)`.
+        columns: of a table, how new rows become numbers: `data.columns.encode(table)`; None elsewhere.
 
     Example:
         >>> x, y = torch.eye(4), torch.tensor([0, 1, 0, 1])
@@ -43,6 +48,8 @@ class Dataset:
     rows: Tensor
     source: str
     notes: tuple[str, ...] = ()
+    scaling: Scaling = field(default_factory=lambda: Scaling("none"))
+    columns: Columns | None = None
 
     @property
     def n_outputs(self) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from sklearn import datasets
 
+from .columns import Column, Columns
 from .raw import Raw
 
 
@@ -28,7 +29,8 @@ def _table(name: str, fetch: Callable) -> Callable[[], Raw]:
         found = fetch()
         classes = tuple(str(c) for c in getattr(found, "target_names", ()))
         y = found.target.astype(np.int64) if classes else found.target.astype(np.float64)[:, None]
-        return Raw(name, "scikit-learn", found.data, y, classes)
+        columns = Columns(tuple(Column(str(column)) for column in found.feature_names), "target")
+        return Raw(name, "scikit-learn", found.data, y, classes, columns=columns)
 
     return read
 

@@ -18,6 +18,13 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f" Did you mean {by_lower[close[0]]!r}?" if close else ""
 
 
+def text_of(value: object) -> str:
+    """A cell or label as text; whole numbers without a point, so that 1, 1.0 and "1" are one name."""
+    if isinstance(value, float | np.floating) and np.isfinite(value) and value == round(float(value)):
+        return str(int(value))
+    return str(value).strip()
+
+
 @dataclass(frozen=True, eq=False)
 class Labels:
     """Labels as numbers: `y` is int64 (n,) with `classes`, or float64 (n, C) without."""
@@ -50,6 +57,24 @@ class Labels:
         return codes.astype(np.int64)
 
 
+def known_task(task: str | None, where: str = "task") -> str | None:
+    """ "classification", "regression" or None; "classes" is the first.
+
+    Raises:
+        BadArgument: another word.
+    """
+    if task == "classes":
+        return "classification"
+    if task not in (None, "classification", "regression"):
+        raise BadArgument(
+            f"task {task!r} is neither classification nor regression.",
+            where=where,
+            why="labels are names to tell apart or numbers to hit." + nearest(task, ("classification", "regression")),
+            fix='task="classification" or task="regression" (--task), or leave it out.',
+        )
+    return task
+
+
 def as_labels(column: np.ndarray, where: str, task: str | None = None) -> Labels:
     """Classes for text, booleans and few whole numbers; regression otherwise, or as `task` says.
 
@@ -58,7 +83,7 @@ def as_labels(column: np.ndarray, where: str, task: str | None = None) -> Labels
     Args:
         column: labels as read; shape (n,), or (n, C) for regression.
         where: file and column, for errors.
-        task: "classes", "regression", or None to decide by the rule above.
+        task: "classification" (or "classes"), "regression", or None to decide by the rule above.
 
     Raises:
         BadArgument: text labels for a regression, or an unknown `task`.
@@ -69,13 +94,7 @@ def as_labels(column: np.ndarray, where: str, task: str | None = None) -> Labels
         >>> as_labels(np.array([0.5, 1.5]), "here").classes
         ()
     """
-    if task not in (None, "classes", "regression"):
-        raise BadArgument(
-            f"task {task!r} is neither classes nor regression.",
-            where=where,
-            why="labels are names to tell apart or numbers to hit.",
-            fix='task="classes", "regression", or leave it out.',
-        )
+    task = known_task(task, where)
     column = _one_column(column)
     text = column.dtype.kind not in "iuf"
     if task == "regression" and text and column.dtype.kind != "b":
@@ -83,10 +102,10 @@ def as_labels(column: np.ndarray, where: str, task: str | None = None) -> Labels
             f"regression on text: the first label is {str(column.flat[0])!r}.",
             where=where,
             why="another column was meant, or one cell of the column is no number.",
-            fix='task="classes", or the column of numbers.',
+            fix='task="classification" (--task classification), or the column of numbers.',
         )
     if column.ndim == 2:
-        if task == "classes":
+        if task == "classification":
             raise BadArgument(
                 f"labels of shape {column.shape} are not one class a row.",
                 where=where,
@@ -101,16 +120,13 @@ def as_labels(column: np.ndarray, where: str, task: str | None = None) -> Labels
     few = len(values) <= max(10, min(100, len(column) // 10))
     if task == "regression" or (task is None and not (text or (whole and few))):
         kind = "numbers" if not whole else f"{len(values)} different whole numbers"
-        said = (
-            () if task else (f'Labels are {kind}, taken as regression targets; task="classes" takes them as classes.',)
-        )
-        return Labels(_targets(column), (), values, said)
-    said = ()
+        guessed = f'Labels are {kind}, taken as regression targets; task="classification" (--task) makes them classes.'
+        return Labels(_targets(column), (), values, () if task else (guessed,))
+    said: tuple[str, ...] = ()
     if not text and task is None:
-        said = (
-            f'{len(values)} whole numbers as labels were taken as classes; task="regression" takes them as numbers.',
-        )
-    names = tuple(str(int(v)) if not text and v == np.round(v) else str(v) for v in values)
+        kind = f"{len(values)} whole numbers as labels"
+        said = (f'{kind} were taken as classes; task="regression" (--task) takes them as numbers.',)
+    names = tuple(text_of(v) for v in values)
     return Labels(np.searchsorted(values, column).astype(np.int64), names, values, said)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from gramian.errors import BadArgument, BadData
 
 from .labels import as_labels, nearest
+from .layout import channels_first
 from .raw import Raw
 
 INPUTS = ("x", "x_train", "train_x", "data", "features", "inputs", "images", "train_images")
@@ -39,7 +40,7 @@ def readable(path: Path, member: str = "") -> Iterator[None]:
         ) from None
 
 
-def read_npz(path: Path, target: str | None = None, task: str | None = None) -> Raw:
+def read_npz(path: Path, target: str | None = None, task: str | None = None, layout: str = "auto") -> Raw:
     """Inputs and labels by their usual names (x, y, X_train, train_labels, ...); `target` names the labels."""
     with readable(path), path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
         members = list(file.files)
@@ -63,7 +64,7 @@ def read_npz(path: Path, target: str | None = None, task: str | None = None) -> 
                 )
         x, y = _members(file, path, names)
         test = None if None in names_test else _members(file, path, names_test)
-    return from_arrays(path, x, y, test, task)
+    return from_arrays(str(path), x, y, test, task, layout)
 
 
 def _first(lower: dict[str, str], names: tuple[str, ...]) -> str | None:
@@ -79,14 +80,19 @@ def _members(file, path: Path, names: tuple[str | None, ...]) -> tuple[np.ndarra
     return x, y
 
 
-def read_npy(path: Path, target: str | None = None, task: str | None = None) -> Raw:
+def read_npy(path: Path, target: str | None = None, task: str | None = None, layout: str = "auto") -> Raw:
     """A table of numbers, of which column `target` (a number, -1 is the last) holds the labels."""
     with readable(path):
         table = np.load(path, allow_pickle=False)
+    return from_array(str(path), table, target, task)
+
+
+def from_array(where: str, table: np.ndarray, target: str | None = None, task: str | None = None) -> Raw:
+    """A table of numbers in one array, labels in column `target`."""
     if table.ndim != 2 or not np.issubdtype(table.dtype, np.number):
         raise BadData(
             f"an array of shape {table.shape} and dtype {table.dtype} is no table of inputs and labels.",
-            where=str(path),
+            where=where,
             why="an .npy file holds one array: rows of numbers, the labels in one column.",
             fix="np.savez(path, x=..., y=...) for anything else.",
         )
@@ -98,60 +104,53 @@ def read_npy(path: Path, target: str | None = None, task: str | None = None) -> 
     if not -width <= column < width:
         raise BadArgument(
             f"`target` must be a column number from {-width} to {width - 1}, not {target}.",
-            where=str(path),
-            why="the columns of an .npy file have numbers, not names.",
-            fix='target="-1" for the last column.',
+            where=where,
+            why="the columns of an array have numbers, not names.",
+            fix='target="-1" (--target -1) for the last column.',
         )
-    return from_arrays(path, np.delete(table, column, 1), table[:, column], None, task)
+    return from_arrays(where, np.delete(table, column, 1), table[:, column], None, task)
 
 
 def from_arrays(
-    path: Path,
+    where: str,
     x: np.ndarray,
     y: np.ndarray,
     test: tuple[np.ndarray, np.ndarray] | None = None,
     task: str | None = None,
+    layout: str = "auto",
 ) -> Raw:
     """Inputs channels first and labels as numbers."""
     for which, a, b in [("training", x, y)] + ([("test", *test)] if test else []):
         if a.ndim < 2 or a.dtype.kind not in "biuf":
             raise BadData(
                 f"{which} inputs of shape {a.shape} and dtype {a.dtype} are not rows of numbers.",
-                where=str(path),
+                where=where,
                 why="one row without its row dimension, or text.",
                 fix="save inputs of shape (n, d) or (n, c, h, w).",
             )
         if b.ndim == 0 or len(a) != len(b):
             raise BadData(
                 f"{len(a)} rows of {which} inputs, but labels of shape {b.shape}.",
-                where=str(path),
+                where=where,
                 why="inputs and labels of different files or splits.",
                 fix="save one label a row, in the same order.",
             )
         if a.shape[1:] != x.shape[1:]:
             raise BadData(
                 f"test inputs of shape {a.shape} do not go with training inputs of shape {x.shape}.",
-                where=str(path),
+                where=where,
                 why="training and test rows were prepared differently.",
                 fix="give both the same columns or image size.",
             )
-    labels = as_labels(y, str(path), task)
-    inputs, note = _channels_first(x)
+    labels = as_labels(y, where, task)
+    inputs, note = channels_first(x, layout, where)
     return Raw(
-        path.stem,
-        str(path),
+        Path(where).stem,
+        where,
         inputs,
         labels.y,
         labels.classes,
-        (_channels_first(test[0])[0], labels.encode(test[1], str(path))) if test else None,
+        (channels_first(test[0], layout, where)[0], labels.encode(test[1], where)) if test else None,
         scale=255.0 if x.dtype == np.uint8 and inputs.ndim == 4 else 1.0,
         notes=(*labels.notes, *note),
     )
-
-
-def _channels_first(x: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
-    if x.ndim == 3 and x.dtype == np.uint8:
-        return x[:, None], ("Bytes of shape (n, h, w) were read as grey images (n, 1, h, w).",)
-    if x.ndim == 4 and x.shape[3] in (1, 3, 4) and x.shape[1] not in (1, 3, 4):
-        return x.transpose(0, 3, 1, 2), ("Images were brought from (n, h, w, c) to (n, c, h, w).",)
-    return x, ()

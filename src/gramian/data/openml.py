@@ -8,16 +8,16 @@ from sklearn.datasets import fetch_openml
 
 from gramian.errors import BadArgument, BadData
 
-from .raw import Raw
-from .table import from_frame
+from .columns import Table
+from .table import table_of
 
 
-def read_openml(number: str, target: str | None = None, task: str | None = None) -> Raw:
-    """The table `openml:NUMBER`, with its own target column unless `target` names another.
+def read_openml(number: str, target: str | None = None) -> tuple[Table, str]:
+    """The table `openml:NUMBER`, and its target column: its own unless `target` names another.
 
     Raises:
         BadArgument: not a number.
-        BadData: no network, no such data set, or a table that `from_frame` refuses.
+        BadData: no network, no such data set, or a table with two columns of one name.
     """
     if not number.isdigit():
         raise BadArgument(
@@ -50,5 +50,4 @@ def read_openml(number: str, target: str | None = None, task: str | None = None)
             fix="`target` = one column.",
         )
     name = str(found.details.get("name", number)) if "details" in found else number
-    frame = found.frame.reset_index(drop=True)
-    return from_frame(frame, name, f"openml:{number}", targets[0], task, lambda i: f"row {i + 1}")
+    return table_of(found.frame, name, f"openml:{number}"), targets[0]

@@ -7,6 +7,8 @@ from typing import Protocol
 
 import numpy as np
 
+from .columns import Columns
+
 
 class Rows(Protocol):
     """Rows that can be counted and picked: an array, or images that are only decoded where they are asked for."""
@@ -32,6 +34,8 @@ class Raw:
         pools: ends of the leading parts of `x` that can be read by themselves; a small subset is drawn from the first.
         pools_test: the same of the test set.
         notes: what a reader should know, a sentence each.
+        columns: of a table, how its rows became numbers; None elsewhere.
+        lines: line of each row in its file, by the row's number; None where rows have no lines.
     """
 
     name: str
@@ -45,3 +49,5 @@ class Raw:
     pools: tuple[int, ...] = ()
     pools_test: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
+    columns: Columns | None = None
+    lines: np.ndarray | None = None

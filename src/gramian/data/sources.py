@@ -6,16 +6,21 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import pandas as pd
 
 from gramian.errors import BadArgument, BadData
 
-from . import cifar, idx, uci
+from . import cifar, folder, idx, uci
+from .columns import Table
 from .embedded import EMBEDDED
 from .labels import nearest
-from .npz import read_npy, read_npz
+from .npz import from_array, from_arrays, read_npy, read_npz
 from .openml import read_openml
 from .raw import Raw
-from .table import read_csv, read_parquet
+from .table import TABLES, from_table, read_table, table_of
+from .tensors import as_array
 
 VARIABLE = "GRAMIAN_DATA"
 CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
@@ -31,14 +36,19 @@ IN_FOLDERS: dict[str, Callable[[Path], Raw]] = {
     "cifar10": cifar.read_cifar10,
 }
 ALIASES = {"cifar-10": "cifar10", "fashionmnist": "fashion-mnist", "fmnist": "fashion-mnist"}
-FILES: dict[str, Callable[[Path, str | None, str | None], Raw]] = {
-    ".csv": read_csv,
-    ".tsv": read_csv,
-    ".txt": read_csv,
-    ".parquet": read_parquet,
-    ".npz": read_npz,
-    ".npy": read_npy,
-}
+ARRAYS: dict[str, Callable[..., Raw]] = {".npz": read_npz, ".npy": read_npy}
+FILES = (*TABLES, *ARRAYS)
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What is chosen about data that have no labels, columns or layout of their own; as in `load`."""
+
+    target: str | None = None
+    task: str | None = None
+    missing: str = "refuse"
+    without: tuple[str, ...] = ()
+    layout: str = "auto"
 
 
 def data_folder(data_dir: str | os.PathLike[str] | None) -> Path | None:
@@ -61,27 +71,35 @@ def data_folder(data_dir: str | os.PathLike[str] | None) -> Path | None:
     return folder
 
 
-def read(
-    data: str | os.PathLike[str], data_dir: str | os.PathLike[str] | None, target: str | None, task: str | None
-) -> Raw:
-    """Rows of a data set by name or path.
+def read(data: Any, data_dir: str | os.PathLike[str] | None, choices: Choices) -> Raw:
+    """Rows of a data set by name or path, or of a data frame, an array, or a pair of arrays.
 
     Raises:
         BadData: unknown name, missing or damaged file; with what was looked for.
-        BadArgument: `target` or `task` for data that have labels of their own.
+        BadArgument: a choice that these data leave nobody.
     """
+    found = table(data, choices.target)
+    if found is not None:
+        if choices.layout != "auto":
+            raise _no_choice(found[0].where, "layout", choices.layout, "a table has columns and no channels.")
+        of, target = found
+        return from_table(of, target, choices.task, missing=choices.missing, without=choices.without)
+    for option in ("missing", "without"):
+        if getattr(choices, option) != getattr(Choices, option):
+            why = "these rows are no table with named columns."
+            raise _no_choice(str(data)[:60], option, getattr(choices, option), why)
+    if not isinstance(data, str | os.PathLike):
+        return _in_memory(data, choices)
     text = os.fspath(data)
     kind, colon, rest = text.partition(":")
-    if colon and kind.lower() == "openml":
-        return read_openml(rest, target, task)
     name = text.lower().replace("_", "-")
     name = ALIASES.get(name, name)
     path = Path(text).expanduser()
     of_its_own = name in EMBEDDED or name in IN_FOLDERS or (colon and kind.lower() == "uci") or path.is_dir()
-    if of_its_own and (target is not None or task is not None):
+    if of_its_own and (choices.target is not None or choices.task is not None):
         raise BadArgument(
             f"{text} has labels of its own.",
-            where=f"target={target!r}, task={task!r}",
+            where=f"target={choices.target!r}, task={choices.task!r}",
             why="a target column is chosen for files and OpenML tables.",
             fix="leave it out.",
         )
@@ -92,14 +110,58 @@ def read(
     if colon and kind.lower() == "uci":
         return uci.read_uci(rest, _folder("uci", data_folder(data_dir)))
     if path.is_dir():
-        return cifar.read_cifar10(path) if list(path.glob("cifar10*.npz")) else idx.read_folder(path.name, path)
-    return _read_file(text, path, target, task)
+        return _read_folder(path)
+    _refuse_no_file(text, path)
+    return ARRAYS[path.suffix.lower()](path, choices.target, choices.task, choices.layout)
 
 
-def _read_file(text: str, path: Path, target: str | None, task: str | None) -> Raw:
-    reader = FILES.get(path.suffix.lower())
+def table(data: Any, target: str | None = None) -> tuple[Table, str | None] | None:
+    """Data that are a table with named columns, and which column was said to be the target; None for all others."""
+    if isinstance(data, pd.DataFrame):
+        return table_of(data), target
+    if not isinstance(data, str | os.PathLike):
+        return None
+    text = os.fspath(data)
+    kind, colon, rest = text.partition(":")
+    if colon and kind.lower() == "openml":
+        return read_openml(rest, target)
+    path = Path(text).expanduser()
+    if path.suffix.lower() not in TABLES or path.is_dir():
+        return None
+    _refuse_no_file(text, path)
+    return read_table(path), target
+
+
+def _in_memory(data: Any, choices: Choices) -> Raw:
+    """An array with a column of labels, or a pair of inputs and labels."""
+    if isinstance(data, tuple | list) and len(data) == 2 and all(hasattr(part, "shape") for part in data):
+        x, y = data
+        if isinstance(x, pd.DataFrame):
+            name = "label" if getattr(y, "name", None) is None else str(y.name)
+            labeled = x.reset_index(drop=True).assign(**{name: list(y)})
+            return from_table(table_of(labeled), name, choices.task, missing=choices.missing, without=choices.without)
+        x, y = as_array(x, "x"), as_array(y, "y")
+        return from_arrays("(x, y)", x, y, None, choices.task, choices.layout)
+    return from_array("an array", as_array(data, "data"), choices.target, choices.task)
+
+
+def _no_choice(where: str, option: str, value: object, why: str) -> BadArgument:
+    return BadArgument(f"{option}={value!r} has no meaning here.", where=where, why=why, fix="leave it out.")
+
+
+def _read_folder(path: Path) -> Raw:
+    if list(path.glob("cifar10*.npz")):
+        return cifar.read_cifar10(path)
+    if idx.find(path):
+        return idx.read_folder(path.name, path)
+    return folder.read_images(path)
+
+
+def _refuse_no_file(text: str, path: Path) -> None:
+    """Raise unless there is a file, and a reader for it."""
+    suffix = path.suffix.lower()
     if not path.is_file():
-        if reader is None and len(path.parts) == 1:
+        if suffix not in FILES and len(path.parts) == 1:
             raise BadData(
                 f"no data set {text!r}.",
                 where=f"known: {', '.join([*EMBEDDED, *IN_FOLDERS])}; uci:NAME; openml:NUMBER; "
@@ -114,7 +176,7 @@ def _read_file(text: str, path: Path, target: str | None, task: str | None) -> R
             why=("another spelling." + nearest(path.name, beside)) if beside else f"there is no folder {path.parent}.",
             fix="the path of the file, relative to the folder you are in or absolute.",
         )
-    if reader is None:
+    if suffix not in FILES:
         is_idx = "idx" in path.name
         raise BadData(
             f"no reader for a file that ends in {path.suffix or 'nothing'!r}.",
@@ -122,7 +184,6 @@ def _read_file(text: str, path: Path, target: str | None, task: str | None) -> R
             why="one idx file is images or labels only." if is_idx else f"read are {', '.join(FILES)}.",
             fix=f"give the folder of all four: {path.parent}" if is_idx else "unpack or convert it, e.g. to .csv.",
         )
-    return reader(path, target, task)
 
 
 def _folder(name: str, root: Path | None) -> Path:

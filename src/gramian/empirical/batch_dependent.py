@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.utils._pytree import tree_leaves, tree_map
 
+from gramian.empirical.call import call_at
 from gramian.empirical.plain import differs, gradients_along, marks, tolerance
 from gramian.errors import GramianError
 
@@ -36,10 +36,15 @@ Scores = Callable[[Any], Tensor]
 class Trial:
     """A module on one sample and on small batches.
 
-    `run(x, values)` is what it returns for a batch, with other values of some parameters and buffers; `scores` makes of
-    the output for a batch of one the numbers to differentiate, flat. `state`: the parameters that train, and what else
-    has to change its dtype with them. `plain`: the module's output is a tensor, whose scores are its numbers.
-    `hidden`: its output is so small that its terms may cancel. `by_frequency`: gradients are divided by how often a token is in the batch, so they cannot be compared.
+    Attributes:
+        run: what the module returns for a batch, with other values of some parameters and buffers.
+        scores: of the output for a batch of one the numbers to differentiate, flat.
+        x: the inputs.
+        theta: the parameters that train.
+        state: these and all else that has to change its dtype with them.
+        plain: the module's output is a tensor, whose scores are its numbers.
+        by_frequency: gradients are divided by how often a token is in the batch, so they cannot be compared.
+        hidden: the output is so small that its terms may cancel.
     """
 
     run: Run
@@ -86,11 +91,11 @@ class Trial:
 
 def dependence(module: nn.Module, x: Tensor) -> str:
     """What an output of a module that returns one tensor depends on: `ALONE`, `RANDOM` or `MIXED`."""
-    theta = {name: p for name, p in module.named_parameters() if p.requires_grad}
-    state = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    theta: dict[str, Tensor] = {name: p for name, p in module.named_parameters() if p.requires_grad}
+    state: dict[str, Tensor] = {**dict(module.named_parameters()), **dict(module.named_buffers())}
 
     def run(rows: Tensor, values: dict[str, Tensor] | None = None) -> Any:
-        return functional_call(module, values or {}, (rows,))
+        return call_at(module, values or {}, rows)
 
     trial = Trial(run, lambda out: out.reshape(-1), x, theta, state, plain=True)
     first = trial.scores(run(x[:1])).detach()
@@ -252,7 +257,7 @@ def random_states(device: torch.device) -> tuple[bytes, Any, Any]:
     """Marks of torch's, Python's and NumPy's random states: equal if no number was drawn between."""
     of_torch = torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.random.get_rng_state()
     numpy = np.random.get_state()  # noqa: NPY002
-    return of_torch.numpy().tobytes(), random.getstate(), (numpy[1].tobytes(), *numpy[2:])  # type: ignore[index, union-attr]
+    return of_torch.numpy().tobytes(), random.getstate(), (numpy[1].tobytes(), *numpy[2:])  # type: ignore[index]
 
 
 def draws_matter(trial: Trial, w: Tensor) -> bool:

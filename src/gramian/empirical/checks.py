@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from gramian.empirical.batch_dependent import MIXED, RANDOM, Trial, depends, kept_random_states, random_states
+from gramian.empirical.call import call_at
 from gramian.empirical.model import Batch, Model
 from gramian.errors import BadArgument, BadData
 
@@ -77,7 +77,15 @@ def trainable(module: nn.Module) -> dict[str, Tensor]:
 
 
 def whole(module: nn.Module) -> None:
-    """Refuses parameters of which each process has a part: what is computed in one process needs all of them."""
+    """Refuses parameters that have no values yet, or of which each process has a part."""
+    for name, t in [*module.named_parameters(), *module.named_buffers()]:
+        if torch.nn.parameter.is_lazy(t):
+            raise BadArgument(
+                f"The parameter `{name}` has no shape yet, so it has no values.",
+                where=f"{type(module).__name__}.{name}",
+                why="a lazy layer finds its sizes at its first call, and there was none",
+                fix="module(x[:1]) once, before gramian sees the module",
+            )
     kinds = {type(p).__name__ for p in module.parameters()} | {type(m).__name__ for m in module.modules()}
     if kinds & {"DTensor", "FlatParameter", "FullyShardedDataParallel"}:
         raise BadArgument(
@@ -170,7 +178,7 @@ def try_model(model: Model, name: str, x: Batch) -> tuple[Tensor, int]:
 
     def run(rows: Tensor, values: dict[str, Tensor] | None = None) -> Any:
         try:
-            return functional_call(module, buffers | (values or {}), (rows,))
+            return call_at(module, buffers | (values or {}), rows)
         except Exception as error:
             raise BadData(
                 f"The module failed on `{name}` of shape {tuple(rows.shape)}, {rows.dtype}, {rows.device}.",
@@ -204,8 +212,8 @@ def try_model(model: Model, name: str, x: Batch) -> tuple[Tensor, int]:
                 why=f"overflow in {scores.dtype}, or a parameter that is NaN",
                 fix="all(p.isfinite().all() for p in module.parameters()) to check; module.double() against overflow",
             )
-        theta = {key: p for key, p in module.named_parameters() if p.requires_grad}
-        state = dict(module.named_parameters()) | buffers
+        theta: dict[str, Tensor] = {key: p for key, p in module.named_parameters() if p.requires_grad}
+        state: dict[str, Tensor] = {**dict(module.named_parameters()), **buffers}
         counted = any(getattr(m, "scale_grad_by_freq", False) for m in module.modules())
         trial = Trial(run, scores_of, x.x, theta, state, isinstance(out, Tensor) and model.of is None, counted)
         _check_alone(trial, scores, again, drawn, path)

@@ -7,8 +7,11 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from gramian.arch.untouched import untouched
 from gramian.empirical import checks
+from gramian.empirical.call import call
 from gramian.empirical.forward import BACKWARD, EACH, FORWARD, along, checked_way
+from gramian.empirical.gradient_hooks import checked_backward
 from gramian.empirical.outputs import own_name
 from gramian.empirical.plain import differs, gradients_along, marks, named_errors, tolerance
 from gramian.empirical.share import Share
@@ -32,7 +35,7 @@ class Derivative:
         self.module, self.share = module, share
         self.theta = checks.trainable(module)
         problem: GramianError | None = None
-        self.n_outputs, self.dtype = 0, torch.float32
+        self.n_outputs, self.dtype, self.quiet = 0, torch.float32, False
         self.out_shape: tuple[int, ...] = ()
         self.way, self.apart, self.why_twice_backward = FORWARD, False, ""
         try:
@@ -40,32 +43,35 @@ class Derivative:
             checks.check_mode(module)
             _check_gradients(module)
             self.x = checks.check_input("x", x)
-            with differentiable_math():
+            with untouched(module) as loan, differentiable_math():
                 out, saved = checks.try_module(module, "x", self.x)
-            self.n_outputs, self.dtype = out.numel(), out.dtype
-            self.chunk = max(1, max_bytes // max(1, saved))
-            self._choose()
+                backward = checked_backward(module, self.x[:1])
+                backward.check_places(module)
+                self.n_outputs, self.dtype = out.numel(), out.dtype
+                self.chunk = max(1, max_bytes // max(1, saved))
+                self._choose(backward.altered)
+            self.quiet = loan is not None and not loan.written
         except GramianError as error:
             problem = error
         share.agree(problem)
         share.same(self.theta.values())
         self.counts = share.counts(len(x))
 
-    def _choose(self) -> None:
+    def _choose(self, against: str) -> None:
         """The ways that agree with plain backward passes of single samples, on the first samples."""
         n = min(len(self.x), 2 if self.n_outputs == 3 else 3)  # not as many as outputs
         rows = self.x[:n]
         v = torch.randn(n, self.n_outputs, generator=torch.Generator().manual_seed(0)).to(self.device, self.dtype)
         with differentiable_math():
             with torch.no_grad():
-                self.out_shape = tuple(self.module(rows[:1]).shape[1:])
+                self.out_shape = tuple(call(self.module, rows[:1]).shape[1:])
             total = self._pulled(rows[:1], v[:1])
             for i in range(1, n):
                 for name, g in self._pulled(rows[i : i + 1], v[i : i + 1]).items():
                     total[name] += g
             whole = marks(list(self._pulled(rows, v).values()))
             self.apart = bool(differs(whole, marks(list(total.values())), tolerance(self.dtype)))
-            self.way, self.why_twice_backward = checked_way(self.module, self._here(), rows, (v, total))
+            self.way, self.why_twice_backward = checked_way(self.module, self._here(), rows, (v, total), against)
         if self.way == BACKWARD:  # the graph of a derivative holds about four times what the graph of a value does
             self.chunk = max(1, self.chunk // 4)
         if self.apart or self.way == EACH:
@@ -74,7 +80,7 @@ class Derivative:
     def _pulled(self, rows: Tensor, v: Tensor) -> dict[str, Tensor]:
         """J^T v of some samples, by one backward pass."""
         with named_errors():
-            out = self.module(rows)
+            out = call(self.module, rows)
         grads = gradients_along(out, v.reshape(out.shape).to(out), list(self.theta.values()))
         return dict(zip(self.theta, grads, strict=True))
 
@@ -96,7 +102,7 @@ class Derivative:
         wide = {name: torch.promote_types(p.dtype, torch.float32) for name, p in self.theta.items()}
         total = {name: torch.zeros_like(p, dtype=wide[name]).detach() for name, p in self.theta.items()}
         v = self.share.mine(v, self.counts)
-        with differentiable_math():
+        with untouched(self.module, self.quiet), differentiable_math():
             for rows in self._chunks():
                 for name, g in self._pulled(self.x[rows], v[rows]).items():
                     total[name] += g
@@ -105,7 +111,11 @@ class Derivative:
 
     def push(self, u: dict[str, Tensor]) -> Tensor:
         """J u, for the samples of all processes; shape (n, C)."""
-        with differentiable_math(), torch.no_grad():  # no fused attention, nothing compiled, and no graph
+        with (
+            untouched(self.module, self.quiet),
+            differentiable_math(),
+            torch.no_grad(),
+        ):  # no fused attention, nothing compiled, and no graph
             here, step = self._here(), {name: u[name].to(p) for name, p in self.theta.items()}
             parts = [
                 along(self.module, here, step, self.x[rows], way=self.way)[1].reshape(-1, self.n_outputs)

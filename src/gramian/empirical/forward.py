@@ -4,44 +4,17 @@ from __future__ import annotations
 
 import warnings
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, jvp
+from torch.func import jvp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from gramian.empirical.batch_dependent import kept_random_states
+from gramian.empirical.call import Given, call_at, plain
 from gramian.empirical.plain import gradients, gradients_along, named_errors, right_batch_norm
-
-
-class Given(NamedTuple):
-    """What a module is called with."""
-
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-
-    def change(self, f: Any) -> Given:
-        """The same with another value in each tensor's place."""
-        args = tuple(f(v) if isinstance(v, Tensor) else v for v in self.args)
-        return Given(args, {key: f(v) if isinstance(v, Tensor) else v for key, v in self.kwargs.items()})
-
-    def first(self) -> Given:
-        """The first sample: the first row of each tensor that has as many as the first one."""
-        tensors = [v for v in (*self.args, *self.kwargs.values()) if isinstance(v, Tensor) and v.ndim]
-        return self.change(lambda v: v[:1] if v.ndim and len(v) == len(tensors[0]) else v)
-
-
-def plain(x: Tensor) -> Tensor:
-    """The same numbers without a graph, outside inference mode."""
-    return x.detach().clone()
-
-
-def call_at(module: nn.Module, at: dict[str, Tensor], x: Tensor | Given) -> Tensor:
-    """f(x; at)."""
-    return functional_call(module, at, *(x if isinstance(x, Given) else ((x,),)))
-
 
 FORWARD, BACKWARD, EACH = "forward mode", "two backward passes", "a backward pass for each output"
 WAYS = (FORWARD, BACKWARD, EACH)
@@ -84,6 +57,7 @@ def checked_way(
     at: dict[str, Tensor],
     x: Tensor | Given,
     pulled: tuple[Tensor, dict[str, Tensor]] | None = None,
+    against: str = "",
 ) -> tuple[str, str]:
     r"""The first of `WAYS` that agrees with a backward pass on this module, and what speaks against forward mode.
 
@@ -95,6 +69,7 @@ def checked_way(
         at: the parameters that move.
         x: inputs; three samples of them are used.
         pulled: w and J^T w of these samples, where they are known; else by one backward pass.
+        against: what is known to speak against forward mode.
 
     Raises:
         BadArgument: torch has no backward pass of the module.
@@ -105,8 +80,8 @@ def checked_way(
         w, down = _pull_few(module, at, rows, draw) if pulled is None else pulled
         u = _step_seen_in_all(down, draw)
         parts = [float((d * u[name]).sum(dtype=torch.float64)) for name, d in down.items()]
-        why = ""
-        for way in WAYS[:-1]:
+        why = against
+        for way in WAYS[bool(against) : -1]:
             torch.manual_seed(0)
             said = _why_not(way, module, {name: t.detach() for name, t in at.items()}, u, rows, w, parts)
             if not said:
@@ -129,7 +104,12 @@ def _pull_few(
 def few(x: Given) -> Given:
     """The first three samples: of each tensor that has as many rows as the first one."""
     tensors: list[Tensor] = []
-    x.change(lambda v: (tensors.append(v), v)[1])
+
+    def note(v: Tensor) -> Tensor:
+        tensors.append(v)
+        return v
+
+    x.change(note)
     rows = next((len(v) for v in tensors if v.ndim), 0)
     return x.change(lambda v: v[:3] if v.ndim and len(v) == rows else v)
 
@@ -188,7 +168,7 @@ def _along_each(
         right_batch_norm(out)
         flat = out.reshape(-1)
         rows = [gradients(number, list(here.values()), keep_graph=True) for number in flat]
-    change = [sum((g * step[name]).sum() for name, g in zip(at, row, strict=True)) for row in rows]
+    change = [torch.stack([(g * step[name]).sum() for name, g in zip(at, row, strict=True)]).sum() for row in rows]
     return out.detach(), torch.stack(change).reshape(out.shape).to(out.dtype)
 
 

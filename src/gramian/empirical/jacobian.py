@@ -8,7 +8,10 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from gramian.arch.untouched import untouched
+from gramian.empirical.call import call
 from gramian.empirical.checks import check_input, trainable
+from gramian.empirical.gradient_hooks import checked_backward
 from gramian.empirical.plain import gradients, named_errors, right_batch_norm
 
 
@@ -37,9 +40,13 @@ def jacobian(module: nn.Module, x: Tensor) -> Tensor:
     """
     parameters = list(trainable(module).values())
     x = check_input("x", x)
-    with torch.inference_mode(False), torch.enable_grad():
+    with untouched(module), torch.inference_mode(False), torch.enable_grad():
+        checked_backward(module, x[:1])
         return torch.stack(
-            [torch.cat([g.reshape(len(g), -1) for g in rows(partial(module, row[None]), parameters)], 1) for row in x]
+            [
+                torch.cat([g.reshape(len(g), -1) for g in rows(partial(call, module, row[None]), parameters)], 1)
+                for row in x
+            ]
         )
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from copy import deepcopy
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from gramian.empirical.call import Given, call_at, lay_aside, plain
 from gramian.empirical.checks import check_mode, trainable
-from gramian.empirical.forward import Given, along, call_at, checked_way
+from gramian.empirical.copied import copied
+from gramian.empirical.forward import along, checked_way
+from gramian.empirical.gradient_hooks import check_grad_hooks, checked_backward
 from gramian.empirical.watch import differentiable_math
 from gramian.errors import BadArgument
 
@@ -31,7 +33,10 @@ class Expansion(nn.Module):
         super().__init__()
         own = trainable(module)
         check_mode(module)
-        self.module = deepcopy(module)
+        check_grad_hooks(module)
+        self.module = copied(module)
+        for p in self.module.parameters():
+            lay_aside(p)
         self.origins: dict[str, str] = {}  # buffer of each parameter that moves, frozen later or not
         for name, p in own.items():
             buffer = "origin_" + name.replace(".", "__")  # a buffer's name has no dot
@@ -56,7 +61,7 @@ class Expansion(nn.Module):
 
     def at_origin(self) -> nn.Module:
         """A copy of the module itself, at theta_0."""
-        module = deepcopy(self.module)
+        module = copied(self.module)
         theta = dict(module.named_parameters())
         with torch.no_grad():
             for name, buffer in self.origins.items():
@@ -94,7 +99,9 @@ class Linearized(Expansion):
         self.check_output(x)
         with differentiable_math(), torch.no_grad():
             try:
-                return checked_way(self.module, self.moved()[0], x)[0]
+                backward = checked_backward(self.module, x.first().change(plain))
+                backward.check_places(self.module)
+                return checked_way(self.module, self.moved()[0], x, against=backward.altered)[0]
             except torch.OutOfMemoryError:
                 raise
             except RuntimeError:

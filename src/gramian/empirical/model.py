@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
-from torch.func import functional_call
+
+from gramian.empirical.call import call_at
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +34,7 @@ class Model:
 
     def __call__(self, batch: Batch, theta: dict[str, Tensor] | None = None) -> Any:
         """The numbers to differentiate, for a batch of one, with other values of some parameters."""
-        return self.apply(functional_call(self.module, theta, (batch.x,)) if theta else self.module(batch.x), batch)
+        return self.apply(call_at(self.module, theta or {}, batch.x), batch)
 
     def apply(self, out: Any, batch: Batch) -> Any:
         """The function of the module's output alone."""

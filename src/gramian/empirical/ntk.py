@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from gramian.arch.inputs import Inputs
+from gramian.arch.untouched import untouched
 from gramian.empirical import checks
 from gramian.empirical.contract import add_gram
 from gramian.empirical.factors import WAYS, Source, factors, pull_back
+from gramian.empirical.gradient_hooks import checked_backward
 from gramian.empirical.late import add_late
 from gramian.empirical.memory import keep_freed_blocks
 from gramian.empirical.model import Batch, Model
@@ -132,21 +134,27 @@ def _theta(
     of_x, of_y = checks.check_targets(x, y, outputs, targets)
     model = Model(module, None if isinstance(outputs, str) else outputs)
     right = None if y is None else Batch(y, of_y)
-    with torch.inference_mode(False), torch.no_grad():
-        source, saved = read(model, Batch(x, of_x), right, full=outputs not in ("mean", "sum"))
-        for way in WAYS[:-1]:
-            try:
-                check_small(source := replace(source, way=way), Batch(x, of_x))
-                return _contracted(source, saved, Batch(x, of_x), right, outputs, max_bytes, apart)
-            except (GramianError, torch.OutOfMemoryError):
-                raise
-            except Exception as error:  # vmap knows not every operation, and some of its rules are wrong
-                if "randomness" in str(error):
-                    raise checks.random_module(type(model.module).__name__) from error
-        # another sample may take another branch, so no structure either
-        used = Uses((), (), general=tuple(source.parameters), unused=())
-        source = replace(source, uses=used, way=WAYS[-1])
-        return _contracted(source, saved, Batch(x, of_x), right, outputs, max_bytes, apart)
+    with untouched(module), torch.inference_mode(False), torch.no_grad():
+        return _by_a_right_way(model, Batch(x, of_x), right, outputs, max_bytes, apart)
+
+
+def _by_a_right_way(
+    model: Model, x: Batch, y: Batch | None, outputs: str | Callable[..., Tensor], max_bytes: int, apart: bool
+) -> dict[str, Tensor]:
+    """The first of `WAYS` that gives what plain backward passes give."""
+    source, saved = read(model, x, y, full=outputs not in ("mean", "sum"))
+    for way in WAYS[:-1] if source.batched else ():
+        try:
+            check_small(source := replace(source, way=way), x)
+            return _contracted(source, saved, x, y, outputs, max_bytes, apart)
+        except (GramianError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # vmap knows not every operation, and some of its rules are wrong
+            if "randomness" in str(error):
+                raise checks.random_module(type(model.module).__name__) from error
+    # another sample may take another branch, so no structure either
+    used = Uses((), (), general=tuple(source.parameters), unused=())
+    return _contracted(replace(source, uses=used, way=WAYS[-1]), saved, x, y, outputs, max_bytes, apart)
 
 
 def _contracted(
@@ -190,8 +198,11 @@ def read(model: Model, x: Batch, y: Batch | None, full: bool) -> tuple[Source, i
         )
     with differentiable_math():
         out, saved = checks.try_model(model, "x", x)
+        backward = checked_backward(model.module, x.x[:1], lambda out: model.apply(out, x[:1]))
         used = uses(model, x[:1])
-    return Source(model, used, parameters, out.numel(), out.dtype, full), saved
+    source = Source(model, used, parameters, out.numel(), out.dtype, full)
+    # a vmap would not see these hooks, nor other values of such a parameter
+    return (replace(source, way=WAYS[-1]) if backward.inside or backward.past else source), saved
 
 
 def check_small(source: Source, x: Batch) -> None:

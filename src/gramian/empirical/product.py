@@ -34,7 +34,8 @@ def ntk_product(module: nn.Module, x: Tensor, v: Tensor) -> Tensor:
         tensor([[5.],
                 [3.]])
     """
-    j = Derivative(module, x, Share(None, next(iter(checks.trainable(module).values())).device), max_bytes=2**30)
+    share = Share(None, next(iter(checks.trainable(module).values())).device)
+    j = Derivative(module, x, share, max_bytes=2**30)
     shape = (len(j.x), *j.out_shape)
     if v.shape != shape:
         raise BadData(
@@ -43,4 +44,4 @@ def ntk_product(module: nn.Module, x: Tensor, v: Tensor) -> Tensor:
             why="the kernel has a row for each sample and each output",
             fix=f"v = v.reshape({shape})",
         )
-    return j.push(j.pull(v.reshape(len(v), -1))).reshape(shape)
+    return j.push(j.pull(v.detach().reshape(len(v), -1))).reshape(shape)

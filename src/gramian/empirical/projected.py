@@ -7,10 +7,13 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, vjp, vmap
+from torch.func import vjp, vmap
 
 from gramian.arch.inputs import Inputs, leaves, tensors
+from gramian.arch.untouched import untouched
 from gramian.empirical import checks
+from gramian.empirical.call import call, call_at
+from gramian.empirical.gradient_hooks import checked_backward
 from gramian.empirical.jacobian import rows
 from gramian.empirical.outputs import Aimed, composed, unwrapped
 from gramian.empirical.plain import differs, gradients_along, named_errors, tolerance
@@ -72,9 +75,11 @@ def projected_gradients(
         module, x, kind = *_aimed(module, x, outputs, targets), "full"
     checks.check_mode(module)
     x = checks.check_input("x", x)
-    with differentiable_math():
+    with untouched(module), differentiable_math():
         out, _ = checks.try_module(module, "x", x)
-        found = _project(module, x, sketch, kind, out, max_bytes)
+        backward = checked_backward(module, x[:1])
+        way = _looped if backward.inside or backward.past else _batched
+        found = _project(module, x, sketch, kind, out, max_bytes, way)
     if not bool(found.isfinite().all()):
         raise BadData(
             f"The features have NaN or infinite entries, in {found.dtype}.",
@@ -95,14 +100,15 @@ def _aimed(module: nn.Module, x: Inputs, outputs: object, targets: Tensor) -> tu
     return module, rows
 
 
-def _project(module: nn.Module, x: Tensor, sketch: Sketch, kind: str, out: Tensor, max_bytes: int) -> Tensor:
+def _project(
+    module: nn.Module, x: Tensor, sketch: Sketch, kind: str, out: Tensor, max_bytes: int, gradients: Callable
+) -> Tensor:
     theta = checks.trainable(module)
     c, n = out.numel(), len(x)
     held = 2 * out.dtype.itemsize * sum(p.numel() for p in theta.values())  # the gradients, and what makes them
     together = max(1, max_bytes // held)
     samples, width = max(1, together // c), min(c, together)
     features = torch.zeros(n, c if kind == "full" else 1, sketch.size, dtype=out.dtype, device=out.device)
-    gradients: Callable = _batched
     tried: set[tuple[int, int]] = set()
     for i in range(0, n, samples):
         part = x[i : i + samples]
@@ -148,7 +154,7 @@ def _compare(module: nn.Module, theta: dict[str, Tensor], x: Tensor, here: range
     w = torch.linspace(1, 2, len(here), dtype=torch.float64).sqrt()
     for i in dict.fromkeys((len(x) - 1, 0)):
         with named_errors():
-            out = module(x[i : i + 1]).reshape(-1)[here.start : here.stop]
+            out = call(module, x[i : i + 1]).reshape(-1)[here.start : here.stop]
         w = w.to(out)
         plain = [g.reshape(-1) for g in gradients_along(out, w, list(theta.values()))]
         if any(g.shape != (len(x), len(here), p.numel()) for g, p in zip(grads, plain, strict=True)):
@@ -176,7 +182,7 @@ def _batched(module: nn.Module, theta: dict[str, Tensor], x: Tensor, here: range
     basis = torch.eye(c, device=x.device)[here.start : here.stop]
 
     def one(row: Tensor) -> dict[str, Tensor]:
-        out, pull = vjp(lambda t: functional_call(module, t, (row[None],)).reshape(-1), detached)  # type: ignore[misc]
+        out, pull = vjp(lambda t: call_at(module, t, row[None]).reshape(-1), detached)  # type: ignore[misc]
         return vmap(lambda v: pull(v)[0])(basis.to(out.dtype))
 
     return [g.detach().reshape(*g.shape[:2], -1) for g in vmap(one)(x).values()]
@@ -185,6 +191,6 @@ def _batched(module: nn.Module, theta: dict[str, Tensor], x: Tensor, here: range
 def _looped(module: nn.Module, theta: dict[str, Tensor], x: Tensor, here: range, c: int) -> list[Tensor]:
     each = []
     for i in range(len(x)):
-        grads = rows(partial(module, x[i : i + 1]), list(theta.values()), here)
+        grads = rows(partial(call, module, x[i : i + 1]), list(theta.values()), here)
         each.append([g.detach().reshape(len(here), -1) for g in grads])
     return [torch.stack(column) for column in zip(*each, strict=True)]

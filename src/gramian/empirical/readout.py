@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from gramian.empirical.call import call
 from gramian.empirical.watch import differentiable_math
 
 
@@ -40,9 +41,10 @@ def find_readouts(module: nn.Module, x: Tensor) -> Readouts:
     ]
     try:
         with differentiable_math():
-            module.requires_grad_(True)
+            for p in module.parameters():
+                p.requires_grad_(True)
             x = x.clone().requires_grad_() if x.is_floating_point() else x
-            out = module(x)
+            out = call(module, x)
             root = out.grad_fn if isinstance(out, Tensor) else None
     finally:
         for hook in hooks:

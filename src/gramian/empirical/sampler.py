@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -15,6 +14,8 @@ from gramian.arch.law import Law
 from gramian.arch.ops.affine import Linear
 from gramian.empirical import together
 from gramian.empirical.batch_dependent import ALONE, MIXED
+from gramian.empirical.call import call
+from gramian.empirical.copied import copied
 from gramian.empirical.draw import Draw, redraw, rules
 from gramian.empirical.ntk import empirical_ntk, empirical_ntk_by_layer
 from gramian.empirical.readout import find_readouts
@@ -81,7 +82,7 @@ class Sampler:
         try:
             with torch.no_grad():
                 for part in x.split(ROWS) if self.samples == ALONE else (x,):
-                    out = self.module(part)
+                    out = call(self.module, part)
                     if layer is None:
                         kept.append(out)
         finally:
@@ -95,14 +96,10 @@ def own_sampler(
 ) -> Sampler:
     """Draws for a copy of the module at its own widths."""
     try:
-        module = copy.deepcopy(module).to(x.device, dtype)
-    except Exception as error:
-        raise BadArgument(
-            f"The module cannot be copied: {str(error).splitlines()[0]}",
-            where=type(module).__name__,
-            why="its parameters are drawn in a copy, so that yours stay as they are",
-            fix="monte_carlo(make, x, width=...), where make(width) returns a new module",
-        ) from error
+        module = copied(module).to(x.device, dtype)
+    except BadArgument as error:
+        fix = "monte_carlo(make, x, width=...), where make(width) returns a new module"
+        raise BadArgument(error.what, where=error.where, why=error.why, fix=fix) from error
     _run(module, x)
     samples = together.samples_are(module, x)
     trains = {name: p.requires_grad for name, p in module.named_parameters()}
@@ -145,7 +142,7 @@ def _run(module: nn.Module, x: Tensor) -> None:
     """One forward pass on all of x, as a check."""
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
-            out = module(x)
+            out = call(module, x)
     except Exception as error:
         raise BadData(
             f"The module failed on `x` of shape {tuple(x.shape)}, {x.dtype}, {x.device}.",

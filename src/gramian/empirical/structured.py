@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+from collections.abc import Callable
 from math import prod
 from typing import Any, overload
 
@@ -39,17 +39,48 @@ def packed(module: Any, x: Inputs, y: Inputs | None) -> tuple[Any, Tensor, Tenso
 def pack_module(module: nn.Module, like: Inputs) -> nn.Module:
     """The module as one of a single tensor of rows, of inputs that have the structure of `like`."""
     form, dtypes = Form.of(like, "argument `x`"), [t.dtype for t in leaves(like)]
+
+    def call(rows: Tensor, made: nn.Module) -> Any:
+        args, kwargs = form.call(_leaves(rows, form, dtypes, made))
+        return made(*args, **kwargs)
+
+    return called_otherwise(module, call)
+
+
+def called_otherwise(module: nn.Module, run: Callable[[Tensor, nn.Module], Any]) -> nn.Module:
+    """A module whose forward on `rows` is `run(rows, module)`: its submodules, parameters, names and modes are those
+    of the module, which is called as its user calls it (with its hooks, and with a `forward` that was set on it)."""
     kind = type(module)
-
-    class Packed(kind):  # type: ignore[misc, valid-type]
-        def forward(self, rows: Tensor) -> Any:
-            args, kwargs = form.call(_leaves(rows, form, dtypes, self))
-            return kind.forward(self, *args, **kwargs)
-
-    Packed.__name__, Packed.__qualname__ = kind.__name__, kind.__qualname__
-    made = copy.copy(module)
-    made.__class__ = Packed
+    made = type(kind.__name__, (_Otherwise,), {"__module__": kind.__module__, "__qualname__": kind.__qualname__})()
+    made.lent, made.run = (module,), run  # in a tuple: no submodule, so that names stay
+    made._parameters, made._buffers, made._modules = module._parameters, module._buffers, module._modules
     return made
+
+
+class _Otherwise(nn.Module):
+    """See `called_otherwise`."""
+
+    lent: tuple[nn.Module]
+    run: Callable[[Tensor, nn.Module], Any]
+
+    def forward(self, rows: Tensor) -> Any:
+        return self.run(rows, self.lent[0])
+
+    def named_modules(self, *args: Any, **kwargs: Any) -> Any:
+        return self.lent[0].named_modules(*args, **kwargs)
+
+    def train(self, mode: bool = True) -> Any:
+        self.lent[0].train(mode)
+        return self
+
+    def _apply(self, fn: Callable, recurse: bool = True) -> Any:
+        self.lent[0]._apply(fn, recurse)
+        return self
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "training" and (lent := self.__dict__.get("lent")) is not None:
+            return lent[0].training
+        return super().__getattribute__(name)
 
 
 def _row(given: tuple[Tensor, ...]) -> Tensor:

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from gramian.empirical.forward import Given
+from gramian.empirical.call import Given
 from gramian.empirical.linearize import Expansion
 from gramian.empirical.second import MODES, checked_mode
 

@@ -8,6 +8,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from gramian.empirical.batch_dependent import MIXED, RANDOM, dependence, kept_random_states
+from gramian.empirical.call import call
 from gramian.empirical.plain import dense, right_batch_norm
 from gramian.empirical.watch import differentiable_math
 
@@ -46,7 +47,7 @@ def ntk_together(module: nn.Module, x: Tensor, gains: dict[str, float], max_byte
         groups[-1].append(item)
         room -= item[1].numel()
     with differentiable_math():
-        out = module(x).flatten(1)
+        out = call(module, x).flatten(1)
         right_batch_norm(out)
         n, outputs = out.shape
         theta = out.new_zeros(n, n, requires_grad=False)

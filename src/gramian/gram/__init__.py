@@ -6,13 +6,13 @@ from gramian.gram.features import Features, store_features
 from gramian.gram.gram import Gram
 from gramian.gram.hutchinson import trace
 from gramian.gram.lanczos import SpectralDensity, log_determinant, spectral_density
+from gramian.gram.positive import check_psd, not_positive
 from gramian.gram.spectrum import (
     Eigensystem,
-    check_psd,
+    as_tensor,
     eigensystem,
     eigenvalues,
     extreme_eigenvalues,
-    not_positive,
     symmetric_dense,
 )
 
@@ -22,6 +22,7 @@ __all__ = [
     "Features",
     "Gram",
     "SpectralDensity",
+    "as_tensor",
     "check_psd",
     "condition_number",
     "eigensystem",

@@ -32,10 +32,13 @@ class Estimate:
     bracket: float = 0.0
 
     def interval(self, confidence: float = 0.95) -> tuple[float, float]:
-        """Student's interval over the probes, widened by the bracket where that is known.
+        """Student's interval over the probes, widened by the bracket.
 
         It is as good as the probes are normal: a trace that one eigenvalue dominates is skewed, and its interval
         too short; Hutch++ takes that eigenvalue out.
+
+        Raises:
+            BadArgument: the error of the quadrature is not known, or `confidence` is no probability.
 
         Example:
             >>> low, high = Estimate(value=10.0, standard_error=1.0, probes=10, products=10).interval()
@@ -44,13 +47,22 @@ class Estimate:
         """
         if not 0 < confidence < 1:
             raise BadArgument(f"confidence={confidence}", why="a probability", fix="confidence=0.95")
-        half = self.bracket if math.isfinite(self.bracket) else 0.0
+        if not math.isfinite(self.bracket):
+            raise BadArgument(
+                f"no interval for {self.value:.6g}: how far its quadrature is off is not known",
+                where="Estimate.interval()",
+                why="the spread over the probes does not see an error that all of them share",
+                fix="more `steps` until the value settles, or as many as the matrix has rows: then it is exact",
+            )
+        half = self.bracket
         if self.standard_error:
             half += float(stdtrit(self.probes - 1, (1 + confidence) / 2)) * self.standard_error
         return self.value - half, self.value + half
 
     def __str__(self) -> str:
         more = f" ± {self.bracket:.1e} (quadrature)" if self.bracket else ""
+        if math.isnan(self.bracket):
+            more = " (of the probes; the quadrature's error is not known)"
         return f"{self.value:.6g} ± {self.standard_error:.1e}{more}, {self.probes} probes, {self.products} products"
 
 

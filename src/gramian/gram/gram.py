@@ -29,7 +29,8 @@ class Gram:
         tile: rows and columns of a tile.
         dtype: of the tiles; None: what the kernel returns.
         keep: keep each tile in memory once it is made. False recomputes it on every use: for matrices larger than
-            memory (or `save` them and use what it returns).
+            memory (or `save` them and use what it returns). A tile that requires a gradient passes it on, and is not
+            kept.
 
     Raises:
         BadArgument: `tile` below 1, or a kernel that returns another shape than (rows, columns).
@@ -166,7 +167,7 @@ class Gram:
         for finished, (i, j) in enumerate(left, of - len(left)):
             if progress:
                 progress(finished, of)
-            store.write(i, j, self._tile(i, j, keep=False))
+            store.write(i, j, self._tile(i, j, keep=False).detach())
         if progress:
             progress(of, of)
         return Gram.open(path)
@@ -237,7 +238,7 @@ class Gram:
         if (i, j) in self._kept:
             return self._kept[i, j]
         tile = self._compute(i, j) if self._store is None else self._store.read(i, j)
-        if keep and self.keep:
+        if keep and self.keep and not tile.requires_grad:  # a kept graph could be gone backward through only once
             self._kept[i, j] = tile
         return tile
 
@@ -252,4 +253,4 @@ class Gram:
                 why="a Gram matrix has one number for each pair of samples",
                 fix='a kernel with kernel(x, y=None) -> (n, m), for instance empirical_ntk(..., outputs="mean")',
             )
-        return tile.detach().to(self._dtype or tile.dtype)
+        return tile.to(self._dtype or tile.dtype)

@@ -7,13 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from scipy.special import ndtri
 from torch import Tensor
 
 from gramian.errors import BadArgument
 from gramian.gram.estimate import Estimate, generator, mean_of
 from gramian.gram.krylov import Krylov, tridiagonal
 from gramian.gram.operator import Operator, check_operator, check_probes, device_of, signs
-from gramian.gram.spectrum import not_positive
+from gramian.gram.positive import not_positive
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +43,8 @@ class SpectralDensity:
     def trace_of(self, f: Callable[[Tensor], Tensor]) -> Estimate:
         r"""$\operatorname{tr} f(K)$, the standard error from the spread over the probes.
 
-        The error of the quadrature is not known for a general f: `bracket` is 0 where every probe's is exact, NaN else.
+        The error of the quadrature is not known for a general f: `bracket` is 0 where every probe's is exact, NaN else,
+        and then the estimate has no `interval`.
 
         Args:
             f: elementwise, smooth on the spectrum.
@@ -59,16 +61,46 @@ class SpectralDensity:
         return mean_of(self.n * values, self.products, bracket=0.0 if exact else math.nan)
 
     def cumulative(self, at: Tensor) -> tuple[Tensor, Tensor]:
-        """Share of the eigenvalues that are at most each of `at`, and its standard error; shapes of `at`.
+        r"""Share of the eigenvalues that are at most each of `at`, and its error; shapes of `at`.
 
-        Steps of the quadrature, not smoothed: between two nodes the truth may lie anywhere between its values there.
+        The error is the sum of two: one standard deviation of the mean over the random vectors, and how far the
+        quadrature of each may be off. For an interval with a stated confidence see `cumulative_interval`.
         """
-        at = torch.as_tensor(at, dtype=torch.float64, device=self.nodes.device)
-        below = (self.weights * (self.nodes <= at[..., None, None])).sum(-1)
-        return below.mean(-1), below.std(-1, correction=1) / math.sqrt(len(self.nodes))
+        at = self._places(at)
+        share = (self.weights * (self.nodes <= at[..., None, None])).sum(-1).mean(-1)
+        low, high = (bound.mean(-1) for bound in self._brackets(at))
+        spread = torch.maximum(low * (1 - low), high * (1 - high)).sqrt() * (2 / (self.n * len(self.nodes))) ** 0.5
+        return share, spread + torch.maximum(share - low, high - share)
+
+    def cumulative_interval(self, at: Tensor, confidence: float = 0.95) -> tuple[Tensor, Tensor]:
+        r"""Ends of an interval for the share of the eigenvalues that are at most each of `at`; shapes of `at`.
+
+        With $P$ the projector on these eigenvectors and $r$ its rank, $v^\top P v$ of random signs has mean $r$ and
+        variance $2 (r - \sum_i P_{ii}^2) \le 2 r (1 - r / n)$: the share is known no worse than from `n * probes / 2`
+        draws that fall below or above, and Wilson's interval for these serves. What Lanczos knows of each quadratic
+        form is a bracket, so that the interval reaches from the lower end's to the upper end's.
+
+        References:
+            Wilson 1927, 'Probable inference, the law of succession, and statistical inference'.
+
+        Example:
+            >>> from gramian.gram import spectral_density
+            >>> k = torch.diag(torch.cat([torch.ones(300), 4 * torch.ones(100)]))
+            >>> low, high = spectral_density(k, steps=8).cumulative_interval(torch.tensor(2.0))
+            >>> round(float(low), 3), round(float(high), 3)
+            (0.731, 0.768)
+        """
+        if not 0 < confidence < 1:
+            raise BadArgument(f"confidence={confidence}", why="a probability", fix="confidence=0.95")
+        low, high = (bound.mean(-1) for bound in self._brackets(self._places(at)))
+        draws, z = self.n * len(self.nodes) / 2, float(ndtri((1 + confidence) / 2))
+        return _wilson_below(low, draws, z), 1 - _wilson_below(1 - high, draws, z)
 
     def density(self, at: Tensor, width: float, *, log: bool = False) -> tuple[Tensor, Tensor]:
-        """Density of the eigenvalues smoothed by a Gaussian, and its standard error; it integrates to 1.
+        """Density of the eigenvalues smoothed by a Gaussian, and its error; it integrates to 1.
+
+        The error is one standard error over the random vectors plus how far the quadrature of each may be off. It is
+        large where `width` is finer than the nodes lie: there the density is not resolved, and more `steps` help.
 
         Args:
             at: where; shape (s,).
@@ -77,12 +109,50 @@ class SpectralDensity:
         """
         if not width > 0:
             raise BadArgument(f"width={width}", why="the density is a sum of points", fix="width=0.1")
-        at = torch.as_tensor(at, dtype=torch.float64, device=self.nodes.device)
+        at = self._places(at)
         weights = torch.where(self.nodes > 0, self.weights, 0.0) if log else self.weights
         place = self.nodes.clamp(min=torch.finfo(torch.float64).tiny).log10() if log else self.nodes
-        bump = (-0.5 * ((at[:, None, None] - place) / width) ** 2).exp() / (width * math.sqrt(2 * math.pi))
+        peak = 1 / (width * math.sqrt(2 * math.pi))
+        bump = peak * (-0.5 * ((at[:, None, None] - place) / width) ** 2).exp()
         each = (weights * bump).sum(-1)
-        return each.mean(-1), each.std(-1, correction=1) / math.sqrt(len(self.nodes))
+        spread = each.std(-1, correction=1) / math.sqrt(len(self.nodes))
+        return each.mean(-1), spread + self._off_by(at, place, bump, peak).mean(-1)
+
+    def _places(self, at: Tensor) -> Tensor:
+        return torch.as_tensor(at, dtype=torch.float64, device=self.nodes.device)
+
+    def _brackets(self, at: Tensor) -> tuple[Tensor, Tensor]:
+        r"""Bounds of $\mu(-\infty, t]$ for the spectral measure of each probe; (\*at, probes) each.
+
+        The inequalities of Chebyshev, Markov and Stieltjes: at a node $\lambda_k$ the measure's distribution function
+        lies between $\sum_{j<k} w_j$ and $\sum_{j \le k} w_j$. It grows, so between two nodes it lies between the
+        lower bound at the left and the upper one at the right. An exhausted Krylov space is the measure itself.
+        """
+        total = torch.cat([torch.zeros_like(self.weights[:, :1]), self.weights.cumsum(-1)], -1)
+        k = (self.nodes <= at[..., None, None]).sum(-1)  # nodes up to t
+        m, exact = self.nodes.shape[1], self.tails == 0
+        low, high = (k - 1).clamp(min=0), (k + 1).clamp(max=m)
+        low, high = torch.where(exact, k, low), torch.where(exact, k, high)
+        probe = torch.arange(len(total), device=total.device)
+        return total[probe, low].clamp(0, 1), total[probe, high].clamp(0, 1)
+
+    def _off_by(self, at: Tensor, place: Tensor, bump: Tensor, peak: float) -> Tensor:
+        r"""How far the quadrature of a bump may be off, for each probe; (s, probes).
+
+        Integrated by parts, $\int f\, d(\mu - \mu_{Gauss}) = -\int (F - F_{Gauss})\, df$: the largest difference of the
+        distribution functions between two nodes, times how much f varies there.
+        """
+        zero = torch.zeros_like(bump[..., :1])
+        ends = torch.cat([zero, bump, zero], -1)  # the bump at minus infinity, at the nodes, at infinity
+        left = torch.cat([torch.full_like(place[:, :1], -math.inf), place], -1)
+        right = torch.cat([place, torch.full_like(place[:, :1], math.inf)], -1)
+        inside = (left < at[:, None, None]) & (at[:, None, None] < right)
+        rises = (ends[..., 1:] - ends[..., :-1]).abs()
+        varies = torch.where(inside, 2 * peak - ends[..., 1:] - ends[..., :-1], rises)
+        none = torch.zeros_like(self.weights[:, :1])
+        apart = torch.maximum(torch.cat([none, self.weights], -1), torch.cat([self.weights, none], -1))
+        apart = torch.where((self.tails == 0)[:, None], 0.0, apart)
+        return (apart * varies).sum(-1)
 
     def __repr__(self) -> str:
         low, high = float(self.nodes[self.weights > 0].min()), float(self.nodes[self.weights > 0].max())
@@ -90,6 +160,17 @@ class SpectralDensity:
             f"SpectralDensity({self.n} eigenvalues from {low:.3g} to {high:.3g}, {len(self.nodes)} probes, "
             f"{self.products} products)"
         )
+
+
+def _wilson_below(share: Tensor, draws: float, z: float) -> Tensor:
+    r"""Lower end of Wilson's score interval for a share that was seen in so many draws.
+
+    The two ends are the roots p of $(\hat p - p)^2 = z^2 p (1 - p) / N$; their product is $\hat p^2 / (1 + z^2/N)$,
+    which gives the lower one with all digits, zero included.
+    """
+    more = z * z / draws
+    upper = (share + more / 2 + (more * share * (1 - share) + (more / 2) ** 2).sqrt()) / (1 + more)
+    return share.square() / (1 + more) / upper
 
 
 def spectral_density(operator: Operator, *, steps: int = 40, probes: int = 10, seed: int = 0) -> SpectralDensity:

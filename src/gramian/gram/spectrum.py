@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ from scipy.linalg import LinAlgError, cho_factor, cho_solve
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 from torch import Tensor
 
-from gramian.errors import BadArgument, BadData, GramianError, NotPositive
+from gramian.errors import BadArgument, BadData, GramianError
 from gramian.gram.extreme import SMALL, extremes_by_products
 from gramian.gram.gram import Gram
 from gramian.gram.operator import Operator, check_operator
@@ -24,21 +25,24 @@ class Eigensystem:
         values: eigenvalues, ascending; shape (n,), float64.
         vectors: eigenvectors in the columns; shape (n, n), float64.
         dtype: that `K` was given in; it says how far down the eigenvalues can be trusted.
+        entries: the least precise dtype that holds every entry of `K` exactly. A kernel that was made in float32 and
+            then cast keeps the rounding of float32, which `dtype` no longer tells. None: not looked at.
     """
 
     values: Tensor
     vectors: Tensor
     dtype: torch.dtype = torch.float64
+    entries: torch.dtype | None = None
 
 
 def symmetric_dense(matrix: Gram | Tensor, name: str = "gram") -> Tensor:
-    """A symmetric matrix whole and in float64; shape (n, n).
+    """A symmetric matrix whole and in float64; shape (n, n). Gradients pass through it.
 
     Raises:
         BadArgument: not square or not symmetric.
         BadData: an entry is NaN or infinite.
     """
-    dense = matrix.dense() if isinstance(matrix, Gram) else torch.as_tensor(matrix).detach()
+    dense = matrix.dense() if isinstance(matrix, Gram) else as_tensor(matrix)
     if dense.ndim != 2 or dense.shape[0] != dense.shape[1]:
         raise BadArgument(
             f"`{name}` has shape {tuple(dense.shape)}",
@@ -48,11 +52,12 @@ def symmetric_dense(matrix: Gram | Tensor, name: str = "gram") -> Tensor:
     if not bool(dense.isfinite().all()):
         row, column = (~dense.isfinite()).nonzero()[0].tolist()
         raise BadData(
-            f"`{name}` is {float(dense[row, column])} in row {row}, column {column}",
+            f"`{name}` is {float(dense[row, column].detach())} in row {row}, column {column}",
             why="an input is not finite, or the kernel overflowed on it",
             fix=f"look at x[{row}] and x[{column}], and scale the inputs to unit norm",
         )
-    gap, top = float((dense - dense.mT).abs().max()), float(dense.abs().max())
+    plain = dense.detach()
+    gap, top = float((plain - plain.mT).abs().max()), float(plain.abs().max())
     if gap > torch.finfo(dense.dtype).eps ** 0.5 * top:
         raise BadArgument(
             f"`{name}` is not symmetric: entries differ from their mirror images by {gap:.1e} (largest {top:.1e})",
@@ -63,10 +68,47 @@ def symmetric_dense(matrix: Gram | Tensor, name: str = "gram") -> Tensor:
 
 
 def eigensystem(matrix: Gram | Tensor, name: str = "gram") -> Eigensystem:
-    """Eigenvalues and eigenvectors of a symmetric matrix by LAPACK in float64. Cost: O(n^3)."""
-    dtype = matrix.dtype if isinstance(matrix, Gram) else torch.as_tensor(matrix).dtype
-    values, vectors = torch.linalg.eigh(symmetric_dense(matrix, name))
-    return Eigensystem(values, vectors, dtype)
+    """Eigenvalues and eigenvectors of a symmetric matrix by LAPACK in float64. Cost: O(n^3).
+
+    Raises:
+        BadArgument: not square, not symmetric, or a gradient of it is asked for.
+        BadData: an entry is not finite.
+    """
+    dtype = matrix.dtype if isinstance(matrix, Gram) else as_tensor(matrix).dtype
+    dense = symmetric_dense(matrix, name)
+    refuse_gradient(name, dense)
+    values, vectors = torch.linalg.eigh(dense)
+    return Eigensystem(values, vectors, dtype, precision_of_entries(dense))
+
+
+def refuse_gradient(name: str, matrix: Tensor) -> None:
+    """Refuse a matrix whose gradient would be lost without a word.
+
+    Eigenvectors have no derivative where eigenvalues meet, so nothing that is computed through them passes one on.
+    """
+    if matrix.requires_grad and torch.is_grad_enabled():
+        raise BadArgument(
+            f"`{name}` requires a gradient, and its eigenvectors do not pass one on",
+            why="an eigenvector has no derivative where two eigenvalues meet",
+            fix=f"`{name}.detach()`, or `gramian.solve`, which is differentiable in kernel, targets and ridge",
+        )
+
+
+def precision_of_entries(dense: Tensor) -> torch.dtype:
+    """float32 if each entry of a float64 matrix is a float32 number, else the matrix's own dtype."""
+    if dense.dtype == torch.float64 and bool((dense.float().double() == dense).all()):
+        return torch.float32
+    return dense.dtype
+
+
+def as_tensor(values: Any) -> Tensor:
+    """A tensor of a tensor, an array, a table (pandas) or nested lists; memory is shared where that is possible."""
+    if isinstance(values, Tensor):
+        return values
+    array = np.asarray(values)
+    if not array.flags.writeable or any(stride < 0 for stride in array.strides):
+        array = array.copy()  # torch takes neither read-only memory nor negative strides
+    return torch.from_numpy(array) if array.ndim else torch.tensor(array.item())
 
 
 def eigenvalues(matrix: Gram | Tensor) -> Tensor:
@@ -157,32 +199,3 @@ def _shifted_cholesky(dense: np.ndarray, shift: float):
             return cho_factor(dense + shift * np.eye(len(dense)), check_finite=False), shift
         except LinAlgError:
             shift *= 8
-
-
-def check_psd(lam: Tensor, name: str, dtype: torch.dtype | None = None) -> None:
-    """Refuse a matrix whose smallest eigenvalue is negative beyond rounding: below `-n * eps * largest`.
-
-    Args:
-        lam: eigenvalues, ascending; shape (n,).
-        name: of the matrix, for the error.
-        dtype: in which the matrix was made, which decides `eps`; None: that of `lam`.
-
-    Raises:
-        NotPositive: with the smallest eigenvalue and the ridge that would lift it.
-    """
-    lo, hi, dtype = float(lam[0]), float(lam[-1]), dtype or lam.dtype
-    if lo < -len(lam) * torch.finfo(dtype).eps * max(abs(hi), abs(lo)):
-        raise not_positive(name, len(lam), dtype, lo, hi)
-
-
-def not_positive(name: str, n: int, dtype: torch.dtype, lo: float, hi: float, ridge: float = 0.0) -> NotPositive:
-    """The error, with a ridge that is enough (rounded up to two digits)."""
-    enough = ridge + max(-2 * lo, n * torch.finfo(torch.float64).eps * abs(hi), torch.finfo(torch.float64).tiny)
-    digits = f"{enough:.1e}"
-    enough = float(digits) if float(digits) >= enough else float(digits) * 1.1
-    return NotPositive(
-        f"`{name}` ({n} x {n}, {dtype}) has smallest eigenvalue {lo:.2e}, largest {hi:.2e}",
-        where=f"the Gram matrix `{name}`" + (f" with ridge={ridge:.1e}" if ridge else ""),
-        why="it was computed in a lower precision than it is solved in, or two inputs are equal",
-        fix=f"`dtype=torch.float64` where the Gram matrix is made, or `ridge={enough:.1e}`",
-    )

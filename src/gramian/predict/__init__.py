@@ -1,5 +1,6 @@
-"""Kernel predictors as scikit-learn estimators."""
+"""Kernel predictors as scikit-learn estimators, and with what they know of their data as pipelines."""
 
 from gramian.predict.estimators import NTKClassifier, NTKRegressor
+from gramian.predict.model import Rows, fit
 
-__all__ = ["NTKClassifier", "NTKRegressor"]
+__all__ = ["NTKClassifier", "NTKRegressor", "Rows", "fit"]

@@ -14,6 +14,11 @@ _DATA: dict = {
     "in_shape": [],
     "n_outputs": None,
     "classes": [],
+    "task": None,
+    "base_rate": dict.fromkeys(("train", "test")),
+    "imbalanced": None,
+    "targets": dict.fromkeys(("mean", "deviation")),
+    "standardized": None,
     "geometry": {},
 }
 _GEOMETRY = {
@@ -28,21 +33,43 @@ _RUN: dict = {
     "key": "run",
     "title": "network",
     "network": None,
-    "status": "not certified",
+    "status": "not shown",
+    "did": None,
+    "why": None,
     "answer": [],
     "questions": [],
+    "trained": dict.fromkeys(("what", "parametrization", "mode")),
+    "goal": dict.fromkeys(("loss", "best_constant", "share", "asked", "target", "floor", "accuracy", "means")),
+    "scores": dict.fromkeys(("train", "test", "kernel")),
     "loss": dict.fromkeys(
-        ("steps", "measured", "predicted", "predicted_initial", "loss_name", "lr", "lr_max", "optimizer")
+        ("steps", "measured", "predicted", "predicted_initial", "loss_name", "lr", "lr_max", "optimizer", "torch")
     ),
     "accuracy": dict.fromkeys(("steps", "train", "test")),
-    "spectrum": dict.fromkeys(("limit", "initial", "final")),
+    "spectrum": dict.fromkeys(("limit", "initial", "final", "singular")),
     "moved": dict.fromkeys(
         ("steps", "layers", "distance", "flip_layers", "flips", "drift_steps", "drift", "alignment")
     ),
-    "test": dict.fromkeys(("steps", "network_error", "kernel_error", "kernel_curve_steps", "kernel_curve")),
+    "test": dict.fromkeys(
+        ("steps", "network_error", "kernel_error", "kernel_curve_steps", "kernel_curve", "unit", "quantity")
+    ),
     "probes": [],
     "width": dict.fromkeys(
-        ("widths", "errors", "slope", "constant", "tolerance", "useful_width", "run_width", "run_error", "in_regime")
+        (
+            "widths",
+            "errors",
+            "slope",
+            "constant",
+            "tolerance",
+            "useful_width",
+            "useful_low",
+            "useful_high",
+            "useful_words",
+            "draws",
+            "rows",
+            "run_width",
+            "run_error",
+            "in_regime",
+        )
     )
     | {"papers": []},
     "certificates": [],

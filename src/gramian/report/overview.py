@@ -15,34 +15,67 @@ def summary_rows(facts: dict) -> list[dict[str, str]]:
         facts: the plain dict that `certify` makes; anything missing reads "not measured".
 
     Returns:
-        A row each run: Network, Verdict, Training accuracy, Steps, Learning rate (and the largest stable one), Width,
-        Useful width, Test error, Kernel's test error. All values are strings, all rows have the same keys.
+        A row each run: Network, Verdict, Loss / best constant's, Training accuracy (or R²), Steps, Learning rate (and
+        the largest stable one, both for the loss as people write it), Width, Useful width, and test errors: of classes
+        the share of wrong rows (and the balanced accuracy where classes are imbalanced), of real targets RMSE in their
+        own unit and R². All values are strings, all rows have the same keys.
 
     Example:
-        >>> facts = {"runs": [{"title": "MLP", "status": "certified", "loss": {"lr": 0.1, "lr_max": 0.4}}]}
+        >>> facts = {"runs": [{"title": "MLP", "status": "reached, observed", "loss": {"lr": 0.1, "lr_max": 0.4}}]}
         >>> [row] = summary_rows(facts)
         >>> row["Verdict"], row["Learning rate / largest"], row["Steps"]
-        ('certified', '0.1 / 0.4', 'not measured')
+        ('reached, observed', '0.1 / 0.4', 'not measured')
     """
-    return [row(run) for run in complete(facts)["runs"]]
+    whole = complete(facts)
+    return [row(run, whole["data"]) for run in whole["runs"]]
 
 
-def row(run: dict) -> dict[str, str]:
+def row(run: dict, data: dict | None = None) -> dict[str, str]:
     """The overview's row of one complete run; of a watched loop, only what was measured."""
+    data = data or {}
+    regression = data.get("task") == "regression"
     made = {
         "Network": str(run["title"]),
         "Verdict": str(run["status"]),
-        "Training accuracy": percent(last(run["accuracy"]["train"])),
+        "Loss / best constant's": percent(run["goal"]["share"]),
+        **(_training_fit(run) if regression else {"Training accuracy": percent(last(run["accuracy"]["train"]))}),
         "Steps": number(steps_taken(run["loss"]["steps"])),
         "Learning rate / largest": _learning_rate(run["loss"]),
         "Width": number(run["width"]["run_width"]),
-        "Useful width": number(run["width"]["useful_width"]),
-        "Test error": percent(last(run["test"]["network_error"])),
-        "Kernel's test error": percent(run["test"]["kernel_error"]),
+        "Useful width": run["width"]["useful_words"] or number(run["width"]["useful_width"]),
+        **_test(run, data, regression),
     }
     return made if run["status"] != WATCHED else {name: text for name, text in made.items() if text != NOT_MEASURED}
 
 
+def _training_fit(run: dict) -> dict[str, str]:
+    return {"Training R²": number((run["scores"]["train"] or {}).get("r2"))}
+
+
+def _test(run: dict, data: dict, regression: bool) -> dict[str, str]:
+    """Test errors of the network and of the kernel's predictor."""
+    network, kernel = run["scores"]["test"] or {}, run["scores"]["kernel"] or {}
+    if regression:
+        return {
+            "Test RMSE": number(last(run["test"]["network_error"])),
+            "Test R²": number(network.get("r2")),
+            "Kernel's test RMSE": number(run["test"]["kernel_error"]),
+            "Kernel's test R²": number(kernel.get("r2")),
+        }
+    errors = {
+        "Test error": percent(last(run["test"]["network_error"])),
+        "Kernel's test error": percent(run["test"]["kernel_error"]),
+    }
+    if data.get("imbalanced"):
+        rate = (data.get("base_rate") or {}).get("test")
+        errors |= {
+            "Constant's test error": NOT_MEASURED if rate is None else percent(1 - rate),
+            "Balanced test accuracy": percent(network.get("balanced_accuracy")),
+        }
+    return errors
+
+
 def _learning_rate(loss: dict) -> str:
-    lr, largest = loss["lr"], loss["lr_max"]
+    torch_loop = loss["torch"] or loss
+    lr, largest = torch_loop["lr"], torch_loop["lr_max"]
     return number(lr) if missing(lr) or missing(largest) else f"{number(lr)} / {number(largest)}"

@@ -20,9 +20,21 @@ _UNIT = re.compile(r"(?<=\d) (?=%|ms\b|s\b|×)|(?<=×) (?=10)")
 
 # status -> (symbol in the page, what it means in one line); any other status is shown as it is, with no symbol's claim
 STATUS = {
-    "certified": ("certified", "The premises of a theorem hold on these numbers, and so does its conclusion."),
-    "observed, not implied": ("observed", "It happened in this run; no theorem's premises hold, so none implies it."),
-    "not certified": ("open", "No theorem's premises hold, and the conclusion was not observed."),
+    "reached, implied": ("certified", "The global minimum was reached, and a theorem about training implies it."),
+    "reached, implied up to constants": (
+        "certified",
+        "The global minimum was reached; a theorem about training implies it, its open constants taken to be 1.",
+    ),
+    "reached, observed": ("observed", "The global minimum was reached in this run; no theorem implies it."),
+    "not reached, observed": ("open", "The last training loss is not that of the global minimum."),
+    "impossible, implied": ("contradicted", "No network can: equal inputs have different labels."),
+    "implied": ("certified", "Every premise of a theorem holds on these numbers, so its conclusion follows."),
+    "implied up to constants": (
+        "certified",
+        "Every premise of a theorem holds, with each constant that the paper leaves open taken to be 1.",
+    ),
+    "observed": ("observed", "It happened in this run; no theorem's premises hold, so none implies it."),
+    "not shown": ("open", "No theorem's premises hold, and the conclusion was not observed."),
     "CONTRADICTED": ("contradicted", "A theorem's premises hold and its conclusion does not: a constant or a bug."),
 }
 
@@ -36,7 +48,7 @@ def render(facts: dict) -> str:
         views.append(
             {
                 "run": run,
-                "row": row(run),
+                "row": row(run, whole["data"]),
                 "first": [one for one in figures.first_four(run) if one.figure or run["status"] != WATCHED],
                 "width": figures.width(run["width"]),
                 "further": figures.further(run),

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
 from gramian.errors import BadArgument, BadData
-from gramian.gram import Gram, not_positive, symmetric_dense
+from gramian.gram import Gram, as_tensor, not_positive, symmetric_dense
+from gramian.gram.positive import (
+    equal_rows,
+    largest_eigenvalue_at_least,
+    rounding_floor,
+    smallest_eigenvalue_at_most,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +37,8 @@ class Solution:
 
     def predict(self, k_test_train: Gram | Tensor) -> Tensor:
         """Predictions from the kernel between test and training inputs, (m, n) -> (m, C) or (m,), float64."""
+        if not isinstance(k_test_train, Gram):
+            k_test_train = as_tensor(k_test_train)
         if len(k_test_train.shape) != 2 or k_test_train.shape[1] != len(self.alpha):
             raise BadArgument(
                 f"a test kernel of shape {tuple(k_test_train.shape)} for {len(self.alpha)} training samples",
@@ -38,7 +47,7 @@ class Solution:
             )
         if isinstance(k_test_train, Gram):
             return k_test_train @ self.alpha
-        return torch.as_tensor(k_test_train).to(self.alpha) @ self.alpha
+        return k_test_train.to(self.alpha) @ self.alpha
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Solution):
@@ -58,16 +67,18 @@ def solve(gram: Gram | Tensor, y: Tensor, ridge: float | Tensor = 0.0, *, leave_
     r"""Kernel (ridge) regression: $\alpha = (K + \rho I)^{-1} y$ by LAPACK's Cholesky factorization in float64.
 
     The limit of gradient flow on an infinitely wide network that starts at zero is the case $\rho = 0$ with its NTK.
-    The ridge is added as given: nothing is ever added silently.
+    The ridge is added as given: nothing is ever added silently. The coefficients are differentiable in the kernel, the
+    targets and the ridge: a gradient goes through `solve(...).predict(...)` to whatever these were made of.
 
     Args:
         gram: kernel on the training inputs, symmetric positive definite (with the ridge); shape (n, n).
         y: targets, real numbers; shape (n, C) or (n,). For classes: centered one-hot.
-        ridge: $\rho \ge 0$, in the units of `gram`. A tensor that requires a gradient gives coefficients that have one.
+        ridge: $\rho \ge 0$, in the units of `gram`; a number or a tensor.
         leave_one_out: also compute the leave-one-out residuals in closed form; about doubles the time.
 
     Raises:
-        NotPositive: `gram + ridge` is not positive definite; the message gives a ridge that is enough.
+        NotPositive: `gram + ridge` is not positive definite to working precision; the message names equal rows and
+            gives a ridge that is enough.
         BadArgument: shapes that do not fit, a negative ridge, or class labels in place of targets.
         BadData: a target is not finite.
 
@@ -82,16 +93,10 @@ def solve(gram: Gram | Tensor, y: Tensor, ridge: float | Tensor = 0.0, *, leave_
         3.0
     """
     k = symmetric_dense(gram)
-    dtype = gram.dtype if isinstance(gram, Gram) else torch.as_tensor(gram).dtype
+    dtype = gram.dtype if isinstance(gram, Gram) else as_tensor(gram).dtype
     y = targets(y, len(k)).to(k)
-    if not 0 <= ridge < float("inf"):
-        raise BadArgument(f"ridge={ridge}", why="it is added to every eigenvalue", fix="ridge=0.0")
+    regular, factor = positive_factor(k, ridge, "gram", dtype)
     plain = float(ridge.detach()) if isinstance(ridge, Tensor) else float(ridge)
-    regular = k + ridge * torch.eye(len(k), dtype=k.dtype, device=k.device)
-    factor, failed = torch.linalg.cholesky_ex(regular)
-    if bool(failed):
-        lam = torch.linalg.eigvalsh(regular)
-        raise not_positive("gram", len(k), dtype, float(lam[0]), float(lam[-1]), plain)
     columns = y.reshape(len(y), -1)
     alpha = torch.cholesky_solve(columns, factor)
     with torch.no_grad():
@@ -103,9 +108,43 @@ def solve(gram: Gram | Tensor, y: Tensor, ridge: float | Tensor = 0.0, *, leave_
     return Solution(alpha.reshape(y.shape), plain, residual, errors)
 
 
+def positive_factor(k: Tensor, ridge: float | Tensor, name: str, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    r"""$K + \rho I$ and its Cholesky factor; a matrix that is singular to working precision is refused.
+
+    Of a singular matrix rounding decides whether LAPACK's factorization passes: half of them do, with coefficients of
+    1e15. So a factor is believed only if the smallest eigenvalue of what it factors stands clear of rounding.
+
+    Args:
+        k: symmetric, finite, float64; shape (n, n).
+        ridge: $\rho \ge 0$.
+        name: of the matrix, for the errors.
+        dtype: in which its entries were made.
+
+    Raises:
+        NotPositive: with the rows that are equal, if any are, and a ridge that is enough.
+        BadArgument: a negative or infinite ridge.
+    """
+    plain = float(ridge.detach()) if isinstance(ridge, Tensor) else float(ridge)
+    if not 0 <= plain < math.inf:
+        raise BadArgument(f"ridge={plain}", why="it is added to every eigenvalue", fix="ridge=0.0")
+    regular = k + ridge * torch.eye(len(k), dtype=k.dtype, device=k.device)
+    factor, failed = torch.linalg.cholesky_ex(regular)
+    with torch.no_grad():
+        if bool(failed):
+            lam = torch.linalg.eigvalsh(regular)
+            lo, hi = float(lam[0]), float(lam[-1])
+        else:
+            lo, hi = smallest_eigenvalue_at_most(factor), largest_eigenvalue_at_least(regular)
+        diagonal = float(k.diagonal().max())
+        if bool(failed) or lo <= rounding_floor(len(k), dtype, hi, diagonal):
+            equal = equal_rows(k, dtype)
+            raise not_positive(name, len(k), dtype, lo, hi, plain, diagonal=diagonal, equal=equal)
+    return regular, factor
+
+
 def targets(y: Tensor, n: int) -> Tensor:
     """Real, finite targets with a row for each of n samples, or the error that says what is wrong with them."""
-    y = torch.as_tensor(y).detach()
+    y = as_tensor(y)
     if not y.is_floating_point():
         raise BadArgument(
             f"targets of type {y.dtype}",

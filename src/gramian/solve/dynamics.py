@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from gramian.errors import BadArgument
-from gramian.gram import Eigensystem, Gram, check_psd, eigensystem
+from gramian.gram import Eigensystem, Gram, as_tensor, check_psd, eigensystem
 from gramian.solve.modes import check_lr, check_method, damping
 
 Theta = Tensor | Gram | Eigensystem
@@ -176,12 +177,12 @@ def _prepare(theta, r0, steps, lr, method, beta) -> tuple[Eigensystem, Tensor, T
 def modes(theta: Theta) -> Eigensystem:
     """Eigensystem of a positive semidefinite kernel, with the eigenvalues that rounding made negative set to zero."""
     system = theta if isinstance(theta, Eigensystem) else eigensystem(theta, "theta")
-    check_psd(system.values, "theta", system.dtype)
-    return Eigensystem(system.values.clamp(min=0), system.vectors, system.dtype)
+    check_psd(system.values, "theta", system.dtype, system.entries)
+    return replace(system, values=system.values.clamp(min=0))
 
 
 def _columns(r: Tensor, n: int, name: str, of: str) -> Tensor:
-    r = torch.as_tensor(r).detach()
+    r = as_tensor(r)
     r = r[:, None] if r.ndim == 1 else r
     if r.ndim != 2 or len(r) != n:
         raise BadArgument(f"`{name}` has shape {tuple(r.shape)}", why=f"its rows are {of}", fix=f"({n}, C)")
@@ -203,7 +204,7 @@ def _times(steps, flow: bool) -> Tensor:
 
 
 def _test(cross: Cross, system: Eigensystem, r0: Tensor) -> Cross:
-    theta, n = torch.as_tensor(cross[0]).detach(), len(r0)
+    theta, n = as_tensor(cross[0]), len(r0)
     if theta.ndim != 2 or theta.shape[1] != n:
         raise BadArgument(
             f"cross[0] has shape {tuple(theta.shape)}",

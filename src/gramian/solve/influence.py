@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from gramian.errors import BadArgument
-from gramian.gram import Features, Gram, not_positive, symmetric_dense
-from gramian.solve.cholesky import targets
+from gramian.gram import Features, Gram, as_tensor, symmetric_dense
+from gramian.solve.cholesky import positive_factor, targets
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +75,7 @@ def attribution(gram: Gram | Tensor, k_test_train: Gram | Tensor, y: Tensor, rid
     """
     k = symmetric_dense(gram)
     y = targets(y, len(k)).to(k).reshape(len(k), -1)
-    cross = k_test_train.dense() if isinstance(k_test_train, Gram) else torch.as_tensor(k_test_train).detach()
+    cross = k_test_train.dense() if isinstance(k_test_train, Gram) else as_tensor(k_test_train)
     if cross.ndim != 2 or cross.shape[1] != len(k):
         raise BadArgument(
             f"a test kernel of shape {tuple(cross.shape)} for {len(k)} training samples",
@@ -144,11 +144,4 @@ def attribution_of_features(
 
 
 def _inverse(k: Tensor, ridge: float, name: str) -> Tensor:
-    if not 0 <= ridge < float("inf"):
-        raise BadArgument(f"ridge={ridge}", why="it is added to every eigenvalue", fix="ridge=1e-3")
-    regular = k + ridge * torch.eye(len(k), dtype=k.dtype, device=k.device)
-    factor, failed = torch.linalg.cholesky_ex(regular)
-    if bool(failed):
-        lam = torch.linalg.eigvalsh(regular)
-        raise not_positive(name, len(k), k.dtype, float(lam[0]), float(lam[-1]), ridge)
-    return torch.cholesky_inverse(factor)
+    return torch.cholesky_inverse(positive_factor(k, ridge, name, k.dtype)[1])

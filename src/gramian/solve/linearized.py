@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from copy import deepcopy
 
 import numpy as np
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from gramian.arch.inputs import Inputs
 from gramian.empirical import EmpiricalNTK, Linearized
+from gramian.empirical.copied import copied
 from gramian.errors import BadArgument, BadData, GramianError
 from gramian.gram import eigensystem
 from gramian.solve.cholesky import solve
@@ -92,7 +92,7 @@ def fit_linearized(
     operator = EmpiricalNTK(model.at_origin(), x)
     r = (y - out).reshape(-1).double().cpu()
     u = _by_products(operator, r, ridge, tol) if solver == "cg" else _dense(operator, r, ridge, time)
-    fitted = deepcopy(model)
+    fitted = copied(model)
     with torch.no_grad():
         theta = dict(fitted.module.named_parameters())
         for name, step in operator.pull(u).items():

@@ -1,60 +1,247 @@
-r"""Curvature of any loss along the network's outputs: the largest eigenvalue that a step of an optimizer meets."""
+r"""Curvature of the objective in the weights: the largest eigenvalue that a step of an optimizer meets.
+
+It is the Hessian of $w \mapsto L(f(x; w), y)$, the loss as the user computes it. A Gauss-Newton matrix $J^\top H J$
+would depend on where the outputs end and the loss begins: behind a LogSoftmax the loss is linear in the outputs, and
+J^T H J is 0. The Hessian is one for every way to write the same function of the weights, and at a minimum it is what
+decides whether steps converge.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from gramian.empirical.call import call, call_at
 from gramian.empirical.forward import along
+from gramian.empirical.gradient_hooks import check_masks
+from gramian.empirical.watch import differentiable_math
 from gramian.errors import BadArgument
 from gramian.gram.krylov import top_eigenvalue
-from gramian.train.forward import evaluating, passes
+from gramian.train.forward import evaluating, mixes_samples, movable, rows_per_pass
 
 TOLERANCE = 1e-3
 ON_DEVICE = 2**24  # parameters; of larger networks Lanczos' vectors stay out of a GPU's memory
+TRIALS = (0.3, 3.0, 30.0)  # times the outputs' size: where the slope of a loss is looked at for jumps
 LossOf = Callable[[Tensor, Tensor], Tensor]
+ByName = dict[str, Tensor]
 
 
-def gauss_newton_product(
-    module: nn.Module, x: Tensor, y: Tensor, loss: LossOf, v: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
-    r"""$J^\top H J v$ by name: J the Jacobian of the outputs on x, H the Hessian of the loss in the outputs."""
-    here = {name: p.detach() for name, p in module.named_parameters() if name in v}
-    rows = passes(module, x)
-    with torch.no_grad():
-        parts = [along(module, here, dict(v), part) for part in rows]
-    out, change = (torch.cat(found) for found in zip(*parts, strict=True))
-    curved = loss_hessian_product(loss, out, y, change.reshape(out.shape))
-    weights = {name: p for name, p in module.named_parameters() if name in v}
-    total = {name: torch.zeros_like(p) for name, p in weights.items()}
+def loss_value(loss: LossOf, outputs: Tensor, y: Tensor) -> Tensor:
+    """The loss as one number.
+
+    Raises:
+        BadArgument: it is a tensor of another shape, or none.
+    """
+    value = loss(outputs, y)
+    if not isinstance(value, Tensor) or value.numel() != 1:
+        shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        raise BadArgument(
+            f"The loss gives {shape}, not one number.",
+            where="the loss, called with the module's outputs and the targets",
+            why='a loss per sample (reduction="none"), or something that is not a tensor',
+            fix='reduction="mean" or "sum"',
+        )
+    return value.reshape(())
+
+
+def gradient(
+    module: nn.Module, x: Tensor, y: Tensor, loss: LossOf, at: Mapping[str, Tensor] | None = None
+) -> tuple[float, ByName]:
+    """The loss and its gradient by name, dense, at the weights as they stand or `at` others."""
+    numbers = movable(module) if at is None else at
+    here = {name: p.detach().clone().requires_grad_() for name, p in numbers.items()}
     with torch.enable_grad():
-        for part, pull in zip(rows, curved.split([len(part) for part in rows]), strict=True):
-            found = torch.autograd.grad(module(part), list(weights.values()), pull, allow_unused=True)
-            for name, g in zip(total, found, strict=True):
-                total[name] += 0 if g is None else g
-    return total
+        value = loss_value(loss, call_at(module, here, x), y)
+        slopes = _slopes(value, list(here.values()), create_graph=False)
+    found = {n: torch.zeros_like(p) if g is None else g for (n, p), g in zip(here.items(), slopes, strict=True)}
+    return float(value.detach()), {name: g.to_dense() if g.is_sparse else g for name, g in found.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class HessianProducts:
+    """Products of the Hessian of the objective with vectors, by name.
+
+    Attributes:
+        product: v -> H v.
+        exact: whether by two backward passes; else by differences of gradients, where an operation has no second
+            derivative in torch (EmbeddingBag, MultiMarginLoss).
+    """
+
+    product: Callable[[Mapping[str, Tensor]], ByName]
+    exact: bool
+
+
+def hessian_products(module: nn.Module, x: Tensor, y: Tensor, loss: LossOf) -> HessianProducts:
+    """Products with the Hessian in the trainable parameters, on these rows, in the module's present mode."""
+    weights = movable(module)
+    if not weights:
+        raise BadArgument(
+            "The module has no trainable parameters.",
+            where=type(module).__name__,
+            why="it has no parameters at all, or all have requires_grad=False",
+            fix="module.requires_grad_(True), or a module with weights",
+        )
+    check_masks(module, x[:2])
+    in_parts = len(x) > rows_per_pass(x) and not mixes_samples(module) and _rows_stand_alone(module, x)
+    try:
+        product = _in_parts(module, x, y, loss) if in_parts else _whole(module, x, y, loss)
+        product({name: torch.zeros_like(p) for name, p in weights.items()})
+    except torch.OutOfMemoryError:
+        raise
+    except (NotImplementedError, RuntimeError):  # an operation without a second derivative
+        return HessianProducts(_by_differences(module, x, y, loss), exact=False)
+    return HessianProducts(product, exact=True)
+
+
+def _rows_stand_alone(module: nn.Module, x: Tensor) -> bool:
+    """Whether a few rows give the same outputs together and in two parts: then a batch may be taken in parts."""
+    few = x[:8]
+    with torch.no_grad():
+        whole, parts = call(module, few), torch.cat([call(module, few[:5]), call(module, few[5:])])
+    return whole.shape == parts.shape and torch.allclose(whole, parts, rtol=1e-3, atol=1e-5)
+
+
+def _whole(module: nn.Module, x: Tensor, y: Tensor, loss: LossOf) -> Callable[[Mapping[str, Tensor]], ByName]:
+    """One graph of the gradient, through which each product is one backward pass."""
+    weights = movable(module)
+    with torch.enable_grad(), differentiable_math():
+        value = loss_value(loss, call(module, x), y)
+        slopes = _slopes(value, list(weights.values()), create_graph=True)
+    used = [(name, g) for name, g in zip(weights, slopes, strict=True) if g is not None and g.requires_grad]
+
+    def product(v: Mapping[str, Tensor]) -> ByName:
+        if not used:
+            return {name: torch.zeros_like(p) for name, p in weights.items()}
+        found = torch.autograd.grad(
+            [g for _, g in used], list(weights.values()), [v[name] for name, _ in used], retain_graph=True,
+            allow_unused=True,
+        )  # fmt: skip
+        return {n: torch.zeros_like(p) if h is None else h for (n, p), h in zip(weights.items(), found, strict=True)}
+
+    return product
+
+
+def _slopes(value: Tensor, weights: Sequence[Tensor], *, create_graph: bool) -> tuple[Tensor | None, ...]:
+    if not value.requires_grad:
+        return (None,) * len(weights)
+    return torch.autograd.grad(value, weights, create_graph=create_graph, allow_unused=True)
+
+
+def _in_parts(module: nn.Module, x: Tensor, y: Tensor, loss: LossOf) -> Callable[[Mapping[str, Tensor]], ByName]:
+    r"""For batches too large for one graph: $H v = \partial_w \langle s, J v \rangle + J^\top (L'' J v)$.
+
+    s is the slope of the loss in the outputs and L'' its Hessian there, both of all rows; the rest is a sum over rows.
+    """
+    weights = movable(module)
+    rows = x.split(rows_per_pass(x))
+    sizes = [len(part) for part in rows]
+    with torch.no_grad():
+        outputs = torch.cat([call(module, part) for part in rows])
+    slope = loss_slope(loss, outputs, y).split(sizes)
+
+    def product(v: Mapping[str, Tensor]) -> ByName:
+        here = {name: p.detach() for name, p in weights.items()}
+        with torch.no_grad():
+            change = torch.cat([along(module, here, dict(v), part)[1] for part in rows])
+        curved = loss_hessian_product(loss, outputs, y, change.reshape(outputs.shape)).split(sizes)
+        total = {name: torch.zeros_like(p) for name, p in weights.items()}
+        for part, s, c in zip(rows, slope, curved, strict=True):
+            for name, h in _of_part(module, part, s, c, v).items():
+                total[name] += h
+        return total
+
+    return product
+
+
+def _of_part(module: nn.Module, part: Tensor, slope: Tensor, curved: Tensor, v: Mapping[str, Tensor]) -> ByName:
+    weights = movable(module)
+    with torch.enable_grad(), differentiable_math():
+        out = call(module, part)
+        down = torch.autograd.grad(out, list(weights.values()), slope, create_graph=True, allow_unused=True)
+        used = [(name, g) for name, g in zip(weights, down, strict=True) if g is not None and g.requires_grad]
+        ends, pulls = [out, *(g for _, g in used)], [curved, *(v[name] for name, _ in used)]
+        found = torch.autograd.grad(ends, list(weights.values()), pulls, allow_unused=True)
+    return {name: h for name, h in zip(weights, found, strict=True) if h is not None}
+
+
+def _by_differences(module: nn.Module, x: Tensor, y: Tensor, loss: LossOf) -> Callable[[Mapping[str, Tensor]], ByName]:
+    r"""$(\nabla L(w + h v) - \nabla L(w - h v)) / 2h$; h balances rounding, eps/h, and the third derivative, h^2."""
+    weights = {name: p.detach() for name, p in movable(module).items()}
+    size = _norm(weights)
+
+    def product(v: Mapping[str, Tensor]) -> ByName:
+        length = _norm(v)
+        if length == 0:
+            return {name: torch.zeros_like(p) for name, p in weights.items()}
+        eps = max(torch.finfo(p.dtype).eps for p in weights.values())
+        h = eps ** (1 / 3) * max(size, 1e-3) / length
+        sides = []
+        for side in (h, -h):
+            moved = {name: p + side * v[name] for name, p in weights.items()}
+            sides.append(gradient(module, x, y, loss, moved)[1])
+        return {name: (sides[0][name] - sides[1][name]) / (2 * h) for name in weights}
+
+    return product
+
+
+def _norm(v: Mapping[str, Tensor]) -> float:
+    return sum(float(t.double().square().sum()) for t in v.values()) ** 0.5
+
+
+def loss_slope(loss: LossOf, outputs: Tensor, y: Tensor) -> Tensor:
+    """Gradient of the loss in the outputs; shape of `outputs`."""
+    with torch.enable_grad():
+        outputs = outputs.detach().requires_grad_()
+        value = loss_value(loss, outputs, y)
+        if not value.requires_grad:
+            return torch.zeros_like(outputs)
+        return torch.autograd.grad(value, outputs, materialize_grads=True)[0]
 
 
 def loss_hessian_product(loss: LossOf, outputs: Tensor, y: Tensor, u: Tensor) -> Tensor:
     """H u for the Hessian H of the loss in the outputs; shape of `outputs`. Zero for a loss that is linear there."""
     with torch.enable_grad():
         outputs = outputs.detach().requires_grad_()
-        value = loss(outputs, y)
-        if not isinstance(value, Tensor) or value.numel() != 1:
-            shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-            raise BadArgument(
-                f"The loss gives {shape}, not one number.",
-                where="the loss, called with the module's outputs and the targets",
-                why='a loss per sample (reduction="none"), or something that is not a tensor',
-                fix='reduction="mean" or "sum"',
-            )
+        value = loss_value(loss, outputs, y)
         (slope,) = torch.autograd.grad(value, outputs, create_graph=True, materialize_grads=True)
         if not slope.requires_grad:
             return torch.zeros_like(outputs)
         (product,) = torch.autograd.grad(slope, outputs, u.to(slope.dtype), materialize_grads=True)
     return product
+
+
+def jumps(loss: LossOf, outputs: Tensor, y: Tensor) -> bool:
+    """Whether the loss is flat at these outputs and its slope jumps elsewhere: L1, hinge, Huber far from its middle.
+
+    No curvature then says how large a step may be. A loss that is linear everywhere (NLL of log-probabilities) has its
+    curvature from the network, and a smooth one its own.
+    """
+    draw = torch.Generator().manual_seed(0)
+    noise = torch.randn(outputs.shape, generator=draw).to(outputs)
+    outputs = outputs.detach()
+    here = loss_slope(loss, outputs, y)
+    try:
+        curved = loss_hessian_product(loss, outputs, y, noise)
+    except (NotImplementedError, RuntimeError):  # MultiMarginLoss has no second derivative
+        h = 1e-4 * (1 + float(outputs.abs().max()))
+        curved = loss_slope(loss, outputs + h * noise, y) - loss_slope(loss, outputs - h * noise, y)
+        if int((curved != 0).sum()) > outputs.numel() / 10:  # few kinks lie within h
+            return False
+        curved = torch.zeros_like(outputs)
+    if bool((curved != 0).any()):
+        return False
+    size = 1 + float(outputs.float().std(correction=0)) if outputs.numel() else 1.0
+    for times in TRIALS:
+        try:
+            there = loss_slope(loss, outputs + times * size * noise, y)
+        except (RuntimeError, ValueError):  # outputs that the loss does not take: probabilities above 1
+            continue
+        if not torch.allclose(there, here, rtol=1e-4, atol=1e-6 * float(here.abs().max())):
+            return True
+    return False
 
 
 def sharpness(
@@ -64,55 +251,58 @@ def sharpness(
     loss: LossOf,
     scale: Mapping[str, Tensor | float] | None = None,
     *,
-    decay: float = 0.0,
+    decay: float | Mapping[str, float] = 0.0,
+    shift: Mapping[str, float] | None = None,
+    times: float = 1.0,
     tolerance: float = TOLERANCE,
 ) -> float:
-    r"""Largest eigenvalue of $P^{-1/2} (J^\top H J + w) P^{-1/2}$: what a step $-\eta P^{-1} \nabla L$ meets.
+    r"""Largest eigenvalue of $P^{-1/2} (t H + W) P^{-1/2} + D$: what a step $-\eta P^{-1} \nabla L$ meets.
 
-    $J^\top H J$ is the Gauss-Newton matrix of the loss as the user computes it (mean or sum), on these samples in eval
-    mode. A dozen or two vectors of the parameters' size are held (2 GiB at most, or 8), and no matrix. The result is a
-    Ritz value of Lanczos' method: never above the true one, more than `tolerance` below it in one case of a thousand.
+    H is the Hessian of the loss as the user computes it (mean or sum), in the trainable parameters, on these samples
+    in eval mode. A dozen or two vectors of the parameters' size are held (2 GiB at most, or 8), and no matrix. The
+    result is a Ritz value of Lanczos' method: never above the true one, more than `tolerance` below it in one case of
+    a thousand. It is 0 where no curvature is positive.
 
     Args:
         module: any module with one output tensor.
         x: inputs; shape (n, *in_shape).
         y: targets, in the form that `loss` takes.
-        loss: `loss(outputs, y)`, one number, twice differentiable in the outputs.
+        loss: `loss(outputs, y)`, one number.
         scale: $P^{-1/2}$ by parameter name, tensors of the parameters' shapes or numbers; 1 where there is none.
-        decay: weight decay w, whose gradient the optimizer adds to that of the loss.
+        decay: weight decay W whose gradient the optimizer adds to that of the loss; one number, or by name.
+        shift: D by name, weight decay that the optimizer applies beside its steps.
+        times: t, for a sum over another number of rows than these.
         tolerance: relative accuracy.
 
     Example:
-        Half the squared error of a linear map without bias has the Hessian x^T x:
+        Half the squared error of a linear map without bias has the Hessian x^T x, however it is written:
 
         >>> x, y = torch.tensor([[3.0, 4.0]]), torch.zeros(1, 1)
         >>> half = lambda f, y: (f - y).square().sum() / 2
-        >>> round(sharpness(nn.Linear(2, 1, bias=False).to(x.dtype), x, y, half), 4)
+        >>> net = nn.Linear(2, 1, bias=False).to(x.dtype)
+        >>> round(sharpness(net, x, y, half), 4)
         25.0
     """
-    weights = {name: p for name, p in module.named_parameters() if p.requires_grad}
-    if not weights:
-        raise BadArgument("The module has no trainable parameters.", fix="module.requires_grad_(True)")
-    first = next(iter(weights.values()))
-    scale = {} if scale is None else scale
-    size = sum(p.numel() for p in weights.values())
-    kind = torch.float64 if first.dtype == torch.float64 else torch.float32
-
-    def split(v: Tensor) -> dict[str, Tensor]:
-        parts = v.to(first.device).split([p.numel() for p in weights.values()])
-        return {
-            name: part.reshape(p.shape).to(p.dtype) * scale.get(name, 1.0)
-            for (name, p), part in zip(weights.items(), parts, strict=True)
-        }
-
-    def product(v: Tensor) -> Tensor:
-        at = split(v)
-        made = {name: g + decay * at[name] for name, g in gauss_newton_product(module, x, y, loss, at).items()}
-        return torch.cat([(g * scale.get(name, 1.0)).flatten() for name, g in made.items()]).to(kind)
-
+    scale, shift = scale or {}, shift or {}
     with evaluating(module):
+        hessian = hessian_products(module, x, y, loss)
+        weights = movable(module)
+        first = next(iter(weights.values()))
+        kind = torch.float64 if first.dtype == torch.float64 else torch.float32
+        numbers = [p.numel() for p in weights.values()]
+
+        def product(v: Tensor) -> Tensor:
+            parts = v.to(first.device).split(numbers)
+            raw = {n: t.reshape(p.shape).to(p.dtype) for (n, p), t in zip(weights.items(), parts, strict=True)}
+            at = {name: t * scale.get(name, 1.0) for name, t in raw.items()}
+            made = []
+            for name, h in hessian.product(at).items():
+                w = decay.get(name, 0.0) if isinstance(decay, Mapping) else decay
+                made.append((times * h + w * at[name]) * scale.get(name, 1.0) + shift.get(name, 0.0) * raw[name])
+            return torch.cat([t.flatten() for t in made]).to(kind)
+
         start = torch.Generator().manual_seed(0)  # ours, so that a run's own random numbers stay as they are
-        g = torch.randn(size, generator=start, dtype=torch.float64).to(kind)
-        if size <= ON_DEVICE:
+        g = torch.randn(sum(numbers), generator=start, dtype=torch.float64).to(kind)
+        if sum(numbers) <= ON_DEVICE:
             g = g.to(first.device)
         return top_eigenvalue(product, g, tolerance)

@@ -10,6 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gramian.arch.untouched import untouched
+from gramian.empirical.call import call
+
 MOST_ROWS, MOST_POSITIONS = 1024, 50_000  # in a pass. Larger activations leave the cache, and each costs page faults
 
 
@@ -18,21 +21,33 @@ def rows_per_pass(x: Tensor) -> int:
     return min(MOST_ROWS, max(8, MOST_POSITIONS // max(math.prod(x.shape[2:]), 1)))
 
 
+def movable(module: nn.Module) -> dict[str, nn.Parameter]:
+    """Trainable parameters by name; one that has two names comes once."""
+    return {name: p for name, p in module.named_parameters() if p.requires_grad}
+
+
 def outputs_of(module: nn.Module, x: Tensor) -> Tensor:
-    """`module(x)` with one row per sample; shape (n, C)."""
-    return module(x).reshape(len(x), -1)
+    """`module(x)` with one row per sample, to measure it; shape (n, C)."""
+    return call(module, x).reshape(len(x), -1)
+
+
+def outputs_as_trained(module: nn.Module, x: Tensor) -> Tensor:
+    """The same for a step of training: what the module keeps from one call to the next stays, and checkpoints save
+    memory; only the data are a copy, in which it may write."""
+    return module(x.clone()).reshape(len(x), -1)
 
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """`module.eval()` for a while; every submodule's mode comes back afterwards."""
+    """`module.eval()` for a while; every submodule's mode, and all else, is afterwards as before."""
     training = [m for m in module.modules() if m.training]
-    module.eval()
-    try:
-        yield
-    finally:
-        for m in training:
-            m.training = True
+    with untouched(module):
+        try:
+            module.eval()
+            yield
+        finally:
+            for m in training:
+                m.training = True
 
 
 def normalizers(module: nn.Module) -> list[Any]:
@@ -78,7 +93,7 @@ def statistics_of(module: nn.Module, x: Tensor) -> Iterator[None]:
     try:
         if found:
             with torch.no_grad():
-                module(x)
+                module(x.clone())  # not `call`, which takes back what it writes into buffers
         for hook in taking:
             hook.remove()
         yield

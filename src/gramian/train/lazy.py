@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from gramian.empirical import empirical_ntk
+from gramian.empirical.call import call
+from gramian.empirical.forward import along
 from gramian.train.curvature import LossOf
 from gramian.train.step_rule import StepRule
 
@@ -61,7 +63,15 @@ class Forecast:
 
 
 def forecast(
-    module: nn.Module, x: Tensor, y: Tensor, loss: LossOf, rule: StepRule, lr: float, value: float, budget: int
+    module: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    loss: LossOf,
+    rule: StepRule,
+    lr: float,
+    value: float,
+    budget: int,
+    velocity: dict[str, Tensor] | None = None,
 ) -> Forecast:
     r"""SGD on the outputs of the linearized network, $f \leftarrow f - \eta\,\Theta\,\nabla_f L$ with momentum.
 
@@ -73,17 +83,23 @@ def forecast(
         lr: learning rate.
         value: loss of the whole batch.
         budget: steps.
+        velocity: the optimizer's momentum buffers by name; None before its first step.
     """
     with torch.no_grad():
-        c = module(x[:1]).numel()
+        c = call(module, x[:1]).numel()
         rows = min(len(x), max(1, MOST // c))
-        f0 = module(x[:rows]).double()
+        f0 = call(module, x[:rows]).double()
     target = y[:rows].double() if y.is_floating_point() else y[:rows]
     gram = empirical_ntk(module, x[:rows], outputs="full").double()
     gram = gram.permute(0, 2, 1, 3).reshape(rows * c, rows * c)
     if grows_with_rows(loss, f0, target):  # a sum: the other rows' pull is that of these
         gram = gram * (len(x) / rows)
-    losses, last = _descend(gram, f0, target, loss, rule, lr, budget)
+    u = None
+    if velocity is not None:
+        here = {name: p.detach() for name, p in module.named_parameters() if name in velocity}
+        with torch.no_grad():
+            u = along(module, here, velocity, x[:rows])[1].double().flatten()
+    losses, last = _descend(gram, f0, target, loss, rule, lr, budget, u)
     g0, g1 = (_slope(loss, f, target)[1].flatten() for f in (f0, last))
     vectors = torch.linalg.eigh(gram).eigenvectors
     before, after = (vectors.mT @ g0).square(), (vectors.mT @ g1).square()
@@ -104,10 +120,9 @@ def forecast(
 
 
 def _descend(
-    gram: Tensor, f: Tensor, y: Tensor, loss: LossOf, rule: StepRule, lr: float, budget: int
+    gram: Tensor, f: Tensor, y: Tensor, loss: LossOf, rule: StepRule, lr: float, budget: int, u: Tensor | None
 ) -> tuple[list[float], Tensor]:
     """Losses before and after each step, and the outputs at the end."""
-    u = torch.zeros(f.numel(), dtype=f.dtype, device=f.device)
     losses: list[float] = []
     first = 0.0
     for _ in range(budget):
@@ -118,7 +133,7 @@ def _descend(
         if not math.isfinite(value) or size <= LEARNED * first:
             return losses, f
         pull = gram @ g.flatten()
-        u = rule.momentum * u + pull
+        u = pull if u is None else rule.momentum * u + (1 - rule.dampening) * pull  # torch begins undampened
         step = pull + rule.momentum * u if rule.nesterov else u
         f = f - lr * step.reshape(f.shape)
     losses.append(_slope(loss, f, y)[0])

@@ -22,7 +22,7 @@ from gramian.train.checkpoint import (
     optimizer_tensors,
     tensors_of,
 )
-from gramian.train.forward import evaluating
+from gramian.train.forward import evaluating, outputs_as_trained
 from gramian.train.interrupt import CtrlC
 from gramian.train.learning_rate import LearningRate, choose_lr, lambda_max, why_diverged
 from gramian.train.probes import NotApplicable, Probe
@@ -63,7 +63,7 @@ class Loop:
         self.initial = {name: t.detach().clone() for name, t in tensors_of(self.run.module).items()}
         with self.record.timed("learning rate"):
             self.lr = LearningRate(**kept.trace.config["learning_rate"]) if kept else self._choose_lr()
-        self.run.lr = self.lr.value
+        self.run.lr, self.run.asks_after_each_step = self.lr.value, True
         self.optimizer = self.settings.make(self.run.parameters().values(), self.lr.value)
         with evaluating(self.run.module):
             for probe in probes:
@@ -89,13 +89,16 @@ class Loop:
                     break
             if self.step == self.settings.steps:
                 end["reason"] = f"all {self.step} steps done"
-                if self.full_batch:
-                    self._forward(gradient=False)
+                loss = self._forward(gradient=False) if self.full_batch else 0.0
+                if self.probes and self.step:
+                    loss = max(loss, self._loss_in_evaluation(), key=lambda v: (math.isnan(v), v))
+                if self._diverged(loss):  # in the very last step
+                    end |= {"diverged": True, "reason": self._why_diverged(loss)}
                 break
             loss = self._forward()
             if self._diverged(loss):
                 end |= {"diverged": True, "reason": self._why_diverged(loss)}
-            elif self._loss_alone and loss <= self._loss_alone:
+            elif self._loss_alone and loss <= self._loss_alone and self._loss_in_evaluation() <= self._loss_alone:
                 end["reason"] = f"the loss {loss:.3g} reached stop_loss={self._loss_alone:g} at step {self.step}"
             else:
                 self._move(loss)
@@ -144,7 +147,7 @@ class Loop:
             x, targets, scale = self._samples()
             self.optimizer.zero_grad(set_to_none=True)
             total = 0.0
-            for part in sum_over_parts(self.run.objective, self.run.module, x, targets):
+            for part in sum_over_parts(self.run.objective, self.run.module, x, targets, outputs_as_trained):
                 if gradient:
                     (part * scale).backward()
                 total += float(part.detach()) * scale
@@ -161,17 +164,29 @@ class Loop:
 
     def _move(self, loss: float) -> None:
         """The optimizer's step; probes that look at the step itself see where it starts."""
-        if self.step + 1 in self.schedule:
+        probes = [p for p in self.probes if hasattr(p, "before") and self._looks_at_step(p)]
+        if probes:
             with evaluating(self.run.module):
-                for probe in self.probes:
-                    if hasattr(probe, "before") and (probe.cost == "cheap" or self.step + 1 in self.gram_steps):
-                        with self.record.timed(probe.name):
-                            probe.before(self.run)
+                for probe in probes:
+                    self._timed(probe.name, partial(probe.before, self.run))
         with self.record.timed("training"):
             self.optimizer.step()
         self.step += 1
         self.run.at(self.step)
+        each = [p for p in self.probes if p.cost == "step"]
+        if each:
+            with evaluating(self.run.module):
+                for probe in each:
+                    reading = self._timed(probe.name, partial(probe.measure, self.run))
+                    if reading is not None:
+                        self.record.add(self.step, probe.name, reading)
         self.bar.show(self.step, loss, self.accuracy)
+
+    def _looks_at_step(self, probe: Probe) -> bool:
+        """Whether a probe wants to see the coming step."""
+        if probe.cost == "step":
+            return True
+        return self.step + 1 in self.schedule and (probe.cost == "cheap" or self.step + 1 in self.gram_steps)
 
     def _measure(self, *, gram: bool, cheap: bool = True) -> None:
         """Ask the probes: the cheap ones, and the expensive ones."""
@@ -181,7 +196,7 @@ class Loop:
             if self.probes and self._diverged(self.run.loss()):
                 return  # nothing else of such a network is a number; the next forward pass ends the run
             for probe in self.probes:
-                if not (gram if probe.cost == "gram" else cheap):
+                if probe.cost == "step" or not (gram if probe.cost == "gram" else cheap):
                     continue
                 reading = self._timed(probe.name, partial(probe.measure, self.run))
                 if reading is not None:
@@ -203,6 +218,11 @@ class Loop:
         """The loss at which to stop, where that can be told at every step and nothing else is asked for."""
         alone = self.full_batch and self.settings.stop_accuracy is None
         return self.settings.stop_loss if alone else None
+
+    def _loss_in_evaluation(self) -> float:
+        """The loss as it is measured: dropout and batch normalization make that of a step another one."""
+        with evaluating(self.run.module):
+            return self.run.loss()
 
     def _goal(self) -> str:
         """Why a run whose goals are all reached at a measured step ends; "" if one of them is not, or none is set."""

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from gramian.arch.inputs import one_tensor
 from gramian.data import check, one_hot
+from gramian.empirical.call import call
 from gramian.errors import BadArgument, BadData
 from gramian.train.forward import evaluating
 
@@ -152,7 +153,7 @@ def n_outputs_of(module: nn.Module, x: Tensor, where: str) -> int:
     rows = x[:2]
     try:
         with torch.no_grad(), evaluating(module):
-            out = module(rows)
+            out = call(module, rows)
     except (RuntimeError, IndexError, ValueError, TypeError) as error:
         raise BadData(
             f"The module does not take inputs of shape {tuple(x.shape)}: {str(error).splitlines()[0]}",

@@ -15,11 +15,17 @@ from gramian.train.objective import Objective, Samples
 FULL_GRAM = 640  # largest number of rows times outputs whose whole Gram matrix is computed
 
 
-def sum_over_parts(loss: Objective, module: nn.Module, x: Tensor, targets: Tensor) -> Iterator[Tensor]:
+def sum_over_parts(
+    loss: Objective,
+    module: nn.Module,
+    x: Tensor,
+    targets: Tensor,
+    outputs: Callable[[nn.Module, Tensor], Tensor] = outputs_of,
+) -> Iterator[Tensor]:
     """The losses of parts of the samples, one after another, each with its graph."""
     size = rows_per_pass(x)
     for part, target in zip(x.split(size), targets.split(size), strict=True):
-        yield loss(outputs_of(module, part), target)
+        yield loss(outputs(module, part), target)
 
 
 class Run:
@@ -34,6 +40,7 @@ class Run:
         rows: row numbers of the training samples that expensive probes use; shape (r,).
         gram_is_due: whether Gram matrices may be computed at this step.
         lr: learning rate.
+        asks_after_each_step: whether probes of cost "step" are asked: `train` does, a monitor of another loop does not.
         shared_seconds: spent on Gram matrices, which several probes share.
     """
 
@@ -42,6 +49,7 @@ class Run:
     ) -> None:
         self.module, self.train, self.test, self.objective, self.rows = module, train, test, objective, rows
         self.lr, self.step, self.gram_is_due = 0.0, 0, False
+        self.asks_after_each_step = False
         self.shared_seconds = 0.0
         self.initial = {name: p.detach().clone() for name, p in self.parameters().items()}
         self._known: dict[str, object] = {}
@@ -116,14 +124,19 @@ class Run:
         k = self.gram()
         return self._once("gram eigenvalues", lambda: torch.linalg.eigvalsh(k), shared=True)
 
-    def full_eigenvalues(self) -> Tensor:
-        """Eigenvalues of J J^T on `full_rows` and all outputs, ascending; shape (r C,)."""
-        return self._once("full eigenvalues", self._full_eigenvalues, shared=True)
+    def full_gram(self) -> Tensor:
+        """J J^T on `full_rows` and all outputs, row after row; shape (r C, r C), float64."""
+        return self._once("full gram", self._full_gram, shared=True)
 
-    def _full_eigenvalues(self) -> Tensor:
+    def full_eigenvalues(self) -> Tensor:
+        """Eigenvalues of `full_gram()`, ascending; shape (r C,)."""
+        k = self.full_gram()
+        return self._once("full eigenvalues", lambda: torch.linalg.eigvalsh(k), shared=True)
+
+    def _full_gram(self) -> Tensor:
         blocks = empirical_ntk(self.module, self.train.x[self.full_rows], outputs="full").double()  # (r, r, C, C)
         size = blocks.shape[0] * blocks.shape[2]
-        return torch.linalg.eigvalsh(blocks.permute(0, 2, 1, 3).reshape(size, size))
+        return blocks.permute(0, 2, 1, 3).reshape(size, size)
 
     def _once(self, name: str, compute: Callable, *, shared: bool = False):
         if name not in self._known:

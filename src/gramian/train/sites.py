@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from gramian.empirical.call import call
+
 ACTIVATIONS = frozenset(  # by the name of the torch function, which modules call too
     """
     relu relu_ relu6 leaky_relu leaky_relu_ rrelu elu elu_ selu selu_ celu celu_ gelu silu mish softplus softsign tanh
@@ -42,7 +44,7 @@ def visit_activations(module: nn.Module, x: Tensor, see: Callable[[str, Tensor, 
         hooks.append(submodule.register_forward_hook(lambda _m, _args, _out: _leave(path), always_call=True))
     try:
         with torch.no_grad(), _Watch(path, len(x), see):
-            module(x)
+            call(module, x)
     finally:
         for hook in hooks:
             hook.remove()

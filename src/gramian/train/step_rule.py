@@ -1,8 +1,17 @@
 r"""What a torch optimizer does to a constant curvature: its preconditioner, and how large a step stays stable.
 
-On a quadratic of curvature $\lambda$, seen through the preconditioner, heavy ball $u \leftarrow \beta u + g$ is stable
-up to $\eta \lambda = 2 (1 + \beta)$, torch's Nesterov up to $(2 + 2\beta)/(1 + 2\beta)$, and Adam, whose momentum is a
-mean, up to $(2 + 2\beta_1)/(1 - \beta_1)$: 38 at its usual $\beta_1 = 0.9$.
+Near a minimum with Hessian H an optimizer makes linear steps, $w_{t+1} - w_t = -\eta\, G(z) P^{-1} H w_t$, P its
+preconditioner and G the filter that its momentum puts on gradients. They stop being stable where the weights swing
+from one side to the other without growing or shrinking, at $z = -1$:
+$2 w = \eta\, G(-1) P^{-1} H w$. So the largest stable rate is $2 / (G(-1) \lambda_{max}(P^{-1} H))$, also where G and P
+differ between parameters, and $2 / G(-1)$ is called the edge here:
+
+- SGD with momentum $\beta$ and dampening $\tau$: $G = (1 - \tau)/(1 - \beta/z)$, edge $2 (1 + \beta)/(1 - \tau)$;
+- torch's Nesterov: $G = 1 + \beta/(1 - \beta/z)$, edge $(2 + 2\beta)/(1 + 2\beta)$;
+- Adam, whose momentum is a mean: $G = (1 - \beta_1)/(1 - \beta_1/z)$, edge $(2 + 2\beta_1)/(1 - \beta_1)$, 38 at 0.9.
+
+Weight decay that is added to the gradient adds to H. Decoupled decay, $w \leftarrow (1 - \eta \omega) w$, goes beside
+G and P: $2 w = \eta\,(G(-1) P^{-1} H + \omega) w$.
 
 References:
     Cohen et al. 2021, arXiv:2103.00065, and 2022, arXiv:2207.14484 (adaptive methods).
@@ -10,14 +19,15 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
+from torch.optim import SGD, Adam, Optimizer
 
 from gramian.errors import BadArgument
+from gramian.train.preconditioner import ADAPTIVE, edge_of_adaptive, preconditioner
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,123 +38,162 @@ class StepRule:
         name: of the optimizer, in words.
         lr: learning rate of its first group that moves; None for an optimizer that is only named.
         edge: learning rate times largest preconditioned curvature at which it stops being stable.
-        scale: $P^{-1/2}$ by parameter name, relative to `lr`; empty for plain gradient steps.
-        decay: weight decay that adds to the curvature.
+        scale: $P^{-1/2}$ by parameter name, relative to `lr` and `edge`; empty for plain gradient steps. A number 0 or
+            an entry 0: the parameter does not move, or its next step does not depend on its curvature.
+        decay: weight decay that adds to the curvature, by name.
+        shift: decoupled weight decay by name, in units of `edge`: adds to the preconditioned curvature.
         adaptive: whether P follows the gradients.
         guessed: whether P is that of one batch's gradient, because no step was made yet.
-        momentum, nesterov: of SGD.
+        momentum, dampening, nesterov: of SGD; momentum is the mean's of Adam and its kin.
+        maximize: whether the optimizer climbs.
+        unseen: coordinates without a gradient yet, which are left out of the curvature.
     """
 
     name: str
     lr: float | None
     edge: float
     scale: dict[str, Tensor | float] = field(default_factory=dict)
-    decay: float = 0.0
+    decay: dict[str, float] = field(default_factory=dict)
+    shift: dict[str, float] = field(default_factory=dict)
     adaptive: bool = False
     guessed: bool = False
     momentum: float = 0.0
+    dampening: float = 0.0
     nesterov: bool = False
+    maximize: bool = False
+    unseen: int = 0
 
 
 NAMED = ("gd", "sgd", "momentum", "nesterov", "adam")
+MOMENTUM = 0.9  # of "momentum" and "nesterov"
 
 
-def step_rule(optimizer: Optimizer | str, module: nn.Module, gradient: dict[str, Tensor]) -> StepRule:
+def named_optimizer(name: str, weights: list[Tensor], lr: float | None = None) -> Optimizer:
+    """A torch optimizer by one of the names in `NAMED`; lr None: torch's own default."""
+    if name not in NAMED:
+        raise _unknown(repr(name))
+    rate = 1e-3 if lr is None else lr
+    if name == "adam":
+        return Adam(weights, lr=rate)
+    beta = MOMENTUM if name in ("momentum", "nesterov") else 0.0
+    return SGD(weights, lr=rate, momentum=beta, nesterov=name == "nesterov")
+
+
+def step_rule(
+    optimizer: Optimizer | str,
+    module: nn.Module,
+    gradient: Mapping[str, Tensor],
+    *,
+    squares: Mapping[str, Tensor] | None = None,
+    now: Mapping[str, Tensor] | None = None,
+) -> StepRule:
     """The rule of a torch optimizer, or of one by name (momentum 0.9; Adam with torch's own settings).
 
     Args:
-        optimizer: SGD, Adam, AdamW, RMSprop or Adagrad of torch, or a name of `NAMED`.
+        optimizer: SGD, or one of `preconditioner.ADAPTIVE`, or a name of `NAMED`.
         module: whose parameters it moves.
         gradient: of one batch, by name: stands in for an adaptive optimizer's memory before its first step.
+        squares: expected squares of a batch's gradient, for the same; None: those of `gradient`.
+        now: a gradient of the present weights. Coordinates that it would be the first to move are `unseen`.
+
+    Raises:
+        BadArgument: the optimizer is none of these, holds none of the module's parameters, or climbs with some of its
+            groups and descends with others.
     """
+    named = isinstance(optimizer, str)
     if isinstance(optimizer, str):
-        if optimizer not in NAMED:
-            raise _unknown(repr(optimizer))
-        if optimizer == "adam":
-            return step_rule(Adam([p for p in module.parameters() if p.requires_grad]), module, gradient)
-        beta = 0.9 if optimizer in ("momentum", "nesterov") else 0.0
-        return _sgd(None, beta, 0.0, optimizer == "nesterov", {}, 0.0)
+        optimizer = named_optimizer(optimizer, [p for p in module.parameters() if p.requires_grad])
     if not isinstance(optimizer, Optimizer):
         raise _unknown(f"a {type(optimizer).__name__}")
+    adaptive = isinstance(optimizer, ADAPTIVE)
+    stepped_by = getattr(type(optimizer).step, "__module__", "") or ""
+    if not (adaptive or isinstance(optimizer, SGD)) or not stepped_by.startswith("torch.optim"):
+        raise _unknown(f"{type(optimizer).__module__}.{type(optimizer).__name__}".replace(".optim.sgd", ".optim"))
     names = {id(p): name for name, p in module.named_parameters() if p.requires_grad}
     groups = [g for g in optimizer.param_groups if any(id(p) in names for p in g["params"])]
-    if not groups:
-        raise BadArgument(
-            "The optimizer holds none of the module's trainable parameters.",
-            where=f"optimizer {type(optimizer).__name__}, module {type(module).__name__}",
-            why="it was made for another module, or before the module was moved or wrapped",
-            fix="torch.optim.SGD(module.parameters(), lr=...)",
-        )
+    _check_groups(optimizer, module, groups)
     lr = next((float(g["lr"]) for g in groups if float(g["lr"])), 0.0)  # a group at 0 is frozen, or warms up
-    relative = {
-        names[id(p)]: (float(g["lr"]) / lr if lr else 1.0) for g in groups for p in g["params"] if id(p) in names
-    }
-    if isinstance(optimizer, SGD):
-        scale: dict[str, Tensor | float] = {n: r**0.5 for n, r in relative.items() if r != 1}
-        scale |= {n: 0.0 for n in names.values() if n not in relative}  # in no group: it does not move
-        kinds = [(g["momentum"], g["dampening"], g["nesterov"], scale, g["weight_decay"]) for g in groups]
-        return min((_sgd(lr, *kind) for kind in kinds), key=lambda rule: rule.edge)
-    if not isinstance(optimizer, Adam | AdamW | RMSprop | Adagrad):
-        raise _unknown(f"torch.optim.{type(optimizer).__name__}")
-    return _adaptive(optimizer, lr, relative, names, gradient)
-
-
-def _sgd(
-    lr: float | None, beta: float, dampening: float, nesterov: bool, scale: dict[str, Any], decay: float
-) -> StepRule:
-    edge = (2 + 2 * beta) / (1 + 2 * beta) if nesterov else 2 * (1 + beta) / (1 - dampening)
-    name = "SGD" if not beta else f"SGD with {'Nesterov ' if nesterov else ''}momentum {beta:g}"
-    return StepRule(name, lr, edge, scale, decay, momentum=beta, nesterov=nesterov)
-
-
-def _adaptive(
-    optimizer: Optimizer, lr: float, relative: dict[str, float], names: dict[int, str], gradient: dict[str, Tensor]
-) -> StepRule:
-    scale: dict[str, Tensor | float] = dict.fromkeys(names.values(), 0.0)
-    guessed, edge = False, float("inf")
-    for group in optimizer.param_groups:
-        edge = min(edge, _adaptive_edge(optimizer, group))
+    edges = [edge_of_adaptive(optimizer, g) if adaptive else _sgd_edge(g) for g in groups]
+    scale: dict[str, Tensor | float] = dict.fromkeys(names.values(), 0.0)  # in no group: it does not move
+    decay, shift = dict.fromkeys(names.values(), 0.0), dict.fromkeys(names.values(), 0.0)
+    unseen, guessed = 0, False
+    for group, edge in zip(groups, edges, strict=True):
+        # the sharpness is measured against edges[0]; a group of another edge has its curvature in these units
+        ratio = (float(group["lr"]) / lr if lr else 1.0) * edges[0] / edge
         for p in group["params"]:
             if id(p) not in names:
                 continue
             name = names[id(p)]
-            second = _second_moment(optimizer, p, group)
-            if second is None:
-                second, guessed = gradient[name].square(), True
-            scale[name] = (relative[name] / (second.sqrt() + group["eps"])).sqrt()
-    first = optimizer.param_groups[0]
-    decay = 0.0 if isinstance(optimizer, AdamW) or first.get("decoupled_weight_decay") else first["weight_decay"]
-    return StepRule(type(optimizer).__name__, lr, edge, scale, decay, adaptive=True, guessed=guessed)
+            inverse: Tensor | float = 1.0
+            w = float(group["weight_decay"])
+            if adaptive:
+                square = None if squares is None else squares[name]
+                found = preconditioner(optimizer, p, group, gradient[name], square, None if now is None else now[name])
+                inverse, unseen, guessed = found.inverse, unseen + found.unseen, guessed or found.guessed
+            scale[name] = (ratio * inverse) ** 0.5
+            if group.get("decoupled_weight_decay"):
+                shift[name] = w * ratio * edge / 2
+            else:
+                decay[name] = w
+    first = groups[0]
+    return StepRule(
+        name=_name(optimizer, groups),
+        lr=None if named else lr,
+        edge=edges[0],
+        scale={n: s for n, s in scale.items() if isinstance(s, Tensor) or s != 1},
+        decay={n: w for n, w in decay.items() if w},
+        shift={n: w for n, w in shift.items() if w},
+        adaptive=adaptive,
+        guessed=guessed,
+        momentum=float(first["betas"][0]) if "betas" in first else float(first.get("momentum", 0.0)),
+        dampening=float(first.get("dampening", 0.0)),
+        nesterov=bool(first.get("nesterov", False)),
+        maximize=bool(first.get("maximize", False)),
+        unseen=unseen,
+    )
 
 
-def _adaptive_edge(optimizer: Optimizer, group: dict[str, Any]) -> float:
-    if isinstance(optimizer, RMSprop):
-        return 2 * (1 + group["momentum"])
-    if isinstance(optimizer, Adagrad):
+def _check_groups(optimizer: Optimizer, module: nn.Module, groups: list[dict[str, Any]]) -> None:
+    if not groups:
+        raise BadArgument(
+            "The optimizer holds none of the module's trainable parameters.",
+            where=f"optimizer {type(optimizer).__name__}, module {type(module).__name__}",
+            why="it was made for another module, before the module was moved or wrapped, or the module has none",
+            fix="torch.optim.SGD(module.parameters(), lr=...)",
+        )
+    if len({bool(g.get("maximize", False)) for g in groups}) > 1:
+        raise BadArgument(
+            "The optimizer climbs with some parameters and descends with others.",
+            where=f"the groups of {type(optimizer).__name__}",
+            why="a saddle point is sought then, and whether steps come to it is no matter of the largest curvature",
+            fix="one `maximize` for all groups",
+        )
+
+
+def _sgd_edge(group: dict[str, Any]) -> float:
+    beta, dampening = float(group["momentum"]), float(group["dampening"])
+    if group["nesterov"]:
+        return (2 + 2 * beta) / (1 + 2 * beta)
+    if not beta:  # torch then takes no notice of the dampening
         return 2.0
-    beta = group["betas"][0]
-    return (2 + 2 * beta) / (1 - beta)
+    return 2 * (1 + beta) / (1 - dampening) if dampening < 1 else float("inf")
 
 
-def _second_moment(optimizer: Optimizer, p: nn.Parameter, group: dict[str, Any]) -> Tensor | None:
-    """What the optimizer divides by, squared; None before its first step."""
-    state = optimizer.state.get(p, {})
-    if isinstance(optimizer, Adagrad):
-        return state["sum"] if float(state.get("step", 0)) > 0 else None
-    if isinstance(optimizer, RMSprop):
-        if "square_avg" not in state:
-            return None
-        return state["square_avg"] - (state["grad_avg"].square() if group["centered"] else 0)
-    if "exp_avg_sq" not in state:
-        return None
-    held = state["max_exp_avg_sq"] if group.get("amsgrad") else state["exp_avg_sq"]
-    return held / (1 - group["betas"][1] ** float(torch.as_tensor(state["step"])))
+def _name(optimizer: Optimizer, groups: list[dict[str, Any]]) -> str:
+    if not isinstance(optimizer, SGD):
+        return type(optimizer).__name__
+    betas = {float(g["momentum"]) for g in groups}
+    if betas == {0.0}:
+        return "SGD"
+    kind = "Nesterov " if all(g["nesterov"] for g in groups) else ""
+    return f"SGD with {kind}momentum {', '.join(f'{b:g}' for b in sorted(betas))}"
 
 
 def _unknown(what: str) -> BadArgument:
+    known = ", ".join(kind.__name__ for kind in ADAPTIVE)
     return BadArgument(
         f"The largest stable step of {what} is not known.",
         where="argument `optimizer`",
         why="it depends on the optimizer's own recursion, and this one was not worked out",
-        fix=f"torch's SGD, Adam, AdamW, RMSprop or Adagrad, or one of {', '.join(map(repr, NAMED))}",
+        fix=f"torch's own SGD, {known}, or one of {', '.join(map(repr, NAMED))}",
     )

@@ -8,125 +8,29 @@ follow $f \leftarrow f - \eta\, \Theta\, \nabla_f L(f)$ as long as the network s
 from __future__ import annotations
 
 import math
-from contextlib import nullcontext
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch.optim import SGD, Optimizer
 
 from gramian.arch.inputs import Inputs, several
 from gramian.arch.inputs import samples as samples_in
 from gramian.data import check
-from gramian.errors import BadArgument, BadData
-from gramian.train.curvature import LossOf, sharpness
-from gramian.train.forward import batch_statistics, evaluating, mixes_samples
+from gramian.empirical.call import call
+from gramian.errors import BadArgument, BadData, GramianError
+from gramian.train.advice import Advice
+from gramian.train.choice import choose
+from gramian.train.curvature import LossOf, loss_hessian_product, loss_value
+from gramian.train.edge import StableRate, stable_rate
+from gramian.train.forward import batch_statistics, evaluating, mixes_samples, movable
 from gramian.train.lazy import Forecast, forecast
 from gramian.train.objective import Loss, objective
-from gramian.train.rehearsal import rehearsal, rehearsed_lr
-from gramian.train.step_rule import StepRule, step_rule
+from gramian.train.rehearsal import Rehearsal, losses_of_whole_steps
+from gramian.train.step_rule import MOMENTUM
 from gramian.train.view import view
-
-SHARPENS = 4  # times the rate to take: a largest stable one above that does not stay
-
-
-@dataclass(frozen=True)
-class Advice:
-    """What `gramian.suggest` says.
-
-    Attributes:
-        optimizer: its name.
-        sharpness: largest curvature of the loss that a step meets, through the optimizer's preconditioner.
-        largest: largest stable learning rate at these weights.
-        lr: a learning rate to take: the largest of 1/2, 1/4, 1/8, ... of the largest stable one with which a
-            rehearsal on this batch went well.
-        lr_now: the optimizer's own; None where only its name was given.
-        loss: on the batch, at these weights.
-        steps: predicted steps until the loss is `target`, at `lr_now` or else `lr`; None where they are not predicted,
-            inf where the loss does not get there in `budget` steps.
-        target: the loss asked for.
-        budget: steps that the prediction covers.
-        forecast: the predicted loss and what is left of it after `budget` steps; None where it is not made.
-        why: why there is no forecast; "" if there is one.
-        rehearsal: loss on the batch before and after each real step of a copy, at `lr_now` or else `lr`.
-        passed: whether the rehearsal at `lr` went well.
-        guessed: whether the preconditioner is that of one batch's gradient, before the optimizer's first step.
-        adaptive: whether the preconditioner follows the gradients: then the largest stable rate is no cliff.
-    """
-
-    optimizer: str
-    sharpness: float
-    largest: float
-    lr: float
-    lr_now: float | None
-    loss: float
-    steps: float | None
-    target: float
-    budget: int
-    forecast: Forecast | None
-    why: str = ""
-    rehearsal: tuple[float, ...] = ()
-    passed: bool = True
-    guessed: bool = False
-    adaptive: bool = False
-
-    @property
-    def over_the_edge(self) -> bool:
-        """Whether the optimizer's learning rate is above the largest stable one."""
-        return self.lr_now is not None and self.lr_now > self.largest
-
-    def _why_this(self) -> str:
-        steps = f"{len(self.rehearsal) - 1} steps on this batch"
-        if not self.rehearsal:
-            return ", half of it"
-        if not self.passed:
-            return f", but at this one too the loss did not fall in {steps}"
-        fell = 1 - self.rehearsal[-1] / self.loss if self.loss else 0.0
-        if self.lr_now is None and fell < 0.1:
-            return f", with care: the loss fell by only {fell:.1%} in {steps} (rehearse=400 says more)"
-        if self.lr > 0.4 * self.largest:
-            return f": the loss fell as it should in {steps}"
-        return f": at twice that the loss rose within {steps}, as the network sharpened"
-
-    def _against_real_steps(self) -> list[str]:
-        """What the rehearsal says of the forecast."""
-        steps = len(self.rehearsal) - 1
-        if self.forecast is None or steps < 1 or steps >= len(self.forecast.losses):
-            return []
-        real, said = self.rehearsal[steps], self.forecast.losses[steps]
-        if abs(real - said) <= 0.1 * abs(self.loss - real):
-            return [f"After {steps} real steps on this batch the loss was {real:.3g}, as forecast: {said:.3g}."]
-        faster = "faster" if real < said else "slower"
-        return [
-            f"After {steps} real steps on this batch the loss was {real:.3g}, the forecast {said:.3g}: the kernel "
-            f"moves, and the network learns {faster} than forecast."
-        ]
-
-    def __str__(self) -> str:
-        used = self.lr if self.lr_now is None else self.lr_now
-        lines = [
-            f"Take a learning rate of {self.lr:.3g}{self._why_this()}.",
-            f"Largest stable learning rate of {self.optimizer} here: {self.largest:.3g} "
-            f"(sharpness {self.sharpness:.3g}).",
-        ]
-        if self.lr < self.largest / SHARPENS:
-            lines[1] += " At these weights only: the network sharpens as it learns."
-        if self.guessed:
-            lines[1] += " A guess from one batch: ask again after some steps."
-        if self.adaptive:
-            lines[1] += " Above it the loss swings rather than grows: the preconditioner follows the gradients."
-        if self.lr_now is not None:
-            share = self.lr_now / self.largest if self.largest else math.inf
-            state = "above it: steps grow along the sharpest direction" if self.over_the_edge else "stable"
-            lines.append(f"The optimizer's own, {self.lr_now:.3g}, is {share:.2g} times that: {state}.")
-        if self.forecast is None:
-            return "\n".join([*lines, f"No forecast of the loss: {self.why}."])
-        steps = math.inf if self.steps is None else self.steps
-        to = f"{self.target:.3g}"
-        falls = f"falls to {to} in {steps:,.0f} steps" if steps < math.inf else f"stays above {to}"
-        lines.append(f"At {used:.3g} the loss {self.loss:.3g} {falls} (of {self.budget:,} steps).")
-        return "\n".join([*lines, *self._against_real_steps(), *self.forecast.sentences()])
 
 
 def suggest(
@@ -138,6 +42,7 @@ def suggest(
     target: float | None = None,
     budget: int = 10_000,
     rehearse: int = 100,
+    batch_size: int | None = None,
 ) -> Advice:
     r"""The largest stable learning rate of a module on a batch, and what training at it will and will not learn.
 
@@ -148,11 +53,14 @@ def suggest(
             be several, in a tuple or a dict; and the module may return an object with `logits`.
         loss: a torch loss such as `nn.CrossEntropyLoss()`, called with outputs and targets, or "squared",
             "cross-entropy" as in `gramian.train` (sums over the samples); None: the model's own, from `labels`.
-        optimizer: a torch optimizer of this module (SGD, Adam, AdamW, RMSprop, Adagrad) or a name: "gd", "sgd",
-            "momentum", "nesterov", "adam".
+        optimizer: a torch optimizer of this module (SGD, Adam, AdamW, NAdam, RAdam, Adamax, RMSprop, Adagrad) or a
+            name: "gd", "sgd", "momentum", "nesterov", "adam".
         target: loss to reach; None for a hundredth of the present one.
         budget: steps that a prediction covers.
-        rehearse: steps at most that copies of module and optimizer make on the batch to try a learning rate; 0: none.
+        rehearse: steps that copies of module and optimizer make to try a learning rate; 0: none is tried.
+        batch_size: rows of a training batch, where `batch` holds the rows of many: rates are tried with minibatches of
+            so many, and those of a summed loss are for them. None: the rows are one batch, and rates are tried on
+            random halves of it, which vary as much as other batches of its size would.
 
     Returns:
         An `Advice`; print it.
@@ -172,27 +80,23 @@ def suggest(
         >>> round(advice.sharpness, 4), round(advice.largest, 4), advice.steps
         (4.0, 0.5, 1)
     """
-    module, x, y, function = _checked(module, batch, loss, budget)
-    as_trained = batch_statistics(module) if module.training else nullcontext()
-    with evaluating(module), as_trained:
-        outputs, value, gradient = _first(module, x, y, function)
-        rule = step_rule(optimizer, module, gradient)
-        sharp = sharpness(module, x, y, function, rule.scale, decay=rule.decay)
-        largest = rule.edge / sharp if sharp > 0 else math.inf
-        lr = largest / 2 if math.isfinite(largest) else (rule.lr or 1.0)
-        passed = True
-        if rehearse and math.isfinite(largest):
-            lr, passed = rehearsed_lr(module, x, y, function, optimizer, lr, rehearse)
-        target = value / 100 if target is None else float(target)
-        used = lr if rule.lr is None else rule.lr
-        real = rehearsal(module, x, y, function, optimizer, used, rehearse) if rehearse else []
-        made, why = _forecast(module, x, y, function, outputs, rule, used, largest, value, budget)
+    module, x, y, function = _checked(module, batch, loss, budget, batch_size)
+    with _measured(module):
+        outputs, value = _first(module, x, y, function)
+        edge = stable_rate(module, x, y, function, optimizer, batch_size=batch_size)
+    tried = _rehearsal(module, x, y, function, optimizer, edge, batch_size, rehearse)
+    choice = choose(edge, optimizer, tried)
+    target = value / 100 if target is None else float(target)
+    used = choice.lr if edge.rule.lr is None else edge.rule.lr
+    with _measured(module):
+        made, why = _forecast(module, x, y, function, outputs, edge, optimizer, used, value, budget)
+        real = losses_of_whole_steps(tried, used) if tried is not None and made is not None and used else []
     return Advice(
-        optimizer=rule.name,
-        sharpness=sharp,
-        largest=largest,
-        lr=lr,
-        lr_now=rule.lr,
+        optimizer=edge.rule.name,
+        sharpness=edge.sharpness,
+        largest=edge.largest,
+        lr=choice.lr,
+        lr_now=edge.rule.lr,
         loss=value,
         steps=None if made is None else made.steps_to(target),
         target=target,
@@ -200,15 +104,102 @@ def suggest(
         forecast=made,
         why=why,
         rehearsal=tuple(real),
-        passed=passed,
-        guessed=rule.guessed,
-        adaptive=rule.adaptive,
+        trials=choice.trials,
+        passed=choice.passed,
+        guessed=edge.rule.guessed,
+        adaptive=edge.rule.adaptive,
+        reason=choice.reason,
+        why_no_largest=edge.why,
+        paste="" if choice.lr is None else _paste(optimizer, edge, choice.lr),
+        notes=_notes(module, edge, tried),
+        steps_on=f"{edge.rows} rows like these" if edge.summed and edge.rows != len(x) else "all these rows",
     )
 
 
+@contextmanager
+def _measured(module: nn.Module) -> Iterator[None]:
+    """Without dropout; batch normalization as in training if the module trains."""
+    if not module.training:
+        with evaluating(module):
+            yield
+        return
+    with evaluating(module), batch_statistics(module):
+        yield
+
+
+def _rehearsal(
+    module: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    loss: LossOf,
+    optimizer: Optimizer | str,
+    edge: StableRate,
+    batch_size: int | None,
+    steps: int,
+) -> Rehearsal | None:
+    if not steps:
+        return None
+    n = len(x)
+    halves = batch_size is None or batch_size >= n
+    batch = n if n < 4 else (n + 1) // 2  # of fewer rows batch normalization has no statistics
+    if not halves:
+        assert batch_size is not None
+        batch = batch_size
+
+    def measured(net: nn.Module) -> float:
+        with torch.no_grad(), _measured(net):
+            return float(loss(call(net, x), y))
+
+    times = n / batch if halves and edge.summed else 1.0
+    return Rehearsal(
+        module, x, y, loss, optimizer, measured, batch, times, steps, climbs=edge.rule.maximize, halves=halves
+    )
+
+
+def _paste(optimizer: Optimizer | str, edge: StableRate, lr: float) -> str:
+    """The line that makes or sets the optimizer."""
+    if isinstance(optimizer, str):
+        if optimizer == "adam":
+            return f"torch.optim.Adam(module.parameters(), lr={lr:.3g})"
+        more = f", momentum={MOMENTUM}" if edge.rule.momentum else ""
+        more += ", nesterov=True" if edge.rule.nesterov else ""
+        return f"torch.optim.SGD(module.parameters(), lr={lr:.3g}{more})"
+    if len({float(g["lr"]) for g in optimizer.param_groups}) == 1 or not edge.rule.lr:
+        return f'for group in optimizer.param_groups: group["lr"] = {lr:.3g}'
+    return f'for group in optimizer.param_groups: group["lr"] *= {lr / edge.rule.lr:.3g}  # the first is {lr:.3g} then'
+
+
+def _notes(module: nn.Module, edge: StableRate, tried: Rehearsal | None) -> tuple[str, ...]:
+    said = []
+    if edge.summed and not edge.rule.adaptive:
+        said.append(
+            f"The loss is a sum over rows: these rates are for batches of {edge.rows}; "
+            f"for another number of rows times {edge.rows} over it."
+        )
+    drops = [m for m in module.modules() if isinstance(m, nn.modules.dropout._DropoutNd) and m.training and m.p > 0]
+    if drops:
+        with_it = ", the rates tried with it" if tried is not None else ""
+        said.append(f"The module trains with dropout: curvature and loss are measured without it{with_it}.")
+    if edge.rule.unseen and not edge.rule.guessed:
+        said.append(
+            f"{edge.rule.unseen:,} coordinates had no gradient to speak of yet and are not in the curvature: their "
+            "first step has the size of the learning rate, whatever it is."
+        )
+    if edge.rule.maximize:
+        said.append("The optimizer maximizes the loss.")
+    return tuple(said)
+
+
 def _checked(
-    module: nn.Module, batch: tuple[Inputs, Tensor | None], loss: Loss | None, budget: int
+    module: nn.Module, batch: tuple[Inputs, Tensor | None], loss: Loss | None, budget: int, batch_size: int | None
 ) -> tuple[nn.Module, Tensor, Tensor, LossOf]:
+    if not any(p.requires_grad for p in module.parameters()):
+        raise BadArgument(
+            "The module has no trainable parameters, so that there is no learning rate.",
+            where=f"suggest(module, ...): {type(module).__name__}",
+            why="it has no parameters at all, or all have requires_grad=False",
+            fix="module.requires_grad_(True), or a module with weights",
+        )
     pair = isinstance(batch, tuple | list) and len(batch) == 2
     if not pair or not (isinstance(batch[1], Tensor) or several(batch[0])):
         raise BadArgument(
@@ -219,6 +210,13 @@ def _checked(
         )
     if not isinstance(budget, int) or budget < 1:
         raise BadArgument(f"budget={budget!r} makes no sense.", where="suggest(..., budget=)", fix="budget=10_000")
+    if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
+        raise BadArgument(
+            f"batch_size={batch_size!r} makes no sense.",
+            where="suggest(..., batch_size=)",
+            why="it counts the rows of a training batch, where `batch` holds more than one",
+            fix="batch_size=32, or None: the rows given are one batch",
+        )
     x, y = batch
     if isinstance(x, Tensor) and x.is_floating_point():
         check(x, name="x")
@@ -238,23 +236,30 @@ def _checked(
     return seen.module, seen.x, seen.y, objective(seen.loss).function
 
 
-def _first(module: nn.Module, x: Tensor, y: Tensor, loss: LossOf) -> tuple[Tensor, float, dict[str, Tensor]]:
-    """Outputs, loss and gradient at the weights as they stand."""
-    weights = {name: p for name, p in module.named_parameters() if p.requires_grad}
-    with torch.enable_grad():
-        out = module(x)
-        value = loss(out, y)
-        if not isinstance(value, Tensor) or value.numel() != 1 or not bool(value.isfinite()):
-            one = isinstance(value, Tensor) and value.numel() == 1
-            raise BadArgument(
-                f"The loss on the batch is {float(value.detach()) if one else 'not one number'}.",
-                where="suggest(module, (x, y), loss)",
-                why="outputs that are not finite" if one else 'a loss per sample (reduction="none")',
-                fix="module(x).isfinite().all() shows whether" if one else 'reduction="mean" or "sum"',
-            )
-        found = torch.autograd.grad(value, list(weights.values()), allow_unused=True)
-    gradient = {n: torch.zeros_like(p) if g is None else g for (n, p), g in zip(weights.items(), found, strict=True)}
-    return out.detach(), float(value.detach()), gradient
+def _first(module: nn.Module, x: Tensor, y: Tensor, loss: LossOf) -> tuple[Tensor, float]:
+    """Outputs and loss at the weights as they stand."""
+    with torch.no_grad():
+        out = call(module, x)
+        try:
+            value = float(loss_value(loss, out, y))
+        except (RuntimeError, IndexError, ValueError, TypeError) as error:
+            if isinstance(error, GramianError | torch.OutOfMemoryError):
+                raise
+            shapes = f"outputs {tuple(out.shape)}, {out.dtype}, and targets {tuple(y.shape)}, {y.dtype}"
+            raise BadData(
+                f"The loss fails on the module's outputs and the targets: {(str(error) or 'error').splitlines()[0]}",
+                where=f"loss(module(x), y) with {shapes}",
+                why="targets of another shape or dtype than the loss takes, or outputs outside of its domain",
+                fix="targets as in the training loop: class numbers int64 (n,), real ones of the outputs' shape",
+            ) from None
+    if not math.isfinite(value):
+        raise BadArgument(
+            f"The loss on the batch is {value}.",
+            where="suggest(module, (x, y), loss)",
+            why="outputs that are not finite, or that the loss has no finite value for",
+            fix="module(x).isfinite().all() shows whether",
+        )
+    return out.detach(), value
 
 
 def _forecast(
@@ -263,18 +268,61 @@ def _forecast(
     y: Tensor,
     loss: LossOf,
     outputs: Tensor,
-    rule: StepRule,
-    lr: float,
-    largest: float,
+    edge: StableRate,
+    optimizer: Optimizer | str,
+    lr: float | None,
     value: float,
     budget: int,
 ) -> tuple[Forecast | None, str]:
+    why = _why_no_forecast(module, y, loss, outputs, edge, lr)
+    if not why and edge.summed and edge.rows != len(x):
+        why = f"of a sum over {len(x)} rows steps are others than on batches of {edge.rows}"
+    if why or lr is None:
+        return None, why
+    try:
+        made = forecast(module, x, y, loss, edge.rule, lr, value, budget, _velocity(optimizer, module))
+    except torch.OutOfMemoryError:
+        raise
+    except (GramianError, RuntimeError, ValueError, IndexError) as error:
+        said = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        return None, f"the linearized network could not be followed ({said})"
+    if not all(map(math.isfinite, made.losses)) or made.losses[-1] > 1.5 * abs(made.losses[0]):
+        return None, f"the linearized network does not settle at the learning rate {lr:.3g}"
+    return made, ""
+
+
+def _why_no_forecast(
+    module: nn.Module, y: Tensor, loss: LossOf, outputs: Tensor, edge: StableRate, lr: float | None
+) -> str:
+    rule = edge.rule
+    if edge.largest is None or lr is None:
+        return "it needs a learning rate below a largest stable one"
     reasons: list[tuple[Any, str]] = [
         (rule.adaptive, f"the steps of {rule.name} follow no constant kernel"),
+        (rule.maximize, "the optimizer maximizes the loss"),
+        (rule.decay, "weight decay pulls at the weights, and the kernel does not see it"),
         (any(not isinstance(s, float) or s != 0 for s in rule.scale.values()), "parameters have rates of their own"),
-        (lr >= largest, f"at the learning rate {lr:.3g} the largest stable one, {largest:.3g}, is exceeded"),
+        (lr >= edge.largest, f"at the learning rate {lr:.3g} the largest stable one, {edge.largest:.3g}, is exceeded"),
         (mixes_samples(module), "batch normalization in training mode mixes the samples"),
         (outputs.ndim > 2, f"the outputs {tuple(outputs.shape)} have positions, and no small Gram matrix"),
     ]
     why = next((text for holds, text in reasons if holds), "")
-    return (None, why) if why else (forecast(module, x, y, loss, rule, lr, value, budget), "")
+    if why:
+        return why
+    try:
+        straight = not bool(loss_hessian_product(loss, outputs, y, torch.ones_like(outputs) + outputs).any())
+    except (RuntimeError, NotImplementedError):
+        return "the loss has no second derivative in torch"
+    return "the loss is linear in the outputs, and falls without end along a linearized network" if straight else ""
+
+
+def _velocity(optimizer: Optimizer | str, module: nn.Module) -> dict[str, Tensor] | None:
+    """SGD's momentum buffers by name; None if there are none."""
+    if not isinstance(optimizer, SGD):
+        return None
+    states = {name: optimizer.state.get(p, {}).get("momentum_buffer") for name, p in movable(module).items()}
+    if all(buffer is None for buffer in states.values()):
+        return None
+    return {
+        name: torch.zeros_like(p) if (buffer := states[name]) is None else buffer for name, p in movable(module).items()
+    }

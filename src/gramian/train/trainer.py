@@ -75,7 +75,7 @@ def train(
         stop_loss: stop when the training loss is at most this; checked each step (minibatches: at measured steps).
         stop_accuracy: stop when the training accuracy is at least this share; checked at measured steps. With both, a
             run stops when both are reached.
-        probes: "standard" (all that apply), names, `Probe`s, or () for none.
+        probes: "standard" (all that apply), names, `Probe`s, or () for none; "standard" may stand among others.
         every: measure each `every` steps. None: at about 40 steps, often at first.
         checkpoint: a file to write at measured steps (safetensors, whole or not at all).
         resume: go on from `checkpoint` if that file exists; the result equals that of an uninterrupted run bit for bit.
@@ -117,7 +117,7 @@ def train(
     chosen = choose(probes)
     with _random(module, seed), CtrlC() as interrupt, Bar(steps, progress) as bar:
         loop = Loop(run, settings, batches, checkpoint, interrupt, bar)
-        loop.begin(chosen, kept, standard=probes == "standard")
+        loop.begin(chosen, kept, standard=probes == "standard" or "standard" in probes)
         return loop.steps()
 
 

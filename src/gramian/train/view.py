@@ -8,7 +8,6 @@ cost as many backward passes as there are positions.
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,9 @@ from torch.nn import functional as F
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from gramian.arch.inputs import Form, Inputs, leaves, rows, several
+from gramian.empirical.call import call
 from gramian.empirical.checks import whole
+from gramian.empirical.structured import called_otherwise
 from gramian.errors import BadArgument, BadData
 from gramian.train.forward import evaluating
 from gramian.train.objective import Loss, Objective, Samples
@@ -141,8 +142,8 @@ def _called(module: nn.Module, x: Inputs, **more: Any) -> Any:
     with torch.no_grad(), evaluating(module):
         try:
             if isinstance(few, Mapping):
-                return module(**few, **more)
-            return module(few, **more) if isinstance(few, Tensor) else module(*few, **more)
+                return call(module, **few, **more)
+            return call(module, few, **more) if isinstance(few, Tensor) else call(module, *few, **more)
         except (RuntimeError, IndexError, ValueError, TypeError) as error:
             shapes = ", ".join(str(tuple(t.shape)) for t in leaves(x))
             raise BadData(
@@ -240,26 +241,22 @@ def _packed(
     then: Callable[[Any, list[Tensor]], Tensor] = lambda out, _: logits_of(out),
     extra: Sequence[Tensor] = (),
 ) -> nn.Module:
-    """The module as one of rows: a copy that shares its parameters and their names."""
-    form, kind = Form.of(like, "argument `x`"), type(module)
+    """The module as one of rows, with its parameters and their names."""
+    form = Form.of(like, "argument `x`")
     kept = [t.dtype for t in leaves(like)] + [t.dtype for t in extra]
     shapes = [leaf.shape for leaf in form.leaves] + [tuple(t.shape[1:]) for t in extra]
     sizes = [math.prod(shape) for shape in shapes]
 
-    class Seen(kind):  # type: ignore[misc, valid-type]
-        def forward(self, packed: Tensor) -> Tensor:
-            parts = packed.flatten(1)[:, : sum(sizes)].split(sizes, 1)
-            found = [
-                part.reshape(len(packed), *shape).to(part.dtype if dtype.is_floating_point else dtype)
-                for part, shape, dtype in zip(parts, shapes, kept, strict=True)
-            ]
-            args, kwargs = form.call(found[: len(form.leaves)])
-            return then(kind.forward(self, *args, **kwargs), found[len(form.leaves) :])
+    def run(packed: Tensor, own: nn.Module) -> Tensor:
+        parts = packed.flatten(1)[:, : sum(sizes)].split(sizes, 1)
+        found = [
+            part.reshape(len(packed), *shape).to(part.dtype if dtype.is_floating_point else dtype)
+            for part, shape, dtype in zip(parts, shapes, kept, strict=True)
+        ]
+        args, kwargs = form.call(found[: len(form.leaves)])
+        return then(own(*args, **kwargs), found[len(form.leaves) :])
 
-    Seen.__name__, Seen.__qualname__ = kind.__name__, kind.__qualname__
-    made = copy.copy(module)
-    made.__class__ = Seen
-    return made
+    return called_otherwise(module, run)
 
 
 def _rows(module: nn.Module, x: Inputs, extra: Sequence[Tensor] = (), *, numbers: int = 0) -> Tensor:

@@ -14,7 +14,7 @@ from gramian.certify.monitor.watched import Watched
 from gramian.certify.monitor.words import QUESTIONS, lately
 from gramian.train.trace import Trace
 
-SCHEMA = 1
+SCHEMA = 2
 EDGE = "edge"
 
 

@@ -9,8 +9,10 @@ from gramian.certify.theorems import (
     allenzhu2019equivalence,
     allenzhu2019gradient,
     arora2019exact,
+    du2019flow,
     du2019global,
     du2019stability,
+    du2019twolayer,
     jacot2018limit,
 )
 
@@ -21,7 +23,9 @@ THEOREMS: dict[str, Callable[[Evidence], Certificate | None]] = {
         allenzhu2019gradient,
         allenzhu2019equivalence,
         du2019global,
+        du2019twolayer,
         du2019stability,
+        du2019flow,
         jacot2018limit,
         arora2019exact,
     )

@@ -1,7 +1,12 @@
-r"""Allen-Zhu, Li, Song 2019, Theorem 5: within spectral distance omega the network equals its linearization.
+r"""Allen-Zhu, Li, Song 2019, Theorem 5 (c): within spectral distance omega the kernel is that at initialization.
 
-The kernel at distance omega differs from that at initialization by
-$\tilde O(\sqrt{\log m}\, \omega^{1/3} L^3)$ relative, for $\omega \le O(1 / (L^{4.5} \log^3 m))$.
+Setting: `allenzhu2019setting`, no labels. For omega between $\Omega(d^{3/2} / (m^{3/2} L^{3/2} \log^{3/2} m))$ and
+$O(1 / (L^9 \log^{3/2} m))$, with probability $1 - e^{-\Omega(m \omega^{2/3} L)}$, for all W within spectral
+distance omega of the initialization, all inputs and each output j:
+$|K_j(x, x') - K_j^{ntk}(x, x')| \le O(\sqrt{\log m}\, \omega^{1/3} L^3) \sqrt{K_j^{ntk}(x, x) K_j^{ntk}(x', x')}$.
+The mean over outputs, which is measured, obeys the same bound. omega is ours to choose: the smallest is taken that
+covers the distance moved, is in the range and makes the probability large. A bound of 1 and more says nothing: the
+kernel zero obeys it.
 """
 
 from __future__ import annotations
@@ -10,30 +15,51 @@ import math
 
 from gramian.certify.conditions import Certificate, Condition
 from gramian.certify.evidence import Evidence
+from gramian.certify.theorems.allenzhu2019setting import REFERENCE, failure, moved, network
+from gramian.certify.theorems.premises import FAILURE
+
+
+def radii(d: int, L: int, m: float) -> tuple[float, float]:
+    """Both ends of omega's range in Theorem 5 (c), constants 1; its upper end is not that of Theorem 4.
+
+    Example:
+        >>> low, high = radii(d=1, L=1, m=512)
+        >>> f"{low:.1e} {high:.1e}"
+        '5.5e-06 6.4e-02'
+    """
+    log = math.log(max(m, 3)) ** 1.5
+    return d**1.5 / (m**1.5 * L**1.5 * log), 1 / (L**9 * log)
 
 
 def certificate(e: Evidence) -> Certificate | None:
-    """Equivalence with the NTK at finite width, along the run."""
-    moved, drift = e.extreme("spectral_distance"), e.extreme("kernel_drift")
-    if moved is None or drift is None or e.family == "other":
+    """Equivalence with the NTK at finite width, along the run; None where the kernel's drift was not measured."""
+    distance, drift = moved(e), e.extreme("kernel_entry_drift")
+    if distance is None or drift is None or e.family == "other":
         return None
-    omega, L, log = moved * e.stretch, max(e.depth, 1), math.log(max(e.width, 3))
+    L = max(e.depth, 1)
+    low, high = radii(e.n_outputs, L, e.width)
+    probable = (math.log(1 / FAILURE) * (1 + 1e-9) / (e.width * L)) ** 1.5  # where exp(-m omega^(2/3) L) is FAILURE
+    omega = min(max(distance, low, probable), high)
+    bound = math.sqrt(math.log(max(e.width, 3))) * omega ** (1 / 3) * L**3
     premises = (
-        Condition("activations are ReLU", True, set(e.activations) == {"ReLU"}),
-        Condition("initialized as in the paper, only the hidden layers trained", True, e.paper_initialization,
-                  note=e.initialization),
-        Condition("spectral distance omega from initialization", 1 / (L**4.5 * log**3), omega, "<=",
-                  "1 / (L^4.5 log^3 m), constant 1"),
+        *network(e),
+        Condition("spectral distance from initialization", high, distance, "<=",
+                  "upper end of omega's range, 1 / (L^9 log^(3/2) m), constant 1"),
+        Condition("lower end of omega's range", high, low, "<=",
+                  "d^(3/2) / (m L log m)^(3/2), constant 1; below the upper end"),
+        Condition("probability that the initialization is a bad one, which falls with the width", FAILURE,
+                  failure(e.width, omega, L), "<=", f"exp(-m omega^(2/3) L), constant 1, at omega = {omega:.3g}"),
     )  # fmt: skip
+    vacuous = "the kernel zero is no further away" if bound >= 1 else ""
     conclusion = (
-        Condition("largest drift of the NTK, ||K_t - K_0|| / ||K_0||", math.sqrt(log) * omega ** (1 / 3) * L**3, drift,
-                  "<=", "sqrt(log m) omega^(1/3) L^3, constant 1"),
+        Condition("largest |K_t - K_0|(x, x') over sqrt(K_0(x, x) K_0(x', x'))", bound, drift, "<=",
+                  "sqrt(log m) omega^(1/3) L^3, constant 1", vacuous),
     )  # fmt: skip
     return Certificate(
-        "Allen-Zhu, Li, Song 2019: equivalence with the NTK at finite width",
-        "arXiv:1811.03962",
+        "Allen-Zhu, Li, Song 2019: equivalence with the NTK at finite width (Theorem 5 c)",
+        REFERENCE,
         premises,
         conclusion,
-        "every hidden constant is taken to be 1",
-        f"The kernel moved by at most {drift:.1%} while the weights moved by {omega:.3g} in spectral norm.",
+        f"hidden in O and Omega, taken to be 1; with probability {1 - FAILURE:g} over the initialization",
+        f"The kernel moved by at most {drift:.1%} while the weights moved by {distance:.3g} in spectral norm.",
     )

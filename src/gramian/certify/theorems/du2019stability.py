@@ -1,47 +1,102 @@
-r"""Du, Zhai, Poczos, Singh 2019, "Gradient Descent Provably Optimizes Over-parameterized Neural Networks".
+r"""The argument of Du, Zhai, Poczos, Singh 2019 for gradient descent, each step with its second-order term.
 
-Its argument: if the network's own Gram matrix keeps $\lambda_{min}(H(t)) \ge \lambda_0 / 2$ at all times, with
-$\lambda_0$ that of the limit, gradient descent with a small step contracts the loss by $1 - \eta\lambda_0/2$ in each
-step. This one needs no width: its premise is measured, on the run itself. It would be a proof if it were measured at
-every step and on all outputs; at some steps, it is evidence.
+With u the outputs on all samples, r = u - y, and H_k the network's own Gram matrix over all samples and outputs, a step
+is $r_{k+1} = (I - \eta H_k) r_k + e_k$, where the remainder $e_k$ is what linearization leaves. Statement: if at every
+step $\eta (\lambda_{min}(H_k) + \lambda_{max}(H_k)) \le 2$ and
+$\|e_k\| \le \tfrac12 \eta \lambda_{min}(H_k) \|r_k\|$, then
+$\|r_{k+1}\| \le (1 - \tfrac12 \eta \lambda_{min}(H_k)) \|r_k\|$; and if moreover $\lambda_{min}(H_k) \ge \lambda_0 / 2$
+at every step, $F_k \le (1 - \tfrac14 \eta \lambda_0)^{2k} F_0$.
+
+Proof: then no eigenvalue of $I - \eta H_k$ is larger than $1 - \eta \lambda_{min}(H_k)$ in absolute value; the rest is
+the triangle inequality.
+
+It needs no width and has no open constant: its premises are measured on the run, after every step, on all samples and
+outputs, so it speaks of the steps that were taken and of no others. That $\lambda_{min}(H_k) \ge \lambda_0/2$ and a
+small rate suffice without a bound on e_k, as this file said once, is true of the flow only (`du2019flow`). Du et al.
+bound e_k through the width (their Theorem 4.1, `du2019twolayer`); $(1 - \tfrac14\eta\lambda_0)^2$ is their
+$1 - \tfrac12\eta\lambda_0$ up to second order.
 """
 
 from __future__ import annotations
 
-from gramian.certify.conditions import Certificate, Condition
+from gramian.certify.conditions import TRAINING, Certificate, Condition
 from gramian.certify.evidence import Evidence
+from gramian.certify.theorems.premises import full_descent, positive_gram, squared_loss
+
+ROUNDING = 1e-9  # of the float64 arithmetic in which the recursion is measured
 
 
 def certificate(e: Evidence) -> Certificate | None:
-    """Stability of the Gram matrix along the run; None where it was not measured, or the loss is not squared."""
-    series = e.trace.measured.get("gram_min")
-    smallest, largest = e.extreme("gram_min", min), e.extreme("gram_max", max)
-    if series is None or smallest is None or largest is None or e.loss != "squared" or e.lambda_min is None:
+    """Contraction in each step; None for other methods than descent, and where nothing is known of the Gram matrix."""
+    smallest, largest = (e.series("step_remainder", f"{which} eigenvalue") for which in ("smallest", "largest"))
+    if e.optimizer not in ("gd", "sgd") or (e.lambda_min is None and not smallest):
         return None
-    if e.optimizer not in ("gd", "sgd"):
-        return None
-    full_batches = e.optimizer == "gd" or e.batch_size >= e.n
-    steps = e.losses[0][-1] if e.losses[0] else 0
-    measured = len(series.steps) / (steps + 1)
+    initial, top = (e.lambda_min, e.lambda_max) if e.lambda_min is not None else (smallest[0], largest[0])
+    whose = "the limit's" if e.lambda_min is not None else "the initial"
+    assert initial is not None
+    measured = len(smallest) / max(e.steps_taken, 1)
+    remainder, ratio = _worst(e, smallest)
     premises = (
-        Condition("full-batch gradient descent", True, full_batches, note="a minibatch may increase the loss"),
-        Condition("lambda_min of the limit Gram matrix", 0.0, e.lambda_min, ">"),
-        Condition("smallest eigenvalue of the network's Gram matrix during the run", e.lambda_min / 2, smallest, ">=",
-                  f"half of the limit's; mean over outputs, {len(series.steps)} steps measured"),
-        Condition("learning rate", 1 / largest, e.lr, "<=", "1 / lambda_max of the measured Gram matrices"),
-        Condition("measured on all training samples", float(e.n), float(min(e.gram_rows, e.n)), ">="),
-        Condition("number of outputs", 1.0, float(e.n_outputs), "<=", "of several, only the mean was measured"),
-        Condition("share of the steps at which it was measured", 1.0, measured, ">="),
+        full_descent(e),
+        squared_loss(e),
+        positive_gram(f"lambda_0, the smallest eigenvalue of {whose} Gram matrix", initial, e.n, top),
+        Condition("share of the steps that were measured, on all samples and outputs", 1.0, measured, ">="),
+        Condition("smallest eigenvalue of the network's Gram matrix at any step", initial / 2,
+                  min(smallest, default=None), ">=", f"half of lambda_0, {whose}"),
+        Condition("learning rate times the sum of the smallest and the largest eigenvalue at any step", 2.0, _speed(e),
+                  "<=", "beyond it a step overshoots along the largest by more than it gains along the smallest"),
+        Condition("what linearization leaves of a step, over half of lr lambda_min ||r||", 1.0, remainder, "<=",
+                  "the worst step"),
     )  # fmt: skip
+    rate = (1 - min(max(e.lr * initial / 4, 0.0), 1.0)) ** 2
     conclusion = (
-        Condition("loss over its bound (1 - eta lambda_0 / 2)^t", 1 + 1e-9,
-                  e.contracts(max(0.0, min(1.0, e.lr * e.lambda_min / 2))), "<=", "worst measured step"),
+        Condition("||r|| after a step over its bound (1 - lr lambda_min / 2) ||r|| before", 1 + ROUNDING, ratio, "<=",
+                  "the worst step"),
+        Condition("loss over its bound (1 - lr lambda_0 / 4)^(2t)", 1 + ROUNDING, _whole_run(e, rate), "<=",
+                  "the worst step"),
     )  # fmt: skip
+    if smallest:
+        summary = f"The smallest eigenvalue of the Gram matrix stayed at {min(smallest):.3g} or above ({whose} is "
+        summary += f"{initial:.3g}), and linearization left at most {remainder or 0.0:.2g} of what it may."
+        if e.accuracy_steps is None:
+            summary += " Nothing is said of steps that were not taken."
+    else:
+        summary = "The Gram matrix was not measured after every step, so nothing is said of the steps in between."
     return Certificate(
-        "Du, Zhai, Poczos, Singh 2019: the Gram matrix stays positive, so the loss falls at a linear rate",
+        "Du, Zhai, Poczos, Singh 2019, the argument for descent: each step taken contracts",
         "arXiv:1810.02054",
         premises,
         conclusion,
-        "no open constant",
-        f"The smallest eigenvalue of the Gram matrix stayed at {smallest:.3g} or above (limit: {e.lambda_min:.3g}).",
+        "",
+        summary,
+        TRAINING,
     )
+
+
+def _speed(e: Evidence) -> float | None:
+    low, high = (e.series("step_remainder", f"{which} eigenvalue") for which in ("smallest", "largest"))
+    return max((e.lr * (a + b) for a, b in zip(low, high, strict=True)), default=None)
+
+
+def _worst(e: Evidence, smallest: list[float]) -> tuple[float | None, float | None]:
+    """The largest remainder over what it may be, and the largest residual over its bound."""
+    before, after, left = (e.series("step_remainder", name) for name in ("residual", "next residual", "remainder"))
+    remainders, ratios = [], []
+    for lam, r, following, remainder in zip(smallest, before, after, left, strict=True):
+        allowed, bound = e.lr * lam * r / 2, (1 - e.lr * lam / 2) * r
+        remainders.append(_over(remainder, allowed))
+        ratios.append(_over(following, bound))
+    return max(remainders, default=None), max(ratios, default=None)
+
+
+def _whole_run(e: Evidence, rate: float) -> float | None:
+    before, after = e.series("step_remainder", "residual"), e.series("step_remainder", "next residual")
+    if not after:
+        return None
+    return max(_over(r**2, rate ** (k + 1) * before[0] ** 2) for k, r in enumerate(after))
+
+
+def _over(number: float, bound: float) -> float:
+    if bound > 0:
+        return number / bound
+    return 0.0 if number == 0 else float("inf")

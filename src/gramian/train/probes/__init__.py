@@ -7,11 +7,12 @@ from typing import Any
 
 from gramian.errors import BadArgument
 from gramian.train.probes.accuracy import TestAccuracy, TrainAccuracy
+from gramian.train.probes.descent import StepRemainder, UpdateError
 from gramian.train.probes.distance import Distance, RelativeDistance, SpectralDistance
 from gramian.train.probes.flips import SignFlips
 from gramian.train.probes.forward import ForwardNorms, Separability
 from gramian.train.probes.gradient import GradientOverLoss, LayerGradientOverLoss, SampleGradientOverLoss
-from gramian.train.probes.kernel import KernelAlignment, KernelCosine, KernelDrift
+from gramian.train.probes.kernel import KernelAlignment, KernelCosine, KernelDrift, KernelEntryDrift
 from gramian.train.probes.linearization import LinearizationGap
 from gramian.train.probes.loss import TestLoss, TrainLoss
 from gramian.train.probes.probe import NotApplicable, Probe, Reading
@@ -41,10 +42,12 @@ _ALL: tuple[Any, ...] = (
     Separability,
 )
 PROBES: dict[str, type] = {probe.name: probe for probe in _ALL}
+# what only premises of theorems ask for: not in "standard", to be named
+THEOREM_PROBES: dict[str, type] = {p.name: p for p in (UpdateError, StepRemainder, KernelEntryDrift)}
 
 
 def choose(probes: str | Sequence[str | Probe]) -> list[Probe]:
-    """The probes that "standard" (all of them), names, or probes themselves stand for.
+    """The probes that "standard" (all of `PROBES`; also among others), names, or probes themselves stand for.
 
     Raises:
         BadArgument: an unknown name, or something that is no probe.
@@ -54,15 +57,17 @@ def choose(probes: str | Sequence[str | Probe]) -> list[Probe]:
     wanted = [probes] if isinstance(probes, str) else list(probes)
     chosen: list[Probe] = []
     for probe in wanted:
-        if isinstance(probe, str) and probe in PROBES:
-            chosen.append(PROBES[probe]())
+        if isinstance(probe, str) and probe == "standard":
+            chosen += [make() for make in PROBES.values()]
+        elif isinstance(probe, str) and probe in PROBES | THEOREM_PROBES:
+            chosen.append((PROBES | THEOREM_PROBES)[probe]())
         elif isinstance(probe, Probe) and not isinstance(probe, type):
             chosen.append(probe)
         else:
             raise BadArgument(
                 f"{probe!r} is no probe.",
                 where="train(..., probes=...)",
-                fix=f'"standard", (), or some of: {", ".join(PROBES)}',
+                fix=f'"standard", (), or some of: {", ".join(PROBES | THEOREM_PROBES)}',
             )
     names = [probe.name for probe in chosen]
     if len(set(names)) < len(names):
@@ -73,4 +78,4 @@ def choose(probes: str | Sequence[str | Probe]) -> list[Probe]:
     return chosen
 
 
-__all__ = ["PROBES", "NotApplicable", "Probe", "Reading", "SemiSmoothness", "choose"]
+__all__ = ["PROBES", "NotApplicable", "Probe", "Reading", "SemiSmoothness", "StepRemainder", "UpdateError", "choose"]

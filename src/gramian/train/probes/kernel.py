@@ -56,3 +56,19 @@ class KernelAlignment:
     def measure(self, run: Run) -> float | None:
         size = float(run.gram().norm() * self.target.norm())
         return float((run.gram() * self.target).sum()) / size if size else None
+
+
+class KernelEntryDrift:
+    """Largest |K_t - K_0|(x, x') / sqrt(K_0(x, x) K_0(x', x')), the distance of Allen-Zhu et al., Theorem 5 (c)."""
+
+    name, title, unit, cost = "kernel_entry_drift", "Largest drift of an entry of the NTK", "share", "gram"
+
+    def start(self, run: Run) -> None:
+        self.initial = run.gram()
+        diagonal = self.initial.diagonal().clamp_min(0).sqrt()
+        self.scale = diagonal[:, None] * diagonal
+        if not float(self.scale.min()) > 0:
+            raise NotApplicable("the gradient of a sample is zero at initialization")
+
+    def measure(self, run: Run) -> float:
+        return float(((run.gram() - self.initial).abs() / self.scale).max())

@@ -35,13 +35,16 @@ class Probe(Protocol):
         name: key in `Trace.measured`.
         title: what it is, in words.
         unit: "" for a pure number.
-        cost: "cheap" (a few passes through the network) or "gram" (measured at a dozen steps only).
+        cost: "cheap" (a few passes through the network), "gram" (measured at a dozen steps only) or "step" (asked
+            after each step, right after `before` at its start).
     """
 
     name: str
     title: str
     unit: str
-    cost: Literal["cheap", "gram"]
+
+    @property
+    def cost(self) -> Literal["cheap", "gram", "step"]: ...
 
     def start(self, run: Run) -> None:
         """At initialization. Raises NotApplicable."""

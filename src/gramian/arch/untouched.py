@@ -1,0 +1,353 @@
+"""A user's module is lent: whatever is done with it, it is afterwards what it was, errors and Ctrl-C included."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from operator import is_
+from typing import Any
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn.utils import parametrize
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from gramian.errors import BadArgument
+
+ATOMS = {str, int, float, bool, complex, bytes, type, type(None), torch.dtype, torch.device, torch.Size}
+EMPTY: dict[Any, Any] = {}
+
+
+class Attributes:
+    """The attributes of a module's parts and all lists, dicts and sets in them, to be brought back as they are now.
+
+    Parts are its submodules, those that only a plain list, tuple or dict holds too. What changes in the values of the
+    `tensors` is no matter of this class.
+
+    Attributes:
+        parts: the modules, each once.
+        holders: lists and dicts, among them the parts' `_parameters` and `_buffers`, with what they held.
+        tensors: all tensors that were found, each once.
+        generators: random number generators.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.parts: list[nn.Module] = []
+        self.holders: list[tuple[Any, Any]] = []
+        self.tensors: list[Tensor] = []
+        self.generators: list[Generator] = []
+        self._kinds: list[type] = []
+        self._slots: list[tuple[nn.Module, str, Any]] = []
+        seen: set[int] = set()
+        todo: list[Any] = [module]
+        while todo:
+            value = todo.pop()
+            if id(value) in seen:
+                continue
+            seen.add(id(value))
+            if isinstance(value, Tensor):
+                self.tensors.append(value)
+            elif isinstance(value, dict):
+                if value:
+                    self.holders.append((value, dict(value)))
+                    todo += [v for v in value.values() if type(v) not in ATOMS]
+                else:
+                    self.holders.append((value, EMPTY))
+            elif isinstance(value, list | set | deque):
+                self.holders.append((value, list(value)))
+                todo += [v for v in value if type(v) not in ATOMS]
+            elif isinstance(value, tuple):
+                todo += [v for v in value if type(v) not in ATOMS]
+            elif isinstance(value, nn.Module):
+                self._part(value, todo)
+            elif isinstance(value, Generator):
+                self.generators.append(value)
+
+    def _part(self, part: nn.Module, todo: list[Any]) -> None:
+        self.parts.append(part)
+        self._kinds.append(type(part))
+        todo.append(part.__dict__)
+        for kind in type(part).__mro__:
+            names = kind.__dict__.get("__slots__", ())
+            for name in (names,) if isinstance(names, str) else names:
+                if name not in ("__dict__", "__weakref__") and hasattr(part, name):
+                    self._slots.append((part, name, getattr(part, name)))
+                    todo.append(self._slots[-1][2])
+        if isinstance(part, torch.jit.ScriptModule):  # what it holds lies in C++
+            todo.extend([*part.children(), *part.parameters(recurse=False), *part.buffers(recurse=False)])
+
+    def bring_back(self) -> None:
+        """Every attribute, and what is in the lists and dicts; only what has changed is written."""
+        for part, kind in zip(self.parts, self._kinds, strict=True):
+            if type(part) is not kind:
+                part.__class__ = kind
+        for part, name, value in self._slots:
+            if getattr(part, name, self) is not value:
+                setattr(part, name, value)
+        for holder, held in self.holders:
+            _refill(holder, held)
+
+
+def _refill(holder: Any, held: Any) -> None:
+    if not holder and not held:
+        return
+    same = len(holder) == len(held) and all(map(is_, holder, held))  # of a dict these are the keys
+    if isinstance(holder, dict):
+        same = same and all(map(is_, holder.values(), held.values()))
+    if same:
+        return
+    holder.clear()
+    if isinstance(holder, dict | set):
+        holder.update(held)
+    else:
+        holder.extend(held)
+
+
+class _Values:
+    """What a tensor is beside its numbers: whether it requires a gradient, its gradient and its gradient hooks.
+
+    The gradient is laid aside, so that what a backward pass may add up goes into another one.
+    """
+
+    def __init__(self, t: Tensor) -> None:
+        self.tensor, self.leaf, self.wanted = t, t.is_leaf, t.requires_grad
+        self.numbers: Tensor | None = None
+        self.place = None if torch.nn.parameter.is_lazy(t) else t.detach()  # the memory, should `t.data = ...` go on
+        self.hooks: list[tuple[str, dict | None]] = []
+        for name in ("_backward_hooks", "_post_accumulate_grad_hooks"):
+            hooks = getattr(t, name, None)
+            self.hooks.append((name, None if hooks is None else dict(hooks)))
+        self.grad = t.grad if self.leaf else None
+        if self.grad is not None:
+            t.grad = None
+
+    def keep(self) -> None:
+        if self.numbers is None:
+            self.numbers = _copied(self.tensor)
+
+    @property
+    def changed(self) -> bool:
+        return self.numbers is not None and not _same(self.tensor, self.numbers)
+
+    @property
+    def moved(self) -> bool:
+        """Whether the tensor has other memory than it had."""
+        return (
+            self.place is not None
+            and self.tensor.layout is torch.strided
+            and (self.tensor.shape != self.place.shape or self.tensor.data_ptr() != self.place.data_ptr())
+        )
+
+    def renew(self) -> None:
+        """The numbers as they were."""
+        t, numbers = self.tensor, self.numbers
+        if numbers is None:
+            return
+        with torch.inference_mode(t.is_inference()), torch.no_grad():
+            t.copy_(numbers)
+
+    def bring_back(self) -> None:
+        t = self.tensor
+        if self.leaf and not t.is_leaf:  # written into without no_grad: a graph hangs on it now
+            t.detach_()
+        if self.leaf and t.requires_grad != self.wanted:
+            t.requires_grad_(self.wanted)
+        if self.moved:
+            t.data = self.place  # type: ignore[assignment]
+        if self.changed:
+            self.renew()
+        if self.leaf and t.grad is not self.grad:
+            t.grad = self.grad
+        for name, hooks in self.hooks:
+            now = getattr(t, name, None)
+            if now is not None and dict(now) != (hooks or {}):
+                now.clear()
+                now.update(hooks or {})
+
+
+def _copied(t: Tensor) -> Tensor | None:
+    """The numbers again; on the CPU where the device has no room; None of a tensor that has none of its own."""
+    if t.is_meta or torch.nn.parameter.is_lazy(t):
+        return None
+    with torch.no_grad():
+        try:
+            return t.detach().clone()
+        except torch.OutOfMemoryError:
+            return t.detach().cpu()
+        except (RuntimeError, NotImplementedError):  # some subclasses cannot be copied
+            return None
+
+
+def _same(t: Tensor, numbers: Tensor) -> bool:
+    t = t.detach()
+    if t.shape != numbers.shape:
+        return False
+    with torch.no_grad():
+        numbers = numbers.to(t.device)
+        if t.layout is torch.strided and not t.is_quantized:
+            return torch.equal(t, numbers) or bool(((t == numbers) | ((t != t) & (numbers != numbers))).all())
+        return torch.equal(t.to_dense(), numbers.to_dense()) if t.layout is torch.sparse_coo else True
+
+
+def _version(t: Tensor) -> int:
+    return -1 if t.is_inference() else t._version
+
+
+class Loan:
+    """A module while it is lent: what it was, and which of its tensors its own forward pass writes into.
+
+    Buffers and plain tensors are copied at the start. A parameter is copied when the first call is about to write into
+    it: copies of all would double a module's memory.
+    """
+
+    def __init__(self, module: nn.Module, quiet: bool) -> None:
+        self.attributes = Attributes(module)
+        self.tried = quiet
+        self.written: set[int] = set()  # ids of tensors
+        self.generators = [(g, g.get_state()) for g in self.attributes.generators]
+        self.values: list[_Values] = []
+        self.cached = parametrize._cache_enabled
+
+    def begin(self) -> None:
+        """The copies; the cache of `parametrize` is off, as it knows nothing of other values."""
+        parametrize._cache_enabled = 0
+        for t in self.attributes.tensors:
+            self.values.append(_Values(t))
+        for value in self.values:
+            if value.leaf and not isinstance(value.tensor, nn.Parameter):
+                value.keep()
+        for part in self.attributes.parts:  # an embedding that scales down the rows that it looks up
+            if getattr(part, "max_norm", None) is not None:
+                own = {id(t) for t in part._parameters.values()}
+                self.written |= own
+                for value in self.values:
+                    if id(value.tensor) in own:
+                        value.keep()
+
+    @contextmanager
+    def one_call(self) -> Iterator[None]:
+        """Around each call: what it writes into buffers is taken back, what into parameters at the end."""
+        before = [_version(value.tensor) for value in self.values]
+        try:
+            with nullcontext() if self.tried else _CopyOnWrite(self.values):
+                yield
+        finally:
+            self._after(before)
+
+    def _after(self, before: list[int]) -> None:
+        first, self.tried = not self.tried, True
+        for value, version in zip(self.values, before, strict=True):
+            t = value.tensor
+            written = version != _version(t) or (first and value.changed)
+            if not value.leaf or not written:
+                continue
+            self.written.add(id(t))
+            if value.numbers is None and not value.moved:
+                raise _written_late(self.attributes.parts[0], t)
+            if not isinstance(t, nn.Parameter):
+                value.renew()
+
+    def end(self) -> None:
+        """Everything as it was; may be repeated."""
+        parametrize._cache_enabled = self.cached
+        self.attributes.bring_back()
+        for value in self.values:
+            value.bring_back()
+        for generator, state in self.generators:
+            generator.set_state(state)
+
+
+class _CopyOnWrite(TorchDispatchMode):
+    """Copies a tensor's numbers when an operation is about to write into its memory."""
+
+    def __init__(self, values: list[_Values]) -> None:
+        super().__init__()
+        self.by_memory: dict[int, list[_Values]] = {}
+        for value in values:
+            if value.place is not None and value.place.layout is torch.strided and not value.place.is_meta:
+                self.by_memory.setdefault(_memory(value.place), []).append(value)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: dict | None = None) -> Any:
+        kwargs = kwargs or {}
+        if func._schema.is_mutable:
+            for place, argument in enumerate(func._schema.arguments):
+                if argument.alias_info is None or not argument.alias_info.is_write:
+                    continue
+                given = args[place] if place < len(args) else kwargs.get(argument.name)
+                for t in given if isinstance(given, list | tuple) else (given,):
+                    if isinstance(t, Tensor) and t.layout is torch.strided and not t.is_meta:
+                        for value in self.by_memory.get(_memory(t), ()):
+                            value.keep()
+        return func(*args, **kwargs)
+
+
+def _memory(t: Tensor) -> int:
+    return t.untyped_storage().data_ptr()
+
+
+def _written_late(module: nn.Module, t: Tensor) -> BadArgument:
+    name = next((name for name, p in module.named_parameters() if p is t), "?")
+    return BadArgument(
+        f"A forward pass wrote into the module's parameter `{name}`, which the first one had left alone.",
+        where=f"{type(module).__name__}.{name}, shape {tuple(t.shape)}",
+        why="the forward changes its own weights for some inputs only; this change stays, as no copy of them was kept",
+        fix="write into a copy in the forward (weight = self.weight.clamp(...)), or after the optimizer's step",
+    )
+
+
+_lent: dict[int, Loan] = {}  # by the id of each part
+
+
+def loan_of(attributes: Attributes) -> Loan | None:
+    """The loan under which a module is, if it is under one."""
+    return next((_lent[id(part)] for part in attributes.parts if id(part) in _lent), None)
+
+
+@contextmanager
+def untouched(module: Any, quiet: bool = False) -> Iterator[Loan | None]:
+    """Afterwards the module is what it was, bit for bit and object for object.
+
+    That is: parameters and buffers (which objects they are, their numbers, `requires_grad`, `grad`), modes, hooks, all
+    attributes and what lies in lists and dicts among them, and torch's random state. Meanwhile gradients are laid
+    aside. Inside another `untouched` of the same module it does nothing.
+
+    Args:
+        module: what is lent.
+        quiet: a call of the same kind was watched before, and did not write into the module's tensors.
+    """
+    if not isinstance(module, nn.Module) or id(module) in _lent:
+        yield None
+        return
+    loan = Loan(module, quiet)
+    mine = [id(part) for part in loan.attributes.parts if id(part) not in _lent]
+    if not mine or loan_of(loan.attributes) is not None:  # a wrapper of ours around a module that is lent already
+        yield None
+        return
+    devices = sorted({t.device.index or 0 for t in loan.attributes.tensors if t.device.type == "cuda"})
+    try:
+        _lent.update(dict.fromkeys(mine, loan))
+        loan.begin()
+        with torch.random.fork_rng(devices=devices):
+            yield loan
+    finally:
+
+        def back() -> None:
+            loan.end()
+            for part in mine:
+                _lent.pop(part, None)
+
+        surely(back)
+
+
+def surely(act: Callable[[], None]) -> None:
+    """Runs an action that may be repeated until it has come to its end: Ctrl-C waits for it."""
+    interrupted: KeyboardInterrupt | None = None
+    while True:
+        try:
+            act()
+            break
+        except KeyboardInterrupt as error:
+            interrupted = error
+    if interrupted is not None:
+        raise interrupted

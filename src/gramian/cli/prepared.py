@@ -1,0 +1,165 @@
+"""What `kernel` and `fit` share: rows drawn, a network read, and as many rows as this machine can take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gramian.cli import options as opt
+from gramian.cli.networks import Made, network
+from gramian.errors import BadArgument
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from gramian.arch import Architecture
+    from gramian.arch.law import Law
+    from gramian.data import Dataset
+    from gramian.data.raw import Raw
+    from gramian.predict.cost import Cost
+
+PATIENCE = 600.0  # seconds that a command may take where nobody said how many rows
+CostOf = Callable[[int, int, int, float], "Cost"]  # training rows, test rows, numbers in a row, seconds an entry
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Which rows are drawn, and how they are scaled; as on the command line."""
+
+    n: str | None
+    n_test: int | None
+    seed: int
+    normalize: str
+    flatten: bool
+
+    def rows(self, raw: Raw, n: int | None) -> Dataset:
+        """`n` training rows, None for all, with their test rows."""
+        from gramian.data.load import drawn
+
+        return drawn(raw, n=n, n_test=self.n_test, seed=self.seed, normalize=self.normalize)
+
+
+@dataclass(frozen=True)
+class NetworkOptions:
+    """Which network, by which law; as on the command line."""
+
+    net: str
+    depth: int | None
+    activation: str | None
+    bias: bool
+    law: str | None
+    which: str
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """Rows and a network that go together.
+
+    Args:
+        data: rows in the shape of their source.
+        x: training rows as the network takes them, on their device.
+        made: the network.
+        arch: its architecture.
+        law: of its random weights.
+        kernel: the kernel that was asked for, of two sets of rows.
+        per_entry: seconds that an entry of the kernel takes here.
+        notes: what is to be said, a sentence each.
+    """
+
+    data: Dataset
+    x: Tensor
+    made: Made
+    arch: Architecture
+    law: Law
+    kernel: Callable[..., Tensor]
+    per_entry: float
+    notes: tuple[str, ...]
+
+
+def prepared(
+    raw: Raw, draw: Draw, options: NetworkOptions, cost_of: CostOf, *, dtype: torch.dtype, device: str = "cpu"
+) -> Prepared:
+    """All rows, unless their number was said or is more than this machine can take in its memory and in 10 minutes.
+
+    Raises:
+        BadArgument: --n asks for more rows than fit into memory.
+        BadData, NoLimit: of the data, and of the network.
+    """
+    from gramian.data.load import available_rows
+    from gramian.predict.cost import most_rows
+
+    there = available_rows(raw, draw.n_test)
+    count = opt.number_of_rows(draw.n)
+    d = int(raw.x[_first_row()].size)
+    if draw.n is None:  # memory needs no measurement
+        count = most_rows(lambda m: cost_of(m, 0, d, 0.0), there)
+    if count == there:
+        count = None  # and with it the whole of an official test set
+    made = _made(draw.rows(raw, count), draw, options, dtype, device)
+    if draw.n is None:
+        m = len(made.data.x_test)
+        most = most_rows(lambda k: cost_of(k, m, d, made.per_entry), len(made.x), seconds=PATIENCE)
+        if most < len(made.x):
+            most = max(most // 100 * 100, min(most, 100))
+            made = _made(draw.rows(raw, most), draw, options, dtype, device)
+        if len(made.x) < there:
+            said = _fewer(len(made.x), there, cost_of(there, m, d, made.per_entry))
+            made = Prepared(**{**made.__dict__, "notes": (*made.notes, said)})
+    else:
+        _refuse_memory(len(made.x), lambda k: cost_of(k, 0, d, 0.0))
+    return made
+
+
+def _first_row():
+    import numpy as np
+
+    return np.arange(1)
+
+
+def _made(found: Dataset, draw: Draw, options: NetworkOptions, dtype: torch.dtype, device: str) -> Prepared:
+    from gramian.arch import architecture
+    from gramian.arch.biases import says_uncounted
+    from gramian.predict.cost import seconds_per_entry
+
+    given = opt.flattened(found) if draw.flatten else found
+    made = network(
+        options.net,
+        given,
+        depth=options.depth,
+        activation=options.activation,
+        bias=options.bias,
+        seed=draw.seed,
+    )
+    law = opt.law_of(options.law, made.law) or "he"
+    x = given.x.to(device, dtype)
+    arch = architecture(made.module.eval(), x[:2].cpu(), law=law)
+    kernel = getattr(arch, options.which)
+    notes = [*found.notes, *filter(None, [says_uncounted(arch, law), made.says])]
+    return Prepared(found, x, made, arch, law, kernel, seconds_per_entry(kernel, x), tuple(notes))
+
+
+def _fewer(count: int, there: int, cost: Cost) -> str:
+    from gramian.report.numbers import duration
+
+    return (
+        f"{count:,} of {there:,} training rows were drawn: all would take about {duration(cost.seconds)} and "
+        f"{cost.memory / 2**30:.1f} GiB. --n INT takes another number."
+    )
+
+
+def _refuse_memory(n: int, cost: Callable[[int], Cost]) -> None:
+    """Raise BadArgument if a number of rows that was asked for does not fit into memory."""
+    from gramian.predict.cost import SHARE, free_memory, most_rows, resident_memory
+
+    needed, free = cost(n).memory, free_memory() + resident_memory()
+    if needed <= SHARE * free:
+        return
+    most = most_rows(cost, n)
+    raise BadArgument(
+        f"a kernel of {n:,} rows takes {needed / 2**30:.1f} GiB; {free / 2**30:.1f} GiB are free here.",
+        where=f"--n {n}",
+        why=f"n rows give n x n numbers, and at most {SHARE:.0%} of the free memory is taken.",
+        fix=f"--n {max(most // 100 * 100, 1)}; `gramian kernel --out FOLDER` writes larger ones in tiles.",
+    )

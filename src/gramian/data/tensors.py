@@ -1,0 +1,175 @@
+"""Tensors out of what people hold their data in: data frames, series, arrays, lists."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from gramian.errors import BadArgument, BadData
+
+from .labels import Labels, as_labels
+
+
+class Tensors(NamedTuple):
+    """What `as_tensors` gives.
+
+    Args:
+        x: inputs; shape (n, *in_shape).
+        y: int64 (n,) for classes, float (n, C) for regression; None where no targets were given.
+        classes: names of the classes that were coded here, `classes[y[i]]`; () where `y` came as numbers or a tensor.
+        notes: what was decided on the way, a sentence each.
+        labels: the coding of the targets, by which `as_tensors(..., like=)` codes those of a test set.
+    """
+
+    x: Tensor
+    y: Tensor | None
+    classes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    labels: Labels | None = None
+
+
+def as_tensors(
+    x: Any, y: Any = None, *, task: str | None = None, like: Tensors | None = None, names: tuple[str, str] = ("x", "y")
+) -> Tensors:
+    """Inputs and targets as tensors. Tensors pass as they are; frames, series, arrays and lists are copied.
+
+    Float64 stays float64 and float32 float32; columns of whole numbers or booleans become float64, bytes of images
+    stay bytes. Targets that are text are coded as classes, one column of floats becomes (n, 1).
+
+    Args:
+        x: a tensor, a numeric `DataFrame`, an array, or nested lists.
+        y: targets, as a tensor, a `Series`, a `DataFrame`, an array or a list; or None.
+        task: "classification" or "regression" decides what targets are; None: floats are regression targets, whole
+            numbers and text are classes. A tensor keeps its own meaning: integer is classes, floating is regression.
+        like: what this function gave for the training rows; targets are coded as there.
+        names: what errors call the two.
+
+    Raises:
+        BadData: columns of text or dates, rows of different lengths, values that are no numbers.
+        BadArgument: text for a regression.
+
+    Example:
+        >>> frame = pd.DataFrame({"a": [1, 2], "b": [0.5, 1.5]})
+        >>> x, y, classes, *_ = as_tensors(frame, pd.Series(["no", "yes"]))
+        >>> x.tolist(), y.tolist(), classes
+        ([[1.0, 0.5], [2.0, 1.5]], [0, 1], ('no', 'yes'))
+    """
+    inputs = _inputs(x, names[0])
+    if y is None:
+        return Tensors(inputs, None)
+    if isinstance(y, Tensor):
+        return Tensors(inputs, y)
+    column = as_array(y, names[1])
+    if like is not None and like.labels is not None:
+        coded = like.labels.encode(column, names[1])
+        return Tensors(inputs, torch.from_numpy(np.ascontiguousarray(coded)), like.classes, (), like.labels)
+    if task is None:
+        task = "regression" if column.dtype.kind == "f" else "classification" if column.ndim == 1 else None
+    labels = as_labels(column, names[1], task)
+    return Tensors(inputs, torch.from_numpy(np.ascontiguousarray(labels.y)), labels.classes, labels.notes, labels)
+
+
+def _inputs(x: Any, name: str) -> Tensor:
+    if isinstance(x, Tensor):
+        return x
+    if isinstance(x, pd.DataFrame):
+        x = numbers_of(x, name)
+    array = as_array(x, name)
+    if array.dtype.kind not in "biuf":
+        raise BadData(
+            f"inputs of dtype {array.dtype} are not numbers; the first is {array.flat[0]!r}."
+            if array.size
+            else "inputs are empty.",
+            where=name,
+            why="text, dates or objects in an array.",
+            fix="a table with its columns: gramian.data.load(frame, target=...) codes text by categories.",
+        )
+    if array.dtype.kind in "bi" or array.dtype == np.float16 or (array.dtype.kind == "u" and array.itemsize > 1):
+        array = array.astype(np.float64)
+    return torch.from_numpy(np.array(array, order="C", copy=True))
+
+
+def numbers_of(frame: pd.DataFrame, name: str) -> np.ndarray:
+    """The columns of a frame as float64 (float32 if all are), shape (n, d); text and dates are refused by name."""
+    for column in frame.columns:
+        values = frame[column]
+        if isinstance(values, pd.DataFrame):
+            raise BadData(
+                f"column {column!r} is there twice.", where=name, why="two columns have one name.", fix="rename one."
+            )
+        if not (pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values)):
+            first = values.dropna().iloc[0] if values.notna().any() else None
+            raise BadData(
+                f"column {column!r} holds {values.dtype}, not numbers; its first value is {first!r}.",
+                where=f"{name}, a DataFrame with columns {', '.join(map(str, list(frame.columns)[:10]))}",
+                why="a network takes numbers, and which numbers stand for text or dates is the reader's choice.",
+                fix="gramian.data.load(frame, target=...) codes text by categories; or drop or replace the column.",
+            )
+    dtype = np.float32 if len(frame.columns) and all(d == np.float32 for d in frame.dtypes) else np.float64
+    return frame.to_numpy(dtype, na_value=np.nan)
+
+
+def as_array(values: Any, name: str) -> np.ndarray:
+    """Numbers or text in an array; see `as_tensors`."""
+    if isinstance(values, type):
+        raise BadArgument(
+            f"{name} is the class {values.__name__}, not data.",
+            where=name,
+            why="a class was given where an object of it was meant.",
+            fix=f"{values.__name__}(...), called",
+        )
+    if isinstance(values, Tensor):
+        return values.detach().cpu().numpy()
+    if isinstance(values, pd.Series | pd.Index | pd.DataFrame):
+        if isinstance(values, pd.DataFrame) or not isinstance(values.dtype, pd.CategoricalDtype):
+            values = values.to_numpy(np.float64, na_value=np.nan) if _extension_number(values) else values.to_numpy()
+        else:
+            values = values.astype(object).to_numpy()
+    if isinstance(values, list | tuple) and values and all(isinstance(row, Tensor) for row in values):
+        values = [row.detach().cpu().numpy() for row in values]
+    try:
+        array = np.asarray(values)
+    except ValueError as error:  # rows of different lengths
+        raise BadData(
+            f"{name} is no array: {str(error).split('.')[0]}.",
+            where=name,
+            why="rows of different lengths.",
+            fix="rows of equal length.",
+        ) from None
+    if array.dtype.kind == "O":
+        array = _from_objects(array, name)
+    if array.ndim == 0:
+        raise BadData(
+            f"{name} is a {type(values).__name__}, not rows of numbers.",
+            where=name,
+            why="a tensor, an array, a DataFrame or a list of rows is taken.",
+            fix="a data set by its name or path: gramian.data.load(...) gives data.x and data.y.",
+        )
+    return array
+
+
+def _extension_number(values: pd.Series | pd.Index | pd.DataFrame) -> bool:
+    """Whether these are pandas' own nullable numbers, of which numpy would make objects."""
+    dtypes = values.dtypes if isinstance(values, pd.DataFrame) else [values.dtype]
+    return all(pd.api.types.is_numeric_dtype(d) and pd.api.types.is_extension_array_dtype(d) for d in dtypes)
+
+
+def _from_objects(array: np.ndarray, name: str) -> np.ndarray:
+    """An array of Python objects as numbers or as text; a missing value is refused with its row."""
+    if array.dtype.kind == "O" and array.ndim == 1 and pd.isna(array).any():
+        row = int(np.flatnonzero(pd.isna(array))[0])
+        raise BadData(
+            f"{int(pd.isna(array).sum())} of {len(array)} values are missing.",
+            where=f"{name}, row {row} (counted from 0)",
+            why="None or NaN among other values.",
+            fix="drop these rows of inputs and targets before.",
+        )
+    if all(isinstance(value, bool | int | np.integer) for value in array.flat):
+        return array.astype(np.int64)
+    if all(isinstance(value, bool | int | float | np.number) for value in array.flat):
+        return array.astype(np.float64)
+    return array.astype(str)

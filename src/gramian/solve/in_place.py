@@ -1,0 +1,152 @@
+"""Kernel regression within the kernel's own memory, for matrices that fill most of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from gramian.errors import BadArgument
+from gramian.gram.positive import equal_rows, not_positive, rounding_floor
+from gramian.solve.cholesky import Solution, targets
+
+BLOCK = 512  # columns of a panel
+TILE = 2048  # rows and columns of one product: a tenth of a second, and the matrix product's best speed
+Progress = Callable[[float], object]
+
+
+def solve_in_place(k: Tensor, y: Tensor, ridge: float = 0.0, *, progress: Progress | None = None) -> Solution:
+    r"""As `solve`, by a blocked Cholesky factorization that overwrites the lower triangle of `k`.
+
+    Below the diagonal `k` becomes the factor $L$ of $K + \rho I = L L^\top$; above it stays $K$, which the residual is
+    measured with. So the peak is one matrix of n x n float64, where `solve` takes three. The work is cut into pieces
+    of a tenth of a second, between which Python sees Ctrl-C.
+
+    Args:
+        k: kernel on the training inputs, symmetric; shape (n, n), float64, on a CPU. Overwritten.
+        y: targets, real numbers; shape (n, C) or (n,).
+        ridge: $\rho \ge 0$, in the units of `k`.
+        progress: called with the finished share of the work, 0 to 1.
+
+    Raises:
+        NotPositive: `k + ridge` is not positive definite. `k` is then whole again.
+        BadArgument: another dtype, or shapes that do not fit.
+
+    Example:
+        >>> k = torch.tensor([[2.0, 1.0], [1.0, 2.0]], dtype=torch.float64)
+        >>> [round(a, 6) for a in solve_in_place(k, torch.tensor([3.0, 0.0])).alpha.tolist()]
+        [2.0, -1.0]
+    """
+    if k.dtype != torch.float64 or k.ndim != 2 or len(k) != k.shape[1] or not k.is_contiguous():
+        raise BadArgument(
+            f"a matrix of shape {tuple(k.shape)} and dtype {k.dtype}",
+            why="a square float64 matrix, stored row by row, can be factorized in its own memory",
+            fix="solve(k, y, ridge)",
+        )
+    if not 0 <= ridge < float("inf"):
+        raise BadArgument(f"ridge={ridge}", why="it is added to every eigenvalue", fix="ridge=0.0")
+    n = len(k)
+    given = targets(y, n).to(k)
+    columns = given.reshape(n, -1)
+    diagonal = k.diagonal().clone()
+    k.diagonal().add_(ridge)
+    positive = _factorize(k, progress)
+    # the rule of `positive_factor`: a factor is believed if the smallest eigenvalue stands clear of rounding
+    highest = _power(lambda v: _times(k, diagonal + ridge, v), n)
+    if positive:
+        lowest = 1 / _power(lambda v: _substituted(k, v), n)
+    else:
+        shift = 1.1 * highest
+        lowest = shift - _power(lambda v: shift * v - _times(k, diagonal + ridge, v), n, rounds=30)
+    if not positive or lowest <= rounding_floor(n, k.dtype, highest, float(diagonal.max())):
+        _restore(k, diagonal)
+        equal = equal_rows(k, k.dtype)
+        raise not_positive("gram", n, k.dtype, lowest, highest, ridge, diagonal=float(diagonal.max()), equal=equal)
+    alpha = _substituted(k, columns)
+    size = float(columns.norm())
+    residual = float((_times(k, diagonal + ridge, alpha) - columns).norm()) / size if size else 0.0
+    if progress:
+        progress(1.0)
+    return Solution(alpha.reshape(given.shape), float(ridge), residual)
+
+
+def _factorize(k: Tensor, progress: Progress | None) -> bool:
+    """L in the lower triangle of `k`, panel by panel; False if a pivot is not positive."""
+    n = len(k)
+    for start in range(0, n, BLOCK):
+        end = min(start + BLOCK, n)
+        corner, failed = torch.linalg.cholesky_ex(k[start:end, start:end])  # reads the lower triangle alone
+        if bool(failed):
+            return False
+        k[start:end, start:end] = corner + k[start:end, start:end].triu(1)
+        for at in range(end, n, TILE):
+            rows = slice(at, min(at + TILE, n))
+            # L_ij = A_ij L_jj^-T
+            k[rows, start:end] = torch.linalg.solve_triangular(corner.mT, k[rows, start:end], upper=True, left=False)
+        for i in range(end, n, TILE):
+            rows = slice(i, min(i + TILE, n))
+            for j in range(end, i + 1, TILE):
+                tile = slice(j, min(j + TILE, n))
+                if i == j:  # the upper half of a diagonal tile must stay K
+                    product = k[rows, start:end] @ k[tile, start:end].mT
+                    k[rows, tile] -= product.tril_()
+                else:
+                    k[rows, tile].addmm_(k[rows, start:end], k[tile, start:end].mT, alpha=-1)
+        if progress:
+            progress(1 - ((n - end) / n) ** 3)
+    return True
+
+
+def _power(product: Callable[[Tensor], Tensor], n: int, rounds: int = 6) -> float:
+    """A lower bound of the largest eigenvalue of a symmetric matrix, by power iteration."""
+    v = torch.randn(n, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    bound = 0.0
+    for _ in range(rounds):
+        v = v / v.norm()
+        w = product(v)
+        bound = max(bound, float((v * w).sum()), float(w.norm()))
+        v = w
+    return bound
+
+
+def _restore(k: Tensor, diagonal: Tensor) -> None:
+    """The lower triangle from the upper one."""
+    n = len(k)
+    for i in range(0, n, TILE):
+        rows = slice(i, min(i + TILE, n))
+        for j in range(0, i, TILE):
+            tile = slice(j, min(j + TILE, n))
+            k[rows, tile] = k[tile, rows].mT
+        upper = k[rows, rows].triu(1)
+        k[rows, rows] = upper + upper.mT
+    k.diagonal().copy_(diagonal)
+
+
+def _substituted(factor: Tensor, y: Tensor) -> Tensor:
+    """L^-T L^-1 y, with L in the lower triangle."""
+    n, out = len(factor), y.clone()
+    starts = range(0, n, BLOCK)
+    for start in starts:
+        rows = slice(start, min(start + BLOCK, n))
+        out[rows] -= factor[rows, :start] @ out[:start]
+        out[rows] = torch.linalg.solve_triangular(factor[rows, rows].tril(), out[rows], upper=False)
+    for start in reversed(starts):
+        rows = slice(start, min(start + BLOCK, n))
+        out[rows] -= factor[rows.stop :, rows].mT @ out[rows.stop :]
+        out[rows] = torch.linalg.solve_triangular(factor[rows, rows].tril().mT, out[rows], upper=True)
+    return out
+
+
+def _times(k: Tensor, diagonal: Tensor, alpha: Tensor) -> Tensor:
+    """(K + ridge) alpha from the strict upper triangle of `k` and the diagonal."""
+    n, out = len(k), diagonal[:, None] * alpha
+    for i in range(0, n, TILE):
+        rows = slice(i, min(i + TILE, n))
+        upper = k[rows, rows].triu(1)
+        out[rows] += upper @ alpha[rows] + upper.mT @ alpha[rows]
+        for j in range(rows.stop, n, TILE):
+            tile = slice(j, min(j + TILE, n))
+            out[rows] += k[rows, tile] @ alpha[tile]
+            out[tile] += k[rows, tile].mT @ alpha[rows]
+    return out
