@@ -122,7 +122,10 @@ def depends(trial: Trial, first: Tensor, again: Tensor, drawn: Sequence[bool]) -
     if (drawn[1] or drawn[2]) and draws_matter(trial, w):
         return RANDOM
     gradient = marks(gradients_along(again, w, trial.gates()))
-    return MIXED if is_mixed(trial, first, gradient, w) else ALONE
+    if not is_mixed(trial, first, gradient, w):
+        return ALONE
+    third = marks(gradients_along(trial.scores(trial.run(trial.x[:1], None)), w, trial.gates()))
+    return RANDOM if differs(third, gradient, tolerance(first.dtype)) else MIXED
 
 
 def is_mixed(trial: Trial, alone: Tensor, gradient: list[Tensor], w: Tensor) -> bool:
@@ -153,7 +156,7 @@ def is_mixed(trial: Trial, alone: Tensor, gradient: list[Tensor], w: Tensor) -> 
 def _suspected(trial: Trial, alone: Tensor, gradient: list[Tensor], w: Tensor) -> bool:
     parameters = trial.gates()
     made = []
-    for batch in _batches(trial.x):
+    for batch, real in _batches(trial.x):
         try:
             scores = trial.middle(batch)
         except (GramianError, RuntimeError, IndexError, ValueError, TypeError):
@@ -169,13 +172,16 @@ def _suspected(trial: Trial, alone: Tensor, gradient: list[Tensor], w: Tensor) -
         scores = scores.reshape(-1)
         if _outputs_differ(trial, scores.detach(), alone, w):
             return True
-        if trial.by_frequency:
+        if trial.by_frequency or not all(bool(g.isfinite().all()) for g in gradient):
             return False
         made.append(marks(gradients_along(scores, w.to(scores.dtype), parameters)))
-        if not differs(made[-1], gradient, tolerance(alone.dtype)):
-            return False
+        if not all(bool(g.isfinite().all()) for g in made[-1]):
+            made.pop()
+            continue
         if len(made) == 2:  # a rule of torch that is wrong for batches does not look at the neighbors' numbers
             return bool(differs(made[1], made[0], tolerance(alone.dtype)))
+        if real and not differs(made[0], gradient, tolerance(alone.dtype)):
+            return False  # neighbors that were made up may be blind to it
     return False
 
 
@@ -192,16 +198,19 @@ def _outputs_differ(trial: Trial, scores: Tensor, alone: Tensor, w: Tensor) -> b
     return gap > allowed * (float(alone.abs().max()) + terms / max(1, len(alone)) ** 0.5)
 
 
-def _batches(x: Tensor) -> Iterator[Tensor]:
-    """Batches with the first sample in second place: between two others, of which none is like it, where it can be."""
+def _batches(x: Tensor) -> Iterator[tuple[Tensor, bool]]:
+    """Batches with the first sample in second place, and whether the others in it are the caller's.
+
+    It lies between two others, of which none is like it, where it can be.
+    """
     row = x[:1]
     others = [x[i : i + 1] for i in {len(x) - 1, len(x) // 2} - {0}]
     near = [other for other in others if not _alike(other, row)][:2]
     first = near + [changed_row(row, seed) for seed in range(2 - len(near))]
-    yield torch.cat([first[0], row, first[1]])
-    yield torch.cat([changed_row(row, 2), row, changed_row(row, 3)])
+    yield torch.cat([first[0], row, first[1]]), len(near) == 2
+    yield torch.cat([changed_row(row, 2, grow=True), row, changed_row(row, 3, grow=True)]), False
     if len(x) > 1:  # the samples as they are, where none but those will do
-        yield torch.cat([others[0], row])
+        yield torch.cat([others[0], row]), True
 
 
 def _alike(a: Tensor, b: Tensor) -> bool:
@@ -210,10 +219,10 @@ def _alike(a: Tensor, b: Tensor) -> bool:
     return bool((a - b).abs().max() <= 1e-2 * b.abs().max())
 
 
-def changed_row(row: Tensor, seed: int) -> Tensor:
+def changed_row(row: Tensor, seed: int, *, grow: bool = False) -> Tensor:
     """Another sample that a module which takes this one is likely to take.
 
-    Fractions move by up to a third and keep their sign. Whole numbers may be tokens, also in a tensor of floats: they
+    Fractions move by up to a third and keep their sign; with `grow` all become larger. Whole numbers may be tokens, also in a tensor of floats: they
     come in another order, or are one smaller where they are all the same.
     """
     draw = torch.Generator().manual_seed(seed)
@@ -221,7 +230,7 @@ def changed_row(row: Tensor, seed: int) -> Tensor:
         change = (torch.rand(row.shape, generator=draw) * 2 - 1).to(row)
         fraction = row != row.round()
         if bool(fraction.any()):
-            return torch.where(fraction, row * (1 + change / 3), row)
+            return torch.where(fraction, row * (1 + (change.abs() if grow else change) / 3), row)
         if bool((row == row.reshape(-1)[0]).all()):
             return row + change / 2
     flat = row.reshape(-1)

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
-from gramian.empirical.batch_dependent import MIXED, RANDOM, Trial, depends, kept_random_states, random_states
+from gramian.empirical.batch_dependent import ALONE, MIXED, RANDOM, Trial, depends, kept_random_states, random_states
 from gramian.empirical.call import call_at
+from gramian.empirical.gradient_hooks import checked_backward
 from gramian.empirical.model import Batch, Model
 from gramian.errors import BadArgument, BadData
 
@@ -216,7 +217,7 @@ def try_model(model: Model, name: str, x: Batch) -> tuple[Tensor, int]:
         state: dict[str, Tensor] = {**dict(module.named_parameters()), **buffers}
         counted = any(getattr(m, "scale_grad_by_freq", False) for m in module.modules())
         trial = Trial(run, scores_of, x.x, theta, state, isinstance(out, Tensor) and model.of is None, counted)
-        _check_alone(trial, scores, again, drawn, path)
+        _check_alone(trial, scores, again, drawn, module)
     return scores, saved
 
 
@@ -229,9 +230,12 @@ def _second_pass(module: nn.Module, scores_of: Callable, run: Callable, row: Ten
     return scores_of(run(row)) if scores is None else scores, sum(kept.values())
 
 
-def _check_alone(trial: Trial, scores: Tensor, again: Tensor, drawn: list[bool], path: str) -> None:
+def _check_alone(trial: Trial, scores: Tensor, again: Tensor, drawn: list[bool], module: nn.Module) -> None:
     """Raises unless the first sample's scores, and their gradient, are its own and the same at each call."""
     found = depends(trial, scores, again, drawn)
+    path = type(module).__name__
+    if found != ALONE:  # gradient hooks that are not linear, or draw numbers, are told as what they are
+        checked_backward(module, trial.x[:1], trial.scores)
     if found == RANDOM:
         said = "a forward pass draws random numbers" if any(drawn) else "two forward passes on the same sample differ"
         raise random_module(f"{path}: {said}")

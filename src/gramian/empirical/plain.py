@@ -128,7 +128,10 @@ def differs(ours: Sequence[Tensor], theirs: Sequence[Tensor], allowed: float) ->
         if a.shape != b.shape:
             return f"a gradient of shape {tuple(a.shape)} for a parameter of shape {tuple(b.shape)}"
         off = float(torch.dist(a, b.to(a.dtype)))
-        ratio = off / (allowed * sizes[i] + noise) if off else 0.0
+        bound = allowed * sizes[i] + noise
+        if off == 0:
+            continue
+        ratio = off / bound if bound > 0 else float("inf")
         if not ratio <= worst:  # also NaN
             worst, said = ratio, f"off by {off:.2g} where a plain backward pass has a gradient of norm {sizes[i]:.2g}"
     return said
