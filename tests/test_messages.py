@@ -3,12 +3,14 @@
 import ast
 import builtins
 import importlib
+import inspect
 import re
 from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
+import torch.utils.checkpoint
 import typer
 
 from gramian.cli import app
@@ -35,6 +37,8 @@ OTHERS = {
     "num_classes": None,
     "reduction": torch.nn.CrossEntropyLoss,
     "track_running_stats": torch.nn.BatchNorm1d,
+    "padding_mode": torch.nn.Conv2d,
+    "use_reentrant": torch.utils.checkpoint.checkpoint,
     **dict.fromkeys(("train_x", "train_y", "test_x", "test_y")),  # arrays in an .npz
 }
 
@@ -162,6 +166,11 @@ def _exists(dotted: str) -> bool:
 def test_the_walk_finds_them():
     assert len(advice()) > 350
     assert any("--missing drop" in text for _, _, text in advice())
+
+
+def test_what_is_taken_from_torch_is_there():
+    for name, owner in OTHERS.items():
+        assert owner is None or name in inspect.signature(owner).parameters
 
 
 def test_every_advice_exists():
