@@ -222,8 +222,8 @@ def _alike(a: Tensor, b: Tensor) -> bool:
 def changed_row(row: Tensor, seed: int, *, grow: bool = False) -> Tensor:
     """Another sample that a module which takes this one is likely to take.
 
-    Fractions move by up to a third and keep their sign; with `grow` all become larger. Whole numbers may be tokens, also in a tensor of floats: they
-    come in another order, or are one smaller where they are all the same.
+    Fractions move by up to a third and keep their sign; with `grow` all become larger. Whole numbers may be tokens,
+    also in a tensor of floats: they come in another order, or are one smaller where they are all the same.
     """
     draw = torch.Generator().manual_seed(seed)
     if row.is_floating_point():

@@ -22,7 +22,7 @@ def gradients(number: Tensor, parameters: Sequence[Tensor], *, keep_graph: bool 
         BadArgument: torch has no backward pass of it; the operation is named.
     """
     found: Sequence[Tensor | None] = [None] * len(parameters)
-    if number.requires_grad:
+    if number.requires_grad and parameters:
         with named_errors():
             found = torch.autograd.grad(number, list(parameters), retain_graph=keep_graph, allow_unused=True)
     return [torch.zeros_like(p) if g is None else dense(g) for p, g in zip(parameters, found, strict=True)]
