@@ -67,6 +67,11 @@ def test_a_target_with_separators_is_a_regression(tmp_path):
         ("price;y\n3,5;a\n1,234,567;b\n", r"(?s)thousands in some cells and decimals in others.*'1,234,567' and '3,5'"),
         ("day,y\n2020-01-01,a\n2020-02-01,b\n", r"(?s)column 'day' holds dates.*--without day"),
         ("day,y\n01.02.2020,a\n13.02.2020,b\n", r"(?s)column 'day' holds dates"),
+        ("day,y\n1 Jan 2020,a\n2 feb 2021,b\n", r"(?s)column 'day' holds dates"),
+        ("day,y\n12:30,a\n13:45:10,b\n", r"(?s)column 'day' holds dates"),
+        ("p,y\n$5,a\n$7.50,b\n", r"(?s)2 of 2 cells are numbers with a sign, such as '\$5'.*fix: write the numbers"),
+        ("p,y\n5 %,a\n7 %,b\n", r"(?s)2 of 2 cells are numbers with a sign"),
+        ("a,y\n1,\n2,\n", r"column 'y' has no (label|value) in any of 2 rows|2 cells are empty"),
         ("a,when\n1,2020-01-01\n2,2020-02-01\n", r"(?s)labels in 'when' are dates.*fix: replace them"),
         ("5,red,1\n3,red,0\n2,blue,1\n", r"(?s)column name 'red' is also a value.*no line of column names"),
         ("5,2,1\n3,4,0\n2,7,1\n", r"(?s)column name '5' is a number.*no line of column names"),
@@ -173,3 +178,21 @@ def test_nothing_is_scaled_unasked():
     assert torch.equal(load(rings, n_test=0, normalize="none").x, rings[0])
     assert data.scaling.says in data.notes
     torch.testing.assert_close(data.scaling(rings[0]), data.x)
+
+
+def test_frames_of_odd_values():
+    y = [0, 1, 0]
+    for column, said in (
+        (pd.to_timedelta([1, 2, 3], unit="D"), "column 'a' holds dates"),
+        ([1j, 2j, 3j], "column 'a' holds neither numbers nor text"),
+        ([[1], [2], [3]], "column 'a' holds neither numbers nor text"),
+        (pd.date_range("2020-01-01", periods=3, tz="UTC"), "column 'a' holds dates"),
+    ):
+        with pytest.raises(GramianError, match=said):
+            load(pd.DataFrame({"a": column, "y": y}))
+    numbered = pd.DataFrame(np.arange(12.0).reshape(6, 2).round())
+    assert load(numbered, target=1, task="regression").columns.names == ("0",)
+    with pytest.raises(GramianError, match="3 rows of inputs, but 2 labels"):
+        load((pd.DataFrame({"a": y}), pd.Series([1, 2])))
+    kept = load((pd.DataFrame({"label": [1, 2, 3], "a": [3, 1, 2]}), np.array(y)), n_test=0)
+    assert kept.columns.names == ("label", "a")

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from gramian.arch.law import Law
 from gramian.data import Columns, Dataset, Scaling
-from gramian.data.columns import Table
+from gramian.data.columns import Table, counted
 from gramian.data.table import table_of
 from gramian.data.tensors import as_array, numbers_of
 from gramian.errors import BadArgument, BadData
@@ -84,7 +84,7 @@ class Rows(TransformerMixin, BaseEstimator):
             rows = table.frame.index[empty.any(1)].to_numpy()
             names = [repr(name) for name in self.columns.names if table.frame[name].isna().any()]
             raise BadData(
-                f"{len(rows)} of {len(values)} rows have empty cells.",
+                f"{len(rows)} of {counted(len(values), 'row')} {'has' if len(rows) == 1 else 'have'} empty cells.",
                 where=f"{table.where}, {table.rows(rows)}, column {', '.join(names[:5])}",
                 why="missing values ('', NA, NaN, null, None), and the model was trained without any.",
                 fix="--missing mean (missing='mean') takes the training rows' mean; --missing drop leaves them out.",
@@ -95,6 +95,13 @@ class Rows(TransformerMixin, BaseEstimator):
 
     def scaled(self, values: np.ndarray, where: str, rows: Tensor | None = None) -> np.ndarray:
         """Encoded rows on the scale of the training rows; shape (m, d)."""
+        if values.ndim < 2 or not len(values):
+            raise BadData(
+                f"X of shape {values.shape} holds no rows.",
+                where=where,
+                why="one row without its row dimension, or an empty table.",
+                fix="`x[None]` for one row; at least one row.",
+            )
         if math.prod(values.shape[1:]) != math.prod(self.in_shape):
             shapes = ["x".join(map(str, shape)) for shape in (values.shape[1:], self.in_shape)]
             raise BadData(

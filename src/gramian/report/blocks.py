@@ -39,7 +39,7 @@ _RUN: dict = {
     "answer": [],
     "questions": [],
     "trained": dict.fromkeys(("what", "parametrization", "mode")),
-    "goal": dict.fromkeys(("loss", "best_constant", "share", "asked", "target", "floor", "accuracy", "means")),
+    "goal": dict.fromkeys(("loss", "best_constant", "share", "asked", "target", "floor", "accuracy", "steps", "means")),
     "scores": dict.fromkeys(("train", "test", "kernel")),
     "loss": dict.fromkeys(
         ("steps", "measured", "predicted", "predicted_initial", "loss_name", "lr", "lr_max", "optimizer", "torch")
@@ -86,7 +86,7 @@ _CERTIFICATE: dict = dict.fromkeys(("theorem", "reference", "status", "summary",
     "premises": [],
     "conclusion": [],
 }
-_CONDITION = dict.fromkeys(("says", "needs", "has", "holds", "note"))
+_CONDITION = dict.fromkeys(("says", "needs", "has", "holds", "note", "vacuous"))
 
 
 def complete(facts: dict) -> dict:
@@ -127,6 +127,7 @@ def without_nan(value):
 
 def _complete_run(run: dict) -> dict:
     whole = _fill(_RUN, run)
+    whole["width"], whole["goal"] = without_nan(whole["width"]), without_nan(whole["goal"])
     whole["probes"] = [_fill(_PROBE, probe) for probe in whole["probes"]]
     whole["samples"] = [_fill(_SAMPLE, sample) for sample in whole["samples"]]
     whole["layers"] = [_fill(_LAYER, layer) for layer in whole["layers"]]

@@ -41,7 +41,7 @@ def certificate(e: Evidence) -> Certificate | None:
         separated(e),
         bounded_labels(e),
         squared_loss(e),
-        Condition("spectral distance from initialization", omega, moved(e), "<=",
+        Condition("spectral distance from initialization, in the paper's units", omega, moved(e), "<=",
                   "Theorem 3's radius delta^(3/2) / (n^(9/2) L^6 log^3 m), constant 1"),
         Condition("probability that the initialization is a bad one, which falls with the width", FAILURE,
                   failure(e.width, omega, L), "<=", "exp(-m omega^(2/3) L), constant 1"),
