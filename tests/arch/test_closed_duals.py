@@ -14,7 +14,7 @@ from gramian.arch.ops.orthant import orthant
 from gramian.arch.ops.spline import Spline
 from gramian.errors import NoLimit
 
-mpmath.mp.dps = 30
+mpmath.mp.dps = 50
 INF = mpmath.inf
 # (op, pieces: (from, to, coefficients, rate of an exponential, factor of it))
 ELU = (Kinked("elu", (0.7, 1.0, 1.0)), [(-INF, 0, (-0.7,), 1, 0.7), (0, INF, (0, 1), 0, 0)])

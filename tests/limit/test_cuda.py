@@ -63,7 +63,7 @@ def test_vectors_agree_with_torch(net, law, gpu):
     arch = of(net, law)
     for y in (None, some(3, seed=1)):
         assert error(arch, some(5), y, torch.float64) < 1e-12
-        assert error(arch, some(5), y, torch.float32) < 1e-6
+        assert error(arch, some(5), y, torch.float32) < 1.1e-6  # 9 roundings; erf's slope has 8.4
 
 
 @compiled
@@ -310,7 +310,7 @@ def code_of(name):
             ["DEVICE Value network(const Factors &f, Value in) {", "    Value v0 = in, v1 = affine(in, REAL(0.5));"]
             + [f"    v0 = {call};" for call in (
                 "biased(f, 0, v0, REAL(1.0))", "slopes(v0, REAL(0.9))", "sum(f, 4, v0, v1)", "erf_layer(f, 8, v0)",
-                "series(f, 14, v0, 5, 3)", "table(f, 22, v0, 16, 4, 1)", "jump(v0, REAL(2.0))",
+                "series(f, 14, v0, 5, 3)", "table(f, 22, v0, 16, 4, 1, true)", "jump(v0, REAL(2.0))",
             )] + ["    return v0;", "}", ""]
         )  # fmt: skip
         return device.source(dtype, ntk, "angles.h", "vectors.h", layers, "vectors_tile.h")
