@@ -126,13 +126,19 @@ class Inputs:
     def __init__(self, arch: Architecture, p: Program, x: Tensor) -> None:
         first = p.lines[0].does
         assert isinstance(first, Data)
-        self.values = torch_engine.values_of_data(arch, (x,), x.dtype)[first.step].contiguous()
+        self.values = plain(torch_engine.values_of_data(arch, (x,), x.dtype)[first.step])
         norm = torch.linalg.vector_norm(self.values, dim=1, dtype=torch.float64)
         self.inverse = torch.where(norm > 0, 1 / norm, 0.0)
-        self.unit = self.values * self.inverse[:, None].to(x.dtype)
+        self.unit = plain(self.values * self.inverse[:, None].to(x.dtype))
         self.q = norm * norm / self.values.shape[1]
         self.factors = self.zeros = x
         self.last = Side(self.q, self.q)
+
+
+def plain(x: Tensor) -> Tensor:
+    """Contiguous with the strides that its shape says: torch leaves any to an axis of one number."""
+    x = x.contiguous()
+    return x if x.stride() == (x.shape[1], 1) else x.new_empty(x.shape).copy_(x)
 
 
 def _tile(
