@@ -220,6 +220,10 @@ def _checked(
     x, y = batch
     if isinstance(x, Tensor) and x.is_floating_point():
         check(x, name="x")
+    if not samples_in(x):
+        raise BadData(
+            "The batch has no rows.", where="suggest(module, (x, y), ...)", why="len(x) is 0", fix="a training batch"
+        )
     if isinstance(y, Tensor) and samples_in(x) != len(y):
         text = f"x has {samples_in(x)} rows, y has {len(y)}."
         raise BadArgument(text, where="suggest(module, (x, y), ...)", fix="one each")
