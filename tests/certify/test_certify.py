@@ -186,7 +186,8 @@ def test_a_run_that_is_too_short_says_how_far_it_came(found):
 def test_a_rate_that_is_too_large_is_told_and_no_bound_is_met(found):
     for name in ("diverged", "diverged to NaN"):
         one = found(name)
-        assert one.answer[0].startswith("Not reached: training diverged at this learning rate (")
+        assert one.answer[0].startswith("Not reached: training diverged at this learning rate: the loss ")
+        assert "; try " in one.answer[1]
         assert one.status == "not reached, observed"
         assert "times the largest stable one" in one.answer[1]
         assert "predicted loss" not in one.answer[1]
@@ -346,7 +347,9 @@ def test_a_sweep_goes_before_and_says_the_useful_width(few):
     assert width["slope"] == pytest.approx(-0.5, abs=0.25)
     assert width["run_width"] == 64 * math.ceil(width["useful_width"] / 64)
     assert width["in_regime"] == (width["run_error"] <= 0.3)
-    assert [p["theorem"] for p in width["papers"]] == ["Allen-Zhu, Li, Song 2019", "Du, Lee, Li, Wang, Zhai 2019"]
+    assert [p["theorem"] for p in width["papers"]] == [
+        "Allen-Zhu, Li, Song 2019", "Du, Lee, Li, Wang, Zhai 2019", "Du, Zhai, Poczos, Singh 2019",
+    ]  # fmt: skip
     assert "30% is expected from width" in one.answer[2]
 
 

@@ -49,7 +49,7 @@ def test_the_status_is_premises_times_conclusion(premises, conclusion, constants
     assert [c.holds for c in found.failing] == [p for p in premises if p is not True]
 
 
-@given(premises=truths, has=st.sampled_from([0.5, None]))
+@given(premises=truths, has=st.sampled_from([0.5, 60.0, None]))
 def test_a_bound_that_no_run_could_violate_shows_nothing_and_says_so(premises, has):
     bound = Condition("drift", 54.0, has, "<=", "constant 1", vacuous="no drift is above 1")
     alone = Certificate("T", "arXiv:0", tuple(WAYS[p] for p in premises), (bound,))

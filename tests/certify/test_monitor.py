@@ -13,7 +13,7 @@ import gramian
 from gramian import LightningMonitor, Monitor, TrainerMonitor
 from gramian.certify.monitor import monitor as module_of_monitor
 from gramian.certify.monitor.words import sentences
-from gramian.errors import BadArgument, BadData
+from gramian.errors import BadArgument
 from gramian.train import Series, Trace
 
 
@@ -263,8 +263,8 @@ def test_what_is_not_installed_is_named(monkeypatch, tmp_path):
     with pytest.raises(BadArgument, match="pip install transformers"):
         TrainerMonitor("squared", x, y)
     net = mlp()
-    with pytest.raises(BadArgument, match="pip install tensorboard"):
-        Monitor(net, torch.optim.SGD(net.parameters(), 0.1), "squared", x, y, tensorboard=tmp_path)
+    with pytest.warns(RuntimeWarning, match="(?s)training goes on.*pip install tensorboard"):
+        assert Monitor(net, torch.optim.SGD(net.parameters(), 0.1), "squared", x, y, tensorboard=tmp_path).watching
 
 
 def test_bad_settings_are_refused(tmp_path):
@@ -272,20 +272,32 @@ def test_bad_settings_are_refused(tmp_path):
     sgd, loss = torch.optim.SGD(net.parameters(), 0.1), nn.CrossEntropyLoss()
     with pytest.raises(BadArgument, match="The optimizer is a str"):
         Monitor(net, "sgd", loss, x, y)
-    with pytest.raises(BadArgument, match="holds none of the module's parameters"):
-        Monitor(copy.deepcopy(net), sgd, loss, x, y)
+    with pytest.raises(BadArgument, match="The module is the class Linear"):
+        Monitor(nn.Linear, sgd, loss, x, y)
+    with pytest.raises(BadArgument, match="loss=3 is no loss"):
+        Monitor(net, sgd, 3, x, y)
     with pytest.raises(BadArgument, match="share=0"):
         Monitor(net, sgd, loss, x, y, share=0)
-    with pytest.raises(BadData, match="x has 24 rows, y has 3"):
-        Monitor(net, sgd, "cross-entropy", x, y[:3])
-    with pytest.raises(BadArgument, match="cannot be written"):
-        Monitor(net, sgd, loss, x, y, log=tmp_path)
+    with pytest.raises(BadArgument, match="'losss' is no probe"):
+        Monitor(net, sgd, loss, x, y, probes=("losss",))
+
+
+def test_what_is_about_the_run_is_told_and_raises_nothing(tmp_path):
+    (x, y), net = data(), mlp()
+    sgd, loss = torch.optim.SGD(net.parameters(), 0.1), nn.CrossEntropyLoss()
+    with pytest.warns(RuntimeWarning, match="holds none of the module's parameters"):
+        assert Monitor(copy.deepcopy(net), sgd, loss, x, y).watching
+    with pytest.warns(RuntimeWarning, match="(?s)goes on.*x has 24 rows, y has 3"):
+        assert not Monitor(net, sgd, "cross-entropy", x, y[:3]).watching
+    with pytest.warns(RuntimeWarning, match="cannot be written"):
+        assert Monitor(net, sgd, loss, x, y, log=tmp_path).watching
 
 
 def test_the_end_of_a_schedule_is_no_reason_to_raise_the_rate():
     values = {"edge": Series("", "", [0, 50, 100], [0.6, 0.5, 0.0])}
     said = sentences(Trace({"lr": 0.0, "largest_lr": 0.1}, [], [], values), None)[1]
     assert "was 0.6 times the largest stable one at step 0, and is 0 times it now: stable all" in said
+    values = {"edge": Series("", "", [0, 50, 100], [0.6, 0.5, 0.1])}
     assert "could be larger" in sentences(Trace({"lr": 0.1, "largest_lr": 0.1}, [], [], values), None)[1]
 
 
@@ -298,7 +310,7 @@ def test_running_statistics_alone_change_no_kernel():
     assert float(before["1.running_var"].mean()) == 1
     loop(net, sgd, loss, 7 * x, y, 20)
     after = {n: t.clone() for n, t in net.named_buffers()}
-    assert monitor.answer()[0].startswith("Lazy: the kernel has changed by 0%")
+    assert monitor.answer()[0] == "Lazy or feature learning: not known, no weight has moved up to step 20."
     assert monitor.trace.measured["kernel_drift"].values[-1] == pytest.approx(0, abs=1e-6)
     assert monitor.trace.measured["linearization_gap"].values[-1] == pytest.approx(0, abs=1e-6)
     assert float(after["1.running_var"].mean()) > 2

@@ -174,7 +174,7 @@ def test_what_is_left_along_strong_directions_is_less(tmp_path):
     slow = monitor._slow()
     with torch.no_grad():
         exact = (1 - 2 * 2.0 / 20 * x.diagonal().square()) ** 10  # of each residual, by hand
-    first = monitor._first[:, 0].abs()
+    first = monitor._measuring._first[:, 0].abs()
     strong, weak = (float((exact * first)[part].norm() / first[part].norm()) for part in (slice(18, 20), slice(0, 10)))
     assert slow.strong == pytest.approx(strong, rel=1e-4)
     assert slow.weak == pytest.approx(weak, rel=1e-4)

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from gramian import Monitor, suggest
 from gramian.empirical import empirical_ntk
-from gramian.errors import BadArgument, BadData
+from gramian.errors import BadArgument
 from gramian.train.curvature import sharpness
 from gramian.train.view import token_samples, view
 
@@ -87,12 +87,16 @@ def _named(net):
 def test_the_sharpness_is_that_of_the_loss_over_all_positions():
     net, (x, y) = GPT(4), batch(3)
     seen = view(net, nn.CrossEntropyLoss(), x, y)
-    weights = {n: p.detach() for n, p in _named(net)}
-    j = jacrev(lambda w: functional_call(net, w, (x,)).flatten())(weights)
-    j = torch.cat([t.flatten(1) for t in j.values()], 1)
-    logits = net(x).detach()
-    h = jacrev(jacrev(lambda f: F.cross_entropy(f.reshape(-1, VOCABULARY), y.flatten())))(logits.flatten())
-    exact = float(torch.linalg.eigvalsh(j.T @ h @ j)[-1])
+    names, numbers = [n for n, _ in _named(net)], [p.detach() for _, p in _named(net)]
+
+    def goal(flat):
+        parts = flat.split([p.numel() for p in numbers])
+        at = {n: part.reshape(p.shape) for n, p, part in zip(names, numbers, parts, strict=True)}
+        return F.cross_entropy(functional_call(net, at, (x,)).flatten(0, 1), y.flatten())
+
+    # by backward passes alone: torch.func's forward mode through a LayerNorm's backward gives none that is symmetric
+    h = torch.autograd.functional.hessian(goal, torch.cat([p.flatten() for p in numbers]))
+    exact = float(torch.linalg.eigvalsh(h)[-1])
     assert sharpness(seen.module, seen.x, seen.y, seen.loss, tolerance=1e-10) == pytest.approx(exact, rel=1e-8)
 
 
@@ -143,17 +147,19 @@ def test_advice_for_a_language_model():
 
 
 @pytest.mark.parametrize(
-    ("change", "kind", "text"),
+    ("change", "text"),
     [
-        (lambda x, y: (x, None), BadArgument, "There are no targets"),
-        (lambda x, y: (x, torch.full_like(y, -100)), BadData, "Sample 0 has no target at any position"),
-        (lambda x, y: (x, y + VOCABULARY), BadData, "logits of 11 tokens"),
+        (lambda x, y: (x, None), "There are no targets"),
+        (lambda x, y: (x, torch.full_like(y, -100)), "Sample 0 has no target at any position"),
+        (lambda x, y: (x, y + VOCABULARY), "logits of 11 tokens"),
     ],
 )
-def test_bad_targets_are_refused(change, kind, text):
+def test_bad_targets_are_told_and_end_nothing(change, text):
     net = GPT()
-    with pytest.raises(kind, match=text):
-        Monitor(net, torch.optim.SGD(net.parameters(), 0.1), nn.CrossEntropyLoss(), *change(*batch()))
+    with pytest.warns(RuntimeWarning, match=rf"(?s)the training goes on.*{text}.*where: .*why: .*fix: "):
+        monitor = Monitor(net, torch.optim.SGD(net.parameters(), 0.1), nn.CrossEntropyLoss(), *change(*batch()))
+    assert not monitor.watching
+    assert text in str(monitor)
 
 
 def test_a_loss_that_is_not_known_is_refused():

@@ -68,8 +68,9 @@ def test_names_with_markup_are_inert(facts, run):
 
 
 def test_nothing_is_fetched(facts):
-    """What the page loads: no src, no stylesheet, and a policy by which the browser refuses everything else."""
+    """What the page loads: the library beside it, and a policy by which the browser refuses everything else."""
     page = render(facts)
+    assert re.findall(r"\s(src=\S*)", page) == ['src="plotly.min.js"></script>']
     head, rest = page.split("<body", 1)
     markup = re.sub(r"<script\b.*?</script>", "", head + rest, flags=re.DOTALL)
     assert "default-src 'none'" in head

@@ -15,7 +15,7 @@ from gramian.report import write
 
 def test_writes_two_files_and_nothing_else(facts, tmp_path):
     html, as_json = write(facts, tmp_path / "new" / "folder")
-    assert sorted(path.name for path in html.parent.iterdir()) == ["report.html", "report.json"]
+    assert sorted(path.name for path in html.parent.iterdir()) == ["plotly.min.js", "report.html", "report.json"]
     assert json.loads(as_json.read_text(encoding="utf-8")) == facts
     assert html.read_text(encoding="utf-8").lstrip().startswith("<!doctype html>")
 
@@ -48,7 +48,7 @@ def test_a_full_disk_leaves_nothing_half_written(facts, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(BadArgument, match="No space left on device"):
         write(facts, tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "report.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["plotly.min.js", "report.html", "report.json"]
     assert "<title>old" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 

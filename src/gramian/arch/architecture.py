@@ -325,4 +325,4 @@ def _result(number: int, step: Step, m: list[Moments], joint: Joint | None) -> M
 
 def at(error: NoLimit, where: str) -> NoLimit:
     """The same refusal, with the user's own place in it."""
-    return NoLimit(error.what, where=error.where or where, why=error.why, fix=error.fix)
+    return type(error)(error.what, where=error.where or where, why=error.why, fix=error.fix)

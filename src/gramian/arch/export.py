@@ -16,9 +16,10 @@ from torch import nn
 from torch.fx import Graph, Node
 
 from gramian.arch import unpacked
+from gramian.arch.blocks import inference_as_no_grad
 from gramian.arch.inputs import Form, Inputs, leaves
 from gramian.arch.unpacked import Unpacked
-from gramian.errors import BadData, NoLimit
+from gramian.errors import BadData, GramianError, NoLimit
 
 SPARSE = (
     "torch.sparse.mm(A, h.transpose(0, 1).flatten(1)).unflatten(1, (len(h), -1)).transpose(0, 1), or A.to_dense() @ h"
@@ -37,7 +38,7 @@ def export(module: nn.Module, form: Form, like: Inputs) -> torch.export.Exported
     if first is not None:
         given = [t.to(first.device, first.dtype if t.is_floating_point() else t.dtype) for t in given]
     args, kwargs = form.call(given)
-    with _quiet(), Unpacked():
+    with _quiet(), Unpacked(), inference_as_no_grad():
         try:
             return torch.export.export(module, args, kwargs, strict=False)
         except Exception as error:
@@ -46,24 +47,58 @@ def export(module: nn.Module, form: Form, like: Inputs) -> torch.export.Exported
                 with torch.no_grad():
                     module(*args, **kwargs)
             except Exception as plain:
-                shapes = ", ".join(str(tuple(t.shape)) for t in given)
-                first_line = (str(plain).strip().splitlines() or [""])[0]
-                raise BadData(
-                    f"The module does not run on an input of shape {shapes}: {first_line}",
-                    where=_deepest(plain, module),
-                    why="torch multiplies a sparse matrix with (nodes, columns) alone"
-                    if "Sparse" in first_line
-                    else "the input's shape or type is not the one that the module expects",
-                    fix=SPARSE
-                    if "Sparse" in first_line
-                    else "run module(like) by itself; images are (n, channels, height, width)",
-                ) from plain
+                raise _does_not_run(module, form, like, given, plain) from plain
             raise NoLimit(
                 f"torch.export can't read the module: {lines[0]}",
                 where=_deepest(error, module),
                 why="its forward branches on the values of tensors, or calls code that torch can't trace",
                 fix="write the forward without data-dependent branches; gramian.monte_carlo takes any module",
             ) from error
+
+
+def _does_not_run(
+    module: nn.Module, form: Form, like: Inputs, given: list[torch.Tensor], plain: Exception
+) -> GramianError:
+    """What to say of a module that fails on two rows: that it does not run at all, or only on all of them."""
+    first_line = (str(plain).strip().splitlines() or [""])[0]
+    complex_weights = [name for name, p in module.named_parameters() if p.is_complex()]
+    if complex_weights:
+        return NoLimit(
+            f"The parameter `{complex_weights[0]}` is complex.",
+            where=_deepest(plain, module),
+            why="there is no rule for complex weights, nor for products of Fourier modes with weights of their own",
+            fix="a convolution with padding_mode='circular', which is such a product with all modes",
+        )
+    if len(leaves(like)[0]) > 2 and _runs(module, form, like, given):
+        shape = tuple(leaves(like)[0].shape)
+        return BadData(
+            f"The module runs on `like` of shape {shape}, and not on two rows of it: {first_line}",
+            where=_deepest(plain, module),
+            why="its first axis is mixed: are the rows the nodes of one graph, or a batch of one fixed size?",
+            fix="one graph is one sample: like=x[None] of shape (1, nodes, features), and kernels with "
+            "outputs='full' for pairs of nodes",
+        )
+    shapes = ", ".join(str(tuple(t.shape)) for t in given)
+    sparse = "Sparse" in first_line
+    return BadData(
+        f"The module does not run on an input of shape {shapes}: {first_line}",
+        where=_deepest(plain, module),
+        why="torch multiplies a sparse matrix with (nodes, columns) alone"
+        if sparse
+        else "the input's shape or type is not the one that the module expects",
+        fix=SPARSE if sparse else "run module(like) by itself; images are (n, channels, height, width)",
+    )
+
+
+def _runs(module: nn.Module, form: Form, like: Inputs, given: list[torch.Tensor]) -> bool:
+    """Whether the module runs on all rows of the example, in the precision in which it was tried."""
+    args, kwargs = form.call([t.to(g.device, g.dtype) for t, g in zip(leaves(like), given, strict=True)])
+    try:
+        with torch.no_grad():
+            module(*args, **kwargs)
+    except Exception:
+        return False
+    return True
 
 
 @contextmanager

@@ -85,6 +85,11 @@ def _deviation(s: float | Tensor) -> float:
     return float(s)
 
 
+def names_exactly(law: Law, path: str) -> bool:
+    """Whether a mapping has an entry for this very path."""
+    return isinstance(law, Mapping) and path in law
+
+
 def resolve_entries(law: Law, path: str) -> float:
     """The standard deviation of each entry of a parameter that is itself a value, such as learned positions.
 
@@ -99,11 +104,12 @@ def resolve_entries(law: Law, path: str) -> float:
         said = law[found[0]] if found else "none"
     if isinstance(said, str):
         rest = "" if isinstance(law, Mapping) else f', "*": {law!r}'
+        typed = f"{path}=0.02,0" + ("" if isinstance(law, Mapping) else f";*={law}")
         raise BadArgument(
             f"The law says nothing of the parameter `{path}`, which is added to the values, or stands beside them.",
             where=f"law, parameter {path}",
             why="it has no fan-in, from which the named laws take their standard deviation",
-            fix=f'law={{"{path}": (0.02, 0){rest}}} for independent entries of standard deviation 0.02',
+            fix=f'law={{"{path}": (0.02, 0){rest}}} (--law "{typed}"): entries of standard deviation 0.02',
         )
     return resolve(said, path, fan_in=1, readout=False)[0]
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from gramian.arch.architecture import Architecture
 from gramian.arch.ops import Affine, Concat, Copies, Dropout, Normalization
 from gramian.arch.ops.affine import Scaling, initialize
-from gramian.arch.ops.computed import apply_to_data
+from gramian.arch.ops.input_function import apply_to_data
 from gramian.errors import BadArgument
 
 

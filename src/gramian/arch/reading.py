@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -12,26 +11,37 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Node
 
+from gramian.arch.added_biases import layer_with_bias, read_addmm, respelled
 from gramian.arch.architecture import Step, at
+from gramian.arch.blocks import NO_GRAD, inlined
 from gramian.arch.constants import batched, looked_up, of_numbers
 from gramian.arch.export import flat, in_order, in_place, needed, where_of
 from gramian.arch.heads import heads_copied
 from gramian.arch.inplace import check_writes
+from gramian.arch.input_functions import OfInputs, read_as_function_of_inputs
 from gramian.arch.inputs import Form
 from gramian.arch.ops import GROUPED, READERS, Call, Op, Parameter, Permute, Value, fuse
 from gramian.arch.ops.attention import Attended
 from gramian.arch.ops.base import Part, Pending, Result
 from gramian.arch.ops.columns import Columns, merged, multiplied, stray_columns
 from gramian.arch.ops.columns import Product as MatrixProduct
-from gramian.arch.ops.computed import COMPUTED, ON_NUMBERS, base_of, computed
+from gramian.arch.ops.computed import COMPUTED, ON_NUMBERS, TracedWidth, base_of, computed
 from gramian.arch.ops.embedding import Unbatched
 from gramian.arch.ops.graphs import einsum_graph
 from gramian.arch.ops.groups import SPLITS, Parts, pieces
 from gramian.arch.ops.layout import Turned
-from gramian.arch.ops.learned import Entries, laid_out, mixed, vectors
+from gramian.arch.ops.learned import Entries
 from gramian.arch.ops.local import local
 from gramian.arch.ops.scores import Scores, is_scored, on_scores, products
 from gramian.arch.ops.single import Dropped, Single, dropped
+from gramian.arch.parameters import (
+    check_gradient,
+    expanded_like,
+    of_constants,
+    parameter_values,
+    scalars_as_numbers,
+    without_gradient,
+)
 from gramian.arch.refusals import no_reader
 from gramian.arch.unroll import Unroller
 from gramian.errors import NoLimit
@@ -52,17 +62,21 @@ class Reading:
         self.computed: set[int] = set()  # values of the inputs that are, or come from, whole numbers or masks
         self.parts = Parts(self.made, self._part)
         self.where = ""  # of the call that is being read
+        self.no_grad = False  # whether the call that is being read was made with gradients switched off
+        self.inputs: list[Node] = []  # of the graph, in the order of the leaves
         self.recurrent = Unroller(self._add_here, lambda x: self._channels_last(x, self.where))
 
     def steps(self) -> tuple[list[Step], int]:
         signature = self.program.graph_signature
         names = {spec.arg.name: spec for spec in signature.input_specs if hasattr(spec.arg, "name")}
         inputs = iter(self._leaf_numbers())
-        check_writes(self.program.graph, where_of)
-        used = needed(self.program.graph)
-        for node in self.program.graph.nodes:
+        graph = inlined(self.program.graph_module, self.program.graph)
+        check_writes(graph, where_of)
+        used = needed(graph)
+        by_leaf: dict[int, Node] = {}
+        for node in graph.nodes:
             if node.op == "placeholder":
-                spec = names[node.name]
+                spec = names[str(node.target)]
                 kind = spec.kind.name
                 if kind == "PARAMETER":
                     p = self.parameters[spec.target]
@@ -70,6 +84,8 @@ class Reading:
                     self.values[node.name] = Parameter(first, p.detach(), p.requires_grad)
                 elif kind == "USER_INPUT":
                     k = next(inputs)
+                    by_leaf[k] = node
+                    self.inputs = [by_leaf[i] for i in sorted(by_leaf)]
                     if self.form.leaves[k].kind != "float":
                         self.computed.add(-1 - k)
                     boolean = node.meta["val"].dtype == torch.bool
@@ -78,7 +94,7 @@ class Reading:
                     held = {**self.program.state_dict, **self.program.constants}
                     self.values[node.name] = held.get(spec.target)
             elif node.op == "call_function" and node in used:
-                result = self.values[node.name] = self._call(node)
+                result = self.values[node.name] = self._read_or_defer(node)
                 if in_place(node) and isinstance(node.args[0], Node):
                     self.values[node.args[0].name] = result  # in place: whoever reads it later sees the change
             elif node.op == "output":
@@ -107,10 +123,28 @@ class Reading:
             raise NoLimit("The module returns its input.", why="no layer is in it", fix="a module with layers")
         return self.made, results[0].index
 
+    def _read_or_defer(self, node: Node) -> Any:
+        """What a call makes; of the inputs alone the user's own calls as they stand, where no op reads them."""
+        self.no_grad = bool(node.meta.get(NO_GRAD))
+        try:
+            waiting = [a for a in node.all_input_nodes if isinstance(self.values.get(a.name), OfInputs)]
+            if waiting:
+                raise self.values[waiting[0].name].refusal
+            return self._call(node)
+        except NoLimit as error:
+            made = read_as_function_of_inputs(self, node, error)
+            if made is None:
+                raise
+            return made
+
     def _call(self, node: Node) -> Any:
         where, target = where_of(node), str(node.target)
         self.where = where
-        args, val = [self._argument(a) for a in in_order(node)], node.meta["val"]
+        args, val = [self.argument(a) for a in in_order(node)], node.meta["val"]
+        target, args = respelled(target, scalars_as_numbers(target, args))
+        check_gradient(self, target, args, where)
+        if target == "aten.detach.default" and isinstance(args[0], Value):
+            return args[0]
         try:
             made = self.recurrent.read(target, args)
         except NoLimit as error:
@@ -126,6 +160,10 @@ class Reading:
             return self._turned(moved, Call(target, tuple(args), ()), val, where)
         if target == "aten.embedding.default" and isinstance(args[0], Parameter) and isinstance(args[1], Tensor):
             return looked_up(self, args, where)
+        if (entries := expanded_like(target, args)) is not None:
+            return entries
+        if target == "aten.addmm.default" and (made := read_addmm(self, args, val)):
+            return made
         if any(isinstance(a, Unbatched) for a in args):
             args = batched(self, node, args, where)
             if isinstance(args, Value | Unbatched):
@@ -136,7 +174,7 @@ class Reading:
         if target == "aten.linear.default" and isinstance(args[0], Tensor) and isinstance(args[1], Parameter):
             return of_numbers(self, args, val, where)
         if not any(isinstance(a, Value | Scores) for a in flat(args)):
-            return self._constant(node, args)
+            return of_constants(self, node, args, OF_PARAMETERS)
         if val is None:  # a check of a tensor's dtype
             return None
         call = Call(target, tuple(args), () if not isinstance(val, Tensor) else tuple(val.shape[1:]), self.training)
@@ -144,8 +182,10 @@ class Reading:
             layer = None if is_scored(call.args) else local(call, self.made)
             if layer is not None:
                 return self._add_here(*layer)
+            if biased := layer_with_bias(self, node, call):
+                return biased
             if target in LEARNED:
-                call = replace(call, args=tuple(self._learned(args, where)))
+                call = replace(call, args=tuple(parameter_values(self, args, where)))
             if target in SPLITS:
                 return [self.read(c, v, where) for c, v in zip(pieces(call), val, strict=True)]
             if target == "aten.glu.default":
@@ -255,27 +295,6 @@ class Reading:
         self.made.append(replace(whole, op=op, inputs=inputs, shape=(channels, *whole.shape[1:])))
         return len(self.made) - 1
 
-    def _learned(self, args: list[Any], where: str) -> list[Any]:
-        """Parameters that are added to a value, or come beside one, as values."""
-        like = next((a for a in flat(args) if isinstance(a, Value)), None)
-        if like is None or like.data:
-            return args
-
-        def made(arg: Any, *, widths: bool) -> Any:
-            if isinstance(arg, list):
-                return [made(a, widths=False) for a in arg]
-            if not isinstance(arg, Parameter | Entries):
-                return arg
-            try:
-                fixed, layer, shape = vectors(Entries.of(arg), like, widths=widths)
-            except NoLimit as error:
-                raise at(error, where) from None
-            start = Value(-1, (), data=True)
-            places = self.add(fixed, (start,), (len(fixed.numbers), *shape[1:]), (), where)
-            return self.add(layer, (places,), shape, like.layout, where)
-
-        return [made(arg, widths=True) for arg in args]
-
     def _of_data(self, node: Node, call: Call, where: str, *, numbers: bool = False) -> Value | None:
         """The result of a call on masks, tokens and lengths, and on what is computed of them; None for other calls.
 
@@ -302,7 +321,7 @@ class Reading:
             return replace(made, boolean=dtype == torch.bool)
         expanded = [shape for v, shape, _ in given if (*shape[1:],) != v.user_shape]
         if expanded and not numbers:
-            raise NoLimit(
+            raise TracedWidth(
                 f"`{base}` of a tensor that was expanded to {tuple(expanded[0])}.",
                 why="an expanded axis may have the traced width, which the network of another width has not",
                 fix="expand it last, or not at all, products broadcast; torch.cat for copies of the input",
@@ -357,29 +376,13 @@ class Reading:
     def _add_here(self, op: Op, inputs: tuple[Value, ...], shape: tuple[int, ...], layout: tuple[int, ...]) -> Value:
         return self.add(op, inputs, shape, layout, self.where)
 
-    def _argument(self, arg: Any) -> Any:
+    def argument(self, arg: Any) -> Any:
         if isinstance(arg, Node):
-            return self.values[arg.name]
+            value = self.values[arg.name]
+            return without_gradient(value) if self.no_grad else value
         if isinstance(arg, list | tuple):
-            return [self._argument(a) for a in arg]
+            return [self.argument(a) for a in arg]
         return arg
-
-    def _constant(self, node: Node, args: list[Any]) -> Any:
-        """The value of a call on constants and buffers; of a call on parameters, only that it is computed."""
-        if any(isinstance(a, Parameter | Entries) or a is OF_PARAMETERS for a in flat(args)):
-            transposed = str(node.target) in ("aten.t.default", "aten.numpy_T.default", "aten.permute.default",
-                                              "aten.transpose.int")  # fmt: skip
-            weight = args[0]
-            if transposed and isinstance(weight, Parameter) and len(weight.shape) == 2:
-                return replace(weight, tensor=weight.tensor.T, turned=not weight.turned)
-            named = {k: self._argument(v) for k, v in node.kwargs.items()}
-            base = str(node.target).removeprefix("aten.").split(".")[0]
-            plain = [self._argument(a) for a in node.args]
-            return laid_out(base, node.target, plain, named) or mixed(str(node.target), args) or OF_PARAMETERS
-        if in_place(node):  # in place: it would change the user's own buffer
-            return args[0]
-        call: Callable[..., Any] = node.target  # type: ignore[assignment]
-        return call(*(self._argument(a) for a in node.args), **{k: self._argument(v) for k, v in node.kwargs.items()})
 
 
 def _in_full(read: tuple[Any, ...], val: Tensor, reader: type[Op]) -> Result:

@@ -8,9 +8,11 @@ ANY = "gramian.monte_carlo(module, x), any module's mean kernel with its standar
 MAX = "values that share a window are correlated, and their maximum has no covariance in closed form"
 GATES = "a product of gates that share their inputs has no covariance in closed form"
 NORMS = "normalizations are read from torch's own layers, whose statistics converge when the width grows"
+LOGITS = "at the network's end leave it out: the kernel is that of the logits, and nn.CrossEntropyLoss takes them"
 KNOWN: dict[str, tuple[str, str]] = {  # the start of an aten name: (why, fix)
-    "softmax": ("it mixes channels",
-                "over the keys of attention, softmax(q @ k.mT / q.shape[-1], -1) @ v, it is read; or " + ANY),
+    "softmax": ("it mixes channels", LOGITS + "; over the keys of attention, softmax(q @ k.mT / q.shape[-1], -1) @ v, "
+                "it is read; or " + ANY),
+    "log_softmax": ("it mixes channels", LOGITS + "; or " + ANY),
     "max_pool": (MAX, "nn.AvgPool2d, or a convolution with a stride; or " + ANY),
     "adaptive_max_pool": (MAX, "nn.AdaptiveAvgPool2d; or " + ANY),
     "amax": (MAX, "a mean over positions; or " + ANY),

@@ -10,12 +10,13 @@ from torch import nn
 from gramian.arch.architecture import Architecture, Step
 from gramian.arch.export import export
 from gramian.arch.inputs import Form, Inputs
-from gramian.arch.law import Law, Rates, multipliers, resolve, resolve_entries
+from gramian.arch.law import Law, Pair, Rates, multipliers, names_exactly, resolve, resolve_entries
 from gramian.arch.ops import Affine, Embedding, Normalization
 from gramian.arch.ops.learned import Learned
 from gramian.arch.ops.norm import ChannelScale
 from gramian.arch.parametrization import check_depth, check_name
 from gramian.arch.reading import Reading
+from gramian.arch.untouched import untouched
 from gramian.errors import NoLimit
 
 
@@ -62,7 +63,9 @@ def architecture(
     check_name(parametrization)
     form = Form.of(like, "argument `like` of architecture")
     parameters = dict(module.named_parameters(remove_duplicate=False))
-    steps, output = _used(*Reading(export(module, form, like), form, parameters, module.training).steps())
+    with untouched(module):
+        program = export(module, form, like)
+    steps, output = _used(*Reading(program, form, parameters, module.training).steps())
     arch = Architecture(form, tuple(steps), output, parametrization)
     _refuse(arch)
     check_depth(arch)
@@ -89,13 +92,12 @@ def _with_law(arch: Architecture, number: int, law: Law, rates: Mapping[str, flo
         return replace(step, op=replace(op, rate_scale=scale, rate_shift=shift))
     if not isinstance(op, Affine):
         return step
-    if isinstance(op, Learned):
+    if isinstance(op, Learned) and not (op.bias_of and not names_exactly(law, op.path)):
         sigma_w, sigma_b = resolve_entries(law, op.path), 0.0
+    elif isinstance(op, Learned):
+        sigma_w, sigma_b = _pair(arch, _layer_of(arch, op.bias_of), law)[1], 0.0
     else:
-        embedding = isinstance(op, Embedding)
-        readout = not arch.hidden(number) and not embedding
-        fans = {"fan_in": op.fan_in, "torch_fan": op.torch_fan}
-        sigma_w, sigma_b = resolve(law, op.path, readout=readout, embedding=embedding, **fans)
+        sigma_w, sigma_b = _pair(arch, number, law)
     law_and_rates = {
         "sigma_w": sigma_w,
         "sigma_b": sigma_b if op.bias_name else 0.0,
@@ -104,6 +106,21 @@ def _with_law(arch: Architecture, number: int, law: Law, rates: Mapping[str, flo
         "rate_b": rates.get(op.bias_name or "", 1.0),
     }
     return replace(step, op=replace(op, **law_and_rates))  # type: ignore[arg-type]
+
+
+def _layer_of(arch: Architecture, weight: str) -> int:
+    """The step of the layer with this weight."""
+    ops = [step.op for step in arch.steps]
+    return next(k for k, op in enumerate(ops) if isinstance(op, Affine) and op.weight_name == weight)
+
+
+def _pair(arch: Architecture, number: int, law: Law) -> Pair:
+    """The law's two numbers for an affine layer."""
+    op = arch.steps[number].op
+    assert isinstance(op, Affine)
+    embedding = isinstance(op, Embedding)
+    readout = not arch.hidden(number) and not embedding
+    return resolve(law, op.path, readout=readout, embedding=embedding, fan_in=op.fan_in, torch_fan=op.torch_fan)
 
 
 def _refuse(arch: Architecture) -> None:
@@ -121,6 +138,13 @@ def _refuse(arch: Architecture) -> None:
                 why="a weight and its transpose are not independent, and the rules here need that they are",
                 fix="give each layer its own weight",
             )
+        if first.weight_trains != step.op.weight_trains:
+            raise NoLimit(
+                f"The weight `{step.op.weight_name}` is used twice, once with gradients and once without.",
+                where=step.where,
+                why="the two uses share their numbers and not their gradients, and there is no rule for that",
+                fix="freeze it, requires_grad_(False), or use it under gradients alone",
+            )
         rows = taken.setdefault(step.op.weight_name, [])
         for other in rows:
             if other != step.op.rows and not (other and step.op.rows and set(other).isdisjoint(step.op.rows)):
@@ -135,5 +159,5 @@ def _refuse(arch: Architecture) -> None:
         raise NoLimit(
             "The module has no layer with weights between its input and its output.",
             why="nothing in it is random, so there is no width to let grow",
-            fix="a module with at least one nn.Linear or nn.Conv",
+            fix="a module with at least one nn.Linear or nn.Conv2d",
         )

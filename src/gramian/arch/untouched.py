@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from operator import is_
 from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn.utils import parametrize
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from gramian.errors import BadArgument
 
 ATOMS = {str, int, float, bool, complex, bytes, type, type(None), torch.dtype, torch.device, torch.Size}
+EMPTY: dict[Any, Any] = {}
 
 
 class Attributes:
@@ -47,13 +49,16 @@ class Attributes:
             if isinstance(value, Tensor):
                 self.tensors.append(value)
             elif isinstance(value, dict):
-                self.holders.append((value, dict(value)))
-                todo.extend(v for v in value.values() if type(v) not in ATOMS)
+                if value:
+                    self.holders.append((value, dict(value)))
+                    todo += [v for v in value.values() if type(v) not in ATOMS]
+                else:
+                    self.holders.append((value, EMPTY))
             elif isinstance(value, list | set | deque):
                 self.holders.append((value, list(value)))
-                todo.extend(v for v in value if type(v) not in ATOMS)
+                todo += [v for v in value if type(v) not in ATOMS]
             elif isinstance(value, tuple):
-                todo.extend(v for v in value if type(v) not in ATOMS)
+                todo += [v for v in value if type(v) not in ATOMS]
             elif isinstance(value, nn.Module):
                 self._part(value, todo)
             elif isinstance(value, Generator):
@@ -85,6 +90,8 @@ class Attributes:
 
 
 def _refill(holder: Any, held: Any) -> None:
+    if not holder and not held:
+        return
     same = len(holder) == len(held) and all(map(is_, holder, held))  # of a dict these are the keys
     if isinstance(holder, dict):
         same = same and all(map(is_, holder.values(), held.values()))
@@ -106,6 +113,7 @@ class _Values:
     def __init__(self, t: Tensor) -> None:
         self.tensor, self.leaf, self.wanted = t, t.is_leaf, t.requires_grad
         self.numbers: Tensor | None = None
+        self.place = None if torch.nn.parameter.is_lazy(t) else t.detach()  # the memory, should `t.data = ...` go on
         self.hooks: list[tuple[str, dict | None]] = []
         for name in ("_backward_hooks", "_post_accumulate_grad_hooks"):
             hooks = getattr(t, name, None)
@@ -122,16 +130,22 @@ class _Values:
     def changed(self) -> bool:
         return self.numbers is not None and not _same(self.tensor, self.numbers)
 
+    @property
+    def moved(self) -> bool:
+        """Whether the tensor has other memory than it had."""
+        return (
+            self.place is not None
+            and self.tensor.layout is torch.strided
+            and (self.tensor.shape != self.place.shape or self.tensor.data_ptr() != self.place.data_ptr())
+        )
+
     def renew(self) -> None:
         """The numbers as they were."""
         t, numbers = self.tensor, self.numbers
         if numbers is None:
             return
         with torch.inference_mode(t.is_inference()), torch.no_grad():
-            if t.shape == numbers.shape:
-                t.copy_(numbers)
-            else:
-                t.set_(numbers)  # type: ignore[call-overload]
+            t.copy_(numbers)
 
     def bring_back(self) -> None:
         t = self.tensor
@@ -139,6 +153,8 @@ class _Values:
             t.detach_()
         if self.leaf and t.requires_grad != self.wanted:
             t.requires_grad_(self.wanted)
+        if self.moved:
+            t.data = self.place  # type: ignore[assignment]
         if self.changed:
             self.renew()
         if self.leaf and t.grad is not self.grad:
@@ -181,13 +197,13 @@ def _version(t: Tensor) -> int:
 class Loan:
     """A module while it is lent: what it was, and which of its tensors its own forward pass writes into.
 
-    Buffers and plain tensors are copied at the start. Parameters are copied for the first call, and the copy of one
-    that it does not write into goes afterwards: copies for all the time would double a module's memory.
+    Buffers and plain tensors are copied at the start. A parameter is copied when the first call is about to write into
+    it: copies of all would double a module's memory.
     """
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, quiet: bool) -> None:
         self.attributes = Attributes(module)
-        self.tried = False
+        self.tried = quiet
         self.written: set[int] = set()  # ids of tensors
         self.generators = [(g, g.get_state()) for g in self.attributes.generators]
         self.values: list[_Values] = []
@@ -212,13 +228,10 @@ class Loan:
     @contextmanager
     def one_call(self) -> Iterator[None]:
         """Around each call: what it writes into buffers is taken back, what into parameters at the end."""
-        if not self.tried:
-            for value in self.values:
-                if value.leaf:
-                    value.keep()
         before = [_version(value.tensor) for value in self.values]
         try:
-            yield
+            with nullcontext() if self.tried else _CopyOnWrite(self.values):
+                yield
         finally:
             self._after(before)
 
@@ -226,15 +239,14 @@ class Loan:
         first, self.tried = not self.tried, True
         for value, version in zip(self.values, before, strict=True):
             t = value.tensor
-            moved = version != _version(t)
-            if value.leaf and (moved or (first and value.changed)):
-                self.written.add(id(t))
-                if value.numbers is None:
-                    raise _written_late(self.attributes.parts[0], t)
-                if not isinstance(t, nn.Parameter):
-                    value.renew()
-            elif isinstance(t, nn.Parameter) and id(t) not in self.written:
-                value.numbers = None
+            written = version != _version(t) or (first and value.changed)
+            if not value.leaf or not written:
+                continue
+            self.written.add(id(t))
+            if value.numbers is None and not value.moved:
+                raise _written_late(self.attributes.parts[0], t)
+            if not isinstance(t, nn.Parameter):
+                value.renew()
 
     def end(self) -> None:
         """Everything as it was; may be repeated."""
@@ -244,6 +256,34 @@ class Loan:
             value.bring_back()
         for generator, state in self.generators:
             generator.set_state(state)
+
+
+class _CopyOnWrite(TorchDispatchMode):
+    """Copies a tensor's numbers when an operation is about to write into its memory."""
+
+    def __init__(self, values: list[_Values]) -> None:
+        super().__init__()
+        self.by_memory: dict[int, list[_Values]] = {}
+        for value in values:
+            if value.place is not None and value.place.layout is torch.strided and not value.place.is_meta:
+                self.by_memory.setdefault(_memory(value.place), []).append(value)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: dict | None = None) -> Any:
+        kwargs = kwargs or {}
+        if func._schema.is_mutable:
+            for place, argument in enumerate(func._schema.arguments):
+                if argument.alias_info is None or not argument.alias_info.is_write:
+                    continue
+                given = args[place] if place < len(args) else kwargs.get(argument.name)
+                for t in given if isinstance(given, list | tuple) else (given,):
+                    if isinstance(t, Tensor) and t.layout is torch.strided and not t.is_meta:
+                        for value in self.by_memory.get(_memory(t), ()):
+                            value.keep()
+        return func(*args, **kwargs)
+
+
+def _memory(t: Tensor) -> int:
+    return t.untyped_storage().data_ptr()
 
 
 def _written_late(module: nn.Module, t: Tensor) -> BadArgument:
@@ -265,27 +305,31 @@ def loan_of(attributes: Attributes) -> Loan | None:
 
 
 @contextmanager
-def untouched(module: Any) -> Iterator[None]:
+def untouched(module: Any, quiet: bool = False) -> Iterator[Loan | None]:
     """Afterwards the module is what it was, bit for bit and object for object.
 
     That is: parameters and buffers (which objects they are, their numbers, `requires_grad`, `grad`), modes, hooks, all
     attributes and what lies in lists and dicts among them, and torch's random state. Meanwhile gradients are laid
     aside. Inside another `untouched` of the same module it does nothing.
+
+    Args:
+        module: what is lent.
+        quiet: a call of the same kind was watched before, and did not write into the module's tensors.
     """
     if not isinstance(module, nn.Module) or id(module) in _lent:
-        yield
+        yield None
         return
-    loan = Loan(module)
+    loan = Loan(module, quiet)
     mine = [id(part) for part in loan.attributes.parts if id(part) not in _lent]
     if not mine or loan_of(loan.attributes) is not None:  # a wrapper of ours around a module that is lent already
-        yield
+        yield None
         return
     devices = sorted({t.device.index or 0 for t in loan.attributes.tensors if t.device.type == "cuda"})
     try:
         _lent.update(dict.fromkeys(mine, loan))
         loan.begin()
         with torch.random.fork_rng(devices=devices):
-            yield
+            yield loan
     finally:
 
         def back() -> None:

@@ -58,8 +58,8 @@ def whether(e: Evidence, did: str, aim: Goal, train: dict[str, Any] | None, stil
     loss, steps, method = last_loss(e.trace), steps_taken(e.trace), METHODS[e.optimizer]
     means = f"the global minimum counts as reached with {aim.words}, at the last step"
     if e.trace.diverged:
-        reason = e.trace.reason.removeprefix("diverged: ").rstrip(".")
-        return f"Not reached: training diverged at this learning rate ({reason}); {means}."
+        reason = e.trace.reason.removeprefix("diverged: ").partition(". ")[0].rstrip(".")
+        return f"Not reached: training diverged at this learning rate: {reason}; {means}."
     if loss is None:
         return f"Not reached: the run ended before anything was measured; {means}."
     where = f"{share_words(loss, aim)}{_scores(train, last_accuracy(e.trace))}"
@@ -108,6 +108,10 @@ def how_fast(e: Evidence, rate: dict[str, Any], limit_steps: float | None, first
         share = rate["lr"] / rate["lr_max"]
         said = f"{share:.0%} of" if share < 2 else f"{share:.3g} times"
         text += f", {said} the largest stable one at the start ({rate['lr_max']:.3g})"
+        if e.trace.diverged:
+            below = share > 1
+            try_next = rate["lr_max"] / 2 if below else rate["lr"] / 4
+            text += f"; {'' if below else 'the network left its linearization; '}try {try_next:.1g}"
     if limit_steps is not None and math.isfinite(limit_steps):
         text += f"; the infinitely wide network would need {limit_steps:,.0f} steps to this loss"
         text += "" if first is None else f", this one took {first:,}"
@@ -127,7 +131,7 @@ def _at(e: Evidence) -> str:
 def because(e: Evidence, found: Sweep | None, word: str, certificates: tuple[Certificate, ...], singular: bool) -> str:
     """Third sentence: how we know it, and what the kernel says."""
     if e.trace.diverged:
-        return "A step above 2 over the largest eigenvalue of the Gram matrix increases the loss along that direction."
+        return "Observed. A step above 2 over the largest curvature increases the loss along that direction."
     named = next((c.theorem for c in certificates if c.about == TRAINING and c.status == word), "")
     if word == IMPLIED:
         text = f"Implied by a theorem whose premises all hold ({named}). "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,17 @@ from torch.nn import functional
 
 from gramian.arch.law import Law
 from gramian.certify.certification import Certification
-from gramian.certify.clock import Clock
+from gramian.certify.clock import PATIENCE, Clock
 from gramian.certify.conclude import conclude
+from gramian.certify.cost import LONG, matrix, seconds_per_pair, with_fewer_test_rows, words
 from gramian.certify.door import check_module, check_words, copied, given, with_scale
 from gramian.certify.facts import data_facts
 from gramian.certify.goal import conflicts, equal_to_the_network, goal
 from gramian.certify.impossible import impossible
 from gramian.certify.measure import GRAM_OPERATIONS, coupled_gram, differs_by_mode, largest_lr, outputs, probes_for
+from gramian.certify.predicted import settled
 from gramian.certify.run import Run
-from gramian.certify.setup import check_parametrization, setup
+from gramian.certify.setup import Setup, check_parametrization, setup
 from gramian.certify.torch_line import per_batch, rounded
 from gramian.certify.width import affordable_rows, choose_width, kernel_error, sweep
 from gramian.data import geometry, one_hot
@@ -84,7 +87,7 @@ def certify(
         y: class numbers, integers of shape (n,), output k for class k, or names of classes; or real targets, (n, C).
         x_test, y_test: the same for test rows, if any.
         law: of the random weights, as for `architecture`; default "torch" for the module's own weights and "standard",
-            else "he", with biases of deviation 1/2 where the module has some.
+            else "he", with biases of deviation 0.1 where the module has some.
         parametrization: None: a copy of the module as it stands, with its own weights and widths, is trained (or, with
             a `width`, "ntk"). "own": the same in place, so that `module(x)` is what was reported. "ntk", "standard":
             the module's architecture, weights drawn anew; "allen-zhu": the network of Allen-Zhu, Li and Song of the
@@ -160,8 +163,22 @@ def certify(
     if made.no_limit:
         warnings.append("No limit kernel. " + made.no_limit.splitlines()[0])
     mode = differs_by_mode(module, data.x[:8]) if way == "own" else ""
-    with clock("width sweep"):
-        found = sweep(made, tolerance, seed, dtype)
+    c = n_outputs(made, device, dtype)
+    wanted = _targets(data.trained(data.y), c)
+    if wanted.shape[1] != c:
+        raise BadArgument(
+            f"The network has {c} outputs for targets of shape {tuple(wanted.shape)}.",
+            where="certify(module, x, y)",
+            why="its last layer was made for another number of classes or targets",
+            fix=f"a last layer with {wanted.shape[1]} outputs",
+        )
+    with clock("limit kernel"):
+        per_pair = 0.0 if made.kernel is None else seconds_per_pair(partial(made.kernel, 1), made.x)
+    data, made, warning = with_fewer_test_rows(data, made, per_pair, seed)
+    warnings += [warning] if warning else []
+    known["n_test"] = len(data.x_test)
+    with clock("width sweep") as tell:
+        found = sweep(made, tolerance, seed, dtype, width != "auto", per_pair, tell)
     chosen, warning = choose_width(made, found, width)
     warnings += [warning] if warning else []
     network = made.build(chosen, seed)
@@ -170,29 +187,29 @@ def certify(
     has_test = len(test_inputs) > 0
     f0_test = outputs(network, test_inputs) if has_test else None
     trained, trained_test = data.trained(data.y), data.trained(data.y_test)
-    wanted, wanted_test = (_targets(part, f0.shape[1]) for part in (trained, trained_test))
-    if wanted.shape != f0.shape:
-        raise BadArgument(
-            f"The network has {f0.shape[1]} outputs for targets of shape {tuple(wanted.shape)}.",
-            where="certify(module, x, y)",
-            why="its last layer was made for another number of classes or targets",
-            fix=f"a last layer with {wanted.shape[1]} outputs",
-        )
-    with clock("limit kernel"):
-        theta = None if made.kernel is None else made.kernel(chosen, made.x, None)
-        cross = None if made.kernel is None or not has_test else made.kernel(chosen, made.x_test, made.x)
-        system = None if theta is None else eigensystem(theta)
+    wanted_test = _targets(trained_test, c)
+    theta = cross = system = None
+    if made.kernel is not None:
+        kernel = partial(made.kernel, chosen)
+        n = len(made.x)
+        if (expected_time := per_pair * n * (n / 2 + len(made.x_test))) > PATIENCE:
+            clock.say(f"limit kernel of {n:,} training and {len(made.x_test):,} test rows: {words(expected_time)}")
+        with clock("limit kernel") as tell:
+            theta = matrix(kernel, made.x, None, per_pair, tell)
+            cross = matrix(kernel, made.x_test, made.x, per_pair, tell) if has_test else None
+        with clock("spectrum"):
+            system = settled(eigensystem(theta))
     with clock("Gram matrix of the network"):
         some = affordable_rows(network, made.x, dtype, GRAM_OPERATIONS)
         watched = affordable_rows(network, made.x, dtype, WATCH_OPERATIONS)
         error = kernel_error(network, made.x[:some], None if theta is None else theta[:some, :some], dtype)
-        coupled = coupled_gram(network, made.x, f0.shape[1], dtype) if loss == "squared" else None
+        coupled = coupled_gram(network, made.x, c, dtype) if loss == "squared" else None
 
     size = min(batch_size or SGD_BATCH, len(inputs)) if optimizer == "sgd" else len(inputs)
     beta = momentum if optimizer in ("momentum", "nesterov") else 0.0
     with clock("learning rate"):
         lr_max = largest_lr(network, inputs, error.own, optimizer, beta, size, loss, seed)
-    times = 1.0 if optimizer == "adam" else per_batch(loss, len(inputs), f0.shape[1])
+    times = 1.0 if optimizer == "adam" else per_batch(loss, len(inputs), c)
     if lr is None:  # with three digits in the unit of the loss as people write it, so that a line holds it whole
         share = MOMENTUM_SHARE if beta else PLAIN_SHARE
         lr = ADAM_LR if lr_max is None else rounded(lr_max * share * times) / times
@@ -207,7 +224,7 @@ def certify(
         if way == "own" or expected is None:  # no kernel says how long a network of any width and scale takes
             enough = max(enough, 2000.0)
         steps = int(min(enough, MOST_STEPS))
-    with clock("training"):
+    with clock("training", bar=False):  # it has its own
         trace = train(
             network,
             inputs,
@@ -227,7 +244,7 @@ def certify(
             resume=resume,
             progress=progress,
             gram_rows=watched,
-            probes=probes_for(network, made.x, f0.shape[1], steps, dtype),
+            probes=probes_for(network, made.x, c, steps, dtype),
         )
     run = Run(
         made=made, sweep=found, width=chosen, network=network, trace=trace, data=data, aim=aim, way=way,
@@ -235,12 +252,21 @@ def certify(
         in_place=in_place, mode=mode, targets=wanted, targets_test=wanted_test, theta=theta, cross=cross,
         system=system, r0=r0, f0_test=f0_test, lr=lr, lr_max=None if mode else lr_max, batch_size=size, beta=beta,
         optimizer=optimizer, loss=loss, seed=seed, gram=error, expected_steps=expected, coupled=coupled,
+        costly=per_pair * len(made.x) ** 2 / 2 > LONG,
         train_outputs=outputs(network, inputs), test_outputs=outputs(network, test_inputs) if has_test else None,
     )  # fmt: skip
     with clock("Gram matrix of the network"):
-        final = None if trace.diverged else kernel_error(network, made.x[:some], None, dtype).own
+        broken = trace.diverged or not bool(run.train_outputs.isfinite().all())
+        final = None if broken else kernel_error(network, made.x[:some], None, dtype).own
     made_as = {"seed": seed, "dtype": str(dtype).removeprefix("torch."), "device": str(device)}
     return conclude(run, final, known, name, clock, warnings, made_as)
+
+
+def n_outputs(made: Setup, device: str, dtype: torch.dtype) -> int:
+    """Of the network; one without a limit is asked."""
+    if made.arch is not None:
+        return made.arch.n_outputs
+    return outputs(made.build(made.own_width, 0), made.x[:2].to(device, dtype)).shape[1]
 
 
 def _on(y: Tensor, device: str, dtype: torch.dtype) -> Tensor:

@@ -14,9 +14,9 @@ from gramian.certify.certification import Certification
 from gramian.certify.clock import Clock
 from gramian.certify.conditions import CONTRADICTED, Certificate
 from gramian.certify.evidence import Evidence
-from gramian.certify.goal import did, last_accuracy, last_loss
+from gramian.certify.goal import did, last_accuracy
 from gramian.certify.predicted import Prediction, kernel_predictor
-from gramian.certify.run import Run, above_rounding, evidence_of
+from gramian.certify.run import Run, evidence_of
 from gramian.certify.scores import error_of, scores
 from gramian.certify.theorems import certificates
 from gramian.certify.torch_line import torch_facts
@@ -50,7 +50,7 @@ def conclude(
     word = why(outcome, found)
     own = _scores(run, kernel_outputs)
     rate = _rate(run)
-    singular = run.system is not None and float(above_rounding(run.system.values)[0]) <= 0
+    singular = run.system is not None and float(run.system.values[0]) <= 0
     sentences = (
         whether(evidence, outcome, run.aim, own["train"], run.still),
         how_fast(evidence, rate | {"batches": rate["line"].rpartition(", ")[2]}, run.expected_steps, run.reached_at),
@@ -74,7 +74,7 @@ def conclude(
             "parametrization": run.way,
             "mode": run.mode,
         },
-        "goal": facts.goal_facts(run.aim, last_loss(run.trace), last_accuracy(run.trace)),
+        "goal": facts.goal_facts(run.aim, run.last_loss, last_accuracy(run.trace)),
         "scores": own,
         "loss": {
             "steps": steps,

@@ -105,9 +105,9 @@ class Certificate:
     def status(self) -> str:
         """One of the five words."""
         implied = all(c.holds for c in self.premises)
-        if implied and any(c.holds is False for c in self.conclusion):
-            return CONTRADICTED
         telling = [c for c in self.conclusion if not c.vacuous]
+        if implied and any(c.holds is False for c in telling):
+            return CONTRADICTED
         if self.conclusion and not telling:
             return NOT_SHOWN
         if implied:

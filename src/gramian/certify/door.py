@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from gramian.arch.inputs import one_tensor
 from gramian.data import as_tensors, check
 from gramian.data.tensors import Tensors
+from gramian.empirical.copied import copied as deep_copy
 from gramian.errors import BadArgument, BadData
 
 LOSSES = ("squared", "cross-entropy")
@@ -204,11 +204,11 @@ def with_scale(data: Given, targets: str, drawn: bool, loss: str) -> Given:
 def copied(module: nn.Module) -> nn.Module:
     """A copy of the user's module, to be trained in its place."""
     try:
-        return copy.deepcopy(module)
-    except Exception as error:  # whatever a module's own state says when it is copied
+        return deep_copy(module)
+    except BadArgument as error:
         raise BadArgument(
-            f"The module cannot be copied: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
-            where="copy.deepcopy(module)",
-            why="certify trains a copy of your module, and something in it has none, such as an output it keeps",
+            error.what,
+            where=error.where,
+            why="certify trains a copy of your module, and something in it has none, such as an open file",
             fix='parametrization="own" trains the module itself, in place',
         ) from None

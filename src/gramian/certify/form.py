@@ -31,6 +31,8 @@ def network_facts(
     form, scaling = layers(arch)
     two_layer = form == "chain" and len(arch.affine) == 2 and len(x) <= MOST_TWO_LAYER_ROWS
     drawn = True if initialization.startswith("NTK") else None
+    if len({a.source for a in arch.affine}) < len(arch.affine):
+        drawn = False  # one weight in two places
     return {
         "activations": names,
         "analytic": analytic,
@@ -119,7 +121,7 @@ def _residual_scaling(arch: Architecture, steps: list[tuple[int, Step]]) -> floa
     shapes = [isinstance(step.op, kind) for (_, step), kind in zip(head, (Linear, Activation, Scale), strict=False)]
     on_vectors = all(len(step.shape) == 1 for _, step in steps)
     if (
-        len(steps) < 4
+        len(steps) < 8
         or not on_vectors
         or arch.parametrization != "ntk"
         or not all(shapes)

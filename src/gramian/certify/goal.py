@@ -143,4 +143,6 @@ def did(trace: Trace | None, aim: Goal) -> str:
     loss = last_loss(trace)
     if trace.diverged or trace.interrupted or loss is None or steps_taken(trace) == 0:
         return NOT_REACHED
+    if trace.measured["loss"].steps[-1] != steps_taken(trace):  # of an earlier network
+        return NOT_REACHED
     return REACHED if aim.met_by(loss, last_accuracy(trace)) else NOT_REACHED

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from gramian.certify.width import affordable_rows
 from gramian.empirical import empirical_ntk
 from gramian.empirical.call import call
+from gramian.empirical.copied import copied
 from gramian.solve import max_lr
 from gramian.train.batches import Batches
 from gramian.train.forward import evaluating, rows_per_pass, statistics_of
@@ -89,7 +89,7 @@ def differs_by_mode(module: nn.Module, x: Tensor) -> str:
     """
     if not any(part.training for part in module.modules()):
         return ""
-    tried = copy.deepcopy(module)
+    tried = copied(module)
     own = next(p for p in tried.parameters() if p.is_floating_point())
     rows = x.to(own.device, own.dtype)
     with torch.no_grad(), torch.random.fork_rng(devices=[own.device] if own.device.type == "cuda" else []):

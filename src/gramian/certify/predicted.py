@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -24,6 +24,21 @@ class Prediction:
 
     losses: list[float]
     test_outputs: Tensor | None
+
+
+def above_rounding(values: Tensor) -> Tensor:
+    """Eigenvalues of a Gram matrix, ascending, with 0 for those that can't be told from it.
+
+    These are the ones within n eps lambda_max, which rounding alone makes of a zero; and, where an eigenvalue is below
+    zero, which no Gram matrix has, those that are no larger: its size is that of the error in the entries.
+    """
+    least = max(len(values) * torch.finfo(values.dtype).eps * abs(float(values[-1])), -float(values[0]))
+    return torch.where(values.abs() <= least, 0.0, values)
+
+
+def settled(system: Eigensystem) -> Eigensystem:
+    """The eigensystem of a Gram matrix that is singular where it can't be told from a singular one."""
+    return replace(system, values=above_rounding(system.values))
 
 
 def predict(
@@ -52,7 +67,7 @@ def predict(
         rows = (batches.next() for _ in range(max(steps)))
         found = minibatch_descent(theta, r0, lr, rows, steps, cross=test)
     else:
-        spectrum = system or eigensystem(theta)
+        spectrum = system or settled(eigensystem(theta))
         if optimizer == "gd":
             found = gradient_descent(spectrum, r0, lr, steps, cross=test)
         else:

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from gramian.certify.door import Given
 from gramian.certify.evidence import Evidence
 from gramian.certify.form import network_facts
-from gramian.certify.goal import Goal
-from gramian.certify.predicted import Prediction, predict, predict_coupled, predictor_gap
+from gramian.certify.goal import Goal, last_loss
+from gramian.certify.predicted import Prediction, above_rounding, predict, predict_coupled, predictor_gap
 from gramian.certify.setup import Setup
 from gramian.certify.width import KernelError, Sweep
 from gramian.gram import eigenvalues
@@ -55,6 +56,7 @@ class Run:
     train_outputs: Tensor
     test_outputs: Tensor | None
     coupled: Tensor | None = None
+    costly: bool = False  # whether another limit kernel of all rows would take long
 
     @property
     def losses(self) -> tuple[list[int], list[float]]:
@@ -67,6 +69,17 @@ class Run:
         """First measured step at which the loss was down to that of the goal."""
         steps, losses = self.losses
         return next((t for t, l in zip(steps, losses, strict=True) if l <= self.aim.target), None)
+
+    @property
+    def last_loss(self) -> float | None:
+        """Training loss of the network as it was left; None where that is no number."""
+        if not self.trace.diverged:
+            return last_loss(self.trace)
+        if self.loss == "squared":
+            value = (self.train_outputs - self.targets).square().sum() / 2
+        else:
+            value = cross_entropy(self.train_outputs, self.data.y, reduction="sum")
+        return float(value) if bool(value.isfinite()) else None
 
     @property
     def still(self) -> bool:
@@ -102,9 +115,10 @@ class Run:
 def evidence_of(run: Run, limit: Prediction | None, initial: list[float] | None) -> Evidence:
     """The numbers that theorems ask for."""
     made, arch = run.made, run.made.arch
-    wanted = 1.0 if made.paper else made.x[0].numel() ** 0.5
+    # norm sqrt(d) is the theory's norm one where the network divides its input by sqrt(d), and only there
+    wanted = made.x[0].numel() ** 0.5 if made.initialization.startswith("NTK") else 1.0
     norms = made.x.flatten(1).norm(dim=1)
-    lam = None if run.system is None else above_rounding(run.system.values)
+    lam = None if run.system is None else run.system.values
     start = run.losses[1][0] if run.losses[1] else 0.0
     return Evidence(
         n=len(made.x),
@@ -132,7 +146,7 @@ def evidence_of(run: Run, limit: Prediction | None, initial: list[float] | None)
         optimizer=run.optimizer,
         batch_size=run.batch_size,
         lr=run.lr,
-        accuracy=min(run.aim.target / start, 1.0) if start > 0 else 1.0,
+        accuracy=min(max(run.aim.target / start, 1e-300), 1.0) if start > 0 else 1.0,
         accuracy_steps=run.reached_at,
         predicted_error=_predicted_error(run, None if limit is None else limit.losses),
         test_gap=_test_gap(run, limit),
@@ -160,21 +174,18 @@ def _resolution(run: Run) -> float:
 def _last_layer(run: Run) -> float | None:
     """Smallest eigenvalue of the limit Gram matrix of the last hidden layer alone, as Du et al. use."""
     arch = run.made.arch
-    if arch is None or run.made.paper or run.made.family == "convolutional" or arch.parametrization != "ntk":
+    if (
+        run.costly
+        or arch is None
+        or run.made.paper
+        or run.made.family == "convolutional"
+        or arch.parametrization != "ntk"
+    ):
         return None
     hidden = [s.op for n, s in enumerate(arch.steps) if s.op in arch.affine and arch.hidden(n)]
     if not hidden:
         return None
     return float(above_rounding(eigenvalues(arch.training({hidden[-1].weight_name}).ntk(run.made.x)))[0])
-
-
-def above_rounding(values: Tensor) -> Tensor:
-    """Eigenvalues of a positive semidefinite matrix, ascending, with 0 for those within n eps lambda_max of it.
-
-    Rounding alone makes that of a zero eigenvalue, with either sign: such a matrix is singular to working precision.
-    """
-    least = len(values) * torch.finfo(values.dtype).eps * values[-1].abs()
-    return torch.where(values.abs() <= least, 0.0, values)
 
 
 def _predicted_error(run: Run, predicted: list[float] | None) -> float | None:

@@ -117,7 +117,7 @@ def setup(
     )
 
 
-BIAS = 0.5  # deviation of biases where the module has some and nothing is said: they count, and do not drown the inputs
+BIAS = 0.1  # deviation of biases where the module has some and nothing is said, as the commands have it
 
 
 def default_law(module: nn.Module, parametrization: str) -> Law:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +14,18 @@ from torch.utils.flop_counter import FlopCounterMode
 from gramian.certify.setup import Setup
 from gramian.empirical import empirical_ntk
 from gramian.errors import BadArgument
+from gramian.train.forward import evaluating
 
 VECTOR_WIDTHS, IMAGE_WIDTHS = (64, 128, 256, 512), (16, 32, 64, 128)
-DRAWS = 8
+MOST_SECONDS, LEAST_ROWS = 10.0, 8  # of the limit kernel of the sweep's rows, and how few these may be
+VECTOR_ROWS, IMAGE_ROWS = 64, 32  # more rows cost more and say the same: the error is mostly one factor of the whole
+# The squared error of one draw has a deviation of 1.2 to 1.6 times its mean, as a square of one Gaussian number has:
+# some 350 draws make that 7 %, and a useful width that is right within 15 % in 95 of 100 cases.
+VECTOR_DRAWS, IMAGE_DRAWS = (128, 96, 64, 48), (160, 96, 48, 32)
+FEW = 4  # times fewer draws where the width is given, and the sweep decides nothing
+LEAST_DRAWS = 8
+SWEEP_OPERATIONS = 4e11  # for all draws: some ten seconds
+BOOTSTRAPS = 1000
 MOST = {False: 1024, True: 64}  # by whether there are pixels: what is chosen by itself, at a few ms a step
 
 
@@ -27,9 +37,11 @@ class Sweep:
         widths: that were drawn.
         errors: $\|\hat\Theta_m - \Theta\|_F / \|\Theta\|_F$, root mean square over the draws.
         slope: of log error against log width, fitted; theory says -1/2.
-        constant: of the fit with slope -1/2.
+        constant: root mean square of error times sqrt(m) over all draws of all widths.
         tolerance: relative error that counts as being in the regime.
         rows: training samples used.
+        draws: networks drawn at each width.
+        interval: of the constant, 95 %, by the bootstrap over the draws; None where there is none.
     """
 
     widths: tuple[int, ...]
@@ -38,19 +50,38 @@ class Sweep:
     constant: float
     tolerance: float
     rows: int
+    draws: tuple[int, ...] = ()
+    interval: tuple[float, float] | None = None
 
     @property
     def useful_width(self) -> int:
         """Smallest width whose expected error is within the tolerance."""
-        return max(1, math.ceil((self.constant / self.tolerance) ** 2))
+        return self._width(self.constant)
+
+    @property
+    def useful_interval(self) -> tuple[int, int] | None:
+        """95 % interval of the useful width."""
+        return None if self.interval is None else (self._width(self.interval[0]), self._width(self.interval[1]))
+
+    def _width(self, constant: float) -> int:
+        return max(1, math.ceil((constant / self.tolerance) ** 2))
 
     @property
     def words(self) -> str:
-        """The useful width in words."""
-        return f"{self.useful_width:,}"
+        """The useful width with its interval, in the digits that they have.
+
+        Example:
+            >>> Sweep((), (), -0.5, 2.502, 0.1, 64, (), (2.3, 2.72)).words
+            '630 (530 to 740)'
+        """
+        if self.useful_interval is None or self.useful_interval[0] == self.useful_interval[1]:
+            return f"{self.useful_width:,}"
+        low, high = self.useful_interval
+        return f"{_two_digits(self.useful_width):,} ({_two_digits(low):,} to {_two_digits(high):,})"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for the report."""
+        low, high = self.useful_interval or (None, None)
         return {
             "widths": list(self.widths),
             "errors": list(self.errors),
@@ -58,27 +89,101 @@ class Sweep:
             "constant": self.constant,
             "tolerance": self.tolerance,
             "rows": self.rows,
+            "draws": list(self.draws),
             "useful_width": self.useful_width,
+            "useful_low": low,
+            "useful_high": high,
+            "useful_words": self.words,
         }
 
 
-def sweep(made: Setup, tolerance: float, seed: int, dtype: torch.dtype) -> Sweep | None:
-    """Draws networks of a few small widths and compares their NTK with the limit; None where there is no limit."""
+def _two_digits(number: int) -> int:
+    return int(float(f"{number:.1e}"))
+
+
+def sweep(
+    made: Setup, tolerance: float, seed: int, dtype: torch.dtype, few: bool = False, per_pair: float = 0.0,
+    tell: Callable[[int, int], object] | None = None,
+) -> Sweep | None:  # fmt: skip
+    """Draws networks of a few small widths and compares their NTK with the limit; None where there is no limit.
+
+    Args:
+        made: the network and its limit.
+        tolerance: relative error that counts as being in the regime.
+        seed: that of the run; the draws have others.
+        dtype: of the draws.
+        few: take a quarter of the draws.
+        per_pair: seconds that one entry of the limit kernel takes; dear ones are compared on fewer rows.
+        tell: called with (operations done, all of them) after each draw.
+    """
     if made.kernel is None or made.fixed_width:
         return None
     image = made.pixels > 1
-    widths = IMAGE_WIDTHS if image else VECTOR_WIDTHS
-    x = made.x[: 64 if image else 128]
-    errors = []
+    widths: tuple[int, ...] = IMAGE_WIDTHS if image else VECTOR_WIDTHS
+    rows = IMAGE_ROWS if image else VECTOR_ROWS
+    while rows > LEAST_ROWS and per_pair * rows**2 / 2 > MOST_SECONDS:
+        rows //= 2
+    x = made.x[:rows]
+    wanted = [d // FEW if few else d for d in (IMAGE_DRAWS if image else VECTOR_DRAWS)]
+    if made.depth == 0:  # a linear network is its limit
+        wanted = [LEAST_DRAWS] * len(widths)
+    widths, draws, cost = affordable_draws(made, widths, wanted, x, dtype)
+    unit = made.kernel(1, x, None)  # of a network of width 1: the paper's kernel grows in proportion to its width
+    number, done, samples = 0, 0, []
+    for width, count in zip(widths, draws, strict=True):
+        limit = made.kernel(width, x, None) if made.paper else unit
+        off = []
+        for _ in range(count):
+            number += 1
+            off.append((kernel_error(made.build(width, seed + number), x, limit, dtype).relative or 0.0) ** 2)
+            done += cost[width]
+            if tell is not None:
+                tell(done, sum(cost[w] * d for w, d in zip(widths, draws, strict=True)))
+        samples.append(torch.tensor(off, dtype=torch.float64))
+    return fitted(widths, samples, tolerance, len(x), seed)
+
+
+def affordable_draws(
+    made: Setup, widths: tuple[int, ...], wanted: list[int], x: Tensor, dtype: torch.dtype
+) -> tuple[tuple[int, ...], tuple[int, ...], dict[int, int]]:
+    """Widths, draws and operations a draw, within `SWEEP_OPERATIONS`: fewer draws, and without the largest widths.
+
+    Counted, not timed: the same seed measures the same on every machine and on every day.
+    """
+    cost = {}
     for width in widths:
-        limit = made.kernel(width, x, None)
-        off = [kernel_error(made.build(width, seed + 1 + draw), x, limit, dtype) for draw in range(DRAWS)]
-        errors.append(math.sqrt(sum((e.relative or 0.0) ** 2 for e in off) / DRAWS))
-    logs_m, logs_e = [math.log(m) for m in widths], [math.log(e) for e in errors]
+        with FlopCounterMode(display=False) as counter:
+            kernel_error(made.build(width, 0), x, None, dtype)
+        cost[width] = max(counter.get_total_flops(), 1)
+        if len(cost) > 2 and sum(cost.values()) * LEAST_DRAWS > SWEEP_OPERATIONS:
+            del cost[width]
+            break
+    widths = tuple(cost)
+    wanted = wanted[: len(widths)]
+    share = min(1.0, SWEEP_OPERATIONS / sum(cost[w] * d for w, d in zip(widths, wanted, strict=True)))
+    return widths, tuple(min(d, max(LEAST_DRAWS, int(share * d))) for d in wanted), cost
+
+
+def fitted(widths: tuple[int, ...], samples: list[Tensor], tolerance: float, rows: int, seed: int) -> Sweep:
+    """The sweep of squared relative errors, one tensor of draws a width."""
+    means = [float(s.mean()) for s in samples]
+    tiny = torch.finfo(torch.float64).tiny  # networks without a hidden layer are their limit
+    logs_m, logs_e = [math.log(m) for m in widths], [math.log(max(e, tiny)) / 2 for e in means]
     mean_m, mean_e = sum(logs_m) / len(widths), sum(logs_e) / len(widths)
     slope = sum((a - mean_m) * (b - mean_e) for a, b in zip(logs_m, logs_e, strict=True))
     slope /= sum((a - mean_m) ** 2 for a in logs_m)
-    return Sweep(widths, tuple(errors), slope, math.exp(mean_e + mean_m / 2), tolerance, len(x))
+    scaled = [m * s for m, s in zip(widths, samples, strict=True)]
+    generator = torch.Generator().manual_seed(seed)
+    again = torch.zeros(BOOTSTRAPS, dtype=torch.float64)
+    for s in scaled:  # each width keeps its number of draws
+        again += s[torch.randint(len(s), (BOOTSTRAPS, len(s)), generator=generator)].sum(1)
+    count = sum(map(len, samples))
+    low, high = torch.quantile(again / count, torch.tensor([0.025, 0.975], dtype=torch.float64)).sqrt().tolist()
+    constant = math.sqrt(float(torch.cat(scaled).mean()))
+    return Sweep(
+        widths, tuple(math.sqrt(e) for e in means), slope, constant, tolerance, rows, tuple(map(len, samples)),
+        (low, high),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,11 +198,13 @@ class KernelError:
 def kernel_error(network: nn.Module, x: Tensor, limit: Tensor | None, dtype: torch.dtype) -> KernelError:
     """The NTK of a network on these rows, against the limit: relative in Frobenius norm, absolute in spectral norm."""
     device = next(network.parameters()).device
-    own = empirical_ntk(network, x.to(device, dtype)).double().cpu()
+    with evaluating(network):
+        own = empirical_ntk(network, x.to(device, dtype)).double().cpu()
     if limit is None:
         return KernelError(own, None, None)
     off = own - limit.double().cpu()
-    return KernelError(own, float(off.norm() / limit.norm()), float(torch.linalg.matrix_norm(off, 2)))
+    size = float(limit.norm())
+    return KernelError(own, float(off.norm()) / size if size > 0 else None, float(torch.linalg.matrix_norm(off, 2)))
 
 
 def affordable_rows(network: nn.Module, x: Tensor, dtype: torch.dtype, operations: float) -> int:
@@ -134,7 +241,7 @@ def choose_width(made: Setup, found: Sweep | None, asked: int | str) -> tuple[in
     width = step * math.ceil(found.useful_width / step)
     if width > most:
         return most, (
-            f"The useful width is {found.useful_width:,}; the network was trained at {most}, the most `auto` takes. "
+            f"The useful width is {found.words}; the network was trained at {most}, the most `auto` takes. "
             f"For the regime of the limit: --width {step * math.ceil(found.useful_width / step)}."
         )
     return max(width, step), ""

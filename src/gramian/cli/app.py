@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from gramian.cli.certify import certify
 from gramian.cli.doctor import doctor
 from gramian.cli.fit import fit
+from gramian.cli.interrupt import watch
 from gramian.cli.kernel import kernel
 from gramian.cli.predict import predict
 from gramian.cli.report import report
@@ -83,4 +84,5 @@ def main() -> None:
     # Before torch is loaded: OpenMP's threads wait asleep, not spinning. On two cores that other processes use too, 300
     # steps of a ResNet took 33 s so, and 134 s otherwise; on an idle machine there is no difference.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    watch()
     app()

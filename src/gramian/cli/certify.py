@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -118,6 +117,10 @@ def certify(
     data: opt.Data,
     target: opt.Target = None,
     data_dir: opt.DataDir = None,
+    task: opt.Task = None,
+    missing: opt.Missing = "refuse",
+    without: opt.Without = None,
+    layout: opt.Layout = "auto",
     n: opt.N = None,
     n_test: opt.NTest = None,
     normalize: opt.Normalize = "auto",
@@ -175,11 +178,10 @@ def certify(
         seed=seed,
         normalize=normalize,
         flatten=flatten,
-    )
-    found = replace(
-        found,
-        x=opt.on_the_networks_scale(found.x, normalize),
-        x_test=opt.on_the_networks_scale(found.x_test, normalize),
+        task=task,
+        missing=missing,
+        without=without,
+        layout=layout,
     )
     built = [
         network(spec, found, depth=depth, width=size, activation=activation, bias=bias, seed=seed) for spec in specs
@@ -191,6 +193,10 @@ def certify(
         "n_test": len(found.x_test),
         "seed": seed,
         "normalize": normalize,
+        "task": task,
+        "missing": None if missing == "refuse" else missing,
+        "without": without,
+        "layout": None if layout == "auto" else layout,
     }
     settings: dict[str, Any] = {
         "width": size or "auto",
@@ -263,7 +269,7 @@ def _certified(made: Made, data: Dataset, checkpoint: Path | None, **settings: A
         source=data.source,
         classes=data.classes,
         rows=data.rows,
-        notes=data.notes,
+        notes=(*data.notes, *([made.says] if made.says else [])),
         checkpoint=checkpoint,
         resume=checkpoint is not None and checkpoint.exists(),
         **settings,
@@ -336,8 +342,6 @@ def _python(name: str, drawn: dict[str, Any], data: Dataset, flat: bool, made: M
     """The lines of Python that do the same, as one."""
     loaded, said = (", ".join(f"{k}={v!r}" for k, v in d.items() if v is not None) for d in (drawn, settings))
     vector = ".flatten(1)" if flat else ""
-    if drawn["normalize"] == "unit":
-        vector += f" * {data.x[0].numel()}**0.5"
     lines = [
         "import torch, gramian, gramian.data",
         made.imports,

@@ -173,7 +173,8 @@ Law = Annotated[
     typer.Option(
         metavar="he|lecun|torch|W,B",
         help="Law of the random weights: a name, or standard deviations of weights and biases after the fan-in "
-        "scaling, such as 1.4,0.1 (default: he, without biases; du-resnet 1,0; with --bias he and 0.1).",
+        "scaling, such as 1.4,0.1; or by layer, 'readout=1,0;*=he' (default: he, in which biases do not count; "
+        "du-resnet 1,0; with --bias he with 0.1 for biases).",
         rich_help_panel=NETWORK,
         show_default=False,
     ),
@@ -215,9 +216,21 @@ def whole(option: str, value: int | None, least: int = 1) -> int | None:
 
 
 def law_of(text: str | None, default: AnyLaw | None) -> AnyLaw | None:
-    """A law's name or its pair of standard deviations, such as "1.4,0.1"; the default for None."""
+    """A law's name, its pair of standard deviations such as "1.4,0.1", or these by layer; the default for None.
+
+    Example:
+        >>> law_of("1.4,0.1", None), law_of("positions=0.02,0;*=he", None)
+        ((1.4, 0.1), {'positions': (0.02, 0.0), '*': 'he'})
+    """
     if text is None:
         return default
+    if "=" not in text:
+        return _law(text)
+    entries = (entry.partition("=") for entry in text.split(";") if entry.strip())
+    return {pattern.strip(): _law(law.strip()) for pattern, _, law in entries}
+
+
+def _law(text: str) -> str | tuple[float, float]:
     if text in ("he", "lecun", "torch"):
         return text
     try:
@@ -227,7 +240,7 @@ def law_of(text: str | None, default: AnyLaw | None) -> AnyLaw | None:
             f"--law {text} is neither a name nor a pair of numbers.",
             where="--law",
             why="a law gives each layer the standard deviation of its weights and of its biases.",
-            fix="he, lecun, torch, or a pair such as 1.4,0.1.",
+            fix="he, lecun, torch, a pair such as 1.4,0.1, or these by layer: 'readout=1,0;*=1.4,0.1'.",
         ) from None
     return sigma_w, sigma_b
 
@@ -344,3 +357,8 @@ def say(notes: Iterable[str], quiet: bool) -> None:
     if not quiet:
         for note in notes:
             show.warn(note)
+
+
+def on_the_networks_scale(x: torch.Tensor, normalize: str) -> torch.Tensor:
+    r"""Rows of norm 1 times $\sqrt d$, d numbers in a row, for networks that are trained: entries of size 1."""
+    return x * x[0].numel() ** 0.5 if normalize == "unit" and len(x) else x

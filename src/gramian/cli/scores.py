@@ -41,7 +41,7 @@ def score_lines(what: str, truth: np.ndarray, predicted: np.ndarray, classes: bo
     spread = ((truth - truth.mean(0)) ** 2).sum()
     share = "not defined on targets that are all alike"
     if spread > 0:
-        share = f"{number(float(r2_score(truth, predicted)))} of {count(n, 'row')}"
+        share = f"{float(r2_score(truth, predicted)):.3f} of {count(n, 'row')}"
     return [
         (f"{name}R²", share),
         ("  error", f"{number(float(squared.mean() ** 0.5))}, root of the mean square, in the target's unit"),

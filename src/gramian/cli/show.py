@@ -82,7 +82,7 @@ def out_of_memory(error: MemoryError | RuntimeError) -> GramianError:
         f"out of memory: {text.splitlines()[0] if text else 'no more can be had'}",
         where="this machine's memory, or the device's",
         why="a kernel of n rows is n x n numbers, and so are its factors",
-        fix="fewer rows (--n), or --dtype float32",
+        fix="fewer rows (--n); `gramian certify` and `gramian kernel` also have --dtype float32",
     )
 
 

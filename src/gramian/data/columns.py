@@ -10,7 +10,7 @@ import pandas as pd
 from gramian.errors import BadArgument, BadData
 
 from .labels import nearest, text_of
-from .numerals import are_dates, numbers_in
+from .numerals import are_dates, numbers_in, refuse_objects, refuse_units
 
 MISSING = ("refuse", "drop", "mean")
 UNSEEN = ("refuse", "zero")
@@ -207,6 +207,13 @@ def complete(table: Table, missing: str, target: str) -> tuple[Table, tuple[str,
                 f"{counted(cells, 'empty cell')} in {_listed(columns)} took the mean of the column in the "
                 "training rows (of text: the shares of its categories)."
             )
+    if empty[target].all():
+        raise BadData(
+            f"column {target!r} has no label in any of {len(frame)} rows.",
+            where=table.where,
+            why="it was never filled in, or another column holds the labels.",
+            fix="target=... (--target COLUMN), the column with the labels.",
+        )
     if not len(kept):
         raise BadData(
             f"no row of {len(frame)} is left.",
@@ -233,15 +240,17 @@ def _kind(table: Table, name: str) -> Column:
     """Numbers, or text with its categories."""
     column = table.frame[name]
     where = f"{table.where}, column {name!r}"
+    refuse_objects(column, name, where)
     if _is_numeric(column) or column.isna().all():
         return Column(name)
     out = f"without=({name!r},) (--without {name}) leaves it out"
-    if pd.api.types.is_datetime64_any_dtype(column) or isinstance(column.dtype, pd.PeriodDtype):
+    if column.dtype.kind in "mM" or isinstance(column.dtype, pd.PeriodDtype | pd.DatetimeTZDtype):
         raise _dates(name, where, out, column.dropna().iloc[0])
     text = as_text(column)
     if are_dates(text):
         raise _dates(name, where, out, text.dropna().iloc[0])
     if not isinstance(column.dtype, pd.CategoricalDtype):
+        refuse_units(text, where)
         numbers = numbers_in(text, where, separator=table.separator)
         if numbers is not None:
             _refuse_no_numbers(table, name, text, numbers[0])
@@ -292,7 +301,7 @@ def _encoded(table: Table, column: Column, unseen: str) -> tuple[np.ndarray, lis
     if column.categories is None:
         return _numbers(table, column.name, values)
     text = as_text(values)
-    codes = pd.Categorical(text, categories=column.categories).codes
+    codes = pd.Index(column.categories, dtype=object).get_indexer(pd.Index(text, dtype=object))
     new = np.flatnonzero((codes < 0) & text.notna().to_numpy())
     notes = []
     if len(new):

@@ -82,8 +82,9 @@ def load(
     known_normalization(normalize)
     if not dtype.is_floating_point:
         raise BadArgument(f"dtype={dtype} is not floating point.", where="dtype", fix="torch.float64 or torch.float32.")
-    columns = (without,) if isinstance(without, str) else tuple(without)
-    raw = read(data, data_dir, Choices(target, known_task(task), missing, columns, layout))
+    columns = (without,) if isinstance(without, str) else tuple(map(str, without))
+    named = None if target is None else str(target)  # columns of a frame may be numbers
+    raw = read(data, data_dir, Choices(named, known_task(task), missing, columns, layout))
     return drawn(raw, n=n, n_test=n_test, seed=seed, normalize=normalize, dtype=dtype)
 
 

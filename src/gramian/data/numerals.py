@@ -1,7 +1,8 @@
-"""Numbers that were written as text: thousands separators, decimal commas; and what are dates."""
+"""Numbers that were written as text: thousands separators, decimal commas; dates, units and objects, which are none."""
 
 from __future__ import annotations
 
+import datetime
 import re
 
 import numpy as np
@@ -11,9 +12,16 @@ from gramian.errors import BadData
 
 THOUSANDS = re.compile(r"[-+]?\d{1,3}(,\d{3})+(\.\d+)?")  # 1,234 and 1,234,567.8
 DECIMAL_COMMA = re.compile(r"[-+]?(\d{1,3}(\.\d{3})+|\d+)(,\d+)")  # 3,5 and 1.234,5
+CLOCK = r"\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?"
+MONTH = r"(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?"
 DATE = re.compile(
-    r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([T ]\d{1,2}:\d{2}.*)?|\d{1,2}[-/.]\d{1,2}[-/.](\d{2}|\d{4})( \d{1,2}:\d{2}.*)?"
+    rf"\d{{4}}[-/.]\d{{1,2}}([-/.]\d{{1,2}})?([T ]{CLOCK}.*)?"  # 2020-01-31, 2020/01, with a time
+    rf"|\d{{1,2}}[-/.]\d{{1,2}}[-/.](\d{{2}}|\d{{4}})( {CLOCK}.*)?"  # 31.01.2020, 1/31/20
+    rf"|\d{{1,2}}[. -]+{MONTH}[, -]*\d{{2,4}}|{MONTH} \d{{1,2}},? \d{{4}}|{MONTH}[ -]\d{{2,4}}"  # 31 Jan 2020
+    rf"|{CLOCK}( ?[ap]m)?",
+    re.IGNORECASE,
 )
+UNIT = re.compile(r"([$€£¥])? ?[-+]?[\d.,]+ ?(%|[$€£¥])?")  # $5, 5 €, 5 %
 MOSTLY = 0.5  # share of the cells from which on a column of text is taken for numbers or dates with faults
 
 
@@ -37,7 +45,9 @@ def numbers_in(text: pd.Series, where: str, *, separator: str = "") -> tuple[np.
     thousands = known.map(lambda cell: THOUSANDS.fullmatch(cell) is not None)
     commas = known.map(lambda cell: DECIMAL_COMMA.fullmatch(cell) is not None)
     note = ""
-    if (commas & ~thousands).any() and (plain.notna() | commas).mean() > MOSTLY:
+    if (plain.notna() | commas | thousands).mean() <= MOSTLY:
+        return None
+    if (commas & ~thousands).any():
         if (thousands & ~commas).any():
             raise BadData(
                 "commas separate thousands in some cells and decimals in others.",
@@ -47,7 +57,7 @@ def numbers_in(text: pd.Series, where: str, *, separator: str = "") -> tuple[np.
             )
         written = known.where(~commas, known.str.replace(".", "", regex=False).str.replace(",", ".", regex=False))
         plain, note = pd.to_numeric(written, errors="coerce"), "with decimal commas"
-    elif thousands.any() and (plain.notna() | thousands).mean() > MOSTLY:
+    elif thousands.any():
         # "1,234" alone could be a decimal; a group of three after a comma in every cell with one is the thousands' mark
         if separator != "," and not _surely_thousands(known[thousands], plain):
             raise BadData(
@@ -70,7 +80,38 @@ def _surely_thousands(written: pd.Series, plain: pd.Series) -> bool:
     )
 
 
+def refuse_units(text: pd.Series, where: str) -> None:
+    """Raise where most cells are numbers with a currency or a percent sign, which categories would make of no order."""
+    known = text.dropna().str.strip()
+    marked = known[known.map(lambda cell: any(sign in cell for sign in "$€£¥%") and UNIT.fullmatch(cell) is not None)]
+    if len(marked) and len(marked) > MOSTLY * len(known):
+        raise BadData(
+            f"{len(marked)} of {len(known)} cells are numbers with a sign, such as {marked.iloc[0]!r}.",
+            where=where,
+            why="as text they would be categories, without order or size.",
+            fix="write the numbers alone, and the unit into the column's name.",
+        )
+
+
+def refuse_objects(column: pd.Series, name: str, where: str) -> None:
+    """Raise for complex numbers, and for lists and other objects, which are neither numbers nor text."""
+    known = column.dropna()
+    plain = (str, bytes, bool, int, float, np.generic, datetime.date, datetime.time, datetime.timedelta)
+    odd = [value for value in known if not isinstance(value, plain)] if column.dtype == object else []
+    if column.dtype.kind != "c" and not odd:
+        return
+    first = odd[0] if odd else known.iloc[0]
+    raise BadData(
+        f"column {name!r} holds neither numbers nor text; the first such value is {first!r}.",
+        where=where,
+        why=f"a {type(first).__name__} is no single real number.",
+        fix=f"a column for each number in it; or without=({name!r},) (--without {name}) leaves it out.",
+    )
+
+
 def are_dates(text: pd.Series) -> bool:
-    """Whether most of the known cells are dates."""
+    """Whether most of the known cells are dates or times of day."""
     known = text.dropna()
+    if pd.to_numeric(known, errors="coerce").notna().mean() > MOSTLY:  # 2020.01 is a number first
+        return False
     return len(known) > 0 and known.map(lambda cell: DATE.fullmatch(cell.strip()) is not None).mean() > MOSTLY

@@ -134,15 +134,30 @@ def table(data: Any, target: str | None = None) -> tuple[Table, str | None] | No
 
 def _in_memory(data: Any, choices: Choices) -> Raw:
     """An array with a column of labels, or a pair of inputs and labels."""
-    if isinstance(data, tuple | list) and len(data) == 2 and all(hasattr(part, "shape") for part in data):
+    pair = isinstance(data, tuple) or (isinstance(data, list) and all(hasattr(part, "shape") for part in data))
+    if pair and len(data) == 2:
         x, y = data
         if isinstance(x, pd.DataFrame):
-            name = "label" if getattr(y, "name", None) is None else str(y.name)
-            labeled = x.reset_index(drop=True).assign(**{name: list(y)})
-            return from_table(table_of(labeled), name, choices.task, missing=choices.missing, without=choices.without)
-        x, y = as_array(x, "x"), as_array(y, "y")
-        return from_arrays("(x, y)", x, y, None, choices.task, choices.layout)
+            return _frame_and_labels(x, y, choices)
+        return from_arrays("(x, y)", as_array(x, "x"), as_array(y, "y"), None, choices.task, choices.layout)
     return from_array("an array", as_array(data, "data"), choices.target, choices.task)
+
+
+def _frame_and_labels(x: pd.DataFrame, y: Any, choices: Choices) -> Raw:
+    """A frame of inputs and its labels as one table, in which the labels' column hides none of the inputs."""
+    labels = y if isinstance(y, pd.Series) else pd.Series(as_array(y, "y").tolist())
+    if len(labels) != len(x):
+        raise BadData(
+            f"{len(x)} rows of inputs, but {len(labels)} labels.",
+            where=f"x, a DataFrame of shape {x.shape}, and y",
+            why="inputs and labels of different files or splits.",
+            fix="one label a row, in the same order.",
+        )
+    name = "label" if labels.name is None else str(labels.name)
+    while name in {str(column) for column in x.columns}:
+        name += "_"
+    frame = x.reset_index(drop=True).assign(**{name: labels.reset_index(drop=True)})
+    return from_table(table_of(frame), name, choices.task, missing=choices.missing, without=choices.without)
 
 
 def _no_choice(where: str, option: str, value: object, why: str) -> BadArgument:

@@ -118,7 +118,7 @@ def _header(path: Path) -> tuple[int, list[str], str]:
 def _refuse_data_as_names(frame: pd.DataFrame, path: Path, skip: int) -> None:
     """A name of text that is also a value of its column: the file has no line of names."""
     for name in frame.columns:
-        if frame[name].dtype == object and str(name) and (frame[name] == name).any():
+        if _holds_text(frame[name]) and str(name) and (frame[name] == name).any():
             raise BadData(
                 f"column name {name!r} is also a value in its column.",
                 where=f"{path}, line {skip + 1} of the file",
@@ -132,8 +132,12 @@ def _one_line_a_row(frame: pd.DataFrame) -> bool:
     return not any(
         frame[name].astype(str).str.contains("\n", regex=False).any()
         for name in frame.columns
-        if frame[name].dtype == object
+        if _holds_text(frame[name])
     )
+
+
+def _holds_text(column: pd.Series) -> bool:
+    return pd.api.types.is_string_dtype(column) or column.dtype == object
 
 
 def _is_number(text: str) -> bool:

@@ -133,12 +133,13 @@ def as_array(values: Any, name: str) -> np.ndarray:
         values = [row.detach().cpu().numpy() for row in values]
     try:
         array = np.asarray(values)
-    except ValueError as error:  # rows of different lengths
+    except (ValueError, TypeError, RuntimeError) as error:
+        rows = isinstance(values, list | tuple)
         raise BadData(
             f"{name} is no array: {str(error).split('.')[0]}.",
             where=name,
-            why="rows of different lengths.",
-            fix="rows of equal length.",
+            why="rows of different lengths." if rows else f"a {type(values).__name__} gives no numbers by itself.",
+            fix="rows of equal length." if rows else "its inputs and targets as a pair of arrays or tensors.",
         ) from None
     if array.dtype.kind == "O":
         array = _from_objects(array, name)

@@ -37,6 +37,8 @@ class Given(NamedTuple):
 
     def change(self, f: Any) -> Given:
         """The same with another value in each tensor's place."""
+        if not self.kwargs and all(isinstance(v, Tensor) for v in self.args):
+            return Given(tuple(map(f, self.args)), {})
         return Given(*tree_map_only(Tensor, f, (self.args, self.kwargs)))
 
     def first(self) -> Given:
@@ -108,13 +110,33 @@ def _by_place(module: nn.Module, at: Mapping[str, Tensor]) -> dict[int, Tensor]:
 
 def _with_hooks(own: Tensor, value: Tensor) -> Tensor:
     """The value with the gradient hooks of the parameter for which it stands."""
-    hooks = own._backward_hooks if own.is_leaf else None
+    hooks = gradient_hooks(own)
     if not hooks or not value.requires_grad:
         return value
     value = value.view_as(value)  # hooks hang on this use of it alone
-    for hook in list(hooks.values()):
-        value.register_hook(hook)
+    with torch._C.DisableTorchFunction():  # not seen by who looks for hooks of the forward pass itself
+        for hook in hooks:
+            value.register_hook(hook)
     return value
+
+
+def gradient_hooks(parameter: Tensor) -> tuple[Callable, ...]:
+    """The hooks of a parameter's gradient; those of a Taylor model's copy lie aside (see `lay_aside`)."""
+    own = parameter._backward_hooks if parameter.is_leaf else None
+    return (*getattr(parameter, ASIDE, ()), *(own or {}).values())
+
+
+def lay_aside(parameter: Tensor) -> None:
+    """Takes the hooks off a parameter and keeps them on it for `call_at`: a Taylor model is linear in its step, and
+    its J has the hooks already, so that they must not act once more on the step's own gradient."""
+    hooks = gradient_hooks(parameter)
+    if hooks:
+        setattr(parameter, ASIDE, hooks)
+        if parameter._backward_hooks:
+            parameter._backward_hooks.clear()
+
+
+ASIDE = "gradient_hooks_laid_aside"
 
 
 def _put_in(attributes: Attributes, values: dict[int, Tensor], scripted: list[tuple[Any, str, Tensor]]) -> None:
@@ -165,11 +187,15 @@ class _Reentrant:
         if any(isinstance(t, Tensor) and _moves(t) for t in args):
             return function(*args)
         with torch.no_grad():
-            return function(*args)
+            return tree_map_only(Tensor, Tensor.detach, function(*args))  # forward mode knows nothing of no_grad
 
 
 def _moves(t: Tensor) -> bool:
-    return t.requires_grad or torch.autograd.forward_ad.unpack_dual(t).tangent is not None
+    """Whether it has a derivative, of either mode, under whatever transforms."""
+    if t.requires_grad or torch.autograd.forward_ad.unpack_dual(t).tangent is not None:
+        return True
+    inside = torch._C._functorch
+    return inside.is_functorch_wrapped_tensor(t) and _moves(inside.get_unwrapped(t))
 
 
 def _not_reentrant(

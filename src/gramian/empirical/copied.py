@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gramian.arch.untouched import Attributes, untouched
+from gramian.empirical.call import ASIDE
 from gramian.errors import BadArgument
 
 M = TypeVar("M", bound=nn.Module)
@@ -53,9 +54,10 @@ def copied(module: M, beside: Any = None) -> Any:
     twin = made if beside is None else made[0]
     _own_of_scripted(module, twin)
     for t, u in zip(module.parameters(), twin.parameters(), strict=True):
-        if t._backward_hooks and not u._backward_hooks:
-            for hook in t._backward_hooks.values():
-                u.register_hook(_again(hook, memo))
+        for hook in (t._backward_hooks or {}).values():
+            u.register_hook(_again(hook, memo))
+        if hasattr(t, ASIDE):
+            setattr(u, ASIDE, tuple(_again(hook, memo) for hook in getattr(t, ASIDE)))
     return made
 
 

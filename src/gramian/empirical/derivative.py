@@ -11,6 +11,7 @@ from gramian.arch.untouched import untouched
 from gramian.empirical import checks
 from gramian.empirical.call import call
 from gramian.empirical.forward import along, why_no_forward_mode
+from gramian.empirical.gradient_hooks import checked_backward
 from gramian.empirical.outputs import own_name
 from gramian.empirical.share import Share
 from gramian.empirical.watch import differentiable_math
@@ -31,14 +32,17 @@ class Derivative:
         self.module, self.share = module, share
         self.theta = checks.trainable(module)
         problem: GramianError | None = None
-        self.n_outputs, self.dtype = 0, torch.float32
+        self.n_outputs, self.dtype, self.quiet = 0, torch.float32, False
         try:
             checks.check_options("full", "auto", max_bytes)
             checks.check_mode(module)
             _check_gradients(module)
             self.x = checks.check_input("x", x)
-            with untouched(module), differentiable_math():
+            with untouched(module) as loan, differentiable_math():
                 out, saved = checks.try_module(module, "x", self.x)
+                backward = checked_backward(module, self.x[:1])
+                backward.check_places(module)
+            self.quiet = loan is not None and not loan.written
             self.n_outputs, self.dtype = out.numel(), out.dtype
             self.chunk = max(1, max_bytes // max(1, saved))
         except GramianError as error:
@@ -47,7 +51,7 @@ class Derivative:
         share.same(self.theta.values())
         self.counts = share.counts(len(x))
         with untouched(module), differentiable_math(), torch.no_grad():
-            self.why_twice_backward = why_no_forward_mode(module, self._here(), self.x[:1])
+            self.why_twice_backward = backward.altered or why_no_forward_mode(module, self._here(), self.x[:1])
         if self.why_twice_backward:  # the graph of a derivative holds about four times what the graph of a value does
             self.chunk = max(1, self.chunk // 4)
 
@@ -69,7 +73,7 @@ class Derivative:
         wide = {name: torch.promote_types(p.dtype, torch.float32) for name, p in self.theta.items()}
         total = {name: torch.zeros_like(p, dtype=wide[name]).detach() for name, p in self.theta.items()}
         v = self.share.mine(v, self.counts)
-        with untouched(self.module), differentiable_math():
+        with untouched(self.module, self.quiet), differentiable_math():
             for rows in self._chunks():
                 out = call(self.module, self.x[rows])
                 if not out.requires_grad:
@@ -87,7 +91,7 @@ class Derivative:
     def push(self, u: dict[str, Tensor]) -> Tensor:
         """J u, for the samples of all processes; shape (n, C)."""
         with (
-            untouched(self.module),
+            untouched(self.module, self.quiet),
             differentiable_math(),
             torch.no_grad(),
         ):  # no fused attention, nothing compiled, and no graph

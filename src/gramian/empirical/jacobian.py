@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from gramian.arch.untouched import untouched
 from gramian.empirical.call import call
 from gramian.empirical.checks import check_input, trainable
+from gramian.empirical.gradient_hooks import checked_backward
 
 
 def jacobian(module: nn.Module, x: Tensor) -> Tensor:
@@ -39,6 +40,7 @@ def jacobian(module: nn.Module, x: Tensor) -> Tensor:
     parameters = list(trainable(module).values())
     x = check_input("x", x)
     with untouched(module), torch.inference_mode(False), torch.enable_grad():
+        checked_backward(module, x[:1])
         return torch.stack(
             [torch.cat([g.flatten(1) for g in rows(partial(call, module, row[None]), parameters)], 1) for row in x]
         )

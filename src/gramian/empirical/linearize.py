@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gramian.empirical.call import Given, call_at, plain
+from gramian.empirical.call import Given, call_at, lay_aside, plain
 from gramian.empirical.checks import check_mode, trainable
 from gramian.empirical.copied import copied
 from gramian.empirical.forward import along, why_no_forward_mode
+from gramian.empirical.gradient_hooks import check_grad_hooks, checked_backward
 from gramian.empirical.watch import differentiable_math
 from gramian.errors import BadArgument
 
@@ -32,7 +33,10 @@ class Expansion(nn.Module):
         super().__init__()
         own = trainable(module)
         check_mode(module)
+        check_grad_hooks(module)
         self.module = copied(module)
+        for p in self.module.parameters():
+            lay_aside(p)
         self.origins: dict[str, str] = {}  # buffer of each parameter that moves, frozen later or not
         for name, p in own.items():
             buffer = "origin_" + name.replace(".", "__")  # a buffer's name has no dot
@@ -95,7 +99,10 @@ class Linearized(Expansion):
         self.check_output(x)
         with differentiable_math(), torch.no_grad():
             try:
-                wrong = why_no_forward_mode(self.module, self.moved()[0], x.first().change(plain))
+                first = x.first().change(plain)
+                backward = checked_backward(self.module, first)
+                backward.check_places(self.module)
+                wrong = backward.altered or why_no_forward_mode(self.module, self.moved()[0], first)
             except torch.OutOfMemoryError:
                 raise
             except RuntimeError:

@@ -14,6 +14,7 @@ from gramian.arch.untouched import untouched
 from gramian.empirical import checks
 from gramian.empirical.contract import add_gram
 from gramian.empirical.factors import Source, factors, pull_back
+from gramian.empirical.gradient_hooks import checked_backward
 from gramian.empirical.late import add_late
 from gramian.empirical.memory import keep_freed_blocks
 from gramian.empirical.model import Batch, Model
@@ -170,8 +171,11 @@ def read(model: Model, x: Batch, y: Batch | None, full: bool) -> tuple[Source, i
         )
     with differentiable_math():
         out, saved = checks.try_model(model, "x", x)
+        backward = checked_backward(model.module, x.x[:1], lambda out: model.apply(out, x[:1]))
         used = uses(model, x[:1])
     source = Source(model, used, parameters, out.numel(), out.dtype, True, full)
+    if backward.inside or backward.past:  # a vmap would not see these hooks, nor other values of such a parameter
+        return replace(source, uses=Uses((), (), general=tuple(parameters), unused=()), batched=False), saved
     try:
         pull_back(source, make_units(used, parameters, apart=False), x[:1], range(1), trial=True)
     except torch.OutOfMemoryError:

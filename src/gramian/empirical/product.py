@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from gramian.arch.untouched import untouched
 from gramian.empirical import checks
 from gramian.empirical.call import call
-from gramian.empirical.forward import along
-from gramian.empirical.watch import differentiable_math
+from gramian.empirical.derivative import Derivative
+from gramian.empirical.share import Share
 from gramian.errors import BadData
 
 
@@ -37,21 +37,15 @@ def ntk_product(module: nn.Module, x: Tensor, v: Tensor) -> Tensor:
         tensor([[5.],
                 [3.]])
     """
-    theta = checks.trainable(module)
-    checks.check_mode(module)
-    x = checks.check_input("x", x)
-    with untouched(module), differentiable_math():
-        checks.try_module(module, "x", x)
-        out = call(module, x)
-        if v.shape != out.shape:
-            raise BadData(
-                f"`v` has shape {tuple(v.shape)}; the module's output on `x` has {tuple(out.shape)}.",
-                where="ntk_product(module, x, v)",
-                why="the kernel has a row for each sample and each output",
-                fix=f"v = v.reshape({tuple(out.shape)})",
-            )
-        u = torch.autograd.grad(out, list(theta.values()), v, materialize_grads=True)
-        del out
-    with untouched(module), torch.inference_mode(False), torch.no_grad():
-        at = {name: p.detach() for name, p in theta.items()}
-        return along(module, at, dict(zip(theta, u, strict=True)), x)[1]
+    share = Share(None, next(iter(checks.trainable(module).values())).device)
+    j = Derivative(module, x, share, max_bytes=2**30)
+    with untouched(module), torch.no_grad():
+        shape = (len(x), *call(module, j.x[:1]).shape[1:])
+    if v.shape != shape:
+        raise BadData(
+            f"`v` has shape {tuple(v.shape)}; the module's output on `x` has {shape}.",
+            where="ntk_product(module, x, v)",
+            why="the kernel has a row for each sample and each output",
+            fix=f"v = v.reshape({shape})",
+        )
+    return j.push(j.pull(v.detach().reshape(len(x), -1))).reshape(shape)

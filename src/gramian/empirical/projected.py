@@ -12,6 +12,7 @@ from gramian.arch.inputs import Inputs, leaves, tensors
 from gramian.arch.untouched import untouched
 from gramian.empirical import checks
 from gramian.empirical.call import call, call_at
+from gramian.empirical.gradient_hooks import checked_backward
 from gramian.empirical.outputs import Aimed, composed, unwrapped
 from gramian.empirical.sketch import Sketch
 from gramian.empirical.structured import packed
@@ -72,7 +73,9 @@ def projected_gradients(
     x = checks.check_input("x", x)
     with untouched(module), differentiable_math():
         out, _ = checks.try_module(module, "x", x)
-        found = _project(module, x, sketch, kind, out, max_bytes)
+        backward = checked_backward(module, x[:1])
+        way = _looped if backward.inside or backward.past else _batched
+        found = _project(module, x, sketch, kind, out, max_bytes, way)
     if not bool(found.isfinite().all()):
         raise BadData(
             f"The features have NaN or infinite entries, in {found.dtype}.",
@@ -93,14 +96,15 @@ def _aimed(module: nn.Module, x: Inputs, outputs: object, targets: Tensor) -> tu
     return module, rows
 
 
-def _project(module: nn.Module, x: Tensor, sketch: Sketch, kind: str, out: Tensor, max_bytes: int) -> Tensor:
+def _project(
+    module: nn.Module, x: Tensor, sketch: Sketch, kind: str, out: Tensor, max_bytes: int, gradients: Callable
+) -> Tensor:
     theta = checks.trainable(module)
     c, n = out.numel(), len(x)
     held = 2 * out.dtype.itemsize * sum(p.numel() for p in theta.values())  # the gradients, and what makes them
     together = max(1, max_bytes // held)
     samples, width = max(1, together // c), min(c, together)
     features = torch.zeros(n, c if kind == "full" else 1, sketch.size, dtype=out.dtype, device=out.device)
-    gradients = _batched
     for i in range(0, n, samples):
         part = x[i : i + samples]
         for first in range(0, c, width):

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gramian.empirical.call import gradient_hooks
 from gramian.empirical.calls import How, Scale, Use
 from gramian.empirical.model import Batch, Model
 from gramian.empirical.watch import Watched
@@ -77,6 +78,7 @@ def uses(model: Model, batch: Batch) -> Uses:
     own = {i for i in names if i in leaves and all((leaves[i], user) in proved for user in users[leaves[i]])}
     weights, biases = ({id(c.parameters[role]) for c in seen if id(c.parameters[role]) in c.carried} for role in (0, 1))
     own -= weights & biases  # one vector in both roles
+    own -= {i for i in own if gradient_hooks(leaves[i].variable)}  # they take the whole gradient
     return Uses(
         tuple(names[i] for i in own),
         tuple(call.told({i: names[i] for i in own}) for call in seen if call.of(own)),

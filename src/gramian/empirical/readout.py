@@ -41,7 +41,8 @@ def find_readouts(module: nn.Module, x: Tensor) -> Readouts:
     ]
     try:
         with differentiable_math():
-            module.requires_grad_(True)
+            for p in module.parameters():
+                p.requires_grad_(True)
             x = x.clone().requires_grad_() if x.is_floating_point() else x
             out = call(module, x)
             root = out.grad_fn if isinstance(out, Tensor) else None

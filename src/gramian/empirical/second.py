@@ -10,6 +10,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from gramian.empirical.call import Given, call_at, plain
 from gramian.empirical.copied import copied
 from gramian.empirical.forward import along, along_forward, forward_by_backward, load_rules
+from gramian.empirical.gradient_hooks import checked_backward
 from gramian.empirical.watch import differentiable_math
 from gramian.errors import BadArgument
 
@@ -72,6 +73,7 @@ def checked_mode(module: nn.Module, x: Given) -> str:
     with differentiable_math(), torch.no_grad():
         try:
             x = x.first().change(plain)
+            changed = checked_backward(module, x).altered
             row = x.change(lambda v: v.double() if v.is_floating_point() else v)
             wide = copied(module).double()
             at = {name: p.detach() for name, p in wide.named_parameters() if p.requires_grad}
@@ -83,6 +85,13 @@ def checked_mode(module: nn.Module, x: Given) -> str:
                 why=f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}",
                 fix="a module that takes float64; call the model once on x[:1] before it goes into vmap or compile",
             ) from error
+        if changed:
+            raise BadArgument(
+                f"The module has no second-order model: {changed} changes its gradients.",
+                where=type(module).__name__,
+                why="its Jacobian is then none of the function that it computes, so there is no second derivative",
+                fix="linearize(module), whose first-order model has the hooks in its Jacobian; or without the hooks",
+            )
         for mode, off in found.items():
             if off is not None and off <= TOLERANCE and _runs(mode, module, x):
                 return mode
@@ -90,7 +99,8 @@ def checked_mode(module: nn.Module, x: Given) -> str:
     raise BadArgument(
         f"torch's second derivative of the module is not a derivative of its first one ({told}).",
         where=type(module).__name__,
-        why="an operation whose rule in torch drops a term, as that of torch's parametrizations.weight_norm does",
+        why="an operation whose rule in torch drops a term, as that of torch's parametrizations.weight_norm does; or a "
+        "stop-gradient in the forward (detach, no_grad), past which the first derivative does not look",
         fix="write that operation in elementary ones (v * g / v.norm(dim=1, keepdim=True)), or linearize(module)",
     )
 

@@ -12,7 +12,7 @@ from gramian.arch.cross import Cross, data_cross
 from gramian.arch.inputs import Inputs, precision
 from gramian.arch.moments import Moments
 from gramian.arch.ops import Activation, Op, Tokens
-from gramian.arch.ops.computed import apply_to_data
+from gramian.arch.ops.input_function import apply_to_data
 from gramian.arch.tokens import token_cross
 from gramian.errors import BadArgument, NoLimit
 from gramian.limit.outputs import chosen_output

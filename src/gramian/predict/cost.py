@@ -13,8 +13,9 @@ from torch import Tensor
 
 GiB = 2**30
 SHARE = 0.85  # of the memory that is free, which may be taken
-TRIED = 0.2  # seconds that measuring may take
+TRIED = 0.05  # seconds from which on a trial is believed
 PIECE = 0.4  # seconds that a tile may take, so that a bar moves and Ctrl-C is seen
+FILLED = 4.0  # seconds to fill and write a GiB: 20,000 rows took 20 s beyond their entries
 LEAST_TILE, MOST_TILE = 8, 1024
 
 
@@ -59,15 +60,21 @@ def resident_memory() -> float:
 
 
 def seconds_per_entry(kernel: Callable[..., Tensor], x: Tensor) -> float:
-    """Of a kernel on these rows, measured on growing squares of them until a trial takes `TRIED` seconds."""
+    """Of a kernel on these rows, measured on growing squares of them until one takes long enough to be measured.
+
+    On a CPU the process's own time counts, if it is the shorter: on a busy machine a call of a microsecond may have to
+    wait for its turn a tenth of a second.
+    """
     kernel(x[:1], x[-1:])  # what is made once: a program, an engine's choice
     size = 1
     while True:
         rows, columns = x[:size], x[-size:]
-        start = time.perf_counter()
+        start, busy = time.perf_counter(), time.process_time()
         kernel(rows, columns)
         seconds = time.perf_counter() - start
-        if seconds > TRIED / 4 or size >= min(len(x), MOST_TILE):
+        if x.device.type == "cpu":
+            seconds = min(seconds, time.process_time() - busy)
+        if seconds > TRIED or size >= min(len(x), MOST_TILE):
             return seconds / (len(rows) * len(columns))
         size = min(2 * size, len(x))
 
@@ -85,15 +92,16 @@ def seconds_of_factorization(n: int) -> float:
     size = 768
     a = torch.ones(size, size, dtype=torch.float64)
     a @ a
-    start = time.perf_counter()
+    start, busy = time.perf_counter(), time.process_time()
     a @ a
-    per_product = (time.perf_counter() - start) / size**3
+    per_product = min(time.perf_counter() - start, time.process_time() - busy) / size**3
     return 1.3 * per_product * n**3 / 3  # triangular solves and the borders of tiles: a third more than products
 
 
 def kernel_cost(n: int, per_entry: float, itemsize: int) -> Cost:
     """Of a kernel matrix of n rows, of which half is computed and half mirrored."""
-    return Cost(per_entry * n * (n + 1) / 2, resident_memory() + n * n * itemsize)
+    stored = n * n * itemsize
+    return Cost(per_entry * n * (n + 1) / 2 + stored / GiB * FILLED, resident_memory() + stored)
 
 
 def fit_cost(n: int, m: int, d: int, per_entry: float) -> Cost:

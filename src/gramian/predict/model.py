@@ -16,11 +16,13 @@ from torch import Tensor, nn
 
 from gramian.arch.law import Law
 from gramian.data import Columns, Dataset, Scaling
-from gramian.data.columns import Table
+from gramian.data.columns import Table, counted
 from gramian.data.table import table_of
 from gramian.data.tensors import as_array, numbers_of
 from gramian.errors import BadArgument, BadData
 from gramian.predict.estimators import NTKClassifier, NTKRegressor, Progress, watched
+
+FILLED = "they took the means of the training rows."
 
 
 class Rows(TransformerMixin, BaseEstimator):
@@ -60,7 +62,8 @@ class Rows(TransformerMixin, BaseEstimator):
         if isinstance(X, pd.DataFrame) and self.columns is not None:
             values, notes = self.encoded(table_of(X, where="the DataFrame"))
             for note in notes:
-                warnings.warn(note, stacklevel=2)
+                if not note.endswith(FILLED):  # as was asked for in training
+                    warnings.warn(note, stacklevel=2)
             return values
         numbers = numbers_of(X, "X") if isinstance(X, pd.DataFrame) else as_array(X, "X")
         if self.columns is not None and any(column.categories is not None for column in self.columns.columns):
@@ -81,17 +84,24 @@ class Rows(TransformerMixin, BaseEstimator):
             rows = table.frame.index[empty.any(1)].to_numpy()
             names = [repr(name) for name in self.columns.names if table.frame[name].isna().any()]
             raise BadData(
-                f"{len(rows)} of {len(values)} rows have empty cells.",
+                f"{len(rows)} of {counted(len(values), 'row')} {'has' if len(rows) == 1 else 'have'} empty cells.",
                 where=f"{table.where}, {table.rows(rows)}, column {', '.join(names[:5])}",
                 why="missing values ('', NA, NaN, null, None), and the model was trained without any.",
                 fix="--missing mean (missing='mean') takes the training rows' mean; --missing drop leaves them out.",
             )
         if empty.any():
-            notes = (*notes, f"{int(empty.any(1).sum())} of {len(values)} rows had empty cells: the training mean.")
+            notes = (*notes, f"{int(empty.any(1).sum())} of {len(values)} rows had empty cells: {FILLED}")
         return self.scaled(values, table.where, torch.tensor(table.frame.index.to_numpy(np.int64))), notes
 
     def scaled(self, values: np.ndarray, where: str, rows: Tensor | None = None) -> np.ndarray:
         """Encoded rows on the scale of the training rows; shape (m, d)."""
+        if values.ndim < 2 or not len(values):
+            raise BadData(
+                f"X of shape {values.shape} holds no rows.",
+                where=where,
+                why="one row without its row dimension, or an empty table.",
+                fix="`x[None]` for one row; at least one row.",
+            )
         if math.prod(values.shape[1:]) != math.prod(self.in_shape):
             shapes = ["x".join(map(str, shape)) for shape in (values.shape[1:], self.in_shape)]
             raise BadData(

@@ -86,7 +86,7 @@ _CERTIFICATE: dict = dict.fromkeys(("theorem", "reference", "status", "summary",
     "premises": [],
     "conclusion": [],
 }
-_CONDITION = dict.fromkeys(("says", "needs", "has", "holds", "note"))
+_CONDITION = dict.fromkeys(("says", "needs", "has", "holds", "note", "vacuous"))
 
 
 def complete(facts: dict) -> dict:
@@ -127,6 +127,7 @@ def without_nan(value):
 
 def _complete_run(run: dict) -> dict:
     whole = _fill(_RUN, run)
+    whole["width"], whole["goal"] = without_nan(whole["width"]), without_nan(whole["goal"])
     whole["probes"] = [_fill(_PROBE, probe) for probe in whole["probes"]]
     whole["samples"] = [_fill(_SAMPLE, sample) for sample in whole["samples"]]
     whole["layers"] = [_fill(_LAYER, layer) for layer in whole["layers"]]

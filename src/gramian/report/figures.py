@@ -29,6 +29,7 @@ from gramian.report.picture import (
     spread_log,
     thinned,
 )
+from gramian.report.ticks import apart
 
 FAR = 1000.0  # percent; a kernel that grew further hides all else on a linear axis
 
@@ -133,7 +134,7 @@ def moved(block: dict) -> Picture:
         sentences.moved(block),
         traces=traces,
         x=linear_axis("step"),
-        y=log_axis(drawn) | {"ticksuffix": " %"} if log else linear_axis(suffix=" %") | {"rangemode": "tozero"},
+        y=log_axis(drawn, suffix=" %") if log else linear_axis(suffix=" %") | {"rangemode": "tozero"},
         tables=[
             Table(["layer", "what", "at the end"], rows),
             series_table("step", steps, of_steps, percent),
@@ -146,21 +147,24 @@ def test_error(block: dict) -> Picture:
     """Test error of the network over training, and of the kernel predictor."""
     curves, kernel = block["kernel_curve_steps"], block["kernel_error"]
     steps = [*(block["steps"] or []), *(curves or [])] or [0, 1]
-    traces = ribbon(block["steps"], percents(block["network_error"]), "trained network", NETWORK)
-    traces += curve(curves, percents(block["kernel_curve"]), "kernel predictor", LIMIT)
-    traces += curve([min(steps), max(steps)], percents([kernel] * 2), "kernel predictor, at the end", BOUND, width=1.6)
+    own_unit = sentences.in_own_unit(block)
+    drawn = list if own_unit else percents
+    write = number if own_unit else percent
+    traces = ribbon(block["steps"], drawn(block["network_error"] or []), "trained network", NETWORK)
+    traces += curve(curves, drawn(block["kernel_curve"] or []), "kernel predictor", LIMIT)
+    traces += curve([min(steps), max(steps)], drawn([kernel] * 2), "kernel predictor, at the end", BOUND, width=1.6)
     tables = [
-        series_table("step", block["steps"], {"trained network": block["network_error"]}, percent),
-        series_table("step", curves, {"kernel predictor": block["kernel_curve"]}, percent),
+        series_table("step", block["steps"], {"trained network": block["network_error"]}, write),
+        series_table("step", curves, {"kernel predictor": block["kernel_curve"]}, write),
     ]
     return picture(
         "test",
         "Test error",
-        "share of test points",
+        block["quantity"] or "share of test points",
         sentences.test_error(block),
         traces=traces,
         x=linear_axis("step"),
-        y=linear_axis(suffix=" %") | {"rangemode": "tozero"},
+        y=linear_axis(suffix="" if own_unit else " %") | {"rangemode": "tozero"},
         tables=tables,
     )
 
@@ -181,11 +185,13 @@ def width(block: dict) -> Picture:
         traces += points([mine], [100 * block["run_error"]], "this run", INITIAL, "diamond")
     marks = []
     if useful:
-        marks += mark_x(useful, f"useful width {number(useful)}", log=True, left=True)
+        words = (block["useful_words"] or number(useful)).partition(" (")[0]
+        marks += mark_x(useful, f"useful width {words}", log=True, left=True)
     if block["tolerance"]:
         marks += mark_y(100 * block["tolerance"], f"tolerance {percent(block['tolerance'])}", log=True)
     errors = [v for trace in traces for v in trace["y"]]
-    ticks = {"tickvals": widths, "ticktext": [number(w) for w in widths], "tickmode": "array"}
+    labeled = apart(sorted(widths))
+    ticks = {"tickvals": labeled, "ticktext": [number(w) for w in labeled], "tickmode": "array"}
     room = [math.log10(min(marked)) - 0.06, math.log10(max(marked)) + 0.06]
     return picture(
         "width",
@@ -194,7 +200,7 @@ def width(block: dict) -> Picture:
         sentences.width(block),
         traces=traces,
         x=log_axis(widths, "width, log scale") | ticks | {"range": room},
-        y=log_axis(errors) | {"ticksuffix": " %"},
+        y=log_axis(errors, suffix=" %"),
         tables=[series_table("width", widths, {"error": block["errors"]}, percent)],
         marks=marks,
     )
@@ -223,7 +229,7 @@ def alignment(block: dict) -> Picture:
     return picture(
         "alignment",
         "Alignment of the kernel with the labels",
-        "cosine between K and yyᵀ",
+        "cosine; 1: aligned",
         sentences.probe({"values": values, "unit": "", "lower": None, "upper": None}),
         traces=curve(steps, values, "alignment", NETWORK, legend=False),
         x=linear_axis("step"),
@@ -239,6 +245,7 @@ def probe(block: dict) -> Picture:
     traces += curve(steps, block["lower"], "lower bound", (BOUND[0], "dash"), width=1.6)
     traces += curve(steps, block["upper"], "upper bound", BOUND, width=1.6)
     share = unit == "share"
+    suffix = " %" if share else ""
     if share:
         for trace in traces:
             trace["y"] = percents(trace["y"])
@@ -252,7 +259,7 @@ def probe(block: dict) -> Picture:
         sentences.probe(block),
         traces=traces,
         x=linear_axis("step"),
-        y=(log_axis(drawn) if log else linear_axis()) | ({"ticksuffix": " %"} if share else {}),
+        y=log_axis(drawn, suffix=suffix) if log else linear_axis(suffix=suffix),
         tables=[series_table("step", steps, columns, percent if share else number)],
     )
 

@@ -10,8 +10,11 @@ import re
 from datetime import UTC, datetime
 
 NOT_MEASURED = "not measured"
+NO_FINITE = "no finite number is enough"
+NO_BOUND = "any number (no bound)"
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-_POWER = re.compile(r"(?<=[\w)])\^(-?\d+)\b")
+_POWER = re.compile(r"(?<=[\w)])\^(-?\d+)(?![\w.]*\w|\^|\()")
+_ENDLESS, _NO_NUMBER = re.compile(r"(?<![\w.-])inf(?![\w.-]*\w)"), re.compile(r"(?<![\w.-])nan(?![\w.-]*\w)")
 # "1.3e41" anywhere in a text, or an integer of five digits and more; not a piece of "1811.03962" or of a name
 _IN_TEXT = re.compile(r"(?<![\w.,])[-+]?(?:\d+(?:\.\d+)?[eE][-+]?\d+|\d{5,})(?![\w]|[.,]\d)")
 
@@ -55,6 +58,8 @@ def percent(share: float | None, digits: int = 3) -> str:
     """
     if share is None or missing(share):
         return NOT_MEASURED
+    if math.isinf(share):
+        return "not finite"
     if share < 1 and number(100 * share, digits) == "100":
         return f"{100 * share:.2f} %" if share < 0.99995 else "> 99.99 %"
     return f"{number(100.0 * share, digits)} %"
@@ -130,6 +135,8 @@ def quantity(value: object) -> str:
         return NOT_MEASURED
     if text.lower() in ("inf", "-inf"):
         return number(float(text))
+    if endless := re.fullmatch(r"(>=|<=|[≥≤<>])\s*(-?)inf", text):
+        return NO_FINITE if endless[1] in (">=", "≥", ">") and not endless[2] else NO_BOUND
     alone = re.fullmatch(r"(\D{0,4})(\d{4,})", text)  # a year stands in a longer text
     return prose(alone[1] + number(int(alone[2])) if alone else text)
 
@@ -137,13 +144,17 @@ def quantity(value: object) -> str:
 def prose(text: object) -> str:
     """A text with its numbers, powers and comparisons as people write them.
 
+    Powers are raised if all of a text's can be: never `L⁴.5`, nor one beside another that stays `L^4.5`.
+
     >>> prose("m >= 2.5e7: n^24 L^12 / δ^-8, arXiv:1811.03962"), prose(None)
     ('m ≥ 2.5 × 10⁷: n²⁴ L¹² / δ⁻⁸, arXiv:1811.03962', 'not measured')
     """
     if missing(text):
         return NOT_MEASURED
     text = _IN_TEXT.sub(lambda match: _from_text(match[0]), str(text))
-    text = _POWER.sub(lambda match: match[1].translate(_SUPERSCRIPT), text)
+    if len(_POWER.findall(text)) == text.count("^"):
+        text = _POWER.sub(lambda match: match[1].translate(_SUPERSCRIPT), text)
+    text = _NO_NUMBER.sub("not a number", _ENDLESS.sub("infinity", text))
     return text.replace("<=", "≤").replace(">=", "≥")
 
 

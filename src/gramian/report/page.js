@@ -1,8 +1,10 @@
-// Draws the pictures when they come into view, in the colors of the page; makes tabs of the networks' anchors.
+// Draws the pictures again with plotly when they come into view, if plotly.min.js lies beside the page; until then and
+// without it the SVG in the page stays. Makes tabs of the networks' anchors.
 (() => {
   "use strict";
   const figures = JSON.parse(document.getElementById("figures").textContent);
-  const plots = [...document.querySelectorAll(".plot")];
+  const interactive = typeof Plotly === "object";
+  const plots = interactive ? [...document.querySelectorAll(".plot")] : [];
   const coarse = matchMedia("(pointer: coarse)").matches;
   const drawn = new Set();
 
@@ -24,6 +26,7 @@
       layout.dragmode = false;
       layout.xaxis.fixedrange = layout.yaxis.fixedrange = true;
     }
+    plot.querySelector(":scope > .static")?.remove();
     Plotly.react(plot, data, layout, { displayModeBar: false, displaylogo: false, showTips: false });
     drawn.add(plot);
     sizes.observe(plot);

@@ -1,4 +1,7 @@
-"""The page: facts in, one HTML text out, with everything it needs inside and nothing from the network."""
+"""The page: facts in, one HTML text out. Pictures are inside it as SVG, and nothing comes from the network.
+
+`plotly.min.js` beside the page, if it is there, makes the pictures ones to zoom into.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,14 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
-from plotly.offline import get_plotlyjs
 
 from gramian.report import figures, numbers
 from gramian.report.blocks import complete
+from gramian.report.formula import typeset
 from gramian.report.overview import WATCHED, row
+from gramian.report.static_svg import static_svg
 
+LIBRARY = "plotly.min.js"  # beside the page: 4.7 MB, the same for all reports of a folder
 _HERE = Path(__file__).parent
 _ARXIV = re.compile(r"arXiv:\s?(\d{4}\.\d{4,5}(?:v\d+)?)")
 _CODE = re.compile(r"`([^`]+)`")
@@ -40,7 +45,7 @@ STATUS = {
 
 
 def render(facts: dict) -> str:
-    """The whole report as one HTML text; plotly.js, style and script are inside it."""
+    """The whole report as one HTML text; pictures, style and script are inside it."""
     whole = complete(facts)
     runs = whole["runs"]
     views = []
@@ -71,7 +76,7 @@ def render(facts: dict) -> str:
             statuses=STATUS,
             style=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
             script=Markup((_HERE / "page.js").read_text(encoding="utf-8")),
-            plotly=Markup(get_plotlyjs()),
+            library=LIBRARY,
         )
     )
 
@@ -82,13 +87,31 @@ def nobreak(text: object) -> str:
 
 
 def coded(text: object) -> Markup:
-    """A sentence with what stands between backticks as code; everything else is escaped."""
-    return Markup(_CODE.sub(r"<code>\1</code>", str(escape(nobreak(text)))))
+    """A sentence with what stands between backticks as code; everything else is escaped, powers are typeset."""
+    pieces = _CODE.split(str(text))  # outside and inside of backticks, in turn
+    for k, piece in enumerate(pieces):
+        if k % 2:
+            pieces[k] = f"<code>{escape(piece)}</code>"
+        else:
+            pieces[k] = str(formulas(piece, powers_only=True))
+    return Markup("".join(pieces))
+
+
+def formulas(text: object, powers_only: bool = False) -> Markup:
+    """A sentence with its formulas typeset, its numbers as people write them; "not measured" where there is none."""
+    if numbers.missing(text):
+        return Markup(numbers.NOT_MEASURED)
+    return Markup(nobreak(typeset(text, powers_only=powers_only)))
 
 
 def linked(text: object) -> Markup:
     """A reference with its arXiv ids as links; everything else is escaped."""
     return Markup(_ARXIV.sub(r'<a href="https://arxiv.org/abs/\1" rel="noreferrer">arXiv:\1</a>', str(escape(text))))
+
+
+def quantity(value: object) -> str:
+    """What a condition needs or has: a number, or a text that may be a formula."""
+    return formulas(value) if "^" in str(value) else nobreak(numbers.quantity(value))
 
 
 def _environment() -> Environment:
@@ -106,10 +129,11 @@ def _environment() -> Environment:
         "duration": numbers.duration,
         "date": numbers.date,
         "count": numbers.count,
-        "quantity": lambda value: nobreak(numbers.quantity(value)),
+        "quantity": quantity,
         "nobreak": nobreak,
-        "prose": lambda value: nobreak(numbers.prose(value)),
+        "formulas": formulas,
         "linked": linked,
         "coded": coded,
+        "static_svg": static_svg,
     }
     return environment

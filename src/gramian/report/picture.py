@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 from gramian.report.blocks import without_nan
 from gramian.report.numbers import missing, number
+from gramian.report.quantities import about
+from gramian.report.ticks import log_ticks
 
 NETWORK = ("var(--series-network)", "solid")  # the trained network, as measured
 LIMIT = ("var(--series-limit)", "dash")  # the infinite-width kernel
@@ -55,6 +57,7 @@ class Picture:
     figure: dict | None
     legend: list[Line]
     tables: list[Table]
+    about: str = ""  # what the quantity is, and which values are good
 
 
 def picture(
@@ -72,9 +75,8 @@ def picture(
     """A picture from its traces: the legend is read off them, one line for each name and style."""
     legend = {t["name"]: _legend_line(t) for t in traces if t["showlegend"]}
     figure = {"data": traces, "layout": _layout(x, y, marks or [])} if traces else None
-    return Picture(
-        name, title, axis, sentence, without_nan(figure), list(legend.values()), [t for t in tables if t.rows]
-    )
+    told = [t for t in tables if t.rows]
+    return Picture(name, title, axis, sentence, without_nan(figure), list(legend.values()), told, about(name))
 
 
 def curve(
@@ -118,14 +120,18 @@ def linear_axis(title: str = "", suffix: str = "") -> dict:
     return _AXIS | {"title": _title(title), "ticksuffix": suffix, "nticks": 6}
 
 
-def log_axis(values: list, title: str = "") -> dict:
-    """A logarithmic axis with at most seven labeled powers of ten; the values say how many there are."""
+def log_axis(values: list, title: str = "", suffix: str = "") -> dict:
+    """A logarithmic axis with at most seven labeled powers of ten; of less than two decades, with round numbers.
+
+    Plotly would label every digit of a short axis, one over the other, so a short one has its labels given.
+    """
     sizes = [math.log10(v) for v in values if _drawable(v) and v > 0]
     decades = max(sizes) - min(sizes) if sizes else 0
-    ticks: dict = {"nticks": 5}
+    places = log_ticks(10 ** min(sizes), 10 ** max(sizes)) if decades > 0 else sorted({10**size for size in sizes})
+    ticks: dict = {"tickmode": "array", "tickvals": places, "ticktext": [number(v) + suffix for v in places]}
     if decades >= 2:  # plotly writes powers of ten a quarter larger than other labels
         ticks = {"dtick": math.ceil(decades / 6), "exponentformat": "power", "tickfont": {"size": 9.6}}
-    return _AXIS | ticks | {"type": "log", "title": _title(title)}
+    return _AXIS | ticks | {"type": "log", "title": _title(title), "ticksuffix": suffix}
 
 
 def mark_x(at: float, text: str, *, log: bool = False, left: bool = False) -> list[dict]:

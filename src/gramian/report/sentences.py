@@ -88,12 +88,19 @@ def _weights_first(far: list[tuple[float, str]]) -> list[tuple[float, str]]:
 def test_error(block: dict) -> str:
     """The last test error of the network beside the kernel predictor's."""
     mine, kernel = last(block["network_error"]), block["kernel_error"]
+    write = number if in_own_unit(block) else percent
+    name = "test RMSE" if in_own_unit(block) else "test error"
     if mine is None and missing(kernel):
         return _sentence("The test error was " + NOT_MEASURED)
     if mine is None:
-        return f"The kernel predictor's test error is {percent(kernel)}; the network's was {NOT_MEASURED}."
-    said = f"The trained network's test error is {percent(mine)}"
-    return _sentence(said if missing(kernel) else f"{said}, the kernel predictor's {percent(kernel)}")
+        return f"The kernel predictor's {name} is {write(kernel)}; the network's was {NOT_MEASURED}."
+    said = f"The trained network's {name} is {write(mine)}"
+    return _sentence(said if missing(kernel) else f"{said}, the kernel predictor's {write(kernel)}")
+
+
+def in_own_unit(block: dict) -> bool:
+    """Whether test errors are RMSE in the targets' unit, and no shares of wrong rows."""
+    return block["unit"] == "RMSE"
 
 
 test_error.__test__ = False  # type: ignore[attr-defined]  # pytest: a sentence, not a test
@@ -117,7 +124,7 @@ def width(block: dict) -> str:
         parts.append(f"The kernel's error shrinks like width to the power {number(slope, 2)} (theory: −0.5).")
     if not missing(useful):
         goal = "" if missing(block["tolerance"]) else f" to be below {percent(block['tolerance'])}"
-        parts.append(f"It is expected{goal} from width {number(useful)} on.")
+        parts.append(f"It is expected{goal} from width {block['useful_words'] or number(useful)} on.")
     if not missing(mine):
         error = "" if missing(block["run_error"]) else f" (error {percent(block['run_error'])})"
         where = {True: " is in this regime", False: " is not yet there"}.get(block["in_regime"], " is drawn beside it")
@@ -162,7 +169,8 @@ def _largest_gap(steps: list, measured: list, predicted: list, until: int) -> st
     gap = max(abs(p - m) / m for m, p in pairs)
     if gap <= 1:
         return percent(gap, 2)
-    return "a factor of " + number(max(p / m for m, p in pairs), 2)
+    factor = max(p / m for m, p in pairs)
+    return "a factor of " + (number(factor, 2) if math.isfinite(factor) else f"more than {number(1e300)}")
 
 
 def _finite(value) -> bool:

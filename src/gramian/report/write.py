@@ -1,4 +1,4 @@
-"""The report on disk: `report.html` and `report.json`, both or neither."""
+"""The report on disk: `report.html` and `report.json`, both or neither, and beside them the library for zooming."""
 
 from __future__ import annotations
 
@@ -6,16 +6,19 @@ import json
 import os
 from pathlib import Path
 
+from plotly.offline import get_plotlyjs
+
 from gramian.errors import BadArgument
 from gramian.report.blocks import without_nan
-from gramian.report.page import render
+from gramian.report.page import LIBRARY, render
 
 
 def write(facts: dict, folder: str | os.PathLike[str]) -> tuple[Path, Path]:
-    """Writes the report of a run: one self-contained HTML file and one JSON file of the same facts.
+    """Writes the report of a run: one HTML file and one JSON file of the same facts.
 
     Both are written to temporary names in the same folder and renamed, so that a report that exists is whole. A number
-    that JSON cannot write (nan, infinity) is null in the JSON file.
+    that JSON cannot write (nan, infinity) is null in the JSON file. The HTML file can be sent alone: pictures are in
+    it as SVG. `plotly.min.js` beside it, written once a folder, lets one zoom into them.
 
     Args:
         facts: plain data as `certify` makes it: title, data, runs; anything missing reads "not measured".
@@ -32,6 +35,9 @@ def write(facts: dict, folder: str | os.PathLike[str]) -> tuple[Path, Path]:
         folder / "report.html": render(facts),
         folder / "report.json": json.dumps(without_nan(facts), indent=1, ensure_ascii=False, allow_nan=False) + "\n",
     }
+    library = get_plotlyjs()
+    if not _has_size(folder / LIBRARY, len(library.encode())):
+        texts = {folder / LIBRARY: library, **texts}
     temporary = {path: folder / f".{path.name}.{os.getpid()}.tmp" for path in texts}
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -49,8 +55,7 @@ def write(facts: dict, folder: str | os.PathLike[str]) -> tuple[Path, Path]:
     finally:
         for name in temporary.values():
             _remove(name)
-    html, as_json = texts
-    return html, as_json
+    return folder / "report.html", folder / "report.json"
 
 
 def _remove(name: Path) -> None:
@@ -59,3 +64,11 @@ def _remove(name: Path) -> None:
         name.unlink(missing_ok=True)
     except OSError:
         return
+
+
+def _has_size(path: Path, size: int) -> bool:
+    """Whether this file is there already, whole."""
+    try:
+        return path.stat().st_size == size
+    except OSError:
+        return False

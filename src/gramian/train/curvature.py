@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from gramian.empirical.call import call, call_at
 from gramian.empirical.forward import along
+from gramian.empirical.gradient_hooks import check_masks
 from gramian.empirical.watch import differentiable_math
 from gramian.errors import BadArgument
 from gramian.gram.krylov import top_eigenvalue
@@ -83,6 +84,7 @@ def hessian_products(module: nn.Module, x: Tensor, y: Tensor, loss: LossOf) -> H
             why="it has no parameters at all, or all have requires_grad=False",
             fix="module.requires_grad_(True), or a module with weights",
         )
+    check_masks(module, x[:2])
     in_parts = len(x) > rows_per_pass(x) and not mixes_samples(module) and _rows_stand_alone(module, x)
     try:
         product = _in_parts(module, x, y, loss) if in_parts else _whole(module, x, y, loss)

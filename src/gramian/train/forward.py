@@ -88,7 +88,7 @@ def statistics_of(module: nn.Module, x: Tensor) -> Iterator[None]:
     Running statistics lag behind the weights, and at the start they are those of nothing.
     """
     found = normalizers(module)
-    kept = [{name: t.clone() for name, t in m.named_buffers(recurse=False)} for m in found]
+    kept = [dict(m._buffers) for m in found]
     taking = [m.register_forward_pre_hook(_take_statistics) for m in found]
     try:
         if found:
@@ -101,13 +101,15 @@ def statistics_of(module: nn.Module, x: Tensor) -> Iterator[None]:
         for hook in taking:
             hook.remove()
         for m, buffers in zip(found, kept, strict=True):
-            for name, t in buffers.items():
-                m.get_buffer(name).copy_(t)
+            m._buffers.update(buffers)
 
 
 def _take_statistics(m: Any, inputs: tuple[Tensor, ...]) -> None:
-    """In eval mode: in training mode SyncBatchNorm waits for the other processes, which know nothing of this pass."""
+    """In eval mode: in training mode SyncBatchNorm waits for the other processes, which know nothing of this pass.
+
+    Other tensors take the buffers' places: one that is written into would be taken for the work of a forward pass.
+    """
     (x,) = inputs
     axes = [axis for axis in range(x.ndim) if axis != 1]
-    m.running_mean.copy_(x.mean(axes))
-    m.running_var.copy_(x.var(axes, correction=0))
+    m._buffers["running_mean"] = x.mean(axes).to(m.running_mean.dtype)
+    m._buffers["running_var"] = x.var(axes, correction=0).to(m.running_var.dtype)

@@ -63,7 +63,7 @@ class Loop:
         self.initial = {name: t.detach().clone() for name, t in tensors_of(self.run.module).items()}
         with self.record.timed("learning rate"):
             self.lr = LearningRate(**kept.trace.config["learning_rate"]) if kept else self._choose_lr()
-        self.run.lr = self.lr.value
+        self.run.lr, self.run.asks_after_each_step = self.lr.value, True
         self.optimizer = self.settings.make(self.run.parameters().values(), self.lr.value)
         with evaluating(self.run.module):
             for probe in probes:
@@ -89,13 +89,16 @@ class Loop:
                     break
             if self.step == self.settings.steps:
                 end["reason"] = f"all {self.step} steps done"
-                if self.full_batch:
-                    self._forward(gradient=False)
+                loss = self._forward(gradient=False) if self.full_batch else 0.0
+                if self.probes and self.step:
+                    loss = max(loss, self._loss_in_evaluation(), key=lambda v: (math.isnan(v), v))
+                if self._diverged(loss):  # in the very last step
+                    end |= {"diverged": True, "reason": self._why_diverged(loss)}
                 break
             loss = self._forward()
             if self._diverged(loss):
                 end |= {"diverged": True, "reason": self._why_diverged(loss)}
-            elif self._loss_alone and loss <= self._loss_alone:
+            elif self._loss_alone and loss <= self._loss_alone and self._loss_in_evaluation() <= self._loss_alone:
                 end["reason"] = f"the loss {loss:.3g} reached stop_loss={self._loss_alone:g} at step {self.step}"
             else:
                 self._move(loss)
@@ -215,6 +218,11 @@ class Loop:
         """The loss at which to stop, where that can be told at every step and nothing else is asked for."""
         alone = self.full_batch and self.settings.stop_accuracy is None
         return self.settings.stop_loss if alone else None
+
+    def _loss_in_evaluation(self) -> float:
+        """The loss as it is measured: dropout and batch normalization make that of a step another one."""
+        with evaluating(self.run.module):
+            return self.run.loss()
 
     def _goal(self) -> str:
         """Why a run whose goals are all reached at a measured step ends; "" if one of them is not, or none is set."""

@@ -40,6 +40,7 @@ class Run:
         rows: row numbers of the training samples that expensive probes use; shape (r,).
         gram_is_due: whether Gram matrices may be computed at this step.
         lr: learning rate.
+        asks_after_each_step: whether probes of cost "step" are asked: `train` does, a monitor of another loop does not.
         shared_seconds: spent on Gram matrices, which several probes share.
     """
 
@@ -48,6 +49,7 @@ class Run:
     ) -> None:
         self.module, self.train, self.test, self.objective, self.rows = module, train, test, objective, rows
         self.lr, self.step, self.gram_is_due = 0.0, 0, False
+        self.asks_after_each_step = False
         self.shared_seconds = 0.0
         self.initial = {name: p.detach().clone() for name, p in self.parameters().items()}
         self._known: dict[str, object] = {}

@@ -78,7 +78,7 @@ def suggest(
         >>> net = torch.nn.Linear(1, 1, bias=False)
         >>> advice = suggest(net, (torch.tensor([[2.0]]), torch.tensor([[1.0]])), "squared", "sgd")
         >>> round(advice.sharpness, 4), round(advice.largest, 4), advice.steps
-        (4.0, 0.5, 1)
+        (4.0, 0.5, 4)
     """
     module, x, y, function = _checked(module, batch, loss, budget, batch_size)
     with _measured(module):

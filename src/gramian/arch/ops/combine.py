@@ -56,8 +56,8 @@ class Sum(Op):
             raise NoLimit(
                 f"Values of shapes {a.user_shape} and {b.user_shape}, channels on axes {a.channels_at} and "
                 f"{b.channels_at}, are added by broadcasting.",
-                why="a sum has a rule for equal shapes only",
-                fix="make the shapes equal",
+                why="the copies of a random value that broadcasting makes are dependent",
+                fix="a sum of two values of one shape; or gramian.monte_carlo(module, x)",
             )
         if a.data != b.data:
             raise NoLimit(

@@ -29,6 +29,10 @@ ALONG = {"softmax": 1, "_softmax": 1, "linalg_vector_norm": 2}
 ON_NUMBERS = PRODUCTS | {"diag_embed", "tril", "triu", *ALONG}
 
 
+class TracedWidth(NoLimit):
+    """A function of the inputs into which the width of the traced network has come: the limit has another."""
+
+
 @dataclass(frozen=True)
 class Slot:
     """Where an input goes among a call's arguments."""
@@ -73,12 +77,6 @@ def base_of(target: str) -> str:
     return name if name.endswith("__") else name.rstrip("_")
 
 
-def apply_to_data(op: Op, x: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
-    """An op's result on numbers; floating ones that were computed from masks or tokens in this precision."""
-    made = op.apply(*x)
-    return made.to(dtype) if isinstance(op, Computed) and made.is_floating_point() else made
-
-
 def _mixes(left: object, right: object) -> bool:
     """Whether a product of matrices, of which one or both are a value, sums over the samples, or pairs them."""
     if isinstance(right, Value):
@@ -114,7 +112,7 @@ def computed(
         mixed = mixed or 0 in over
         value, shape, _ = given[0]
         if base in COUNTS and any(shape[a] != (2, *value.user_shape)[a] for a in over if a):
-            raise NoLimit(
+            raise TracedWidth(
                 f"`{base}` runs over an axis along which a mask was expanded.",
                 why="the axis has the length of the traced width, which the network of another width has not",
                 fix="count before the mask is expanded",

@@ -60,7 +60,7 @@ class Dropout(Op):
             raise NoLimit(
                 f"Dropout of the input itself in training mode, p = {p:g}.",
                 why="the input has a fixed number of channels, over which its mask does not average out",
-                fix="call .eval() on the module first, or drop a layer's values: after the first nn.Linear or nn.Conv",
+                fix="call .eval() on the module first, or drop a layer's values, after an nn.Linear or nn.Conv2d",
             )
         whole = "feature" in call.target and len(x.shape) > 1
         if whole and x.order[0] != 0:

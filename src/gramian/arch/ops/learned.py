@@ -18,7 +18,7 @@ from gramian.errors import NoLimit
 LAYOUT = {
     "slice", "select", "narrow", "view", "reshape", "unsqueeze", "squeeze", "flatten", "unflatten", "expand", "permute",
     "transpose", "t", "numpy_T", "movedim", "index_select", "flip", "roll", "repeat", "contiguous", "clone", "alias",
-    "embedding",
+    "embedding", "tile", "broadcast_to",
 }  # fmt: skip
 
 
@@ -124,6 +124,8 @@ class Learned(Linear):
     vectors, $L P$, it is $K = \sigma_w^2 L L^\top$. It is a layer without bias on the number of the position as a unit
     vector, or on its row of L, which comes times the root of its length.
     """
+
+    bias_of: str = ""  # the weight of the layer whose bias it is; then the law's sigma_b is its deviation
 
     def fan_in_of(self, weight: Tensor) -> int:
         return 1

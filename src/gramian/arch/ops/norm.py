@@ -167,5 +167,10 @@ class Identity(Op):
                 fix="freeze those layers with requires_grad_(False) instead",
             )
         if x.user_shape != call.shape:
-            raise NoLimit(f"Values of shape {x.user_shape} are expanded to {call.shape}.", fix="use equal shapes")
+            raise NoLimit(
+                f"Values of shape {x.user_shape} are expanded to {call.shape}.",
+                why="the copies of a random value are dependent, and there is a rule for one value at each position",
+                fix="multiply without expanding: numbers of the input that are the same for all channels broadcast; "
+                "for a gate of each channel, gramian.monte_carlo(module, x)",
+            )
         return x

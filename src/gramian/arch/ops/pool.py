@@ -115,7 +115,8 @@ class Average(Op):
             raise NoLimit(
                 f"A mean or sum over the axes {dims} of values of shape (n, {', '.join(map(str, x.user_shape))}).",
                 why="there is a rule for means over positions, not over samples or channels",
-                fix="average over axes of positions only; channels are read out by nn.Linear",
+                fix="average over axes of positions only; channels are read out by nn.Linear; for sums over channels, "
+                "such as the product of two branches, gramian.monte_carlo(module, x)",
             )
         kept = bool(call.args[2]) if len(call.args) > 2 else False
         factor = math.prod(x.shape[a] for a in axes) if "sum" in call.target else 1.0

@@ -124,7 +124,11 @@ def _chosen(mask: Value, on: Any, off: Any, inside: str) -> Read:
 
     (a, of_a), (b, of_b) = parts
     if a.shape != b.shape or a.order != b.order:
-        raise NoLimit("Values of different shapes on the two sides of a mask.", fix="make the shapes equal")
+        raise NoLimit(
+            f"Values of shapes {a.user_shape} and {b.user_shape} on the two sides of a mask.",
+            why="a mask chooses between two values at each position, and these have others",
+            fix="two values of one shape, or a plain number on one side",
+        )
     made = []
     for h, how in ((a, of_a), (b, of_b)):
         op, inputs, layout = weighted(h, mask, how)
@@ -156,8 +160,9 @@ def weighted(h: Value, numbers: Value, how: str) -> tuple[Op, tuple[Value | Pend
             + (", one of them the input itself." if h.data != numbers.data else " by broadcasting."),
             why="a product has a rule for two values of one shape that both grow with the width, and for numbers of "
             f"the input that are the same for all channels, of shape (n, {wanted}) here",
-            fix="make the shapes equal; give a mask length one on the channels' axis, mask[:, :, None]; put a Linear "
-            "or Conv on the input",
+            fix="a mask has length one on the channels' axis, mask[:, :, None]; put a Linear or Conv on the "
+            "input; for a gate of each channel that all positions share (squeeze and excitation), "
+            "gramian.monte_carlo(module, x)",
         )
     order = tuple(numbers.order[h.order.index(axis)] for axis in range(len(mine)))
     factor = Pending(Factor(order, h.shape[1:], how), (numbers,), (1, *h.shape[1:]))

@@ -1,73 +1,92 @@
-"""The optimizer's learning rate against the largest stable one, as a probe; and a user's loss as a sum over samples."""
+"""The optimizer's learning rate against the largest stable one, as a probe."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gramian.train.curvature import LossOf, sharpness
+from gramian.train.curvature import LossOf
+from gramian.train.edge import stable_rate
 from gramian.train.forward import batch_statistics
-from gramian.train.lazy import grows_with_rows
-from gramian.train.objective import Loss, Objective, objective
 from gramian.train.probes.probe import NotApplicable, Reading
 from gramian.train.run import Run
-from gramian.train.step_rule import step_rule
+from gramian.train.step_rule import StepRule, step_rule
 
 TOLERANCE = 0.05  # of the sharpness: a few products, and no rate is chosen to a twentieth
+BATCHES = 4  # of a summed loss: over so many of the loop's batch size the sharpness is averaged
 
 
 class EdgeOfStability:
     """Learning rate over the largest stable one, at the weights and the optimizer's state of the step; 1 is the edge.
 
     Full-batch training sharpens until it is there and hovers (Cohen et al. 2021, arXiv:2103.00065); far above it the
-    loss grows.
+    loss grows. Of a loss that is a sum over rows the edge is that of a batch of as many rows as the loop takes a step.
+
+    Args:
+        optimizer: the user's.
+        module, x, loss: `loss(module(x), row numbers)` as training computes it.
+        kind: of the loss over rows.
+        batch: rows of a step; None as long as none was seen.
     """
 
     name, title, unit = "edge", "Learning rate over the largest stable one", ""
     cost: Literal["cheap", "gram"] = "gram"
 
-    def __init__(self, optimizer: Optimizer, module: nn.Module, x: Tensor, y: Tensor, loss: LossOf) -> None:
-        self.optimizer, self.module, self.x, self.y, self.loss = optimizer, module, x, y, loss
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        module: nn.Module,
+        x: Tensor,
+        loss: LossOf,
+        kind: str = "mean",
+        batch: Callable[[], int | None] = lambda: None,
+    ) -> None:
+        self.optimizer, self.module, self.x, self.loss = optimizer, module, x, loss
+        self.kind, self.batch, self.why = kind, batch, ""
+        self.rows = torch.arange(len(x), device=x.device)
+        self.adaptive, self.unseen = False, 0
 
     def start(self, run: Run) -> None:
+        """Raises NotApplicable for an optimizer or a loss whose edge is not known."""
+        if self.kind == "rows":
+            raise NotApplicable("the loss gives a number for each row, and what the loop makes of them is not known")
+        if self.kind == "neither":
+            raise NotApplicable("the loss is neither a mean nor a sum over rows: its curvature is that of these rows")
         try:
-            step_rule(self.optimizer, run.module, self._gradient(run))
+            self.adaptive = self._rule(run).adaptive
         except ValueError as error:
             raise NotApplicable(str(error).splitlines()[0]) from None
 
     def measure(self, run: Run) -> Reading | None:
-        rule = step_rule(self.optimizer, run.module, self._gradient(run))
-        if rule.guessed:
+        if self._rule(run).guessed:
+            self.why = "no step of the optimizer was seen yet"
             return None
+        n = self.batch() if self.kind == "sum" else len(self.x)
+        if n is None:
+            self.why = "no batch of the loop was seen yet"
+            return None
+        whole = [part for part in self.rows.split(n)[:BATCHES] if len(part) == n] or [self.rows]
+        shares = []
         with batch_statistics(self.module):
-            sharp = sharpness(self.module, self.x, self.y, self.loss, rule.scale, decay=rule.decay, tolerance=TOLERANCE)
-        return Reading(float(rule.lr or 0.0) * sharp / rule.edge, upper=1.0)
+            for part in whole:
+                found = stable_rate(
+                    self.module, self.x[part], part, self.loss, self.optimizer, batch_size=n, tolerance=TOLERANCE
+                )
+                if found.largest is None:
+                    self.why = found.why
+                    return None
+                shares.append(float(found.rule.lr or 0.0) / found.largest)
+                self.unseen = found.rule.unseen
+        self.why = ""
+        return Reading(sum(shares) / len(shares), upper=1.0)
+
+    def _rule(self, run: Run) -> StepRule:
+        return step_rule(self.optimizer, run.module, self._gradient(run))
 
     def _gradient(self, run: Run) -> dict[str, Tensor]:
         """A stand-in for the memory of an optimizer that has made no step; what comes of it is not used."""
         return {name: torch.ones_like(p) for name, p in run.parameters().items()}
-
-
-def as_sum(loss: Loss, module: nn.Module, x: Tensor, y: Tensor) -> tuple[Objective, bool]:
-    """The user's loss as a sum over samples, as probes take it; and whether it is a mean, here times their number."""
-    made = objective(loss)
-    if isinstance(loss, str):
-        return made, False
-    with torch.no_grad():
-        few, targets = module(x[:4]), y[:4]
-    if grows_with_rows(made.function, few, targets):
-        return Objective(made.name, made.function, _curvature(loss, few)), False
-    function = made.function
-    return Objective(made.name, lambda f, t: len(f) * function(f, t), _curvature(loss, few)), True
-
-
-def _curvature(loss: object, outputs: Tensor) -> float | None:
-    """Bound on the curvature of one sample's loss, for the losses that are known."""
-    if isinstance(loss, nn.CrossEntropyLoss) and loss.weight is None:
-        return 0.5
-    if isinstance(loss, nn.MSELoss):
-        return 2.0 / (outputs[0].numel() if loss.reduction == "mean" else 1)
-    return None

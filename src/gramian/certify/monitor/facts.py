@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from gramian.certify.facts import accuracy_facts, layer_name, made_facts, moved_facts, probe_facts
 from gramian.certify.monitor.schedule import AT_FIRST
@@ -21,20 +22,44 @@ EDGE = "edge"
 def about(module: nn.Module, seen: Watched) -> dict[str, Any]:
     """What stays the same over a run, as plain data: the log has it too."""
     run = seen.run
-    return {
+    images, _ = seen.pictures
+    return _model(module) | {
         "loss": run.objective.name,
+        "loss_kind": seen.kind,
         "n_train": len(run.train),
         "n_test": len(run.test) if run.test else 0,
         "gram_rows": len(run.rows),
+        "slow_rows": len(seen.slow_rows),
         "edge_rows": len(seen.x),
         "positions": seen.positions,
-        "in_shape": list(run.train.x.shape[1:]),
+        "kernel_outputs": seen.outputs,
+        "in_shape": [] if images is None else list(images.shape[1:]),
         "n_outputs": run.n_outputs,
+        "parameters": sum(p.numel() for p in run.parameters().values()),
+    }
+
+
+def unwatched(module: nn.Module, optimizer: Optimizer, why: str) -> dict[str, Any]:
+    """The same of a run that cannot be watched."""
+    return _model(module) | {
+        "loss": "",
+        "n_train": 0,
+        "n_test": 0,
+        "in_shape": [],
+        "n_outputs": 0,
+        "parameters": sum(p.numel() for p in module.parameters()),
+        "optimizer": type(optimizer).__name__,
+        "skipped": {"the monitor": f"failed: {why}"},
+    }
+
+
+def _model(module: nn.Module) -> dict[str, Any]:
+    first = next(module.parameters(), None)
+    return {
         "module": type(module).__name__,
         "network": str(module),
-        "parameters": sum(p.numel() for p in run.parameters().values()),
-        "dtype": str(next(module.parameters()).dtype).removeprefix("torch."),
-        "device": str(run.train.x.device),
+        "dtype": "" if first is None else str(first.dtype).removeprefix("torch."),
+        "device": "" if first is None else str(first.device),
         "torch": torch.__version__,
     }
 

@@ -12,30 +12,32 @@ import torch
 from torch import Tensor
 
 from gramian.certify.monitor.slow import Slow
-from gramian.train.run import Run
+from gramian.certify.monitor.watched import Watched
 
 LEAST, MOST = 4, 96  # pixels a side: less is no image to look at, more is drawn at a fraction
 MOST_NUMBERS = 3  # outputs of a regression that are written out
 
 
-def named(run: Run, slow: Slow, classes: Sequence[str] = (), *, tokens: bool = False) -> list[dict[str, Any]]:
+def named(seen: Watched, slow: Slow, classes: Sequence[str] = ()) -> list[dict[str, Any]]:
     """Each slow row with its label, the network's answer, and its picture, as plain data."""
+    run, (images, y) = seen.run, seen.pictures
     f, labels = run.train_outputs(), run.train.labels
-    numbers = run.train.targets.is_floating_point() and f.shape[1] <= MOST_NUMBERS and not tokens
+    numbers = isinstance(y, Tensor) and y.is_floating_point() and f.shape[1] <= MOST_NUMBERS and not seen.positions
     found = []
     for row in slow.rows:
         made: dict[str, Any] = {
-            "row": row,
+            "row": int(seen.numbers[row]),
             "label": None,
             "said": None,
             "numbers": numbers,
-            "image": picture(run.train.x[row]),
+            "image": None if images is None else picture(images[row]),
         }
         if labels is not None and f.shape[1] > 1:
             made["label"] = _class(int(labels[row]), classes)
             made["said"] = _class(int(f[row].argmax()), classes)
         elif numbers:
-            made["label"] = ", ".join(f"{v:.3g}" for v in run.train.targets[row].reshape(-1).tolist())
+            assert y is not None
+            made["label"] = ", ".join(f"{v:.3g}" for v in y[row].reshape(-1).tolist())
             made["said"] = ", ".join(f"{v:.3g}" for v in f[row].tolist())
         found.append(made)
     return found

@@ -33,6 +33,11 @@ class Schedule:
         self.measured = dict.fromkeys(PART, 0)
         self.began = time.perf_counter()
 
+    def go_on(self, step: int, seconds: float) -> None:
+        """A run of before had this many steps, and took so long."""
+        self.measured = dict.fromkeys(PART, step)
+        self.began -= seconds
+
     @property
     def elapsed(self) -> float:
         """Seconds since the training began."""

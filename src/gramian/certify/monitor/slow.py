@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gramian.empirical import empirical_ntk
-from gramian.train.run import Run
+from gramian.certify.monitor.run import WatchedRun
 
 PULLED = 1e-6  # of the squared residual: a direction with less is not asked to be learned
 STRONG, WEAK = 0.1, 0.5  # parts of the kernel's directions, by eigenvalue, that are compared
@@ -40,18 +39,10 @@ class Slow:
     weights: tuple[float, ...] = ()
 
 
-def slope(run: Run, rows: Tensor) -> Tensor:
-    """Gradient of the summed loss in the outputs of some rows: the residual, for any loss; shape (r, C)."""
-    with torch.enable_grad():
-        f = run.train_outputs()[rows].detach().requires_grad_()
-        (found,) = torch.autograd.grad(run.objective(f, run.train.targets[rows]), f)
-    return found.detach().double()
-
-
-def slow_rows(run: Run, rows: Tensor, first: Tensor, most: int = 12) -> Slow:
+def slow_rows(run: WatchedRun, rows: Tensor, first: Tensor, most: int = 12) -> Slow:
     """Compares the residual now with the `first` one, along the eigenvectors of the rows' Gram matrix as it is now."""
-    now = slope(run, rows)
-    gram = run.gram() if torch.equal(rows, run.rows) else empirical_ntk(run.module, run.train.x[rows]).double()
+    now = run.slope()[rows].double()
+    gram = run.kernel(rows)
     vectors = torch.linalg.eigh(gram).eigenvectors.to(now)  # ascending
     before, after = ((vectors.mT @ g).square().sum(1) for g in (first, now))
     pulled = before > PULLED * before.sum()

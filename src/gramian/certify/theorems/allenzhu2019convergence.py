@@ -50,7 +50,7 @@ def budget(n: int, L: int, delta: float, d: int, accuracy: float, m: float, b: i
     if not 0 < delta < math.inf:
         return Budget(math.inf, 0.0, math.inf)
     width = _with_log(n**24 * L**12 * d / delta**8 * p * (b or 1))
-    log = math.log(1 / accuracy)
+    log = math.log(1 / accuracy) if accuracy > 0 else math.inf
     if b is None:
         return Budget(width, d * delta / (n**4 * L**2 * m), n**6 * L**2 / delta**2 * log)
     square = math.log(max(m, 2)) ** 2

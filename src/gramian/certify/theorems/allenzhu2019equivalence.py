@@ -43,7 +43,7 @@ def certificate(e: Evidence) -> Certificate | None:
     bound = math.sqrt(math.log(max(e.width, 3))) * omega ** (1 / 3) * L**3
     premises = (
         *network(e),
-        Condition("spectral distance from initialization", high, distance, "<=",
+        Condition("spectral distance from initialization, in the paper's units", high, distance, "<=",
                   "upper end of omega's range, 1 / (L^9 log^(3/2) m), constant 1"),
         Condition("lower end of omega's range", high, low, "<=",
                   "d^(3/2) / (m L log m)^(3/2), constant 1; below the upper end"),

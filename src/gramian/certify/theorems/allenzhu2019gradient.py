@@ -41,7 +41,7 @@ def certificate(e: Evidence) -> Certificate | None:
         separated(e),
         bounded_labels(e),
         squared_loss(e),
-        Condition("spectral distance from initialization", omega, moved(e), "<=",
+        Condition("spectral distance from initialization, in the paper's units", omega, moved(e), "<=",
                   "Theorem 3's radius delta^(3/2) / (n^(9/2) L^6 log^3 m), constant 1"),
         Condition("probability that the initialization is a bad one, which falls with the width", FAILURE,
                   failure(e.width, omega, L), "<=", "exp(-m omega^(2/3) L), constant 1"),
@@ -51,8 +51,8 @@ def certificate(e: Evidence) -> Certificate | None:
     conclusion = (
         Condition("smallest ||grad F||^2 / F over delta m / (d n^2)", 0.0, _over(low * e.unit, floor), ">",
                   "the paper leaves the constant open: that it is positive"),
-        Condition("largest ||grad F||^2 / F", ceiling, high * e.unit, "<=",
-                  "L n m / d (times p q for convolutions), in the paper's units", "its constant is open"),
+        Condition("largest ||grad F||^2 / F over L n m / d", math.inf, _over(high * e.unit, ceiling), "<=",
+                  "times p q for convolutions; in the paper's units", "its constant is open: any number obeys it"),
     )  # fmt: skip
     return Certificate(
         "Allen-Zhu, Li, Song 2019: gradient bounds, no critical point nearby (Theorem 3)",

@@ -11,9 +11,10 @@ Proof: then no eigenvalue of $I - \eta H_k$ is larger than $1 - \eta \lambda_{mi
 the triangle inequality.
 
 It needs no width and has no open constant: its premises are measured on the run, after every step, on all samples and
-outputs. That $\lambda_{min}(H_k) \ge \lambda_0/2$ and a small rate suffice without a bound on e_k, as this file said
-once, is true of the flow only (`du2019flow`). Du et al. bound e_k through the width (their Theorem 4.1,
-`du2019twolayer`); $(1 - \tfrac14\eta\lambda_0)^2$ is their $1 - \tfrac12\eta\lambda_0$ up to second order.
+outputs, so it speaks of the steps that were taken and of no others. That $\lambda_{min}(H_k) \ge \lambda_0/2$ and a
+small rate suffice without a bound on e_k, as this file said once, is true of the flow only (`du2019flow`). Du et al.
+bound e_k through the width (their Theorem 4.1, `du2019twolayer`); $(1 - \tfrac14\eta\lambda_0)^2$ is their
+$1 - \tfrac12\eta\lambda_0$ up to second order.
 """
 
 from __future__ import annotations
@@ -57,10 +58,12 @@ def certificate(e: Evidence) -> Certificate | None:
     if smallest:
         summary = f"The smallest eigenvalue of the Gram matrix stayed at {min(smallest):.3g} or above ({whose} is "
         summary += f"{initial:.3g}), and linearization left at most {remainder or 0.0:.2g} of what it may."
+        if e.accuracy_steps is None:
+            summary += " Nothing is said of steps that were not taken."
     else:
         summary = "The Gram matrix was not measured after every step, so nothing is said of the steps in between."
     return Certificate(
-        "Du, Zhai, Poczos, Singh 2019, the argument for descent: a step contracts while its second order is small",
+        "Du, Zhai, Poczos, Singh 2019, the argument for descent: each step taken contracts",
         "arXiv:1810.02054",
         premises,
         conclusion,

@@ -26,6 +26,8 @@ class StepRemainder:
     name, title, unit, cost = "step_remainder", "What linearization leaves of a step", "", "step"
 
     def start(self, run: Run) -> None:
+        if not run.asks_after_each_step:
+            raise NotApplicable("only `train` measures after each step")
         if run.objective.name != "squared":
             raise NotApplicable("the recursion of the residual is that of the squared loss")
         if len(run.full_rows) < len(run.train):

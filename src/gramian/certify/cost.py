@@ -1,0 +1,98 @@
+"""What the limit kernel will cost, before it is computed; and its computation in pieces that can be stopped."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from gramian.certify.door import Given
+from gramian.certify.setup import Setup
+from gramian.gram import Gram
+
+Kernel = Callable[[Tensor, Tensor | None], Tensor]
+PIECE = 0.5  # seconds between two looks at Ctrl-C and two moves of the bar
+LONG = 60.0  # seconds; a kernel between training and test rows that takes longer gets fewer test rows
+FEWER = (1000, 500, 200, 100, 50, 20)
+ENOUGH = 0.02  # seconds that a trial must take to be a measurement
+
+
+def seconds_per_pair(kernel: Kernel, x: Tensor) -> float:
+    """Time of one entry of a kernel, from blocks of a few rows that grow until they take 20 ms.
+
+    The first call, which may make tables and programs, is not counted.
+    """
+    kernel(x[:1], x[:1])
+    rows = 1
+    while True:
+        rows = min(2 * rows, len(x))
+        began = time.perf_counter()
+        kernel(x[:rows], x[:rows])
+        took = time.perf_counter() - began
+        if took >= ENOUGH or rows == len(x) or rows >= 256:
+            return took / rows**2
+
+
+def matrix(kernel: Kernel, x: Tensor, y: Tensor | None, per_pair: float, tell: Callable[[int, int], object]) -> Tensor:
+    """`kernel(x, y)`; in tiles of about half a second where the whole takes longer."""
+    columns = x if y is None else y
+    if per_pair * len(x) * len(columns) <= PIECE:
+        return kernel(x, y)
+    tile = max(1, int((PIECE / per_pair) ** 0.5))
+    gram = Gram(lambda a, b=None: kernel(a, b), x, y, tile=tile, keep=False)
+    out: Tensor | None = None
+    done = 0
+    for rows, cols, part in gram.tiles():
+        if out is None:
+            out = torch.empty(gram.shape, dtype=part.dtype, device=part.device)
+        out[rows, cols] = part
+        done += part.numel()
+        tell(done, out.numel())
+    assert out is not None
+    return out
+
+
+def test_rows(n: int, n_test: int, per_pair: float) -> int:
+    """How many test rows the kernel between them and n training rows can have in `LONG` seconds.
+
+    Example:
+        >>> test_rows(500, 1000, 1e-6), test_rows(100, 1000, 0.013), test_rows(100, 7, 10.0)
+        (1000, 20, 7)
+    """
+    if per_pair * n * n_test <= LONG:
+        return n_test
+    fewer = [m for m in FEWER if m < n_test and per_pair * n * m <= LONG]
+    return min(n_test, fewer[0] if fewer else FEWER[-1])
+
+
+test_rows.__test__ = False  # type: ignore[attr-defined]  # pytest: not a test
+
+
+def words(seconds: float) -> str:
+    """A time to wait, roughly.
+
+    Example:
+        >>> words(4.2), words(200), words(9000)
+        ('about 4 s', 'about 3 min', 'about 2.5 h')
+    """
+    if seconds < 100:
+        return f"about {seconds:.0f} s"
+    return f"about {seconds / 60:.0f} min" if seconds < 6000 else f"about {seconds / 3600:.1f} h"
+
+
+def with_fewer_test_rows(data: Given, made: Setup, per_pair: float, seed: int) -> tuple[Given, Setup, str]:
+    """Data and setup with as many test rows, drawn by the seed, as the limit kernel can have; and a note if fewer."""
+    n_test = len(made.x_test)
+    count = test_rows(len(made.x), n_test, per_pair)
+    if count == n_test:
+        return data, made, ""
+    keep = torch.randperm(n_test, generator=torch.Generator().manual_seed(seed))[:count].sort().values
+    note = (
+        f"Only {count:,} of {n_test:,} test rows were used, because the limit kernel between all of them and the "
+        f"training rows would take {words(per_pair * len(made.x) * n_test)}."
+    )
+    fewer = replace(data, x_test=data.x_test[keep], y_test=data.y_test[keep])
+    return fewer, replace(made, x_test=made.x_test[keep]), note

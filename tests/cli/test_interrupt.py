@@ -1,0 +1,44 @@
+"""Ctrl-C during a call into compiled code."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals wake a thread there")
+
+LONG = "import hashlib; hashlib.pbkdf2_hmac('sha256', b'', b'', 200_000_000)"  # minutes, and Python is not asked
+SHORT = """
+import time
+try:
+    for _ in range(200):
+        time.sleep(0.1)
+except KeyboardInterrupt:
+    time.sleep(2)  # a report is written, longer than the thread waits
+    print("kept", flush=True)
+"""
+
+
+@pytest.mark.parametrize(("code", "exit_code", "said"), [(LONG, 130, "Interrupted"), (SHORT, 0, "kept")])
+def test_ctrl_c(code, exit_code, said):
+    process = subprocess.Popen(
+        [sys.executable, "-c", f"from gramian.cli.interrupt import watch; watch(); print('here', flush=True)\n{code}"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "here\n"
+        time.sleep(0.3)
+        start = time.perf_counter()
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=60)
+        assert said in output
+        assert process.returncode == exit_code
+        assert time.perf_counter() - start < 15  # a second or two on a machine that has nothing else to do
+    finally:
+        process.kill()
