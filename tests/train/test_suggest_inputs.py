@@ -81,3 +81,36 @@ def test_batches_without_a_loss_are_refused_in_four_parts(batch, what):
     with pytest.raises((BadArgument, BadData), match=rf"(?s){what}.*") as refused:
         suggest(nn.Linear(5, 2, dtype=torch.float32), batch, CE, "sgd")
     refused.match(r"(?s)where: .*why: .*fix: ")
+
+
+def of_twelve(f, y):
+    return nn.functional.triplet_margin_loss(f.view(3, 4, 2)[0], f.view(3, 4, 2)[1], f.view(3, 4, 2)[2])
+
+
+def test_a_loss_that_takes_the_batch_as_it_is_is_tried_on_all_of_it():
+    net, batch = nn.Linear(5, 2), (torch.randn(12, 5), torch.zeros(12))
+    advice = suggest(net, batch, of_twelve, "sgd", rehearse=10, budget=20)
+    assert "on these 12 rows" in str(advice)
+    with pytest.raises(BadArgument, match=r"(?s)minibatch of 5.*where: .*why: .*fix: "):
+        suggest(net, batch, of_twelve, "sgd", batch_size=5)
+
+
+def test_single_rows_are_refused_where_batch_normalization_trains():
+    net, x, y = (
+        nn.Sequential(nn.Linear(5, 8), nn.BatchNorm1d(8), nn.Linear(8, 2)),
+        torch.randn(8, 5),
+        torch.arange(8) % 2,
+    )
+    with pytest.raises(BadData, match=r"(?s)these 1 rows.*where: .*why: .*fix: "):
+        suggest(net, (x[:1], y[:1]), CE, "sgd")
+    with pytest.raises(BadArgument, match=r"(?s)minibatch of 1 .*where: .*why: .*fix: "):
+        suggest(net, (x, y), CE, "sgd", batch_size=1)
+    assert suggest(net.eval(), (x[:1], y[:1]), CE, "sgd", rehearse=10, budget=20).lr is not None
+
+
+def test_inference_mode_is_refused_and_its_tensors_are_taken():
+    with torch.inference_mode():
+        x = torch.randn(8, 5)
+        with pytest.raises(BadArgument, match=r"(?s)Inference mode.*where: .*why: .*fix: "):
+            suggest(nn.Linear(5, 2), (x, torch.arange(8) % 2), CE, "sgd")
+    assert suggest(nn.Linear(5, 2), (x, torch.arange(8) % 2), CE, "sgd", rehearse=10, budget=20).lr > 0

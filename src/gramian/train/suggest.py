@@ -26,7 +26,7 @@ from gramian.train.edge import StableRate, stable_rate
 from gramian.train.forward import batch_statistics, evaluating, mixes_samples, movable
 from gramian.train.lazy import Forecast, forecast
 from gramian.train.objective import Loss
-from gramian.train.rehearsal import Rehearsal, losses_of_whole_steps
+from gramian.train.rehearsal import Rehearsal, losses_of_whole_steps, rows_of_trials
 from gramian.train.step_rule import MOMENTUM
 from gramian.train.suggest_inputs import check_settings, checked, first_loss
 
@@ -145,6 +145,8 @@ def _rehearsal(
     if not halves:
         assert batch_size is not None
         batch = batch_size
+    if batch < n:
+        batch = rows_of_trials(module, x, y, loss, batch, must=not halves)
 
     def measured(net: nn.Module) -> float:
         with torch.no_grad(), _measured(net):

@@ -70,6 +70,13 @@ def checked(
     Raises:
         BadArgument, BadData: what no learning rate can be said of, in four parts.
     """
+    if torch.is_inference_mode_enabled():
+        raise BadArgument(
+            "Inference mode is on.",
+            where=WHERE,
+            why="a learning rate needs gradients, and torch makes none there",
+            fix="call suggest outside of torch.inference_mode()",
+        )
     _check_module(module)
     _check_instances(loss, optimizer)
     dtype = next(p.dtype for p in module.parameters() if p.is_floating_point())
@@ -186,6 +193,21 @@ def _pair(batch: Any, dtype: torch.dtype) -> tuple[Inputs, Tensor | None]:
     return x, as_tensors(x, y).y
 
 
+def _outputs(module: nn.Module, x: Tensor) -> Tensor:
+    """Of all rows, in the mode in which the module trains: batch normalization takes no single row."""
+    try:
+        return call(module, x)
+    except ValueError as error:
+        if isinstance(error, GramianError):
+            raise
+        raise BadData(
+            f"The module does not take these {len(x)} rows: {(str(error) or 'error').splitlines()[0]}",
+            where=WHERE,
+            why="of one row batch normalization in training mode has no statistics",
+            fix="a batch as in training, or module.eval()",
+        ) from None
+
+
 def first_loss(module: nn.Module, x: Tensor, y: Tensor, loss: LossOf) -> tuple[Tensor, float]:
     """Outputs and loss at the weights as they stand.
 
@@ -194,7 +216,7 @@ def first_loss(module: nn.Module, x: Tensor, y: Tensor, loss: LossOf) -> tuple[T
         BadArgument: a loss that is not finite.
     """
     with torch.no_grad():
-        out = call(module, x)
+        out = _outputs(module, x)
         value, why = math.nan, ""
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
