@@ -74,13 +74,17 @@ def test_only_a_theorem_about_training_implies_and_only_of_a_run_that_reached():
 def test_the_learning_rate_has_its_loss_and_stands_beside_the_largest_stable_one(evidence):
     said = how_fast(evidence(), RATE, 9.0, 7)
     assert said.startswith(
-        "The learning rate was 0.3 for nn.MSELoss(), batches of 32, 75% of the largest stable one at the start (0.4); "
-        "the infinitely wide network would need 9 steps to this loss, this one took 7"
+        "The learning rate was 0.3 for nn.MSELoss(), batches of 32 (here lr=0.3, for the loss summed over the rows), "
+        "75% of the largest stable one at the start (0.4); the infinitely wide network would need 9 steps to the "
+        "goal's loss, this one took 7"
     )
     assert said.endswith("was right within 3% at 10 measured steps.")
     assert "300 times the largest stable one" in how_fast(evidence(), RATE | {"lr": 90.0, "lr_max": 0.3}, 9.0, 7)
     bare = how_fast(evidence(predicted_error=None), RATE | {"lr_max": None}, None, None)
-    assert bare == "The learning rate was 0.3 for nn.MSELoss(), batches of 32."
+    assert (
+        bare
+        == "The learning rate was 0.3 for nn.MSELoss(), batches of 32 (here lr=0.3, for the loss summed over the rows)."
+    )
 
 
 def test_the_reason_names_the_eigenvalue_the_drift_and_the_useful_width(evidence, sweep_of):

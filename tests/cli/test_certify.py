@@ -82,7 +82,7 @@ def test_images_go_as_vectors_into_a_network_of_vectors(gramian_in, nets):
 
 def test_regression_targets_are_standardized_and_it_is_said(gramian_in, facts_of):
     done = gramian_in("certify --data diabetes --n 30 --n-test 10 --width 32 --steps 3 --quiet")
-    assert "Real targets were brought to mean 0" in " ".join(done.stdout.split())
+    assert "were brought to mean 0 and deviation 1" in " ".join(done.stdout.split())
     facts = facts_of()
     [run] = facts["runs"]
     assert run["loss"]["measured"][0] < 300  # 30 rows of size 1, not of size 150

@@ -114,7 +114,7 @@ class Body(nn.Module):
 
 def test_randomness_without_a_dropout_layer():
     noisy = Body(lambda h: nn.functional.dropout(h, 0.5))
-    with says(BadArgument, "output is random", "two forward passes on the same sample differ", "noise", "eval"):
+    with says(BadArgument, "output is random", "Body: a forward pass draws random numbers", "noise", "eval"):
         empirical_ntk(noisy, X)
     hidden = Body(lambda h: nn.functional.dropout(h, 0.5) * 0)  # random inside, and zero at the output
     with says(BadArgument, "output is random", "Body", "noise", "eval"):

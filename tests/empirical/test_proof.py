@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from zoo import inputs, make
 
-from gramian.empirical import empirical_ntk, jacobian
+from gramian.empirical import empirical_ntk, jacobian, ntk
 from gramian.empirical.model import Batch, Model
 from gramian.empirical.ntk import read
 from gramian.empirical.proof import uses
@@ -63,12 +63,13 @@ def test_the_general_way_is_taken_only_where_needed(name):
 
 
 @pytest.mark.parametrize("name", ["custom function", "branch", "linear slope"])
-def test_what_vmap_cannot_run_has_its_own_backward_passes(name):
+def test_what_vmap_cannot_run_has_its_own_backward_passes(name, monkeypatch):
     net, shape = make(name)
-    source, _ = read(Model(net), Batch(inputs(3, shape)), None, True)
-    used = source.uses
-    assert not source.batched
-    assert not used.calls
+    taken, own = [], ntk._contracted
+    monkeypatch.setattr(ntk, "_contracted", lambda source, *rest: taken.append(source) or own(source, *rest))
+    empirical_ntk(net, inputs(3, shape))
+    assert taken[-1].way == "apart"
+    assert not taken[-1].uses.calls
 
 
 def test_a_parameter_without_influence_is_known():

@@ -203,3 +203,4 @@ def test_the_command_and_python_give_the_same_numbers(net, target, tmp_path, mon
     if target == "price":
         assert run["scores"]["train"]["rmse"][0] > 100  # in the price's own unit
         assert "Test RMSE" in done.stdout
+        assert facts["data"]["standardized"]

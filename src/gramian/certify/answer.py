@@ -104,6 +104,8 @@ def how_fast(e: Evidence, rate: dict[str, Any], limit_steps: float | None, first
     """Second sentence: the learning rate for the loss as people write it, and how well the kernel predicted the run."""
     text = f"The learning rate was {rate['lr']:.3g} for {rate['loss']}"
     text += f", {rate['batches']}" if rate.get("batches") else ""
+    if e.optimizer != "adam":
+        text += f" (here lr={e.lr:.3g}, for the loss summed over the rows)"
     if rate["lr_max"] is not None:
         share = rate["lr"] / rate["lr_max"]
         said = f"{share:.0%} of" if share < 2 else f"{share:.3g} times"
@@ -113,7 +115,7 @@ def how_fast(e: Evidence, rate: dict[str, Any], limit_steps: float | None, first
             try_next = rate["lr_max"] / 2 if below else rate["lr"] / 4
             text += f"; {'' if below else 'the network left its linearization; '}try {try_next:.1g}"
     if limit_steps is not None and math.isfinite(limit_steps):
-        text += f"; the infinitely wide network would need {limit_steps:,.0f} steps to this loss"
+        text += f"; the infinitely wide network would need {limit_steps:,.0f} steps to the goal's loss"
         text += "" if first is None else f", this one took {first:,}"
     if e.predicted_error is not None and e.predicted_error <= 0.25:
         text += f"; the loss predicted from it was right within {e.predicted_error:.0%}{_at(e)}"

@@ -108,8 +108,9 @@ def certify(
         tolerance: relative error of the kernel that counts as being in the regime of the limit.
         loss: "squared" or "cross-entropy".
         targets: "as given"; or "standardized": real targets are brought to mean 0 and deviation 1 before training, and
-            errors are reported in their own unit. "auto": as given, but standardized where a parametrization that draws
-            the weights anew is asked for by name ("ntk", "standard", "allen-zhu").
+            errors are reported in their own unit. "auto": as given for "own"; for a copy of the module standardized
+            where they are far from a network's first outputs (ten deviations, or a deviation above 10 or below 1/10);
+            standardized where "ntk", "standard" or "allen-zhu" is asked for by name. A note says so.
         seed: of the weights, the minibatches and the sweep's draws.
         dtype: of the training; kernels are float64. Default: the module's own where it is trained, else float32.
         device: of the training. Default: the module's own where it is trained, else "cpu".
@@ -145,7 +146,7 @@ def certify(
     device = device or (str(own.device) if way == "own" else "cpu")
     clock = Clock(aloud=progress)
     data = given(x, y, x_test, y_test, rows=rows, classes=classes, loss=loss)
-    data = with_scale(data, targets, way != "own" and parametrization is not None, loss)
+    data = with_scale(data, targets, parametrization, loss)
     warnings = [*notes, *data.notes]
     if way == "own" and not in_place:
         module = copied(module)

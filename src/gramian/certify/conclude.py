@@ -14,7 +14,7 @@ from gramian.certify.certification import Certification
 from gramian.certify.clock import Clock
 from gramian.certify.conditions import CONTRADICTED, Certificate
 from gramian.certify.evidence import Evidence
-from gramian.certify.goal import did, last_accuracy
+from gramian.certify.goal import did, last_accuracy, steps_taken
 from gramian.certify.predicted import Prediction, kernel_predictor
 from gramian.certify.run import Run, evidence_of
 from gramian.certify.scores import error_of, scores
@@ -74,7 +74,7 @@ def conclude(
             "parametrization": run.way,
             "mode": run.mode,
         },
-        "goal": facts.goal_facts(run.aim, run.last_loss, last_accuracy(run.trace)),
+        "goal": facts.goal_facts(run.aim, run.last_loss, last_accuracy(run.trace), steps_taken(run.trace)),
         "scores": own,
         "loss": {
             "steps": steps,
@@ -85,7 +85,7 @@ def conclude(
             "lr": run.lr,
             "lr_max": run.lr_max,
             "optimizer": run.optimizer,
-            "torch": rate,
+            "torch": rate | {"line": None} if run.trace.diverged else rate,
         },
         "accuracy": facts.accuracy_facts(run.trace),
         "spectrum": {

@@ -18,7 +18,7 @@ from gramian.errors import BadArgument, BadData
 
 LOSSES = ("squared", "cross-entropy")
 TARGETS = ("auto", "as given", "standardized")
-FAR = 10.0  # mean over deviation of real targets, or deviation itself: from there on a network at 0 starts far off
+FAR = 10.0  # mean over deviation of real targets, or deviation (or 1 over it): a network at 0 starts far off then
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,27 +175,38 @@ def _test_rows(known: Tensors, x: Tensor, y: Tensor, x_test: Any, y_test: Any) -
     return x_test, y_test
 
 
-def with_scale(data: Given, targets: str, drawn: bool, loss: str) -> Given:
-    """Real targets as they are trained on; "auto" standardizes where a parametrization of the theory was asked for.
+def with_scale(data: Given, targets: str, way: str | None, loss: str) -> Given:
+    """Real targets as they are trained on.
 
-    Outputs of such a network are of order one, and its learning rate is chosen for that: targets of another order would
-    leave the regime that is asked about. The module as it stands gets them as they are.
+    "auto" standardizes where a parametrization that draws the weights anew is asked for by name, whose outputs and
+    learning rate are of order one; and, for a copy of the module, targets that are far from a network's first outputs,
+    on which training would diverge or spend itself on their mean. In place the module has to give the targets itself.
+
+    Args:
+        data: the data.
+        targets: "auto", "as given" or "standardized".
+        way: the parametrization that was asked for.
+        loss: its name.
     """
     y = data.y
     if y.dtype == torch.int64 or loss != "squared":
         return data
     mean, sigma = y.mean(0), y.std(0, correction=0)
-    sigma = torch.where(y.amax(0) > y.amin(0), sigma, torch.ones_like(sigma))
-    if targets == "standardized" or (targets == "auto" and drawn):
+    varies = y.amax(0) > y.amin(0)
+    sigma = torch.where(varies, sigma, torch.ones_like(sigma))
+    far = bool(varies.any()) and bool(((mean.abs() > FAR * sigma) | (sigma > FAR) | (sigma < 1 / FAR)).any())
+    auto = way not in (None, "own") or (way is None and far)
+    if targets == "standardized" or (targets == "auto" and auto and bool(varies.any())):
         said = (
-            'Real targets were brought to mean 0 and standard deviation 1 for the training (targets="as given" leaves '
-            "them); RMSE and R^2 are in the targets' own unit."
+            f"Real targets (mean {float(mean[0]):.4g}, standard deviation {float(sigma[0]):.4g}) were brought to mean "
+            '0 and deviation 1 for the training; targets="as given" (--targets as-given) does not. RMSE and R^2 are in '
+            "their own unit."
         )
         return replace(data, scale=(mean, sigma), notes=(*data.notes, said))
-    if bool((mean.abs() > FAR * sigma).any()) or float(sigma.max()) > FAR:
+    if far:
         said = (
             f"The targets have mean {float(mean[0]):.4g} and standard deviation {float(sigma[0]):.4g}, far from a "
-            'network\'s first outputs; targets="standardized" trains on (y - mean) / deviation.'
+            'network\'s first outputs; targets="standardized" (--targets standardized) trains on (y - mean) / sigma.'
         )
         return replace(data, notes=(*data.notes, said))
     return data

@@ -30,14 +30,15 @@ each of `runs`:
 | | "" or the layers that made training mode differ from evaluation mode, in which everything here is measured} |
 | goal | {"loss": last loss, "best_constant": loss of the best constant predictor, "share": the one over the other, |
 | | "asked": the share that counts as the minimum, "target": that loss, "floor": the least loss of any function, |
-| | "accuracy": last training accuracy, "means": the definition in words} |
+| | "accuracy": last training accuracy, "steps": taken, "means": the definition in words} |
 | scores | {"train", "test", "kernel"}: each None, or {"accuracy", "balanced_accuracy"} for classes, or {"rmse": a |
 | | list over the targets in their own unit, "r2"} for regression; "kernel" is the limit's predictor on the test |
 | | rows |
 | loss | steps, measured, predicted (by the limit), predicted_initial (by the network's own Gram matrix), loss_name, |
 | | optimizer; "lr", "lr_max": for the loss summed over rows, the unit of certify's `lr`; "torch": the same for |
 | | a loop of the user's: {"loss": "nn.MSELoss()", "lr", "lr_max", "batch_size", "network": how to make `net`, |
-| | "targets": what the loss is given, "line": the optimizer's line to paste}; None if nothing was trained |
+| | "targets": what the loss is given, "line": the optimizer's line to paste, None after a divergence}; |
+| | None if nothing was trained |
 | accuracy | steps, train, test: accuracy at the measured steps, None for regression |
 | spectrum | limit, initial, final: eigenvalues, largest first; "singular": whether the limit's smallest one is 0 to |
 | | working precision |
@@ -109,7 +110,7 @@ def data_facts(name: str, source: str, data: Given, shape: Geometry) -> dict[str
     }
 
 
-def goal_facts(aim: Goal, loss: float | None, accuracy: float | None) -> dict[str, Any]:
+def goal_facts(aim: Goal, loss: float | None, accuracy: float | None, steps: int = 0) -> dict[str, Any]:
     """The goal and how near the last step came to it."""
     return {
         "loss": loss,
@@ -119,6 +120,7 @@ def goal_facts(aim: Goal, loss: float | None, accuracy: float | None) -> dict[st
         "target": aim.target,
         "floor": aim.floor,
         "accuracy": accuracy,
+        "steps": steps,
         "means": aim.words,
     }
 

@@ -84,7 +84,7 @@ Targets = Annotated[
     typer.Option(
         metavar="auto|as-given|standardized",
         help="Real targets: trained on as they are, or brought to mean 0 and deviation 1 first (auto: standardized, "
-        "but as they are for your own module as it stands). Errors are in their own unit.",
+        "for your own module only if they are far from 0 or of another size). Errors are in their own unit.",
         rich_help_panel=RUN,
     ),
 ]
@@ -220,7 +220,7 @@ def certify(
             show.talk(f"{made.title}{which}: limit kernel and width, then training", "bold")
         choices = settings | {
             "law": opt.law_of(law, made.law),
-            "parametrization": parametrization or ("own" if made.own else "ntk"),
+            "parametrization": parametrization or (None if made.own else "ntk"),
         }
         try:
             one = _certified(made, found, checkpoint, **choices, dtype=precision, device=where, progress=not quiet)

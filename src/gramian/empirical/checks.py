@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
+from gramian.empirical.batch_dependent import ALONE, MIXED, RANDOM, Trial, depends, kept_random_states, random_states
 from gramian.empirical.call import call_at
+from gramian.empirical.gradient_hooks import checked_backward
 from gramian.empirical.model import Batch, Model
 from gramian.errors import BadArgument, BadData
 
@@ -175,53 +177,75 @@ def try_model(model: Model, name: str, x: Batch) -> tuple[Tensor, int]:
     module, path = model.module, type(model.module).__name__
     buffers = {key: b.clone() for key, b in module.named_buffers()}
 
-    def run(x: Batch) -> Any:
+    def run(rows: Tensor, values: dict[str, Tensor] | None = None) -> Any:
         try:
-            return call_at(module, buffers, x.x)
+            return call_at(module, buffers | (values or {}), rows)
         except Exception as error:
             raise BadData(
-                f"The module failed on `{name}` of shape {tuple(x.x.shape)}, {x.x.dtype}, {x.x.device}.",
+                f"The module failed on `{name}` of shape {tuple(rows.shape)}, {rows.dtype}, {rows.device}.",
                 where=path,
                 why=_told(error),
                 fix=f"`{name}` such that module({name}) works: shape (n, ...), the module's dtype and device",
             ) from error
 
-    cuda = [x.x.device] if x.x.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=cuda):  # the caller's random state stays as it was
-        out, saved = run(x[:1]), 0
-        scores = _scores(model, out, x[:1])
-        # a module with torch.func inside cannot be counted in this way; what was counted until there is a bound below
-        with suppress(BadData), _counted(module) as kept:
-            own = Batch(x.x[:1].clone(), x[:1].targets)  # of a view autograd keeps the whole storage
-            _scores(model, run(own), own)
-        saved = sum(kept.values())
-        again = _scores(model, run(x[:1]), x[:1])
-        pair = run(x[:2]) if len(x) > 1 else None
-    for key, b in module.named_buffers():
-        if not torch.equal(buffers[key], b):
-            raise BadArgument(
-                f"A forward pass changes the module's buffer `{key}`: the kernel would depend on the samples' order.",
-                where=f"{path}.{key}",
-                why="running statistics or power iteration in training mode",
-                fix="module.eval()",
+    def scores_of(out: Any) -> Tensor:
+        return _scores(model, out, x[:1])
+
+    with kept_random_states(x.x.device):  # the caller's random states stay as they were
+        out = run(x.x[:1])
+        scores = scores_of(out).detach()
+        before = random_states(x.x.device)
+        again, saved = _second_pass(module, scores_of, run, x.x[:1].clone())  # autograd keeps the whole of a view
+        drawn = [a != b for a, b in zip(before, random_states(x.x.device), strict=True)]
+        for key, b in module.named_buffers():
+            if not torch.equal(buffers[key], b):
+                raise BadArgument(
+                    f"A forward pass changes the module's buffer `{key}`: the kernel would depend on the samples' "
+                    "order.",
+                    where=f"{path}.{key}",
+                    why="running statistics or power iteration in training mode",
+                    fix="module.eval()",
+                )
+        if not bool(torch.isfinite(scores).all()):
+            raise BadData(
+                "The module's output on the first sample is NaN or infinite.",
+                where=path,
+                why=f"overflow in {scores.dtype}, or a parameter that is NaN",
+                fix="all(p.isfinite().all() for p in module.parameters()) to check; module.double() against overflow",
             )
-    if not bool(torch.isfinite(scores).all()):
-        raise BadData(
-            "The module's output on the first sample is NaN or infinite.",
-            where=path,
-            why=f"overflow in {scores.dtype}, or a parameter that is NaN",
-            fix="all(p.isfinite().all() for p in module.parameters()) to check; module.double() against overflow",
-        )
-    if not _close(scores, again):
-        raise random_module(f"{path}: two forward passes on the same sample differ")
-    if isinstance(out, Tensor) and pair is not None and not _begins_with(pair, out):
+        theta: dict[str, Tensor] = {key: p for key, p in module.named_parameters() if p.requires_grad}
+        state: dict[str, Tensor] = {**dict(module.named_parameters()), **buffers}
+        counted = any(getattr(m, "scale_grad_by_freq", False) for m in module.modules())
+        trial = Trial(run, scores_of, x.x, theta, state, isinstance(out, Tensor) and model.of is None, counted)
+        _check_alone(trial, scores, again, drawn, module)
+    return scores, saved
+
+
+def _second_pass(module: nn.Module, scores_of: Callable, run: Callable, row: Tensor) -> tuple[Tensor, int]:
+    """The scores of the first sample with their graph, and the bytes that this keeps."""
+    # a module with torch.func inside cannot be counted in this way; what was counted until there is a bound below
+    scores = None
+    with suppress(BadData), _counted(module) as kept:
+        scores = scores_of(run(row))
+    return scores_of(run(row)) if scores is None else scores, sum(kept.values())
+
+
+def _check_alone(trial: Trial, scores: Tensor, again: Tensor, drawn: list[bool], module: nn.Module) -> None:
+    """Raises unless the first sample's scores, and their gradient, are its own and the same at each call."""
+    found = depends(trial, scores, again, drawn)
+    path = type(module).__name__
+    if found != ALONE:  # gradient hooks that are not linear, or draw numbers, are told as what they are
+        checked_backward(module, trial.x[:1], trial.scores)
+    if found == RANDOM:
+        said = "a forward pass draws random numbers" if any(drawn) else "two forward passes on the same sample differ"
+        raise random_module(f"{path}: {said}")
+    if found == MIXED:
         raise BadArgument(
             "The module mixes the samples of a batch, so its kernel at a pair of samples is not defined.",
             where=f"{path}: the output at the first sample changes when a second one is beside it",
             why="a mean, a norm or an attention over the batch axis",
             fix="the first axis must count samples: batch_first=True in torch's attention and recurrent layers",
         )
-    return scores, saved
 
 
 def _scores(model: Model, out: Any, x: Batch) -> Tensor:
@@ -234,7 +258,7 @@ def _scores(model: Model, out: Any, x: Batch) -> Tensor:
                 why="a tuple or dictionary of outputs, or class numbers instead of scores",
                 fix="outputs=lambda out: ..., which takes the tensor to differentiate from what the module returns",
             )
-        return out.detach().reshape(-1)
+        return out.reshape(-1)
     where = f"outputs={getattr(model.of, '__name__', type(model.of).__name__)}, on the output for a batch of one"
     try:
         scores = model.apply(out, x)
@@ -252,7 +276,7 @@ def _scores(model: Model, out: Any, x: Batch) -> Tensor:
             why="a number that is no tensor, class numbers, or several tensors",
             fix="outputs=lambda out: ..., which returns a scalar tensor or a vector of several numbers",
         )
-    return scores.detach().reshape(-1)
+    return scores.reshape(-1)
 
 
 @contextmanager
@@ -287,13 +311,3 @@ def _kind(out: object) -> str:
 def _told(error: Exception) -> str:
     text = str(error).strip().splitlines() or ["(no text)"]
     return f"{type(error).__name__}: {text[0]}"
-
-
-def _begins_with(pair: Tensor, out: Tensor) -> bool:
-    out, pair = out.detach().reshape(-1), pair.detach().reshape(-1)
-    return pair.numel() == 2 * out.numel() and (not out.is_floating_point() or _close(out, pair[: out.numel()]))
-
-
-def _close(a: Tensor, b: Tensor) -> bool:
-    tolerance = torch.finfo(a.dtype).eps ** 0.5
-    return torch.allclose(a, b, rtol=tolerance, atol=tolerance * float(a.abs().max()))

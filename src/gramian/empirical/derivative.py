@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from gramian.arch.untouched import untouched
 from gramian.empirical import checks
 from gramian.empirical.call import call
-from gramian.empirical.forward import along, why_no_forward_mode
+from gramian.empirical.forward import BACKWARD, EACH, FORWARD, along, checked_way
 from gramian.empirical.gradient_hooks import checked_backward
 from gramian.empirical.outputs import own_name
+from gramian.empirical.plain import differs, gradients_along, marks, named_errors, tolerance
 from gramian.empirical.share import Share
 from gramian.empirical.watch import differentiable_math
 from gramian.errors import BadArgument, GramianError
@@ -23,9 +24,11 @@ class Derivative:
 
     Attributes:
         counts: samples of each process; one number without a group.
-        n_outputs: outputs of a sample, C.
+        n_outputs: outputs of a sample, C; `out_shape`: their shape.
         theta: the trainable parameters, by name.
-        why_twice_backward: empty where forward mode works; else what torch says against it.
+        way: how J u is had, one of `forward.WAYS`.
+        apart: J^T v is had from each sample on its own, since torch's backward pass of a batch is another.
+        why_twice_backward: empty where forward mode works; else what speaks against it.
     """
 
     def __init__(self, module: nn.Module, x: Tensor, share: Share, max_bytes: int) -> None:
@@ -33,6 +36,8 @@ class Derivative:
         self.theta = checks.trainable(module)
         problem: GramianError | None = None
         self.n_outputs, self.dtype, self.quiet = 0, torch.float32, False
+        self.out_shape: tuple[int, ...] = ()
+        self.way, self.apart, self.why_twice_backward = FORWARD, False, ""
         try:
             checks.check_options("full", "auto", max_bytes)
             checks.check_mode(module)
@@ -42,18 +47,42 @@ class Derivative:
                 out, saved = checks.try_module(module, "x", self.x)
                 backward = checked_backward(module, self.x[:1])
                 backward.check_places(module)
+                self.n_outputs, self.dtype = out.numel(), out.dtype
+                self.chunk = max(1, max_bytes // max(1, saved))
+                self._choose(backward.altered)
             self.quiet = loan is not None and not loan.written
-            self.n_outputs, self.dtype = out.numel(), out.dtype
-            self.chunk = max(1, max_bytes // max(1, saved))
         except GramianError as error:
             problem = error
         share.agree(problem)
         share.same(self.theta.values())
         self.counts = share.counts(len(x))
-        with untouched(module), differentiable_math(), torch.no_grad():
-            self.why_twice_backward = backward.altered or why_no_forward_mode(module, self._here(), self.x[:1])
-        if self.why_twice_backward:  # the graph of a derivative holds about four times what the graph of a value does
+
+    def _choose(self, against: str) -> None:
+        """The ways that agree with plain backward passes of single samples, on the first samples."""
+        n = min(len(self.x), 2 if self.n_outputs == 3 else 3)  # not as many as outputs
+        rows = self.x[:n]
+        v = torch.randn(n, self.n_outputs, generator=torch.Generator().manual_seed(0)).to(self.device, self.dtype)
+        with differentiable_math():
+            with torch.no_grad():
+                self.out_shape = tuple(call(self.module, rows[:1]).shape[1:])
+            total = self._pulled(rows[:1], v[:1])
+            for i in range(1, n):
+                for name, g in self._pulled(rows[i : i + 1], v[i : i + 1]).items():
+                    total[name] += g
+            whole = marks(list(self._pulled(rows, v).values()))
+            self.apart = bool(differs(whole, marks(list(total.values())), tolerance(self.dtype)))
+            self.way, self.why_twice_backward = checked_way(self.module, self._here(), rows, (v, total), against)
+        if self.way == BACKWARD:  # the graph of a derivative holds about four times what the graph of a value does
             self.chunk = max(1, self.chunk // 4)
+        if self.apart or self.way == EACH:
+            self.chunk = 1
+
+    def _pulled(self, rows: Tensor, v: Tensor) -> dict[str, Tensor]:
+        """J^T v of some samples, by one backward pass."""
+        with named_errors():
+            out = call(self.module, rows)
+        grads = gradients_along(out, v.reshape(out.shape).to(out), list(self.theta.values()))
+        return dict(zip(self.theta, grads, strict=True))
 
     @property
     def device(self) -> torch.device:
@@ -75,16 +104,8 @@ class Derivative:
         v = self.share.mine(v, self.counts)
         with untouched(self.module, self.quiet), differentiable_math():
             for rows in self._chunks():
-                out = call(self.module, self.x[rows])
-                if not out.requires_grad:
-                    continue
-                weight = v[rows].reshape(out.shape).to(out)
-                grads = torch.autograd.grad(out, list(self.theta.values()), weight, allow_unused=True)
-                del out
-                for name, g in zip(total, grads, strict=True):
-                    if g is not None:
-                        total[name] += g
-                del grads
+                for name, g in self._pulled(self.x[rows], v[rows]).items():
+                    total[name] += g
         self.share.add(total.values())
         return total
 
@@ -96,9 +117,8 @@ class Derivative:
             torch.no_grad(),
         ):  # no fused attention, nothing compiled, and no graph
             here, step = self._here(), {name: u[name].to(p) for name, p in self.theta.items()}
-            forward = not self.why_twice_backward
             parts = [
-                along(self.module, here, step, self.x[rows], forward=forward)[1].reshape(-1, self.n_outputs)
+                along(self.module, here, step, self.x[rows], way=self.way)[1].reshape(-1, self.n_outputs)
                 for rows in self._chunks()
             ]
             return self.share.gather(torch.cat(parts), self.counts)
@@ -110,8 +130,7 @@ class Derivative:
     def said(self) -> str:
         """Size and mode, for a printed operator."""
         p, ranks = self.n_parameters, self.share.size
-        mode = "two backward passes" if self.why_twice_backward else "forward mode"
-        return f"{p:,} parameters, {mode}" + (f", {ranks} processes" if self.share.group is not None else "")
+        return f"{p:,} parameters, {self.way}" + (f", {ranks} processes" if self.share.group is not None else "")
 
     def _here(self) -> dict[str, Tensor]:
         return {name: p.detach() for name, p in self.theta.items()}

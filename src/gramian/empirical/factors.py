@@ -8,13 +8,14 @@ output; the cotangent of this zero is the vector back-propagated to that call.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.func import vjp, vmap
+from torch.utils._pytree import tree_map
 
 from gramian.empirical.calls import Conv, Linear, Scale, Sizes, Use
 from gramian.empirical.convolution import convolved
@@ -25,6 +26,7 @@ from gramian.empirical.last import followed
 from gramian.empirical.memory import room
 from gramian.empirical.model import Batch, Model
 from gramian.empirical.proof import Uses
+from gramian.empirical.trusted import check_pulled
 from gramian.empirical.units import Unit
 from gramian.empirical.watch import Watched, differentiable_math
 
@@ -39,6 +41,8 @@ class Piece(NamedTuple):
     b: Tensor
 
 
+# a vmap over samples with one over outputs inside; a vmap over samples for each output; each sample on its own
+WAYS = ("nested", "single", "apart")
 Pulled = tuple[dict[int, Tensor], dict[int, Tensor], dict[str, Tensor]]
 Shapes = dict[int, tuple[tuple[int, ...], torch.dtype]]
 Factor = tuple[Piece, ...] | Tensor  # a tensor is the gradients themselves, (n, k, p)
@@ -53,8 +57,15 @@ class Source:
     parameters: dict[str, Tensor]
     n_outputs: int
     dtype: torch.dtype
-    batched: bool  # False: vmap cannot run this module, so each sample has its own backward passes
     full: bool
+    way: str = "nested"  # one of WAYS
+    room: int = 0  # numbers that a check may hold
+    tried: set[Any] = field(default_factory=set)  # shapes and units whose factors agreed with plain backward passes
+
+    @property
+    def batched(self) -> bool:
+        """Whether samples are run together; else each has its own backward passes."""
+        return self.way != "apart"
 
 
 def factors(source: Source, units: Sequence[Unit], batch: Batch, outputs: range, chunk: int) -> list[Factor]:
@@ -95,6 +106,11 @@ def _factors(source: Source, units: Sequence[Unit], batch: Batch, outputs: range
     if not source.batched:
         return _one_by_one(source, units, batch, outputs)
     a, b, general = pull_back(source, units, batch, outputs)
+    shapes = (source.way, len(batch), len(outputs), tuple((unit.name, unit.kind) for unit in units))
+    if shapes not in source.tried:
+        model, calls = source.model, source.uses.calls
+        check_pulled(model, calls, source.parameters, units, batch, outputs, (a, b, general), source.room)
+        source.tried.add(shapes)
     found = []
     for i, unit in enumerate(units):
         found.append(_factor(source, unit, a, b, general))
@@ -105,11 +121,8 @@ def _factors(source: Source, units: Sequence[Unit], batch: Batch, outputs: range
     return found
 
 
-def pull_back(source: Source, units: Sequence[Unit], batch: Batch, outputs: range, *, trial: bool = False) -> Pulled:
-    """Inputs and cotangents of the units' calls, and gradients of their general parameters, for every sample.
-
-    `trial`: of a single sample, for which the faster ways of some calls are not worth their start.
-    """
+def pull_back(source: Source, units: Sequence[Unit], batch: Batch, outputs: range) -> Pulled:
+    """Inputs and cotangents of the units' calls, and gradients of their general parameters, for every sample."""
     calls = source.uses.calls
     wanted = {c for unit in units for c in unit.calls}
     weights = {c for unit in units if unit.kind != "bias" for c in unit.calls}
@@ -130,9 +143,9 @@ def pull_back(source: Source, units: Sequence[Unit], batch: Batch, outputs: rang
                 return make()
             if c in weights:
                 inputs[c] = use.how.plain(use.x) if isinstance(use.how, Scale) else use.x
-            return (make() if trial else _again(use, make, inputs.get(c), own)) + zeros[c]
+            return _again(use, make, inputs.get(c), own) + zeros[c]
 
-        with Watched(own, seen, None if trial else followed):
+        with Watched(own, seen, followed):
             out = source.model(Batch(sample[None], None if target is None else target[None]), theta)
         if next(counter, None) is not None:
             raise RuntimeError("the module makes fewer calls than before")
@@ -141,10 +154,12 @@ def pull_back(source: Source, units: Sequence[Unit], batch: Batch, outputs: rang
     with differentiable_math():
         pull = _pull_each if theta else _pull_all
         shapes = {c: (calls[c].out_shape, calls[c].dtype) for c in wanted}
-        return pull(run, batch, shapes, theta, outputs)
+        return pull(run, batch, shapes, theta, outputs, source.way == "nested")
 
 
-def _pull_all(run: Callable, batch: Batch, shapes: Shapes, theta: dict[str, Tensor], outputs: range) -> Pulled:
+def _pull_all(
+    run: Callable, batch: Batch, shapes: Shapes, theta: dict[str, Tensor], outputs: range, nested: bool
+) -> Pulled:
     """One backward pass for all samples: each has zeros of its own, so that no cotangent is a sum over samples."""
     n, x = len(batch), batch.x
     zeros = {c: x.new_zeros((), dtype=dtype).expand(n, *shape).requires_grad_() for c, (shape, dtype) in shapes.items()}
@@ -157,12 +172,22 @@ def _pull_all(run: Callable, batch: Batch, shapes: Shapes, theta: dict[str, Tens
         def down(v: Tensor) -> tuple[Tensor, ...]:
             return torch.autograd.grad(out, list(zeros.values()), v, retain_graph=True, materialize_grads=True)
 
-        # not `is_grads_batched`: for a convolution torch's older vmap is a loop
-        b = {c: grad.transpose(0, 1) for c, grad in zip(zeros, vmap(down)(basis), strict=True)} if zeros else {}
+        b = {}
+        if zeros:
+            # not `is_grads_batched`: for a convolution torch's older vmap is a loop
+            pulled = vmap(down)(basis) if nested else _each_of(down, basis)
+            b = {c: grad.transpose(0, 1) for c, grad in zip(zeros, pulled, strict=True)}
     return {c: a.detach() for c, a in inputs.items()}, b, {}
 
 
-def _pull_each(run: Callable, batch: Batch, shapes: Shapes, theta: dict[str, Tensor], outputs: range) -> Pulled:
+def _each_of(f: Callable[[Tensor], Any], basis: Tensor) -> Any:
+    """What `vmap(f)(basis)` gives, by a loop."""
+    return tree_map(lambda *parts: torch.stack(parts), *[f(v) for v in basis])
+
+
+def _pull_each(
+    run: Callable, batch: Batch, shapes: Shapes, theta: dict[str, Tensor], outputs: range, nested: bool
+) -> Pulled:
     """A backward pass for each sample, in one vmap: its gradients of general parameters are its own."""
     zeros = {c: batch.x.new_zeros(shape, dtype=dtype) for c, (shape, dtype) in shapes.items()}
 
@@ -170,7 +195,7 @@ def _pull_each(run: Callable, batch: Batch, shapes: Shapes, theta: dict[str, Ten
         out, pull, inputs = vjp(partial(run, sample, target), zeros, theta, has_aux=True)  # type: ignore[misc]
         basis = out.new_zeros(len(outputs), out.numel())
         basis[range(len(outputs)), list(outputs)] = 1
-        return inputs, *vmap(pull)(basis)
+        return inputs, *(vmap(pull)(basis) if nested else _each_of(pull, basis))
 
     with torch.no_grad():
         return vmap(one, in_dims=(0, None if batch.targets is None else 0))(batch.x, batch.targets)
@@ -192,7 +217,8 @@ def _again(use: Use, make: Callable[[], Tensor], a: Tensor | None, own: set[int]
 
 def _factor(source: Source, unit: Unit, a: dict, b: dict, general: dict) -> Factor:
     if unit.kind == "general":
-        return own(source, general[unit.name].flatten(2))
+        grad = general[unit.name]
+        return own(source, grad.reshape(*grad.shape[:2], -1))
     if unit.late:
         return tuple(Piece(a[c], b[c].to(source.dtype)) for c in unit.calls)
     total: Tensor | None = None
@@ -239,5 +265,5 @@ def _one_by_one(source: Source, units: Sequence[Unit], batch: Batch, outputs: ra
     with differentiable_math():
         for i in range(len(batch)):
             grads = rows(partial(source.model, batch[i : i + 1]), parameters, outputs)
-            each.append([g.flatten(1) for g in grads])
+            each.append([g.reshape(len(outputs), -1) for g in grads])
     return [own(source, torch.stack(column)) for column in zip(*each, strict=True)]

@@ -4,61 +4,172 @@ from __future__ import annotations
 
 import warnings
 from functools import cache
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 from torch.func import jvp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from gramian.empirical.call import Given, call_at
+from gramian.empirical.batch_dependent import kept_random_states
+from gramian.empirical.call import Given, call_at, plain
+from gramian.empirical.plain import gradients, gradients_along, named_errors, right_batch_norm
+
+FORWARD, BACKWARD, EACH = "forward mode", "two backward passes", "a backward pass for each output"
+WAYS = (FORWARD, BACKWARD, EACH)
+_checked: WeakKeyDictionary[nn.Module, dict[Any, str]] = WeakKeyDictionary()  # what `along` found out about a module
 
 
 def along(
-    module: nn.Module, at: dict[str, Tensor], step: dict[str, Tensor], x: Tensor | Given, *, forward: bool | None = None
+    module: nn.Module, at: dict[str, Tensor], step: dict[str, Tensor], x: Tensor | Given, *, way: str | None = None
 ) -> tuple[Tensor, Tensor]:
     """f(x; at) and J step, each of the output's shape; parameters not in `at` are the module's own.
 
-    `forward`: True is forward mode, False two backward passes, None forward mode and if it fails the other.
+    `way`: one of `WAYS`, as `checked_way` gives it. None: that is asked once for a module and a shape of inputs; inside
+    a `vmap` or `grad`, which show no numbers, it is forward mode, or if that fails two backward passes.
     """
-    if forward is False:
-        return _along_twice_backward(module, at, step, x)
-    try:
+    if way is None and torch._C._functorch.peek_interpreter_stack() is not None:  # inside a vmap or grad of the user's
+        try:
+            return along_forward(module, at, step, x)
+        except (NotImplementedError, RuntimeError):
+            return _along_twice_backward(module, at, step, x)
+    if way is None:
+        way = _known_way(module, at, x)
+    if way == FORWARD:
         return along_forward(module, at, step, x)
+    return _along_twice_backward(module, at, step, x) if way == BACKWARD else _along_each(module, at, step, x)
+
+
+def _known_way(module: nn.Module, at: dict[str, Tensor], x: Tensor | Given) -> str:
+    """The checked way, from the last call that was like this one."""
+    given = x if isinstance(x, Given) else Given((x,), {})
+    tensors = [v for v in (*given.args, *given.kwargs.values()) if isinstance(v, Tensor)]
+    key = (*at, *((t.shape[1:], t.dtype, t.device) for t in tensors), module.training)
+    known = _checked.setdefault(module, {})
+    if key not in known:
+        known[key] = checked_way(module, at, x)[0]
+    return known[key]
+
+
+def checked_way(
+    module: nn.Module,
+    at: dict[str, Tensor],
+    x: Tensor | Given,
+    pulled: tuple[Tensor, dict[str, Tensor]] | None = None,
+    against: str = "",
+) -> tuple[str, str]:
+    r"""The first of `WAYS` that agrees with a backward pass on this module, and what speaks against forward mode.
+
+    Some of torch's forward-mode rules are wrong without a word, and second derivatives are missing for some operations.
+    So $\langle w, J u\rangle = \langle J^\top w, u\rangle$ is checked on the first samples for one random pair.
+
+    Args:
+        module: any module; samples may depend on each other.
+        at: the parameters that move.
+        x: inputs; three samples of them are used.
+        pulled: w and J^T w of these samples, where they are known; else by one backward pass.
+        against: what is known to speak against forward mode.
+
+    Raises:
+        BadArgument: torch has no backward pass of the module.
+    """
+    rows = few(x if isinstance(x, Given) else Given((x,), {})).change(plain)
+    draw = torch.Generator().manual_seed(0)
+    with kept_random_states(next(iter(at.values())).device), torch.enable_grad():
+        w, down = _pull_few(module, at, rows, draw) if pulled is None else pulled
+        u = _step_seen_in_all(down, draw)
+        parts = [float((d * u[name]).sum(dtype=torch.float64)) for name, d in down.items()]
+        why = against
+        for way in WAYS[bool(against) : -1]:
+            torch.manual_seed(0)
+            said = _why_not(way, module, {name: t.detach() for name, t in at.items()}, u, rows, w, parts)
+            if not said:
+                return way, why
+            why = why or said
+    return EACH, why
+
+
+def _pull_few(
+    module: nn.Module, at: dict[str, Tensor], x: Given, draw: torch.Generator
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """A random w, and J^T w."""
+    torch.manual_seed(0)  # a module that draws numbers draws the same ones in each pass
+    here = {name: t.detach().requires_grad_() for name, t in at.items()}
+    out = call_at(module, here, x)
+    w = torch.randn(out.shape, generator=draw).to(out)
+    return w, dict(zip(at, gradients_along(out, w, list(here.values())), strict=True))
+
+
+def few(x: Given) -> Given:
+    """The first three samples: of each tensor that has as many rows as the first one."""
+    tensors: list[Tensor] = []
+
+    def note(v: Tensor) -> Tensor:
+        tensors.append(v)
+        return v
+
+    x.change(note)
+    rows = next((len(v) for v in tensors if v.ndim), 0)
+    return x.change(lambda v: v[:3] if v.ndim and len(v) == rows else v)
+
+
+def _step_seen_in_all(gradient: dict[str, Tensor], draw: torch.Generator) -> dict[str, Tensor]:
+    """A random step that changes the product as much by each parameter, so that an error in one of them shows."""
+    sizes = {name: float(g.norm()) for name, g in gradient.items()}
+    least = (
+        max(sizes.values(), default=0.0) * max((torch.finfo(g.dtype).eps for g in gradient.values()), default=0) ** 0.25
+    )
+    step = {}
+    for name, g in gradient.items():
+        scale = max(sizes[name], least)
+        step[name] = torch.randn(g.shape, generator=draw).to(g) / (scale if scale > 0 else 1.0)
+    return step
+
+
+def _why_not(
+    way: str,
+    module: nn.Module,
+    at: dict[str, Tensor],
+    u: dict[str, Tensor],
+    x: Given,
+    w: Tensor,
+    parts: list[float],
+) -> str:
+    """What speaks against a way: torch's error, or another product than that of a backward pass; empty if nothing."""
+    try:
+        with torch.no_grad():
+            change = along(module, at, u, x, way=way)[1].detach()
     except torch.OutOfMemoryError:
         raise
-    except (NotImplementedError, RuntimeError):  # an operation without a forward-mode rule
-        if forward:
-            raise
-        return _along_twice_backward(module, at, step, x)
+    except Exception as error:  # an operation without a rule
+        return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    products = w.reshape(change.shape).double() * change.double()
+    ours = float(products.sum())
+    size = float(products.norm()) + sum(p * p for p in parts) ** 0.5
+    if not abs(ours - sum(parts)) <= 10 * torch.finfo(w.dtype).eps ** 0.5 * size:
+        return f"{way} gives {ours:.6g} for a product that is {sum(parts):.6g} by a backward pass"
+    return ""
 
 
 def why_no_forward_mode(module: nn.Module, at: dict[str, Tensor], x: Tensor | Given) -> str:
-    r"""What speaks against forward mode on this module; empty where it works and agrees with a backward pass.
+    """What speaks against forward mode on this module; empty where it works and agrees with a backward pass."""
+    return checked_way(module, at, x)[1]
 
-    Some of torch's forward-mode rules are wrong without a word, so $\langle w, J u\rangle = \langle J^\top w, u\rangle$
-    is checked on `x` for one random pair.
-    """
-    draw = torch.Generator().manual_seed(0)
-    u = {name: torch.randn(p.shape, generator=draw).to(p) for name, p in at.items()}
-    try:
-        out, change = along_forward(module, at, u, x)
-    except torch.OutOfMemoryError:
-        raise
-    except (NotImplementedError, RuntimeError) as error:
-        return (str(error).strip().splitlines() or [type(error).__name__])[0]
-    w = torch.randn(out.shape, generator=draw).to(out)
+
+def _along_each(
+    module: nn.Module, at: dict[str, Tensor], step: dict[str, Tensor], x: Tensor | Given
+) -> tuple[Tensor, Tensor]:
+    """The same from the gradient of one number after another: right wherever there is a backward pass."""
     with torch.enable_grad():
         here = {name: t.detach().requires_grad_() for name, t in at.items()}
-        back = call_at(module, here, x)
-        if not back.requires_grad:
-            return ""
-        down = torch.autograd.grad(back, list(here.values()), w, materialize_grads=True)
-    ours = float((w * change.detach()).sum(dtype=torch.float64))
-    parts = [float((d * u[name]).sum(dtype=torch.float64)) for name, d in zip(here, down, strict=True)]
-    size = float(w.norm().double() * change.detach().norm().double()) + sum(map(abs, parts))
-    if abs(ours - sum(parts)) > torch.finfo(out.dtype).eps ** 0.5 * size:
-        return f"forward mode gives {ours:.6g} for a product that is {sum(parts):.6g} by a backward pass"
-    return ""
+        with named_errors():
+            out = call_at(module, here, x)
+        right_batch_norm(out)
+        flat = out.reshape(-1)
+        rows = [gradients(number, list(here.values()), keep_graph=True) for number in flat]
+    change = [torch.stack([(g * step[name]).sum() for name, g in zip(at, row, strict=True)]).sum() for row in rows]
+    return out.detach(), torch.stack(change).reshape(out.shape).to(out.dtype)
 
 
 def along_forward(
@@ -87,6 +198,7 @@ def forward_by_backward(out: Tensor, at: list[Tensor], step: list[Tensor], creat
     """The derivative of `out` along `step`, as the derivative of w -> J^T w."""
     if not out.requires_grad:
         return torch.zeros_like(out)
+    right_batch_norm(out)
     w = torch.zeros_like(out, requires_grad=True)
     down = torch.autograd.grad(out, at, w, create_graph=True, allow_unused=True)
     used = [(d, s) for d, s in zip(down, step, strict=True) if d is not None and d.requires_grad]

@@ -12,6 +12,7 @@ from gramian.arch.untouched import untouched
 from gramian.empirical.call import call
 from gramian.empirical.checks import check_input, trainable
 from gramian.empirical.gradient_hooks import checked_backward
+from gramian.empirical.plain import gradients, named_errors, right_batch_norm
 
 
 def jacobian(module: nn.Module, x: Tensor) -> Tensor:
@@ -42,19 +43,19 @@ def jacobian(module: nn.Module, x: Tensor) -> Tensor:
     with untouched(module), torch.inference_mode(False), torch.enable_grad():
         checked_backward(module, x[:1])
         return torch.stack(
-            [torch.cat([g.flatten(1) for g in rows(partial(call, module, row[None]), parameters)], 1) for row in x]
+            [
+                torch.cat([g.reshape(len(g), -1) for g in rows(partial(call, module, row[None]), parameters)], 1)
+                for row in x
+            ]
         )
 
 
 def rows(run: Callable[[], Tensor], parameters: Sequence[Tensor], outputs: range | None = None) -> list[Tensor]:
     """Gradients of some of the numbers that `run()` returns; one (k, *shape) tensor a parameter."""
-    out = run().reshape(-1)
-    grads: list[list[Tensor]] = []
-    for c in range(out.numel()) if outputs is None else outputs:
-        got = (
-            torch.autograd.grad(out[c], list(parameters), retain_graph=True, allow_unused=True)
-            if out.requires_grad
-            else [None] * len(parameters)
-        )
-        grads.append([torch.zeros_like(p) if g is None else g for p, g in zip(parameters, got, strict=True)])
-    return [torch.stack(column) for column in zip(*grads, strict=True)]
+    with named_errors():
+        out = run().reshape(-1)
+    right_batch_norm(out)
+    columns = [
+        gradients(out[c], parameters, keep_graph=True) for c in (range(out.numel()) if outputs is None else outputs)
+    ]
+    return [torch.stack(column) for column in zip(*columns, strict=True)]

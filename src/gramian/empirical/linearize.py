@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from gramian.empirical.call import Given, call_at, lay_aside, plain
 from gramian.empirical.checks import check_mode, trainable
 from gramian.empirical.copied import copied
-from gramian.empirical.forward import along, why_no_forward_mode
+from gramian.empirical.forward import along, checked_way
 from gramian.empirical.gradient_hooks import check_grad_hooks, checked_backward
 from gramian.empirical.watch import differentiable_math
 from gramian.errors import BadArgument
@@ -83,7 +83,7 @@ class Expansion(nn.Module):
 
 
 class Linearized(Expansion):
-    """First-order Taylor model of a module; made by `linearize`. Its modes: "forward mode", "two backward passes"."""
+    """First-order Taylor model of a module; made by `linearize`. Its modes are those of `forward.WAYS`."""
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
         """f(x; theta_0) + J (theta - theta_0); arguments as the module takes them."""
@@ -91,7 +91,7 @@ class Linearized(Expansion):
         if self.mode is None:
             self.mode = self._checked_mode(x)
         origin, step = self.moved()
-        out, change = along(self.module, origin, step, x, forward=None if self.mode is None else self.mode == FORWARD)
+        out, change = along(self.module, origin, step, x, way=self.mode)
         return out + change
 
     def _checked_mode(self, x: Given) -> str | None:
@@ -99,18 +99,13 @@ class Linearized(Expansion):
         self.check_output(x)
         with differentiable_math(), torch.no_grad():
             try:
-                first = x.first().change(plain)
-                backward = checked_backward(self.module, first)
+                backward = checked_backward(self.module, x.first().change(plain))
                 backward.check_places(self.module)
-                wrong = backward.altered or why_no_forward_mode(self.module, self.moved()[0], first)
+                return checked_way(self.module, self.moved()[0], x, against=backward.altered)[0]
             except torch.OutOfMemoryError:
                 raise
             except RuntimeError:
                 return None
-        return BACKWARD if wrong else FORWARD
-
-
-FORWARD, BACKWARD = "forward mode", "two backward passes"
 
 
 def linearize(module: nn.Module) -> Linearized:

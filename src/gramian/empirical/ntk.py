@@ -13,7 +13,7 @@ from gramian.arch.inputs import Inputs
 from gramian.arch.untouched import untouched
 from gramian.empirical import checks
 from gramian.empirical.contract import add_gram
-from gramian.empirical.factors import Source, factors, pull_back
+from gramian.empirical.factors import WAYS, Source, factors, pull_back
 from gramian.empirical.gradient_hooks import checked_backward
 from gramian.empirical.late import add_late
 from gramian.empirical.memory import keep_freed_blocks
@@ -21,9 +21,10 @@ from gramian.empirical.model import Batch, Model
 from gramian.empirical.plan import Budget, Plan, plans
 from gramian.empirical.proof import Uses, uses
 from gramian.empirical.structured import packed
+from gramian.empirical.trusted import check_pulled
 from gramian.empirical.units import cheaper, make_units
 from gramian.empirical.watch import differentiable_math
-from gramian.errors import BadData
+from gramian.errors import BadData, GramianError
 
 
 def empirical_ntk(
@@ -126,6 +127,7 @@ def _theta(
 ) -> dict[str, Tensor]:
     checks.check_options(outputs, engine, max_bytes)
     checks.trainable(module)
+    keep_freed_blocks()
     module, x, y = packed(module, x, None if y is x else y)
     y = None if y is None else checks.check_input("y", y)
     x = checks.check_input("x", x)
@@ -133,13 +135,37 @@ def _theta(
     model = Model(module, None if isinstance(outputs, str) else outputs)
     right = None if y is None else Batch(y, of_y)
     with untouched(module), torch.inference_mode(False), torch.no_grad():
-        return _contracted(model, Batch(x, of_x), right, outputs, max_bytes, apart)
+        return _by_a_right_way(model, Batch(x, of_x), right, outputs, max_bytes, apart)
+
+
+def _by_a_right_way(
+    model: Model, x: Batch, y: Batch | None, outputs: str | Callable[..., Tensor], max_bytes: int, apart: bool
+) -> dict[str, Tensor]:
+    """The first of `WAYS` that gives what plain backward passes give."""
+    source, saved = read(model, x, y, full=outputs not in ("mean", "sum"))
+    for way in WAYS[:-1] if source.batched else ():
+        try:
+            check_small(source := replace(source, way=way), x)
+            return _contracted(source, saved, x, y, outputs, max_bytes, apart)
+        except (GramianError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # vmap knows not every operation, and some of its rules are wrong
+            if "randomness" in str(error):
+                raise checks.random_module(type(model.module).__name__) from error
+    # another sample may take another branch, so no structure either
+    used = Uses((), (), general=tuple(source.parameters), unused=())
+    return _contracted(replace(source, uses=used, way=WAYS[-1]), saved, x, y, outputs, max_bytes, apart)
 
 
 def _contracted(
-    model: Model, x: Batch, y: Batch | None, outputs: str | Callable[..., Tensor], max_bytes: int, apart: bool
+    source: Source,
+    saved: int,
+    x: Batch,
+    y: Batch | None,
+    outputs: str | Callable[..., Tensor],
+    max_bytes: int,
+    apart: bool,
 ) -> dict[str, Tensor]:
-    source, saved = read(model, x, y, full=outputs not in ("mean", "sum"))
     n, m, c = len(x), len(x if y is None else y), source.n_outputs
     numbers = max_bytes // source.dtype.itemsize
     budget = Budget(source, n, m, y is None, numbers, saved // source.dtype.itemsize)
@@ -147,6 +173,7 @@ def _contracted(
         cheaper(u, n, m, c, source.full, budget.scratch) for u in make_units(source.uses, source.parameters, apart)
     ]
     todo = plans(budget, units)
+    source = replace(source, room=budget.scratch)
     width = c if source.full else 1
     device = next(iter(source.parameters.values())).device
     theta = {
@@ -173,26 +200,40 @@ def read(model: Model, x: Batch, y: Batch | None, full: bool) -> tuple[Source, i
         out, saved = checks.try_model(model, "x", x)
         backward = checked_backward(model.module, x.x[:1], lambda out: model.apply(out, x[:1]))
         used = uses(model, x[:1])
-    source = Source(model, used, parameters, out.numel(), out.dtype, True, full)
-    if backward.inside or backward.past:  # a vmap would not see these hooks, nor other values of such a parameter
-        return replace(source, uses=Uses((), (), general=tuple(parameters), unused=()), batched=False), saved
-    try:
-        pull_back(source, make_units(used, parameters, apart=False), x[:1], range(1), trial=True)
-    except torch.OutOfMemoryError:
-        raise
-    except Exception as error:  # vmap knows not every operation; a loop over samples does
-        if "randomness" in str(error):
-            raise checks.random_module(type(model.module).__name__) from error
-        used = Uses((), (), general=tuple(parameters), unused=())  # another sample may take another branch
-        source = replace(source, uses=used, batched=False)
-    return source, saved
+    source = Source(model, used, parameters, out.numel(), out.dtype, full)
+    # a vmap would not see these hooks, nor other values of such a parameter
+    return (replace(source, way=WAYS[-1]) if backward.inside or backward.past else source), saved
+
+
+def check_small(source: Source, x: Batch) -> None:
+    """Tries parameters that go the general way on a few samples and outputs.
+
+    A rule that takes one axis for another may ask for the square of the memory, so not on all of them at once.
+
+    Raises:
+        Untrusted: the gradients are not those of a plain backward pass. Other errors: torch's own.
+    """
+    units = [u for u in make_units(source.uses, source.parameters, apart=False) if u.kind == "general"]
+    if not units:
+        return
+    k = min(source.n_outputs, 2)
+    n = min(len(x), 2 if k == 1 else 3)  # as few as that, and not as many as outputs
+    few, outputs = x[:n], range(k)
+    check_pulled(
+        source.model,
+        source.uses.calls,
+        source.parameters,
+        units,
+        few,
+        outputs,
+        pull_back(source, units, few, outputs),
+    )
 
 
 def _run(
     plan: Plan, source: Source, x: Batch, y: Batch | None, theta: dict[str, Tensor], scratch: int, apart: bool
 ) -> None:
     """Adds the plan's units for all pairs of blocks; for equal inputs each pair once, and its transpose."""
-    keep_freed_blocks()
     right = x if y is None else y
     for p, (rows, c) in enumerate(_blocks(plan, len(x), source.n_outputs)):
         f = factors(source, plan.units, x[rows], c, plan.chunk)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
-from gramian.arch.untouched import untouched
 from gramian.empirical import checks
-from gramian.empirical.call import call
 from gramian.empirical.derivative import Derivative
 from gramian.empirical.share import Share
 from gramian.errors import BadData
@@ -39,8 +36,7 @@ def ntk_product(module: nn.Module, x: Tensor, v: Tensor) -> Tensor:
     """
     share = Share(None, next(iter(checks.trainable(module).values())).device)
     j = Derivative(module, x, share, max_bytes=2**30)
-    with untouched(module), torch.no_grad():
-        shape = (len(x), *call(module, j.x[:1]).shape[1:])
+    shape = (len(j.x), *j.out_shape)
     if v.shape != shape:
         raise BadData(
             f"`v` has shape {tuple(v.shape)}; the module's output on `x` has {shape}.",
@@ -48,4 +44,4 @@ def ntk_product(module: nn.Module, x: Tensor, v: Tensor) -> Tensor:
             why="the kernel has a row for each sample and each output",
             fix=f"v = v.reshape({shape})",
         )
-    return j.push(j.pull(v.detach().reshape(len(x), -1))).reshape(shape)
+    return j.push(j.pull(v.detach().reshape(len(v), -1))).reshape(shape)

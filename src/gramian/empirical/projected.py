@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -13,11 +14,14 @@ from gramian.arch.untouched import untouched
 from gramian.empirical import checks
 from gramian.empirical.call import call, call_at
 from gramian.empirical.gradient_hooks import checked_backward
+from gramian.empirical.jacobian import rows
 from gramian.empirical.outputs import Aimed, composed, unwrapped
+from gramian.empirical.plain import differs, gradients_along, named_errors, tolerance
 from gramian.empirical.sketch import Sketch
 from gramian.empirical.structured import packed
+from gramian.empirical.trusted import Untrusted
 from gramian.empirical.watch import differentiable_math
-from gramian.errors import BadData
+from gramian.errors import BadData, GramianError
 
 
 def projected_gradients(
@@ -105,24 +109,59 @@ def _project(
     together = max(1, max_bytes // held)
     samples, width = max(1, together // c), min(c, together)
     features = torch.zeros(n, c if kind == "full" else 1, sketch.size, dtype=out.dtype, device=out.device)
+    tried: set[tuple[int, int]] = set()
     for i in range(0, n, samples):
         part = x[i : i + samples]
         for first in range(0, c, width):
             here = range(first, min(first + width, c))
-            try:
-                grads = gradients(module, theta, part, here, c)
-            except torch.OutOfMemoryError:
-                raise
-            except Exception:  # vmap knows not every operation; a loop over samples does
-                if gradients is _looped:
-                    raise
+            if gradients is _batched:
+                grads = _trusted(module, theta, part, here, c, tried)
+            if gradients is _looped or grads is None:
                 gradients = _looped
-                grads = gradients(module, theta, part, here, c)
+                grads = _looped(module, theta, part, here, c)
             _add(features[i : i + samples], grads, sketch, here, kind)
             del grads
     if kind == "mean":
         features /= c**0.5
     return features.reshape(-1, sketch.size)
+
+
+def _trusted(
+    module: nn.Module, theta: dict[str, Tensor], x: Tensor, here: range, c: int, tried: set[tuple[int, int]]
+) -> list[Tensor] | None:
+    """The gradients by vmap; None where it cannot run the module, or gives others than a plain backward pass.
+
+    A shape is tried once, after a few of its samples and outputs: a wrong rule may ask for the square of the memory.
+    """
+    try:
+        if not tried:
+            few = range(here.start, min(here.start + 2, here.stop))
+            _compare(module, theta, x[:2] if len(few) == 1 else x[:3], few, c)
+        if (len(x), len(here)) in tried:
+            return _batched(module, theta, x, here, c)
+        grads = _compare(module, theta, x, here, c)
+    except (torch.OutOfMemoryError, GramianError):
+        raise
+    except Exception:
+        return None
+    tried.add((len(x), len(here)))
+    return grads
+
+
+def _compare(module: nn.Module, theta: dict[str, Tensor], x: Tensor, here: range, c: int) -> list[Tensor]:
+    """The gradients by vmap, those of the last sample and of the first compared along one direction of the outputs."""
+    grads = _batched(module, theta, x, here, c)
+    w = torch.linspace(1, 2, len(here), dtype=torch.float64).sqrt()
+    for i in dict.fromkeys((len(x) - 1, 0)):
+        with named_errors():
+            out = call(module, x[i : i + 1]).reshape(-1)[here.start : here.stop]
+        w = w.to(out)
+        plain = [g.reshape(-1) for g in gradients_along(out, w, list(theta.values()))]
+        if any(g.shape != (len(x), len(here), p.numel()) for g, p in zip(grads, plain, strict=True)):
+            raise Untrusted("gradients of other shapes")
+        if said := differs([w.to(g) @ g[i] for g in grads], plain, tolerance(out.dtype)):
+            raise Untrusted(said)
+    return grads
 
 
 def _add(features: Tensor, grads: list[Tensor], sketch: Sketch, here: range, kind: str) -> None:
@@ -146,17 +185,12 @@ def _batched(module: nn.Module, theta: dict[str, Tensor], x: Tensor, here: range
         out, pull = vjp(lambda t: call_at(module, t, row[None]).reshape(-1), detached)  # type: ignore[misc]
         return vmap(lambda v: pull(v)[0])(basis.to(out.dtype))
 
-    return [g.detach().flatten(2) for g in vmap(one)(x).values()]
+    return [g.detach().reshape(*g.shape[:2], -1) for g in vmap(one)(x).values()]
 
 
 def _looped(module: nn.Module, theta: dict[str, Tensor], x: Tensor, here: range, c: int) -> list[Tensor]:
-    found: list[list[Tensor]] = [[] for _ in theta]
-    for row in x:
-        out = call(module, row[None]).reshape(-1)
-        for k in here:
-            grads = torch.autograd.grad(
-                out[k], list(theta.values()), retain_graph=True, allow_unused=True, materialize_grads=True
-            )
-            for column, g in zip(found, grads, strict=True):
-                column.append(g.detach().flatten())
-    return [torch.stack(column).reshape(len(x), len(here), -1) for column in found]
+    each = []
+    for i in range(len(x)):
+        grads = rows(partial(call, module, x[i : i + 1]), list(theta.values()), here)
+        each.append([g.detach().reshape(len(here), -1) for g in grads])
+    return [torch.stack(column) for column in zip(*each, strict=True)]

@@ -13,6 +13,7 @@ from gramian.arch.inputs import Inputs, several
 from gramian.arch.law import Law
 from gramian.arch.ops.affine import Linear
 from gramian.empirical import together
+from gramian.empirical.batch_dependent import ALONE, MIXED
 from gramian.empirical.call import call
 from gramian.empirical.copied import copied
 from gramian.empirical.draw import Draw, redraw, rules
@@ -45,7 +46,7 @@ class Sampler:
 
     def ntk(self, x: Tensor, y: Tensor | None) -> Tensor:
         """Tangent kernel of the present draw, mean over outputs; shape (n, m)."""
-        if self.samples != together.ALONE:
+        if self.samples != ALONE:
             return self._together(x, y, lambda z: together.ntk_together(self.module, z, self._gains()))
         gains = set(self._gains().values())
         if len(gains) == 1:
@@ -55,7 +56,7 @@ class Sampler:
 
     def nngp(self, x: Tensor, y: Tensor | None) -> Tensor:
         """Second moment of the present draw's outputs, or of its readout given the layers below; shape (n, m)."""
-        if self.samples != together.ALONE:
+        if self.samples != ALONE:
             return self._together(x, y, self._gram)
         return self._gram(x, y)
 
@@ -80,7 +81,7 @@ class Sampler:
         hook = layer and layer.register_forward_hook(lambda _m, args, _out: kept.append(args[0]))
         try:
             with torch.no_grad():
-                for part in x.split(ROWS) if self.samples == together.ALONE else (x,):
+                for part in x.split(ROWS) if self.samples == ALONE else (x,):
                     out = call(self.module, part)
                     if layer is None:
                         kept.append(out)
@@ -102,7 +103,7 @@ def own_sampler(
     _run(module, x)
     samples = together.samples_are(module, x)
     trains = {name: p.requires_grad for name, p in module.named_parameters()}
-    readouts = find_readouts(module, x if samples == together.MIXED else x[:2])
+    readouts = find_readouts(module, x if samples == MIXED else x[:2])
     found = rules(module, readouts, law, standard=standard, draw=draw)
     counts = {name for name in trains if trains[name] and found[name].gain > 0}
     for name, p in module.named_parameters():

@@ -9,7 +9,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from gramian.empirical.call import Given, call_at, plain
 from gramian.empirical.copied import copied
-from gramian.empirical.forward import along, along_forward, forward_by_backward, load_rules
+from gramian.empirical.forward import along, along_forward, few, forward_by_backward, load_rules
 from gramian.empirical.gradient_hooks import checked_backward
 from gramian.empirical.watch import differentiable_math
 from gramian.errors import BadArgument
@@ -63,7 +63,7 @@ MODES = {"forward over forward": forward_over_forward, "three backward passes": 
 
 
 def checked_mode(module: nn.Module, x: Given) -> str:
-    """The first of `MODES` whose second derivative is the difference of first ones, in float64 on the first sample.
+    """The first of `MODES` whose second derivative is the difference of first ones, in float64 on the first samples.
 
     And that runs in the module's own precision, for which torch may take other kernels.
 
@@ -72,8 +72,8 @@ def checked_mode(module: nn.Module, x: Given) -> str:
     """
     with differentiable_math(), torch.no_grad():
         try:
-            x = x.first().change(plain)
-            changed = checked_backward(module, x).altered
+            changed = checked_backward(module, x.first().change(plain)).altered
+            x = few(x).change(plain)
             row = x.change(lambda v: v.double() if v.is_floating_point() else v)
             wide = copied(module).double()
             at = {name: p.detach() for name, p in wide.named_parameters() if p.requires_grad}

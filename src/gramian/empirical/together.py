@@ -7,10 +7,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
+from gramian.empirical.batch_dependent import MIXED, RANDOM, dependence, kept_random_states
 from gramian.empirical.call import call
+from gramian.empirical.plain import dense, right_batch_norm
 from gramian.empirical.watch import differentiable_math
-
-ALONE, RANDOM, MIXED = "alone", "random", "mixed"
 
 
 def samples_are(module: nn.Module, x: Tensor) -> str:
@@ -20,17 +20,8 @@ def samples_are(module: nn.Module, x: Tensor) -> str:
         return MIXED
     if any(isinstance(m, _DropoutNd) and m.training and m.p > 0 for m in layers):
         return RANDOM
-    with torch.no_grad(), torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
-        first, again = call(module, x[:1]), call(module, x[:1])
-        pair = call(module, x[:2])
-    if not _close(first, again):
-        return RANDOM
-    return ALONE if len(x) == 1 or (len(pair) == 2 and _close(first, pair[:1])) else MIXED
-
-
-def _close(a: Tensor, b: Tensor) -> bool:
-    tolerance = torch.finfo(a.dtype).eps ** 0.5
-    return a.shape == b.shape and torch.allclose(a, b, rtol=tolerance, atol=tolerance * float(a.abs().max()))
+    with kept_random_states(x.device), differentiable_math():
+        return dependence(module, x)
 
 
 def ntk_together(module: nn.Module, x: Tensor, gains: dict[str, float], max_bytes: int = 2**30) -> Tensor:
@@ -57,6 +48,7 @@ def ntk_together(module: nn.Module, x: Tensor, gains: dict[str, float], max_byte
         room -= item[1].numel()
     with differentiable_math():
         out = call(module, x).flatten(1)
+        right_batch_norm(out)
         n, outputs = out.shape
         theta = out.new_zeros(n, n, requires_grad=False)
         for group in groups:
@@ -68,4 +60,4 @@ def ntk_together(module: nn.Module, x: Tensor, gains: dict[str, float], max_byte
 
 def _row(out: Tensor, group: list[tuple[float, Tensor]]) -> Tensor:
     grads = torch.autograd.grad(out, [p for _, p in group], retain_graph=True, materialize_grads=True)
-    return torch.cat([root * g.flatten() for (root, _), g in zip(group, grads, strict=True)])
+    return torch.cat([root * dense(g).flatten() for (root, _), g in zip(group, grads, strict=True)])

@@ -39,7 +39,7 @@ _RUN: dict = {
     "answer": [],
     "questions": [],
     "trained": dict.fromkeys(("what", "parametrization", "mode")),
-    "goal": dict.fromkeys(("loss", "best_constant", "share", "asked", "target", "floor", "accuracy", "means")),
+    "goal": dict.fromkeys(("loss", "best_constant", "share", "asked", "target", "floor", "accuracy", "steps", "means")),
     "scores": dict.fromkeys(("train", "test", "kernel")),
     "loss": dict.fromkeys(
         ("steps", "measured", "predicted", "predicted_initial", "loss_name", "lr", "lr_max", "optimizer", "torch")

@@ -217,7 +217,7 @@ def accuracy(block: dict) -> Picture:
         "share classified correctly",
         sentences.accuracy(block),
         traces=traces,
-        x=linear_axis("step"),
+        x=linear_axis("step", nticks=3),
         y=linear_axis(suffix=" %"),
         tables=[series_table("step", steps, {"training": block["train"], "test": block["test"]}, percent)],
     )
@@ -232,7 +232,7 @@ def alignment(block: dict) -> Picture:
         "cosine; 1: aligned",
         sentences.probe({"values": values, "unit": "", "lower": None, "upper": None}),
         traces=curve(steps, values, "alignment", NETWORK, legend=False),
-        x=linear_axis("step"),
+        x=linear_axis("step", nticks=3),
         y=linear_axis(),
         tables=[series_table("step", steps, {"alignment": values})],
     )
@@ -258,7 +258,7 @@ def probe(block: dict) -> Picture:
         ", ".join(part for part in ("" if share else unit, "log scale" if log else "") if part),
         sentences.probe(block),
         traces=traces,
-        x=linear_axis("step"),
+        x=linear_axis("step", nticks=3),
         y=log_axis(drawn, suffix=suffix) if log else linear_axis(suffix=suffix),
         tables=[series_table("step", steps, columns, percent if share else number)],
     )

@@ -39,11 +39,11 @@ def row(run: dict, data: dict | None = None) -> dict[str, str]:
         "Verdict": str(run["status"]),
         "Loss / best constant's": percent(run["goal"]["share"]),
         **(_training_fit(run) if regression else {"Training accuracy": percent(last(run["accuracy"]["train"]))}),
-        "Steps": number(steps_taken(run["loss"]["steps"])),
+        "Steps": number(steps_taken(run["loss"]["steps"]) if run["goal"]["steps"] is None else run["goal"]["steps"]),
         "Learning rate / largest": _learning_rate(run["loss"]),
         "Width": number(run["width"]["run_width"]),
         "Useful width": run["width"]["useful_words"] or number(run["width"]["useful_width"]),
-        **_test(run, data, regression),
+        **({} if data.get("n_test") == 0 else _test(run, data, regression)),
     }
     return made if run["status"] != WATCHED else {name: text for name, text in made.items() if text != NOT_MEASURED}
 
@@ -57,9 +57,9 @@ def _test(run: dict, data: dict, regression: bool) -> dict[str, str]:
     network, kernel = run["scores"]["test"] or {}, run["scores"]["kernel"] or {}
     if regression:
         return {
-            "Test RMSE": number(last(run["test"]["network_error"])),
+            "Test RMSE": _rmse(network),
             "Test R²": number(network.get("r2")),
-            "Kernel's test RMSE": number(run["test"]["kernel_error"]),
+            "Kernel's test RMSE": _rmse(kernel),
             "Kernel's test R²": number(kernel.get("r2")),
         }
     errors = {
@@ -73,6 +73,12 @@ def _test(run: dict, data: dict, regression: bool) -> dict[str, str]:
             "Balanced test accuracy": percent(network.get("balanced_accuracy")),
         }
     return errors
+
+
+def _rmse(scores: dict) -> str:
+    """Of each target, in its own unit; at most three of them."""
+    errors = scores.get("rmse") or []
+    return ", ".join(number(v) for v in errors[:3]) + (", ..." if len(errors) > 3 else "") if errors else NOT_MEASURED
 
 
 def _learning_rate(loss: dict) -> str:

@@ -115,9 +115,9 @@ def points(x: list | None, y: list | None, name: str, style: tuple[str, str], sy
     return [trace | {"mode": "markers", "marker": marker} for trace in curve(x, y, name, style)]
 
 
-def linear_axis(title: str = "", suffix: str = "") -> dict:
+def linear_axis(title: str = "", suffix: str = "", nticks: int = 6) -> dict:
     """A linear axis; shares are drawn in percent with `suffix=" %"`."""
-    return _AXIS | {"title": _title(title), "ticksuffix": suffix, "nticks": 6}
+    return _AXIS | {"title": _title(title), "ticksuffix": suffix, "nticks": nticks}
 
 
 def log_axis(values: list, title: str = "", suffix: str = "") -> dict:
@@ -203,6 +203,7 @@ _AXIS: dict = {
     "automargin": True,
     "ticks": "outside",
     "ticklen": 4,
+    "tickangle": 0,  # plotly turns labels that it finds too many; fewer are better read
     "separatethousands": True,
 }
 _HAIRLINE = {"line": {"color": "var(--muted)", "width": 1, "dash": "dot"}, "layer": "below"}

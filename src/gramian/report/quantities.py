@@ -18,8 +18,9 @@ _ABOUT = {
     "kernel then separates the classes; values that rise say that the network learns features.",
     "probe-gram_min": "The slowest rate at which a direction of the outputs is learned: good well above 0, and steady; "
     "at 0 the kernel can't rule out that training stalls.",
-    "probe-gram_max": "The fastest such rate: 2 divided by it is about the largest stable learning rate of plain "
-    "gradient descent on the summed squared loss, so a value that does not grow is good.",
+    "probe-gram_max": "The fastest rate at which a direction of the outputs is learned: 2 divided by it is "
+    "about the largest stable learning rate of plain gradient descent on the summed squared loss, so a value that "
+    "does not grow is good.",
     "probe-gradient_over_loss": "How strongly the gradient pulls for the loss that is left: good well above 0. At 0 "
     "with loss left, training is stuck.",
     "probe-linearization_gap": "Distance of the outputs from those of the network linearized at its start, at the same "
