@@ -1,6 +1,4 @@
-"""Derivatives that torch's rules for vmap, forward mode or batches of one get wrong: right here, or refused in words."""
-
-import re
+"""Derivatives that torch's rules for vmap, forward mode or batches of one get wrong are right, or refused in words."""
 
 import pytest
 import torch
@@ -92,7 +90,7 @@ OF_MATRICES = {
     "inv": lambda a: torch.linalg.inv(a).sum((1, 2)),
     "lu_solve": lambda a: torch.linalg.lu_solve(*torch.linalg.lu_factor(a), torch.ones(len(a), 2, 1).to(a)).sum((1, 2)),
     "cholesky": lambda a: torch.linalg.cholesky(a).sum((1, 2)),
-    "cholesky_solve": lambda a: torch.cholesky_solve(torch.ones(len(a), 2, 1).to(a), torch.linalg.cholesky(a)).sum((1, 2)),
+    "cholesky_solve": lambda a: torch.cholesky_solve(a[:, :, :1], torch.linalg.cholesky(a)).sum((1, 2)),
     "matrix_exp": lambda a: torch.matrix_exp(a / 4).sum((1, 2)),
     "eigvalsh": lambda a: torch.linalg.eigvalsh(a)[:, 0],
     "svdvals": lambda a: torch.linalg.svdvals(a)[:, 1],
@@ -156,7 +154,7 @@ def test_products_of_operations_without_forward_mode(mode):
     assert off(flat(gramian.empirical_ntk(net, rows, outputs="full")), j @ j.T) < 1e-6
 
 
-def test_reentrant_checkpoints_are_right_or_refused():
+def test_reentrant_checkpoints_have_products():
     class Net(nn.Module):
         def __init__(self):
             super().__init__()
@@ -169,16 +167,8 @@ def test_reentrant_checkpoints_are_right_or_refused():
     net, x = Net().double(), torch.randn(4, 8, dtype=torch.float64)
     true = differences(nn.Sequential(net.a, nn.Tanh(), net.b), x)
     j, v = true.reshape(8, -1), torch.randn(8, dtype=torch.float64)
-    for call, want in (
-        (lambda: gramian.EmpiricalNTK(net, x) @ v, j @ (j.T @ v)),
-        (lambda: flat(gramian.empirical_ntk(net, x, outputs="full")), j @ j.T),
-    ):
-        try:
-            found = call()
-        except GramianError as error:
-            assert re.match(FOUR, str(error))
-        else:
-            assert off(found, want) < 1e-6
+    assert off(gramian.EmpiricalNTK(net, x) @ v, j @ (j.T @ v)) < 1e-6
+    assert off(flat(gramian.empirical_ntk(net, x, outputs="full")), j @ j.T) < 1e-6
 
 
 class Once(torch.autograd.Function):
@@ -214,3 +204,8 @@ def test_what_torch_cannot_differentiate_is_refused_by_name():
     for call in calls:
         with pytest.raises(GramianError, match=FOUR):
             call()
+
+
+def test_inputs_that_the_module_does_not_take_are_refused():
+    with pytest.raises(GramianError, match=FOUR):
+        jacobian(nn.Linear(2, 1), torch.ones(3, 5))
