@@ -1,11 +1,10 @@
-"""From a CSV to an answer: `gramian fit` and `predict` on the command line, and the same numbers in Python."""
+"""From a CSV to predictions: `gramian fit` and `predict`, with text columns, missing values and columns in any order."""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-import joblib
 import numpy as np
 import pandas as pd
 import pytest
@@ -51,7 +50,7 @@ TABLES = {
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_the_model_of_the_command_predicts_in_python_what_predict_writes(name, tmp_path, monkeypatch):
+def test_a_model_of_the_command_fits_its_rows_with_columns_in_any_order(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     make, target, options = TABLES[name]
     table = make()
@@ -70,8 +69,6 @@ def test_the_model_of_the_command_predicts_in_python_what_predict_writes(name, t
         error = found[name_of] - table[target]
         assert 1 - (error**2).mean() / table[target].var(ddof=0) > 0.97
         np.testing.assert_allclose(other[name_of], found[name_of], rtol=1e-9)
-    model = joblib.load("m.joblib")
-    assert model.trained_on
 
 
 def test_rings_without_biases_are_warned_of(tmp_path, monkeypatch):
