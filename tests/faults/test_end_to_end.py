@@ -1,4 +1,4 @@
-"""From a CSV to predictions: `gramian fit` and `predict`, with text columns, missing values and columns in any order."""
+"""From a CSV to predictions: `gramian fit` and `predict`, with text, missing values and columns in any order."""
 
 import os
 import subprocess
