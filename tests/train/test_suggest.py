@@ -1,6 +1,7 @@
 """Advice: the edge of stability of real optimizers, the explicit curvature, forecasts against real steps."""
 
 import copy
+import dataclasses
 import math
 
 import pytest
@@ -187,7 +188,7 @@ def test_before_its_first_step_adam_is_guessed():
 @pytest.mark.parametrize(
     ("batch", "loss", "optimizer", "kind", "text"),
     [
-        (lambda x, y: x, nn.MSELoss(), "sgd", BadArgument, "not a pair of tensors"),
+        (lambda x, y: x, nn.MSELoss(), "sgd", BadArgument, "not a pair"),
         (lambda x, y: (x, y[:2]), nn.MSELoss(), "sgd", BadArgument, "x has 5 rows, y has 2"),
         (lambda x, y: (x.float(), y), nn.MSELoss(), "sgd", BadData, "parameters are torch.float64"),
         (lambda x, y: (x[:, :2], y), nn.MSELoss(), "sgd", BadData, "does not take inputs of shape"),
@@ -233,3 +234,21 @@ def test_outputs_without_an_axis_are_forecast_as_those_of_one():
     one = suggest(net, (x, y[:, None]), nn.MSELoss(), optimizer)
     other = suggest(squeezed, (x, y), nn.MSELoss(), torch.optim.SGD(squeezed.parameters(), 0.05))
     assert other.forecast.losses == pytest.approx(one.forecast.losses, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("real", "forecast", "words"),
+    [
+        (0.00703, 0.0071, "the loss was 0.00703; forecast: 0.0071."),
+        (0.000134, 0.00703, "the loss was 0.000134, lower than the forecast 0.00703, of 1 at the start."),
+        (0.4, 0.6, "lower than the forecast 0.6: the kernel moves"),
+        (0.9, 0.6, "higher than the forecast 0.6: the kernel moves"),
+    ],
+)
+def test_a_forecast_is_compared_in_what_is_left_and_not_only_in_the_way_down(real, forecast, words):
+    net = nn.Linear(4, 1)
+    advice = suggest(net, (torch.randn(6, 4), torch.randn(6, 1)), nn.MSELoss(), "sgd", rehearse=5, budget=20)
+    made = dataclasses.replace(advice.forecast, losses=[1.0, forecast])
+    said = str(dataclasses.replace(advice, loss=1.0, rehearsal=(1.0, real), forecast=made))
+    assert words in said
+    assert "as forecast" not in said

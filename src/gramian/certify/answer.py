@@ -157,6 +157,8 @@ def _kernel(e: Evidence, found: Sweep | None, singular: bool) -> str:
     text += f", and the network's own, at width {e.width}, is within {percent(e.gram_error)} of it{moved}"
     if found is not None:
         text += f"; {found.tolerance:.0%} is expected from width {found.words} on"
+        if e.width >= found.useful_width and e.gram_error > found.tolerance:
+            text += ", on average over draws of the weights: this draw lies above it"
     return text + "."
 
 

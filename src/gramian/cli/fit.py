@@ -73,6 +73,8 @@ def fit(
     normalize = opt.normalization(data, normalize)
     if not 0 <= ridge < float("inf"):
         raise BadArgument(f"--ridge {ridge} makes no sense.", where="--ridge", fix="a number, 0 or more: 1e-3")
+    if not out.suffix and out.name:
+        out = out.with_suffix(".joblib")
     check_file(out, ".joblib")
     replaced = out.exists()
 

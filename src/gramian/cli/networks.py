@@ -28,6 +28,9 @@ TITLE = {
 }
 LAW: dict[str, tuple[float, float]] = {"du-resnet": (1.0, 0.0)}  # as in the paper
 BIAS = 0.1  # standard deviation of the biases that --bias asks for where no law is said: small beside the weights
+FEW_COLUMNS = (
+    10  # up to here rows in about the same direction are common, and a ReLU network without biases is warned of
+)
 WITH_BIAS: dict[str, dict[str, tuple[float, float]]] = {  # "he", and the paper's, with biases
     name: {"readout": (1.0, BIAS), "*": (sigma_w, BIAS)} for name, sigma_w in (("", math.sqrt(2)), ("du-resnet", 1.0))
 }
@@ -99,8 +102,20 @@ def network(
         WITH_BIAS.get(spec, WITH_BIAS[""]) if bias else LAW.get(spec),
         "from gramian.arch.zoo import ZOO",
         f"ZOO[{spec!r}]({data.in_shape}, {data.n_outputs}{said})",
-        f"The biases of --bias have the standard deviation {BIAS} unless --law says another." if bias else "",
+        _about_biases(spec, data.in_shape, activation, bias),
     )
+
+
+def _about_biases(spec: str, in_shape: tuple[int, ...], activation: str | None, bias: bool) -> str:
+    """What the user should know of the biases; "" where nothing is surprising."""
+    if bias:
+        return f"The biases of --bias have the standard deviation {BIAS} unless --law says another."
+    if spec == "mlp" and activation in (None, "relu") and len(in_shape) == 1 and in_shape[0] <= FEW_COLUMNS:
+        return (
+            "This network has no biases, so its outputs at a multiple of a row are that multiple of the outputs at the "
+            "row: it can't learn what only the length of a row tells (rings around 0); --bias adds biases."
+        )
+    return ""
 
 
 def _check(

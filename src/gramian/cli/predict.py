@@ -105,6 +105,8 @@ def predict(
 def _loaded(path: Path) -> Pipeline:
     import joblib  # type: ignore[import-untyped]
 
+    if not path.suffix and path.name and not path.exists():
+        path = path.with_suffix(".joblib")  # as `fit --out` names it
     if not path.is_file():
         raise BadArgument(
             f"no file {path}.", where=str(path.absolute()), why="another folder or name.", fix="gramian fit --out FILE"

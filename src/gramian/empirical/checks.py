@@ -172,21 +172,28 @@ def try_module(module: nn.Module, name: str, x: Tensor) -> tuple[Tensor, int]:
     return try_model(Model(module), name, Batch(x))
 
 
+@contextmanager
+def taken(module: nn.Module, name: str, rows: Tensor) -> Iterator[None]:
+    """What fails in a forward pass becomes a refusal that says of which inputs."""
+    try:
+        yield
+    except Exception as error:
+        raise BadData(
+            f"The module failed on `{name}` of shape {tuple(rows.shape)}, {rows.dtype}, {rows.device}.",
+            where=type(module).__name__,
+            why=_told(error),
+            fix=f"`{name}` such that module({name}) works: shape (n, ...), the module's dtype and device",
+        ) from error
+
+
 def try_model(model: Model, name: str, x: Batch) -> tuple[Tensor, int]:
     """The numbers to differentiate at the first sample, shape (C,), and the bytes that a backward pass keeps for it."""
     module, path = model.module, type(model.module).__name__
     buffers = {key: b.clone() for key, b in module.named_buffers()}
 
     def run(rows: Tensor, values: dict[str, Tensor] | None = None) -> Any:
-        try:
+        with taken(module, name, rows):
             return call_at(module, buffers | (values or {}), rows)
-        except Exception as error:
-            raise BadData(
-                f"The module failed on `{name}` of shape {tuple(rows.shape)}, {rows.dtype}, {rows.device}.",
-                where=path,
-                why=_told(error),
-                fix=f"`{name}` such that module({name}) works: shape (n, ...), the module's dtype and device",
-            ) from error
 
     def scores_of(out: Any) -> Tensor:
         return _scores(model, out, x[:1])

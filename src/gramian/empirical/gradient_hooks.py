@@ -13,6 +13,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from gramian.empirical.call import Given, call_at, gradient_hooks, placed
+from gramian.empirical.plain import named_errors
 from gramian.errors import BadArgument
 
 NOISE = 100  # times eps and the norm of all gradients: what rounding may leave in a gradient that is 0
@@ -222,7 +223,8 @@ def _check_linear(module: nn.Module, parameters: dict[str, Tensor], out: Tensor,
     scale = _scale(out.dtype)
 
     def pull(v: Tensor) -> list[Tensor | None]:
-        return list(torch.autograd.grad(out, list(parameters.values()), v, retain_graph=True, allow_unused=True))
+        with named_errors():
+            return list(torch.autograd.grad(out, list(parameters.values()), v, retain_graph=True, allow_unused=True))
 
     of_v, of_w = pull(v), pull(w)
     trials = [(pull(v + w), 1.0, 1.0), (pull(scale * v), scale, 0.0), (pull(v / scale), 1 / scale, 0.0)]

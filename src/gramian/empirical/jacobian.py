@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from gramian.arch.untouched import untouched
 from gramian.empirical.call import call
-from gramian.empirical.checks import check_input, trainable
+from gramian.empirical.checks import check_input, taken, trainable
 from gramian.empirical.gradient_hooks import checked_backward
 from gramian.empirical.plain import gradients, named_errors, right_batch_norm
 
@@ -41,6 +41,8 @@ def jacobian(module: nn.Module, x: Tensor) -> Tensor:
     parameters = list(trainable(module).values())
     x = check_input("x", x)
     with untouched(module), torch.inference_mode(False), torch.enable_grad():
+        with taken(module, "x", x[:1]):
+            call(module, x[:1])
         checked_backward(module, x[:1])
         return torch.stack(
             [

@@ -173,7 +173,8 @@ class _KernelPredictor(BaseEstimator):
                 why="each row of X is folded into one input",
                 fix=f"an input_shape with the product {x.shape[1]}",
             )
-        return torch.tensor(x, dtype=torch.float64).reshape(-1, *shape)  # a copy: X may be read-only
+        # A copy in plain order: X may be read-only, and torch takes no negative strides.
+        return torch.from_numpy(np.array(x, dtype=np.float64, order="C")).reshape(-1, *shape)
 
 
 @contextmanager

@@ -104,13 +104,13 @@ class Advice:
         if self.forecast is None or steps < 1 or steps >= len(self.forecast.losses):
             return []
         real, said = self.rehearsal[steps], self.forecast.losses[steps]
-        if abs(real - said) <= 0.1 * abs(self.loss - real):
-            return [f"After {steps} real steps on this batch the loss was {real:.3g}; forecast: {said:.3g}."]
-        faster = "lower" if real < said else "higher"
-        return [
-            f"After {steps} real steps on this batch the loss was {real:.3g}, {faster} than the forecast {said:.3g}: "
-            "the kernel moves, and the linearization is not this network."
-        ]
+        after, off = f"After {steps} real steps on this batch the loss was {real:.3g}", abs(real - said)
+        if off <= 0.1 * abs(real):
+            return [f"{after}; forecast: {said:.3g}."]
+        other = f"{after}, {'lower' if real < said else 'higher'} than the forecast {said:.3g}"
+        if off <= 0.1 * abs(self.loss - real):  # the way down was forecast, what is left was not
+            return [f"{other}, of {self.loss:.3g} at the start."]
+        return [f"{other}: the kernel moves, and the linearization is not this network."]
 
     def __str__(self) -> str:
         lines = [*self._to_take(), self._edge(), *self._own(), *self.notes]

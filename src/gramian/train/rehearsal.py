@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
 from gramian.empirical.copied import copied
+from gramian.errors import BadArgument, GramianError
 from gramian.train.curvature import LossOf
 from gramian.train.forward import movable
 from gramian.train.preconditioner import ADAPTIVE
@@ -120,6 +121,30 @@ def _low(looks: list[float], best: float) -> bool:
     stayed = max(looks) <= first + (RISE - 1) * size
     as_low = looks[-1] <= min(best + (WORSE - 1) * abs(best) + SLACK * size, first + (WORSE - 1) * size)
     return stayed and as_low
+
+
+def rows_of_trials(module: nn.Module, x: Tensor, y: Tensor, loss: LossOf, rows: int, *, must: bool) -> int:
+    """`rows` if module and loss take so many, else all: triplets and the like may need the batch as it is.
+
+    Raises:
+        BadArgument: they do not, and the user asked for so many (`must`).
+    """
+    net, devices = copied(module), [x.device] if x.device.type == "cuda" else []
+    with torch.no_grad(), torch.random.fork_rng(devices):
+        try:
+            loss(net(x[:rows].clone()), y[:rows])
+        except (RuntimeError, ValueError, IndexError, TypeError) as error:
+            if isinstance(error, GramianError | torch.OutOfMemoryError):
+                raise
+            if not must:
+                return len(x)
+            raise BadArgument(
+                f"A minibatch of {rows} of these {len(x)} rows fails: {(str(error) or 'error').splitlines()[0]}",
+                where="suggest(..., batch_size=)",
+                why="the module (batch normalization of a single row) or the loss does not take so many",
+                fix="batch_size as in training, or None",
+            ) from None
+    return rows
 
 
 def trials_upwards(rehearsal: Rehearsal, start: float, most: float) -> list[Trial]:

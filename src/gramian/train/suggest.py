@@ -16,21 +16,19 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
-from gramian.arch.inputs import Inputs, several
-from gramian.arch.inputs import samples as samples_in
-from gramian.data import check
+from gramian.arch.inputs import Inputs
 from gramian.empirical.call import call
-from gramian.errors import BadArgument, BadData, GramianError
+from gramian.errors import GramianError
 from gramian.train.advice import Advice
 from gramian.train.choice import choose
-from gramian.train.curvature import LossOf, loss_hessian_product, loss_value
+from gramian.train.curvature import LossOf, loss_hessian_product
 from gramian.train.edge import StableRate, stable_rate
 from gramian.train.forward import batch_statistics, evaluating, mixes_samples, movable
 from gramian.train.lazy import Forecast, forecast
-from gramian.train.objective import Loss, objective
-from gramian.train.rehearsal import Rehearsal, losses_of_whole_steps
+from gramian.train.objective import Loss
+from gramian.train.rehearsal import Rehearsal, losses_of_whole_steps, rows_of_trials
 from gramian.train.step_rule import MOMENTUM
-from gramian.train.view import view
+from gramian.train.suggest_inputs import check_settings, checked, first_loss
 
 
 def suggest(
@@ -50,7 +48,8 @@ def suggest(
         module: any module, left as it is. Measured without dropout; batch normalization takes the statistics of the
             batch if the module is in training mode, as it will in training, and else its running ones.
         batch: inputs (n, *in_shape) and targets in the form that `loss` takes: a batch as training sees it. Inputs may
-            be several, in a tuple or a dict; and the module may return an object with `logits`.
+            be several, in a tuple or a dict; and the module may return an object with `logits`. Arrays, frames and
+            lists of numbers are taken too, in the module's dtype.
         loss: a torch loss such as `nn.CrossEntropyLoss()`, called with outputs and targets, or "squared",
             "cross-entropy" as in `gramian.train` (sums over the samples); None: the model's own, from `labels`.
         optimizer: a torch optimizer of this module (SGD, Adam, AdamW, NAdam, RAdam, Adamax, RMSprop, Adagrad) or a
@@ -80,9 +79,10 @@ def suggest(
         >>> round(advice.sharpness, 4), round(advice.largest, 4), advice.steps
         (4.0, 0.5, 4)
     """
-    module, x, y, function = _checked(module, batch, loss, budget, batch_size)
+    check_settings(target, budget, rehearse, batch_size)
+    module, x, y, function = checked(module, batch, loss, optimizer)
     with _measured(module):
-        outputs, value = _first(module, x, y, function)
+        outputs, value = first_loss(module, x, y, function)
         edge = stable_rate(module, x, y, function, optimizer, batch_size=batch_size)
     tried = _rehearsal(module, x, y, function, optimizer, edge, batch_size, rehearse)
     choice = choose(edge, optimizer, tried)
@@ -145,6 +145,8 @@ def _rehearsal(
     if not halves:
         assert batch_size is not None
         batch = batch_size
+    if batch < n:
+        batch = rows_of_trials(module, x, y, loss, batch, must=not halves)
 
     def measured(net: nn.Module) -> float:
         with torch.no_grad(), _measured(net):
@@ -188,78 +190,6 @@ def _notes(module: nn.Module, edge: StableRate, tried: Rehearsal | None) -> tupl
     if edge.rule.maximize:
         said.append("The optimizer maximizes the loss.")
     return tuple(said)
-
-
-def _checked(
-    module: nn.Module, batch: tuple[Inputs, Tensor | None], loss: Loss | None, budget: int, batch_size: int | None
-) -> tuple[nn.Module, Tensor, Tensor, LossOf]:
-    if not any(p.requires_grad for p in module.parameters()):
-        raise BadArgument(
-            "The module has no trainable parameters, so that there is no learning rate.",
-            where=f"suggest(module, ...): {type(module).__name__}",
-            why="it has no parameters at all, or all have requires_grad=False",
-            fix="module.requires_grad_(True), or a module with weights",
-        )
-    pair = isinstance(batch, tuple | list) and len(batch) == 2
-    if not pair or not (isinstance(batch[1], Tensor) or several(batch[0])):
-        raise BadArgument(
-            f"The batch is {type(batch).__name__}, not a pair of tensors.",
-            where="suggest(module, batch, ...)",
-            why="the loss is computed as loss(module(x), y)",
-            fix="suggest(module, (x, y), loss, optimizer); x may be a dict with labels, and y None",
-        )
-    if not isinstance(budget, int) or budget < 1:
-        raise BadArgument(f"budget={budget!r} makes no sense.", where="suggest(..., budget=)", fix="budget=10_000")
-    if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
-        raise BadArgument(
-            f"batch_size={batch_size!r} makes no sense.",
-            where="suggest(..., batch_size=)",
-            why="it counts the rows of a training batch, where `batch` holds more than one",
-            fix="batch_size=32, or None: the rows given are one batch",
-        )
-    x, y = batch
-    if isinstance(x, Tensor) and x.is_floating_point():
-        check(x, name="x")
-    if isinstance(y, Tensor) and samples_in(x) != len(y):
-        text = f"x has {samples_in(x)} rows, y has {len(y)}."
-        raise BadArgument(text, where="suggest(module, (x, y), ...)", fix="one each")
-    first = next(module.parameters(), None)
-    if first is not None and isinstance(x, Tensor) and x.is_floating_point() and x.dtype != first.dtype:
-        raise BadData(
-            f"x is {x.dtype}, the module's parameters are {first.dtype}.",
-            where="suggest(module, (x, y), ...)",
-            fix=f"x.to({first.dtype}), or module.to({x.dtype})",
-        )
-    if loss is not None:
-        objective(loss)
-    seen = view(module, loss, x, y)
-    return seen.module, seen.x, seen.y, objective(seen.loss).function
-
-
-def _first(module: nn.Module, x: Tensor, y: Tensor, loss: LossOf) -> tuple[Tensor, float]:
-    """Outputs and loss at the weights as they stand."""
-    with torch.no_grad():
-        out = call(module, x)
-        try:
-            value = float(loss_value(loss, out, y))
-        except (RuntimeError, IndexError, ValueError, TypeError) as error:
-            if isinstance(error, GramianError | torch.OutOfMemoryError):
-                raise
-            shapes = f"outputs {tuple(out.shape)}, {out.dtype}, and targets {tuple(y.shape)}, {y.dtype}"
-            raise BadData(
-                f"The loss fails on the module's outputs and the targets: {(str(error) or 'error').splitlines()[0]}",
-                where=f"loss(module(x), y) with {shapes}",
-                why="targets of another shape or dtype than the loss takes, or outputs outside of its domain",
-                fix="targets as in the training loop: class numbers int64 (n,), real ones of the outputs' shape",
-            ) from None
-    if not math.isfinite(value):
-        raise BadArgument(
-            f"The loss on the batch is {value}.",
-            where="suggest(module, (x, y), loss)",
-            why="outputs that are not finite, or that the loss has no finite value for",
-            fix="module(x).isfinite().all() shows whether",
-        )
-    return out.detach(), value
 
 
 def _forecast(
