@@ -4,7 +4,7 @@ import re
 import xml.etree.ElementTree as ElementTree
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gramian.report.formula import typeset
@@ -62,6 +62,7 @@ def test_the_argument_of_a_function_is_no_part_of_its_exponent():
     assert "<mi>O</mi><mrow><mo>(</mo><mi>H</mi><mo>)</mo></mrow></mrow></msup>" in typeset("2^O(H)")
 
 
+@settings(deadline=None)  # long runs of brackets take 0.2 s on a busy machine
 @given(st.text(alphabet="nmLx 0129.()^_/|'<>&=-+,e") | st.text())
 @example("||r")
 @example("((((" * 50)
