@@ -156,7 +156,8 @@ def main() -> None:
                     ours.append(usual[0][k])
                 elif lr is not None:
                     ours.append(accuracy(task, rows, name, lr, seed))
-            row = {"task": title, "optimizer": name, "lr": [lr and float(f"{lr:.3g}") for lr in rates]}
+            row = {"task": title, "optimizer": name, "dtype": "float32"}
+            row["lr"] = [lr and float(f"{lr:.3g}") for lr in rates]
             row |= {"accuracy": [round(a, 4) for a in ours]}
             for lr, theirs in zip(CUSTOMARY[name], usual, strict=True):
                 row[f"at {lr:g}"] = [round(a, 4) for a in theirs]

@@ -21,7 +21,7 @@ class Evidence:
         n_outputs: outputs, the d of Allen-Zhu et al.
         separation: smallest distance of two inputs, each scaled to norm one; infinite for one input.
         norm_error: largest deviation of an input's norm from what the paper asks for, relative.
-        label_norm: largest norm of a target row.
+        label_norm: largest norm of a target row, as it was given or as it was trained on, whichever is larger.
         family: "fully connected", "convolutional", "residual" or "other".
         depth: hidden layers, L.
         width: units or channels of the narrowest hidden layer, m.

@@ -126,7 +126,7 @@ def evidence_of(run: Run, limit: Prediction | None, initial: list[float] | None)
         n_outputs=run.targets.shape[1],
         separation=run.separation,
         norm_error=float((norms / wanted - 1).abs().max()),
-        label_norm=float(run.targets.norm(dim=1).max()),
+        label_norm=_label_norm(run),
         family=made.family,
         depth=made.depth,
         width=run.width,
@@ -157,6 +157,13 @@ def evidence_of(run: Run, limit: Prediction | None, initial: list[float] | None)
         resolution=_resolution(run),
         **network_facts(arch, run.network, made.x, made.paper, made.initialization),
     )
+
+
+def _label_norm(run: Run) -> float:
+    """A theorem is about the user's data: labels that were standardized first count as they were given, too."""
+    trained = float(run.targets.norm(dim=1).max())
+    given = run.data.y
+    return max(trained, float(given.norm(dim=1).max())) if given.is_floating_point() else trained
 
 
 def _predictor_gap(run: Run) -> float | None:
