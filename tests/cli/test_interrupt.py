@@ -21,6 +21,7 @@ except KeyboardInterrupt:
     print("kept", flush=True)
 """
 
+WATCH = "from gramian.cli.interrupt import watch; watch(); print('here', flush=True)"
 IMPORTS = {True: "import time; from gramian.train.interrupt import CtrlC; ", False: ""}  # torch takes seconds to load
 TRAINING = """
 with CtrlC() as interrupt:
@@ -31,10 +32,16 @@ print("kept", flush=True)
 """
 
 
-@pytest.mark.parametrize(("code", "exit_code", "said"), [(LONG, 130, "Interrupted"), (SHORT, 0, "kept"), (TRAINING, 0, "kept")])
+@pytest.mark.parametrize(
+    ("code", "exit_code", "said"), [(LONG, 130, "Interrupted"), (SHORT, 0, "kept"), (TRAINING, 0, "kept")]
+)
 def test_ctrl_c(code, exit_code, said):
     process = subprocess.Popen(
-        [sys.executable, "-c", f"{IMPORTS[code is TRAINING]}from gramian.cli.interrupt import watch; watch(); print('here', flush=True)\n{code}"],
+        [
+            sys.executable,
+            "-c",
+            f"{IMPORTS[code is TRAINING]}{WATCH}\n{code}",
+        ],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gramian.arch.inputs import one_tensor
+from gramian.certify.goal import are_signs
 from gramian.data import as_tensors, check
 from gramian.data.tensors import Tensors
 from gramian.empirical.copied import copied as deep_copy
@@ -181,6 +182,7 @@ def with_scale(data: Given, targets: str, way: str | None, loss: str) -> Given:
     "auto" standardizes where a parametrization that draws the weights anew is asked for by name, whose outputs and
     learning rate are of order one; and, for a copy of the module, targets that are far from a network's first outputs,
     on which training would diverge or spend itself on their mean. In place the module has to give the targets itself.
+    Labels 1 and -1 are classes, and stay as they are.
 
     Args:
         data: the data.
@@ -189,7 +191,7 @@ def with_scale(data: Given, targets: str, way: str | None, loss: str) -> Given:
         loss: its name.
     """
     y = data.y
-    if y.dtype == torch.int64 or loss != "squared":
+    if y.dtype == torch.int64 or loss != "squared" or (targets == "auto" and are_signs(y)):
         return data
     mean, sigma = y.mean(0), y.std(0, correction=0)
     varies = y.amax(0) > y.amin(0)
