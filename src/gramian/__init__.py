@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_ROOMS = {
+_PACKAGES = {
     "Advice": "train",
     "Architecture": "arch",
     "Certificate": "certify",
@@ -63,16 +63,16 @@ _ROOMS = {
     "train": "train",
 }
 _CALLABLE = ("certify", "solve", "train")  # packages, and functions of these packages
-__all__ = sorted({*_ROOMS, "predicted"})
+__all__ = sorted({*_PACKAGES, "predicted"})
 
 
 def __getattr__(name: str) -> Any:
     """Public names on first use, so that `gramian --help` does not wait for torch."""
     if name == "predicted" or name in _CALLABLE:
         return importlib.import_module(f"gramian.{name}")
-    if name not in _ROOMS:
+    if name not in _PACKAGES:
         raise AttributeError(f"module 'gramian' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"gramian.{_ROOMS[name]}"), name)
+    return getattr(importlib.import_module(f"gramian.{_PACKAGES[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -131,7 +131,7 @@ class Architecture:
         return torch.zeros_like(nngp) if self.learns_features else nngp, theta
 
     def _kernels(self, x: Inputs, x2: Inputs | None, engine: str, outputs: str, *, ntk: bool) -> tuple[Tensor, Tensor]:
-        from gramian.limit import kernels  # these methods are the one door to the room above
+        from gramian.limit import kernels  # these methods are the one import upwards
 
         nngp, theta = kernels(self, x, x2, engine=engine, outputs=outputs, ntk=ntk)
         return torch.zeros_like(nngp) if self.learns_features else nngp, theta
