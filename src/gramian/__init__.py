@@ -82,7 +82,7 @@ def __dir__() -> list[str]:
 class _CallablePackage(types.ModuleType):
     """A package that can be called as the function of its name: `gramian.train(...)` is `gramian.train.train(...)`.
 
-    So every form of import works: `from gramian import train`, `import gramian.train as gt`, `import gramian.solve.rates`.
+    So every form of import works: `from gramian import train`, `import gramian.train`, `import gramian.solve.rates`.
     """
 
     @property
