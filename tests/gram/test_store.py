@@ -82,7 +82,7 @@ def test_other_data_another_kernel_or_layout_are_refused(x, tmp_path):
         Gram(Rbf(), other, tile=10).save(tmp_path)
     with pytest.raises(StaleTiles, match="made from x"):
         Gram.open(tmp_path, x=other)
-    with pytest.raises(StaleTiles, match="made from y"):
+    with pytest.raises(StaleTiles, match="made from x2"):
         Gram.open(tmp_path, x=x, x2=x)
     with pytest.raises(StaleTiles, match="made with another kernel"):
         Gram.open(tmp_path, x=x, kernel=Rbf(1.001))
