@@ -17,6 +17,7 @@ from gramian.data.tensors import Tensors
 from gramian.empirical.copied import copied as deep_copy
 from gramian.errors import BadArgument, BadData
 
+MOST_TARGETS = 200_000_000  # numbers of the targets as rows with one 1: 800 MB
 LOSSES = ("squared", "cross-entropy")
 TARGETS = ("auto", "as given", "standardized")
 FAR = 10.0  # mean over deviation of real targets, or deviation (or 1 over it): a network at 0 starts far off then
@@ -128,6 +129,14 @@ def given(x: Any, y: Any, x_test: Any, y_test: Any, *, rows: Tensor | None, clas
     assert known.y is not None
     x, y = known.x.detach().double(), labels(known.y.detach())
     check(x, y, rows=rows)
+    if not y.is_floating_point() and len(y) * (int(y.max()) + 1) > MOST_TARGETS:
+        row = int(y.argmax())
+        raise BadData(
+            f"Label {int(y.max()):,} as a class number means {int(y.max()) + 1:,} classes.",
+            where=f"y, row {row if rows is None else int(rows[row])} (counted from 0)",
+            why="a code, a date or a quantity where numbers of classes from 0 on were meant",
+            fix="pandas.factorize(y)[0] numbers the classes; y as floats for a quantity",
+        )
     if loss == "cross-entropy" and y.is_floating_point():
         raise BadData(
             f"The cross-entropy takes class numbers; y is {y.dtype}.",
@@ -143,7 +152,7 @@ def labels(y: Tensor) -> Tensor:
     """Class numbers as int64, real targets as (n, C) in float64."""
     if not y.is_floating_point():
         return y.long()
-    return (y if y.ndim > 1 else y[:, None]).double()
+    return (y[:, None] if y.ndim == 1 else y).double()
 
 
 def _whole_numbers(y: Any) -> Any:
