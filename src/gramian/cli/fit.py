@@ -110,6 +110,7 @@ def fit(
     show.rows(
         [
             ("model", f"{which.upper()} of {made.made.title}, ridge {number(ridge)}"),
+            ("biases", made.biases),
             ("data", f"{made.data.name}, {rows:,} training and {test:,} test rows"),
             ("inputs", made.data.scaling.says.removeprefix("Inputs: ")),
             *scores,

@@ -117,6 +117,7 @@ def kernel(
     show.rows(
         [
             ("kernel", f"{which.upper()} of {found.made.title}"),
+            ("biases", found.biases),
             ("data", f"{found.data.name}, {len(x)} rows"),
             ("inputs", found.data.scaling.says.removeprefix("Inputs: ")),
             ("shape", f"{len(x)} x {len(x)}, {dtype}"),

@@ -14,6 +14,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.pipeline import Pipeline
 from torch import Tensor, nn
 
+from gramian.arch.biases import lengths_tell, says_homogeneous
 from gramian.arch.law import Law
 from gramian.data import Columns, Dataset, Scaling
 from gramian.data.columns import Table, counted
@@ -176,6 +177,11 @@ def fit(
         predictor = NTKRegressor(kernel, scale_targets=True, **options)
     with watched(predictor, progress):
         predictor.fit(data.x.flatten(1).numpy(), names(data, data.y))
+    if (kernel is None or isinstance(kernel, nn.Module)) and len(shape) == 1 and lengths_tell(data.x, data.y):
+        how = "use a network with biases, under law='torch' or a pair such as law=(1.4, 0.1)"
+        said = says_homogeneous(predictor.kernel_, predictor.X_fit_, how)
+        if said:
+            warnings.warn(said, stacklevel=2)
     missing = "mean" if data.columns is not None and data.columns.missing == "mean" else "refuse"
     return Pipeline([("rows", Rows(data.columns, data.scaling, data.in_shape, missing)), ("predictor", predictor)])
 
