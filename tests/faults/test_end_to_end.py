@@ -1,4 +1,4 @@
-"""From a CSV to the answer: the command line and Python give the same numbers, for tables as practitioners have them."""
+"""From a CSV to the answer: the command line and Python give the same numbers, for tables of practitioners."""
 
 import contextlib
 import io

@@ -279,12 +279,8 @@ def _scores(labels: np.ndarray, predicted: np.ndarray, trained: np.ndarray, clas
     scored = known & ~trained
     notes = []
     if trained.any():
-        notes.append(
-            (
-                "not scored",
-                f"{counted(int(trained.sum()), 'row')} that it was trained on {'is' if trained.sum() == 1 else 'are'} left out",
-            )
-        )
+        verb = "is" if trained.sum() == 1 else "are"
+        notes.append(("not scored", f"{counted(int(trained.sum()), 'row')} that it was trained on {verb} left out"))
     if (~known).any():
         notes.append(("not scored", f"{counted(int((~known).sum()), 'row')} without a label"))
     if scored.sum() < (1 if classes else 2):
