@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import sys
 import types
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gramian import predicted
     from gramian.arch import Architecture, architecture
     from gramian.certify import Certificate, Certification, Condition, certify  # type: ignore[no-redef]
     from gramian.certify.monitor import LightningMonitor, Monitor, TrainerMonitor
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_ROOMS = {
+_PACKAGES = {
     "Advice": "train",
     "Architecture": "arch",
     "Certificate": "certify",
@@ -60,28 +62,51 @@ _ROOMS = {
     "suggest": "train",
     "train": "train",
 }
-__all__ = sorted(_ROOMS)
+_CALLABLE = ("certify", "solve", "train")  # packages, and functions of these packages
+__all__ = sorted({*_PACKAGES, "predicted"})
 
 
 def __getattr__(name: str) -> Any:
     """Public names on first use, so that `gramian --help` does not wait for torch."""
-    if name not in _ROOMS:
+    if name == "predicted" or name in _CALLABLE:
+        return importlib.import_module(f"gramian.{name}")
+    if name not in _PACKAGES:
         raise AttributeError(f"module 'gramian' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"gramian.{_ROOMS[name]}"), name)
+    return getattr(importlib.import_module(f"gramian.{_PACKAGES[name]}"), name)
 
 
 def __dir__() -> list[str]:
     return [*__all__, "__version__"]
 
 
-class _Package(types.ModuleType):
-    """`gramian.train`, `gramian.solve` and `gramian.certify` are functions; the rooms of the same names stay importable
-    (`from gramian.train import Trace`), but importing one must not hide the function.
+class _CallablePackage(types.ModuleType):
+    """A package that can be called as the function of its name: `gramian.train(...)` is `gramian.train.train(...)`.
+
+    So every form of import works: `from gramian import train`, `import gramian.train`, `import gramian.solve.rates`.
     """
 
+    @property
+    def _function(self) -> Any:
+        return getattr(self, self.__name__.rsplit(".", 1)[-1])
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._function(*args, **kwargs)
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        return inspect.signature(self._function)
+
+    def __reduce__(self) -> Any:
+        return importlib.import_module, (self.__name__,)
+
+
+class _Package(types.ModuleType):
+    """`gramian`, whose packages `train`, `solve` and `certify` can be called."""
+
     def __setattr__(self, name: str, value: Any) -> None:
-        if not (name in _ROOMS and isinstance(value, types.ModuleType)):
-            super().__setattr__(name, value)
+        if name in _CALLABLE and isinstance(value, types.ModuleType):
+            value.__class__ = _CallablePackage  # the import system sets a package here once it is loaded
+        super().__setattr__(name, value)
 
 
 sys.modules[__name__].__class__ = _Package

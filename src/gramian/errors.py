@@ -42,10 +42,6 @@ class NotPositive(GramianError, ArithmeticError):
     enough: float | None = None
 
 
-class NotCertified(GramianError):
-    """A theorem's premises do not hold on these numbers, and the caller asked for a certificate."""
-
-
 class StaleTiles(GramianError):
     """Stored tiles were made from other data, another kernel, or are damaged."""
 

@@ -208,7 +208,7 @@ def test_bad_structured_inputs_are_named():
         (lambda: arch.ntk(x | {"mask": x["mask"][:3]}), r"`x\['mask'\]` has 3 rows, the first tensor 6"),
         (lambda: arch.ntk(x | {"mask": x["mask"].bool()}), r"`x\['mask'\]` is torch.bool, not a tensor of whole num"),
         (lambda: arch.ntk(far), r"Tokens of `x` are between 7 and 1\d; the embedding has 7 rows"),
-        (lambda: two.ntk((image, row), (image, bad)), r"`y\[1\]` is not finite in 1 of 6 rows, first in row 2"),
+        (lambda: two.ntk((image, row), (image, bad)), r"`x2\[1\]` is not finite in 1 of 6 rows, first in row 2"),
         (lambda: two.ntk((image,)), r"`x` is a tuple of 1; this network takes 2 tensors"),
         (lambda: two.ntk((image, row[:, :3])), r"`x\[1\]` has shape \(6, 3\); this network takes \(n, 4\)"),
         (lambda: arch.network(4)(x["ids"]), r"called with \(Tensor\).*fix: network\(ids=ids, mask=mask\)"),

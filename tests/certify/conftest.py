@@ -33,7 +33,7 @@ def imagined(measured=None, **changes):
         "family": "fully connected", "depth": 2, "width": 64, "pixels": 1, "window": 1, "activations": ("ReLU",),
         "analytic": False, "biases": False, "trained": "all", "initialization": "NTK parametrization, law he",
         "paper_initialization": False, "lambda_min": 1.0, "lambda_max": 2.0, "lambda_last": 0.3, "gram_rows": 4,
-        "gram_error": 0.04, "gram_gap": 0.1, "unit": 16.0, "stretch": 0.2, "loss": "squared", "optimizer": "gd",
+        "gram_error": 0.04, "unit": 16.0, "stretch": 0.2, "loss": "squared", "optimizer": "gd",
         "batch_size": 4, "lr": 0.3, "accuracy": 0.01, "accuracy_steps": 7, "predicted_error": 0.03, "test_gap": 0.1,
         "last_coordinate_error": 0.3, "form": "chain", "scaling_error": 0.0, "gaussian": True, "sign_readout": False,
         "independent_batches": True, "predictor_gap": 0.1, "trace": trace,

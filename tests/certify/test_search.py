@@ -261,7 +261,7 @@ def evidence_of(p: Point, m: Made) -> Evidence:
         family=found.family, depth=found.depth, width=m.width if parametrization != "own" else found.own_width,
         pixels=1, window=1, initialization=found.initialization, paper_initialization=found.paper,
         lambda_min=None if lam is None else float(lam[0]), lambda_max=None if lam is None else float(lam[-1]),
-        lambda_last=last_layer(found) if gram else None, gram_rows=p.n, gram_error=0.1, gram_gap=0.1,
+        lambda_last=last_layer(found) if gram else None, gram_rows=p.n, gram_error=0.1,
         unit=found.unit(m.width, p.outputs), stretch=found.stretch(m.width), loss="squared", optimizer=p.optimizer,
         batch_size=batch or p.n, lr=lr, accuracy=0.01, accuracy_steps=reached(trace), predicted_error=None,
         test_gap=None, trace=trace, independent_batches=p.optimizer != "sgd",

@@ -20,7 +20,7 @@ def made_up(monkeypatch, few, error):
     """The sweep of an imagined family of networks whose kernel is off by error(width, draw)."""
     made = setup(mlp((1, 8, 8), 3, depth=2, width=8), few[0], few[2], None, "ntk", torch.float64, "cpu")
     drawn = replace(made, build=lambda m, seed: (m, seed))
-    monkeypatch.setattr(width, "kernel_error", lambda net, *_: KernelError(torch.eye(1), error(*net), 0.0))
+    monkeypatch.setattr(width, "kernel_error", lambda net, *_: KernelError(torch.eye(1), error(*net)))
     return sweep(drawn, 0.1, 0, torch.float64)
 
 
@@ -105,7 +105,6 @@ def test_drawn_networks_approach_their_limit_at_the_rate_of_the_theory(few):
     assert found.slope == pytest.approx(-0.5, abs=0.2)  # observed -0.53
     at = kernel_error(made.build(4096, 0), made.x, made.kernel(4096, made.x, None), torch.float64)
     assert at.relative == pytest.approx(found.constant / 64, rel=1.0)  # one draw
-    assert 0 < at.spectral <= float((at.own - made.kernel(1, made.x, None)).norm())
 
 
 def a_setup(few, parametrization="ntk", module=None):

@@ -1,4 +1,4 @@
-"""The tests of this room share `zoo.py`."""
+"""The tests of this package share `zoo.py`."""
 
 import sys
 from pathlib import Path

@@ -23,7 +23,7 @@ def test_nan_names_its_row():
     for run in (empirical_ntk, empirical_ntk_by_layer, jacobian, lambda net, x: ntk_product(net, x, torch.ones(4, 2))):
         with says(BadData, "`x` has 1 values that are NaN", r"row 2, entry \(1,\)", "missing", "isfinite"):
             run(mlp(3, 4, 2), x)
-    with says(BadData, "`y` has 1 values", "row 2", "missing", "isfinite"):
+    with says(BadData, "`x2` has 1 values", "row 2", "missing", "isfinite"):
         empirical_ntk(mlp(3, 4, 2), X, x)
 
 
@@ -49,7 +49,7 @@ def test_empty_or_no_tensor(x, what):
 
 
 def test_two_inputs_of_different_shapes():
-    with says(BadData, r"`y` has samples of shape \(4,\), `x` of shape \(3,\)", "empirical_ntk", "resized", "reshape"):
+    with says(BadData, r"`x2` has samples of shape \(4,\), `x` of shape \(3,\)", "empirical_ntk", "resized", "reshape"):
         empirical_ntk(mlp(3, 4, 2), X, torch.ones(2, 4))
 
 

@@ -353,7 +353,7 @@ def test_bad_inputs():
         monte_carlo(mlp(), x[:0])
     with says(BadData, r"failed on `x` of shape \(2, 4\)", "Sequential", "RuntimeError: mat1", "shape"):
         monte_carlo(mlp(), torch.randn(2, 4))
-    with says(BadData, r"`y` has samples of shape \(4,\)", "monte_carlo", "resized", "reshape"):
+    with says(BadData, r"`x2` has samples of shape \(4,\)", "monte_carlo", "resized", "reshape"):
         monte_carlo(mlp(), torch.randn(2, 5), torch.randn(2, 4))
     with says(BadArgument, "mixes the samples", "monte_carlo", "batch", r"torch.cat\(\[x, y\]\)"):
         monte_carlo(BatchNormed().train(), torch.randn(2, 5), torch.randn(2, 5))

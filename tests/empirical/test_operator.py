@@ -255,7 +255,7 @@ def test_what_is_refused():
     tokens = nn.Sequential(nn.Embedding(5, 2, scale_grad_by_freq=True), nn.Flatten(), nn.Linear(6, 1))
     with pytest.raises(BadArgument, match=r"(?s)how often a token.*where: 0 \(Embedding\).*fix: scale_grad_by_freq"):
         EmpiricalNTK(tokens, torch.randint(5, (4, 3)))
-    with pytest.raises(BadData, match=r"(?s)5 outputs on a sample of `y`, 7 of `x`"):
+    with pytest.raises(BadData, match=r"(?s)5 outputs on a sample of `x2`, 7 of `x`"):
         EmpiricalNTK(nn.Conv1d(1, 1, 3), torch.randn(2, 1, 9), torch.randn(2, 1, 7))
     with pytest.raises(BadArgument, match=r"(?s)torch.distributed is not initialized.*fix:.*init_process_group"):
         EmpiricalNTK(net, x, group=object())

@@ -90,7 +90,7 @@ def test_refusals():
     with pytest.raises(BadData, match=r"(?s)targets of `x` have shape \(4,\); it has 5 samples.*fix: targets="):
         empirical_ntk(net, x, outputs=F.cross_entropy, targets=t[:4])
     with pytest.raises(
-        BadData, match=r"(?s)targets of `y` have type NoneType; it has 3 samples.*fix: .*\(of_x, of_y\)"
+        BadData, match=r"(?s)targets of `x2` have type NoneType; it has 3 samples.*fix: .*\(of_x, of_y\)"
     ):
         empirical_ntk(net, x, x[:3], outputs=F.cross_entropy, targets=t)
     with pytest.raises(

@@ -36,7 +36,7 @@ def test_what_is_opened_is_what_was_saved(x, dtype, rows, tmp_path):
     y = None if rows is None else torch.randn(rows, 3)
     gram = Gram(Rbf(), x, y, tile=8, dtype=dtype)
     saved = gram.save(tmp_path / "a" / "tiles")
-    opened = Gram.open(tmp_path / "a" / "tiles", x=x, y=y, kernel=Rbf())
+    opened = Gram.open(tmp_path / "a" / "tiles", x=x, x2=y, kernel=Rbf())
     assert opened.shape == gram.shape
     assert opened.dtype == dtype
     assert torch.equal(opened.dense(), gram.dense())
@@ -82,8 +82,8 @@ def test_other_data_another_kernel_or_layout_are_refused(x, tmp_path):
         Gram(Rbf(), other, tile=10).save(tmp_path)
     with pytest.raises(StaleTiles, match="made from x"):
         Gram.open(tmp_path, x=other)
-    with pytest.raises(StaleTiles, match="made from y"):
-        Gram.open(tmp_path, x=x, y=x)
+    with pytest.raises(StaleTiles, match="made from x2"):
+        Gram.open(tmp_path, x=x, x2=x)
     with pytest.raises(StaleTiles, match="made with another kernel"):
         Gram.open(tmp_path, x=x, kernel=Rbf(1.001))
     with pytest.raises(StaleTiles, match=r"stored with tile=10, asked for tile=5"):

@@ -169,7 +169,7 @@ def test_bad_inputs():
     x = torch.ones(3, 2)
     with pytest.raises(BadData, match=r"(?s)`x` has shape \(3, 2, 1\).*where: .*why: .*fix: x = x.flatten\(1\)"):
         allen_zhu_resnet_kernels(x[..., None], depth=1, tau=1.0)
-    with pytest.raises(BadData, match=r"(?s)`y` has shape \(3, 3\).*where: .*`y`"):
+    with pytest.raises(BadData, match=r"(?s)`x2` has shape \(3, 3\).*where: .*`x2`"):
         allen_zhu_resnet_kernels(x, torch.ones(3, 3), depth=1, tau=1.0)
     x[1, 1] = math.inf
     with pytest.raises(BadData, match=r"(?s)NaN or infinite.*where: first in row 1.*fix: keep"):

@@ -275,7 +275,7 @@ def test_bad_inputs_are_named():
         (lambda: arch.ntk(x[:, :5]), r"shape \(5, 5\); this network takes \(n, 6\)"),
         (lambda: arch.ntk(x[:0]), r"n at least 1.*no rows"),
         (lambda: arch.ntk(nan), r"`x` is not finite in 1 of 5 rows, first in row 3"),
-        (lambda: arch.ntk(x, nan), r"`y` is not finite.*row 3"),
+        (lambda: arch.ntk(x, nan), r"`x2` is not finite.*row 3"),
         (lambda: arch.ntk(x.long()), r"int64.*fix: torch.as_tensor"),
     ]:
         with pytest.raises(BadData, match="(?s)" + text):

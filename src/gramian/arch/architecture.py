@@ -58,21 +58,21 @@ class Architecture:
     output: int
     parametrization: str = "ntk"
 
-    def ntk(self, x: Inputs, y: Inputs | None = None, *, engine: str = "auto", outputs: str = "mean") -> Tensor:
+    def ntk(self, x: Inputs, x2: Inputs | None = None, *, engine: str = "auto", outputs: str = "mean") -> Tensor:
         r"""Neural tangent kernel at infinite width, $\Theta^\infty$; shape (n, m).
 
         Where `learns_features`, that of the first step: it changes with the features while the network trains.
 
         Args:
             x: inputs; shape (n, *in_shape). Of several inputs a tuple, or a dict by name, with the structure of `like`.
-            y: inputs; shape (m, *in_shape); None for x itself: half the work, an exact diagonal. With dropout in
-                training mode, x and y have masks of their own, and only None means the same draw of them.
+            x2: inputs; shape (m, *in_shape); None for x itself: half the work, an exact diagonal. With dropout in
+                training mode, x and x2 have masks of their own, and only None means the same draw of them.
             engine: "torch" computes every network on every device, and is differentiable. "native" is compiled code for
                 networks on vectors and convolutional ones, on the CPU in float32 and float64; "cuda" the same on a GPU.
                 "auto" takes the one of the inputs' device where that can be.
             outputs: "mean": the average over the outputs' kernels, which all have the same law if the network ends in
                 a Linear. "full", for a network that ends in values at positions (n, c, *S), or in their Flatten:
-                shape (n, m, *S, *S), of the outputs (channel, i) at x and (channel, j) at y; the channels are
+                shape (n, m, *S, *S), of the outputs (channel, i) at x and (channel, j) at x2; the channels are
                 uncorrelated and alike, and an activation's NTK is the average over them.
 
         Raises:
@@ -89,20 +89,20 @@ class Architecture:
             >>> architecture(net, torch.ones(1, 2)).ntk(torch.ones(1, 2))
             tensor([[2.0000]])
         """
-        return self._kernels(x, y, engine, outputs, ntk=True)[1]
+        return self._kernels(x, x2, engine, outputs, ntk=True)[1]
 
-    def nngp(self, x: Inputs, y: Inputs | None = None, *, engine: str = "auto", outputs: str = "mean") -> Tensor:
+    def nngp(self, x: Inputs, x2: Inputs | None = None, *, engine: str = "auto", outputs: str = "mean") -> Tensor:
         """Covariance of the random network's outputs at infinite width; shape (n, m). See `ntk`.
 
         Zeros where `learns_features`: there a network's outputs vanish at initialization like 1 / sqrt(width).
         """
-        return self._kernels(x, y, engine, outputs, ntk=False)[0]
+        return self._kernels(x, x2, engine, outputs, ntk=False)[0]
 
     def kernels(
-        self, x: Inputs, y: Inputs | None = None, *, engine: str = "auto", outputs: str = "mean"
+        self, x: Inputs, x2: Inputs | None = None, *, engine: str = "auto", outputs: str = "mean"
     ) -> tuple[Tensor, Tensor]:
         """`(nngp, ntk)`, for the price of the NTK."""
-        return self._kernels(x, y, engine, outputs, ntk=True)
+        return self._kernels(x, x2, engine, outputs, ntk=True)
 
     def explain(self) -> str:
         """Which engine computes this network's kernels under "auto", on a CPU and on a GPU; if torch, which op is why.
@@ -130,10 +130,10 @@ class Architecture:
         nngp, theta = diagonals(self, x, engine=engine)
         return torch.zeros_like(nngp) if self.learns_features else nngp, theta
 
-    def _kernels(self, x: Inputs, y: Inputs | None, engine: str, outputs: str, *, ntk: bool) -> tuple[Tensor, Tensor]:
-        from gramian.limit import kernels  # these methods are the one door to the room above
+    def _kernels(self, x: Inputs, x2: Inputs | None, engine: str, outputs: str, *, ntk: bool) -> tuple[Tensor, Tensor]:
+        from gramian.limit import kernels  # these methods are the one import upwards
 
-        nngp, theta = kernels(self, x, y, engine=engine, outputs=outputs, ntk=ntk)
+        nngp, theta = kernels(self, x, x2, engine=engine, outputs=outputs, ntk=ntk)
         return torch.zeros_like(nngp) if self.learns_features else nngp, theta
 
     def network(
@@ -184,7 +184,7 @@ class Architecture:
         """Moments of the output, from those of the inputs and of every value made from the inputs alone.
 
         `between` gives the covariances of two such values, where values of the network share weights; `numbers` gives
-        such a value itself, at x and at y.
+        such a value itself, at x and at x2.
         """
         values: list[Moments | None] = []
         joint = Joint(self.steps, values, between, numbers) if self.joint else None

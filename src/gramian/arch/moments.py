@@ -257,25 +257,25 @@ def _diagonal(field: Tensor, lead: int, space: int) -> Tensor:
     )
 
 
-def input_moments(x: Tensor, y: Tensor | None, *, pairs: bool, ntk: bool, gap: bool = False) -> Moments:
+def input_moments(x: Tensor, x2: Tensor | None, *, pairs: bool, ntk: bool, gap: bool = False) -> Moments:
     r"""Moments of the inputs, which are not random: $\langle x_i, y_j \rangle / c$ over the c channels.
 
     Args:
         x: inputs; shape (n, c, *S).
-        y: inputs; shape (m, c, *S), or None for `x` itself: then the diagonal is exact.
+        x2: inputs; shape (m, c, *S), or None for `x` itself: then the diagonal is exact.
         pairs: hold all pairs of positions, not only equal ones.
         ntk: start an NTK (at zero) beside the NNGP kernel.
         gap: hold how far the covariances are below their bounds.
     """
-    other = x if y is None else y
+    other = x if x2 is None else x2
     c, space = x.shape[1], x.ndim - 2
     pairs = pairs and space > 0
     xx = _self_product(x, pairs) / c
-    yy = xx if y is None else _self_product(other, pairs) / c
+    yy = xx if x2 is None else _self_product(other, pairs) / c
     size = opposite = None
     if space == 0:
         size, xy = gaps.of_vectors(x, other, xx, x @ other.mT / c, yy)
-        if y is None:
+        if x2 is None:
             index = torch.arange(len(x), device=x.device)
             xy = xy.index_put((index, index), xx)  # the diagonal exactly, differentiably
         if gap:
@@ -286,22 +286,22 @@ def input_moments(x: Tensor, y: Tensor | None, *, pairs: bool, ntk: bool, gap: b
             ones = (1,) * (space if pairs else 0)
             size = gaps.of_positions(x.reshape(len(x), 1, *x.shape[1:], *ones), _at_last(other, ones))
     theta = torch.zeros_like(xy) if ntk else None
-    made = Moments(xx, yy, xy, theta, space=space, pairs=pairs, one_sample=y is None)
+    made = Moments(xx, yy, xy, theta, space=space, pairs=pairs, one_sample=x2 is None)
     return made.with_gap(size if gap else None, opposite)
 
 
-def _at_last(y: Tensor, ones: tuple[int, ...]) -> Tensor:
-    return y.reshape(1, len(y), y.shape[1], *ones, *y.shape[2:])
+def _at_last(x2: Tensor, ones: tuple[int, ...]) -> Tensor:
+    return x2.reshape(1, len(x2), x2.shape[1], *ones, *x2.shape[2:])
 
 
 def _self_product(x: Tensor, pairs: bool) -> Tensor:
     return _product(x, x, pairs, x.ndim - 2) if x.ndim > 2 else (x * x).sum(1)
 
 
-def _product(x: Tensor, y: Tensor, pairs: bool, space: int) -> Tensor:
+def _product(x: Tensor, x2: Tensor, pairs: bool, space: int) -> Tensor:
     """Products over channels, one channel after the other: equal pixels get equal bits in `xx` and in `xy`."""
     total = None
-    for x_c, y_c in zip(x.unbind(-space - 1), y.unbind(-space - 1), strict=True):
+    for x_c, y_c in zip(x.unbind(-space - 1), x2.unbind(-space - 1), strict=True):
         term = (
             x_c.reshape(*x_c.shape, *(1,) * space)
             * y_c.reshape(*y_c.shape[:-space], *(1,) * space, *y_c.shape[-space:])

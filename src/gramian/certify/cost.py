@@ -36,13 +36,13 @@ def seconds_per_pair(kernel: Kernel, x: Tensor) -> float:
             return took / rows**2
 
 
-def matrix(kernel: Kernel, x: Tensor, y: Tensor | None, per_pair: float, tell: Callable[[int, int], object]) -> Tensor:
-    """`kernel(x, y)`; in tiles of about half a second where the whole takes longer."""
-    columns = x if y is None else y
+def matrix(kernel: Kernel, x: Tensor, x2: Tensor | None, per_pair: float, tell: Callable[[int, int], object]) -> Tensor:
+    """`kernel(x, x2)`; in tiles of about half a second where the whole takes longer."""
+    columns = x if x2 is None else x2
     if per_pair * len(x) * len(columns) <= PIECE:
-        return kernel(x, y)
+        return kernel(x, x2)
     tile = max(1, int((PIECE / per_pair) ** 0.5))
-    gram = Gram(lambda a, b=None: kernel(a, b), x, y, tile=tile, keep=False)
+    gram = Gram(lambda a, b=None: kernel(a, b), x, x2, tile=tile, keep=False)
     out: Tensor | None = None
     done = 0
     for rows, cols, part in gram.tiles():

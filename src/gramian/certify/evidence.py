@@ -38,7 +38,6 @@ class Evidence:
         lambda_last: smallest eigenvalue of the limit Gram matrix of the last hidden layer alone.
         gram_rows: training samples on which the network's own Gram matrix was computed.
         gram_error: relative Frobenius distance of that matrix at initialization from its limit.
-        gram_gap: the same in spectral norm, absolute.
         unit: what squared gradients and eigenvalues times this are in the units of Allen-Zhu et al.
         stretch: what distances from initialization times this are there.
         loss: name of the loss.
@@ -86,7 +85,6 @@ class Evidence:
     lambda_last: float | None
     gram_rows: int
     gram_error: float | None
-    gram_gap: float | None
     unit: float
     stretch: float
     loss: str

@@ -139,7 +139,6 @@ def evidence_of(run: Run, limit: Prediction | None, initial: list[float] | None)
         lambda_last=_last_layer(run),
         gram_rows=int(run.trace.config.get("gram_rows", len(run.gram.own))),
         gram_error=run.gram.relative,
-        gram_gap=run.gram.spectral,
         unit=made.unit(run.width, run.targets.shape[1]),
         stretch=made.stretch(run.width),
         loss=run.loss,

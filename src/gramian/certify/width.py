@@ -188,23 +188,22 @@ def fitted(widths: tuple[int, ...], samples: list[Tensor], tolerance: float, row
 
 @dataclass(frozen=True, eq=False)
 class KernelError:
-    """A network's own NTK (float64, on some rows) and its distance from the limit; None where there is no limit."""
+    """A network's own NTK (float64, on some rows) and its relative distance from the limit; None without a limit."""
 
     own: Tensor
     relative: float | None
-    spectral: float | None
 
 
 def kernel_error(network: nn.Module, x: Tensor, limit: Tensor | None, dtype: torch.dtype) -> KernelError:
-    """The NTK of a network on these rows, against the limit: relative in Frobenius norm, absolute in spectral norm."""
+    """The NTK of a network on these rows, against the limit, relative in Frobenius norm."""
     device = next(network.parameters()).device
     with evaluating(network):
         own = empirical_ntk(network, x.to(device, dtype)).double().cpu()
     if limit is None:
-        return KernelError(own, None, None)
+        return KernelError(own, None)
     off = own - limit.double().cpu()
     size = float(limit.norm())
-    return KernelError(own, float(off.norm()) / size if size > 0 else None, float(torch.linalg.matrix_norm(off, 2)))
+    return KernelError(own, float(off.norm()) / size if size > 0 else None)
 
 
 def affordable_rows(network: nn.Module, x: Tensor, dtype: torch.dtype, operations: float) -> int:

@@ -1,4 +1,4 @@
-"""`gramian`: the commands, and the one door at which errors become text and exit codes."""
+"""`gramian`: the commands, and the one place where errors become text and exit codes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from gramian.cli.show import INTERRUPTED, Interrupted, out_of_memory, show_error
 from gramian.errors import GramianError
 
 
-class Door(TyperGroup):
+class Commands(TyperGroup):
     """Runs a command; prints our errors in their four parts, without a traceback, and exits 2."""
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
@@ -45,7 +45,7 @@ class Door(TyperGroup):
 
 
 app = typer.Typer(
-    cls=Door,
+    cls=Commands,
     name="gramian",
     help="Will gradient descent find the global minimum? How fast, at which learning rate, and why do we know?",
     epilog='Begin with: gramian certify --data digits --net mlp. In Python: "import gramian".',

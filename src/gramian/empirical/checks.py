@@ -138,12 +138,12 @@ def check_mode(module: nn.Module) -> None:
 
 def check_targets(
     x: Tensor,
-    y: Tensor | None,
+    x2: Tensor | None,
     outputs: object,
     targets: Tensor | tuple[Tensor, Tensor] | None,
     where: str = "empirical_ntk(..., targets=...)",
 ) -> tuple[Tensor | None, Tensor | None]:
-    """The targets of `x` and of `y`, one a sample."""
+    """The targets of `x` and of `x2`, one a sample."""
     if targets is None:
         return None, None
     if not callable(outputs):
@@ -154,17 +154,17 @@ def check_targets(
             fix="outputs=torch.nn.functional.cross_entropy, for instance; or no targets",
         )
     pair = (targets, None) if isinstance(targets, Tensor) else tuple(targets)
-    for name, rows, given in (("x", x, pair[0]), ("y", y, pair[-1])):
+    for name, rows, given in (("x", x, pair[0]), ("x2", x2, pair[-1])):
         if rows is not None and (not isinstance(given, Tensor) or given.ndim == 0 or len(given) != len(rows)):
             has = f"shape {tuple(given.shape)}" if isinstance(given, Tensor) else f"type {type(given).__name__}"
             raise BadData(
                 f"The targets of `{name}` have {has}; it has {len(rows)} samples.",
                 where=where,
                 why="each sample has its own target, along the first axis",
-                fix="targets=t of shape (n, ...); with `y`, targets=(of_x, of_y)",
+                fix="targets=t of shape (n, ...); with `x2`, targets=(of_x, of_y)",
             )
     first, second = (t.detach().clone() if isinstance(t, Tensor) else None for t in (pair[0], pair[-1]))
-    return first, second if y is not None else None
+    return first, second if x2 is not None else None
 
 
 def try_module(module: nn.Module, name: str, x: Tensor) -> tuple[Tensor, int]:

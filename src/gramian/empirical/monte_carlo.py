@@ -87,7 +87,7 @@ class Running:
 def monte_carlo(
     module: nn.Module | Callable[[int], nn.Module],
     x: Inputs,
-    y: Inputs | None = None,
+    x2: Inputs | None = None,
     *,
     law: Law = "he",
     width: int | None = None,
@@ -121,7 +121,7 @@ def monte_carlo(
     Args:
         module: any module, copied and not changed, or a function that makes one of a given width.
         x: inputs; shape (n, *in_shape). Of a module that takes several a tuple, or a dict by name.
-        y: other inputs; shape (m, *in_shape). None: the same as `x`.
+        x2: other inputs; shape (m, *in_shape). None: the same as `x`.
         law: as in `architecture`; the readout is each layer with no other one above it. A parameter of no known layer
             takes an entry by its own name: `{"scale": (s, 0), "*": "he"}` draws it from N(0, s^2).
         width: hidden width; None: the module's own.
@@ -143,7 +143,7 @@ def monte_carlo(
 
     Raises:
         BadData: an input is empty or not finite, the module cannot take it, or the values overflow.
-        BadArgument: a parameter that has no law (its name is said), a width that the module cannot be given, `y` for
+        BadArgument: a parameter that has no law (its name is said), a width that the module cannot be given, `x2` for
             a module that mixes samples, or an option out of range.
 
     References:
@@ -157,9 +157,9 @@ def monte_carlo(
     """
     _check(accuracy, draws, kind, parametrization, width, extrapolate)
     plain, like = module, x
-    module, x, y, dtype = _inputs(module, x, y, dtype, device)
+    module, x, x2, dtype = _inputs(module, x, x2, dtype, device)
     widths = [width, 2 * width] if extrapolate and width is not None else [width]
-    samplers = [_sampler(plain, module, like, x, y, law, w, parametrization, draw, dtype) for w in widths]
+    samplers = [_sampler(plain, module, like, x, x2, law, w, parametrization, draw, dtype) for w in widths]
     names = [name for name in ("ntk", "nngp") if kind in (name, "both")]
     value, bias = {name: Running() for name in names}, {name: Running() for name in names}
     generator, reached = Generator().manual_seed(seed), False
@@ -169,7 +169,7 @@ def monte_carlo(
             for sampler in samplers:
                 sampler.redraw(generator)
             for name in names:
-                found = [_finite(getattr(sampler, name)(x, y)) for sampler in samplers]
+                found = [_finite(getattr(sampler, name)(x, x2)) for sampler in samplers]
                 value[name].add(2 * found[1] - found[0] if extrapolate else found[0])
                 if extrapolate:
                     bias[name].add(found[0] - found[1])
@@ -201,7 +201,7 @@ def _sampler(
     module: nn.Module | Callable[[int], nn.Module],
     like: Inputs,
     x: Tensor,
-    y: Tensor | None,
+    x2: Tensor | None,
     law: Law,
     width: int | None,
     parametrization: str,
@@ -243,12 +243,12 @@ def _sampler(
             )
         module = pack_module(made_module, like) if several(like) else made_module
     made = own_sampler(module, x, law, standard=standard, draw=draw, dtype=dtype)
-    if made.samples == together.MIXED and y is not None:
+    if made.samples == together.MIXED and x2 is not None:
         raise BadArgument(
             "The module mixes the samples of a batch, so its kernel between two batches is not defined.",
-            where="monte_carlo(module, x, y)",
+            where="monte_carlo(module, x, x2)",
             why="batch normalization by the batch's own mean and variance, or a mean over the batch axis",
-            fix="module.eval(); or the kernel of one batch: monte_carlo(module, torch.cat([x, y]))",
+            fix="module.eval(); or the kernel of one batch: monte_carlo(module, torch.cat([x, x2]))",
         )
     return made
 
@@ -261,15 +261,15 @@ def _inputs(
     device: torch.device | str | None,
 ) -> tuple[nn.Module | Callable[[int], nn.Module], Tensor, Tensor | None, torch.dtype]:
     """The module and its inputs, each one tensor, on their device and in their precision; that of the module."""
-    module, x, y = packed(module, given, other)
+    module, x, x2 = packed(module, given, other)
     x = checks.check_input("x", x)
-    y = None if y is None or y is x else checks.check_input("y", y)
-    if y is not None and y.shape[1:] != x.shape[1:]:
+    x2 = None if x2 is None or x2 is x else checks.check_input("x2", x2)
+    if x2 is not None and x2.shape[1:] != x.shape[1:]:
         raise BadData(
-            f"`y` has samples of shape {tuple(y.shape[1:])}, `x` of shape {tuple(x.shape[1:])}.",
-            where="monte_carlo(module, x, y)",
+            f"`x2` has samples of shape {tuple(x2.shape[1:])}, `x` of shape {tuple(x.shape[1:])}.",
+            where="monte_carlo(module, x, x2)",
             why="one of them was flattened or resized and the other not",
-            fix="y = y.reshape(len(y), *x.shape[1:])",
+            fix="x2 = x2.reshape(len(x2), *x.shape[1:])",
         )
     if dtype is None:
         own = module.parameters() if isinstance(module, nn.Module) else iter(())
@@ -277,7 +277,7 @@ def _inputs(
         dtype = precision(floating) if floating else next((p.dtype for p in own), torch.get_default_dtype())
     device = device or x.device
     of_rows = x.dtype if several(given) else dtype  # rows of several tensors hold whole numbers too
-    return module, _moved(x, device, of_rows), None if y is None else _moved(y, device, of_rows), dtype
+    return module, _moved(x, device, of_rows), None if x2 is None else _moved(x2, device, of_rows), dtype
 
 
 def _moved(x: Tensor, device: torch.device | str, dtype: torch.dtype) -> Tensor:

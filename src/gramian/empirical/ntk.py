@@ -30,7 +30,7 @@ from gramian.errors import BadData, GramianError
 def empirical_ntk(
     module: nn.Module,
     x: Inputs,
-    y: Inputs | None = None,
+    x2: Inputs | None = None,
     outputs: str | Callable[..., Tensor] = "mean",
     *,
     targets: Tensor | tuple[Tensor, Tensor] | None = None,
@@ -51,13 +51,13 @@ def empirical_ntk(
     Args:
         module: any module; its mode, gradients and buffers are left as found.
         x: inputs; shape (n, *in_shape). Of a module that takes several a tuple, or a dict by name.
-        y: other inputs; shape (m, *in_shape). None: the same as `x`, at half the cost and exactly symmetric.
+        x2: other inputs; shape (m, *in_shape). None: the same as `x`, at half the cost and exactly symmetric.
         outputs: "mean": $\frac1C \sum_c \hat\Theta_{cc}$, which the limit `arch.ntk` equals; "sum": C times that;
             "full": all pairs of outputs. Or a function: it gets what the module returns on the batch of one (a
             tensor has shape (1, ...)) and returns a tensor of E numbers, which are differentiated instead: a margin,
             a loss, one entry of a dictionary.
         targets: one a sample, shape (n, ...); the function of the outputs gets that of its sample, shape (1, ...), as
-            second argument, as in `outputs=F.cross_entropy`. With `y` a pair, of `x` and of `y`.
+            second argument, as in `outputs=F.cross_entropy`. With `x2` a pair, of `x` and of `x2`.
         engine: "auto" or "torch"; the device is that of the module and `x`.
         max_bytes: bound on the working memory beside the module and the result, in bytes.
 
@@ -82,13 +82,13 @@ def empirical_ntk(
         tensor([[5., 3.],
                 [3., 9.]])
     """
-    return _theta(module, x, y, outputs, targets, engine, max_bytes, apart=False)[""]
+    return _theta(module, x, x2, outputs, targets, engine, max_bytes, apart=False)[""]
 
 
 def empirical_ntk_by_layer(
     module: nn.Module,
     x: Inputs,
-    y: Inputs | None = None,
+    x2: Inputs | None = None,
     outputs: str | Callable[..., Tensor] = "mean",
     *,
     targets: Tensor | tuple[Tensor, Tensor] | None = None,
@@ -112,13 +112,13 @@ def empirical_ntk_by_layer(
         >>> {name: k.item() for name, k in empirical_ntk_by_layer(layer, torch.tensor([[3.0, 4.0]])).items()}
         {'weight': 25.0, 'bias': 1.0}
     """
-    return _theta(module, x, y, outputs, targets, engine, max_bytes, apart=True)
+    return _theta(module, x, x2, outputs, targets, engine, max_bytes, apart=True)
 
 
 def _theta(
     module: nn.Module,
     x: Inputs,
-    y: Inputs | None,
+    x2: Inputs | None,
     outputs: str | Callable[..., Tensor],
     targets: Tensor | tuple[Tensor, Tensor] | None,
     engine: str,
@@ -128,25 +128,25 @@ def _theta(
     checks.check_options(outputs, engine, max_bytes)
     checks.trainable(module)
     keep_freed_blocks()
-    module, x, y = packed(module, x, None if y is x else y)
-    y = None if y is None else checks.check_input("y", y)
+    module, x, x2 = packed(module, x, None if x2 is x else x2)
+    x2 = None if x2 is None else checks.check_input("x2", x2)
     x = checks.check_input("x", x)
-    of_x, of_y = checks.check_targets(x, y, outputs, targets)
+    of_x, of_y = checks.check_targets(x, x2, outputs, targets)
     model = Model(module, None if isinstance(outputs, str) else outputs)
-    right = None if y is None else Batch(y, of_y)
+    right = None if x2 is None else Batch(x2, of_y)
     with untouched(module), torch.inference_mode(False), torch.no_grad():
         return _by_a_right_way(model, Batch(x, of_x), right, outputs, max_bytes, apart)
 
 
 def _by_a_right_way(
-    model: Model, x: Batch, y: Batch | None, outputs: str | Callable[..., Tensor], max_bytes: int, apart: bool
+    model: Model, x: Batch, x2: Batch | None, outputs: str | Callable[..., Tensor], max_bytes: int, apart: bool
 ) -> dict[str, Tensor]:
     """The first of `WAYS` that gives what plain backward passes give."""
-    source, saved = read(model, x, y, full=outputs not in ("mean", "sum"))
+    source, saved = read(model, x, x2, full=outputs not in ("mean", "sum"))
     for way in WAYS[:-1] if source.batched else ():
         try:
             check_small(source := replace(source, way=way), x)
-            return _contracted(source, saved, x, y, outputs, max_bytes, apart)
+            return _contracted(source, saved, x, x2, outputs, max_bytes, apart)
         except (GramianError, torch.OutOfMemoryError):
             raise
         except Exception as error:  # vmap knows not every operation, and some of its rules are wrong
@@ -154,21 +154,21 @@ def _by_a_right_way(
                 raise checks.random_module(type(model.module).__name__) from error
     # another sample may take another branch, so no structure either
     used = Uses((), (), general=tuple(source.parameters), unused=())
-    return _contracted(replace(source, uses=used, way=WAYS[-1]), saved, x, y, outputs, max_bytes, apart)
+    return _contracted(replace(source, uses=used, way=WAYS[-1]), saved, x, x2, outputs, max_bytes, apart)
 
 
 def _contracted(
     source: Source,
     saved: int,
     x: Batch,
-    y: Batch | None,
+    x2: Batch | None,
     outputs: str | Callable[..., Tensor],
     max_bytes: int,
     apart: bool,
 ) -> dict[str, Tensor]:
-    n, m, c = len(x), len(x if y is None else y), source.n_outputs
+    n, m, c = len(x), len(x if x2 is None else x2), source.n_outputs
     numbers = max_bytes // source.dtype.itemsize
-    budget = Budget(source, n, m, y is None, numbers, saved // source.dtype.itemsize)
+    budget = Budget(source, n, m, x2 is None, numbers, saved // source.dtype.itemsize)
     units = [
         cheaper(u, n, m, c, source.full, budget.scratch) for u in make_units(source.uses, source.parameters, apart)
     ]
@@ -181,20 +181,20 @@ def _contracted(
         for name in (source.parameters if apart else [""])
     }
     for plan in todo:
-        _run(plan, source, x, y, theta, budget.scratch, apart)
+        _run(plan, source, x, x2, theta, budget.scratch, apart)
     return {name: _finish(t, outputs, c) for name, t in theta.items()}
 
 
-def read(model: Model, x: Batch, y: Batch | None, full: bool) -> tuple[Source, int]:
+def read(model: Model, x: Batch, x2: Batch | None, full: bool) -> tuple[Source, int]:
     """Checks the module and its inputs; what factors are made from; bytes that a backward pass keeps for a sample."""
     parameters = checks.trainable(model.module)
     checks.check_mode(model.module)
-    if y is not None and y.x.shape[1:] != x.x.shape[1:]:
+    if x2 is not None and x2.x.shape[1:] != x.x.shape[1:]:
         raise BadData(
-            f"`y` has samples of shape {tuple(y.x.shape[1:])}, `x` of shape {tuple(x.x.shape[1:])}.",
-            where="empirical_ntk(module, x, y)",
+            f"`x2` has samples of shape {tuple(x2.x.shape[1:])}, `x` of shape {tuple(x.x.shape[1:])}.",
+            where="empirical_ntk(module, x, x2)",
             why="one of them was flattened or resized and the other not",
-            fix="y = y.reshape(len(y), *x.shape[1:])",
+            fix="x2 = x2.reshape(len(x2), *x.shape[1:])",
         )
     with differentiable_math():
         out, saved = checks.try_model(model, "x", x)
@@ -231,22 +231,22 @@ def check_small(source: Source, x: Batch) -> None:
 
 
 def _run(
-    plan: Plan, source: Source, x: Batch, y: Batch | None, theta: dict[str, Tensor], scratch: int, apart: bool
+    plan: Plan, source: Source, x: Batch, x2: Batch | None, theta: dict[str, Tensor], scratch: int, apart: bool
 ) -> None:
     """Adds the plan's units for all pairs of blocks; for equal inputs each pair once, and its transpose."""
-    right = x if y is None else y
+    right = x if x2 is None else x2
     for p, (rows, c) in enumerate(_blocks(plan, len(x), source.n_outputs)):
         f = factors(source, plan.units, x[rows], c, plan.chunk)
         for q, (columns, d) in enumerate(_blocks(plan, len(right), source.n_outputs)):
-            if (y is None and q < p) or (c != d and not source.full):
+            if (x2 is None and q < p) or (c != d and not source.full):
                 continue
-            g = f if y is None and q == p else factors(source, plan.units, right[columns], d, plan.chunk)
+            g = f if x2 is None and q == p else factors(source, plan.units, right[columns], d, plan.chunk)
             cs, ds = (slice(c.start, c.stop), slice(d.start, d.stop)) if source.full else (slice(1), slice(1))
             order = range(len(plan.units))
             for name, group in groupby(order, key=lambda i: plan.units[i].name if apart else ""):
                 k = list(group)
                 block = theta[name][rows, cs, columns, ds]
-                mirror = None if y is not None else block if q == p else theta[name][columns, ds, rows, cs]
+                mirror = None if x2 is not None else block if q == p else theta[name][columns, ds, rows, cs]
                 now = [i for i in k if not plan.units[i].late]
                 add_gram(block, [plan.units[i] for i in now], [f[i] for i in now], [g[i] for i in now], scratch, mirror)
                 for i in k:

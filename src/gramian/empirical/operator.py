@@ -32,13 +32,13 @@ class EmpiricalNTK:
     Args:
         module: any module that treats samples on their own; its parameters are read at each product.
         x: inputs of the rows; shape (n, *in_shape). Of a module that takes several a tuple, or a dict by name.
-        y: inputs of the columns; None: the same as `x`.
+        x2: inputs of the columns; None: the same as `x`.
         outputs: "full": one row for each sample and output, row $i C + c$; "sum" and "mean": one row for each sample,
             $\sum_c$ or $\frac1C \sum_c$ of $\langle\nabla f_c(x_i), \nabla f_c(x_j)\rangle$, at C times the cost;
             a callable takes the module's output for a batch of one, (1, ...), and gives what to differentiate in its
             place, a margin say: a scalar or a vector, one row for each of its numbers and each sample.
         max_bytes: bound on what a chunk of samples keeps for its backward pass, in bytes; at least one sample's.
-        group: process group of torch.distributed, on each of whose processes `x` and `y` are that process's share.
+        group: process group of torch.distributed, on each of whose processes `x` and `x2` are that process's share.
             The operator is then the one of all samples together, in the order of the ranks, and vectors are whole on
             each process; what is summed over processes are vectors of the parameters. All processes must do the same
             products.
@@ -69,21 +69,21 @@ class EmpiricalNTK:
         self,
         module: nn.Module,
         x: Inputs,
-        y: Inputs | None = None,
+        x2: Inputs | None = None,
         outputs: Outputs = "full",
         *,
         max_bytes: int = 2**30,
         group: Any | None = None,
     ) -> None:
-        module, x, y = packed(unwrapped(module), x, None if y is x else y)
+        module, x, x2 = packed(unwrapped(module), x, None if x2 is x else x2)
         module, self.outputs = composed(module, outputs)
         share = Share(group, next(iter(checks.trainable(module).values())).device)
         self.left = Derivative(module, x, share, max_bytes)
-        self.right = self.left if y is None else Derivative(module, y, share, max_bytes)
+        self.right = self.left if x2 is None else Derivative(module, x2, share, max_bytes)
         if self.right.n_outputs != self.left.n_outputs:
             raise BadData(
-                f"The module has {self.right.n_outputs} outputs on a sample of `y`, {self.left.n_outputs} of `x`.",
-                where="EmpiricalNTK(module, x, y)",
+                f"The module has {self.right.n_outputs} outputs on a sample of `x2`, {self.left.n_outputs} of `x`.",
+                where="EmpiricalNTK(module, x, x2)",
                 why="the number of outputs follows the size of the input",
                 fix="inputs of one size, or a module that averages over positions",
             )
@@ -118,7 +118,7 @@ class EmpiricalNTK:
 
     @property
     def mT(self) -> EmpiricalNTK:
-        """The transpose: rows of `y`, columns of `x`."""
+        """The transpose: rows of `x2`, columns of `x`."""
         other = object.__new__(EmpiricalNTK)
         other.left, other.right, other.outputs = self.right, self.left, self.outputs
         return other
@@ -167,7 +167,7 @@ class EmpiricalNTK:
         if not self.symmetric:
             raise BadArgument(
                 "the Gauss-Newton matrix of a kernel between two sets of samples",
-                where="EmpiricalNTK(module, x, y).gauss_newton()",
+                where="EmpiricalNTK(module, x, x2).gauss_newton()",
                 why="it is a sum over one set",
                 fix="EmpiricalNTK(module, x).gauss_newton()",
             )
@@ -177,8 +177,8 @@ class EmpiricalNTK:
         """The whole matrix, by `empirical_ntk`; shape (rows, columns). Over processes: by products."""
         if self.left.share.group is not None:
             return self @ torch.eye(self.shape[1], dtype=self.dtype, device=self.device)
-        y = None if self.symmetric else self.right.x
-        theta = empirical_ntk(self.left.module, self.left.x, y, str(self.outputs), max_bytes=max_bytes)
+        x2 = None if self.symmetric else self.right.x
+        theta = empirical_ntk(self.left.module, self.left.x, x2, str(self.outputs), max_bytes=max_bytes)
         return theta.permute(0, 2, 1, 3).reshape(self.shape) if self.outputs == "full" else theta
 
     def to_scipy(self) -> LinearOperator:

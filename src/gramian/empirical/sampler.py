@@ -44,32 +44,32 @@ class Sampler:
     last: tuple[str, float, float] | None
     samples: str
 
-    def ntk(self, x: Tensor, y: Tensor | None) -> Tensor:
+    def ntk(self, x: Tensor, x2: Tensor | None) -> Tensor:
         """Tangent kernel of the present draw, mean over outputs; shape (n, m)."""
         if self.samples != ALONE:
-            return self._together(x, y, lambda z: together.ntk_together(self.module, z, self._gains()))
+            return self._together(x, x2, lambda z: together.ntk_together(self.module, z, self._gains()))
         gains = set(self._gains().values())
         if len(gains) == 1:
-            return gains.pop() * empirical_ntk(self.module, x, y)
-        shares = empirical_ntk_by_layer(self.module, x, y)
+            return gains.pop() * empirical_ntk(self.module, x, x2)
+        shares = empirical_ntk_by_layer(self.module, x, x2)
         return sum((self._gains()[name] * shares.pop(name) for name in list(shares)), start=x.new_zeros(()))
 
-    def nngp(self, x: Tensor, y: Tensor | None) -> Tensor:
+    def nngp(self, x: Tensor, x2: Tensor | None) -> Tensor:
         """Second moment of the present draw's outputs, or of its readout given the layers below; shape (n, m)."""
         if self.samples != ALONE:
-            return self._together(x, y, self._gram)
-        return self._gram(x, y)
+            return self._together(x, x2, self._gram)
+        return self._gram(x, x2)
 
     def _gains(self) -> dict[str, float]:
         trainable = [name for name, p in self.module.named_parameters() if p.requires_grad]
         return {name: 1.0 if self.gains is None else self.gains[name] for name in trainable} or {"": 1.0}
 
-    def _together(self, x: Tensor, y: Tensor | None, kernel: Callable[[Tensor], Tensor]) -> Tensor:
-        return kernel(x) if y is None else kernel(torch.cat([x, y]))[: len(x), len(x) :]
+    def _together(self, x: Tensor, x2: Tensor | None, kernel: Callable[[Tensor], Tensor]) -> Tensor:
+        return kernel(x) if x2 is None else kernel(torch.cat([x, x2]))[: len(x), len(x) :]
 
-    def _gram(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+    def _gram(self, x: Tensor, x2: Tensor | None = None) -> Tensor:
         a = self._values(x)
-        b = a if y is None else self._values(y)
+        b = a if x2 is None else self._values(x2)
         if self.last is None:
             return a @ b.mT / a.shape[1]
         return self.last[1] * (a @ b.mT) + self.last[2]

@@ -16,24 +16,24 @@ MOST = 2**53  # whole numbers up to here are exact in float64
 
 
 @overload
-def packed(module: nn.Module, x: Inputs, y: Inputs | None) -> tuple[nn.Module, Tensor, Tensor | None]: ...
+def packed(module: nn.Module, x: Inputs, x2: Inputs | None) -> tuple[nn.Module, Tensor, Tensor | None]: ...
 @overload
-def packed(module: Any, x: Inputs, y: Inputs | None) -> tuple[Any, Tensor, Tensor | None]: ...
-def packed(module: Any, x: Inputs, y: Inputs | None) -> tuple[Any, Tensor, Tensor | None]:
+def packed(module: Any, x: Inputs, x2: Inputs | None) -> tuple[Any, Tensor, Tensor | None]: ...
+def packed(module: Any, x: Inputs, x2: Inputs | None) -> tuple[Any, Tensor, Tensor | None]:
     """The module and its inputs as one tensor each; as they are where there is one already.
 
     The module shares its parameters, and their names, with the one that was given. Rows hold the leaves one after the
     other in float64, from which every float32, boolean and whole number below 2^53 comes back as it was.
 
     Raises:
-        BadData: `x` or `y` are not tensors of the same structure and shapes, with as many rows.
+        BadData: `x` or `x2` are not tensors of the same structure and shapes, with as many rows.
     """
     if not several(x):
-        return module, x, y  # type: ignore[return-value]
+        return module, x, x2  # type: ignore[return-value]
     form = Form.of(x, "argument `x`")
-    taken = [form.check(x, "x")] + ([] if y is None else [form.check(y, "y")])
+    taken = [form.check(x, "x")] + ([] if x2 is None else [form.check(x2, "x2")])
     rows = [_row(given) for given in taken]
-    return pack_module(module, x) if isinstance(module, nn.Module) else module, rows[0], None if y is None else rows[1]
+    return pack_module(module, x) if isinstance(module, nn.Module) else module, rows[0], None if x2 is None else rows[1]
 
 
 def pack_module(module: nn.Module, like: Inputs) -> nn.Module:

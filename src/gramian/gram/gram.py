@@ -18,14 +18,14 @@ Kernel = Callable[..., Tensor]
 class Gram:
     r"""The matrix $K_{ij} = k(x_i, y_j)$ of a kernel on data, in square tiles that are computed when first needed.
 
-    With `y` left out the matrix is symmetric: only the tiles on and above the diagonal are computed, those below are
+    With `x2` left out the matrix is symmetric: only the tiles on and above the diagonal are computed, those below are
     their transposes, and the diagonal tiles are `kernel(x[rows])`, so that a kernel which sets its diagonal exactly
     keeps it exact. A pickle carries the kernel and the data but not the tiles; `save` is for those.
 
     Args:
-        kernel: `kernel(x, y=None)`, (n, \*in), (m, \*in) -> (n, m).
+        kernel: `kernel(x, x2=None)`, (n, \*in), (m, \*in) -> (n, m).
         x: inputs; shape (n, \*in). Of several inputs a tuple, or a dict by name.
-        y: inputs of the columns; shape (m, \*in). None: the same as `x`.
+        x2: inputs of the columns; shape (m, \*in). None: the same as `x`.
         tile: rows and columns of a tile.
         dtype: of the tiles; None: what the kernel returns.
         keep: keep each tile in memory once it is made. False recomputes it on every use: for matrices larger than
@@ -38,7 +38,7 @@ class Gram:
 
     Example:
         >>> x = torch.tensor([[1.0], [2.0], [3.0]])
-        >>> gram = Gram(lambda x, y=None: x @ (x if y is None else y).mT, x, tile=2)
+        >>> gram = Gram(lambda x, x2=None: x @ (x if x2 is None else x2).mT, x, tile=2)
         >>> gram
         Gram(3 x 3, symmetric, tiles of 2, kept 0 of 3)
         >>> (gram @ torch.ones(3)).tolist(), gram.diagonal().tolist()
@@ -49,7 +49,7 @@ class Gram:
         self,
         kernel: Kernel,
         x: Inputs,
-        y: Inputs | None = None,
+        x2: Inputs | None = None,
         *,
         tile: int = 1024,
         dtype: torch.dtype | None = None,
@@ -59,18 +59,18 @@ class Gram:
             raise BadArgument(f"tile={tile}", why="a tile has at least one row", fix="tile=1024")
         self.kernel: Kernel | None = kernel
         self.x: Inputs | None = tensors(x)
-        self.y = None if y is None else tensors(y)
-        columns = self.x if self.y is None else self.y
+        self.x2 = None if x2 is None else tensors(x2)
+        columns = self.x if self.x2 is None else self.x2
         given = [*leaves(self.x), *leaves(columns)]
         if not given or any(t.ndim == 0 or not len(t) for t in given):
             shapes = [" and ".join(str(tuple(t.shape)) for t in leaves(v)) for v in (self.x, columns)]
             raise BadData(
-                f"a Gram matrix of x {shapes[0]} and y {shapes[1]} has no entries",
+                f"a Gram matrix of x {shapes[0]} and x2 {shapes[1]} has no entries",
                 why="samples are counted along the first dimension, and there are none",
                 fix="pass at least one row",
             )
         self.shape = (samples(self.x), samples(columns))
-        self.symmetric = y is None
+        self.symmetric = x2 is None
         self.tile = tile
         self.keep = keep
         self._dtype = dtype
@@ -81,8 +81,8 @@ class Gram:
     def dtype(self) -> torch.dtype:
         """Of the tiles; the kernel is asked for one entry if nothing is known yet."""
         if self._dtype is None:
-            kernel, x, y = self._source()
-            self._dtype = kernel(rows(x, slice(1)), rows(y, slice(1))).dtype
+            kernel, x, x2 = self._source()
+            self._dtype = kernel(rows(x, slice(1)), rows(x2, slice(1))).dtype
         return self._dtype
 
     def tiles(self, share: tuple[int, int] = (0, 1)) -> Iterator[tuple[slice, slice, Tensor]]:
@@ -178,14 +178,14 @@ class Gram:
         path: str | os.PathLike,
         *,
         x: Inputs | None = None,
-        y: Inputs | None = None,
+        x2: Inputs | None = None,
         kernel: Kernel | None = None,
     ) -> Gram:
         """A saved Gram matrix; its tiles are memory mapped, and each is checked against its SHA-256 when first read.
 
         Args:
             path: the folder that `save` wrote.
-            x, y: the data that the tiles should have been made from; compared with the stored fingerprint if given.
+            x, x2: the data that the tiles should have been made from; compared with the stored fingerprint if given.
             kernel: the kernel that they should have been made with; needs `x`. It is compared on a few rows.
 
         Raises:
@@ -193,9 +193,9 @@ class Gram:
         """
         store = Store.open(path)
         if x is not None:
-            store.compare(fingerprint(kernel, tensors(x), None if y is None else tensors(y)))
+            store.compare(fingerprint(kernel, tensors(x), None if x2 is None else tensors(x2)))
         gram = cls.__new__(cls)
-        gram.kernel, gram.x, gram.y = None, None, None
+        gram.kernel, gram.x, gram.x2 = None, None, None
         gram.shape = tuple(store.manifest["shape"])
         gram.symmetric, gram.tile, gram.keep = store.manifest["symmetric"], store.manifest["tile"], True
         gram._dtype, gram._store, gram._kept = getattr(torch, store.manifest["dtype"]), store, {}
@@ -227,12 +227,12 @@ class Gram:
         if self._store is not None:
             return self._store.manifest["fingerprint"]
         kernel, x, _ = self._source()
-        return fingerprint(kernel, x, self.y)
+        return fingerprint(kernel, x, self.x2)
 
     def _source(self) -> tuple[Kernel, Inputs, Inputs]:
         if self.kernel is None or self.x is None:
             raise BadArgument(f"{self!r} was opened from disk and computes nothing", fix="Gram(kernel, x)")
-        return self.kernel, self.x, self.x if self.y is None else self.y
+        return self.kernel, self.x, self.x if self.x2 is None else self.x2
 
     def _tile(self, i: int, j: int, keep: bool = True) -> Tensor:
         if (i, j) in self._kept:
@@ -243,14 +243,14 @@ class Gram:
         return tile
 
     def _compute(self, i: int, j: int) -> Tensor:
-        kernel, x, y = self._source()
-        x, y = rows(x, self._slice(i)), rows(y, self._slice(j))
-        tile = kernel(x) if self.symmetric and i == j else kernel(x, y)
-        expected = (samples(x), samples(y))
+        kernel, x, x2 = self._source()
+        x, x2 = rows(x, self._slice(i)), rows(x2, self._slice(j))
+        tile = kernel(x) if self.symmetric and i == j else kernel(x, x2)
+        expected = (samples(x), samples(x2))
         if tuple(tile.shape) != expected:
             raise BadArgument(
                 f"the kernel returned shape {tuple(tile.shape)} for {expected[0]} rows and {expected[1]} columns",
                 why="a Gram matrix has one number for each pair of samples",
-                fix='a kernel with kernel(x, y=None) -> (n, m), for instance empirical_ntk(..., outputs="mean")',
+                fix='a kernel with kernel(x, x2=None) -> (n, m), for instance empirical_ntk(..., outputs="mean")',
             )
         return tile.to(self._dtype or tile.dtype)

@@ -20,11 +20,11 @@ FORMAT = "gramian tiles 1"
 PROBED = 4  # rows on which two kernels are compared
 
 
-def fingerprint(kernel: Any, x: Inputs, y: Inputs | None) -> dict:
+def fingerprint(kernel: Any, x: Inputs, x2: Inputs | None) -> dict:
     """What tiles were made from: SHA-256 of the data, and the kernel's own values on a few rows."""
-    marks: dict[str, Any] = {"x": _digest(x), "y": None if y is None else _digest(y)}
+    marks: dict[str, Any] = {"x": _digest(x), "y": None if x2 is None else _digest(x2)}
     if kernel is not None:
-        some, columns = _spread(x), None if y is None else _spread(y)
+        some, columns = _spread(x), None if x2 is None else _spread(x2)
         marks["kernel"] = (kernel(some) if columns is None else kernel(some, columns)).detach().double().tolist()
     return marks
 
@@ -89,9 +89,9 @@ class Store:
     def compare(self, marks: dict) -> None:
         """Raise StaleTiles where the fingerprint `marks` differs from the stored one."""
         stored = self.manifest["fingerprint"]
-        for name in ("x", "y"):
-            if stored[name] != marks[name]:
-                raise self.stale(f"made from {name} = {stored[name]}, asked for {name} = {marks[name]}")
+        for key, name in (("x", "x"), ("y", "x2")):  # a store of version 0.1.0 calls the second inputs "y"
+            if stored[key] != marks[key]:
+                raise self.stale(f"made from {name} = {stored[key]}, asked for {name} = {marks[key]}")
         if "kernel" in marks and "kernel" in stored:
             ours, theirs = torch.tensor(marks["kernel"]), torch.tensor(stored["kernel"])
             # equal kernels differ by rounding between machines, other kernels by far more

@@ -27,7 +27,7 @@ class Part(Protocol):
         """What keeps it from running this program; None if nothing does."""
 
     def kernels(
-        self, arch: Architecture, p: Program, x: Tensor, y: Tensor | None, *, ntk: bool
+        self, arch: Architecture, p: Program, x: Tensor, x2: Tensor | None, *, ntk: bool
     ) -> tuple[Tensor, Tensor]:
         """`(nngp, ntk)`; inputs are checked, on the engine's device, in float32 or float64, and need no gradients."""
 
@@ -40,7 +40,7 @@ DEVICE = {"native": "cpu", "cuda": "cuda"}
 def kernels(
     arch: Architecture,
     x: Inputs,
-    y: Inputs | None = None,
+    x2: Inputs | None = None,
     *,
     engine: str = "auto",
     ntk: bool = True,
@@ -51,7 +51,7 @@ def kernels(
     Args:
         arch: the architecture.
         x: inputs; shape (n, *in_shape), or the structure of several that the architecture was read with.
-        y: inputs; shape (m, *in_shape), or None for `x`: then only half of the tiles are computed, the result is
+        x2: inputs; shape (m, *in_shape), or None for `x`: then only half of the tiles are computed, the result is
             exactly symmetric, and its diagonal exact.
         engine: "torch" runs everything, on any device, and is differentiable. "native" is compiled code for networks
             on vectors and for convolutional ones, "cuda" the same on a GPU. "auto" is the one of the inputs' device
@@ -69,31 +69,31 @@ def kernels(
             why=f"there are {', '.join(ENGINES)}",
             fix='engine="auto"',
         )
-    x, y, dtype = prepared(arch, x, y)
+    x, x2, dtype = prepared(arch, x, x2)
     with no_autocast():
-        found = _computed(arch, x, y, engine, ntk, outputs)
+        found = _computed(arch, x, x2, engine, ntk, outputs)
         if dtype is not None:
             found = found[0].to(dtype), found[1].to(dtype)
-            check_finite(arch, x, y, *found)
+            check_finite(arch, x, x2, *found)
     return found
 
 
 def _computed(
-    arch: Architecture, x: Inputs, y: Inputs | None, engine: str, ntk: bool, outputs: str
+    arch: Architecture, x: Inputs, x2: Inputs | None, engine: str, ntk: bool, outputs: str
 ) -> tuple[Tensor, Tensor]:
     """By the engine that was asked for, or chosen."""
     if engine == "torch":
-        return _by_torch(arch, x, y, ntk, outputs)
+        return _by_torch(arch, x, x2, ntk, outputs)
     compiled = engine if engine != "auto" else _of_device(x)
-    lack = _missing(compiled, arch, x, y, outputs)
+    lack = _missing(compiled, arch, x, x2, outputs)
     p = None if lack else program(arch)
     if p is not None and (lack := lacks(p, compiled)) is None:
         assert isinstance(x, Tensor)
-        assert y is None or isinstance(y, Tensor)
+        assert x2 is None or isinstance(x2, Tensor)
         try:
-            if engine == "auto" and not _worthwhile(p, x, y):
-                return _by_torch(arch, x, y, ntk, outputs)
-            return _compiled(compiled, arch, p, x, y, ntk)
+            if engine == "auto" and not _worthwhile(p, x, x2):
+                return _by_torch(arch, x, x2, ntk, outputs)
+            return _compiled(compiled, arch, p, x, x2, ntk)
         except vectors.Unable as error:
             lack = Lack("inputs", "of this size", str(error))
     if engine != "auto" and lack is not None:
@@ -103,20 +103,20 @@ def _computed(
             why=lack.why,
             fix='engine="auto", which takes plain torch operations here',
         )
-    return _by_torch(arch, x, y, ntk, outputs)
+    return _by_torch(arch, x, x2, ntk, outputs)
 
 
-def _by_torch(arch: Architecture, x: Inputs, y: Inputs | None, ntk: bool, outputs: str) -> tuple[Tensor, Tensor]:
+def _by_torch(arch: Architecture, x: Inputs, x2: Inputs | None, ntk: bool, outputs: str) -> tuple[Tensor, Tensor]:
     try:
-        found = torch_engine.kernels(arch, x, y, ntk=ntk, outputs=outputs)
+        found = torch_engine.kernels(arch, x, x2, ntk=ntk, outputs=outputs)
     except NotFinite as error:
-        refuse(arch, x, y, error.pair, 1, error.dtype)
-    check_finite(arch, x, y, *found)
+        refuse(arch, x, x2, error.pair, 1, error.dtype)
+    check_finite(arch, x, x2, *found)
     return found
 
 
-def _worthwhile(p: Program, x: Tensor, y: Tensor | None) -> bool:
-    return len(p.lines[0].shape) > 1 or vectors.worthwhile(p, len(x) * len(x if y is None else y))
+def _worthwhile(p: Program, x: Tensor, x2: Tensor | None) -> bool:
+    return len(p.lines[0].shape) > 1 or vectors.worthwhile(p, len(x) * len(x if x2 is None else x2))
 
 
 def _of_device(x: Inputs) -> str:
@@ -124,22 +124,22 @@ def _of_device(x: Inputs) -> str:
 
 
 def _compiled(
-    engine: str, arch: Architecture, p: Program, x: Tensor, y: Tensor | None, ntk: bool
+    engine: str, arch: Architecture, p: Program, x: Tensor, x2: Tensor | None, ntk: bool
 ) -> tuple[Tensor, Tensor]:
     arch.inputs.check(x, "x")
-    if y is not None:
-        arch.inputs.check(y, "y")
+    if x2 is not None:
+        arch.inputs.check(x2, "x2")
     chosen_output(arch, "mean")
     number = next(number for number, part in enumerate(PARTS[engine]) if part.lacks(p) is None)
     with torch.no_grad():
         try:
             if number == 0:  # the other part takes only what has a rule; one entry in torch may not fit in memory there
                 torch_engine.check(arch, x, ntk)
-            found = PARTS[engine][number].kernels(arch, p, x, y, ntk=ntk)
+            found = PARTS[engine][number].kernels(arch, p, x, x2, ntk=ntk)
         except NotFinite as error:
-            refuse(arch, x, y, error.pair, 1, error.dtype)
+            refuse(arch, x, x2, error.pair, 1, error.dtype)
     if engine != "native" or number:  # the loops for vectors have looked already
-        check_finite(arch, x, y, *found)
+        check_finite(arch, x, x2, *found)
     return found
 
 
@@ -165,7 +165,7 @@ def explain(arch: Architecture) -> str:
     return f"{first}\non a GPU: {second}"
 
 
-def _missing(engine: str, arch: Architecture, x: Inputs, y: Inputs | None, outputs: str) -> Lack | None:
+def _missing(engine: str, arch: Architecture, x: Inputs, x2: Inputs | None, outputs: str) -> Lack | None:
     """What about the machine, the inputs or the outputs keeps a compiled engine away."""
     absent = cuda.missing() if engine == "cuda" else None
     if absent is not None:
@@ -176,7 +176,7 @@ def _missing(engine: str, arch: Architecture, x: Inputs, y: Inputs | None, outpu
         return Lack("a law", "with tensors", "its results are plain numbers, without gradients")
     if outputs != "mean":
         return Lack("outputs", "at positions", "it computes one number for a pair of inputs")
-    given = [t for t in (x, y) if isinstance(t, Tensor)]
+    given = [t for t in (x, x2) if isinstance(t, Tensor)]
     for t in given:
         if t.device.type != DEVICE[engine]:
             runs = "runs on the CPU" if engine == "native" else "runs on a GPU, where x.cuda() would be"

@@ -14,7 +14,7 @@ from gramian.errors import BadData, GramianError
 
 
 class NotFinite(ArithmeticError):
-    """A kernel that is not finite at this row of x and this one of y; `refuse` says it to the caller."""
+    """A kernel that is not finite at this row of x and this one of x2; `refuse` says it to the caller."""
 
     def __init__(self, pair: tuple[int, int], dtype: torch.dtype) -> None:
         super().__init__(f"not finite at {pair}")
@@ -24,7 +24,7 @@ class NotFinite(ArithmeticError):
 LARGEST = {torch.float16: "6.5e4", torch.bfloat16: "3.4e38", torch.float32: "3.4e38", torch.float64: "1.8e308"}
 
 
-def check_finite(arch: Architecture, x: Inputs, y: Inputs | None, *kernels: Tensor) -> None:
+def check_finite(arch: Architecture, x: Inputs, x2: Inputs | None, *kernels: Tensor) -> None:
     """Raises BadData where a number of these kernels, shapes (n, m, ...), is infinite or NaN."""
     for k in kernels:
         if not k.numel() or bool(torch.isfinite(k.detach()).all()):
@@ -33,18 +33,18 @@ def check_finite(arch: Architecture, x: Inputs, y: Inputs | None, *kernels: Tens
             ~torch.isfinite(k.detach()).flatten(2).all(2) if k.ndim > 2 else ~torch.isfinite(k.detach())
         )
         i, j = bad[0].tolist()
-        refuse(arch, x, y, (i, j), len(bad), k.dtype)
+        refuse(arch, x, x2, (i, j), len(bad), k.dtype)
 
 
 def refuse(
-    arch: Architecture, x: Inputs, y: Inputs | None, pair: tuple[int, int], count: int, dtype: torch.dtype
+    arch: Architecture, x: Inputs, x2: Inputs | None, pair: tuple[int, int], count: int, dtype: torch.dtype
 ) -> NoReturn:
     """The refusal of a kernel that is not finite at this pair of rows, the first of so many."""
     i, j = pair
-    other = x if y is None else y
+    other = x if x2 is None else x2
     row, column = (rows(t, slice(at, at + 1)) for t, at in ((x, i), (other, j)))
-    where, size = _begins(arch, row, None if y is None and i == j else column)
-    names = f"row {i}" if y is None and i == j else f"rows {i} of x and {j} of {'x' if y is None else 'y'}"
+    where, size = _begins(arch, row, None if x2 is None and i == j else column)
+    names = f"row {i}" if x2 is None and i == j else f"rows {i} of x and {j} of {'x' if x2 is None else 'x2'}"
     largest = max(float(t.abs().max()) for r in (row, column) for t in leaves(r) if t.is_floating_point() and t.numel())
     raise BadData(
         f"The kernel is not finite in {dtype} at {names}"

@@ -14,7 +14,7 @@ from gramian.arch.inputs import Inputs, leaves, precision
 from gramian.errors import BadArgument, BadData
 
 
-def prepared(arch: Architecture, x: Inputs, y: Inputs | None) -> tuple[Inputs, Inputs | None, torch.dtype | None]:
+def prepared(arch: Architecture, x: Inputs, x2: Inputs | None) -> tuple[Inputs, Inputs | None, torch.dtype | None]:
     """Both inputs in the precision that they have together, and the dtype of the kernel; None where that is theirs.
 
     Numbers of 16 bits are computed with in float32: a norm of many of them has no place in float16.
@@ -23,7 +23,7 @@ def prepared(arch: Architecture, x: Inputs, y: Inputs | None) -> tuple[Inputs, I
         BadArgument: a transform of `torch.func`, or forward-mode differentiation, is at work on them.
         BadData: tensors that are not dense.
     """
-    given = [("x", t) for t in _tensors(x)] + ([("y", t) for t in _tensors(y)] if y is not None else [])
+    given = [("x", t) for t in _tensors(x)] + ([("x2", t) for t in _tensors(x2)] if x2 is not None else [])
     for name, t in given:
         _check(name, t)
     for op in arch.affine:
@@ -32,17 +32,17 @@ def prepared(arch: Architecture, x: Inputs, y: Inputs | None) -> tuple[Inputs, I
                 _check("law", sigma)
     floating = [t for _, t in given if t.is_floating_point()]
     if not floating:
-        return x, y, None
+        return x, x2, None
     dtype = precision(floating)
     used = torch.float32 if dtype.itemsize < 4 else dtype
     if all(type(t) is Tensor and t.dtype == used for t in floating) and len(floating) == len(given):
-        return x, y, None
+        return x, x2, None
 
     def plain(t: Tensor) -> Tensor:
         t = t if type(t) is Tensor else t.as_subclass(Tensor)
         return t.to(used) if t.is_floating_point() else t
 
-    return _mapped(x, plain), None if y is None else _mapped(y, plain), None if used == dtype else dtype
+    return _mapped(x, plain), None if x2 is None else _mapped(x2, plain), None if used == dtype else dtype
 
 
 def _tensors(x: object) -> list[Tensor]:
@@ -70,7 +70,7 @@ def _check(name: str, t: Tensor) -> None:
             "differentiation.",
             where=where,
             why="limit kernels decide by the values of their inputs, and give derivatives to torch.autograd alone",
-            fix="x.requires_grad_() and torch.autograd.grad(arch.ntk(x, y).sum(), x, create_graph=True); for rows of "
+            fix="x.requires_grad_() and torch.autograd.grad(arch.ntk(x, x2).sum(), x, create_graph=True); for rows of "
             "a Jacobian torch.autograd.functional.jacobian; instead of vmap pass all rows at once",
         )
     if t.layout != torch.strided or t.is_quantized:

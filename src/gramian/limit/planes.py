@@ -84,25 +84,25 @@ def lacks(p: Program) -> Lack | None:
     return found if isinstance(found, Lack) else None
 
 
-def kernels(arch: Architecture, p: Program, x: Tensor, y: Tensor | None, *, ntk: bool) -> tuple[Tensor, Tensor]:
+def kernels(arch: Architecture, p: Program, x: Tensor, x2: Tensor | None, *, ntk: bool) -> tuple[Tensor, Tensor]:
     """`(nngp, ntk)`, see `gramian.limit.kernels`."""
     made = plane_program(p)
     assert isinstance(made, PlaneProgram)
     left = _images(arch, made, x)
-    right = left if y is None else _images(arch, made, y)
+    right = left if x2 is None else _images(arch, made, x2)
     shape = len(left), len(right)
     nngp, theta = x.new_empty(shape), x.new_empty(shape if ntk else 0)
     rows, tables = _rows(made), _Tables(made, x.dtype)
     for i in range(0, shape[0], rows):
-        for j in range(i if y is None else 0, shape[1], rows):
-            own, here, there = y is None and i == j, slice(i, i + rows), slice(j, j + rows)
+        for j in range(i if x2 is None else 0, shape[1], rows):
+            own, here, there = x2 is None and i == j, slice(i, i + rows), slice(j, j + rows)
             tiles = [k[here, there] for k in ((nngp, theta) if ntk else (nngp,))]
             _tile(made, tables, left[here], None if own else right[there], tiles)
-            if y is None and not own:
+            if x2 is None and not own:
                 for k, tile in zip((nngp, theta), tiles, strict=False):
                     k[there, here] = tile.mT
     if x.dtype == torch.float64:
-        _patch_near(arch, left, right, (x, y), (nngp, theta), ntk)
+        _patch_near(arch, left, right, (x, x2), (nngp, theta), ntk)
     return nngp, theta
 
 
@@ -177,14 +177,14 @@ class _Tables:
         self.reals = self._reals()
 
 
-def _tile(made: PlaneProgram, tables: _Tables, x: Tensor, y: Tensor | None, tiles: list[Tensor]) -> None:
+def _tile(made: PlaneProgram, tables: _Tables, x: Tensor, x2: Tensor | None, tiles: list[Tensor]) -> None:
     module = library().module
     assert module is not None
     ints = np.array(made.ints, np.int64)
     for _ in range(64):  # each activation may show those above it new variances
         missing = np.zeros((len(made.kinds), 2))
         if module.planes(
-            ints, tables.reals, x.numpy(), None if y is None else y.numpy(), tiles[0].numpy(),
+            ints, tables.reals, x.numpy(), None if x2 is None else x2.numpy(), tiles[0].numpy(),
             tiles[1].numpy() if len(tiles) > 1 else None, torch.get_num_threads(), missing,
         ):  # fmt: skip
             return

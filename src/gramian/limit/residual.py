@@ -76,7 +76,7 @@ class Setting:
 
 def allen_zhu_resnet_kernels(
     x: Tensor,
-    y: Tensor | None = None,
+    x2: Tensor | None = None,
     *,
     depth: int,
     tau: float,
@@ -97,7 +97,7 @@ def allen_zhu_resnet_kernels(
 
     Args:
         x: inputs; shape (n, d).
-        y: other inputs; shape (m, d). None: the same as `x`.
+        x2: other inputs; shape (m, d). None: the same as `x`.
         depth: number of residual layers, 1 or more.
         tau: scale of the residual branches.
         sigma_first: of A; $\sqrt2$ keeps E h_0^2 = |x|^2 / d.
@@ -129,8 +129,8 @@ def allen_zhu_resnet_kernels(
     """
     trained = _check(depth, tau, (sigma_first, sigma_last, sigma_readout), trained, tolerance, max_points)
     _check_input("x", x, x)
-    if y is not None:
-        _check_input("y", y, x)
+    if x2 is not None:
+        _check_input("x2", x2, x)
     setting = Setting(depth, float(tau), float(sigma_first), sigma_last, float(sigma_readout), trained)
     points = min(2**10, max_points)
     while True:
@@ -142,7 +142,7 @@ def allen_zhu_resnet_kernels(
         if reached or points >= max_points:
             break
         points = min(4 * points, max_points)
-    t, scale = _angles(x, y)
+    t, scale = _angles(x, x2)
     nngp, ntk = (scale * _evaluate(s, t) for s in series)
     nngp_error, ntk_error = (scale * _evaluate(s, t).abs() for s in _chebyshev(error))
     nngp, ntk, nngp_error, ntk_error = (k.to(x.dtype) for k in (nngp, ntk, nngp_error, ntk_error))
@@ -228,15 +228,15 @@ def _evaluate(series: Tensor, t: Tensor) -> Tensor:
     return t * one - two + series[0]
 
 
-def _angles(x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:
+def _angles(x: Tensor, x2: Tensor | None) -> tuple[Tensor, Tensor]:
     """1 - 2 angle / pi, and |x| |x'| / d, for all pairs; shapes (n, m). The angle keeps its digits near 0 and pi."""
-    a, b = x.double(), (x if y is None else y).double()
+    a, b = x.double(), (x if x2 is None else x2).double()
     n, m = a.norm(dim=1, keepdim=True), b.norm(dim=1, keepdim=True)
     tiny = torch.finfo(torch.float64).tiny
     u, v = a / n.clamp_min(tiny), b / m.clamp_min(tiny)
     mode = "donot_use_mm_for_euclid_dist"
     angle = 2 * torch.atan2(torch.cdist(u, v, compute_mode=mode), torch.cdist(u, -v, compute_mode=mode))
-    if y is None:
+    if x2 is None:
         angle.fill_diagonal_(0)
     return 1 - 2 * angle / math.pi, n * m.T / x.shape[1]
 

@@ -29,7 +29,7 @@ FEW = 2**16  # the same for a diagonal, of whose tiles most is thrown away
 def kernels(
     arch: Architecture,
     x: Inputs,
-    y: Inputs | None = None,
+    x2: Inputs | None = None,
     *,
     ntk: bool = True,
     outputs: str = "mean",
@@ -37,10 +37,10 @@ def kernels(
     """`(nngp, ntk)` of an architecture at infinite width, see `gramian.limit.kernels`."""
     arch = chosen_output(arch, outputs)
     x_all = arch.inputs.check(x, "x")
-    y_all = x_all if y is None else arch.inputs.check(y, "y")
+    y_all = x_all if x2 is None else arch.inputs.check(x2, "x2")
     pairs = demand(arch, outputs == "full")
     rows = tile_rows(arch, precision(x_all).itemsize, pairs, BUDGET.get(x_all[0].device.type, BUDGET["cuda"]))
-    symmetric = y is None
+    symmetric = x2 is None
     nngp_rows, ntk_rows = [], []
     grid: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
     x_parts, y_parts = split(x_all, rows), split(y_all, rows)
@@ -134,26 +134,26 @@ def tile_rows(arch: Architecture, itemsize: int, pairs: tuple[bool, ...], budget
 def _tile(
     arch: Architecture,
     x: tuple[Tensor, ...],
-    y: tuple[Tensor, ...] | None,
+    x2: tuple[Tensor, ...] | None,
     pairs: tuple[bool, ...],
     ntk: bool,
     here: tuple[int, int] = (0, 0),
 ) -> tuple[Tensor, Tensor]:
     """One tile, whose first row and column are `here` in the whole."""
-    result = _moments(arch, x, y, pairs, ntk, here)
+    result = _moments(arch, x, x2, pairs, ntk, here)
     return result.xy, result.xy.new_empty(0) if result.theta is None else result.theta
 
 
-def pair_moments(arch: Architecture, x: Inputs, y: Inputs | None) -> Moments:
+def pair_moments(arch: Architecture, x: Inputs, x2: Inputs | None) -> Moments:
     """Moments of the last step for these inputs, at whatever positions it has."""
     x_all = arch.inputs.check(x, "x")
-    return _moments(arch, x_all, None if y is None else arch.inputs.check(y, "y"), demand(arch), True)
+    return _moments(arch, x_all, None if x2 is None else arch.inputs.check(x2, "x2"), demand(arch), True)
 
 
 def _moments(
     arch: Architecture,
     x: tuple[Tensor, ...],
-    y: tuple[Tensor, ...] | None,
+    x2: tuple[Tensor, ...] | None,
     pairs: tuple[bool, ...],
     ntk: bool,
     here: tuple[int, int] = (0, 0),
@@ -161,7 +161,7 @@ def _moments(
     """The inputs and what is made of them alone by numbers, everything above by moments."""
     dtype = precision(x)
     at_x = values_of_data(arch, x, dtype, here[0])
-    at_y = at_x if y is None else values_of_data(arch, y, dtype, here[1])
+    at_y = at_x if x2 is None else values_of_data(arch, x2, dtype, here[1])
     needed: dict[int, bool] = {}
     for number, step in enumerate(arch.steps):
         if not step.data:
@@ -169,17 +169,17 @@ def _moments(
                 if i < 0 or arch.steps[i].data:
                     needed[i] = needed.get(i, False) or pairs[number]
     start: dict[int, Moments] = {}
-    still = not any(t.requires_grad for t in (*x, *(() if y is None else y)))
+    still = not any(t.requires_grad for t in (*x, *(() if x2 is None else x2)))
     sharp = any(isinstance(step.op, Activation) and step.op.sharp for step in arch.steps)
     for i, full in needed.items():
         made = arch.steps[i].op if i >= 0 else Op()
         try:
-            of_y = None if y is None else at_y[i]
+            of_y = None if x2 is None else at_y[i]
             found = made.data_moments(at_x[i], of_y, pairs=full, ntk=ntk, dtype=dtype, gap=sharp)
-            start[i] = replace(found, one_sample=y is None, still=still)
+            start[i] = replace(found, one_sample=x2 is None, still=still)
         except IndexError:  # a value without channels
             raise NoLimit("The data have no channel axis here.", fix="reshape the input to (n, features)") from None
-        _check_start(start[i], here, y is None)
+        _check_start(start[i], here, x2 is None)
 
     def between(s: int, t: int, ntk: bool) -> Cross:
         op = arch.steps[s].op if s >= 0 else None
@@ -195,7 +195,7 @@ def _moments(
     except (ValueError, OverflowError) as error:
         if isinstance(error, GramianError) or len(x[0]) + len(at_y[-1]) <= 2:
             raise
-        raise _of_one_row(arch, x, y, pairs, here, dtype, error) from None
+        raise _of_one_row(arch, x, x2, pairs, here, dtype, error) from None
 
 
 def _check_start(m: Moments, here: tuple[int, int], same: bool) -> None:
@@ -210,14 +210,14 @@ def _check_start(m: Moments, here: tuple[int, int], same: bool) -> None:
 def _of_one_row(
     arch: Architecture,
     x: tuple[Tensor, ...],
-    y: tuple[Tensor, ...] | None,
+    x2: tuple[Tensor, ...] | None,
     pairs: tuple[bool, ...],
     here: tuple[int, int],
     dtype: torch.dtype,
     error: Exception,
 ) -> Exception:
     """Which row an op could not compute with, because a value in it is not finite; or its own error."""
-    for at, given in ((0, x), (1, y)):
+    for at, given in ((0, x), (1, x2)):
         for row in range(0 if given is None else len(given[0])):
             assert given is not None
             try:
@@ -225,7 +225,7 @@ def _of_one_row(
             except GramianError:
                 continue
             except (ValueError, OverflowError, NotFinite):
-                pair = (row, row) if y is None else (row * (at == 0), row * (at == 1))
+                pair = (row, row) if x2 is None else (row * (at == 0), row * (at == 1))
                 return NotFinite((here[0] + pair[0], here[1] + pair[1]), dtype)
     return error
 
@@ -249,7 +249,7 @@ def values_of_data(arch: Architecture, x: tuple[Tensor, ...], dtype: torch.dtype
 
 
 def _transposed(tile: Tensor) -> Tensor:
-    """Of x and y, and of their positions."""
+    """Of x and x2, and of their positions."""
     space = (tile.ndim - 2) // 2
     return tile.permute(1, 0, *range(2 + space, tile.ndim), *range(2, 2 + space)) if tile.ndim > 1 else tile
 

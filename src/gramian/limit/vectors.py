@@ -77,38 +77,38 @@ def conditions(p: Program) -> str:
     return f"for {', '.join(bent)} where all inputs have one norm" if bent else ""
 
 
-def kernels(arch: Architecture, p: Program, x: Tensor, y: Tensor | None, *, ntk: bool) -> tuple[Tensor, Tensor]:
+def kernels(arch: Architecture, p: Program, x: Tensor, x2: Tensor | None, *, ntk: bool) -> tuple[Tensor, Tensor]:
     """`(nngp, ntk)`, see `gramian.limit.kernels`."""
-    rows, cols, c = sides(arch, p, x, y)
+    rows, cols, c = sides(arch, p, x, x2)
     shape = len(rows.values), len(cols.values)
     of_numpy = np.float32 if x.dtype == torch.float32 else np.float64
     nngp, theta = (torch.from_numpy(np.empty(s, of_numpy)) for s in (shape, shape if ntk else (0, 0)))  # in huge pages
-    work = partial(_tile, rows=rows, cols=cols, c=c, symmetric=y is None, nngp=nngp, ntk=theta)
+    work = partial(_tile, rows=rows, cols=cols, c=c, symmetric=x2 is None, nngp=nngp, ntk=theta)
     places = [
-        (i, j) for i in range(0, shape[0], ROWS) for j in range(i if y is None else 0, shape[1], COLS)
+        (i, j) for i in range(0, shape[0], ROWS) for j in range(i if x2 is None else 0, shape[1], COLS)
     ]  # fmt: skip
     _in_threads(work, places)
-    finish(arch, x, y, rows, cols, nngp, theta)
+    finish(arch, x, x2, rows, cols, nngp, theta)
     return nngp, theta if ntk else x.new_empty(0)
 
 
-def sides(arch: Architecture, p: Program, x: Tensor, y: Tensor | None) -> tuple[Inputs, Inputs, Code]:
+def sides(arch: Architecture, p: Program, x: Tensor, x2: Tensor | None) -> tuple[Inputs, Inputs, Code]:
     """What the loops need of the rows and of the columns, and the program as they read it."""
     rows = Inputs(arch, p, x)
-    cols = rows if y is None else Inputs(arch, p, y)
+    cols = rows if x2 is None else Inputs(arch, p, x2)
     n = len(rows.values)
     try:
-        q = rows.q if y is None else torch.cat([rows.q, cols.q])
-        pairs = n * (n + 1) / 2 if y is None else n * len(cols.values)
+        q = rows.q if x2 is None else torch.cat([rows.q, cols.q])
+        pairs = n * (n + 1) / 2 if x2 is None else n * len(cols.values)
         values = side(p, q, x.dtype, pairs)
     except TooLong as error:
         raise Unable(str(error)) from None
     except NotFinite as error:
         row = error.pair[0]
-        pair = (row, row) if y is None else (min(row, n - 1), max(row - n, 0))
+        pair = (row, row) if x2 is None else (min(row, n - 1), max(row - n, 0))
         raise NotFinite(pair, x.dtype) from None
     c = code(p, values)
-    for inputs, at in ((rows, slice(n)), (cols, slice(n, None)))[: 1 + (y is not None)]:
+    for inputs, at in ((rows, slice(n)), (cols, slice(n, None)))[: 1 + (x2 is not None)]:
         inputs.factors = table(c, values, at, PAD).to(x.dtype)
         inputs.last = Side(values[-1].q[at], values[-1].theta[at])
         inputs.zeros = torch.nonzero(torch.stack([s.q[at] for s in values]).eq(0).any(0)).flatten()
@@ -116,14 +116,14 @@ def sides(arch: Architecture, p: Program, x: Tensor, y: Tensor | None) -> tuple[
 
 
 def finish(
-    arch: Architecture, x: Tensor, y: Tensor | None, rows: Inputs, cols: Inputs, nngp: Tensor, ntk: Tensor
+    arch: Architecture, x: Tensor, x2: Tensor | None, rows: Inputs, cols: Inputs, nngp: Tensor, ntk: Tensor
 ) -> None:
     """The diagonal, and what the loops cannot compute; `ntk` is empty where it was not asked for."""
-    if y is None:
+    if x2 is None:
         nngp.diagonal().copy_(rows.last.q)
         if len(ntk):
             ntk.diagonal().copy_(rows.last.theta)
-    _patch_zeros(arch, x, y, rows, cols, nngp, ntk)
+    _patch_zeros(arch, x, x2, rows, cols, nngp, ntk)
 
 
 class Inputs:
@@ -182,13 +182,13 @@ def folded(cosine: Tensor) -> Tensor:
     return torch.where(cosine < 0, -left.clamp_min(1e-36), left)
 
 
-def products(x: Tensor, y: Tensor) -> Tensor:
+def products(x: Tensor, x2: Tensor) -> Tensor:
     """Inner products of rows. torch's BLAS uses AVX-512 on some processors only; its oneDNN, on all that have it."""
     if x.dtype == torch.float32 and library().isa == "AVX-512" and torch.backends.mkldnn.is_available():
         linear = getattr(torch.ops.mkldnn, "_linear_pointwise", None)  # no public name: nn.Linear takes the BLAS
         if linear is not None:
-            return linear(x, y, None, "none", [], "")
-    return x @ y.mT
+            return linear(x, x2, None, "none", [], "")
+    return x @ x2.mT
 
 
 def _in_threads(work: partial[None], places: list[tuple[int, int]]) -> None:
@@ -207,10 +207,10 @@ def _in_threads(work: partial[None], places: list[tuple[int, int]]) -> None:
 
 
 def _patch_zeros(
-    arch: Architecture, x: Tensor, y: Tensor | None, rows: Inputs, cols: Inputs, nngp: Tensor, ntk: Tensor
+    arch: Architecture, x: Tensor, x2: Tensor | None, rows: Inputs, cols: Inputs, nngp: Tensor, ntk: Tensor
 ) -> None:
     """Inputs with a value of variance zero, which has no angle to others: their rows and columns by the oracle."""
-    other, with_ntk = x if y is None else y, len(ntk) > 0
+    other, with_ntk = x if x2 is None else x2, len(ntk) > 0
     for at in rows.zeros.tolist():
         k, theta = torch_engine.kernels(arch, x[at : at + 1], other, ntk=with_ntk)
         for result, row in ((nngp, k), (ntk, theta)) if with_ntk else ((nngp, k),):

@@ -38,7 +38,7 @@ PARAMETERS = r"""
         kernel: what the predictor is made of. None: the limit of a fully connected ReLU network with three affine
             layers and no biases, hence f(2 x) = 2 f(x): good for images, poor where a threshold decides. A module:
             its infinite-width limit, read by `gramian.architecture` with `law`. Any other callable: a kernel on float64
-            tensors, `kernel(x, y=None)`, (n, \*in), (m, \*in) -> (n, m).
+            tensors, `kernel(x, x2=None)`, (n, \*in), (m, \*in) -> (n, m).
         which: "ntk" (all parameters trained) or "nngp" (the readout alone); not for a callable.
         law: of the random weights, as in `gramian.architecture`; not for a callable.
         ridge: added to the kernel matrix, as a multiple of the mean of its diagonal; 0 interpolates, which needs
@@ -155,7 +155,7 @@ class _KernelPredictor(BaseEstimator):
                     f"kernel={self.kernel!r} is neither a module nor a function",
                     where="kernel",
                     why="a kernel is the limit of a torch.nn.Module, or computed by a function of two sets of rows",
-                    fix="kernel=None, a module, or a function kernel(x, y=None)",
+                    fix="kernel=None, a module, or a function kernel(x, x2=None)",
                 )
             return self.kernel
         module = mlp(tuple(like.shape[1:]), 1) if self.kernel is None else self.kernel

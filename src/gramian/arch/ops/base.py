@@ -134,10 +134,10 @@ class Op:
         return c[0]
 
     def data_moments(
-        self, x: Tensor, y: Tensor | None, *, pairs: bool, ntk: bool, dtype: torch.dtype, gap: bool = False
+        self, x: Tensor, x2: Tensor | None, *, pairs: bool, ntk: bool, dtype: torch.dtype, gap: bool = False
     ) -> Moments:
-        """Moments of its result where that is made of the input alone: at x and at y, (n, c, *S)."""
-        return input_moments(x, y, pairs=pairs, ntk=ntk, gap=gap)
+        """Moments of its result where that is made of the input alone: at x and at x2, (n, c, *S)."""
+        return input_moments(x, x2, pairs=pairs, ntk=ntk, gap=gap)
 
     def describe(self) -> str:
         """A few words for the printed architecture."""

@@ -35,7 +35,7 @@ class Dropout(Op):
       $\Theta_{ij} \mapsto (1 - p)\, a^2\, \Theta_{ij}$ with the means m;
     - under two masks $K \mapsto s^2 K$ and $\Theta \mapsto s^2 \Theta$.
 
-    `arch.ntk(x, y)` takes x and y for different draws, even where rows are equal; `arch.ntk(x)` has each sample's own
+    `arch.ntk(x, x2)` takes x and x2 for different draws, even where rows are equal; `arch.ntk(x)` has each sample's own
     mask on its diagonal.
 
     References:

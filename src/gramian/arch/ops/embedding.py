@@ -79,13 +79,13 @@ class Tokens(Op):
         return x[0]
 
     def data_moments(
-        self, x: Tensor, y: Tensor | None, *, pairs: bool, ntk: bool, dtype: torch.dtype, gap: bool = False
+        self, x: Tensor, x2: Tensor | None, *, pairs: bool, ntk: bool, dtype: torch.dtype, gap: bool = False
     ) -> Moments:
         """Covariances of one-hot vectors: 1 where the tokens are equal, 0 elsewhere and for the zero row."""
         space = x.ndim - 1
         pairs = pairs and space > 0
-        other = x if y is None else y
-        for at, name in ((x, "x"), (other, "y")):
+        other = x if x2 is None else x2
+        for at, name in ((x, "x"), (other, "x2")):
             self._check(at, name)
 
         def equal(a: Tensor, b: Tensor) -> Tensor:
@@ -95,7 +95,7 @@ class Tokens(Op):
             return self.product(a, b, dtype)
 
         xx = equal(x, x)
-        yy = xx if y is None else equal(other, other)
+        yy = xx if x2 is None else equal(other, other)
         xy = equal(x[:, None], other[None])
         return Moments(xx, yy, xy, torch.zeros_like(xy) if ntk else None, space=space, pairs=pairs)
 

@@ -36,11 +36,11 @@ class Matrices(Op):
         return a.mT if self.turned else a
 
     def data_moments(
-        self, x: Tensor, y: Tensor | None, *, pairs: bool, ntk: bool, dtype: torch.dtype, gap: bool = False
+        self, x: Tensor, x2: Tensor | None, *, pairs: bool, ntk: bool, dtype: torch.dtype, gap: bool = False
     ) -> Moments:
         """The matrices themselves are the means; nothing else of them is asked for."""
         x = x[:, 0].to(dtype)
-        other = x if y is None else y[:, 0].to(dtype)
+        other = x if x2 is None else x2[:, 0].to(dtype)
         none = x.new_zeros(())
         return Moments(x, other, none, none if ntk else None, x, other, space=2)
 

@@ -39,12 +39,12 @@ class Factor(Op):
         return 1 / f if self.how == "inverse" else 1 - f
 
     def data_moments(
-        self, x: Tensor, y: Tensor | None, *, pairs: bool, ntk: bool, dtype: torch.dtype, gap: bool = False
+        self, x: Tensor, x2: Tensor | None, *, pairs: bool, ntk: bool, dtype: torch.dtype, gap: bool = False
     ) -> Moments:
         """The numbers themselves are the mean."""
         x = x[:, 0].to(dtype)
-        other = x if y is None else y[:, 0].to(dtype)
-        for at, name in ((x, "x"), (other, "y")):
+        other = x if x2 is None else x2[:, 0].to(dtype)
+        for at, name in ((x, "x"), (other, "x2")):
             bad = ~torch.isfinite(at).reshape(len(at), -1).all(1)
             if bool(bad.any()):
                 raise BadData(
@@ -54,7 +54,7 @@ class Factor(Op):
                     fix="drop empty rows, or divide by count.clamp(min=1)",
                 )
         xx = x * x
-        yy = xx if y is None else other * other
+        yy = xx if x2 is None else other * other
         xy = x[:, None] * other
         return Moments(xx, yy, xy, torch.zeros_like(xy) if ntk else None, x, other, space=len(self.space))
 

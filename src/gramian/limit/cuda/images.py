@@ -33,7 +33,7 @@ def _plan(p: Program) -> Plan | Lack:
     return made if isinstance(made, Lack) else plan(made)
 
 
-def kernels(arch: Architecture, p: Program, x: Tensor, y: Tensor | None, *, ntk: bool) -> tuple[Tensor, Tensor]:
+def kernels(arch: Architecture, p: Program, x: Tensor, x2: Tensor | None, *, ntk: bool) -> tuple[Tensor, Tensor]:
     """`(nngp, ntk)`, see `gramian.limit.kernels`."""
     made, of_planes = _plan(p), plane_program(p)
     assert isinstance(made, Plan)
@@ -43,18 +43,18 @@ def kernels(arch: Architecture, p: Program, x: Tensor, y: Tensor | None, *, ntk:
         return torch_engine.values_of_data(arch, (inputs,), inputs.dtype)[of_planes.data].flatten(2).contiguous()
 
     left = images(x)
-    right = left if y is None else images(y)
+    right = left if x2 is None else images(x2)
     run = _Run(made, device(left), ntk)
     out = [x.new_empty(len(left), len(right)) for _ in range(1 + ntk)]
     rows = run.rows
     for i in range(0, len(left), rows):
-        a = run.side(left[i : i + rows], diagonal=y is None)
-        for j in range(i if y is None else 0, len(right), rows):
-            b = a if y is None and i == j else run.side(right[j : j + rows], diagonal=False)
+        a = run.side(left[i : i + rows], diagonal=x2 is None)
+        for j in range(i if x2 is None else 0, len(right), rows):
+            b = a if x2 is None and i == j else run.side(right[j : j + rows], diagonal=False)
             tile = run.tile(a, b)
             for whole, part in zip(out, tile, strict=True):
                 whole[i : i + rows, j : j + rows] = part
-                if y is None and i != j:
+                if x2 is None and i != j:
                     whole[j : j + rows, i : i + rows] = part.mT
     return out[0], out[1] if ntk else x.new_empty(0)
 

@@ -22,32 +22,32 @@ def lacks(p: Program) -> Lack | None:
     return vectors.lacks(p)
 
 
-def kernels(arch: Architecture, p: Program, x: Tensor, y: Tensor | None, *, ntk: bool) -> tuple[Tensor, Tensor]:
+def kernels(arch: Architecture, p: Program, x: Tensor, x2: Tensor | None, *, ntk: bool) -> tuple[Tensor, Tensor]:
     """`(nngp, ntk)`, see `gramian.limit.kernels`."""
-    rows, cols, c = vectors.sides(arch, p, x, y)
+    rows, cols, c = vectors.sides(arch, p, x, x2)
     on, code = device(x), source(x.dtype, ntk, "angles.h", "vectors.h", network(c), "vectors_tile.h")
     n, m, features = len(rows.values), len(cols.values), rows.values.shape[1]
     out = [x.new_empty(n, m) for _ in range(1 + ntk)]
     for i in range(0, n, TILE):
-        for j in range(i if y is None else 0, m, TILE):
+        for j in range(i if x2 is None else 0, m, TILE):
             here, there = slice(i, i + TILE), slice(j, j + TILE)
             products, gaps, near = _products(rows, cols, here, there)
             size = tuple(products.shape)
             places = [k[here, there] for k in out]
             arguments: tuple[Argument, ...] = (
                 products, int(gaps), *size, rows.factors[:, i:], rows.factors.stride(0), cols.factors[:, j:],
-                cols.factors.stride(0), len(rows.factors) - 1, places[0], places[-1], m, int(y is None and i == j),
+                cols.factors.stride(0), len(rows.factors) - 1, places[0], places[-1], m, int(x2 is None and i == j),
                 rows.values[here], cols.values[there], features, rows.inverse[here], cols.inverse[there], near,
             )  # fmt: skip
             on.run(code, "vectors", size[0] * (-(-size[1] // 32)), arguments)
-            if y is None:
+            if x2 is None:
                 for k, part in zip(out, places, strict=True):
                     if i == j:  # rounding may differ between (i, j) and (j, i)
                         part.copy_(part.triu() + part.triu(1).mT)
                     else:
                         k[there, here] = part.mT
     theta = out[1] if ntk else x.new_empty(0)
-    vectors.finish(arch, x, y, rows, cols, out[0], theta)
+    vectors.finish(arch, x, x2, rows, cols, out[0], theta)
     return out[0], theta
 
 

@@ -1,4 +1,4 @@
-"""The house keeps its order: imports run downwards, a file has one subject and one screenful of screens."""
+"""Imports run downwards from package to package, and a file has one subject and fewer than 400 lines."""
 
 import ast
 from pathlib import Path
@@ -8,8 +8,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "gramian"
 
-# each line may import from the lines above it; rooms of one line never import each other
-FLOORS = [
+# each line may import from the lines above it; packages of one line never import each other
+LAYERS = [
     ("errors", "library"),
     ("data",),
     ("arch",),
@@ -22,16 +22,16 @@ FLOORS = [
     ("claims",),
     ("cli",),
 ]
-FLOOR = {room: number for number, floor in enumerate(FLOORS) for room in floor}
+LAYER = {package: number for number, layer in enumerate(LAYERS) for package in layer}
 ASIDE = {"report": {"errors", "report"}}  # reads plain data; who may read it is above `train`
-DOORS = {"__init__.py", "__main__.py", "sklearn.py"}  # they hand out names of every room
-# `Architecture.ntk` is the one door upwards: imported in the method, so that `arch` alone still loads
-DOOR_UPWARDS = ("arch/architecture.py", "limit")
+PUBLIC = {"__init__.py", "__main__.py", "predicted.py", "sklearn.py"}  # they hand out names of every package
+# `Architecture.ntk` is the one import upwards: imported in the method, so that `arch` alone still loads
+UPWARDS = ("arch/architecture.py", "limit")
 
-MODULES = sorted(p for p in SOURCE.rglob("*.py") if p.relative_to(SOURCE).as_posix() not in DOORS)
+MODULES = sorted(p for p in SOURCE.rglob("*.py") if p.relative_to(SOURCE).as_posix() not in PUBLIC)
 
 
-def room(path: Path) -> str:
+def package_of(path: Path) -> str:
     return path.relative_to(SOURCE).parts[0].removesuffix(".py")
 
 
@@ -60,7 +60,7 @@ def imports(path: Path) -> list[tuple[str, bool, int]]:
 
 
 def ours(path: Path) -> list[tuple[str, bool, int]]:
-    """(room, whether inside a function, line) of every import from this package, its version aside."""
+    """(package, whether inside a function, line) of every import from this package, its version aside."""
     return [
         (name.split(".")[1] if "." in name else "gramian", inside, line)
         for name, inside, line in imports(path)
@@ -68,24 +68,24 @@ def ours(path: Path) -> list[tuple[str, bool, int]]:
     ]
 
 
-def test_every_room_has_its_floor():
-    rooms = {room(path) for path in MODULES}
-    assert rooms <= FLOOR.keys() | ASIDE.keys()
-    assert {"errors", "data", "arch", "limit", "report"} <= rooms, "the walk found too little to mean anything"
+def test_every_package_has_its_layer():
+    packages = {package_of(path) for path in MODULES}
+    assert packages <= LAYER.keys() | ASIDE.keys()
+    assert {"errors", "data", "arch", "limit", "report"} <= packages, "the walk found too little to mean anything"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: p.relative_to(SOURCE).as_posix())
 def test_imports_run_downwards(path):
-    here = room(path)
+    here = package_of(path)
     if here in ASIDE:
         allowed = ASIDE[here]
     else:
-        allowed = {here} | {other for other, floor in FLOOR.items() if floor < FLOOR[here]}
-        allowed |= ASIDE.keys() if FLOOR[here] > FLOOR["train"] else set()
+        allowed = {here} | {other for other, layer in LAYER.items() if layer < LAYER[here]}
+        allowed |= ASIDE.keys() if LAYER[here] > LAYER["train"] else set()
     wrong = [
         f"line {line}: {here} imports {other}"
         for other, inside, line in ours(path)
-        if other not in allowed and not (inside and (path.relative_to(SOURCE).as_posix(), other) == DOOR_UPWARDS)
+        if other not in allowed and not (inside and (path.relative_to(SOURCE).as_posix(), other) == UPWARDS)
     ]
     assert not wrong, f"{path.relative_to(ROOT)}: " + "; ".join(wrong)
 
