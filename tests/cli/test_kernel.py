@@ -69,6 +69,7 @@ def test_it_prints_shape_diagonal_condition_and_time(gramian_in):
     }
     assert list(words) == [
         "kernel",
+        "biases",
         "data",
         "inputs",
         "shape",

@@ -294,6 +294,8 @@ class Architecture:
         return False
 
     def __str__(self) -> str:
+        from gramian.arch.biases import uncounted_biases
+
         leaves, named = self.inputs.leaves, self.inputs.kind != "tensor"
         rows = [(f"input {leaf.name}".strip(), "", "x".join(map(str, leaf.shape)), "") for leaf in leaves]
         for number, step in enumerate(self.steps):
@@ -305,6 +307,9 @@ class Architecture:
         lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
         means = ": outputs start at 0, the NTK is the first step's" if self.learns_features else ""
         title = f"Architecture, {self.parametrization} parametrization{means}\n"
+        uncounted = uncounted_biases(self)
+        if uncounted:
+            lines.append(f"{uncounted} of the biases not in the kernels: law='torch' or (1.4, 0.1) puts them in")
         return title + "\n".join("  " + line for line in lines)
 
 

@@ -24,7 +24,7 @@ from gramian.certify.impossible import impossible
 from gramian.certify.measure import GRAM_OPERATIONS, coupled_gram, differs_by_mode, largest_lr, outputs, probes_for
 from gramian.certify.predicted import settled
 from gramian.certify.run import Run
-from gramian.certify.setup import Setup, check_parametrization, setup
+from gramian.certify.setup import Setup, check_parametrization, says_biases, setup
 from gramian.certify.torch_line import per_batch, rounded
 from gramian.certify.width import affordable_rows, choose_width, kernel_error, sweep
 from gramian.data import geometry, one_hot
@@ -163,6 +163,8 @@ def certify(
         warnings.append(f"{len(same)} group(s) of equal rows: the Gram matrix is singular.")
     if made.no_limit:
         warnings.append("No limit kernel. " + made.no_limit.splitlines()[0])
+    if made.arch is not None and not made.paper and (said := says_biases(module, made.arch, law, way)):
+        warnings.append(said)
     mode = differs_by_mode(module, data.x[:8]) if way == "own" else ""
     c = n_outputs(made, device, dtype)
     wanted = _targets(data.trained(data.y), c)

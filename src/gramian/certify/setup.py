@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gramian.arch import Architecture, architecture
+from gramian.arch.biases import says_uncounted
 from gramian.arch.law import Law
 from gramian.arch.ops import Conv, Sum
 from gramian.data import normalize_and_pad
@@ -131,6 +132,19 @@ def default_law(module: nn.Module, parametrization: str) -> Law:
     if parametrization == "ntk" and any(isinstance(m, kinds) and m.bias is not None for m in module.modules()):
         return {"*": (math.sqrt(2), BIAS), "readout": (1.0, BIAS)}
     return "he"
+
+
+def says_biases(module: nn.Module, arch: Architecture, law: Law | None, parametrization: str) -> str:
+    """What to say of biases that do not count, or count otherwise than in `architecture`; "" where there is nothing."""
+    if law is not None:
+        return says_uncounted(arch, law)
+    default = default_law(module, parametrization)
+    if not isinstance(default, dict):
+        return ""
+    return (
+        f"The biases of the new weights have the standard deviation {BIAS}: law={default}. `architecture`, `gramian "
+        "kernel` and `gramian fit` take law='he' where nothing is said, in which they do not count."
+    )
 
 
 def check_parametrization(parametrization: str) -> None:

@@ -333,9 +333,11 @@ def _sensible(
 
 
 def _described(data: Dataset) -> str:
+    from gramian.data.columns import counted
+
     shape = "x".join(map(str, data.in_shape))
     kind = f"{data.n_outputs} classes" if data.classes else "regression"
-    return f"{len(data.x)} training and {len(data.x_test)} test rows of shape {shape}, {kind}"
+    return f"{len(data.x):,} training and {counted(len(data.x_test), 'test row')} of shape {shape}, {kind}"
 
 
 def _python(name: str, drawn: dict[str, Any], data: Dataset, flat: bool, made: Made, settings: dict[str, Any]) -> str:

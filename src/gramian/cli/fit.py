@@ -65,6 +65,7 @@ def fit(
     import torch
 
     from gramian import predict
+    from gramian.data.columns import counted
     from gramian.predict.cost import fit_cost, tile_for
     from gramian.report.numbers import duration, number
     from gramian.train.files import replace_file
@@ -110,7 +111,8 @@ def fit(
     show.rows(
         [
             ("model", f"{which.upper()} of {made.made.title}, ridge {number(ridge)}"),
-            ("data", f"{made.data.name}, {rows:,} training and {test:,} test rows"),
+            ("biases", made.biases),
+            ("data", f"{made.data.name}, {rows:,} training and {counted(test, 'test row')}"),
             ("inputs", made.data.scaling.says.removeprefix("Inputs: ")),
             *scores,
             ("time", duration(seconds)),

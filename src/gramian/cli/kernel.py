@@ -73,6 +73,7 @@ def kernel(
 
     In Python: x = gramian.data.load("digits", n=500).x; np.save("k.npy", gramian.architecture(net, x[:2]).ntk(x))
     """
+    from gramian.data.columns import counted
     from gramian.gram import Gram
     from gramian.predict.cost import Cost, kernel_cost, tile_for
     from gramian.report.numbers import duration, number
@@ -98,7 +99,7 @@ def kernel(
     opt.say(found.notes, quiet)
     x = found.x
     cost = cost_of(len(x), 0, 0, found.per_entry)
-    announce(f"kernel of {len(x):,} rows", cost.seconds, cost.memory, not quiet)
+    announce(f"kernel of {counted(len(x), 'row')}", cost.seconds, cost.memory, not quiet)
     # one size for both outputs, so that their last digits agree; smaller for slow kernels, so that the bar moves
     tile = min(tile_for(found.per_entry), TILE if len(x) < MANY else LARGE_TILE)
     if in_tiles:
@@ -117,7 +118,8 @@ def kernel(
     show.rows(
         [
             ("kernel", f"{which.upper()} of {found.made.title}"),
-            ("data", f"{found.data.name}, {len(x)} rows"),
+            ("biases", found.biases),
+            ("data", f"{found.data.name}, {counted(len(x), 'row')}"),
             ("inputs", found.data.scaling.says.removeprefix("Inputs: ")),
             ("shape", f"{len(x)} x {len(x)}, {dtype}"),
             ("diagonal", f"{number(float(diagonal.min()))} to {number(float(diagonal.max()))}"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,9 +29,7 @@ TITLE = {
 }
 LAW: dict[str, tuple[float, float]] = {"du-resnet": (1.0, 0.0)}  # as in the paper
 BIAS = 0.1  # standard deviation of the biases that --bias asks for where no law is said: small beside the weights
-FEW_COLUMNS = (
-    10  # up to here rows in about the same direction are common, and a ReLU network without biases is warned of
-)
+HOMOGENEOUS = ("relu", "leaky-relu")  # without biases f(2 x) = 2 f(x)
 WITH_BIAS: dict[str, dict[str, tuple[float, float]]] = {  # "he", and the paper's, with biases
     name: {"readout": (1.0, BIAS), "*": (sigma_w, BIAS)} for name, sigma_w in (("", math.sqrt(2)), ("du-resnet", 1.0))
 }
@@ -108,14 +107,27 @@ def network(
 
 def _about_biases(spec: str, in_shape: tuple[int, ...], activation: str | None, bias: bool) -> str:
     """What the user should know of the biases; "" where nothing is surprising."""
+    from gramian.arch.biases import FEW_COLUMNS
+
     if bias:
-        return f"The biases of --bias have the standard deviation {BIAS} unless --law says another."
-    if spec == "mlp" and activation in (None, "relu") and len(in_shape) == 1 and in_shape[0] <= FEW_COLUMNS:
+        law = WITH_BIAS.get(spec, WITH_BIAS[""])
+        same = f"in Python bias=True and law={{'readout': {law['readout']}, '*': {law['*']}}}"
+        return f"The biases of --bias have the standard deviation {BIAS} unless --law says another ({same})."
+    phi = activation or ("softplus" if spec == "du-resnet" else "relu")
+    if phi in HOMOGENEOUS and len(in_shape) == 1 and in_shape[0] <= FEW_COLUMNS:
         return (
             "This network has no biases, so its outputs at a multiple of a row are that multiple of the outputs at the "
             "row: it can't learn what only the length of a row tells (rings around 0); --bias adds biases."
         )
     return ""
+
+
+def says_law_without_biases(law: Law | None, made: Made, bias: bool) -> str:
+    """A law that was said and gives biases a size, for a built-in network without any; "" for all others."""
+    entries = law.values() if isinstance(law, Mapping) else (law,)
+    if made.own or bias or not any(isinstance(entry, tuple) and entry[1] for entry in entries):
+        return ""
+    return "The second number of --law is of the biases, and this network has none: --bias adds them."
 
 
 def _check(

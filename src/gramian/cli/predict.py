@@ -12,7 +12,7 @@ from gramian.cli import options as opt
 from gramian.cli import show
 from gramian.cli.files import check_file, unused
 from gramian.cli.fit import identity
-from gramian.cli.progress import bar
+from gramian.cli.progress import announce, bar
 from gramian.cli.scores import score_lines
 from gramian.errors import BadArgument, BadData
 
@@ -71,7 +71,7 @@ def predict(
     """
     import numpy as np
 
-    from gramian.report.numbers import count
+    from gramian.data.columns import counted
     from gramian.train.files import replace_file
 
     check_file(out or Path(DEFAULT), ".csv")
@@ -88,7 +88,7 @@ def predict(
     trained = np.isin(given.rows, known["rows"]) if again else np.zeros(len(given.rows), bool)
     lines: list[tuple[str, object]] = [
         ("model", known["network"]),
-        ("data", f"{given.name}, {count(len(given.x), 'row')}"),
+        ("data", f"{given.name}, {counted(len(given.x), 'row')}"),
     ]
     if given.labels is not None:
         if given.labels.ndim == 1:
@@ -180,6 +180,8 @@ def _from_table(model: Pipeline, rows: Any, table: Table, label: str, *, explici
 
     import numpy as np
 
+    from gramian.data.columns import share_of_rows
+
     there = [str(column) for column in table.frame.columns]
     if explicit and label not in there:
         raise BadData(
@@ -195,7 +197,7 @@ def _from_table(model: Pipeline, rows: Any, table: Table, label: str, *, explici
         used = [name for name in rows.columns.names if name in there]
         empty = table.frame[used].isna().any(axis=1)
         if empty.any():
-            notes = (*notes, f"{int(empty.sum())} of {len(empty)} rows have empty cells, and no prediction.")
+            notes = (*notes, f"{share_of_rows(int(empty.sum()), len(empty), 'empty cells')}, and no prediction.")
             table = replace(table, frame=table.frame[~empty])
         if not len(table.frame):
             raise BadData(
@@ -248,8 +250,13 @@ def _array_target(model: Pipeline, data: str) -> str | None:
 
 
 def _predicted(model: Pipeline, x: np.ndarray, quiet: bool) -> np.ndarray:
+    from gramian.data.columns import counted
+    from gramian.predict.cost import predict_cost, seconds_per_entry
     from gramian.predict.estimators import watched
 
+    known = model[-1].X_fit_
+    cost = predict_cost(len(x), len(known), model[-1].tile, seconds_per_entry(model[-1].kernel_, known))
+    announce(f"predictions of {counted(len(x), 'row')} from {len(known):,}", cost.seconds, cost.memory, not quiet)
     with bar(not quiet) as tell, watched(model[-1], tell):
         return model[-1].predict(x)
 
@@ -266,13 +273,16 @@ def _scores(labels: np.ndarray, predicted: np.ndarray, trained: np.ndarray, clas
     """On the rows with a label that the model was not trained on."""
     import numpy as np
 
+    from gramian.data.columns import counted
+
     known = labels != "" if classes else ~np.isnan(labels.reshape(len(labels), -1)).any(1)
     scored = known & ~trained
     notes = []
     if trained.any():
-        notes.append(("not scored", f"{int(trained.sum()):,} rows that it was trained on are left out"))
+        verb = "is" if trained.sum() == 1 else "are"
+        notes.append(("not scored", f"{counted(int(trained.sum()), 'row')} that it was trained on {verb} left out"))
     if (~known).any():
-        notes.append(("not scored", f"{int((~known).sum()):,} rows without a label"))
+        notes.append(("not scored", f"{counted(int((~known).sum()), 'row')} without a label"))
     if scored.sum() < (1 if classes else 2):
-        return [("score", f"not measured on {int(scored.sum())} rows"), *notes]
+        return [("score", f"not measured on {counted(int(scored.sum()), 'row')}"), *notes]
     return [*score_lines("", labels[scored], predicted[scored], classes), *notes]

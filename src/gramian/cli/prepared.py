@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gramian.cli import options as opt
-from gramian.cli.networks import Made, network
+from gramian.cli.networks import Made, network, says_law_without_biases
 from gramian.errors import BadArgument
 
 if TYPE_CHECKING:
@@ -77,6 +77,14 @@ class Prepared:
     per_entry: float
     notes: tuple[str, ...]
 
+    @property
+    def biases(self) -> str:
+        """The network's biases, and whether they are in the kernel."""
+        from gramian.arch.biases import biases_in_words
+
+        words = biases_in_words(self.arch)
+        return words + "; --bias adds them" if words.startswith("none") and not self.made.own else words
+
 
 def prepared(
     raw: Raw, draw: Draw, options: NetworkOptions, cost_of: CostOf, *, dtype: torch.dtype, device: str = "cpu"
@@ -120,7 +128,7 @@ def _first_row():
 
 def _made(found: Dataset, draw: Draw, options: NetworkOptions, dtype: torch.dtype, device: str) -> Prepared:
     from gramian.arch import architecture
-    from gramian.arch.biases import says_uncounted
+    from gramian.arch.biases import says_homogeneous, says_uncounted
     from gramian.predict.cost import seconds_per_entry
 
     given = opt.flattened(found) if draw.flatten else found
@@ -136,7 +144,10 @@ def _made(found: Dataset, draw: Draw, options: NetworkOptions, dtype: torch.dtyp
     x = given.x.to(device, dtype)
     arch = architecture(made.module.eval(), x[:2].cpu(), law=law)
     kernel = getattr(arch, options.which)
-    notes = [*found.notes, *filter(None, [says_uncounted(arch, law), made.says])]
+    about = [says_uncounted(arch, law), made.says, says_law_without_biases(law, made, options.bias)]
+    if made.own:
+        about.append(says_homogeneous(kernel, x, "--law torch and layers with bias=True make a difference"))
+    notes = [*found.notes, *filter(None, about)]
     return Prepared(found, x, made, arch, law, kernel, seconds_per_entry(kernel, x), tuple(notes))
 
 

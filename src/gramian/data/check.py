@@ -125,8 +125,9 @@ def _check_labels(x: Tensor, y: Tensor, n_classes: int | None, rows: Tensor | No
             fix="number the labels from 0 and give the right number of classes.",
         )
     if bool((y == y[0]).all()):
+        labels = "the only label is" if len(y) == 1 else f"all {len(y)} labels are"
         raise BadData(
-            f"all {len(y)} labels are class {int(y[0])}: there is nothing to tell apart.",
+            f"{labels} class {int(y[0])}: there is nothing to tell apart.",
             where=f"labels of {name}",
             why="only the first rows of a sorted file, the wrong target column, or too small a subset.",
             fix="take rows of at least two classes (a larger `n`), or another target.",

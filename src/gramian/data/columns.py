@@ -171,7 +171,7 @@ def learn(table: Table, target: str, *, without: tuple[str, ...] = (), missing: 
         if table.frame[name].isna().all():
             if missing != "mean":
                 raise BadData(
-                    f"column {name!r} has no value in any of {len(table.frame)} rows.",
+                    f"column {name!r} has no value in any of {counted(len(table.frame), 'row')}.",
                     where=table.where,
                     why="it was never filled in.",
                     fix=f"without=({name!r},) (--without {name}) leaves it out.",
@@ -209,7 +209,7 @@ def complete(table: Table, missing: str, target: str) -> tuple[Table, tuple[str,
             )
     if empty[target].all():
         raise BadData(
-            f"column {target!r} has no label in any of {len(frame)} rows.",
+            f"column {target!r} has no label in any of {counted(len(frame), 'row')}.",
             where=table.where,
             why="it was never filled in, or another column holds the labels.",
             fix="target=... (--target COLUMN), the column with the labels.",
@@ -258,7 +258,7 @@ def _kind(table: Table, name: str) -> Column:
     kinds = sorted(text.dropna().unique())
     if len(kinds) > max(10, min(100, len(text) // 2)):
         raise BadArgument(
-            f"column {name!r} has {len(kinds)} different texts in {len(text)} rows.",
+            f"column {name!r} has {len(kinds)} different texts in {counted(len(text), 'row')}.",
             where=where,
             why="a name or an identifier, not a category; up to 10, or half the rows but 100, are one-hot encoded.",
             fix=f"drop the column: {out}; or replace it by numbers.",
@@ -380,6 +380,11 @@ def counted(n: int, thing: str, verb: tuple[str, str] = ("", "")) -> str:
     """ "1 cell", "3 cells"; with a verb "1 cell is", "3 cells are"."""
     text = f"{n:,} {thing}" if n == 1 else f"{n:,} {thing}s"
     return f"{text} {verb[n != 1]}".rstrip()
+
+
+def share_of_rows(some: int, of: int, what: str) -> str:
+    """ "1 of 3 rows has empty cells", "2 of 3 rows have empty cells"."""
+    return f"{some:,} of {counted(of, 'row')} {'has' if some == 1 else 'have'} {what}"
 
 
 def _listed(names: list[str], most: int = SHOWN) -> str:

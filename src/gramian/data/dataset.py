@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gramian.errors import BadData
 
-from .columns import Columns
+from .columns import Columns, counted
 from .scaling import Scaling
 
 
@@ -76,8 +76,9 @@ class Dataset:
 
     def __repr__(self) -> str:
         kind = f"{self.n_outputs} classes" if self.classes else f"regression, {self.n_outputs} target(s)"
+        test = counted(len(self.x_test), "test row")
         return (
-            f"Dataset({self.name!r}: {len(self.x)} training and {len(self.x_test)} test rows of shape {self.in_shape}, "
+            f"Dataset({self.name!r}: {len(self.x)} training and {test} of shape {self.in_shape}, "
             f"{kind}, {str(self.x.dtype).removeprefix('torch.')}, from {self.source})"
         )
 

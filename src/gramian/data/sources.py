@@ -13,7 +13,7 @@ import pandas as pd
 from gramian.errors import BadArgument, BadData
 
 from . import cifar, folder, idx, uci
-from .columns import Table
+from .columns import Table, counted
 from .embedded import EMBEDDED
 from .labels import nearest
 from .npz import from_array, from_arrays, read_npy, read_npz
@@ -148,7 +148,7 @@ def _frame_and_labels(x: pd.DataFrame, y: Any, choices: Choices) -> Raw:
     labels = y if isinstance(y, pd.Series) else pd.Series(as_array(y, "y").tolist())
     if len(labels) != len(x):
         raise BadData(
-            f"{len(x)} rows of inputs, but {len(labels)} labels.",
+            f"{counted(len(x), 'row')} of inputs, but {counted(len(labels), 'label')}.",
             where=f"x, a DataFrame of shape {x.shape}, and y",
             why="inputs and labels of different files or splits.",
             fix="one label a row, in the same order.",

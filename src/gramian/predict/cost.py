@@ -111,6 +111,11 @@ def fit_cost(n: int, m: int, d: int, per_entry: float) -> Cost:
     return Cost(seconds, resident_memory() + 8 * (copies * n * n + 2 * n * d))
 
 
+def predict_cost(m: int, n: int, tile: int, per_entry: float) -> Cost:
+    """Of predictions at m rows from n training rows, tile by tile."""
+    return Cost(per_entry * m * n, resident_memory() + 8 * min(tile, m) * n)
+
+
 def most_rows(cost: Callable[[int], Cost], available: int, *, seconds: float = float("inf")) -> int:
     """The largest number of rows, up to `available`, whose cost this machine can take, within so many seconds."""
     memory = SHARE * (free_memory() + resident_memory())

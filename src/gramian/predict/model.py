@@ -14,9 +14,10 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.pipeline import Pipeline
 from torch import Tensor, nn
 
+from gramian.arch.biases import lengths_tell, says_homogeneous
 from gramian.arch.law import Law
 from gramian.data import Columns, Dataset, Scaling
-from gramian.data.columns import Table, counted
+from gramian.data.columns import Table, share_of_rows
 from gramian.data.table import table_of
 from gramian.data.tensors import as_array, numbers_of
 from gramian.errors import BadArgument, BadData
@@ -84,13 +85,13 @@ class Rows(TransformerMixin, BaseEstimator):
             rows = table.frame.index[empty.any(1)].to_numpy()
             names = [repr(name) for name in self.columns.names if table.frame[name].isna().any()]
             raise BadData(
-                f"{len(rows)} of {counted(len(values), 'row')} {'has' if len(rows) == 1 else 'have'} empty cells.",
+                f"{share_of_rows(len(rows), len(values), 'empty cells')}.",
                 where=f"{table.where}, {table.rows(rows)}, column {', '.join(names[:5])}",
                 why="missing values ('', NA, NaN, null, None), and the model was trained without any.",
                 fix="--missing mean (missing='mean') takes the training rows' mean; --missing drop leaves them out.",
             )
         if empty.any():
-            notes = (*notes, f"{int(empty.any(1).sum())} of {len(values)} rows had empty cells: {FILLED}")
+            notes = (*notes, f"{share_of_rows(int(empty.any(1).sum()), len(values), 'empty cells')}: {FILLED}")
         return self.scaled(values, table.where, torch.tensor(table.frame.index.to_numpy(np.int64))), notes
 
     def scaled(self, values: np.ndarray, where: str, rows: Tensor | None = None) -> np.ndarray:
@@ -176,6 +177,11 @@ def fit(
         predictor = NTKRegressor(kernel, scale_targets=True, **options)
     with watched(predictor, progress):
         predictor.fit(data.x.flatten(1).numpy(), names(data, data.y))
+    if (kernel is None or isinstance(kernel, nn.Module)) and len(shape) == 1 and lengths_tell(data.x, data.y):
+        how = "use a network with biases, under law='torch' or a pair such as law=(1.4, 0.1)"
+        said = says_homogeneous(predictor.kernel_, predictor.X_fit_, how)
+        if said:
+            warnings.warn(said, stacklevel=2)
     missing = "mean" if data.columns is not None and data.columns.missing == "mean" else "refuse"
     return Pipeline([("rows", Rows(data.columns, data.scaling, data.in_shape, missing)), ("predictor", predictor)])
 
