@@ -61,5 +61,6 @@ def certificate(e: Evidence) -> Certificate | None:
         premises,
         conclusion,
         f"hidden in O and Omega, taken to be 1; with probability {1 - FAILURE:g} over the initialization",
-        f"The kernel moved by at most {drift:.1%} while the weights moved by {distance:.3g} in spectral norm.",
+        f"No entry of the kernel moved by more than {drift:.1%} of the root of its two diagonal entries, while the "
+        f"weights moved by {distance:.3g} in spectral norm.",
     )
