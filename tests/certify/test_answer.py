@@ -41,7 +41,7 @@ def a_certificate(status, about):
     ("share", "said"), [(1.0, "100%"), (0.9996, "99.9%"), (0.5, "50.0%"), (0.0, "0.0%"), (499 / 500, "99.8%")]
 )
 def test_only_all_rows_are_100_percent(evidence, share, said):
-    sentence = whether(evidence(measured=accurate(share)), NOT_REACHED, AIM, None, False)
+    sentence = whether(evidence(measured=accurate(share)), NOT_REACHED, replace(AIM, classes=True), None, False)
     assert f", with {said} training accuracy; the global minimum counts" in sentence
 
 
@@ -78,7 +78,7 @@ def test_the_learning_rate_has_its_loss_and_stands_beside_the_largest_stable_one
         "75% of the largest stable one at the start (0.4); the infinitely wide network would need 9 steps to the "
         "goal's loss, this one took 7"
     )
-    assert said.endswith("was right within 3% at 10 measured steps.")
+    assert said.endswith("was right within 3% at 7 measured steps.")
     assert "300 times the largest stable one" in how_fast(evidence(), RATE | {"lr": 90.0, "lr_max": 0.3}, 9.0, 7)
     bare = how_fast(evidence(predicted_error=None), RATE | {"lr_max": None}, None, None)
     assert (
@@ -88,12 +88,12 @@ def test_the_learning_rate_has_its_loss_and_stands_beside_the_largest_stable_one
 
 
 def test_the_reason_names_the_eigenvalue_the_drift_and_the_useful_width(evidence, sweep_of):
-    assert because(evidence(), sweep_of(1.6), OBSERVED, (), False) == (
+    assert because(evidence(), sweep_of(1.6), OBSERVED, (), False, REACHED) == (
         "Observed: no theorem about training has all its premises met here. The limit's Gram matrix is positive "
         "(smallest eigenvalue 1), and the network's own, at width 64, is within 4% of it and moved by 5%; 10% is "
         "expected from width 256 on."
     )
-    assert "is singular to working precision, and" in because(evidence(), None, OBSERVED, (), True)
-    implied = because(evidence(), None, IMPLIED, (a_certificate(IMPLIED, TRAINING),), False)
+    assert "is singular to working precision, and" in because(evidence(), None, OBSERVED, (), True, REACHED)
+    implied = because(evidence(), None, IMPLIED, (a_certificate(IMPLIED, TRAINING),), False, REACHED)
     assert implied.startswith("Implied by a theorem whose premises all hold (A theorem: of it). ")
     assert isinstance(sweep_of(1.6), Sweep)

@@ -78,7 +78,7 @@ def test_learning_more_never_takes_a_contradiction_back(premises, conclusion):
         (Condition("rate", 0.25, None, "<"), "< 0.25", None),
         (Condition("smooth", True, False), "yes", "no"),
         (Condition("loss", "squared", "squared"), "squared", "squared"),
-        (Condition("width", math.inf, 2.0, ">="), "≥ inf", "2"),
+        (Condition("width", math.inf, 2.0, ">="), "≥ infinity", "2"),
     ],
 )
 def test_numbers_are_printed_with_their_sign(condition, needs, has):

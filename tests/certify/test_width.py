@@ -12,7 +12,7 @@ from torch import nn
 from gramian.arch.zoo import mlp
 from gramian.certify import width
 from gramian.certify.setup import setup
-from gramian.certify.width import KernelError, Sweep, affordable_rows, choose_width, kernel_error, sweep
+from gramian.certify.width import KernelError, Sweep, affordable_rows, choose_width, kernel_error, mean_interval, sweep
 from gramian.errors import BadArgument
 
 
@@ -163,3 +163,16 @@ def test_all_of_few_rows_are_afforded_and_fewer_of_many(few):
     operations = 2e7
     some = affordable_rows(made.build(8, 0), many, torch.float64, operations)
     assert 64 < some < affordable_rows(made.build(8, 0), many, torch.float64, 2 * operations) < 200
+
+
+@pytest.mark.parametrize("counts", [(32, 24, 16, 12), (8, 8, 8)])
+def test_a_stated_interval_of_95_percent_covers_so_often(counts):
+    generator = torch.Generator().manual_seed(0)
+    covered = 0
+    for seed in range(200):  # squares of one Gaussian number, as squared relative errors of a kernel nearly are
+        draws = [torch.randn(count, generator=generator, dtype=torch.float64).square() for count in counts]
+        low, high = mean_interval(draws, seed)
+        assert 0 <= low <= float(torch.cat(draws).mean()) <= high
+        covered += low <= 1 <= high
+    assert covered >= 0.9 * 200  # observed 184 and 186; quantiles of resampled means alone: 177 and 179
+    assert mean_interval([torch.full((8,), 0.3)] * 2, 0)[1] == pytest.approx(0.3)

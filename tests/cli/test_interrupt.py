@@ -24,11 +24,27 @@ except KeyboardInterrupt:
     print("kept", flush=True)
 """
 
+WATCH = "from gramian.cli.interrupt import watch; watch(); print('here', flush=True)"
+IMPORTS = {True: "import time; from gramian.train.interrupt import CtrlC; ", False: ""}  # torch takes seconds to load
+TRAINING = """
+with CtrlC() as interrupt:
+    while not interrupt.asked:
+        time.sleep(0.1)
+time.sleep(2)  # the answer on the steps that were made
+print("kept", flush=True)
+"""
 
-@pytest.mark.parametrize(("code", "exit_code", "said"), [(LONG, 130, "Interrupted"), (SHORT, 0, "kept")])
+
+@pytest.mark.parametrize(
+    ("code", "exit_code", "said"), [(LONG, 130, "Interrupted"), (SHORT, 0, "kept"), (TRAINING, 0, "kept")]
+)
 def test_ctrl_c(code, exit_code, said):
     process = subprocess.Popen(
-        [sys.executable, "-c", f"from gramian.cli.interrupt import watch; watch(); print('here', flush=True)\n{code}"],
+        [
+            sys.executable,
+            "-c",
+            f"{IMPORTS[code is TRAINING]}{WATCH}\n{code}",
+        ],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -97,7 +97,7 @@ def test_any_deviation_in_bounded_time(name, dtype):
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:.*Standardize the inputs")
+@pytest.mark.filterwarnings("ignore:.*Standardize the inputs", "ignore:.*biases of the module")
 def test_columns_that_are_not_standardized():
     torch.manual_seed(0)
     x = torch.randn(60, 8, dtype=D)

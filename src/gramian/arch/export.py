@@ -8,7 +8,7 @@ import re
 import sysconfig
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from gramian.arch import unpacked
 from gramian.arch.blocks import inference_as_no_grad
 from gramian.arch.inputs import Form, Inputs, leaves
 from gramian.arch.unpacked import Unpacked
+from gramian.arch.untouched import Attributes, loan_of
 from gramian.errors import BadData, GramianError, NoLimit
 
 SPARSE = (
@@ -44,8 +45,7 @@ def export(module: nn.Module, form: Form, like: Inputs) -> torch.export.Exported
         except Exception as error:
             lines = str(error).strip().splitlines() or [""]
             try:
-                with torch.no_grad():
-                    module(*args, **kwargs)
+                _run(module, args, kwargs)
             except Exception as plain:
                 raise _does_not_run(module, form, like, given, plain) from plain
             raise NoLimit(
@@ -94,11 +94,17 @@ def _runs(module: nn.Module, form: Form, like: Inputs, given: list[torch.Tensor]
     """Whether the module runs on all rows of the example, in the precision in which it was tried."""
     args, kwargs = form.call([t.to(g.device, g.dtype) for t, g in zip(leaves(like), given, strict=True)])
     try:
-        with torch.no_grad():
-            module(*args, **kwargs)
+        _run(module, args, kwargs)
     except Exception:
         return False
     return True
+
+
+def _run(module: nn.Module, args: tuple, kwargs: dict) -> None:
+    """One forward pass; a parameter that it writes into is copied first, and so can be brought back."""
+    loan = loan_of(Attributes(module))
+    with torch.no_grad(), nullcontext() if loan is None else loan.one_call():
+        module(*args, **kwargs)
 
 
 @contextmanager

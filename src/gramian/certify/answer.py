@@ -62,7 +62,7 @@ def whether(e: Evidence, did: str, aim: Goal, train: dict[str, Any] | None, stil
         return f"Not reached: training diverged at this learning rate: {reason}; {means}."
     if loss is None:
         return f"Not reached: the run ended before anything was measured; {means}."
-    where = f"{share_words(loss, aim)}{_scores(train, last_accuracy(e.trace))}"
+    where = f"{share_words(loss, aim)}{_scores(train, last_accuracy(e.trace) if aim.classes else None)}"
     counted = "1 step" if steps == 1 else f"{steps:,} steps"
     if did == REACHED:
         return f"Reached: {method} brought the training loss to {where} in {counted}; {means}."
@@ -100,7 +100,9 @@ def _below(r2: float) -> str:
     return "1" if r2 == 1 else f"{math.floor(r2 * 1e4) / 1e4:.4g}"  # 0.99996 is not 1
 
 
-def how_fast(e: Evidence, rate: dict[str, Any], limit_steps: float | None, first: int | None) -> str:
+def how_fast(
+    e: Evidence, rate: dict[str, Any], limit_steps: float | None, first: int | None, still: bool = False
+) -> str:
     """Second sentence: the learning rate for the loss as people write it, and how well the kernel predicted the run."""
     text = f"The learning rate was {rate['lr']:.3g} for {rate['loss']}"
     text += f", {rate['batches']}" if rate.get("batches") else ""
@@ -117,20 +119,30 @@ def how_fast(e: Evidence, rate: dict[str, Any], limit_steps: float | None, first
     if limit_steps is not None and math.isfinite(limit_steps):
         text += f"; the infinitely wide network would need {limit_steps:,.0f} steps to the goal's loss"
         text += "" if first is None else f", this one took {first:,}"
+    if still:  # a prediction of no progress is no prediction
+        return text + "."
     if e.predicted_error is not None and e.predicted_error <= 0.25:
-        text += f"; the loss predicted from it was right within {e.predicted_error:.0%}{_at(e)}"
+        text += f"; the loss predicted from it was right within {_within(e.predicted_error)}{_at(e)}"
     elif e.own_error is not None and e.own_error <= 0.25:
-        text += f"; its own Gram matrix at initialization predicts the loss within {e.own_error:.0%}{_at(e)}"
+        text += f"; its own Gram matrix at initialization predicts the loss within {_within(e.own_error)}{_at(e)}"
     return text + "."
 
 
+def _within(error: float) -> str:
+    """A bound in whole percent, so never rounded down."""
+    return f"{max(math.ceil(100 * error), 1)}%"
+
+
 def _at(e: Evidence) -> str:
-    """At how many steps after the first a prediction was compared with the run."""
-    count = sum(step > 0 for step in e.losses[0])
+    """At how many steps after the first a prediction was compared with the run: until the goal's loss."""
+    last = math.inf if e.accuracy_steps is None else e.accuracy_steps
+    count = sum(0 < step <= last for step in e.losses[0])
     return " at the one step measured" if count == 1 else f" at {count} measured steps"
 
 
-def because(e: Evidence, found: Sweep | None, word: str, certificates: tuple[Certificate, ...], singular: bool) -> str:
+def because(
+    e: Evidence, found: Sweep | None, word: str, certificates: tuple[Certificate, ...], singular: bool, did: str
+) -> str:
     """Third sentence: how we know it, and what the kernel says."""
     if e.trace.diverged:
         return "Observed. A step above 2 over the largest curvature increases the loss along that direction."
@@ -141,14 +153,14 @@ def because(e: Evidence, found: Sweep | None, word: str, certificates: tuple[Cer
         text = f"Implied by a theorem whose premises all hold with each open constant taken to be 1 ({named}). "
     else:
         text = "Observed: no theorem about training has all its premises met here. "
-    return text + _kernel(e, found, singular)
+    return text + _kernel(e, found, singular, did)
 
 
-def _kernel(e: Evidence, found: Sweep | None, singular: bool) -> str:
+def _kernel(e: Evidence, found: Sweep | None, singular: bool, did: str) -> str:
     drift = e.extreme("kernel_drift")
     moved = "" if drift is None else f" and moved by {drift:.0%}"
     if e.lambda_min is None or e.gram_error is None:
-        lazy = "" if drift is None else f": {_regime(drift)}"
+        lazy = f": {_regime(drift)}" if drift is not None and did == REACHED else ""  # of a whole training
         return f"This network has no limit kernel here, so only its own Gram matrix was watched{moved}{lazy}."
     if singular:
         text = "The limit's Gram matrix is singular to working precision"

@@ -173,7 +173,8 @@ def certify(
             f"The network has {c} outputs for targets of shape {tuple(wanted.shape)}.",
             where="certify(module, x, y)",
             why="its last layer was made for another number of classes or targets",
-            fix=f"a last layer with {wanted.shape[1]} outputs",
+            fix=f"a last layer with {wanted.shape[1]} outputs"
+            + ("" if data.y.is_floating_point() else ", one a class; or y as floats, for a quantity or signs 1 and -1"),
         )
     with clock("limit kernel"):
         per_pair = 0.0 if made.kernel is None else seconds_per_pair(partial(made.kernel, 1), made.x)

@@ -50,20 +50,22 @@ def conclude(
     word = why(outcome, found)
     own = _scores(run, kernel_outputs)
     rate = _rate(run)
+    rate_words = rate | {"batches": rate["line"].rpartition(", ")[2]}
     singular = run.system is not None and float(run.system.values[0]) <= 0
     sentences = (
         whether(evidence, outcome, run.aim, own["train"], run.still),
-        how_fast(evidence, rate | {"batches": rate["line"].rpartition(", ")[2]}, run.expected_steps, run.reached_at),
-        because(evidence, run.sweep, word, found, singular),
+        how_fast(evidence, rate_words, run.expected_steps, run.reached_at, run.still),
+        because(evidence, run.sweep, word, found, singular, outcome),
     )
     warnings += _said(run, found)
     seconds = {**clock.seconds, "of these, probes": sum(v for k, v in run.trace.seconds.items() if k != "training")}
     steps, losses = run.losses
+    accuracy = last_accuracy(run.trace) if run.aim.classes else None
     some = len(run.gram.own)
     arch = run.made.arch
     facts_of_run: dict[str, Any] = {
         "key": "".join(c if c.isalnum() else "-" for c in name.lower()),
-        "title": f"{name}, width {run.width}",
+        "title": f"{name}, width {run.width}" if run.known_width else name,
         "network": str(arch) if arch is not None else str(run.network),
         "did": outcome,
         "why": word,
@@ -74,7 +76,7 @@ def conclude(
             "parametrization": run.way,
             "mode": run.mode,
         },
-        "goal": facts.goal_facts(run.aim, run.last_loss, last_accuracy(run.trace), steps_taken(run.trace)),
+        "goal": facts.goal_facts(run.aim, run.last_loss, accuracy, steps_taken(run.trace)),
         "scores": own,
         "loss": {
             "steps": steps,
@@ -87,7 +89,7 @@ def conclude(
             "optimizer": run.optimizer,
             "torch": rate | {"line": None} if run.trace.diverged else rate,
         },
-        "accuracy": facts.accuracy_facts(run.trace),
+        "accuracy": facts.accuracy_facts(run.trace, run.aim.classes),
         "spectrum": {
             "limit": None if run.theta is None else _descending(run.theta[:some, :some]),
             "initial": _descending(run.gram.own),
@@ -203,7 +205,7 @@ def _test_facts(run: Run, limit: Prediction | None, kernel_outputs: Tensor | Non
 
 def _width_facts(run: Run, e: Evidence, found: tuple[Certificate, ...]) -> dict[str, Any]:
     error = run.gram.relative
-    known = {"run_width": run.width, "run_error": error, "papers": _papers(found)}
+    known = {"run_width": run.known_width, "run_error": error, "papers": _papers(found)}
     if run.sweep is None:
         return known
     return {**run.sweep.to_dict(), **known, "in_regime": None if error is None else error <= run.sweep.tolerance}

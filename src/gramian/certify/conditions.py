@@ -32,7 +32,8 @@ class Condition:
         has: the number of this data and this run; None where it was not measured or is not known.
         sense: ">=", ">", "<=", "<" or "is".
         note: what was assumed, such as a constant taken to be 1.
-        vacuous: why no run could violate this bound; "" where one could. A vacuous conclusion shows nothing.
+        vacuous: why this bound says nothing, such as that no run could violate it; "" where it says something. A
+            vacuous conclusion shows nothing.
 
     Example:
         >>> Condition("width", needs=1e40, has=512, sense=">=").holds
@@ -70,7 +71,9 @@ class Condition:
 def _text(value: float | bool | str) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return value if isinstance(value, str) else f"{value:.3g}"
+    if isinstance(value, str):
+        return value
+    return f"{value:.3g}" if math.isfinite(value) else f"{value:f}".replace("inf", "infinity")
 
 
 @dataclass(frozen=True)

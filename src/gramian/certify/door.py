@@ -11,11 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from gramian.arch.inputs import one_tensor
+from gramian.certify.goal import are_signs
 from gramian.data import as_tensors, check
 from gramian.data.tensors import Tensors
 from gramian.empirical.copied import copied as deep_copy
 from gramian.errors import BadArgument, BadData
 
+MOST_TARGETS = 200_000_000  # numbers of the targets as rows with one 1: 800 MB
 LOSSES = ("squared", "cross-entropy")
 TARGETS = ("auto", "as given", "standardized")
 FAR = 10.0  # mean over deviation of real targets, or deviation (or 1 over it): a network at 0 starts far off then
@@ -127,6 +129,14 @@ def given(x: Any, y: Any, x_test: Any, y_test: Any, *, rows: Tensor | None, clas
     assert known.y is not None
     x, y = known.x.detach().double(), labels(known.y.detach())
     check(x, y, rows=rows)
+    if not y.is_floating_point() and len(y) * (int(y.max()) + 1) > MOST_TARGETS:
+        row = int(y.argmax())
+        raise BadData(
+            f"Label {int(y.max()):,} as a class number means {int(y.max()) + 1:,} classes.",
+            where=f"y, row {row if rows is None else int(rows[row])} (counted from 0)",
+            why="a code, a date or a quantity where numbers of classes from 0 on were meant",
+            fix="pandas.factorize(y)[0] numbers the classes; y as floats for a quantity",
+        )
     if loss == "cross-entropy" and y.is_floating_point():
         raise BadData(
             f"The cross-entropy takes class numbers; y is {y.dtype}.",
@@ -142,7 +152,7 @@ def labels(y: Tensor) -> Tensor:
     """Class numbers as int64, real targets as (n, C) in float64."""
     if not y.is_floating_point():
         return y.long()
-    return (y if y.ndim > 1 else y[:, None]).double()
+    return (y[:, None] if y.ndim == 1 else y).double()
 
 
 def _whole_numbers(y: Any) -> Any:
@@ -181,6 +191,7 @@ def with_scale(data: Given, targets: str, way: str | None, loss: str) -> Given:
     "auto" standardizes where a parametrization that draws the weights anew is asked for by name, whose outputs and
     learning rate are of order one; and, for a copy of the module, targets that are far from a network's first outputs,
     on which training would diverge or spend itself on their mean. In place the module has to give the targets itself.
+    Labels 1 and -1 are classes, and stay as they are.
 
     Args:
         data: the data.
@@ -189,7 +200,7 @@ def with_scale(data: Given, targets: str, way: str | None, loss: str) -> Given:
         loss: its name.
     """
     y = data.y
-    if y.dtype == torch.int64 or loss != "squared":
+    if y.dtype == torch.int64 or loss != "squared" or (targets == "auto" and are_signs(y)):
         return data
     mean, sigma = y.mean(0), y.std(0, correction=0)
     varies = y.amax(0) > y.amin(0)

@@ -47,8 +47,9 @@ each of `runs`:
 | | which is "unit": "share" (of wrong classes) or "RMSE" (over all targets, in their own unit); "quantity": its |
 | | words |
 | probes | further curves: name, title, unit, steps, values, lower, upper |
-| width | run_width, run_error (this network's kernel against its limit, relative), in_regime (run_error <= |
-| | tolerance); and after a sweep: widths, errors, slope, constant, tolerance, rows, draws (a width), |
+| width | run_width (None for a module without a limit here, whose layers nobody read), run_error (this network's |
+| | kernel against its limit, relative), in_regime (run_error <= tolerance); and after a sweep: widths, errors, |
+| | slope, constant, tolerance, rows, draws (a width), |
 | | useful_width, useful_low, useful_high (95 % interval), useful_words ("626 (530 to 740)"), papers |
 | | [{"theorem", "width"}]: what theorems ask for |
 | certificates | `Certificate.to_dict()` of each, status and about included |
@@ -172,8 +173,10 @@ def moved_facts(trace: Trace) -> dict[str, Any]:
     }
 
 
-def accuracy_facts(trace: Trace) -> dict[str, Any]:
+def accuracy_facts(trace: Trace, classes: bool = True) -> dict[str, Any]:
     """Training and test accuracy at the measured steps."""
+    if not classes:
+        return {"steps": [], "train": None, "test": None}
     train, test = trace.measured.get("train_accuracy"), trace.measured.get("test_accuracy")
     steps = train.steps if train else test.steps if test else []
     return {"steps": steps, "train": _numbers(train) or None, "test": _numbers(test) or None}

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from gramian.arch import Architecture
 from gramian.arch.architecture import Step
 from gramian.arch.ops import GELU, Activation, Cos, Erf, Gaussian, Linear, Permute, Reshape, Scale, Sin, Smooth, Sum
+from gramian.certify.predicted import above_rounding
 from gramian.train.parametrization import second_moment_inverse
 
 # tanh, sigmoid, silu, softplus, mish, atan, log_sigmoid, gelu (both): bounded slopes and second derivatives, analytic
@@ -196,10 +197,13 @@ def two_layer_lambda(x: Tensor) -> float:
         0.5
     """
     rows = x.double().flatten(1)
-    rows = rows / rows.norm(dim=1, keepdim=True)
+    norms = rows.norm(dim=1, keepdim=True)
+    if not bool((norms > 0).all()):  # a row of zeros has a row of zeros there
+        return 0.0
+    rows = rows / norms
     # the angle from the lengths of sum and difference: arccos loses half the digits of close rows
     apart = (rows[:, None] - rows[None]).norm(dim=2)
     together = (rows[:, None] + rows[None]).norm(dim=2)
     angle = 2 * torch.atan2(apart, together)
     gram = angle.cos() * (math.pi - angle) / (2 * math.pi)
-    return float(torch.linalg.eigvalsh(gram)[0])
+    return float(above_rounding(torch.linalg.eigvalsh(gram))[0])

@@ -72,8 +72,7 @@ def goal(targets: Tensor, y: Tensor, loss: str, share: float, dtype: torch.dtype
         1.0
     """
     targets = targets.double()
-    signs = targets.shape[1] == 1 and bool((targets.abs() == 1).all())
-    classes = y.dtype == torch.int64 or signs
+    classes = y.dtype == torch.int64 or (are_signs(y) and are_signs(targets))
     if loss == "cross-entropy":
         counts = torch.bincount(y).double()
         best = float(-torch.xlogy(counts, counts / len(y)).sum())
@@ -85,6 +84,11 @@ def goal(targets: Tensor, y: Tensor, loss: str, share: float, dtype: torch.dtype
     if best == 0:  # half the digits of the numbers themselves: no loss is that small by chance
         target = float(targets.square().sum()) / 2 * torch.finfo(dtype).eps
     return Goal(best, share, target, floor, classes)
+
+
+def are_signs(y: Tensor) -> bool:
+    """Whether real targets are two classes, written 1 and -1. Any two values become that when they are standardized."""
+    return y.ndim == 2 and y.shape[1] == 1 and bool((y.abs() == 1).all())
 
 
 def _scatter(targets: Tensor) -> float:

@@ -65,6 +65,11 @@ class Run:
         return series.steps, [float(v) for v in series.values if isinstance(v, int | float)]
 
     @property
+    def known_width(self) -> int | None:
+        """The width; of a module that was not read, nobody knows which of its numbers are widths."""
+        return self.width if self.made.arch is not None or self.made.paper else None
+
+    @property
     def reached_at(self) -> int | None:
         """First measured step at which the loss was down to that of the goal."""
         steps, losses = self.losses

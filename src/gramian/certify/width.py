@@ -173,17 +173,36 @@ def fitted(widths: tuple[int, ...], samples: list[Tensor], tolerance: float, row
     slope = sum((a - mean_m) * (b - mean_e) for a, b in zip(logs_m, logs_e, strict=True))
     slope /= sum((a - mean_m) ** 2 for a in logs_m)
     scaled = [m * s for m, s in zip(widths, samples, strict=True)]
-    generator = torch.Generator().manual_seed(seed)
-    again = torch.zeros(BOOTSTRAPS, dtype=torch.float64)
-    for s in scaled:  # each width keeps its number of draws
-        again += s[torch.randint(len(s), (BOOTSTRAPS, len(s)), generator=generator)].sum(1)
-    count = sum(map(len, samples))
-    low, high = torch.quantile(again / count, torch.tensor([0.025, 0.975], dtype=torch.float64)).sqrt().tolist()
+    low, high = (math.sqrt(v) for v in mean_interval(scaled, seed))
     constant = math.sqrt(float(torch.cat(scaled).mean()))
     return Sweep(
         widths, tuple(math.sqrt(e) for e in means), slope, constant, tolerance, rows, tuple(map(len, samples)),
         (low, high),
     )  # fmt: skip
+
+
+def mean_interval(samples: list[Tensor], seed: int) -> tuple[float, float]:
+    """95 % interval of the mean of positive draws in groups, by the studentized bootstrap (Efron and Tibshirani 1993).
+
+    Quantiles of the resampled means alone are too narrow for numbers as skewed as a square of one Gaussian: 84 to 93 of
+    100 intervals covered, with 8 to 128 draws a group, where these are 92 to 95.
+    """
+    count = sum(map(len, samples))
+    mean, error = float(torch.cat(samples).mean()), _standard_error([s[None] for s in samples], count)
+    if float(error) <= 1e-12 * mean:  # all draws are equal
+        return mean, mean
+    generator = torch.Generator().manual_seed(seed)
+    again = [s[torch.randint(len(s), (BOOTSTRAPS, len(s)), generator=generator)] for s in samples]  # in each group
+    errors = _standard_error(again, count)
+    off = (sum(s.sum(1) for s in again) / count - mean) / errors.clamp_min(1e-12 * mean)
+    low, high = torch.quantile(off, torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    return max(mean - high * float(error), 0.0), mean - low * float(error)
+
+
+def _standard_error(groups: list[Tensor], count: int) -> Tensor:
+    """Of the mean over all groups; groups of shape (resamplings, draws)."""
+    variances = [s.shape[1] * s.var(1, correction=min(1, s.shape[1] - 1)) for s in groups]
+    return torch.stack(variances).sum(0).sqrt() / count
 
 
 @dataclass(frozen=True, eq=False)

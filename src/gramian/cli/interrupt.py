@@ -31,6 +31,7 @@ def watch() -> None:
         if callable(before):
             before(number, frame)
 
+    handler.heard = seen.set  # type: ignore[attr-defined]  # for whoever takes its place for a while: see `CtrlC`
     signal.signal(signal.SIGINT, handler)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
 

@@ -91,6 +91,13 @@ def _check_finite(x: Tensor, rows: Tensor | None, name: str) -> None:
 
 
 def _check_labels(x: Tensor, y: Tensor, n_classes: int | None, rows: Tensor | None, name: str) -> None:
+    if y.ndim == 0:
+        raise BadData(
+            f"the labels are one number ({y.item()!r}), not one for each row.",
+            where=f"labels of {name}",
+            why="an index took the axis of the rows away, or a loss was given in their place.",
+            fix="labels of shape (n,), or targets of shape (n, C): `y[None]` for a single row.",
+        )
     if len(y) != len(x):
         raise BadData(
             f"{len(x)} rows of inputs, but {len(y)} labels.",

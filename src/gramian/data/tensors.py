@@ -124,6 +124,20 @@ def as_array(values: Any, name: str) -> np.ndarray:
         )
     if isinstance(values, Tensor):
         return values.detach().cpu().numpy()
+    if np.ma.is_masked(values):
+        raise BadData(
+            f"{int(np.ma.getmaskarray(values).sum())} of {values.size} values are masked.",
+            where=name,
+            why="a masked array says that they are missing, and holds some numbers in their places.",
+            fix=f"drop these rows, or fill them in: {name}.filled(...).",
+        )
+    if hasattr(values, "toarray") and not isinstance(values, np.ndarray):  # SciPy's sparse matrices
+        raise BadData(
+            f"{name} is a sparse matrix ({type(values).__name__}).",
+            where=name,
+            why="rows are compared, scaled and put through the network with their zeros.",
+            fix=f"{name}.toarray().",
+        )
     if isinstance(values, pd.Series | pd.Index | pd.DataFrame):
         if isinstance(values, pd.DataFrame) or not isinstance(values.dtype, pd.CategoricalDtype):
             values = values.to_numpy(np.float64, na_value=np.nan) if _extension_number(values) else values.to_numpy()
@@ -143,6 +157,8 @@ def as_array(values: Any, name: str) -> np.ndarray:
         ) from None
     if array.dtype.kind == "O":
         array = _from_objects(array, name)
+    if not array.dtype.isnative:  # of a file of another machine, such as FITS
+        array = array.astype(array.dtype.newbyteorder("="))
     if array.ndim == 0:
         raise BadData(
             f"{name} is a {type(values).__name__}, not rows of numbers.",

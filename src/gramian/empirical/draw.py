@@ -87,7 +87,7 @@ def _by_type(path: str, owner: nn.Module, attribute: str, p: Tensor, readout: bo
         )
     embedding = isinstance(owner, nn.Embedding | nn.EmbeddingBag)
     sigma_w, sigma_b = resolve(law, path, fan_in=fan_in, readout=readout, embedding=embedding)
-    return _rule(plain(sigma_b) if _is_bias(attribute) else plain(sigma_w) / math.sqrt(fan_in), standard)
+    return _rule(plain(sigma_b) if _is_bias(attribute) else plain(sigma_w) / math.sqrt(max(fan_in, 1)), standard)
 
 
 def _is_bias(attribute: str) -> bool:

@@ -261,6 +261,8 @@ def _inputs(
     device: torch.device | str | None,
 ) -> tuple[nn.Module | Callable[[int], nn.Module], Tensor, Tensor | None, torch.dtype]:
     """The module and its inputs, each one tensor, on their device and in their precision; that of the module."""
+    if isinstance(module, nn.Module):
+        checks.whole(module)
     module, x, x2 = packed(module, given, other)
     x = checks.check_input("x", x)
     x2 = None if x2 is None or x2 is x else checks.check_input("x2", x2)

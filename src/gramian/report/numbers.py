@@ -133,9 +133,9 @@ def quantity(value: object) -> str:
     text = str(value).strip()
     if text.lower() in ("", "none", "nan"):
         return NOT_MEASURED
-    if text.lower() in ("inf", "-inf"):
+    if text.lower() in ("inf", "-inf", "infinity", "-infinity"):
         return number(float(text))
-    if endless := re.fullmatch(r"(>=|<=|[≥≤<>])\s*(-?)inf", text):
+    if endless := re.fullmatch(r"(>=|<=|[≥≤<>])\s*(-?)inf(?:inity)?", text):
         return NO_FINITE if endless[1] in (">=", "≥", ">") and not endless[2] else NO_BOUND
     alone = re.fullmatch(r"(\D{0,4})(\d{4,})", text)  # a year stands in a longer text
     return prose(alone[1] + number(int(alone[2])) if alone else text)

@@ -28,6 +28,9 @@ class CtrlC:
         return self
 
     def _take(self, signum: int, frame: object) -> None:
+        heard = getattr(self._before, "heard", None)  # the commands end a process that does not hear the signal
+        if heard is not None:
+            heard()
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True

@@ -98,9 +98,15 @@ def certificate(e: Evidence) -> Certificate | None:
         premises,
         _conclusion(e, asked, sep, their_lr, b),
         f"hidden in O, Omega, Theta and poly, taken to be 1; with probability {1 - FAILURE:g} over the initialization",
-        f"It asks for width {asked.width:.0e} and grants {asked.steps:.0e} steps; here, at width {e.width}, {fell}.",
+        f"It {_asks(asked)}; here, at width {e.width}, {fell}.",
         TRAINING,
     )
+
+
+def _asks(asked: Budget) -> str:
+    if math.isinf(asked.width):
+        return "says nothing of two inputs in one direction"
+    return f"asks for width {asked.width:.0e} and grants {asked.steps:.0e} steps"
 
 
 def _conclusion(e: Evidence, asked: Budget, sep: float, lr: float, b: int | None) -> tuple[Condition, ...]:
@@ -110,11 +116,12 @@ def _conclusion(e: Evidence, asked: Budget, sep: float, lr: float, b: int | None
     reached = True if e.accuracy_steps is not None else None
     if reached is None and steps and steps[-1] >= granted:
         reached = False
+    started = "" if e.accuracy < 1 else "it is there before the first step"
     goal = (
-        Condition(f"the loss falls to {e.accuracy:g} of the first", True, reached),
+        Condition(f"the loss falls to {e.accuracy:g} of the first", True, reached, vacuous=started),
         Condition("steps until then", granted, _float(e.accuracy_steps), "<=",
                   "the theorem's T at this accuracy and rate, constant 1",
-                  f"no run has {MOST_STEPS:.0e} steps" if granted > MOST_STEPS else ""),
+                  f"no run has {MOST_STEPS:.0e} steps" if granted > MOST_STEPS else started),
     )  # fmt: skip
     if b is not None:
         return goal

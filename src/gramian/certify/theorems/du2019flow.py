@@ -11,7 +11,7 @@ import math
 
 from gramian.certify.conditions import TRAINING, Certificate, Condition
 from gramian.certify.evidence import Evidence
-from gramian.certify.theorems.premises import positive_gram, squared_loss
+from gramian.certify.theorems.premises import no_decrease, positive_gram, squared_loss
 
 
 def certificate(e: Evidence) -> Certificate | None:
@@ -20,18 +20,21 @@ def certificate(e: Evidence) -> Certificate | None:
     found = min(smallest) if smallest else e.extreme("gram_min", min)
     if e.lambda_min is None or found is None or e.optimizer not in ("gd", "sgd"):
         return None
+    positive = positive_gram(
+        "lambda_0, the smallest eigenvalue of the limit Gram matrix", e.lambda_min, e.n, e.lambda_max
+    )
     everywhere = bool(smallest) or (e.n_outputs == 1 and e.gram_rows >= e.n)
     premises = (
         Condition("gradient flow: the learning rate", 0.0, e.lr, "<=", "descent takes steps; a flow is their limit"),
         squared_loss(e),
-        positive_gram("lambda_0, the smallest eigenvalue of the limit Gram matrix", e.lambda_min, e.n, e.lambda_max),
+        positive,
         Condition("smallest eigenvalue of the network's Gram matrix during the run", e.lambda_min / 2, found, ">=",
                   "half of lambda_0, at the measured steps"),
         Condition("measured on all samples and outputs", True, everywhere),
     )  # fmt: skip
     conclusion = (
         Condition("loss over its bound exp(-lambda_0 t)", 1 + 1e-9, e.contracts(_share(e)), "<=",
-                  "worst measured step; time t is learning rate times step"),
+                  "worst measured step; time t is learning rate times step", no_decrease(positive)),
     )  # fmt: skip
     return Certificate(
         "Du, Zhai, Poczos, Singh 2019: along the gradient flow the loss decays while the Gram matrix stays positive",

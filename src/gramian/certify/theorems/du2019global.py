@@ -31,10 +31,12 @@ from gramian.certify.theorems.premises import (
     SCALING_TOLERANCE,
     bounded_labels,
     full_descent,
+    no_decrease,
     plain_updates,
     positive_gram,
     squared_loss,
     unit_norm,
+    width_words,
 )
 
 FORMS = {"5.1": "chain", "6.1": "residual", "7.1": "convolutional residual"}
@@ -75,14 +77,16 @@ def certificate(e: Evidence) -> Certificate | None:
         return None
     H, lam = e.depth, e.lambda_last
     asked = width(e.n, H, lam, e.family, e.pixels)
+    positive = positive_gram(
+        "no two inputs are parallel: lambda_min of the last layer's limit Gram matrix", lam, e.n, e.lambda_max
+    )
     which = "5.1"
     if e.family == "residual":
         which = "7.1" if e.pixels > 1 else "6.1"
     premises = (
         unit_norm(e),
         bounded_labels(e),
-        positive_gram("no two inputs are parallel: lambda_min of the last layer's limit Gram matrix", lam, e.n,
-                      e.lambda_max),
+        positive,
         Condition("activations are analytic, not polynomial, Lipschitz with a Lipschitz derivative", True, e.analytic,
                   note=", ".join(e.activations)),
         Condition(f"layers composed as in Theorem {which}", FORMS[which], e.form),
@@ -101,7 +105,12 @@ def certificate(e: Evidence) -> Certificate | None:
     rate = min(1.0, e.lr * max(lam, 0.0) / 2)
     conclusion = (
         Condition(
-            "loss over its bound (1 - lr lambda / 2)^t", 1 + 1e-9, e.contracts(rate), "<=", "worst measured step"
+            "loss over its bound (1 - lr lambda / 2)^t",
+            1 + 1e-9,
+            e.contracts(rate),
+            "<=",
+            "worst measured step",
+            no_decrease(positive),
         ),
     )
     open_constants = "hidden in O and Omega, that in 2^O(H) and the polynomials in p, all taken to be 1"
@@ -111,6 +120,6 @@ def certificate(e: Evidence) -> Certificate | None:
         premises,
         conclusion,
         f"{open_constants}; with probability {1 - FAILURE:g} over the initialization",
-        f"lambda_min of the last layer's Gram matrix is {lam:.3g}; the theorem's width would be {asked:.0e}.",
+        f"lambda_min of the last layer's Gram matrix is {lam:.3g}; {width_words(asked)}.",
         TRAINING,
     )

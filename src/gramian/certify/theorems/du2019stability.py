@@ -21,9 +21,10 @@ from __future__ import annotations
 
 from gramian.certify.conditions import TRAINING, Certificate, Condition
 from gramian.certify.evidence import Evidence
-from gramian.certify.theorems.premises import full_descent, positive_gram, squared_loss
+from gramian.certify.theorems.premises import full_descent, no_decrease, positive_gram, squared_loss
 
 ROUNDING = 1e-9  # of the float64 arithmetic in which the recursion is measured
+RESOLVED = 1e-12  # share of the eigenvalue at first below which one is rounding
 
 
 def certificate(e: Evidence) -> Certificate | None:
@@ -34,12 +35,14 @@ def certificate(e: Evidence) -> Certificate | None:
     initial, top = (e.lambda_min, e.lambda_max) if e.lambda_min is not None else (smallest[0], largest[0])
     whose = "the limit's" if e.lambda_min is not None else "the initial"
     assert initial is not None
+    positive = positive_gram(f"lambda_0, the smallest eigenvalue of {whose} Gram matrix", initial, e.n, top)
+    empty = no_decrease(positive)
     measured = len(smallest) / max(e.steps_taken, 1)
     remainder, ratio = _worst(e, smallest)
     premises = (
         full_descent(e),
         squared_loss(e),
-        positive_gram(f"lambda_0, the smallest eigenvalue of {whose} Gram matrix", initial, e.n, top),
+        positive,
         Condition("share of the steps that were measured, on all samples and outputs", 1.0, measured, ">="),
         Condition("smallest eigenvalue of the network's Gram matrix at any step", initial / 2,
                   min(smallest, default=None), ">=", f"half of lambda_0, {whose}"),
@@ -51,13 +54,16 @@ def certificate(e: Evidence) -> Certificate | None:
     rate = (1 - min(max(e.lr * initial / 4, 0.0), 1.0)) ** 2
     conclusion = (
         Condition("||r|| after a step over its bound (1 - lr lambda_min / 2) ||r|| before", 1 + ROUNDING, ratio, "<=",
-                  "the worst step"),
+                  "the worst step", empty),
         Condition("loss over its bound (1 - lr lambda_0 / 4)^(2t)", 1 + ROUNDING, _whole_run(e, rate), "<=",
-                  "the worst step"),
+                  "the worst step", empty),
     )  # fmt: skip
     if smallest:
-        summary = f"The smallest eigenvalue of the Gram matrix stayed at {min(smallest):.3g} or above ({whose} is "
-        summary += f"{initial:.3g}), and linearization left at most {remainder or 0.0:.2g} of what it may."
+        lowest = min(smallest)
+        stayed = f"stayed at {lowest:.3g} or above" if lowest > initial * RESOLVED else "came to zero"
+        summary = f"The smallest eigenvalue of the Gram matrix {stayed} ({whose} is {initial:.3g}), and linearization "
+        left = remainder or 0.0
+        summary += f"left at most {left:.2g} of what it may." if left < 1e6 else "left far more than it may."
         if e.accuracy_steps is None:
             summary += " Nothing is said of steps that were not taken."
     else:

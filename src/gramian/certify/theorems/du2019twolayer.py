@@ -18,10 +18,12 @@ from gramian.certify.theorems.premises import (
     bounded_labels,
     full_descent,
     is_relu,
+    no_decrease,
     plain_updates,
     positive_gram,
     squared_loss,
     unit_norm,
+    width_words,
 )
 
 
@@ -41,9 +43,10 @@ def certificate(e: Evidence) -> Certificate | None:
     if e.optimizer not in ("gd", "sgd") or e.depth != 1 or lam is None:
         return None
     asked, lr = width(e.n, lam), max(lam, 0.0) / e.n**2
+    positive = positive_gram("no two inputs are parallel: lambda_0 of the limit Gram matrix", lam, e.n, e.n / 2)
     premises = (
         unit_norm(e),
-        positive_gram("no two inputs are parallel: lambda_0 of the limit Gram matrix", lam, e.n, e.n / 2),
+        positive,
         bounded_labels(e),
         is_relu(e),
         Condition(
@@ -63,7 +66,12 @@ def certificate(e: Evidence) -> Certificate | None:
     rate = min(1.0, e.lr * max(lam, 0.0) / 2)
     conclusion = (
         Condition(
-            "loss over its bound (1 - lr lambda_0 / 2)^t", 1 + 1e-9, e.contracts(rate), "<=", "worst measured step"
+            "loss over its bound (1 - lr lambda_0 / 2)^t",
+            1 + 1e-9,
+            e.contracts(rate),
+            "<=",
+            "worst measured step",
+            no_decrease(positive),
         ),
     )
     return Certificate(
@@ -72,6 +80,6 @@ def certificate(e: Evidence) -> Certificate | None:
         premises,
         conclusion,
         f"hidden in O and Omega, taken to be 1; with probability {1 - FAILURE:g} over the initialization",
-        f"lambda_0 of the data is {lam:.3g}; the theorem's width would be {asked:.0e}.",
+        f"lambda_0 of the data is {lam:.3g}; {width_words(asked)}.",
         TRAINING,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 
 from gramian.certify.conditions import Condition
@@ -55,13 +56,25 @@ def positive_gram(says: str, lam: float | None, n: int, largest: float | None) -
     return Condition(says, floor, lam, ">", "above what rounding makes of zero")
 
 
+def no_decrease(positive: Condition) -> str:
+    """Why a bound like (1 - lr lambda)^t says nothing where that lambda is no positive number; "" where it is."""
+    return "" if positive.holds else "without a positive eigenvalue the bound never falls below the first loss"
+
+
+def width_words(asked: float) -> str:
+    """The width that a theorem asks for, in a sentence."""
+    return f"the theorem's width would be {asked:.0e}" if math.isfinite(asked) else "no width is enough for the theorem"
+
+
 __all__ = [
     "FAILURE",
     "bounded_labels",
     "full_descent",
     "is_relu",
+    "no_decrease",
     "plain_updates",
     "positive_gram",
     "squared_loss",
     "unit_norm",
+    "width_words",
 ]
