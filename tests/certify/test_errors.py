@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from gramian.arch.zoo import mlp
-from gramian.certify import certify
+from gramian.certify import certify, cost
 from gramian.errors import BadArgument, BadData, GramianError
 
 
@@ -134,3 +134,11 @@ def test_an_unwritable_folder_is_refused_with_the_report_in_hand(few, tmp_path):
 def test_a_checkpoint_in_no_folder_is_refused_before_training(few, tmp_path):
     with pytest.raises(GramianError, match=r"(?s)where: .*fix: "):
         certify(net(), *few[:2], width=8, steps=2, checkpoint=tmp_path / "none" / "run.safetensors")
+
+
+def test_a_kernel_that_does_not_fit_into_memory_is_refused_before_any_work(monkeypatch):
+    monkeypatch.setattr(cost, "free_memory", lambda: 8 * 2.0**30)
+    assert cost.check_memory(1000) == ""
+    assert cost.check_memory(10_000) == "limit kernel of 10,000 rows: about 4.1 GiB of memory"
+    with pytest.raises(BadArgument, match=r"(?s)20,000 rows.*16\.4 GiB; 8\.0 are free.*where:.*why:.*fix: .*--n 12800"):
+        cost.check_memory(20_000)

@@ -111,3 +111,18 @@ def test_a_module_that_was_not_read_has_no_width():
     assert result.run["title"] == "network"
     assert result.run["width"]["run_width"] is None
     assert "lazy" not in result.answer[2]
+
+
+def test_a_loop_that_broke_has_no_layer_that_learns():
+    x, net = rows(), mlp()
+    sgd = torch.optim.SGD(net.parameters(), lr=500.0)
+    monitor = gramian.Monitor(net, sgd, nn.MSELoss(), x, x[:, :1].clone(), share=0.9)
+    for _ in range(60):
+        sgd.zero_grad()
+        nn.functional.mse_loss(net(x), x[:, :1]).backward()
+        sgd.step()
+    said = str(monitor)
+    assert "not finite since" in said
+    assert "still learning" not in said
+    assert "000,000-fold" not in said
+    assert all(len(word) < 30 for word in said.split() if "-fold" in word)

@@ -16,7 +16,7 @@ from gramian.arch.law import Law
 from gramian.certify.certification import Certification
 from gramian.certify.clock import PATIENCE, Clock
 from gramian.certify.conclude import conclude
-from gramian.certify.cost import LONG, matrix, seconds_per_pair, with_fewer_test_rows, words
+from gramian.certify.cost import LONG, check_memory, matrix, seconds_per_pair, with_fewer_test_rows, words
 from gramian.certify.door import check_module, check_words, copied, given, with_scale
 from gramian.certify.facts import data_facts
 from gramian.certify.goal import conflicts, equal_to_the_network, goal
@@ -176,6 +176,8 @@ def certify(
             fix=f"a last layer with {wanted.shape[1]} outputs"
             + ("" if data.y.is_floating_point() else ", one a class; or y as floats, for a quantity or signs 1 and -1"),
         )
+    if made.kernel is not None and (said := check_memory(len(made.x))):
+        clock.say(said)
     with clock("limit kernel"):
         per_pair = 0.0 if made.kernel is None else seconds_per_pair(partial(made.kernel, 1), made.x)
     data, made, warning = with_fewer_test_rows(data, made, per_pair, seed)

@@ -67,10 +67,12 @@ def read_facts(path: Path) -> dict[str, Any]:
             f"{path} holds no runs.", where=str(path), why="it is JSON, but not a report of gramian's.", fix=again
         )
     if facts.get("schema") != SCHEMA:
+        made = runs[0].get("made")
+        command = made.get("command") if isinstance(made, dict) else None
         raise BadData(
             f"{path} has schema {facts.get('schema')}; this version reads {SCHEMA}.",
             where=f"{path}, schema",
-            why="another version of gramian wrote it.",
-            fix=again,
+            why="another version of gramian wrote it, with other numbers in it.",
+            fix=f"`{command}`, which made it, writes both files anew." if command else again,
         )
     return facts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from gramian.certify.monitor.spoken import good, last, why_not
+from gramian.certify.monitor.spoken import fold, good, last, why_not
 from gramian.train.trace import Trace
 
 EDGE, ABOVE, FAR_BELOW = 0.8, 1.5, 0.3  # times the largest stable rate: at the edge, above it, with room
@@ -85,7 +85,7 @@ def _rise(trace: Trace) -> str:
         if math.isfinite(loss) and loss > 0:
             low = min(low, loss)
             most, peak = max((most, peak), (loss / low, step))
-    return f" On the way the loss rose {most:,.0f}-fold, up to step {peak:,}." if most > ROSE else ""
+    return f" On the way the loss rose {fold(most)}, up to step {peak:,}." if most > ROSE else ""
 
 
 def _at(steps: list[int]) -> str:

@@ -23,6 +23,16 @@ def good(value: object) -> TypeGuard[float]:
     return isinstance(value, float | int) and math.isfinite(value)
 
 
+def fold(factor: float) -> str:
+    """A factor in words; one that is beyond all use in a power of ten.
+
+    Example:
+        >>> fold(25.0), fold(1.9e16)
+        ('25-fold', '1.9e+16-fold')
+    """
+    return f"{factor:,.0f}-fold" if factor < 1e6 else f"{factor:.1e}-fold"
+
+
 def measured_at(series: Series) -> str:
     """At how many steps, and up to which.
 

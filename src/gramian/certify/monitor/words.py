@@ -6,7 +6,7 @@ import math
 
 from gramian.certify.monitor.edge_words import edge_sentence
 from gramian.certify.monitor.slow import Slow
-from gramian.certify.monitor.spoken import good, last, measured_at, names_of, since_when, why_not
+from gramian.certify.monitor.spoken import fold, good, last, measured_at, names_of, since_when, why_not
 from gramian.train.trace import Series, Trace
 
 LAZY, FEATURES = 0.1, 0.5  # relative change of the Gram matrix
@@ -111,7 +111,7 @@ def _turned(trace: Trace, drift: float, cosine: float | None, largest: Series | 
     if 0.9 < grown < 1.1:
         size = f"kept its size, changed by {drift:.0%}"
     else:
-        size = f"grown {grown:,.0f}-fold" if grown >= 10 else _factor(grown)
+        size = f"grown {fold(grown)}" if grown >= 10 else _factor(grown)
     shape = "kept its shape" if cosine > SAME else "turned"
     return f"{since_when(trace)} the kernel has {size} and {shape} (cosine {cosine:.2f})"
 
@@ -126,6 +126,8 @@ def _layers(trace: Trace) -> str:
     if gradient is None or not finite:
         return f"Which layer stopped learning: not measured{why_not(trace, 'layer_gradient_over_loss')}."
     step, now = finite[-1]
+    if _lost(trace):
+        return f"Which layer stopped learning: all, when the loss was no number any more (last seen at step {step:,})."
     if not any(now.values()):
         return f"No gradient reaches any layer at step {step:,}: the loss of the watched rows does not pull any more."
     moved = way is not None and bool(_after(way, int(trace.config.get("since", 0))))
@@ -234,4 +236,4 @@ def _rows(rows: tuple[int, ...]) -> str:
 
 
 def _much(share: float) -> str:
-    return f"by {share:.0%}" if share < 2 else f"{share:,.0f}-fold"
+    return f"by {share:.0%}" if share < 2 else fold(share)
