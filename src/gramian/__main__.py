@@ -1,6 +1,9 @@
 """`python -m gramian` is `gramian`."""
 
-from gramian.cli import main
+try:
+    from gramian.cli import main
+except KeyboardInterrupt:
+    raise SystemExit(130) from None
 
 if __name__ == "__main__":
     main()

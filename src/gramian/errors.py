@@ -6,6 +6,14 @@ line is the caller's, the others are made here so that all of them read alike.
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
 
 def message(what: str, *, where: str = "", why: str = "", fix: str = "") -> str:
     """The four parts as one text, a line each; parts left out give no line."""
@@ -22,6 +30,24 @@ class GramianError(Exception):
 
     def __reduce__(self):
         return _rebuild, (type(self), self.what, self.where, self.why, self.fix)
+
+
+def named_in_errors(function: Callable[P, R]) -> Callable[P, R]:
+    """A public function whose errors say its own call as the place where they have none."""
+    required = [p.name for p in inspect.signature(function).parameters.values() if p.default is p.empty]
+    where = f"{function.__qualname__}({', '.join(n for n in required if n != 'self')})"
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except GramianError as error:
+            if not error.where:
+                error.where = where
+                error.args = (message(error.what, where=where, why=error.why, fix=error.fix),)
+            raise
+
+    return call
 
 
 def _rebuild(cls, what, where, why, fix):

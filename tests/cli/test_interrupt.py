@@ -5,8 +5,11 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
+
+import gramian
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals wake a thread there")
 
@@ -56,5 +59,38 @@ def test_ctrl_c(code, exit_code, said):
         assert said in output
         assert process.returncode == exit_code
         assert time.perf_counter() - start < 15  # a second or two on a machine that has nothing else to do
+    finally:
+        process.kill()
+
+
+IN_EXEC = """
+import sys
+from gramian.cli import app, main
+@app.command("wait")
+def wait():
+    exec("import time; print('here', flush=True); time.sleep(60)")
+sys.argv = ["gramian", "wait"]
+main()
+"""
+
+
+def test_an_interrupted_command_exits_130_also_out_of_an_exec(tmp_path):
+    """Dataclasses and named tuples are made by `exec`; Python killed itself by SIGINT after one was interrupted."""
+    (tmp_path / "waits.py").write_text(IN_EXEC)
+    path = os.pathsep.join([str(tmp_path), str(Path(gramian.__file__).parents[1])])
+    process = subprocess.Popen(
+        [sys.executable, "-m", "waits"],  # `python -c` ends otherwise
+        env=os.environ | {"PYTHONPATH": path},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "here\n"
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+        assert process.returncode == 130
+        assert "Interrupted" in said
     finally:
         process.kill()

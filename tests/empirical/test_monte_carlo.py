@@ -355,7 +355,7 @@ def test_bad_inputs():
         monte_carlo(mlp(), torch.randn(2, 4))
     with says(BadData, r"`x2` has samples of shape \(4,\)", "monte_carlo", "resized", "reshape"):
         monte_carlo(mlp(), torch.randn(2, 5), torch.randn(2, 4))
-    with says(BadArgument, "mixes the samples", "monte_carlo", "batch", r"torch.cat\(\[x, y\]\)"):
+    with says(BadArgument, "mixes the samples", "monte_carlo", "batch", r"torch.cat\(\[x, x2\]\)"):
         monte_carlo(BatchNormed().train(), torch.randn(2, 5), torch.randn(2, 5))
     with says(BadArgument, "cannot be given width 64", "MaxPoolCNN", "architecture", "make"):
         monte_carlo(MaxPoolCNN(), torch.randn(2, 1, 8, 8), width=64)

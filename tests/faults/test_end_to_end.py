@@ -214,3 +214,27 @@ def test_rings_without_biases_are_warned_of(command):
     assert "has no biases" not in stderr
     assert "biases 3, of standard deviation 0.1" in stdout
     assert printed(stdout, "test accuracy") == 1
+
+
+def test_what_is_replaced_is_said(command):
+    sine().to_csv("rows.csv", index=False)
+    for said in (False, True):
+        for words, saying in (
+            ("kernel --data rows.csv --n 20 --out k.npy", "k.npy, which was there before"),
+            ("fit --data rows.csv --n 20 --out m.joblib", "m.joblib, which was there before"),
+            ("certify --data rows.csv --n 20 --depth 2 --width 8 --steps 1", "report.html, in place of the one"),
+        ):
+            stdout, _ = command(words)
+            assert (saying in stdout) == said
+
+
+def test_one_is_singular(command):
+    Path("t.csv").write_text("a,c,label\n1,x,0\n2,y,1\n3,x,0\n4,y,1\n5,x,1\n6,y,0\n", encoding="utf-8")
+    Path("one.csv").write_text("a,c\n1,x\n,y\n", encoding="utf-8")
+    said = [*command("fit --data t.csv --out m"), *command("predict m --data t.csv")]
+    said += [*command("predict m --data one.csv --missing drop"), *command("predict m --data one.csv --missing mean")]
+    wrong = re.findall(
+        r"(?<![\d,.])1 (?:[a-z]+ )?(?:rows|cells|columns|labels|classes|samples|steps|files)\b", " ".join(said)
+    )
+    assert not wrong
+    assert "1 of 2 rows has empty cells" in " ".join(said)

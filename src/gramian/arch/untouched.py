@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from gramian.errors import BadArgument
 
+COPIED = 2**27  # bytes of parameters up to which a module that is lent is copied
 ATOMS = {str, int, float, bool, complex, bytes, type, type(None), torch.dtype, torch.device, torch.Size}
 EMPTY: dict[Any, Any] = {}
 
@@ -113,6 +114,7 @@ class _Values:
     def __init__(self, t: Tensor) -> None:
         self.tensor, self.leaf, self.wanted = t, t.is_leaf, t.requires_grad
         self.numbers: Tensor | None = None
+        self.touched = False  # an operation of the first call wrote into its memory
         self.place = None if torch.nn.parameter.is_lazy(t) else t.detach()  # the memory, should `t.data = ...` go on
         self.hooks: list[tuple[str, dict | None]] = []
         for name in ("_backward_hooks", "_post_accumulate_grad_hooks"):
@@ -147,15 +149,18 @@ class _Values:
         with torch.inference_mode(t.is_inference()), torch.no_grad():
             t.copy_(numbers)
 
-    def bring_back(self) -> None:
+    def bring_back(self) -> bool:
+        """Whether the numbers were others."""
         t = self.tensor
         if self.leaf and not t.is_leaf:  # written into without no_grad: a graph hangs on it now
             t.detach_()
         if self.leaf and t.requires_grad != self.wanted:
             t.requires_grad_(self.wanted)
-        if self.moved:
+        moved = self.moved
+        if moved:
             t.data = self.place  # type: ignore[assignment]
-        if self.changed:
+        changed = self.changed
+        if changed:
             self.renew()
         if self.leaf and t.grad is not self.grad:
             t.grad = self.grad
@@ -164,6 +169,7 @@ class _Values:
             if now is not None and dict(now) != (hooks or {}):
                 now.clear()
                 now.update(hooks or {})
+        return moved or changed
 
 
 def _copied(t: Tensor) -> Tensor | None:
@@ -190,6 +196,10 @@ def _same(t: Tensor, numbers: Tensor) -> bool:
         return torch.equal(t.to_dense(), numbers.to_dense()) if t.layout is torch.sparse_coo else True
 
 
+def _bytes(t: Tensor) -> int:
+    return 0 if torch.nn.parameter.is_lazy(t) or t.layout is not torch.strided else t.numel() * t.element_size()
+
+
 def _version(t: Tensor) -> int:
     return -1 if t.is_inference() else t._version
 
@@ -197,25 +207,35 @@ def _version(t: Tensor) -> int:
 class Loan:
     """A module while it is lent: what it was, and which of its tensors its own forward pass writes into.
 
-    Buffers and plain tensors are copied at the start. A parameter is copied when the first call is about to write into
-    it: copies of all would double a module's memory.
+    Buffers and plain tensors are copied at the start, and parameters too where they are no more than `most` bytes. Of
+    a larger module a parameter is copied when the first call is about to write into it: copies of all would double its
+    memory.
+
+    Attributes:
+        copied: bytes of parameters that were copied at the start.
+        late: the error to raise at the end, if a parameter was written into after the first call.
     """
 
-    def __init__(self, module: nn.Module, quiet: bool) -> None:
+    def __init__(self, module: nn.Module, quiet: bool, most: int) -> None:
         self.attributes = Attributes(module)
         self.tried = quiet
+        self.names = {id(p): name for name, p in module.named_parameters()}
         self.written: set[int] = set()  # ids of tensors
         self.generators = [(g, g.get_state()) for g in self.attributes.generators]
         self.values: list[_Values] = []
         self.cached = parametrize._cache_enabled
+        self.copied, self.most = 0, most
+        self.late: BadArgument | None = None
 
     def begin(self) -> None:
         """The copies; the cache of `parametrize` is off, as it knows nothing of other values."""
         parametrize._cache_enabled = 0
         for t in self.attributes.tensors:
             self.values.append(_Values(t))
+        size = sum(_bytes(value.tensor) for value in self.values if isinstance(value.tensor, nn.Parameter))
+        self.copied = size if size <= self.most else 0
         for value in self.values:
-            if value.leaf and not isinstance(value.tensor, nn.Parameter):
+            if value.leaf and (size <= self.most or not isinstance(value.tensor, nn.Parameter)):
                 value.keep()
         for part in self.attributes.parts:  # an embedding that scales down the rows that it looks up
             if getattr(part, "max_norm", None) is not None:
@@ -239,21 +259,27 @@ class Loan:
         first, self.tried = not self.tried, True
         for value, version in zip(self.values, before, strict=True):
             t = value.tensor
-            written = version != _version(t) or (first and value.changed)
+            seen = value.touched or not isinstance(t, nn.Parameter)
+            written = version != _version(t) or (first and seen and value.changed)
             if not value.leaf or not written:
                 continue
-            self.written.add(id(t))
-            if value.numbers is None and not value.moved:
-                raise _written_late(self.attributes.parts[0], t)
             if not isinstance(t, nn.Parameter):
+                self.written.add(id(t))
                 value.renew()
+            elif first or value.moved:
+                self.written.add(id(t))
+            elif id(t) not in self.written:
+                raise _written_late(self.attributes.parts[0], self.names.get(id(t), "?"), value)
 
     def end(self) -> None:
         """Everything as it was; may be repeated."""
         parametrize._cache_enabled = self.cached
         self.attributes.bring_back()
         for value in self.values:
-            value.bring_back()
+            late = isinstance(value.tensor, nn.Parameter) and id(value.tensor) not in self.written
+            if value.bring_back() and late:  # `.data` is written without a trace in the tensor's version
+                name = self.names.get(id(value.tensor), "?")
+                self.late = self.late or _written_late(self.attributes.parts[0], name, value)
         for generator, state in self.generators:
             generator.set_state(state)
 
@@ -279,6 +305,7 @@ class _CopyOnWrite(TorchDispatchMode):
                     if isinstance(t, Tensor) and t.layout is torch.strided and not t.is_meta:
                         for value in self.by_memory.get(_memory(t), ()):
                             value.keep()
+                            value.touched = True
         return func(*args, **kwargs)
 
 
@@ -286,12 +313,13 @@ def _memory(t: Tensor) -> int:
     return t.untyped_storage().data_ptr()
 
 
-def _written_late(module: nn.Module, t: Tensor) -> BadArgument:
-    name = next((name for name, p in module.named_parameters() if p is t), "?")
+def _written_late(module: nn.Module, name: str, value: _Values) -> BadArgument:
+    t = value.tensor
+    fate = "it is put back" if value.numbers is not None else "this change stays, as no copy of them was kept"
     return BadArgument(
         f"A forward pass wrote into the module's parameter `{name}`, which the first one had left alone.",
         where=f"{type(module).__name__}.{name}, shape {tuple(t.shape)}",
-        why="the forward changes its own weights for some inputs only; this change stays, as no copy of them was kept",
+        why=f"the forward changes its own weights for some inputs only, or not at each call; {fate}",
         fix="write into a copy in the forward (weight = self.weight.clamp(...)), or after the optimizer's step",
     )
 
@@ -305,7 +333,7 @@ def loan_of(attributes: Attributes) -> Loan | None:
 
 
 @contextmanager
-def untouched(module: Any, quiet: bool = False) -> Iterator[Loan | None]:
+def untouched(module: Any, quiet: bool = False, most: int = COPIED) -> Iterator[Loan | None]:
     """Afterwards the module is what it was, bit for bit and object for object.
 
     That is: parameters and buffers (which objects they are, their numbers, `requires_grad`, `grad`), modes, hooks, all
@@ -315,11 +343,12 @@ def untouched(module: Any, quiet: bool = False) -> Iterator[Loan | None]:
     Args:
         module: what is lent.
         quiet: a call of the same kind was watched before, and did not write into the module's tensors.
+        most: bytes of parameters up to which they are copied at the start.
     """
     if not isinstance(module, nn.Module) or id(module) in _lent:
         yield None
         return
-    loan = Loan(module, quiet)
+    loan = Loan(module, quiet, most)
     mine = [id(part) for part in loan.attributes.parts if id(part) not in _lent]
     if not mine or loan_of(loan.attributes) is not None:  # a wrapper of ours around a module that is lent already
         yield None
@@ -338,6 +367,8 @@ def untouched(module: Any, quiet: bool = False) -> Iterator[Loan | None]:
                 _lent.pop(part, None)
 
         surely(back)
+    if loan.late is not None:
+        raise loan.late
 
 
 def surely(act: Callable[[], None]) -> None:

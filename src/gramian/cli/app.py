@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from inspect import getdoc
 from typing import Annotated, Any
@@ -85,4 +86,12 @@ def main() -> None:
     # steps of a ResNet took 33 s so, and 134 s otherwise; on an idle machine there is no difference.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     watch()
-    app()
+    try:
+        app()
+    except SystemExit as done:
+        if done.code == INTERRUPTED:  # once an `exec` was interrupted, Python would end itself with SIGINT instead
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush()
+            os._exit(INTERRUPTED)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the work is done and written
+        raise

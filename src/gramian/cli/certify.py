@@ -212,6 +212,8 @@ def certify(
     }
     if not quiet:
         show.talk(f"{found.name}: {_described(found)}")
+        if checkpoint is not None and checkpoint.exists():
+            show.talk(f"{checkpoint} was there: the run goes on from it.")
     done: list[Certification] = []
     failed = stopped = False
     for number, made in enumerate(built):
@@ -282,10 +284,12 @@ def _print(done: list[Certification], out: Path) -> None:
     from gramian.report import write
 
     facts = report_facts(done)
+    replaced = (out / "report.json").exists()
     html, _ = write(facts, out)
     console = show.out()
     print_answer(facts, console)
-    show.written([("report", html)], console)
+    more = ", in place of the one that was there; --out FOLDER writes beside it" if replaced else ""
+    show.written([("report", f"{html}{more}")], console)
 
 
 def _width(text: str) -> int | None:

@@ -84,6 +84,7 @@ def kernel(
     in_tiles = not out.suffix or out.is_dir()
     if not in_tiles:
         check_file(out, ".npy")
+    replaced = out.is_file()
     precision, where = opt.dtype_of(dtype), opt.device_of(device)
     itemsize = 0 if in_tiles else precision.itemsize
 
@@ -125,7 +126,7 @@ def kernel(
             ("diagonal", f"{number(float(diagonal.min()))} to {number(float(diagonal.max()))}"),
             *_spectrum(made_gram),
             ("time", duration(seconds)),
-            ("written", str(out)),
+            ("written", f"{out}, which was there before" if replaced else str(out)),
             *lines,
         ],
         show.out(),

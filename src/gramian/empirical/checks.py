@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
+from torch.utils._pytree import tree_leaves
 
 from gramian.empirical.batch_dependent import ALONE, MIXED, RANDOM, Trial, depends, kept_random_states, random_states
 from gramian.empirical.call import call_at
@@ -121,6 +122,27 @@ def check_input(name: str, x: Tensor) -> Tensor:
         return x.clone() if x.is_inference() else x.detach()
 
 
+def check_product(module: nn.Module, made: Iterable[Tensor], given: Iterable[Tensor]) -> None:
+    """Never a silent NaN: what is made of finite numbers is finite.
+
+    Raises:
+        BadData: a derivative of the module is not finite.
+    """
+    for t in made:
+        # the sum needs no memory; where it overflows the numbers are looked at
+        if bool(t.detach().sum().isfinite()) or bool(t.isfinite().all()):
+            continue
+        if all(bool(g.isfinite().all()) for g in given):
+            raise BadData(
+                f"A derivative of the module is NaN or infinite, in {t.dtype}.",
+                where=type(module).__name__,
+                why="an operation without a finite slope at one of the samples (the root of 0, the logarithm of a "
+                "masked number), or a gradient too large for this precision",
+                fix="torch.autograd.detect_anomaly() around module(x).sum().backward() names the operation; "
+                "against overflow module.double() and x.double()",
+            )
+
+
 def check_mode(module: nn.Module) -> None:
     """Dropout and batch normalization in training mode make the kernel random or mix its samples."""
     for path, m in module.named_modules():
@@ -133,6 +155,18 @@ def check_mode(module: nn.Module) -> None:
                 + (" in training mode" if m.training else " without running statistics"),
                 why="batch normalization by the batch's own mean and variance",
                 fix="module.eval()" if m.running_mean is not None else "track_running_stats=True, then module.eval()",
+            )
+
+
+def check_counts(module: nn.Module) -> None:
+    """A gradient that is divided by counts over the batch is no derivative, and no sum over samples."""
+    for path, layer in module.named_modules():
+        if getattr(layer, "scale_grad_by_freq", False):
+            raise BadArgument(
+                "The module's gradients are divided by how often a token is in the batch, so they are no derivatives.",
+                where=f"{path or 'the module'} ({type(layer).__name__}) with scale_grad_by_freq=True",
+                why="products go through whole chunks of samples; the kernel is of each sample on its own",
+                fix="scale_grad_by_freq = False on that layer; or empirical_ntk, which takes samples one by one",
             )
 
 
@@ -170,6 +204,33 @@ def check_targets(
 def try_module(module: nn.Module, name: str, x: Tensor) -> tuple[Tensor, int]:
     """The output on the first sample, shape (C,), and the bytes that a backward pass keeps for it."""
     return try_model(Model(module), name, Batch(x))
+
+
+def check_repeats(module: nn.Module, run: Callable[[], Any]) -> Any:
+    """What a forward pass returns, if a second one returns the same; of what is no tensor, and under vmap, nothing is
+    compared.
+
+    Raises:
+        BadArgument: it draws random numbers, or returns another output at the second call.
+    """
+    if torch._C._functorch.peek_interpreter_stack() is not None:
+        return run()
+    device = next((p.device for p in module.parameters()), torch.device("cpu"))
+    with kept_random_states(device):
+        first = run()
+        before = random_states(device)[0]
+        again = run()
+        drawn = random_states(device)[0] != before
+    if drawn:
+        raise random_module(f"{type(module).__name__}: a forward pass draws random numbers")
+    for a, b in zip(tree_leaves(first), tree_leaves(again), strict=False):
+        if not isinstance(a, Tensor) or not a.is_floating_point() or a.shape != b.shape:
+            continue
+        allowed = torch.finfo(a.dtype).eps ** 0.5
+        size = float(a.detach().abs().max()) if a.numel() else 0.0
+        if not torch.allclose(a.detach(), b.detach(), rtol=allowed, atol=allowed * size, equal_nan=True):
+            raise random_module(f"{type(module).__name__}: two forward passes on the same sample differ")
+    return first
 
 
 @contextmanager

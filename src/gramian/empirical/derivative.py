@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from gramian.arch.untouched import untouched
+from gramian.arch.untouched import COPIED, untouched
 from gramian.empirical import checks
 from gramian.empirical.call import call
 from gramian.empirical.forward import BACKWARD, EACH, FORWARD, along, checked_way
@@ -16,7 +16,9 @@ from gramian.empirical.outputs import own_name
 from gramian.empirical.plain import differs, gradients_along, marks, named_errors, tolerance
 from gramian.empirical.share import Share
 from gramian.empirical.watch import differentiable_math
-from gramian.errors import BadArgument, GramianError
+from gramian.errors import GramianError
+
+QUIET = 2**20
 
 
 class Derivative:
@@ -41,7 +43,7 @@ class Derivative:
         try:
             checks.check_options("full", "auto", max_bytes)
             checks.check_mode(module)
-            _check_gradients(module)
+            checks.check_counts(module)
             self.x = checks.check_input("x", x)
             with untouched(module) as loan, differentiable_math():
                 out, saved = checks.try_module(module, "x", self.x)
@@ -102,26 +104,41 @@ class Derivative:
         wide = {name: torch.promote_types(p.dtype, torch.float32) for name, p in self.theta.items()}
         total = {name: torch.zeros_like(p, dtype=wide[name]).detach() for name, p in self.theta.items()}
         v = self.share.mine(v, self.counts)
-        with untouched(self.module, self.quiet), differentiable_math():
+        with untouched(self.module, self.quiet, self._most), differentiable_math():
             for rows in self._chunks():
                 for name, g in self._pulled(self.x[rows], v[rows]).items():
                     total[name] += g
         self.share.add(total.values())
+        checks.check_product(self.module, total.values(), (v,))
         return total
 
     def push(self, u: dict[str, Tensor]) -> Tensor:
         """J u, for the samples of all processes; shape (n, C)."""
         with (
-            untouched(self.module, self.quiet),
+            untouched(self.module, self.quiet, self._most),
             differentiable_math(),
             torch.no_grad(),
         ):  # no fused attention, nothing compiled, and no graph
             here, step = self._here(), {name: u[name].to(p) for name, p in self.theta.items()}
-            parts = [
-                along(self.module, here, step, self.x[rows], way=self.way)[1].reshape(-1, self.n_outputs)
-                for rows in self._chunks()
-            ]
-            return self.share.gather(torch.cat(parts), self.counts)
+            parts = [self._pushed(here, step, self.x[rows]) for rows in self._chunks()]
+            out = self.share.gather(torch.cat(parts), self.counts)
+            checks.check_product(self.module, (out,), u.values())
+            return out
+
+    def _pushed(self, at: dict[str, Tensor], step: dict[str, Tensor], rows: Tensor) -> Tensor:
+        """J u of a chunk; in a branch that the first samples did not take the way that they allowed may fail."""
+        try:
+            change = along(self.module, at, step, rows, way=self.way)[1]
+        except (GramianError, torch.OutOfMemoryError):
+            raise
+        except (RuntimeError, NotImplementedError):
+            change = along(self.module, at, step, rows, way=EACH)[1]
+        return change.reshape(-1, self.n_outputs)
+
+    @property
+    def _most(self) -> int:
+        """Bytes of parameters up to which each product copies them: of more it would take a tenth of its time."""
+        return QUIET if self.quiet else COPIED
 
     def named(self, u: dict[str, Tensor]) -> dict[str, Tensor]:
         """The same with the names of the user's module."""
@@ -137,15 +154,3 @@ class Derivative:
 
     def _chunks(self) -> Iterator[slice]:
         return (slice(i, i + self.chunk) for i in range(0, len(self.x), self.chunk))
-
-
-def _check_gradients(module: nn.Module) -> None:
-    """A gradient that is divided by counts over the batch is no derivative, and no sum over samples."""
-    for path, layer in module.named_modules():
-        if getattr(layer, "scale_grad_by_freq", False):
-            raise BadArgument(
-                "The module's gradients are divided by how often a token is in the batch, so they are no derivatives.",
-                where=f"{path or 'the module'} ({type(layer).__name__}) with scale_grad_by_freq=True",
-                why="products go through whole chunks of samples; the kernel is of each sample on its own",
-                fix="scale_grad_by_freq = False on that layer; or empirical_ntk, which takes samples one by one",
-            )

@@ -14,7 +14,16 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from gramian.empirical.batch_dependent import kept_random_states
 from gramian.empirical.call import Given, call_at, plain
-from gramian.empirical.plain import gradients, gradients_along, named_errors, right_batch_norm
+from gramian.empirical.checks import check_product
+from gramian.empirical.plain import (
+    differs,
+    gradients,
+    gradients_along,
+    marks,
+    named_errors,
+    right_batch_norm,
+    tolerance,
+)
 
 FORWARD, BACKWARD, EACH = "forward mode", "two backward passes", "a backward pass for each output"
 WAYS = (FORWARD, BACKWARD, EACH)
@@ -58,6 +67,7 @@ def checked_way(
     x: Tensor | Given,
     pulled: tuple[Tensor, dict[str, Tensor]] | None = None,
     against: str = "",
+    trained: bool = False,
 ) -> tuple[str, str]:
     r"""The first of `WAYS` that agrees with a backward pass on this module, and what speaks against forward mode.
 
@@ -70,20 +80,28 @@ def checked_way(
         x: inputs; three samples of them are used.
         pulled: w and J^T w of these samples, where they are known; else by one backward pass.
         against: what is known to speak against forward mode.
+        trained: the step is to be trained, so the gradient of <w, J u> with respect to u must be J^T w as well: some
+            forward-mode rules have no derivative, or NaN where the backward pass has 0.
 
     Raises:
         BadArgument: torch has no backward pass of the module.
+        BadData: the step is to be trained, and a derivative is not finite.
     """
     rows = few(x if isinstance(x, Given) else Given((x,), {})).change(plain)
     draw = torch.Generator().manual_seed(0)
     with kept_random_states(next(iter(at.values())).device), torch.enable_grad():
         w, down = _pull_few(module, at, rows, draw) if pulled is None else pulled
+        if trained:
+            check_product(module, down.values(), ())
         u = _step_seen_in_all(down, draw)
         parts = [float((d * u[name]).sum(dtype=torch.float64)) for name, d in down.items()]
         why = against
         for way in WAYS[bool(against) : -1]:
             torch.manual_seed(0)
-            said = _why_not(way, module, {name: t.detach() for name, t in at.items()}, u, rows, w, parts)
+            here = {name: t.detach() for name, t in at.items()}
+            said = _why_not(way, module, here, u, rows, w, parts)
+            if not said and trained:
+                said = _why_not_trained(way, module, here, u, rows, w, down)
             if not said:
                 return way, why
             why = why or said
@@ -150,6 +168,28 @@ def _why_not(
     if not abs(ours - sum(parts)) <= 10 * torch.finfo(w.dtype).eps ** 0.5 * size:
         return f"{way} gives {ours:.6g} for a product that is {sum(parts):.6g} by a backward pass"
     return ""
+
+
+def _why_not_trained(
+    way: str,
+    module: nn.Module,
+    at: dict[str, Tensor],
+    u: dict[str, Tensor],
+    x: Given,
+    w: Tensor,
+    down: dict[str, Tensor],
+) -> str:
+    """What speaks against training a step that goes this way; empty if its gradient is that of a backward pass."""
+    step = {name: t.detach().requires_grad_() for name, t in u.items()}
+    try:
+        change = along(module, at, step, x, way=way)[1]
+        found = gradients((change * w.reshape(change.shape)).sum(), list(step.values()))
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # a rule without a derivative of its own
+        return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    said = differs(marks(found), marks(list(down.values())), tolerance(w.dtype))
+    return f"the gradient of {way} by its step is {said}" if said else ""
 
 
 def why_no_forward_mode(module: nn.Module, at: dict[str, Tensor], x: Tensor | Given) -> str:

@@ -8,14 +8,16 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from gramian.arch.inputs import Inputs
 from gramian.arch.untouched import untouched
 from gramian.empirical.call import call
-from gramian.empirical.checks import check_input, taken, trainable
+from gramian.empirical.checks import check_input, check_product, check_repeats, taken, trainable
 from gramian.empirical.gradient_hooks import checked_backward
 from gramian.empirical.plain import gradients, named_errors, right_batch_norm
+from gramian.empirical.structured import packed
 
 
-def jacobian(module: nn.Module, x: Tensor) -> Tensor:
+def jacobian(module: nn.Module, x: Inputs) -> Tensor:
     r"""Jacobian of the outputs with respect to the trainable parameters, every number of it.
 
     $J_{i c p} = \partial f_c(x_i) / \partial \theta_p$, one backward pass for each sample and output. It holds
@@ -23,15 +25,15 @@ def jacobian(module: nn.Module, x: Tensor) -> Tensor:
 
     Args:
         module: any module; $f(x_i)$ is its output on the batch of one `x[i : i + 1]`, flattened to C numbers.
-        x: inputs; shape (n, *in_shape).
+        x: inputs; shape (n, *in_shape). Of a module that takes several a tuple, or a dict by name.
 
     Returns:
         Shape (n, C, p); the p numbers are the parameters with `requires_grad`, each flattened, in the order of
         `module.named_parameters()`.
 
     Raises:
-        BadData: `x` is empty or not finite, or the module cannot take it.
-        BadArgument: the module has no trainable parameter.
+        BadData: `x` is empty or not finite, the module cannot take it, or a derivative is not finite.
+        BadArgument: the module has no trainable parameter, or its output is random.
 
     Example:
         >>> layer = torch.nn.Linear(2, 1)
@@ -39,17 +41,22 @@ def jacobian(module: nn.Module, x: Tensor) -> Tensor:
         tensor([[[3., 4., 1.]]])
     """
     parameters = list(trainable(module).values())
-    x = check_input("x", x)
+    module, rows_of_x, _ = packed(module, x, None)
+    x = check_input("x", rows_of_x)
     with untouched(module), torch.inference_mode(False), torch.enable_grad():
-        with taken(module, "x", x[:1]):
+        with torch.no_grad(), taken(module, "x", x[:1]):
             call(module, x[:1])
+        with torch.no_grad():
+            check_repeats(module, lambda: call(module, x[:1]))
         checked_backward(module, x[:1])
-        return torch.stack(
+        made = torch.stack(
             [
                 torch.cat([g.reshape(len(g), -1) for g in rows(partial(call, module, row[None]), parameters)], 1)
                 for row in x
             ]
         )
+    check_product(module, (made,), ())
+    return made
 
 
 def rows(run: Callable[[], Tensor], parameters: Sequence[Tensor], outputs: range | None = None) -> list[Tensor]:

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gramian.arch.untouched import untouched
 from gramian.empirical.call import Given, call_at, lay_aside, plain
-from gramian.empirical.checks import check_mode, trainable
+from gramian.empirical.checks import check_counts, check_mode, check_repeats, trainable
 from gramian.empirical.copied import copied
 from gramian.empirical.forward import along, checked_way
 from gramian.empirical.gradient_hooks import check_grad_hooks, checked_backward
@@ -33,6 +34,7 @@ class Expansion(nn.Module):
         super().__init__()
         own = trainable(module)
         check_mode(module)
+        check_counts(module)
         check_grad_hooks(module)
         self.module = copied(module)
         for p in self.module.parameters():
@@ -56,7 +58,8 @@ class Expansion(nn.Module):
     def moved(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """The origin theta_0, and the step theta - theta_0, by the parameter's name."""
         theta = dict(self.module.named_parameters())
-        origin = {name: self.get_buffer(buffer) for name, buffer in self.origins.items()}
+        # a copy: a forward that writes into its parameters (an embedding with max_norm) would move the origin
+        origin = {name: self.get_buffer(buffer).clone() for name, buffer in self.origins.items()}
         return origin, {name: theta[name] - origin[name] for name in origin}
 
     def at_origin(self) -> nn.Module:
@@ -69,9 +72,10 @@ class Expansion(nn.Module):
         return module
 
     def check_output(self, x: Given) -> None:
-        """Raises what the module itself raises on `x`, and BadArgument where it does not return one tensor."""
+        """Raises what the module itself raises on `x`, and BadArgument where it does not return one tensor, or others
+        at each call."""
         with torch.no_grad():
-            out = call_at(self.module, self.moved()[0], x)
+            out = check_repeats(self.module, lambda: call_at(self.module, self.moved()[0], x))
         if not isinstance(out, Tensor) or not out.is_floating_point():
             said = f"a tensor of {out.dtype}" if isinstance(out, Tensor) else f"a {type(out).__name__}"
             raise BadArgument(
@@ -99,9 +103,10 @@ class Linearized(Expansion):
         self.check_output(x)
         with differentiable_math(), torch.no_grad():
             try:
-                backward = checked_backward(self.module, x.first().change(plain))
+                with untouched(self.module):
+                    backward = checked_backward(self.module, x.first().change(plain))
                 backward.check_places(self.module)
-                return checked_way(self.module, self.moved()[0], x, against=backward.altered)[0]
+                return checked_way(self.module, self.moved()[0], x, against=backward.altered, trained=True)[0]
             except torch.OutOfMemoryError:
                 raise
             except RuntimeError:

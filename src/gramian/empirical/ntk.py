@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gramian.arch.inputs import Inputs
-from gramian.arch.untouched import untouched
+from gramian.arch.untouched import COPIED, untouched
 from gramian.empirical import checks
 from gramian.empirical.contract import add_gram
 from gramian.empirical.factors import WAYS, Source, factors, pull_back
@@ -134,8 +134,9 @@ def _theta(
     of_x, of_y = checks.check_targets(x, x2, outputs, targets)
     model = Model(module, None if isinstance(outputs, str) else outputs)
     right = None if x2 is None else Batch(x2, of_y)
-    with untouched(module), torch.inference_mode(False), torch.no_grad():
-        return _by_a_right_way(model, Batch(x, of_x), right, outputs, max_bytes, apart)
+    with untouched(module, most=min(COPIED, max_bytes // 8)) as loan, torch.inference_mode(False), torch.no_grad():
+        left = max_bytes - (0 if loan is None else loan.copied)
+        return _by_a_right_way(model, Batch(x, of_x), right, outputs, left, apart)
 
 
 def _by_a_right_way(

@@ -24,7 +24,7 @@ class EmpiricalNTK:
 
     $\hat\Theta v = J_x J_y^\top v$: one backward pass gives $J_y^\top v$, one pass of forward-mode differentiation
     pushes it to the outputs on `x`. A product costs a few evaluations of the module on the data, whatever the number
-    of rows. Memory: about four vectors of the parameters' size and `max_bytes`; neither n x p nor n x n numbers.
+    of rows. Memory: about five vectors of the parameters' size and `max_bytes`; neither n x p nor n x n numbers.
 
     `operator @ v` takes a tensor (columns,) or (columns, k); `to_scipy()` gives scipy's `LinearOperator`. Eigenvalues,
     trace, log-determinant, spectral density and condition number of it are functions of `gramian.gram`.

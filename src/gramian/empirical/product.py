@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from gramian.arch.inputs import Inputs
 from gramian.empirical import checks
 from gramian.empirical.derivative import Derivative
 from gramian.empirical.share import Share
+from gramian.empirical.structured import packed
 from gramian.errors import BadData
 
 
-def ntk_product(module: nn.Module, x: Tensor, v: Tensor) -> Tensor:
+def ntk_product(module: nn.Module, x: Inputs, v: Tensor) -> Tensor:
     r"""The product $J J^\top v$ of the full empirical tangent kernel with a vector.
 
     One backward pass gives $u = J^\top v = \sum_{ic} v_{ic} \nabla_\theta f_c(x_i)$, one forward-mode pass $J u$: the
@@ -18,7 +20,7 @@ def ntk_product(module: nn.Module, x: Tensor, v: Tensor) -> Tensor:
 
     Args:
         module: any module that treats samples on their own; only parameters with `requires_grad` count.
-        x: inputs; shape (n, *in_shape).
+        x: inputs; shape (n, *in_shape). Of a module that takes several a tuple, or a dict by name.
         v: one number for each output; shape of `module(x)`.
 
     Returns:
@@ -34,8 +36,9 @@ def ntk_product(module: nn.Module, x: Tensor, v: Tensor) -> Tensor:
         tensor([[5.],
                 [3.]])
     """
+    module, rows, _ = packed(module, x, None)
     share = Share(None, next(iter(checks.trainable(module).values())).device)
-    j = Derivative(module, x, share, max_bytes=2**30)
+    j = Derivative(module, rows, share, max_bytes=2**30)
     shape = (len(j.x), *j.out_shape)
     if v.shape != shape:
         raise BadData(

@@ -13,6 +13,7 @@ from gramian.gram.spectrum import (
     eigensystem,
     eigenvalues,
     extreme_eigenvalues,
+    real_matrix,
     symmetric_dense,
 )
 
@@ -31,6 +32,7 @@ __all__ = [
     "largest_eigenpairs",
     "log_determinant",
     "not_positive",
+    "real_matrix",
     "spectral_density",
     "store_features",
     "symmetric_dense",

@@ -9,7 +9,7 @@ import torch
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 from torch import Tensor
 
-from gramian.errors import BadArgument, GramianError
+from gramian.errors import BadArgument, GramianError, named_in_errors
 from gramian.gram.operator import Operator, check_operator, device_of
 
 SMALL = 64  # below this many rows LAPACK is faster than Lanczos
@@ -18,6 +18,7 @@ KRYLOV = 20  # of them at first
 Times = Callable[[np.ndarray], np.ndarray]
 
 
+@named_in_errors
 def largest_eigenpairs(
     operator: Operator, k: int = 1, *, tol: float = 1e-8, max_products: int = 5000
 ) -> tuple[Tensor, Tensor]:
@@ -69,6 +70,7 @@ def extremes_by_products(operator: Operator, k: int, tol: float, max_products: i
     return torch.from_numpy(np.sort(shift - flipped)), torch.from_numpy(largest)
 
 
+@named_in_errors
 def condition_number(operator: Operator, ridge: float = 0.0, *, tol: float = 1e-10, max_products: int = 5000) -> float:
     r"""$(\lambda_{max} + \rho) / (\lambda_{min} + \rho)$ of a positive semidefinite operator.
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from gramian.errors import BadArgument, BadData
+from gramian.errors import BadArgument, BadData, named_in_errors
 from gramian.gram.store import Store, fingerprint
 
 
@@ -79,6 +79,7 @@ class Features:
         return f"Features({self.shape[0]} x {self.shape[1]}, {self._blocks} tiles in {self._store.folder})"
 
 
+@named_in_errors
 def store_features(
     features: Callable[[Tensor], Tensor], x: Tensor, path: str | os.PathLike, *, tile: int = 256
 ) -> Features:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gramian.errors import BadArgument
+from gramian.errors import BadArgument, named_in_errors
 from gramian.gram.estimate import Estimate, generator, mean_of
 from gramian.gram.operator import Operator, check_operator, check_probes, device_of, signs
 
 METHODS = ("hutch++", "hutchinson")
 
 
+@named_in_errors
 def trace(operator: Operator, *, products: int = 60, method: str = "hutch++", seed: int = 0) -> Estimate:
     r"""The trace by random vectors, with its standard error.
 

@@ -10,7 +10,7 @@ import torch
 from scipy.special import ndtri
 from torch import Tensor
 
-from gramian.errors import BadArgument
+from gramian.errors import BadArgument, named_in_errors
 from gramian.gram.estimate import Estimate, generator, mean_of
 from gramian.gram.krylov import Krylov, tridiagonal
 from gramian.gram.operator import Operator, check_operator, check_probes, device_of, signs
@@ -173,6 +173,7 @@ def _wilson_below(share: Tensor, draws: float, z: float) -> Tensor:
     return share.square() / (1 + more) / upper
 
 
+@named_in_errors
 def spectral_density(operator: Operator, *, steps: int = 40, probes: int = 10, seed: int = 0) -> SpectralDensity:
     r"""The distribution of the eigenvalues, by stochastic Lanczos quadrature.
 
@@ -227,6 +228,7 @@ def spectral_density(operator: Operator, *, steps: int = 40, probes: int = 10, s
     return SpectralDensity(nodes, weights, n, made, tails, (diagonal, beside))
 
 
+@named_in_errors
 def log_determinant(
     operator: Operator,
     ridge: float = 0.0,

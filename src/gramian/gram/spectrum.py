@@ -11,7 +11,7 @@ from scipy.linalg import LinAlgError, cho_factor, cho_solve
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 from torch import Tensor
 
-from gramian.errors import BadArgument, BadData, GramianError
+from gramian.errors import BadArgument, BadData, GramianError, named_in_errors
 from gramian.gram.extreme import SMALL, extremes_by_products
 from gramian.gram.gram import Gram
 from gramian.gram.operator import Operator, check_operator
@@ -42,13 +42,15 @@ def symmetric_dense(matrix: Gram | Tensor, name: str = "gram") -> Tensor:
         BadArgument: not square or not symmetric.
         BadData: an entry is NaN or infinite.
     """
-    dense = matrix.dense() if isinstance(matrix, Gram) else as_tensor(matrix)
+    dense = matrix.dense() if isinstance(matrix, Gram) else real_matrix(matrix, name)
     if dense.ndim != 2 or dense.shape[0] != dense.shape[1]:
         raise BadArgument(
             f"`{name}` has shape {tuple(dense.shape)}",
             why="it must be square, one row and one column for each training sample",
             fix="kernel(x) or Gram(kernel, x), with one set of inputs",
         )
+    if not len(dense):
+        raise BadData(f"`{name}` has no rows", why="there are no samples", fix="kernel(x) of at least one row")
     if not bool(dense.isfinite().all()):
         row, column = (~dense.isfinite()).nonzero()[0].tolist()
         raise BadData(
@@ -67,6 +69,7 @@ def symmetric_dense(matrix: Gram | Tensor, name: str = "gram") -> Tensor:
     return dense.double()
 
 
+@named_in_errors
 def eigensystem(matrix: Gram | Tensor, name: str = "gram") -> Eigensystem:
     """Eigenvalues and eigenvectors of a symmetric matrix by LAPACK in float64. Cost: O(n^3).
 
@@ -74,7 +77,7 @@ def eigensystem(matrix: Gram | Tensor, name: str = "gram") -> Eigensystem:
         BadArgument: not square, not symmetric, or a gradient of it is asked for.
         BadData: an entry is not finite.
     """
-    dtype = matrix.dtype if isinstance(matrix, Gram) else as_tensor(matrix).dtype
+    dtype = matrix.dtype if isinstance(matrix, Gram) else real_matrix(matrix, name).dtype
     dense = symmetric_dense(matrix, name)
     refuse_gradient(name, dense)
     values, vectors = torch.linalg.eigh(dense)
@@ -105,12 +108,40 @@ def as_tensor(values: Any) -> Tensor:
     """A tensor of a tensor, an array, a table (pandas) or nested lists; memory is shared where that is possible."""
     if isinstance(values, Tensor):
         return values
-    array = np.asarray(values)
+    try:
+        array = np.asarray(values)
+    except ValueError as error:  # lists of different lengths
+        raise _no_numbers(values) from error
+    if array.dtype.kind not in "biufc":
+        raise _no_numbers(values)
     if not array.flags.writeable or any(stride < 0 for stride in array.strides):
         array = array.copy()  # torch takes neither read-only memory nor negative strides
     return torch.from_numpy(array) if array.ndim else torch.tensor(array.item())
 
 
+def _no_numbers(values: Any) -> BadData:
+    return BadData(
+        f"a {type(values).__name__} where numbers are expected",
+        why="it holds text, missing values or rows of different lengths",
+        fix="a tensor, an array, a table or nested lists of numbers",
+    )
+
+
+def real_matrix(values: Any, name: str) -> Tensor:
+    """A dense tensor of real numbers in floating point; of whole numbers in float64."""
+    dense = as_tensor(values)
+    if dense.layout is not torch.strided:
+        dense = dense.to_dense()
+    if dense.is_complex():
+        raise BadArgument(
+            f"`{name}` is complex ({dense.dtype})",
+            why="kernels here are real: the imaginary parts would be lost",
+            fix=f"{name}.real, if its imaginary part is zero",
+        )
+    return dense if dense.is_floating_point() else dense.double()
+
+
+@named_in_errors
 def eigenvalues(matrix: Gram | Tensor) -> Tensor:
     """All eigenvalues of a symmetric matrix, ascending; shape (n,), float64. Cost: O(n^3).
 
@@ -121,6 +152,7 @@ def eigenvalues(matrix: Gram | Tensor) -> Tensor:
     return torch.linalg.eigvalsh(symmetric_dense(matrix))
 
 
+@named_in_errors
 def extreme_eigenvalues(
     operator: Gram | Tensor | Operator,
     k: int = 1,

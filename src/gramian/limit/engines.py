@@ -82,7 +82,8 @@ def _computed(
     arch: Architecture, x: Inputs, x2: Inputs | None, engine: str, ntk: bool, outputs: str
 ) -> tuple[Tensor, Tensor]:
     """By the engine that was asked for, or chosen."""
-    if engine == "torch":
+    odd = isinstance(x, Tensor) and not isinstance(x2, Tensor | None)  # torch's way says what is wrong with `x2`
+    if engine == "torch" or odd:
         return _by_torch(arch, x, x2, ntk, outputs)
     compiled = engine if engine != "auto" else _of_device(x)
     lack = _missing(compiled, arch, x, x2, outputs)

@@ -8,8 +8,8 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from gramian.errors import BadArgument, BadData
-from gramian.gram import Gram, as_tensor, not_positive, symmetric_dense
+from gramian.errors import BadArgument, BadData, named_in_errors
+from gramian.gram import Gram, as_tensor, not_positive, real_matrix, symmetric_dense
 from gramian.gram.positive import (
     equal_rows,
     largest_eigenvalue_at_least,
@@ -35,10 +35,11 @@ class Solution:
     residual: float
     leave_one_out: Tensor | None = None
 
+    @named_in_errors
     def predict(self, k_test_train: Gram | Tensor) -> Tensor:
         """Predictions from the kernel between test and training inputs, (m, n) -> (m, C) or (m,), float64."""
         if not isinstance(k_test_train, Gram):
-            k_test_train = as_tensor(k_test_train)
+            k_test_train = real_matrix(k_test_train, "k_test_train")
         if len(k_test_train.shape) != 2 or k_test_train.shape[1] != len(self.alpha):
             raise BadArgument(
                 f"a test kernel of shape {tuple(k_test_train.shape)} for {len(self.alpha)} training samples",
@@ -47,6 +48,13 @@ class Solution:
             )
         if isinstance(k_test_train, Gram):
             return k_test_train @ self.alpha
+        if not bool(k_test_train.isfinite().all()):
+            row = int((~k_test_train.isfinite()).any(1).nonzero()[0])
+            raise BadData(
+                f"the test kernel has NaN or infinite entries, first in row {row}",
+                why="an input is not finite, or the kernel overflowed on it",
+                fix=f"look at x_test[{row}], and scale the inputs to unit norm",
+            )
         return k_test_train.to(self.alpha) @ self.alpha
 
     def __eq__(self, other: object) -> bool:
@@ -63,6 +71,7 @@ class Solution:
         return f"Solution(alpha {tuple(self.alpha.shape)}, ridge={self.ridge:.3g}, residual={self.residual:.1e})"
 
 
+@named_in_errors
 def solve(gram: Gram | Tensor, y: Tensor, ridge: float | Tensor = 0.0, *, leave_one_out: bool = False) -> Solution:
     r"""Kernel (ridge) regression: $\alpha = (K + \rho I)^{-1} y$ by LAPACK's Cholesky factorization in float64.
 
@@ -93,10 +102,10 @@ def solve(gram: Gram | Tensor, y: Tensor, ridge: float | Tensor = 0.0, *, leave_
         3.0
     """
     k = symmetric_dense(gram)
-    dtype = gram.dtype if isinstance(gram, Gram) else as_tensor(gram).dtype
+    dtype = gram.dtype if isinstance(gram, Gram) else real_matrix(gram, "gram").dtype
     y = targets(y, len(k)).to(k)
+    plain = check_ridge(ridge)
     regular, factor = positive_factor(k, ridge, "gram", dtype)
-    plain = float(ridge.detach()) if isinstance(ridge, Tensor) else float(ridge)
     columns = y.reshape(len(y), -1)
     alpha = torch.cholesky_solve(columns, factor)
     with torch.no_grad():
@@ -124,9 +133,7 @@ def positive_factor(k: Tensor, ridge: float | Tensor, name: str, dtype: torch.dt
         NotPositive: with the rows that are equal, if any are, and a ridge that is enough.
         BadArgument: a negative or infinite ridge.
     """
-    plain = float(ridge.detach()) if isinstance(ridge, Tensor) else float(ridge)
-    if not 0 <= plain < math.inf:
-        raise BadArgument(f"ridge={plain}", why="it is added to every eigenvalue", fix="ridge=0.0")
+    plain = check_ridge(ridge)
     regular = k + ridge * torch.eye(len(k), dtype=k.dtype, device=k.device)
     factor, failed = torch.linalg.cholesky_ex(regular)
     with torch.no_grad():
@@ -142,9 +149,29 @@ def positive_factor(k: Tensor, ridge: float | Tensor, name: str, dtype: torch.dt
     return regular, factor
 
 
+def check_ridge(ridge: float | Tensor) -> float:
+    """The one number that a ridge is, not negative and finite."""
+    try:
+        plain = float(ridge.detach()) if isinstance(ridge, Tensor) else float(ridge)
+    except (TypeError, ValueError, RuntimeError) as error:
+        said = f"a tensor of shape {tuple(ridge.shape)}" if isinstance(ridge, Tensor) else repr(ridge)
+        raise BadArgument(
+            f"ridge={said}", why="it is one number, added to every eigenvalue", fix="ridge=0.0"
+        ) from error
+    if not 0 <= plain < math.inf:
+        raise BadArgument(f"ridge={plain}", why="it is added to every eigenvalue", fix="ridge=0.0")
+    return plain
+
+
 def targets(y: Tensor, n: int) -> Tensor:
     """Real, finite targets with a row for each of n samples, or the error that says what is wrong with them."""
     y = as_tensor(y)
+    if y.is_complex():
+        raise BadArgument(
+            f"targets of type {y.dtype}",
+            why="targets are real: the imaginary parts would be lost",
+            fix="torch.view_as_real(y).flatten(1), two outputs for one",
+        )
     if not y.is_floating_point():
         raise BadArgument(
             f"targets of type {y.dtype}",

@@ -8,14 +8,15 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from gramian.errors import BadArgument
-from gramian.gram import Eigensystem, Gram, as_tensor, check_psd, eigensystem
+from gramian.errors import BadArgument, BadData, named_in_errors
+from gramian.gram import Eigensystem, Gram, check_psd, eigensystem, real_matrix
 from gramian.solve.modes import check_lr, check_method, damping
 
 Theta = Tensor | Gram | Eigensystem
 Cross = tuple[Tensor, Tensor]
 
 
+@named_in_errors
 def gradient_flow(theta: Theta, r0: Tensor, t: Tensor | Sequence[float], *, cross: Cross | None = None):
     r"""Training residual `f(x) - y` of gradient flow under a constant kernel.
 
@@ -52,6 +53,7 @@ def gradient_flow(theta: Theta, r0: Tensor, t: Tensor | Sequence[float], *, cros
     return _residuals(theta, r0, t, None, "flow", 0.0, cross)
 
 
+@named_in_errors
 def gradient_descent(theta: Theta, r0: Tensor, lr: float, steps: Tensor | Sequence[int], *, cross: Cross | None = None):
     r"""Training residual after each of `steps` full-batch steps of gradient descent under a constant kernel.
 
@@ -68,6 +70,7 @@ def gradient_descent(theta: Theta, r0: Tensor, lr: float, steps: Tensor | Sequen
     return _residuals(theta, r0, steps, check_lr(lr), "gd", 0.0, cross)
 
 
+@named_in_errors
 def momentum(
     theta: Theta, r0: Tensor, lr: float, beta: float, steps: Tensor | Sequence[int], *, cross: Cross | None = None
 ):
@@ -82,6 +85,7 @@ def momentum(
     return _residuals(theta, r0, steps, check_lr(lr), "momentum", beta, cross)
 
 
+@named_in_errors
 def nesterov(
     theta: Theta, r0: Tensor, lr: float, beta: float, steps: Tensor | Sequence[int], *, cross: Cross | None = None
 ):
@@ -98,6 +102,7 @@ def nesterov(
     return _residuals(theta, r0, steps, check_lr(lr), "nesterov", beta, cross)
 
 
+@named_in_errors
 def loss(r: Tensor) -> Tensor:
     r"""Squared loss $\tfrac12 \sum_{i,c} r_{ic}^2$ of residuals; (..., n, C) -> (...), summed in float64."""
     if r.ndim < 2:
@@ -105,6 +110,7 @@ def loss(r: Tensor) -> Tensor:
     return r.double().square().sum((-2, -1)) / 2
 
 
+@named_in_errors
 def loss_curve(
     theta: Theta,
     r0: Tensor,
@@ -182,10 +188,17 @@ def modes(theta: Theta) -> Eigensystem:
 
 
 def _columns(r: Tensor, n: int, name: str, of: str) -> Tensor:
-    r = as_tensor(r)
+    r = real_matrix(r, name)
     r = r[:, None] if r.ndim == 1 else r
     if r.ndim != 2 or len(r) != n:
         raise BadArgument(f"`{name}` has shape {tuple(r.shape)}", why=f"its rows are {of}", fix=f"({n}, C)")
+    if not bool(r.isfinite().all()):
+        row = int((~r.isfinite()).any(1).nonzero()[0])
+        raise BadData(
+            f"`{name}` is NaN or infinite in row {row}",
+            why="a target or an output of the network there is not finite",
+            fix=f"drop row {row} of the kernel and of `{name}`",
+        )
     return r
 
 
@@ -204,7 +217,7 @@ def _times(steps, flow: bool) -> Tensor:
 
 
 def _test(cross: Cross, system: Eigensystem, r0: Tensor) -> Cross:
-    theta, n = as_tensor(cross[0]), len(r0)
+    theta, n = real_matrix(cross[0], "cross[0]"), len(r0)
     if theta.ndim != 2 or theta.shape[1] != n:
         raise BadArgument(
             f"cross[0] has shape {tuple(theta.shape)}",

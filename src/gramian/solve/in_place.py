@@ -7,15 +7,16 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from gramian.errors import BadArgument
+from gramian.errors import BadArgument, named_in_errors
 from gramian.gram.positive import equal_rows, not_positive, rounding_floor
-from gramian.solve.cholesky import Solution, targets
+from gramian.solve.cholesky import Solution, check_ridge, targets
 
 BLOCK = 512  # columns of a panel
 TILE = 2048  # rows and columns of one product: a tenth of a second, and the matrix product's best speed
 Progress = Callable[[float], object]
 
 
+@named_in_errors
 def solve_in_place(k: Tensor, y: Tensor, ridge: float = 0.0, *, progress: Progress | None = None) -> Solution:
     r"""As `solve`, by a blocked Cholesky factorization that overwrites the lower triangle of `k`.
 
@@ -44,8 +45,7 @@ def solve_in_place(k: Tensor, y: Tensor, ridge: float = 0.0, *, progress: Progre
             why="a square float64 matrix, stored row by row, can be factorized in its own memory",
             fix="solve(k, y, ridge)",
         )
-    if not 0 <= ridge < float("inf"):
-        raise BadArgument(f"ridge={ridge}", why="it is added to every eigenvalue", fix="ridge=0.0")
+    ridge = check_ridge(ridge)
     n = len(k)
     given = targets(y, n).to(k)
     columns = given.reshape(n, -1)

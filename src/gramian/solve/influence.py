@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gramian.errors import BadArgument
+from gramian.errors import BadArgument, named_in_errors
 from gramian.gram import Features, Gram, as_tensor, symmetric_dense
 from gramian.solve.cholesky import positive_factor, targets
 
@@ -43,6 +43,7 @@ class Attribution:
         return f"Attribution({m} predictions of {c} outputs, {n} training rows, ridge={self.ridge:.3g})"
 
 
+@named_in_errors
 def attribution(gram: Gram | Tensor, k_test_train: Gram | Tensor, y: Tensor, ridge: float = 0.0) -> Attribution:
     r"""Influence of each training row on each test prediction, and leave-one-out errors, in closed form.
 
@@ -88,6 +89,7 @@ def attribution(gram: Gram | Tensor, k_test_train: Gram | Tensor, y: Tensor, rid
     return Attribution(weights @ y, g @ y / g.diagonal()[:, None], weights, float(ridge))
 
 
+@named_in_errors
 def attribution_of_features(
     features: Features | Tensor, test_features: Features | Tensor, y: Tensor, ridge: float
 ) -> Attribution:

@@ -13,13 +13,14 @@ from torch import Tensor
 from gramian.arch.inputs import Inputs
 from gramian.empirical import EmpiricalNTK, Linearized
 from gramian.empirical.copied import copied
-from gramian.errors import BadArgument, BadData, GramianError
+from gramian.errors import BadArgument, BadData, GramianError, named_in_errors
 from gramian.gram import eigensystem
 from gramian.solve.cholesky import solve
 
 SOLVERS = ("cholesky", "cg")
 
 
+@named_in_errors
 def fit_linearized(
     model: Linearized,
     x: Inputs,

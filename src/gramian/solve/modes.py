@@ -13,6 +13,7 @@ that any step is a matrix power; a does not depend on d, and keeping d instead o
 from __future__ import annotations
 
 import math
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -26,14 +27,16 @@ def check_method(method: str, beta: float, flow: bool = False) -> None:
     names = (*METHODS, "flow") if flow else METHODS
     if method not in names:
         raise BadArgument(f"method={method!r}", why="no such dynamics", fix=f"one of {', '.join(map(repr, names))}")
-    if not 0 <= beta < 1:
+    if not isinstance(beta, Real) or not 0 <= beta < 1:
         raise BadArgument(f"beta={beta}", why="the buffer stays bounded only for 0 <= beta < 1", fix="beta=0.9")
     if method in ("gd", "flow") and beta:
         raise BadArgument(f"beta={beta} with method={method!r}", why="it has no momentum", fix='method="momentum"')
 
 
-def check_lr(lr: float | None) -> float:
-    if lr is None or not 0 < lr < math.inf:
+def check_lr(lr: float | Tensor | None) -> float:
+    if isinstance(lr, Tensor) and lr.numel() == 1:
+        lr = float(lr)
+    if not isinstance(lr, Real) or not 0 < lr < math.inf:
         raise BadArgument(f"lr={lr}", why="a learning rate is a positive number", fix="lr=0.5 * max_lr(lambda_max)")
     return float(lr)
 

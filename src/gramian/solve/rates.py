@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from gramian.errors import BadArgument
+from gramian.errors import BadArgument, named_in_errors
 from gramian.solve.dynamics import Theta, loss_curve, modes
 from gramian.solve.modes import characteristic, check_lr, check_method, roots
 
@@ -15,6 +15,7 @@ NEVER = 2**50  # steps; beyond it a float64 no longer tells a step from the next
 SLACK = 1e-6  # the envelope's powers and the curve's round differently after 1e9 steps
 
 
+@named_in_errors
 def max_lr(lambda_max: float, method: str = "gd", beta: float = 0.0) -> float:
     r"""Largest stable learning rate under a constant kernel: at it the top mode neither grows nor shrinks.
 
@@ -33,6 +34,7 @@ def max_lr(lambda_max: float, method: str = "gd", beta: float = 0.0) -> float:
     )
 
 
+@named_in_errors
 def rate(lam: Tensor, lr: float, method: str = "gd", beta: float = 0.0) -> Tensor:
     r"""Factor by which the residual along each eigenvalue shrinks per step, in the long run; above 1 it grows.
 
@@ -54,6 +56,7 @@ def rate(lam: Tensor, lr: float, method: str = "gd", beta: float = 0.0) -> Tenso
     return roots(check_lr(lr) * torch.as_tensor(lam).double(), method, beta)[0]
 
 
+@named_in_errors
 def time_to(
     theta: Theta, r0: Tensor, accuracy: float, lr: float | None = None, method: str = "gd", beta: float = 0.0
 ) -> float:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from gramian.errors import BadArgument
+from gramian.errors import BadArgument, named_in_errors
 from gramian.solve.rates import rate
 
 
@@ -42,6 +42,7 @@ RULES = {
 }
 
 
+@named_in_errors
 def tuning(lambda_min: float, lambda_max: float, rule: str = "polyak") -> Tuning:
     r"""Learning rate and momentum by a named rule for eigenvalues in `[lambda_min, lambda_max]`.
 

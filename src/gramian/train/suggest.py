@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
 from gramian.arch.inputs import Inputs
+from gramian.empirical.batch_dependent import kept_random_states, random_states
 from gramian.empirical.call import call
 from gramian.errors import GramianError
 from gramian.train.advice import Advice
@@ -111,7 +112,7 @@ def suggest(
         reason=choice.reason,
         why_no_largest=edge.why,
         paste="" if choice.lr is None else _paste(optimizer, edge, choice.lr),
-        notes=_notes(module, edge, tried),
+        notes=_notes(module, x, edge, tried),
         steps_on=f"{edge.rows} rows like these" if edge.summed and edge.rows != len(x) else "all these rows",
     )
 
@@ -171,7 +172,20 @@ def _paste(optimizer: Optimizer | str, edge: StableRate, lr: float) -> str:
     return f'for group in optimizer.param_groups: group["lr"] *= {lr / edge.rule.lr:.3g}  # the first is {lr:.3g} then'
 
 
-def _notes(module: nn.Module, edge: StableRate, tried: Rehearsal | None) -> tuple[str, ...]:
+def _draws(module: nn.Module, x: Tensor) -> bool:
+    """Whether the forward draws random numbers, or gives another output at a second call, with dropout off."""
+    with torch.no_grad(), kept_random_states(x.device), _measured(module):
+        first = call(module, x)
+        before = random_states(x.device)
+        again = call(module, x)
+        drawn = before[0] != random_states(x.device)[0]
+    if not isinstance(first, Tensor) or not isinstance(again, Tensor) or first.shape != again.shape:
+        return drawn
+    allowed = torch.finfo(first.dtype).eps ** 0.5 if first.is_floating_point() else 0.0
+    return drawn or not torch.allclose(first, again, rtol=allowed, atol=allowed * float(first.abs().max()))
+
+
+def _notes(module: nn.Module, x: Tensor, edge: StableRate, tried: Rehearsal | None) -> tuple[str, ...]:
     said = []
     if edge.summed and not edge.rule.adaptive:
         said.append(
@@ -182,6 +196,11 @@ def _notes(module: nn.Module, edge: StableRate, tried: Rehearsal | None) -> tupl
     if drops:
         with_it = ", the rates tried with it" if tried is not None else ""
         said.append(f"The module trains with dropout: curvature and loss are measured without it{with_it}.")
+    if _draws(module, x):
+        said.append(
+            "The forward draws random numbers, dropout aside: curvature and loss are those of some draws, and others "
+            "have others."
+        )
     if edge.rule.unseen and not edge.rule.guessed:
         said.append(
             f"{edge.rule.unseen:,} coordinates had no gradient to speak of yet and are not in the curvature: their "

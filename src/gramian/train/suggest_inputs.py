@@ -22,6 +22,7 @@ from gramian.train.curvature import LossOf, loss_value
 from gramian.train.objective import Loss, objective, squared
 from gramian.train.view import view
 
+PAIRED = 1e-4  # relative: from where on two losses of the same numbers are not the same by rounding
 WHERE = "suggest(module, (x, y), ...)"
 
 
@@ -208,6 +209,23 @@ def _outputs(module: nn.Module, x: Tensor) -> Tensor:
         ) from None
 
 
+def _pairs_other_rows(loss: LossOf, out: Tensor, y: Tensor, value: float) -> bool:
+    """Whether targets with as many numbers as outputs are broadcast against them: (n, 1) against (n,).
+
+    The loss is then one of all pairs of rows, which the order of the targets does not change.
+    """
+    if not y.is_floating_point() or y.shape == out.shape or y.numel() != out.numel() or len(out) < 2:
+        return False
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            one_by_one = float(loss_value(loss, out, y.reshape(out.shape)))
+            turned = float(loss_value(loss, out, y.roll(1, 0)))
+    except (RuntimeError, IndexError, ValueError, TypeError):  # it wants another shape, and knows why
+        return False
+    return abs(value - one_by_one) > PAIRED * abs(one_by_one) and abs(value - turned) <= PAIRED / 10 * abs(value)
+
+
 def first_loss(module: nn.Module, x: Tensor, y: Tensor, loss: LossOf) -> tuple[Tensor, float]:
     """Outputs and loss at the weights as they stand.
 
@@ -227,7 +245,8 @@ def first_loss(module: nn.Module, x: Tensor, y: Tensor, loss: LossOf) -> tuple[T
                     raise
                 why = (str(error) or "error").splitlines()[0]
     spread = any("Using a target size" in str(w.message) for w in said)  # of mse_loss, l1_loss, huber_loss
-    if spread or (loss is squared and out.shape != y.shape and not why):
+    crossed = not why and math.isfinite(value) and _pairs_other_rows(loss, out, y, value)
+    if spread or crossed or (loss is squared and out.shape != y.shape and not why):
         raise BadData(
             f"The loss takes each of the outputs {tuple(out.shape)} with several of the targets {tuple(y.shape)}.",
             where="loss(module(x), y)",

@@ -116,7 +116,7 @@ def _chosen(mask: Value, on: Any, off: Any, inside: str) -> Read:
                 why="there is a rule for zeros, which are the same for all channels and samples"
                 if math.isfinite(number)
                 else "there is a rule for zeros; an infinity is for a softmax, or for a maximum",
-                fix="fill with 0.",
+                fix="fill with 0., where the mask is the same for all channels",
             )
     if len(parts) == 1:
         return weighted(parts[0][0], mask, parts[0][1])

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from gramian.certify.monitor.outputs import Look, replaced
 from gramian.certify.monitor.rows import Rows
+from gramian.certify.monitor.told import tell
 from gramian.data import one_hot
 from gramian.errors import BadArgument, BadData
 from gramian.train.objective import cross_entropy, squared
@@ -124,9 +125,38 @@ class UserLoss:
                 first = first or error
             else:
                 number_of(found)
-                return form
+                return self._paired(f, rows, found) if form is _as_it_is else form
         assert first is not None
         raise _no_loss(self.name, only, y, first) from first
+
+    def _paired(self, f: Tensor, rows: Tensor, found: Any) -> Callable[[Any, Tensor], Any]:
+        """As it is, unless torch pairs outputs with the targets of other rows: (n, 1) against (n,) is (n, n).
+
+        A loss of all pairs is another one than that of the outputs' shape, and does not depend on the targets' order.
+        """
+        y, only = self.targets(rows), next(iter(self.look.tensors(f).values()))
+        if not isinstance(y, Tensor) or not y.is_floating_point():
+            return _as_it_is
+        if y.shape == only.shape or y.numel() != only.numel() or len(y) < 2:
+            return _as_it_is
+        values = [float(number_of(found).float().mean())]
+        try:
+            with torch.no_grad(), quiet():
+                for self._fit in (_numbers_like, _turned):
+                    values.append(float(number_of(self.raw(f, rows)).float().mean()))
+        except Exception:  # it wants another shape than the outputs', and knows why
+            return _as_it_is
+        crossed, one_by_one, turned = values
+        if not abs(crossed - one_by_one) > EQUAL * abs(one_by_one) or abs(crossed - turned) > 1e-5 * abs(crossed):
+            return _as_it_is
+        tell(
+            f"The loss pairs outputs {tuple(only.shape)} with the targets {tuple(y.shape)} of other rows.",
+            where=f"Monitor(module, optimizer, loss={self.name}, x, y)",
+            why="torch broadcasts the one shape to the other; what is measured here pairs them row by row, and a "
+            "training loop that does not minimizes another loss",
+            fix="y[:, None] or module(x).squeeze(-1), so that both have one shape, here and in the training loop",
+        )
+        return _numbers_like
 
     def _numbers(self, y: Tensor, only: Tensor) -> Callable[[Any, Tensor], Any]:
         classes = not y.is_floating_point() and y.dtype != torch.bool and y.ndim == 1 and only[0].numel() > 1
@@ -194,6 +224,11 @@ def number_of(value: Any) -> Tensor:
 
 def _as_it_is(y: Any, _f: Tensor) -> Any:
     return y
+
+
+def _turned(y: Tensor, _f: Tensor) -> Tensor:
+    """The targets of other rows."""
+    return y.roll(1, 0)
 
 
 def _classes(y: Tensor, _f: Tensor) -> Tensor:
