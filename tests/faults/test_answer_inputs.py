@@ -105,3 +105,22 @@ def test_signs_as_floats_are_classes_and_a_test_set_may_lack_a_class():
     net = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2))
     result = gramian.certify(net, X, WORDS, x_test=X[:2], y_test=["no", "no"], optimizer="gd", steps=2)
     assert result.run["scores"]["test"]["accuracy"] in (0.0, 0.5, 1.0)
+
+
+def test_columns_of_a_test_frame_are_matched_by_name():
+    """They were taken by position: the same rows with columns reversed had another error."""
+    rng = np.random.default_rng(0)
+    train, test = (pd.DataFrame(rng.normal(size=(n, 3)) * [1, 5, 1], columns=list("abc")) for n in (40, 20))
+    y, y_test = ((t.a > 0).astype(int) for t in (train, test))
+    net = nn.Sequential(nn.Linear(3, 16), nn.ReLU(), nn.Linear(16, 2)).double()
+
+    def error(rows):
+        return gramian.certify(net, train, y, x_test=rows, y_test=y_test, steps=20, optimizer="gd").run["test"]
+
+    assert error(test[["c", "b", "a"]])["network_error"] == error(test)["network_error"]
+    with pytest.raises(BadData, match=r"(?s)missing 'a'; unknown 'z'.*fix: x_test.rename\(columns={'z': 'a'}\)"):
+        error(test.rename(columns={"a": "z"}))
+    with pytest.raises(BadData, match=r"(?s)missing 'b'.*fix: a frame with the column 'b'"):
+        error(test[["a", "c"]])
+    with pytest.raises(BadData, match=r"(?s)unknown 'd'.*fix: x_test.drop\(columns=\['d'\]\)"):
+        error(test.assign(d=1.0))

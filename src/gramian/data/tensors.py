@@ -23,6 +23,7 @@ class Tensors(NamedTuple):
         classes: names of the classes that were coded here, `classes[y[i]]`; () where `y` came as numbers or a tensor.
         notes: what was decided on the way, a sentence each.
         labels: the coding of the targets, by which `as_tensors(..., like=)` codes those of a test set.
+        columns: names of the columns of inputs and of targets; () of what is no frame with named columns.
     """
 
     x: Tensor
@@ -30,6 +31,7 @@ class Tensors(NamedTuple):
     classes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     labels: Labels | None = None
+    columns: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
 
 
 def as_tensors(
@@ -45,11 +47,13 @@ def as_tensors(
         y: targets, as a tensor, a `Series`, a `DataFrame`, an array or a list; or None.
         task: "classification" or "regression" decides what targets are; None: floats are regression targets, whole
             numbers and text are classes. A tensor keeps its own meaning: integer is classes, floating is regression.
-        like: what this function gave for the training rows; targets are coded as there.
+        like: what this function gave for the training rows; targets are coded as there, and columns of frames are
+            matched by name.
         names: what errors call the two.
 
     Raises:
-        BadData: columns of text or dates, rows of different lengths, values that are no numbers.
+        BadData: columns of text or dates, rows of different lengths, values that are no numbers; columns that the
+            training rows have and a test frame does not, or the reverse.
         BadArgument: text for a regression.
 
     Example:
@@ -58,19 +62,50 @@ def as_tensors(
         >>> x.tolist(), y.tolist(), classes
         ([[1.0, 0.5], [2.0, 1.5]], [0, 1], ('no', 'yes'))
     """
+    if like is not None:
+        x, y = (in_order(*given) for given in zip((x, y), like.columns, names, strict=True))
+    columns = column_names(x), column_names(y)
     inputs = _inputs(x, names[0])
-    if y is None:
-        return Tensors(inputs, None)
-    if isinstance(y, Tensor):
-        return Tensors(inputs, y)
+    if y is None or isinstance(y, Tensor):
+        return Tensors(inputs, y, columns=columns)
     column = as_array(y, names[1])
     if like is not None and like.labels is not None:
         coded = like.labels.encode(column, names[1])
-        return Tensors(inputs, torch.from_numpy(np.ascontiguousarray(coded)), like.classes, (), like.labels)
+        return Tensors(inputs, torch.from_numpy(np.ascontiguousarray(coded)), like.classes, (), like.labels, columns)
     if task is None:
         task = "regression" if column.dtype.kind == "f" else "classification" if column.ndim == 1 else None
     labels = as_labels(column, names[1], task)
-    return Tensors(inputs, torch.from_numpy(np.ascontiguousarray(labels.y)), labels.classes, labels.notes, labels)
+    return Tensors(
+        inputs, torch.from_numpy(np.ascontiguousarray(labels.y)), labels.classes, labels.notes, labels, columns
+    )
+
+
+def column_names(values: Any) -> tuple[str, ...]:
+    """Names of a frame's columns, if all are text; () of anything else."""
+    if isinstance(values, pd.DataFrame) and all(isinstance(c, str) for c in values.columns):
+        return tuple(values.columns)
+    return ()
+
+
+def in_order(values: Any, columns: tuple[str, ...], name: str) -> Any:
+    """A frame with its columns in the order of the training rows' frame; anything else as it is."""
+    here = column_names(values)
+    if not columns or not here or here == columns:
+        return values
+    missing, extra = [c for c in columns if c not in here], [c for c in here if c not in columns]
+    if missing or extra:
+        parts = [f"missing {', '.join(map(repr, missing[:5]))}"] if missing else []
+        parts += [f"unknown {', '.join(map(repr, extra[:5]))}"] if extra else []
+        fix = f"a frame with the column {missing[0]!r} too." if missing else f"{name}.drop(columns={extra!r})."
+        if missing and extra:
+            fix = f"{name}.rename(columns={{{extra[0]!r}: {missing[0]!r}}}), if these are the same."
+        raise BadData(
+            f"{name} has not the columns of the training rows: {'; '.join(parts)}.",
+            where=f"{name}, a DataFrame with columns {', '.join(here[:10])}",
+            why="columns are matched by name, so a renamed one is another one.",
+            fix=fix,
+        )
+    return values[list(columns)]
 
 
 def _inputs(x: Any, name: str) -> Tensor:
