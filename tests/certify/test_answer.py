@@ -90,8 +90,8 @@ def test_the_learning_rate_has_its_loss_and_stands_beside_the_largest_stable_one
 def test_the_reason_names_the_eigenvalue_the_drift_and_the_useful_width(evidence, sweep_of):
     assert because(evidence(), sweep_of(1.6), OBSERVED, (), False, REACHED) == (
         "Observed: no theorem about training has all its premises met here. The limit's Gram matrix is positive "
-        "(smallest eigenvalue 1), and the network's own, at width 64, is within 4% of it and moved by 5%; 10% is "
-        "expected from width 256 on."
+        "(smallest eigenvalue 1), and the network's own, at width 64, is within 4% of it and moved by at most 5%; "
+        "10% is expected from width 256 on."
     )
     assert "is singular to working precision, and" in because(evidence(), None, OBSERVED, (), True, REACHED)
     implied = because(evidence(), None, IMPLIED, (a_certificate(IMPLIED, TRAINING),), False, REACHED)

@@ -56,6 +56,9 @@ def test_what_moved_names_the_layer():
     moved = {"steps": [0, 9], "layers": ["a", "b"], "distance": [[0, 0], [0.02, 0.05]], "drift": [0.0, 0.1]}
     text = sentences.moved(block("moved", **moved))
     assert text == "Layer b moved most, 5 % of its initial norm; the kernel drifted by 10 %."
+    moved |= {"steps": [0, 5, 9], "distance": [[0, 0], [0.02, 0.05], [0.02, 0.05]], "drift": [0.0, 0.16, 0.08]}
+    text = sentences.moved(block("moved", **moved))
+    assert text.endswith("the kernel drifted by at most 16 %, and by 8 % in the end.")
 
 
 @pytest.mark.parametrize(

@@ -158,7 +158,7 @@ def because(
 
 def _kernel(e: Evidence, found: Sweep | None, singular: bool, did: str) -> str:
     drift = e.extreme("kernel_drift")
-    moved = "" if drift is None else f" and moved by {drift:.0%}"
+    moved = "" if drift is None else f" and moved by at most {drift:.0%}"
     if e.lambda_min is None or e.gram_error is None:
         lazy = f": {_regime(drift)}" if drift is not None and did == REACHED else ""  # of a whole training
         return f"This network has no limit kernel here, so only its own Gram matrix was watched{moved}{lazy}."

@@ -76,8 +76,16 @@ def moved(block: dict) -> str:
         parts.append(f"at most {percent(max(shares))} of a layer's activation signs flipped")
     drift = last(block["drift"])
     if drift is not None:
-        parts.append(f"the kernel drifted by {percent(drift) if drift < 10 else fold(drift) + ' its initial norm'}")
+        most, end = (_of_initial_norm(v) for v in (max(v for v in block["drift"] if _finite(v)), drift))
+        if most == end:
+            parts.append(f"the kernel drifted by {end}")
+        else:
+            parts.append(f"the kernel drifted by at most {most}, and by {end} in the end")
     return _sentence("; ".join(parts) if parts else "What moved was " + NOT_MEASURED)
+
+
+def _of_initial_norm(drift: float) -> str:
+    return percent(drift) if drift < 10 else fold(drift) + " its initial norm"
 
 
 def _weights_first(far: list[tuple[float, str]]) -> list[tuple[float, str]]:
