@@ -7,11 +7,11 @@ import inspect
 import re
 from pathlib import Path
 
-from gramian.arch import export, inplace, reading, refusals, trace, unroll
+from gramian.arch import export, inplace, read_module, reading, refusals, unrolled_rnn
 from gramian.arch import ops as ops_folder
 from gramian.arch.ops import READERS, Activation, MatMul, Op, Sign, Step, Take
+from gramian.arch.ops.attention_scores import products
 from gramian.arch.ops.groups import SPLITS, pieces
-from gramian.arch.ops.scores import products
 from gramian.arch.refusals import KNOWN
 from gramian.limit import outputs
 
@@ -96,9 +96,11 @@ def page() -> str:
         names = ", ".join(f"`{name}`" for name in dict.fromkeys(_call(c) for c in calls))
         op = Take if how is pieces else MatMul
         rows.append((names, op.__name__, " ".join((inspect.getdoc(how) or "").split()), *_how(op)))
-    steps = ", ".join(f"`{name}`" for name in dict.fromkeys(_call(c) for c in (*unroll.CALLS, *unroll.CELLS)))
+    steps = ", ".join(
+        f"`{name}`" for name in dict.fromkeys(_call(c) for c in (*unrolled_rnn.CALLS, *unrolled_rnn.CELLS))
+    )
     rows.append((steps, "", RECURRENT, "exact", "exact", YANG, "0.1"))
-    read = [Path(module.__file__) for module in (export, inplace, outputs, reading, refusals, trace)]
+    read = [Path(module.__file__) for module in (export, inplace, outputs, reading, read_module, refusals)]
     files = [*read, *sorted(Path(ops_folder.__file__).parent.glob("*.py"))]
     refused = {row for file in files for row in _refusals(file.read_text(encoding="utf-8"))}
     refused |= {(f"`{start.rstrip('_')}` has no infinite-width rule here.", *why) for start, why in KNOWN.items()}

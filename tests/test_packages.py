@@ -11,6 +11,7 @@ SOURCE = ROOT / "src" / "gramian"
 # each line may import from the lines above it; packages of one line never import each other
 LAYERS = [
     ("errors", "library"),
+    ("files",),
     ("data",),
     ("arch",),
     ("limit", "empirical"),
@@ -19,6 +20,7 @@ LAYERS = [
     ("predict",),
     ("train",),
     ("certify",),
+    ("monitor",),
     ("claims",),
     ("cli",),
 ]

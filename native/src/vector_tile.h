@@ -4,7 +4,7 @@
 // Of every value of the network the loops carry two numbers per pair of inputs: u = 1 - K / s and T = Theta / s, where
 // s = sqrt(q1 q2) and q1, q2 are the two variances; u is folded at opposite values, see vector_values.h. It is computed
 // as a difference only where it is large (and by erf), so that nearly equal and opposite inputs keep their digits. What a layer needs of q1 and q2 are factors, one of the row times one of the
-// column; Python computes them in double (gramian/limit/factors.py, which gives the formulas).
+// column; Python computes them in double (gramian/limit/vector_inputs.py, which gives the formulas).
 #pragma once
 
 namespace gramian {

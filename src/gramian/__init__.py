@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from gramian import predicted
     from gramian.arch import Architecture, architecture
     from gramian.certify import Certificate, Certification, Condition, certify  # type: ignore[no-redef]
-    from gramian.certify.monitor import LightningMonitor, Monitor, TrainerMonitor
     from gramian.empirical import (
         EmpiricalNTK,
         GaussNewton,
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
         quadratic,
     )
     from gramian.gram import Gram
+    from gramian.monitor import LightningMonitor, Monitor, TrainerMonitor
     from gramian.solve import Solution, attribution, gradient_descent, gradient_flow, momentum, nesterov, solve
     from gramian.train import Advice, Trace, suggest, train
 
@@ -39,13 +39,13 @@ _PACKAGES = {
     "EmpiricalNTK": "empirical",
     "GaussNewton": "empirical",
     "Gram": "gram",
-    "LightningMonitor": "certify.monitor",
-    "Monitor": "certify.monitor",
+    "LightningMonitor": "monitor",
+    "Monitor": "monitor",
     "MonteCarlo": "empirical",
     "Sketch": "empirical",
     "Solution": "solve",
     "Trace": "train",
-    "TrainerMonitor": "certify.monitor",
+    "TrainerMonitor": "monitor",
     "architecture": "arch",
     "attribution": "solve",
     "certify": "certify",

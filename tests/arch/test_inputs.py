@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from gramian import Gram, architecture, certify, empirical_ntk, monte_carlo, train
 from gramian.arch.inputs import leaves, rows
-from gramian.empirical.jacobian import jacobian
-from gramian.empirical.structured import packed
+from gramian.empirical.modules.packed_inputs import packed
+from gramian.empirical.operators.jacobian import jacobian
 from gramian.errors import BadArgument, BadData, NoLimit
 
 LAW = (1.3, 0.3)

@@ -8,7 +8,15 @@ from torch import nn
 
 from gramian.arch import architecture
 from gramian.arch.zoo import DuResNet, mlp
-from gramian.certify.form import activations, has_biases, layers, network_facts, sign_readout, trained, two_layer_lambda
+from gramian.certify.network_form import (
+    activations,
+    has_biases,
+    layers,
+    network_facts,
+    sign_readout,
+    trained,
+    two_layer_lambda,
+)
 from gramian.train.parametrization import second_moment_inverse
 
 ANALYTIC = {

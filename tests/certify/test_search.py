@@ -15,7 +15,7 @@ from torch import nn
 
 from gramian.arch.zoo import DuResNet
 from gramian.certify import CONTRADICTED, IMPLIED, UP_TO_CONSTANTS, Evidence, certificates, certify
-from gramian.certify.form import network_facts
+from gramian.certify.network_form import network_facts
 from gramian.certify.setup import setup
 from gramian.certify.theorems import du2019global
 from gramian.data import geometry

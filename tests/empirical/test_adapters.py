@@ -7,8 +7,8 @@ import torch
 from zoo import mlp
 
 from gramian.empirical import empirical_ntk, jacobian
-from gramian.empirical.model import Batch, Model
-from gramian.empirical.ntk import read
+from gramian.empirical.contraction.ntk import read
+from gramian.empirical.modules.output_functions import Batch, Model
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from gramian.empirical import convolution, empirical_ntk
-from gramian.empirical.calls import Conv
-from gramian.empirical.convolution import POINTS, VECTORS, convolved
-from gramian.empirical.proof import Call
+from gramian.empirical import empirical_ntk
+from gramian.empirical.modules.structured_calls import Conv
+from gramian.empirical.modules.structured_parameters import Call
+from gramian.empirical.workarounds import convolution_gradients
+from gramian.empirical.workarounds.convolution_gradients import POINTS, VECTORS, convolved
 from gramian.library import Library, library
 
 native = pytest.mark.skipif(
@@ -50,7 +51,7 @@ def test_back_to_the_inputs(h, w, pad, c, d):
     torch.manual_seed(h + 100 * w)
     weight, g = randn(d, c, 3, 3), randn(3, d, high, wide)
     exact = F.conv_transpose2d(g.double(), weight.double(), padding=pad)
-    found = convolution._filtered(g, weight, 2 - pad, (h, w))
+    found = convolution_gradients._filtered(g, weight, 2 - pad, (h, w))
     assert found.shape == exact.shape
     assert off(found, exact) < LOSS
 
@@ -74,8 +75,8 @@ def test_gradients_of_the_weights(order, h, w, pad, c, d):
     }[order]
     made = call(conv(padding=pad), x, weight, randn(n, d, high, wide))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(convolution, "_worth_it", lambda *_: True)  # images of every size
-        found = convolution.by_winograd(made, x[:, None], b[:, :, None])
+        patch.setattr(convolution_gradients, "_worth_it", lambda *_: True)  # images of every size
+        found = convolution_gradients.by_winograd(made, x[:, None], b[:, :, None])
     assert off(found, exact.flatten(2)) < LOSS
 
 
@@ -83,9 +84,9 @@ def test_gradients_of_the_weights(order, h, w, pad, c, d):
 def test_threads_share_the_work(monkeypatch):
     torch.manual_seed(0)
     weight, g = randn(32, 64, 3, 3), randn(7, 32, 32, 32)
-    once = convolution._filtered(g, weight, 1, (32, 32))
+    once = convolution_gradients._filtered(g, weight, 1, (32, 32))
     monkeypatch.setattr(torch, "get_num_threads", lambda: 5)
-    assert torch.equal(convolution._filtered(g, weight, 1, (32, 32)), once)
+    assert torch.equal(convolution_gradients._filtered(g, weight, 1, (32, 32)), once)
 
 
 @pytest.mark.parametrize("size", [(9, 12), (8, 8)])
@@ -131,13 +132,14 @@ def test_the_kernel_is_that_of_float64(outputs, there, monkeypatch):
     if there:
         if library().isa not in VECTORS:
             pytest.skip("no compiled library with wide registers here")
-        filtered, gradients = convolution._filtered, convolution.by_winograd
-        monkeypatch.setattr(convolution, "_filtered", lambda *a: (calls.append("back"), filtered(*a))[1])
+        filtered, gradients = convolution_gradients._filtered, convolution_gradients.by_winograd
+        monkeypatch.setattr(convolution_gradients, "_filtered", lambda *a: (calls.append("back"), filtered(*a))[1])
         monkeypatch.setattr(
-            "gramian.empirical.formed.by_winograd", lambda *a: (calls.append(gradients(*a)), calls[-1])[1]
+            "gramian.empirical.contraction.per_sample_gradients.by_winograd",
+            lambda *a: (calls.append(gradients(*a)), calls[-1])[1],
         )
     else:
-        monkeypatch.setattr(convolution, "library", lambda: Library(None, why="not built"))
+        monkeypatch.setattr(convolution_gradients, "library", lambda: Library(None, why="not built"))
     torch.manual_seed(0)
     layers = [nn.Conv2d(3, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 32, 3, padding=1), nn.Tanh()]
     layers += [nn.Conv2d(32, 48, 3), nn.ReLU(), nn.Conv2d(48, 32, 3, padding=1, stride=2), nn.ReLU()]

@@ -5,7 +5,9 @@ import torch
 from torch import nn
 from torch.func import functional_call, jacrev
 
-from gramian.empirical import checks, empirical_ntk, formed
+from gramian.empirical import empirical_ntk
+from gramian.empirical.contraction import per_sample_gradients
+from gramian.empirical.modules import checks
 
 
 def conv_net(readout, width):
@@ -24,8 +26,8 @@ def test_one_pattern_for_all_outputs_is_found_where_there_is_one(name, monkeypat
     """Behind a global pool the last convolution's cotangents are one pattern times numbers, and no other's."""
     make, there = NETS[name]
     net, x, found = make(), torch.randn(3, 3, 12, 12), []
-    own = formed._pattern
-    monkeypatch.setattr(formed, "_pattern", lambda b: (found.append(own(b)), found[-1])[1])
+    own = per_sample_gradients._pattern
+    monkeypatch.setattr(per_sample_gradients, "_pattern", lambda b: (found.append(own(b)), found[-1])[1])
     theta = empirical_ntk(net, x, outputs="full")
     at = {key: p.detach() for key, p in net.named_parameters()}
     jac = jacrev(lambda at: functional_call(net, at, (x,)))(at)
@@ -39,14 +41,14 @@ def test_a_pattern_is_one_to_the_last_digits():
     once, times = torch.randn(17, 4), torch.randn(6, 1, 4)
     times[:, :, 3] = 0
     b = once * times
-    found = formed._pattern(b)
+    found = per_sample_gradients._pattern(b)
     assert found is not None
     assert (found[0][:, None] * found[1] - b).abs().max() < 1e-15 * b.abs().max()
     b[4, 11, 2] *= 1 + 1e-12
-    assert formed._pattern(b) is None
+    assert per_sample_gradients._pattern(b) is None
     b = once * times
     b[0, :, 1] = 0  # the first output is silent where others are not
-    assert formed._pattern(b) is None
+    assert per_sample_gradients._pattern(b) is None
 
 
 def test_what_a_backward_pass_keeps_does_not_depend_on_how_many_samples_wait():

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 import gramian
 from gramian.arch.zoo import ZOO
 from gramian.empirical import monte_carlo
-from gramian.empirical.readout import find_readouts
+from gramian.empirical.modules.readout import find_readouts
 from gramian.errors import BadArgument, BadData
 
 

@@ -75,9 +75,9 @@ def test_all_ways_of_contracting_are_exact(name, way, monkeypatch):
         return unit if unit.single else replace(unit, rows=way != "positions" or not unit.sizes, late=late)
 
     if way.endswith("at a time"):
-        monkeypatch.setattr("gramian.empirical.late.WIDE", 1)
+        monkeypatch.setattr("gramian.empirical.contraction.deferred_gradients.WIDE", 1)
 
-    monkeypatch.setattr("gramian.empirical.ntk.cheaper", one_way)
+    monkeypatch.setattr("gramian.empirical.contraction.ntk.cheaper", one_way)
     net, shape = make(name)
     x, y = inputs(4, shape), inputs(3, shape)
     jx, jy = jacobian(net, x), jacobian(net, y)

@@ -13,8 +13,8 @@ from torch import nn
 
 import gramian
 from gramian.empirical import jacobian, projected_gradients
-from gramian.empirical.operator import GaussNewton
-from gramian.empirical.product import ntk_product
+from gramian.empirical.operators.ntk_product import ntk_product
+from gramian.empirical.operators.tangent_operators import GaussNewton
 from gramian.errors import GramianError
 
 WORST = [

@@ -5,10 +5,10 @@ import torch
 from shaped import GPT2, ViT
 from zoo import mlp
 
-from gramian.empirical.model import Batch, Model
-from gramian.empirical.ntk import read
-from gramian.empirical.plan import Budget, plans
-from gramian.empirical.units import cheaper, make_units
+from gramian.empirical.contraction.contracted_parameters import cheaper, make_units
+from gramian.empirical.contraction.memory_plan import Budget, plans
+from gramian.empirical.contraction.ntk import read
+from gramian.empirical.modules.output_functions import Batch, Model
 
 NETS = {
     "mlp": (lambda: mlp(20, 64, 64, 64, 5), lambda: torch.randn(1, 20)),

@@ -8,7 +8,7 @@ from torch import nn
 from zoo import make, mlp
 
 from gramian.empirical import Sketch, empirical_ntk, jacobian, projected_gradients
-from gramian.empirical.sketch import BLOCK
+from gramian.empirical.sketches.random_projections import BLOCK
 from gramian.errors import BadArgument, BadData
 
 KINDS = ["rademacher", "sparse"]

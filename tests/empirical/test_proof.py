@@ -5,10 +5,11 @@ import torch
 from torch import nn
 from zoo import inputs, make
 
-from gramian.empirical import empirical_ntk, jacobian, ntk
-from gramian.empirical.model import Batch, Model
-from gramian.empirical.ntk import read
-from gramian.empirical.proof import uses
+from gramian.empirical import empirical_ntk, jacobian
+from gramian.empirical.contraction import ntk
+from gramian.empirical.contraction.ntk import read
+from gramian.empirical.modules.output_functions import Batch, Model
+from gramian.empirical.modules.structured_parameters import uses
 
 GENERAL = {  # what must go the general way, by module of the zoo; every other reached parameter is structured
     "mlp": set(),

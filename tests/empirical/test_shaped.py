@@ -6,8 +6,8 @@ from resnet import ResNet18
 from shaped import GPT2, ViT
 
 from gramian.empirical import EmpiricalNTK, empirical_ntk, jacobian, ntk_product
-from gramian.empirical.model import Batch, Model
-from gramian.empirical.ntk import read
+from gramian.empirical.contraction.ntk import read
+from gramian.empirical.modules.output_functions import Batch, Model
 
 
 def settled(net, x):

@@ -10,7 +10,7 @@ from torch.func import functional_call, vmap
 from zoo import Cube, make
 
 from gramian.empirical import EmpiricalNTK, empirical_ntk, linearize, ntk_product, quadratic
-from gramian.empirical.watch import differentiable_math
+from gramian.empirical.modules.observed_calls import differentiable_math
 from gramian.errors import BadArgument
 
 NAMES = ["mlp", "attention", "twice", "conv3d", "tied", "frozen bias", "slope", "recurrent", "raw", "custom function"]

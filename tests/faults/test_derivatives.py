@@ -7,8 +7,8 @@ from torch.utils.checkpoint import checkpoint
 
 import gramian
 from gramian.empirical import jacobian, projected_gradients
-from gramian.empirical.operator import GaussNewton
-from gramian.empirical.product import ntk_product
+from gramian.empirical.operators.ntk_product import ntk_product
+from gramian.empirical.operators.tangent_operators import GaussNewton
 from gramian.errors import GramianError
 
 FOUR = r"(?s).+where.+why.+fix"

@@ -9,8 +9,8 @@ from torch import nn
 
 import gramian
 from gramian.empirical import projected_gradients
-from gramian.empirical.operator import GaussNewton
-from gramian.empirical.product import ntk_product
+from gramian.empirical.operators.ntk_product import ntk_product
+from gramian.empirical.operators.tangent_operators import GaussNewton
 from gramian.errors import BadArgument
 
 ROWS = torch.randn(6, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))

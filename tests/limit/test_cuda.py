@@ -20,9 +20,9 @@ from gramian import architecture
 from gramian.errors import BadArgument
 from gramian.limit import engines
 from gramian.limit.cuda import device, images, vectors
-from gramian.limit.cuda.plan import CONVOLVES, KEEPS, TAKES, Plan, plan
+from gramian.limit.cuda.plane_schedule import CONVOLVES, KEEPS, TAKES, Plan, plan
+from gramian.limit.kernel_program import Lack, program
 from gramian.limit.planes import plane_program
-from gramian.limit.program import Lack, program
 
 compiled = pytest.mark.skipif(
     emulated.COMPILER is None and not os.environ.get("CI"), reason="there is no C++ compiler to run device code with"

@@ -14,12 +14,12 @@ from torch import nn
 
 from gramian import architecture
 from gramian.arch.ops import GELU, Kinked, RectifiedPower, Sin
-from gramian.arch.ops.nearby import gap_of_image
+from gramian.arch.ops.activation_gap import gap_of_image
 from gramian.errors import BadArgument
 from gramian.library import library
-from gramian.limit import explain, factors, tables
-from gramian.limit.program import program
-from gramian.limit.series import TooLong, powers
+from gramian.limit import angle_tables, explain, vector_inputs
+from gramian.limit.hermite_series import TooLong, powers
+from gramian.limit.kernel_program import program
 
 pytestmark = pytest.mark.skipif(
     library().module is None and not os.environ.get("CI"), reason="the native engine is not built here"
@@ -110,10 +110,10 @@ def test_series_take_norms_that_differ_by_far(name):
 def test_tables_keep_the_digits_of_nearly_equal_values(op, spread, t):
     """Against the oracle's own rule for small differences, `gap_of_image`, which is another computation."""
     s1, s2, theta = (torch.tensor([v], dtype=torch.float64) for v in (1.0, 1.0 + spread, t))
-    table = tables._made(op, 1.0, 1.125 if spread else 1.0, torch.float64)
+    table = angle_tables._made(op, 1.0, 1.125 if spread else 1.0, torch.float64)
     k, gap = s1 * s2 * torch.cos(theta), 2 * s1 * s2 * torch.sin(theta / 2) ** 2
-    (v, _), (w, _) = (tables.own(op, s * s) for s in (s1, s2))
-    kernel = tables._dual(op, s1**2, k, s2**2, gap)[0]
+    (v, _), (w, _) = (angle_tables.own(op, s * s) for s in (s1, s2))
+    kernel = angle_tables._dual(op, s1**2, k, s2**2, gap)[0]
     right = gap_of_image(op, (s1**2, gap, s2**2), kernel, (v, w)) / (v * w).sqrt()
     off = (table(s1, theta, s2, (v, w))[0] - right).abs()
     assert float(off / right) < (1e-7 if spread else 1e-9) or float(off) < 1e-16
@@ -193,10 +193,12 @@ def test_one_norm_makes_a_shorter_sum():
     one = torch.full((5,), 1.3, dtype=torch.float64)
     kinds = {}
     for name, q in (("one", one), ("many", one * torch.linspace(0.9, 1.1, 5, dtype=torch.float64))):
-        loop = next(v.loop for v in factors.side(p, q, torch.float64) if v.loop and v.loop.kind > factors.ERF)
+        loop = next(
+            v.loop for v in vector_inputs.side(p, q, torch.float64) if v.loop and v.loop.kind > vector_inputs.ERF
+        )
         kinds[name] = loop.kind, loop.first
-    assert kinds["one"][0] == factors.TABLE
-    assert kinds["many"][0] == factors.SERIES
+    assert kinds["one"][0] == vector_inputs.TABLE
+    assert kinds["many"][0] == vector_inputs.SERIES
     assert kinds["one"][1] < kinds["many"][1]
 
 

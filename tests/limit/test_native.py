@@ -16,8 +16,8 @@ from torch import nn
 from gramian import architecture
 from gramian.errors import BadArgument, NoLimit
 from gramian.library import Library, library
-from gramian.limit import engines, explain, factors, vectors
-from gramian.limit.program import program
+from gramian.limit import engines, explain, vector_inputs, vectors
+from gramian.limit.kernel_program import program
 
 pytestmark = pytest.mark.skipif(
     library().module is None and not os.environ.get("CI"), reason="the native engine is not built here"
@@ -293,7 +293,9 @@ def test_a_program_pickles_and_uses_few_registers():
     arch = architecture(mlp(nn.ReLU(), bias=True, depth=40), torch.zeros(1, 8))
     p = program(arch)
     assert pickle.loads(pickle.dumps(p)) == p
-    assert int(factors.code(p, factors.side(p, torch.ones(1).double(), torch.float64)).ops[:, 1:4].max()) <= 1
+    assert (
+        int(vector_inputs.code(p, vector_inputs.side(p, torch.ones(1).double(), torch.float64)).ops[:, 1:4].max()) <= 1
+    )
 
 
 @pytest.mark.parametrize("isa", ["base", "avx2"])

@@ -15,8 +15,8 @@ from gramian import architecture
 from gramian.errors import BadArgument
 from gramian.library import library
 from gramian.limit import engines
+from gramian.limit.kernel_program import program
 from gramian.limit.planes import PlaneProgram, plane_program
-from gramian.limit.program import program
 
 pytestmark = pytest.mark.skipif(library().module is None, reason="gramian was installed without a C++ compiler")
 W = 3  # width

@@ -5,7 +5,7 @@ import stat
 
 import pytest
 
-from gramian.train.files import replace_file
+from gramian.files import replace_file
 
 
 def test_a_written_file_has_the_mode_of_any_new_file(tmp_path):

@@ -11,8 +11,8 @@ from gramian.data import normalize_and_pad
 from gramian.empirical import empirical_ntk
 from gramian.errors import BadArgument
 from gramian.train import AllenZhuNetwork, DuNetwork, train
+from gramian.train.largest_eigenvalue import largest_eigenvalue
 from gramian.train.parametrization import second_moment_inverse
-from gramian.train.stepsize import largest_eigenvalue
 
 KINDS = [
     (AllenZhuNetwork, "fc", {}, (6,)),

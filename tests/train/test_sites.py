@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from gramian.train.sites import visit_activations
+from gramian.train.activation_sites import visit_activations
 
 
 class Mixed(nn.Module):

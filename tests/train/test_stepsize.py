@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from gramian.empirical import empirical_ntk
-from gramian.train.stepsize import largest_eigenvalue, largest_eigenvalue_of_batches
+from gramian.train.largest_eigenvalue import largest_eigenvalue, largest_eigenvalue_of_batches
 
 NETS = {
     "mlp": (lambda: nn.Sequential(nn.Linear(6, 9), nn.Tanh(), nn.Linear(9, 3)), (6,)),

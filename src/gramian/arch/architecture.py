@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from gramian.arch.cross import Cross
+from gramian.arch.cross_covariances import Cross
 from gramian.arch.inputs import Form, Inputs
-from gramian.arch.joint import Joint, is_joint
+from gramian.arch.joint_covariances import Joint, is_joint
 from gramian.arch.moments import Moments
 from gramian.arch.ops import Activation, Affine, Attention, Beside, Normalization, Op, Sum
 from gramian.arch.ops.linear_attention import LinearAttention

@@ -15,10 +15,10 @@ import torch
 from torch import nn
 from torch.fx import Graph, Node
 
-from gramian.arch import unpacked
-from gramian.arch.blocks import inference_as_no_grad
+from gramian.arch import unpacked_attention
+from gramian.arch.exported_blocks import inference_as_no_grad
 from gramian.arch.inputs import Form, Inputs, leaves
-from gramian.arch.unpacked import Unpacked
+from gramian.arch.unpacked_attention import Unpacked
 from gramian.arch.untouched import Attributes, loan_of
 from gramian.errors import BadData, GramianError, NoLimit
 
@@ -26,7 +26,7 @@ SPARSE = (
     "torch.sparse.mm(A, h.transpose(0, 1).flatten(1)).unflatten(1, (len(h), -1)).transpose(0, 1), or A.to_dense() @ h"
 )
 # folders, not their names: a user's file may lie in one called torch
-UNPACKED = os.path.abspath(unpacked.__file__)
+UNPACKED = os.path.abspath(unpacked_attention.__file__)
 TORCH = os.path.dirname(os.path.abspath(torch.__file__))
 INSTALLED = (os.path.dirname(os.path.dirname(UNPACKED)), TORCH,
              *(os.path.abspath(sysconfig.get_path(name)) for name in ("purelib", "platlib", "stdlib")))  # fmt: skip

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from gramian.arch import gap as gaps
+from gramian.arch import covariance_gap
 
 
 @dataclass(frozen=True)
 class Gap:
-    """`sqrt(q1 q2) - k` of one covariance, the field `of`, and `sqrt(q1 q2) + k`; see `gramian.arch.gap`."""
+    """`sqrt(q1 q2) - k` of one covariance, the field `of`, and `sqrt(q1 q2) + k`; see `gramian.arch.covariance_gap`."""
 
     of: Tensor
     size: Tensor
@@ -90,7 +90,7 @@ class Moments:
         if self.gap is None or other.gap is None:
             return None
         q1, q2 = (m.spread(*m.variances()) for m in (self, other))
-        return gaps.plus(self.gap.size, q1, other.gap.size, q2)
+        return covariance_gap.plus(self.gap.size, q1, other.gap.size, q2)
 
     @property
     def positions(self) -> tuple[int, ...]:
@@ -110,11 +110,11 @@ class Moments:
         def averaged(field: Tensor) -> Tensor:
             return average(field, self._axes(2))
 
-        size = gaps.averaged(self.gap.size, before, after, averaged)
+        size = covariance_gap.averaged(self.gap.size, before, after, averaged)
         if self.pairs:  # where one of two positions leaves the image before the other
             inside = averaged(self.xy.new_ones(1, 1, *self.positions, *self.positions))
             own = _diagonal(inside, 2, self.space)[0]
-            (one, two), (r, t) = self.spread(own, own), (gaps.safe_sqrt(q) for q in after)
+            (one, two), (r, t) = self.spread(own, own), (covariance_gap.safe_sqrt(q) for q in after)
             size = torch.where((inside == one) & (inside == two), size, (r * t - made.xy).clamp_min(0))
         return made.with_gap(size)
 
@@ -274,17 +274,17 @@ def input_moments(x: Tensor, x2: Tensor | None, *, pairs: bool, ntk: bool, gap: 
     yy = xx if x2 is None else _self_product(other, pairs) / c
     size = opposite = None
     if space == 0:
-        size, xy = gaps.of_vectors(x, other, xx, x @ other.mT / c, yy)
+        size, xy = covariance_gap.of_vectors(x, other, xx, x @ other.mT / c, yy)
         if x2 is None:
             index = torch.arange(len(x), device=x.device)
             xy = xy.index_put((index, index), xx)  # the diagonal exactly, differentiably
         if gap:
-            opposite = gaps.of_vectors(x, -other, xx, -xy, yy)[0]
+            opposite = covariance_gap.of_vectors(x, -other, xx, -xy, yy)[0]
     else:
         xy = _product(x[:, None], other[None], pairs, space) / c
         if gap:
             ones = (1,) * (space if pairs else 0)
-            size = gaps.of_positions(x.reshape(len(x), 1, *x.shape[1:], *ones), _at_last(other, ones))
+            size = covariance_gap.of_positions(x.reshape(len(x), 1, *x.shape[1:], *ones), _at_last(other, ones))
     theta = torch.zeros_like(xy) if ntk else None
     made = Moments(xx, yy, xy, theta, space=space, pairs=pairs, one_sample=x2 is None)
     return made.with_gap(size if gap else None, opposite)

@@ -13,15 +13,15 @@ from torch.fx import Node
 
 from gramian.arch.added_biases import layer_with_bias, read_addmm, respelled
 from gramian.arch.architecture import Step, at
-from gramian.arch.blocks import NO_GRAD, inlined
 from gramian.arch.constants import batched, looked_up, of_numbers
 from gramian.arch.export import flat, in_order, in_place, needed, where_of
-from gramian.arch.heads import heads_copied
+from gramian.arch.exported_blocks import NO_GRAD, inlined
 from gramian.arch.inplace import check_writes
 from gramian.arch.input_functions import OfInputs, read_as_function_of_inputs
 from gramian.arch.inputs import Form
 from gramian.arch.ops import GROUPED, READERS, Call, Op, Parameter, Permute, Value, fuse
 from gramian.arch.ops.attention import Attended
+from gramian.arch.ops.attention_scores import Scores, is_scored, on_scores, products
 from gramian.arch.ops.base import Part, Pending, Result
 from gramian.arch.ops.columns import Columns, merged, multiplied, stray_columns
 from gramian.arch.ops.columns import Product as MatrixProduct
@@ -31,9 +31,8 @@ from gramian.arch.ops.graphs import einsum_graph
 from gramian.arch.ops.groups import SPLITS, Parts, pieces
 from gramian.arch.ops.layout import Turned
 from gramian.arch.ops.learned import Entries
-from gramian.arch.ops.local import local
-from gramian.arch.ops.scores import Scores, is_scored, on_scores, products
-from gramian.arch.ops.single import Dropped, Single, dropped
+from gramian.arch.ops.locally_connected import local
+from gramian.arch.ops.scalar_output import Dropped, Single, dropped
 from gramian.arch.parameters import (
     check_gradient,
     expanded_like,
@@ -43,7 +42,8 @@ from gramian.arch.parameters import (
     without_gradient,
 )
 from gramian.arch.refusals import no_reader
-from gramian.arch.unroll import Unroller
+from gramian.arch.shared_heads import heads_copied
+from gramian.arch.unrolled_rnn import Unroller
 from gramian.errors import NoLimit
 
 NUMBERS = {"zeros_like": 0.0, "ones_like": 1.0}

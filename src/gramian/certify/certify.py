@@ -14,17 +14,17 @@ from torch.nn import functional
 
 from gramian.arch.law import Law
 from gramian.certify.certification import Certification
-from gramian.certify.clock import PATIENCE, Clock
 from gramian.certify.conclude import conclude
 from gramian.certify.cost import LONG, check_memory, matrix, seconds_per_pair, with_fewer_test_rows, words
-from gramian.certify.door import check_module, check_words, copied, given, with_scale
 from gramian.certify.facts import data_facts
+from gramian.certify.finished_run import Run
 from gramian.certify.goal import conflicts, equal_to_the_network, goal
 from gramian.certify.impossible import impossible
+from gramian.certify.inputs import check_module, check_words, copied, given, with_scale
+from gramian.certify.kernel_prediction import settled
 from gramian.certify.measure import GRAM_OPERATIONS, coupled_gram, differs_by_mode, largest_lr, outputs, probes_for
-from gramian.certify.predicted import settled
-from gramian.certify.run import Run
 from gramian.certify.setup import Setup, check_parametrization, says_biases, setup
+from gramian.certify.study_clock import PATIENCE, Clock
 from gramian.certify.torch_line import per_batch, rounded
 from gramian.certify.width import affordable_rows, choose_width, kernel_error, sweep
 from gramian.data import geometry, one_hot

@@ -11,13 +11,13 @@ from torch import Tensor
 from gramian.certify import facts
 from gramian.certify.answer import because, how_fast, whether, why
 from gramian.certify.certification import Certification
-from gramian.certify.clock import Clock
 from gramian.certify.conditions import CONTRADICTED, Certificate
 from gramian.certify.evidence import Evidence
+from gramian.certify.finished_run import Run, evidence_of
 from gramian.certify.goal import did, last_accuracy, steps_taken
-from gramian.certify.predicted import Prediction, kernel_predictor
-from gramian.certify.run import Run, evidence_of
+from gramian.certify.kernel_prediction import Prediction, kernel_predictor
 from gramian.certify.scores import error_of, scores
+from gramian.certify.study_clock import Clock
 from gramian.certify.theorems import certificates
 from gramian.certify.torch_line import torch_facts
 from gramian.gram import eigenvalues

@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from gramian.certify.door import Given
+from gramian.certify.inputs import Given
 from gramian.certify.setup import Setup
 from gramian.errors import BadArgument
 from gramian.gram import Gram

@@ -70,8 +70,8 @@ from typing import Any
 import torch
 
 from gramian import __version__
-from gramian.certify.door import Given
 from gramian.certify.goal import Goal
+from gramian.certify.inputs import Given
 from gramian.certify.scores import base_rate, imbalanced
 from gramian.data import Geometry
 from gramian.train import Trace

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from gramian.certify.width import affordable_rows
 from gramian.empirical import empirical_ntk
-from gramian.empirical.call import call
-from gramian.empirical.copied import copied
+from gramian.empirical.modules.calling import call
+from gramian.empirical.modules.module_copy import copied
 from gramian.solve import max_lr
 from gramian.train.batches import Batches
 from gramian.train.forward import evaluating, rows_per_pass, statistics_of
-from gramian.train.stepsize import largest_eigenvalue, largest_eigenvalue_of_batches
+from gramian.train.largest_eigenvalue import largest_eigenvalue, largest_eigenvalue_of_batches
 
 GRAM_OPERATIONS = 8e11  # for the network's own Gram matrix before and after the run: some ten seconds each
 MOST_COUPLED = 5000  # rows times outputs of the Gram matrix over all outputs: 200 MB in float64

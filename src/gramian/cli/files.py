@@ -13,7 +13,7 @@ def check_folder(folder: Path) -> None:
     Raises:
         BadArgument: it is a file, or may not be written.
     """
-    from gramian.train.files import check_writable
+    from gramian.files import check_writable
 
     above = next(p for p in (folder, *folder.absolute().parents) if p.exists())
     if not above.is_dir():
@@ -32,7 +32,7 @@ def check_file(path: Path, suffix: str) -> None:
     Raises:
         BadArgument: another ending, a folder that does not exist or may not be written.
     """
-    from gramian.train.files import check_writable
+    from gramian.files import check_writable
 
     if path.suffix.lower() != suffix:
         raise BadArgument(

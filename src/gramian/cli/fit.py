@@ -66,9 +66,9 @@ def fit(
 
     from gramian import predict
     from gramian.data.columns import counted
+    from gramian.files import replace_file
     from gramian.predict.cost import fit_cost, tile_for
     from gramian.report.numbers import duration, number
-    from gramian.train.files import replace_file
 
     opt.one_of("--which", which, ("ntk", "nngp"))
     normalize = opt.normalization(data, normalize)

@@ -72,7 +72,7 @@ def predict(
     import numpy as np
 
     from gramian.data.columns import counted
-    from gramian.train.files import replace_file
+    from gramian.files import replace_file
 
     check_file(out or Path(DEFAULT), ".csv")
     opt.one_of("--unseen", unseen, ("refuse", "zero"))

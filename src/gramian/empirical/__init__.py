@@ -1,14 +1,14 @@
 """Finite width: the tangent kernel of a network as it stands, exactly, for any `torch.nn.Module`."""
 
-from gramian.empirical.jacobian import jacobian
-from gramian.empirical.linearize import Linearized, linearize
-from gramian.empirical.monte_carlo import MonteCarlo, monte_carlo
-from gramian.empirical.ntk import empirical_ntk, empirical_ntk_by_layer
-from gramian.empirical.operator import EmpiricalNTK, GaussNewton
-from gramian.empirical.product import ntk_product
-from gramian.empirical.projected import projected_gradients
-from gramian.empirical.sketch import Sketch
-from gramian.empirical.taylor import Quadratic, quadratic
+from gramian.empirical.contraction.ntk import empirical_ntk, empirical_ntk_by_layer
+from gramian.empirical.operators.jacobian import jacobian
+from gramian.empirical.operators.ntk_product import ntk_product
+from gramian.empirical.operators.tangent_operators import EmpiricalNTK, GaussNewton
+from gramian.empirical.sampling.monte_carlo import MonteCarlo, monte_carlo
+from gramian.empirical.sketches.projected_gradients import projected_gradients
+from gramian.empirical.sketches.random_projections import Sketch
+from gramian.empirical.taylor.linearized import Linearized, linearize
+from gramian.empirical.taylor.quadratic import Quadratic, quadratic
 
 __all__ = [
     "EmpiricalNTK",

@@ -12,10 +12,10 @@ from gramian.arch.inputs import Inputs
 from gramian.errors import BadArgument
 from gramian.library import library
 from gramian.limit import cuda, planes, torch_engine, vectors
+from gramian.limit.engine_inputs import no_autocast, prepared
 from gramian.limit.finite import NotFinite, check_finite, refuse
-from gramian.limit.given import no_autocast, prepared
+from gramian.limit.kernel_program import Lack, Program, program
 from gramian.limit.outputs import chosen_output
-from gramian.limit.program import Lack, Program, program
 
 ENGINES = ("auto", "torch", "native", "cuda")
 

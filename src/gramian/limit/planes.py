@@ -24,8 +24,8 @@ from gramian.arch.ops.relu import LeakyReLU
 from gramian.library import library
 from gramian.limit import torch_engine
 from gramian.limit.axis_maps import matrices, two
-from gramian.limit.hermite import SMOOTH, HermiteTable, TooMany, at_zero, hermite_table, octaves_of
-from gramian.limit.program import Data, Dual, Lack, Line, Other, Plus, Program, Times, Weights, Window
+from gramian.limit.hermite_tables import SMOOTH, HermiteTable, TooMany, at_zero, hermite_table, octaves_of
+from gramian.limit.kernel_program import Data, Dual, Lack, Line, Other, Plus, Program, Times, Weights, Window
 from gramian.limit.vectors import Unable
 
 INPUT, AFFINE, RELU, ERF, SUM, SCALE, AXES, MEAN, TRACE, SERIES = range(10)  # as in native/src/planes_program.h

@@ -9,15 +9,15 @@ import torch
 from torch import Tensor
 
 from gramian.arch.architecture import Architecture
-from gramian.arch.cross import Cross, data_cross
+from gramian.arch.cross_covariances import Cross, data_cross
 from gramian.arch.inputs import Inputs, precision
 from gramian.arch.moments import Moments
 from gramian.arch.ops import Activation, Op, Tokens
 from gramian.arch.ops.input_function import apply_to_data
-from gramian.arch.tokens import token_cross
+from gramian.arch.token_covariances import token_cross
 from gramian.errors import BadArgument, GramianError, NoLimit
+from gramian.limit.engine_inputs import no_autocast, prepared
 from gramian.limit.finite import NotFinite, check_data, refuse
-from gramian.limit.given import no_autocast, prepared
 from gramian.limit.outputs import chosen_output
 
 # bytes of one tile's covariance. A dozen such tensors live at once: on a CPU they should stay in the cache (2**28 is

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from gramian.arch.architecture import Architecture
 from gramian.arch.ops import Piecewise
+from gramian.arch.ops.dual_table import LEAST
 from gramian.arch.ops.relu import LeakyReLU
-from gramian.arch.ops.table import LEAST
 from gramian.library import library
 from gramian.limit import torch_engine
-from gramian.limit.factors import Code, Side, TooLong, code, side, slopes, table
 from gramian.limit.finite import NotFinite
-from gramian.limit.program import Data, Dual, Lack, Other, Program, Weights, Window
+from gramian.limit.kernel_program import Data, Dual, Lack, Other, Program, Weights, Window
+from gramian.limit.vector_inputs import Code, Side, TooLong, code, side, slopes, table
 
 ROWS, COLS = 256, 512  # of a tile: its cosines, half a megabyte in float32, stay in the second cache
 PAD = 64  # the loops read factors this far beyond the end

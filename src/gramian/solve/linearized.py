@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gramian.arch.inputs import Inputs
 from gramian.empirical import EmpiricalNTK, Linearized
-from gramian.empirical.copied import copied
+from gramian.empirical.modules.module_copy import copied
 from gramian.errors import BadArgument, BadData, GramianError, named_in_errors
 from gramian.gram import eigensystem
 from gramian.solve.cholesky import solve

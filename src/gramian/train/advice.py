@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gramian.train.lazy import Forecast
-from gramian.train.rehearsal import Trial
+from gramian.train.linearized_loss import Forecast
+from gramian.train.trial_steps import Trial
 
 SHARPENS = 4  # times the rate to take: a largest stable one above that does not stay
 

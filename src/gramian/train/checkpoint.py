@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from gramian.errors import BadData
-from gramian.train.files import replace_file
+from gramian.files import replace_file
 from gramian.train.trace import Trace
 
 FORMAT = "gramian training checkpoint 1"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from torch.optim import Adagrad, Adamax, NAdam, Optimizer, RMSprop
 
 from gramian.train.edge import StableRate
-from gramian.train.rehearsal import Rehearsal, Trial, trials_upwards
+from gramian.train.trial_steps import Rehearsal, Trial, trials_upwards
 
 CUSTOMARY_SGD, CUSTOMARY_MOMENTUM = 0.1, 0.01
 CUSTOMARY: list[tuple[type[Optimizer], float]] = [(NAdam, 2e-3), (Adamax, 2e-3), (Adagrad, 1e-2), (RMSprop, 1e-3)]

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gramian.empirical.call import call
+from gramian.empirical.modules.calling import call
 from gramian.train.curvature import TOLERANCE, LossOf, gradient, jumps, sharpness
 from gramian.train.forward import evaluating, mixes_samples
-from gramian.train.lazy import grows_with_rows
+from gramian.train.linearized_loss import grows_with_rows
 from gramian.train.step_rule import StepRule, step_rule
 
 PARTS = 8  # of a batch: their gradients say how much that of a batch varies

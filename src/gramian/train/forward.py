@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gramian.arch.untouched import untouched
-from gramian.empirical.call import call
+from gramian.empirical.modules.calling import call
 
 MOST_ROWS, MOST_POSITIONS = 1024, 50_000  # in a pass. Larger activations leave the cache, and each costs page faults
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from gramian.errors import BadArgument
 from gramian.solve import max_lr
 from gramian.train.batches import Batches
+from gramian.train.largest_eigenvalue import largest_eigenvalue, largest_eigenvalue_of_batches
 from gramian.train.run import Run
 from gramian.train.settings import ADAM_LR, Settings
-from gramian.train.stepsize import largest_eigenvalue, largest_eigenvalue_of_batches
 
 
 @dataclass(frozen=True)

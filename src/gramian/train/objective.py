@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from gramian.arch.inputs import one_tensor
 from gramian.data import check, one_hot
-from gramian.empirical.call import call
+from gramian.empirical.modules.calling import call
 from gramian.errors import BadArgument, BadData
 from gramian.train.forward import evaluating
 

@@ -17,19 +17,19 @@ from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
 from gramian.arch.inputs import Inputs
-from gramian.empirical.batch_dependent import kept_random_states, random_states
-from gramian.empirical.call import call
+from gramian.empirical.modules.batch_dependent import kept_random_states, random_states
+from gramian.empirical.modules.calling import call
 from gramian.errors import GramianError
 from gramian.train.advice import Advice
 from gramian.train.choice import choose
 from gramian.train.curvature import LossOf, loss_hessian_product
 from gramian.train.edge import StableRate, stable_rate
 from gramian.train.forward import batch_statistics, evaluating, mixes_samples, movable
-from gramian.train.lazy import Forecast, forecast
+from gramian.train.linearized_loss import Forecast, forecast
 from gramian.train.objective import Loss
-from gramian.train.rehearsal import Rehearsal, losses_of_whole_steps, rows_of_trials
 from gramian.train.step_rule import MOMENTUM
 from gramian.train.suggest_inputs import check_settings, checked, first_loss
+from gramian.train.trial_steps import Rehearsal, losses_of_whole_steps, rows_of_trials
 
 
 def suggest(

@@ -16,11 +16,11 @@ from gramian.arch.inputs import Inputs, leaves, several
 from gramian.arch.inputs import samples as samples_in
 from gramian.data import as_tensors, check
 from gramian.data.tensors import as_array
-from gramian.empirical.call import call
+from gramian.empirical.modules.calling import call
 from gramian.errors import BadArgument, BadData, GramianError
 from gramian.train.curvature import LossOf, loss_value
 from gramian.train.objective import Loss, objective, squared
-from gramian.train.view import view
+from gramian.train.rows_view import view
 
 PAIRED = 1e-4  # relative: from where on two losses of the same numbers are not the same by rounding
 WHERE = "suggest(module, (x, y), ...)"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gramian.errors import BadData
-from gramian.train.files import replace_file
+from gramian.files import replace_file
 
 Value = float | dict[str, float]
 SCHEMA = 1

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from gramian.errors import BadArgument
+from gramian.files import check_writable
 from gramian.train.batches import Batches
 from gramian.train.checkpoint import Checkpoint
-from gramian.train.files import check_writable
 from gramian.train.interrupt import CtrlC
 from gramian.train.loop import Loop
 from gramian.train.objective import Loss, objective, samples

@@ -15,19 +15,19 @@ from gramian.arch.ops.erf import GELU, Erf
 from gramian.arch.ops.exponential import Cos, Exp, Gaussian, Sin
 from gramian.arch.ops.fuse import fuse
 from gramian.arch.ops.graphs import Graph
-from gramian.arch.ops.kinked import Kinked, Piecewise
 from gramian.arch.ops.layernorm import GroupNorm, LayerNorm
 from gramian.arch.ops.layout import Permute
 from gramian.arch.ops.linear_attention import LinearAttention
-from gramian.arch.ops.local import Local, Unfold, local
+from gramian.arch.ops.locally_connected import Local, Unfold, local
 from gramian.arch.ops.matmul import MatMul
 from gramian.arch.ops.norm import BatchNorm, Identity, Normalization
+from gramian.arch.ops.piecewise import Kinked, Piecewise
 from gramian.arch.ops.pointwise import At, Pointwise
 from gramian.arch.ops.polynomial import Polynomial, RectifiedPower
 from gramian.arch.ops.pool import AdaptivePool, Average, AveragePool, Reshape
 from gramian.arch.ops.relu import Abs, LeakyReLU, PReLU, ReLU, RReLU, TwoSlopes
+from gramian.arch.ops.scalar_output import Single
 from gramian.arch.ops.sign import Sign, Step
-from gramian.arch.ops.single import Single
 from gramian.arch.ops.smooth import Smooth
 from gramian.arch.ops.transposed import ConvTranspose
 from gramian.arch.ops.weighted import Factor, Masked, PerPosition

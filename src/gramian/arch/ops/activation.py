@@ -10,11 +10,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from gramian.arch.gap import safe_sqrt as safe_sqrt
+from gramian.arch.covariance_gap import safe_sqrt as safe_sqrt
 from gramian.arch.moments import Moments
+from gramian.arch.ops.activation_gap import gap_of_image
 from gramian.arch.ops.base import Call, Op, Value, value
-from gramian.arch.ops.nearby import gap_of_image
-from gramian.arch.ops.price import wanted
+from gramian.arch.ops.dual_derivatives import wanted
 from gramian.errors import NoLimit
 
 

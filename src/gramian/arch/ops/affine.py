@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from gramian.arch.gap import opposite_plus_constant, plus_constant
+from gramian.arch.covariance_gap import opposite_plus_constant, plus_constant
 from gramian.arch.law import plain
 from gramian.arch.moments import Moments
 from gramian.arch.ops.base import Call, Op, Parameter, Value, pair, reads, value
@@ -18,7 +18,7 @@ from gramian.arch.positions import window_average
 from gramian.errors import BadArgument, NoLimit
 
 if TYPE_CHECKING:
-    from gramian.arch.cross import Cross
+    from gramian.arch.cross_covariances import Cross
 
 
 @dataclass(frozen=True)

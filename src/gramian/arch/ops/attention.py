@@ -19,7 +19,7 @@ from gramian.arch.ops.pointwise import At
 from gramian.errors import BadArgument, NoLimit
 
 if TYPE_CHECKING:
-    from gramian.arch.cross import Cross
+    from gramian.arch.cross_covariances import Cross
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from gramian.arch.ops.price import At, Kernel, gradient, pairs, wanted
+from gramian.arch.ops.dual_derivatives import At, Kernel, gradient, pairs, wanted
 
 Duals = tuple[Tensor, Tensor]
 

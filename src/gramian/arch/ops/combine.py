@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
-from gramian.arch.gap import plus_with_means
+from gramian.arch.covariance_gap import plus_with_means
 from gramian.arch.moments import Moments
 from gramian.arch.ops.base import Call, Op, Parameter, Read, Value, reads, value
 from gramian.arch.ops.concat import Product
@@ -17,7 +17,7 @@ from gramian.arch.ops.weighted import per_position, weighted
 from gramian.errors import NoLimit
 
 if TYPE_CHECKING:
-    from gramian.arch.cross import Cross
+    from gramian.arch.cross_covariances import Cross
 
 
 @reads("aten.add.Tensor", "aten.add_.Tensor", "aten.sub.Tensor")

@@ -14,7 +14,7 @@ from gramian.arch.ops.base import Call, Op, Read, reads, value
 from gramian.errors import NoLimit
 
 if TYPE_CHECKING:
-    from gramian.arch.cross import Cross
+    from gramian.arch.cross_covariances import Cross
 
 
 @reads("aten.cat.default", "aten.concat.default")

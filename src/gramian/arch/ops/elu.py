@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gramian.arch.gap import safe_sqrt
+from gramian.arch.covariance_gap import safe_sqrt
 from gramian.arch.ops.closed import Slope
 from gramian.arch.ops.quadrature import legendre
 from gramian.arch.ops.relu import area_and_angle

@@ -15,7 +15,7 @@ from gramian.arch.ops.base import GROUPED, Call, Op, Pending, Read, Value
 from gramian.errors import NoLimit
 
 if TYPE_CHECKING:
-    from gramian.arch.cross import Cross
+    from gramian.arch.cross_covariances import Cross
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from gramian.arch.ops.affine import Linear
+from gramian.arch.ops.attention_scores import Scores, product
 from gramian.arch.ops.axes import Aggregate
 from gramian.arch.ops.base import GROUPED, Call, Op, Parameter, Read, Value, reads
 from gramian.arch.ops.graphs import as_dense, graph, not_on_positions
-from gramian.arch.ops.scores import Scores, product
 from gramian.errors import NoLimit
 
 

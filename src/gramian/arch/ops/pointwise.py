@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gramian.arch.ops.base import Op
-from gramian.arch.ops.kinked import Piecewise
+from gramian.arch.ops.piecewise import Piecewise
 from gramian.arch.ops.polynomial import RectifiedPower
 from gramian.arch.ops.relu import LeakyReLU
 from gramian.arch.ops.sign import Sign, Step

@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from gramian.arch.ops import price
+from gramian.arch.ops import dual_derivatives
 from gramian.arch.ops.activation import Activation, safe_sqrt
 from gramian.arch.ops.base import Call, Op, Value, reads, value
 from gramian.arch.ops.relu import area_and_angle
@@ -106,8 +106,8 @@ class RectifiedPower(Activation):
     def _dual(
         self, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor | None, opposite: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        if price.wanted(q1, k, q2, gap, opposite):
-            at = price.pairs(q1, k, q2, gap, opposite)
+        if dual_derivatives.wanted(q1, k, q2, gap, opposite):
+            at = dual_derivatives.pairs(q1, k, q2, gap, opposite)
             kernel, slope = (ramp_power(n, at).to(k.dtype) for n in (self.power, self.power - 1))
             return kernel, self.power**2 * slope
         return self._closed(q1, k, q2, *area_and_angle(q1, k, q2, gap, opposite=opposite))
@@ -137,25 +137,25 @@ class Ramps:
 
     power: int
 
-    def value(self, at: price.At) -> Tensor:
+    def value(self, at: dual_derivatives.At) -> Tensor:
         area = safe_sqrt(at.gap) * safe_sqrt(at.opposite)
         return RectifiedPower(self.power)._closed(at.q1, at.k, at.q2, area, torch.atan2(area, at.k + 0.0))[0]
 
-    def slopes(self, at: price.At) -> price.Slopes:
+    def slopes(self, at: dual_derivatives.At) -> dual_derivatives.Slopes:
         own = self.power * ramp_power(self.power, at)
         return self.power**2 * ramp_power(self.power - 1, at), own, own
 
-    def infinite(self, at: price.At) -> Tensor | None:
+    def infinite(self, at: dual_derivatives.At) -> Tensor | None:
         return None
 
 
-def ramp_power(n: int, at: price.At) -> Tensor:
+def ramp_power(n: int, at: dual_derivatives.At) -> Tensor:
     """E u_+^n v_+^n, differentiable as often as one likes."""
     if n == 0:
-        return 0.5 - price.expectation_of(price.Angle(), at) / (2 * math.pi)
+        return 0.5 - dual_derivatives.expectation_of(dual_derivatives.Angle(), at) / (2 * math.pi)
     if n == 1:
-        return price.expectation_of(price.Excess(), at) + at.k / 2
-    return price.expectation_of(Ramps(n), at)
+        return dual_derivatives.expectation_of(dual_derivatives.Excess(), at) + at.k / 2
+    return dual_derivatives.expectation_of(Ramps(n), at)
 
 
 @lru_cache(maxsize=128)

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gramian.arch.gap import not_below_zero
-from gramian.arch.ops import price
+from gramian.arch.covariance_gap import not_below_zero
+from gramian.arch.ops import dual_derivatives
 from gramian.arch.ops.activation import Activation, safe_sqrt
 from gramian.arch.ops.base import Call, Op, Parameter, Value, reads, value
 from gramian.errors import NoLimit
@@ -57,10 +57,10 @@ class LeakyReLU(Activation):
         self, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor | None, opposite: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         r"""The dual, and by how much $E\,\mathrm{relu}(u)\,\mathrm{relu}(v)$ is more than k / 2."""
-        if price.wanted(q1, k, q2, gap, opposite):
-            at = price.pairs(q1, k, q2, gap, opposite)
-            excess = price.expectation_of(price.Excess(), at).to(k.dtype)
-            half = (0.5 - price.expectation_of(price.Angle(), at) / (2 * math.pi)).to(k.dtype)
+        if dual_derivatives.wanted(q1, k, q2, gap, opposite):
+            at = dual_derivatives.pairs(q1, k, q2, gap, opposite)
+            excess = dual_derivatives.expectation_of(dual_derivatives.Excess(), at).to(k.dtype)
+            half = (0.5 - dual_derivatives.expectation_of(dual_derivatives.Angle(), at) / (2 * math.pi)).to(k.dtype)
         else:
             area, theta = area_and_angle(q1, k, q2, gap, opposite=opposite)
             turn = theta / (2 * math.pi)

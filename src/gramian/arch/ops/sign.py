@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from gramian.arch.ops import price
+from gramian.arch.ops import dual_derivatives
 from gramian.arch.ops.activation import Activation, safe_sqrt
 from gramian.arch.ops.base import Call, Op, Value, reads, value
 from gramian.arch.ops.relu import area_and_angle
@@ -43,8 +43,10 @@ class Sign(Activation):
     def _dual(
         self, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor | None, opposite: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        if price.wanted(q1, k, q2, gap, opposite):
-            theta = price.expectation_of(price.Angle(), price.pairs(q1, k, q2, gap, opposite)).to(k.dtype)
+        if dual_derivatives.wanted(q1, k, q2, gap, opposite):
+            theta = dual_derivatives.expectation_of(
+                dual_derivatives.Angle(), dual_derivatives.pairs(q1, k, q2, gap, opposite)
+            ).to(k.dtype)
             zero, both = torch.zeros_like(theta), (q1 > 0) & (q2 > 0)
             return torch.where(both, 1 - 2 / math.pi * theta, zero), zero, torch.where(both, 2 / math.pi * theta, zero)
         area, theta = area_and_angle(q1, k, q2, gap, opposite=opposite)

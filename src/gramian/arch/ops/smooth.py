@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from gramian.arch.ops.activation import Activation, safe_sqrt
 from gramian.arch.ops.base import Call, Op, Value, reads, value
-from gramian.arch.ops.kinked import Kinked, Piecewise, slope
+from gramian.arch.ops.piecewise import Kinked, Piecewise, slope
 from gramian.arch.ops.quadrature import overlooks
 from gramian.errors import NoLimit
 

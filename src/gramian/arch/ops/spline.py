@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gramian.arch.gap import safe_sqrt
+from gramian.arch.covariance_gap import safe_sqrt
 from gramian.arch.ops.closed import Slope
 from gramian.arch.ops.orthant import density, orthant, tail
 from gramian.arch.ops.relu import area_and_angle

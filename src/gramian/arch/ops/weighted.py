@@ -14,7 +14,7 @@ from gramian.arch.ops.base import Call, Op, Parameter, Pending, Read, Value, rea
 from gramian.errors import BadData, NoLimit
 
 if TYPE_CHECKING:
-    from gramian.arch.cross import Cross
+    from gramian.arch.cross_covariances import Cross
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gramian.limit.program import Lack
+from gramian.limit.kernel_program import Lack
 
 WARPS = 4  # of a block, as in lanes.h
 INSTALL = "pip install 'gramian[cuda]'"

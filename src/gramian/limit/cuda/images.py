@@ -10,11 +10,11 @@ from torch import Tensor
 
 from gramian.arch.architecture import Architecture
 from gramian.limit import torch_engine
-from gramian.limit.cuda import alone
+from gramian.limit.cuda import self_kernels
 from gramian.limit.cuda.device import WARPS, Argument, Device, device, source
-from gramian.limit.cuda.plan import BENDS, ERFS, Plan, plan
+from gramian.limit.cuda.plane_schedule import BENDS, ERFS, Plan, plan
+from gramian.limit.kernel_program import Lack, Program
 from gramian.limit.planes import ERF, RELU, PlaneProgram, plane_program
-from gramian.limit.program import Lack, Program
 
 SUMS = 2**26  # bytes of the sums of a tile
 VARIANCES = 2**28  # bytes of the variances of a tile's rows, in float64
@@ -92,7 +92,7 @@ class _Run:
 
     def side(self, x: Tensor, *, diagonal: bool) -> Side:
         """Each image with itself; in float64."""
-        spread, sums = alone.variances(self.plan, x)
+        spread, sums = self_kernels.variances(self.plan, x)
         made = Side(x, spread, spread.to(x.dtype), {}, None)
         if not diagonal and not self.plan.tail:
             return made
@@ -102,7 +102,7 @@ class _Run:
             pairs = torch.arange(len(x), device=x.device, dtype=torch.int32)[:, None].expand(-1, 2).contiguous()
             found = self._sums(made, made, pairs, torch.float64, same=True)
             sums = found[:, 0], found[:, 1]
-        own, q = alone.finish(self.plan, sums)
+        own, q = self_kernels.finish(self.plan, sums)
         return Side(x, spread, made.single, q, own)
 
     @property
@@ -123,7 +123,7 @@ class _Run:
                 sums[again] = self._sums(a, b, at[again], torch.float64, same=False)
         i, j = at.long().unbind(1)
         sides = {v: q[i] for v, q in a.q.items()}, {v: q[j] for v, q in b.q.items()}
-        found, _ = alone.finish(self.plan, (sums[:, 0], sums[:, 1]), sides)
+        found, _ = self_kernels.finish(self.plan, (sums[:, 0], sums[:, 1]), sides)
         out = []
         for number in range(1 + self.ntk):
             tile = a.x.new_zeros(shape)

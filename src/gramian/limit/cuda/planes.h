@@ -1,6 +1,6 @@
 // Displacement planes of convolutional networks: a warp takes a pair of images through all layers, plane by plane.
 //
-// A network is a list of ops on one value at hand (`Held`), with places where others are kept (limit/cuda/plan.py).
+// A network is a list of ops on one value at hand (`Held`), with places where others are kept (limit/cuda/plane_schedule.py).
 // Displacements wrap around where they can: the planes e and e - size have together as many entries as the image, and
 // share one plane of full size, in which x' = x + e modulo the size. ROWS: rows that are held in registers, a lane for
 // each column; 0: values lie in memory, for images or windows that do not fit.

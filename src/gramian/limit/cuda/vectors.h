@@ -1,5 +1,5 @@
 // All layers of a network on vectors, applied to a tile of cosines: see native/src/vector_tile.h for what is carried
-// (u = 1 - K / s, folded as native/src/vector_values.h says, and T = Theta / s) and gramian/limit/factors.py for the formulas. Python writes the function `network`
+// (u = 1 - K / s, folded as native/src/vector_values.h says, and T = Theta / s) and gramian/limit/vector_inputs.py for the formulas. Python writes the function `network`
 // between this file and vectors_tile.h: one call of what is here for each layer.
 
 struct Value {

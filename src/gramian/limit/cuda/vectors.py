@@ -11,8 +11,8 @@ from torch import Tensor
 from gramian.arch.architecture import Architecture
 from gramian.limit import vectors
 from gramian.limit.cuda.device import Argument, device, source
-from gramian.limit.factors import AFFINE, BIASED, ERF, JUMP, SERIES, SLOPES, SUM, TABLE, Code
-from gramian.limit.program import Lack, Program
+from gramian.limit.kernel_program import Lack, Program
+from gramian.limit.vector_inputs import AFFINE, BIASED, ERF, JUMP, SERIES, SLOPES, SUM, TABLE, Code
 
 TILE = 8192  # rows and columns: large products, and a quarter of a gigabyte in float32
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from gramian.train.activation_sites import visit_activations
 from gramian.train.probes.probe import NotApplicable
 from gramian.train.run import Run
-from gramian.train.sites import visit_activations
 
 
 class SignFlips:

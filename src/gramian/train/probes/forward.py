@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gramian.train.activation_sites import visit_activations
 from gramian.train.probes.probe import NotApplicable, Reading
 from gramian.train.run import Run
-from gramian.train.sites import visit_activations
 
 
 class ForwardNorms:

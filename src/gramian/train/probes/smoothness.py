@@ -13,10 +13,10 @@ import math
 
 from torch import Tensor
 
+from gramian.train.largest_eigenvalue import largest_eigenvalue
 from gramian.train.probes.distance import spectral_norm
 from gramian.train.probes.probe import NotApplicable
 from gramian.train.run import Run
-from gramian.train.stepsize import largest_eigenvalue
 
 
 class SemiSmoothness:

@@ -1,0 +1,85 @@
+"""How near to each other an activation leaves nearly equal values: the gap of its kernel, from that of its input."""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from gramian.arch.covariance_gap import rest, safe_sqrt
+
+Dual = tuple[Tensor, Tensor]
+NEAR = {torch.float64: 1e-6}  # of the variance: gaps below are not found by subtraction
+ROUGH = 1e-2  # the same in lower precisions
+SMALL = 1e-4  # relative difference of standard deviations up to which they are expanded
+# nodes and weights of Gauss's rule for 2 y dy on [0, 1]: a kernel's slope is smooth in the root of the gap
+RULE = tuple(((6 + sign * math.sqrt(6)) / 10, 0.5 + sign * math.sqrt(6) / 18) for sign in (-1, 1))
+
+
+class Elementwise(Protocol):
+    """What is asked of an activation."""
+
+    @property
+    def jumps(self) -> bool: ...
+
+    def dual(self, q1: Tensor, k: Tensor, q2: Tensor) -> Dual: ...
+
+    def dual_at_gap(
+        self, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor, opposite: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None]: ...
+
+    def own_scale(self, q: Tensor) -> Tensor: ...
+
+
+def gap_of_image(
+    op: Elementwise, below: tuple[Tensor, Tensor, Tensor], kernel: Tensor, after: tuple[Tensor, Tensor]
+) -> Tensor:
+    r"""$\sqrt{q_1' q_2'} - k'$ of a function's values.
+
+    Far from zero it is subtracted. Near zero it is the half of $E(\phi(u) - \phi(v))^2 - (r' - t')^2$, r' and t' the
+    roots of the variances, and with r and t those below
+    $E(\phi(u) - \phi(v))^2 = 2 \int_0^g \dot K(r t - x)\,dx + (r - t)^2 E z^2 \phi'(\rho z)^2$, $\rho$ between r and t.
+
+    Args:
+        op: the function.
+        below: variances, gap, variances; they broadcast.
+        kernel: what its dual gives there.
+        after: the variances of the values; they broadcast against `kernel`.
+    """
+    q1, gap, q2 = below
+    root1, root2 = (safe_sqrt(q) for q in after)
+    difference = root1 * root2 - kernel
+    made = difference.clamp_min(0)
+    s = safe_sqrt(q1) * safe_sqrt(q2)
+    equal = (gap == 0) & (q1 == q2)
+    near = ((gap < NEAR.get(kernel.dtype, ROUGH) * s) & ~equal).detach()
+    made = torch.where(equal, torch.zeros_like(made), made)
+    if difference.requires_grad:  # the derivatives of the difference, whose own value rounding spoils
+        made = difference + (made - difference).detach()
+    index = torch.nonzero(near, as_tuple=True)
+    if len(index[0]) == 0 or op.jumps:  # where it jumps, the gap is as large as the root of that below
+        return made
+    listed = [t.expand(kernel.shape)[index].double() for t in (q1, gap, q2, root1, root2)]
+    return made.index_put(index, _near(op, *listed).to(made.dtype))
+
+
+def _near(op: Elementwise, q1: Tensor, gap: Tensor, q2: Tensor, root1: Tensor, root2: Tensor) -> Tensor:
+    """Of a list of near pairs, in float64."""
+    r, t = safe_sqrt(q1), safe_sqrt(q2)
+    s = r * t
+    slope = sum(weight * op.dual_at_gap(q1, s - gap * y * y, q2, gap * y * y)[1] for y, weight in RULE)
+    apart = 2 * gap * slope
+    other = (q1 != q2).detach()
+    if bool(other.any()):
+        q = ((q1 + q2) / 2)[other]
+        stretch = op.own_scale(q) / q
+        apart = apart.index_put(torch.nonzero(other, as_tuple=True), apart[other] + (r - t).square()[other] * stretch)
+    near = rest(apart, root1, root2)
+    far = ((r - t).abs() > SMALL * (r + t)) | (gap > NEAR[torch.float64] * s)
+    if not bool(far.any()):
+        return near
+    own1, own2 = (op.dual(q, q, q)[0] for q in (q1[far], q2[far]))
+    direct = safe_sqrt(own1) * safe_sqrt(own2) - op.dual(q1[far], (s - gap)[far], q2[far])[0]
+    return near.index_put(torch.nonzero(far, as_tuple=True), direct.clamp_min(0))

@@ -1,0 +1,236 @@
+"""What `certify` is given, checked and as tensors: the module, the data, the settings. Nothing is computed before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gramian.arch.inputs import one_tensor
+from gramian.certify.goal import are_signs
+from gramian.data import as_tensors, check
+from gramian.data.tensors import Tensors
+from gramian.empirical.modules.module_copy import copied as deep_copy
+from gramian.errors import BadArgument, BadData
+
+MOST_TARGETS = 200_000_000  # numbers of the targets as rows with one 1: 800 MB
+LOSSES = ("squared", "cross-entropy")
+TARGETS = ("auto", "as given", "standardized")
+FAR = 10.0  # mean over deviation of real targets, or deviation (or 1 over it): a network at 0 starts far off then
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """Data as they are trained on.
+
+    Args:
+        x, x_test: inputs, float64; shapes (n, *in_shape) and (m, *in_shape), m may be 0.
+        y, y_test: class numbers, int64, or real targets (n, C), in the user's own unit.
+        scale: mean and deviation, each (C,), that are taken from real targets before training; None: as given.
+        classes: names.
+        notes: what was decided on the way.
+    """
+
+    x: Tensor
+    y: Tensor
+    x_test: Tensor
+    y_test: Tensor
+    scale: tuple[Tensor, Tensor] | None
+    classes: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    def trained(self, y: Tensor) -> Tensor:
+        """Targets as the network is trained to give them."""
+        return y if self.scale is None else (y - self.scale[0]) / self.scale[1]
+
+
+def check_module(module: object) -> nn.Module:
+    """The module, if it is one that can be trained.
+
+    Raises:
+        BadArgument: a class, a function, a module without numbers (on `meta`), or without a parameter to train.
+    """
+    where = "certify(module, x, y)"
+    if isinstance(module, type) or not isinstance(module, nn.Module):
+        name = module.__name__ if isinstance(module, type) else type(module).__name__
+        kind = f"the class {name}" if isinstance(module, type) else f"a {name}"
+        raise BadArgument(
+            f"The module is {kind}, not a network.",
+            where=where,
+            why="a network is an object, made by calling its class"
+            if isinstance(module, type)
+            else "it is given first",
+            fix=f"{name}(...), called" if isinstance(module, type) else "an nn.Module, then inputs, then targets",
+        )
+    meta = [name for name, p in (*module.named_parameters(), *module.named_buffers()) if p.is_meta]
+    if meta:
+        raise BadArgument(
+            f"{len(meta)} tensors of the module are on the device meta, the first is {meta[0]}.",
+            where=where,
+            why="they have shapes and no numbers, so there is nothing to train or to measure",
+            fix='module.to_empty(device="cpu") and an initialization, or make it outside `with torch.device("meta")`',
+        )
+    if not any(p.requires_grad for p in module.parameters()):
+        raise BadArgument(
+            "The module has no parameter to train.",
+            where=where,
+            why="it has none, or all have requires_grad=False",
+            fix="module.requires_grad_(True), or a module with weights",
+        )
+    return module
+
+
+def check_words(loss: object, targets: str, accuracy: float, tolerance: float) -> None:
+    """Raise unless the settings that are words or shares are known."""
+    for name, value in (("accuracy", accuracy), ("tolerance", tolerance)):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
+            raise BadArgument(
+                f"{name}={value!r} is no share between 0 and 1.",
+                where=f"argument `{name}` of certify",
+                why="accuracy is the share of the best constant predictor's loss that counts as the minimum, tolerance "
+                "the kernel's relative error",
+                fix="accuracy=0.01, tolerance=0.1",
+            )
+    if loss not in LOSSES:
+        raise BadArgument(
+            f"loss={loss!r} is not known.",
+            where="argument `loss` of certify",
+            why="the answer needs the least that a constant predictor can have, which is known for two losses",
+            fix='loss="squared" (nn.MSELoss) or "cross-entropy" (nn.CrossEntropyLoss); gramian.train takes any loss',
+        )
+    if targets not in TARGETS:
+        raise BadArgument(
+            f"targets={targets!r} is not known.",
+            where="argument `targets` of certify",
+            why="real targets are trained on as they are given, or brought to mean 0 and deviation 1 first",
+            fix=f"one of {', '.join(map(repr, TARGETS))}",
+        )
+
+
+def given(x: Any, y: Any, x_test: Any, y_test: Any, *, rows: Tensor | None, classes: Sequence[str], loss: str) -> Given:
+    """The data, checked, as the user gave them.
+
+    Raises:
+        BadData, BadArgument: numbers that can't be used, with the row; shapes that don't go together.
+    """
+    one_tensor(x, "certify")
+    if (x_test is None) != (y_test is None):
+        raise BadArgument(
+            "x_test and y_test go together; one of them is None.",
+            where="certify(module, x, y, x_test=, y_test=)",
+            why="test rows without labels have no error, labels without rows no outputs",
+            fix="give both or none",
+        )
+    known = as_tensors(x, _whole_numbers(y))
+    assert known.y is not None
+    x, y = known.x.detach().double(), labels(known.y.detach())
+    check(x, y, rows=rows)
+    if not y.is_floating_point() and len(y) * (int(y.max()) + 1) > MOST_TARGETS:
+        row = int(y.argmax())
+        raise BadData(
+            f"Label {int(y.max()):,} as a class number means {int(y.max()) + 1:,} classes.",
+            where=f"y, row {row if rows is None else int(rows[row])} (counted from 0)",
+            why="a code, a date or a quantity where numbers of classes from 0 on were meant",
+            fix="pandas.factorize(y)[0] numbers the classes; y as floats for a quantity",
+        )
+    if loss == "cross-entropy" and y.is_floating_point():
+        raise BadData(
+            f"The cross-entropy takes class numbers; y is {y.dtype}.",
+            where="certify(module, x, y, loss=)",
+            why="real targets have no classes",
+            fix='y as int64 of shape (n,), or loss="squared"',
+        )
+    x_test, y_test = _test_rows(known, x, y, x_test, y_test)
+    return Given(x, y, x_test, y_test, None, tuple(classes) or known.classes, known.notes)
+
+
+def labels(y: Tensor) -> Tensor:
+    """Class numbers as int64, real targets as (n, C) in float64."""
+    if not y.is_floating_point():
+        return y.long()
+    return (y[:, None] if y.ndim == 1 else y).double()
+
+
+def _whole_numbers(y: Any) -> Any:
+    """Class numbers keep their meaning, output k for class k, whatever holds them; text is coded by `as_tensors`."""
+    if isinstance(y, Tensor):
+        return y
+    array = np.asarray(y)
+    if array.dtype.kind in "iu" and array.ndim == 1 and array.size and array.min() >= 0:
+        return torch.as_tensor(array.astype(np.int64))
+    return y
+
+
+def _test_rows(known: Tensors, x: Tensor, y: Tensor, x_test: Any, y_test: Any) -> tuple[Tensor, Tensor]:
+    """Checked test rows and their labels; none of them where none were given."""
+    if x_test is None or len(x_test) == 0:
+        return x[:0], y[:0]
+    test = as_tensors(x_test, _whole_numbers(y_test), like=known, names=("x_test", "y_test"))
+    assert test.y is not None
+    x_test, y_test = test.x.detach().double(), labels(test.y.detach())
+    real = y_test if y_test.is_floating_point() else None  # test rows may well be of one class
+    check(x_test, real, in_shape=tuple(x.shape[1:]), name="x_test")
+    if y_test.shape[1:] != y.shape[1:] or y_test.dtype != y.dtype or len(y_test) != len(x_test):
+        raise BadData(
+            f"{len(x_test)} test rows with labels of shape {tuple(y_test.shape)} and type {y_test.dtype}; "
+            f"the training rows' are {tuple(y.shape)} and {y.dtype}.",
+            where="certify(module, x, y, x_test=, y_test=)",
+            why="labels of another file, or classes in one and real targets in the other",
+            fix="one label a row, of the same kind",
+        )
+    return x_test, y_test
+
+
+def with_scale(data: Given, targets: str, way: str | None, loss: str) -> Given:
+    """Real targets as they are trained on.
+
+    "auto" standardizes where a parametrization that draws the weights anew is asked for by name, whose outputs and
+    learning rate are of order one; and, for a copy of the module, targets that are far from a network's first outputs,
+    on which training would diverge or spend itself on their mean. In place the module has to give the targets itself.
+    Labels 1 and -1 are classes, and stay as they are.
+
+    Args:
+        data: the data.
+        targets: "auto", "as given" or "standardized".
+        way: the parametrization that was asked for.
+        loss: its name.
+    """
+    y = data.y
+    if y.dtype == torch.int64 or loss != "squared" or (targets == "auto" and are_signs(y)):
+        return data
+    mean, sigma = y.mean(0), y.std(0, correction=0)
+    varies = y.amax(0) > y.amin(0)
+    sigma = torch.where(varies, sigma, torch.ones_like(sigma))
+    far = bool(varies.any()) and bool(((mean.abs() > FAR * sigma) | (sigma > FAR) | (sigma < 1 / FAR)).any())
+    auto = way not in (None, "own") or (way is None and far)
+    if targets == "standardized" or (targets == "auto" and auto and bool(varies.any())):
+        said = (
+            f"Real targets (mean {float(mean[0]):.4g}, standard deviation {float(sigma[0]):.4g}) were brought to mean "
+            '0 and deviation 1 for the training; targets="as given" (--targets as-given) does not. RMSE and R^2 are in '
+            "their own unit."
+        )
+        return replace(data, scale=(mean, sigma), notes=(*data.notes, said))
+    if far:
+        said = (
+            f"The targets have mean {float(mean[0]):.4g} and standard deviation {float(sigma[0]):.4g}, far from a "
+            'network\'s first outputs; targets="standardized" (--targets standardized) trains on (y - mean) / sigma.'
+        )
+        return replace(data, notes=(*data.notes, said))
+    return data
+
+
+def copied(module: nn.Module) -> nn.Module:
+    """A copy of the user's module, to be trained in its place."""
+    try:
+        return deep_copy(module)
+    except BadArgument as error:
+        raise BadArgument(
+            error.what,
+            where=error.where,
+            why="certify trains a copy of your module, and something in it has none, such as an open file",
+            fix='parametrization="own" trains the module itself, in place',
+        ) from None

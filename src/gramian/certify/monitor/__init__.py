@@ -1,6 +1,0 @@
-"""Watching a training loop of the user's own: probes at a bounded cost, answers in words, the report at the end."""
-
-from gramian.certify.monitor.callbacks import LightningMonitor, TrainerMonitor
-from gramian.certify.monitor.monitor import Monitor
-
-__all__ = ["LightningMonitor", "Monitor", "TrainerMonitor"]

@@ -1,0 +1,73 @@
+"""Gradients that are formed only while they are contracted, some columns of the weight at a time.
+
+A weight that is used at many positions often has gradients, k p numbers a sample, that are many more than the inputs
+and cotangents that they are made of. Then these are kept, and no sample has to be run again because its gradients did
+not fit: of a vision transformer's linear maps a tenth to a third, of a ResNet's last stages a twentieth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from torch import Tensor
+
+from gramian.empirical.contraction.contracted_parameters import Unit
+from gramian.empirical.contraction.gram_blocks import add_gram
+from gramian.empirical.contraction.layer_factors import Factor, Piece, Source, own
+from gramian.empirical.contraction.per_sample_gradients import formed
+from gramian.empirical.modules.structured_calls import Conv, Scale
+from gramian.empirical.modules.structured_parameters import Call
+from gramian.empirical.workarounds.convolution_gradients import LANES
+
+WIDE = 2**23  # numbers of gradients that are formed at once: above, they leave the cache before they are contracted
+
+
+def add_late(
+    out: Tensor, unit: Unit, source: Source, f: Factor, g: Factor, scratch: int, mirror: Tensor | None
+) -> None:
+    """Adds <f_i, g_j> of one unit to `out`, as `add_gram` does; `scratch` numbers for it, and as many for gradients."""
+    assert isinstance(f, tuple)
+    assert isinstance(g, tuple)
+    n, m = len(f[0].a), 0 if g is f else len(g[0].a)
+    each = (n + m) * f[0].b.shape[1] * (unit.numel // unit.columns)
+    step = max(1, min(scratch // 2, WIDE) // each)
+    step -= step % LANES if step > LANES else 0
+    for start in range(0, unit.columns, step):
+        columns = slice(start, min(start + step, unit.columns))
+        left = _gradients(source, unit, f, columns, scratch // 4)
+        right = left if g is f else _gradients(source, unit, g, columns, scratch // 4)
+        add_gram(out, [unit], [left], [right], scratch, mirror)
+
+
+def _gradients(source: Source, unit: Unit, pieces: Sequence[Piece], columns: slice, room: int) -> Tensor:
+    """Gradients of some columns of the weight: (n, k, p), with the outputs folded in without `full`."""
+    total: Tensor | None = None
+    mixed = len(unit.sizes) > 1
+    for c, piece in zip(unit.calls, pieces, strict=True):
+        grad = _of_call(source.uses.calls[c], piece, columns, mixed, room)
+        total = grad if total is None else total.add_(grad)
+    assert total is not None
+    return own(source, total)
+
+
+def _of_call(call: Call, piece: Piece, columns: slice, mixed: bool, room: int) -> Tensor:
+    """One call's part of them; `mixed`: other calls of the weight have it the other way round, or look rows up."""
+    how = call.how
+    assert not isinstance(how, Scale)
+    (x, b), wide = piece, columns.stop - columns.start
+    sizes = how.sizes(call.weight_shape, call.out_shape)
+    by_input = mixed and not sizes.flip
+    x, sizes = (x[..., columns], sizes._replace(a=wide)) if by_input else (x, sizes._replace(b=wide))
+    if isinstance(how, Conv):  # as if it made no more channels
+        call = replace(call, weight_shape=(wide * sizes.groups, *call.weight_shape[1:]))
+    step, out = max(1, room // sizes.held), None  # samples whose windows may be made at once
+    for i in range(0, len(x), step):
+        right = how.cotangents(b[i : i + step], call.weight_shape, call.in_shape)
+        grad = formed(call, x[i : i + step], right if by_input else right[..., columns], sizes)
+        if step >= len(x):
+            return grad
+        out = grad.new_empty(len(x), *grad.shape[1:]) if out is None else out
+        out[i : i + step] = grad
+    assert out is not None
+    return out

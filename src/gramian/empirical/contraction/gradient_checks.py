@@ -1,0 +1,134 @@
+"""What vmap pulls back to calls and parameters, against plain backward passes of a sample or two.
+
+torch's rules for vmap are wrong without a word for some operations (`prelu`, `lu_solve`), and for some of those right
+at certain shapes. So this looks at what is made for the kernel itself, at its shapes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from gramian.empirical.contraction.contracted_parameters import Unit
+from gramian.empirical.modules.observed_calls import differentiable_math
+from gramian.empirical.modules.output_functions import Batch, Model
+from gramian.empirical.modules.plain_gradients import differs, gradients, marks, right_batch_norm, tolerance
+from gramian.empirical.modules.structured_calls import Scale
+from gramian.empirical.modules.structured_parameters import Call
+
+Pulled = tuple[dict[int, Tensor], dict[int, Tensor], dict[str, Tensor]]
+
+
+class Untrusted(Exception):
+    """A way to derivatives gives others than a plain backward pass."""
+
+
+def check_pulled(
+    model: Model,
+    calls: Sequence[Call],
+    parameters: dict[str, Tensor],
+    units: Sequence[Unit],
+    batch: Batch,
+    outputs: range,
+    pulled: Pulled,
+    room: int = 0,
+) -> None:
+    """Compares gradients of the last sample, or of that and the first, along one direction of the outputs.
+
+    Args:
+        model, calls, parameters: of what was run; `calls` are all that are watched.
+        units: whose gradients were pulled back.
+        batch, outputs: for which samples and outputs.
+        pulled: inputs and cotangents of the calls, and gradients of the general parameters.
+        room: numbers that the plain gradients may take at once; at least those of the largest parameter.
+
+    Raises:
+        Untrusted: they are others.
+    """
+    # a wrong rule may have the first sample right; without general parameters no sample has a rule of its own
+    both = any(unit.kind == "general" for unit in units)
+    for i in dict.fromkeys((len(batch) - 1, 0) if both else (len(batch) - 1,)):
+        with differentiable_math():
+            out = model(batch[i : i + 1]).reshape(-1)[outputs.start : outputs.stop]
+            w = torch.linspace(1, 2, len(outputs), dtype=torch.float64).sqrt().to(out)
+            right_batch_norm(out)
+            number = (out * w).sum()
+        ours, theirs = [], []
+        for group in _groups(units, parameters, room):
+            names = list(dict.fromkeys(name for unit in group for name in _names(unit, calls)))
+            own = [parameters[name] for name in names]
+            plain = dict(zip(names, gradients(number, own, keep_graph=True), strict=True))
+            for unit in group:
+                for made, true in _compared(calls, unit, i, w, pulled, plain):
+                    ours.append(made.to(true.dtype))
+                    theirs.append(true)
+            del plain  # not beside the next one's
+        if said := differs(ours, theirs, tolerance(out.dtype)):
+            raise Untrusted(said)
+
+
+def _groups(units: Sequence[Unit], parameters: dict[str, Tensor], most: int) -> list[list[Unit]]:
+    """Units whose gradients are held at once."""
+    sizes = [parameters[unit.name].numel() for unit in units]
+    most = max(*sizes, most)
+    groups, room = [[units[0]]], most - sizes[0]
+    for unit, size in zip(units[1:], sizes[1:], strict=True):
+        if size > room:
+            groups.append([])
+            room = most
+        groups[-1].append(unit)
+        room -= size
+    return groups
+
+
+def _names(unit: Unit, calls: Sequence[Call]) -> list[str]:
+    bias = calls[unit.calls[0]].bias if unit.kind == "weight and bias" else None
+    return [unit.name] if bias is None else [unit.name, bias]
+
+
+def _compared(
+    calls: Sequence[Call], unit: Unit, i: int, w: Tensor, pulled: Pulled, plain: dict[str, Tensor]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """For each parameter of a unit the gradient of sample i, outputs weighted by w, and the plain one."""
+    a, b, general = pulled
+    if unit.kind == "general":
+        grad = general[unit.name]
+        if grad.shape[1:] != (len(w), *plain[unit.name].shape):
+            raise Untrusted(f"gradients of shape {tuple(grad.shape)} of a parameter {tuple(plain[unit.name].shape)}")
+        yield from zip(marks([torch.tensordot(w.to(grad), grad[i], 1)]), marks([plain[unit.name]]), strict=True)
+        return
+    back = {c: torch.tensordot(w.to(b[c]), b[c][i], 1)[None, None] for c in unit.calls}  # (1, 1, *out)
+    if unit.kind != "weight":
+        true = plain[_names(unit, calls)[-1]]
+        parts = [calls[c].how.summed(back[c], true.numel()).reshape(true.shape) for c in unit.calls]
+        yield sum(parts[1:], parts[0]), true
+    if unit.kind == "bias":
+        return
+    true = plain[unit.name]
+    if any(isinstance(calls[c].how, Scale) for c in unit.calls):
+        parts = [calls[c].how.product(a[c][i : i + 1].to(back[c]), back[c], true.shape) for c in unit.calls]  # type: ignore[union-attr]
+        yield sum(parts[1:], parts[0]).reshape(true.shape), true
+        return
+    r = torch.randn(true.shape[1:], generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(true)
+    parts = [_times(calls[c], a[c][i : i + 1], back[c], r) for c in unit.calls]
+    yield sum(parts[1:], parts[0]), true.reshape(len(true), -1) @ r.reshape(-1)
+
+
+def _times(call: Call, x: Tensor, b: Tensor, r: Tensor) -> Tensor:
+    """The gradient of one call's weight, as a matrix with a row for each index of its first axis, times r.
+
+    As different from another such product as the matrices are, without a pass over the matrix that the call would form.
+    """
+    how = call.how
+    assert not isinstance(how, Scale)
+    left, right = how.inputs(x, call.weight_shape)[0], how.cotangents(b, call.weight_shape, call.in_shape)[0, 0]
+    r = r.movedim(0, -1).reshape(-1) if r.ndim else r.reshape(-1)  # a window's channels come last
+    sizes = how.sizes(call.weight_shape, call.out_shape)
+    if not sizes.flip:  # sum_p b_p (a_p, r): left is (G, P, a), right (G, P, b)
+        return torch.einsum("gp,gpb->gb", left.to(right) @ r.to(right), right).reshape(-1)
+    if not sizes.lookup:
+        return torch.einsum("gp,gpa->ga", right @ r.to(right), left.to(right)).reshape(-1)
+    tokens, each = left.reshape(-1), (right @ r.to(right)).reshape(-1)
+    return right.new_zeros(sizes.a).index_add(0, tokens.clamp(min=0), torch.where(tokens < 0, 0, each))

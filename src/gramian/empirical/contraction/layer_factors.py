@@ -1,0 +1,269 @@
+"""Activations and back-propagated vectors of a block of samples, or gradients where those are cheaper.
+
+f(x_i) is by definition the module's output on the batch of one `x[i : i + 1]`. One `vmap` runs this for all samples of
+the block, so that no layer can see two samples and no axis has to be guessed. Each watched call adds a zero to its
+output; the cotangent of this zero is the vector back-propagated to that call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.func import vjp, vmap
+from torch.utils._pytree import tree_map
+
+from gramian.empirical.contraction.contracted_parameters import Unit
+from gramian.empirical.contraction.gradient_checks import check_pulled
+from gramian.empirical.contraction.per_sample_gradients import formed
+from gramian.empirical.modules.observed_calls import Watched, differentiable_math
+from gramian.empirical.modules.output_functions import Batch, Model
+from gramian.empirical.modules.structured_calls import Conv, Linear, Scale, Sizes, Use
+from gramian.empirical.modules.structured_parameters import Uses
+from gramian.empirical.operators.jacobian import rows
+from gramian.empirical.workarounds.channels_last import followed
+from gramian.empirical.workarounds.convolution_gradients import convolved
+from gramian.empirical.workarounds.gemm import linear
+from gramian.empirical.workarounds.reused_memory import room
+
+
+class Piece(NamedTuple):
+    """A sum of outer products: a is (n, G, P, a), or rows' numbers (n, 1, P, 1); b is (n, k, G, P, b).
+
+    Of a unit that is `late` one call as it was: its input (n, *in), and what was propagated back, (n, k, *out).
+    """
+
+    a: Tensor
+    b: Tensor
+
+
+# a vmap over samples with one over outputs inside; a vmap over samples for each output; each sample on its own
+WAYS = ("nested", "single", "apart")
+Pulled = tuple[dict[int, Tensor], dict[int, Tensor], dict[str, Tensor]]
+Shapes = dict[int, tuple[tuple[int, ...], torch.dtype]]
+Factor = tuple[Piece, ...] | Tensor  # a tensor is the gradients themselves, (n, k, p)
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A model read once: what factors are made from."""
+
+    model: Model
+    uses: Uses
+    parameters: dict[str, Tensor]
+    n_outputs: int
+    dtype: torch.dtype
+    full: bool
+    way: str = "nested"  # one of WAYS
+    room: int = 0  # numbers that a check may hold
+    tried: set[Any] = field(default_factory=set)  # shapes and units whose factors agreed with plain backward passes
+
+    @property
+    def batched(self) -> bool:
+        """Whether samples are run together; else each has its own backward passes."""
+        return self.way != "apart"
+
+
+def factors(source: Source, units: Sequence[Unit], batch: Batch, outputs: range, chunk: int) -> list[Factor]:
+    """One factor a unit, for all samples of the batch, made `chunk` samples at a time.
+
+    Without `full` the outputs become part of the contracted axis: k is 1, and b (or p) is k times longer; but not
+    where a unit has pieces of several kinds.
+    """
+    n = len(batch)
+    if n <= chunk:
+        return _factors(source, units, batch, outputs)
+    blocks: list[Factor] = []
+    for start in range(0, n, chunk):
+        made = _factors(source, units, batch[start : start + chunk], outputs)
+        if not blocks:
+            blocks = [_map(lambda t: room(t, n), f) for f in made]
+        for block, f in zip(blocks, made, strict=True):
+            for whole, piece in zip(_tensors(block), _tensors(f), strict=True):
+                whole[start : start + chunk] = piece
+        del made, f, piece  # not beside the next chunk's
+    return blocks
+
+
+def part(factor: Factor, samples: slice) -> Factor:
+    """The factor of some of its samples."""
+    return _map(lambda t: t[samples], factor)
+
+
+def _tensors(factor: Factor) -> list[Tensor]:
+    return [factor] if isinstance(factor, Tensor) else [t for piece in factor for t in piece]
+
+
+def _map(f: Callable[[Tensor], Tensor], factor: Factor) -> Factor:
+    return f(factor) if isinstance(factor, Tensor) else tuple(Piece(f(a), f(b)) for a, b in factor)
+
+
+def _factors(source: Source, units: Sequence[Unit], batch: Batch, outputs: range) -> list[Factor]:
+    if not source.batched:
+        return _one_by_one(source, units, batch, outputs)
+    a, b, general = pull_back(source, units, batch, outputs)
+    shapes = (source.way, len(batch), len(outputs), tuple((unit.name, unit.kind) for unit in units))
+    if shapes not in source.tried:
+        model, calls = source.model, source.uses.calls
+        check_pulled(model, calls, source.parameters, units, batch, outputs, (a, b, general), source.room)
+        source.tried.add(shapes)
+    found = []
+    for i, unit in enumerate(units):
+        found.append(_factor(source, unit, a, b, general))
+        for c in unit.calls:  # a call's vectors go as soon as no later unit needs them
+            if not any(c in later.calls for later in units[i + 1 :]):
+                a.pop(c, None), b.pop(c)
+        general.pop(unit.name, None)
+    return found
+
+
+def pull_back(source: Source, units: Sequence[Unit], batch: Batch, outputs: range) -> Pulled:
+    """Inputs and cotangents of the units' calls, and gradients of their general parameters, for every sample."""
+    calls = source.uses.calls
+    wanted = {c for unit in units for c in unit.calls}
+    weights = {c for unit in units if unit.kind != "bias" for c in unit.calls}
+    own = {id(source.parameters[name]) for name in source.uses.own}
+    theta = {u.name: source.parameters[u.name].detach() for u in units if u.kind == "general"}
+
+    def run(
+        sample: Tensor, target: Tensor | None, zeros: dict[int, Tensor], theta: dict[str, Tensor]
+    ) -> tuple[Tensor, dict[int, Tensor]]:
+        inputs: dict[int, Tensor] = {}
+        counter = iter(range(len(calls)))
+
+        def seen(use: Use, make: Callable[[], Tensor]) -> Tensor:
+            c = next(counter, None)
+            if c is None or not calls[c].is_like(use):
+                raise RuntimeError("the module makes its calls in another order than before")
+            if c not in wanted:
+                return make()
+            if c in weights:
+                inputs[c] = use.how.plain(use.x) if isinstance(use.how, Scale) else use.x
+            return _again(use, make, inputs.get(c), own) + zeros[c]
+
+        with Watched(own, seen, followed):
+            out = source.model(Batch(sample[None], None if target is None else target[None]), theta)
+        if next(counter, None) is not None:
+            raise RuntimeError("the module makes fewer calls than before")
+        return out.reshape(-1), inputs
+
+    with differentiable_math():
+        pull = _pull_each if theta else _pull_all
+        shapes = {c: (calls[c].out_shape, calls[c].dtype) for c in wanted}
+        return pull(run, batch, shapes, theta, outputs, source.way == "nested")
+
+
+def _pull_all(
+    run: Callable, batch: Batch, shapes: Shapes, theta: dict[str, Tensor], outputs: range, nested: bool
+) -> Pulled:
+    """One backward pass for all samples: each has zeros of its own, so that no cotangent is a sum over samples."""
+    n, x = len(batch), batch.x
+    zeros = {c: x.new_zeros((), dtype=dtype).expand(n, *shape).requires_grad_() for c, (shape, dtype) in shapes.items()}
+    targets = None if batch.targets is None else 0
+    with torch.autograd.graph.disable_saved_tensors_hooks("not inside vmap"):
+        out, inputs = vmap(run, in_dims=(0, targets, 0, None))(x, batch.targets, zeros, theta)
+        basis = out.new_zeros(len(outputs), *out.shape)
+        basis[range(len(outputs)), :, list(outputs)] = 1
+
+        def down(v: Tensor) -> tuple[Tensor, ...]:
+            return torch.autograd.grad(out, list(zeros.values()), v, retain_graph=True, materialize_grads=True)
+
+        b = {}
+        if zeros:
+            # not `is_grads_batched`: for a convolution torch's older vmap is a loop
+            pulled = vmap(down)(basis) if nested else _each_of(down, basis)
+            b = {c: grad.transpose(0, 1) for c, grad in zip(zeros, pulled, strict=True)}
+    return {c: a.detach() for c, a in inputs.items()}, b, {}
+
+
+def _each_of(f: Callable[[Tensor], Any], basis: Tensor) -> Any:
+    """What `vmap(f)(basis)` gives, by a loop."""
+    return tree_map(lambda *parts: torch.stack(parts), *[f(v) for v in basis])
+
+
+def _pull_each(
+    run: Callable, batch: Batch, shapes: Shapes, theta: dict[str, Tensor], outputs: range, nested: bool
+) -> Pulled:
+    """A backward pass for each sample, in one vmap: its gradients of general parameters are its own."""
+    zeros = {c: batch.x.new_zeros(shape, dtype=dtype) for c, (shape, dtype) in shapes.items()}
+
+    def one(sample: Tensor, target: Tensor | None) -> Pulled:
+        out, pull, inputs = vjp(partial(run, sample, target), zeros, theta, has_aux=True)  # type: ignore[misc]
+        basis = out.new_zeros(len(outputs), out.numel())
+        basis[range(len(outputs)), list(outputs)] = 1
+        return inputs, *(vmap(pull)(basis) if nested else _each_of(pull, basis))
+
+    with torch.no_grad():
+        return vmap(one, in_dims=(0, None if batch.targets is None else 0))(batch.x, batch.targets)
+
+
+def _again(use: Use, make: Callable[[], Tensor], a: Tensor | None, own: set[int]) -> Tensor:
+    """The call's output, by a way that is faster where gradients of its parameters are not asked for."""
+    if isinstance(use.how, Scale) and a is not None:
+        return use.how.affine(a, use.weight, use.bias)
+    if use.weight is None or id(use.weight) not in own or (use.bias is not None and id(use.bias) not in own):
+        return make()
+    if isinstance(use.how, Linear):
+        return linear(use.x, use.weight.mT if use.how.flip else use.weight, use.bias)
+    if isinstance(use.how, Conv):
+        out = convolved(use.how, use.x, use.weight, use.bias)
+        return make() if out is None else out
+    return make()
+
+
+def _factor(source: Source, unit: Unit, a: dict, b: dict, general: dict) -> Factor:
+    if unit.kind == "general":
+        grad = general[unit.name]
+        return own(source, grad.reshape(*grad.shape[:2], -1))
+    if unit.late:
+        return tuple(Piece(a[c], b[c].to(source.dtype)) for c in unit.calls)
+    total: Tensor | None = None
+    pieces: dict[Sizes, tuple[list[Tensor], list[Tensor]]] = {}
+    for c in unit.calls:
+        call, cot = source.uses.calls[c], b[c].to(source.dtype)
+        if unit.kind == "bias":
+            grad = call.how.summed(cot, unit.numel).flatten(2)
+        elif isinstance(call.how, Scale):
+            grad = call.how.product(a[c].to(source.dtype), cot, call.weight_shape).flatten(2)
+        else:
+            sizes = call.how.sizes(call.weight_shape, call.out_shape)
+            right = call.how.cotangents(cot, call.weight_shape, call.in_shape)
+            if not unit.rows:
+                left = call.how.inputs(a[c], call.weight_shape)
+                left = left if sizes.lookup else left.to(source.dtype)
+                lefts, rights = pieces.setdefault(sizes._replace(positions=0), ([], []))
+                lefts.append(left)
+                rights.append(right)
+                continue
+            grad = formed(call, a[c], right, sizes)
+        total = grad if total is None else total.add_(grad)
+    if total is not None:
+        return own(source, total)
+    return tuple(_piece(source, len(pieces) > 1, *both) for both in pieces.values())
+
+
+def _piece(source: Source, several: bool, left: list[Tensor], right: list[Tensor]) -> Piece:
+    a, b = (left[0], right[0]) if len(left) == 1 else (torch.cat(left, 2), torch.cat(right, 3))
+    if source.full or several:
+        return Piece(a, b.contiguous())  # once, and not at every tile
+    return Piece(a, b.permute(0, 2, 3, 1, 4).flatten(3)[:, None])  # (n, 1, G, P, k b)
+
+
+def own(source: Source, grad: Tensor) -> Tensor:
+    """Gradients (n, k, p) in the result's dtype, the outputs folded in without `full`."""
+    grad = grad.to(source.dtype)
+    return grad if source.full else grad.flatten(1)[:, None]
+
+
+def _one_by_one(source: Source, units: Sequence[Unit], batch: Batch, outputs: range) -> list[Factor]:
+    parameters = [source.parameters[unit.name] for unit in units]
+    each = []
+    with differentiable_math():
+        for i in range(len(batch)):
+            grads = rows(partial(source.model, batch[i : i + 1]), parameters, outputs)
+            each.append([g.reshape(len(outputs), -1) for g in grads])
+    return [own(source, torch.stack(column)) for column in zip(*each, strict=True)]

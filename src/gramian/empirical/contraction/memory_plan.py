@@ -1,0 +1,134 @@
+"""How many samples and outputs are held at once, so that the working memory stays under what was asked."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+
+from gramian.empirical.contraction.contracted_parameters import PASS, Unit
+from gramian.empirical.contraction.layer_factors import Source
+from gramian.empirical.modules.structured_calls import Scale
+from gramian.empirical.modules.structured_parameters import Call
+from gramian.errors import BadArgument
+
+CACHED = 2**25  # numbers that a chunk of samples works on: above, a backward pass only waits for memory
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Units that are done together, with the outputs and samples of a block; `chunk` samples run at once."""
+
+    units: tuple[Unit, ...]
+    outputs: int
+    samples: int
+    chunk: int
+
+
+@dataclass(frozen=True, eq=False)
+class Budget:
+    """What the plans are made from: numbers of samples, numbers (not bytes) available, numbers a forward pass saves."""
+
+    source: Source
+    n: int
+    m: int
+    symmetric: bool
+    numbers: int
+    saved: int
+
+    @property
+    def scratch(self) -> int:
+        """Numbers for the contraction itself; as many again for gradients that are formed meanwhile."""
+        return self.numbers // 8
+
+    def work(self, units: Sequence[Unit], k: int) -> int:
+        """Numbers that one sample takes while its factors are made for k outputs, these included."""
+        held = sum(unit.held(k) for unit in units)
+        if not self.source.batched:
+            return self.saved + 2 * held + sum(unit.numel for unit in units)
+        calls = [self.source.uses.calls[c] for c in {c for unit in units for c in unit.calls}]
+        outs = [prod(call.out_shape) for call in calls]
+        pieces = [s for unit in units for s in unit.sizes]
+        windows = max((s.held + (k * s.groups * s.positions * s.b if s.flip else 0) for s in pieces), default=0)
+        general = sum(unit.numel for unit in units if unit.kind == "general")
+        forward = 2 * self.saved + sum(outs) + sum(prod(call.in_shape) for call in calls)
+        backward = sum(outs) + general + 3 * max([*outs, self.source.n_outputs])
+        return forward + 2 * windows + k * backward + held
+
+    def block(self, units: Sequence[Unit], k: int) -> tuple[int, int]:
+        """Samples in a block and in a chunk, for k outputs at once; (0, 0) if not even one fits."""
+        free = self.numbers - self.scratch * (2 if any(unit.late for unit in units) else 1)
+        work = self.work(units, k)
+        held = sum(unit.held(k) for unit in units) + max(unit.part(k) for unit in units)
+        largest = max(self.n, self.m)
+        cached = max(1, CACHED // work)  # samples whose backward pass stays in the cache
+        once = held * (self.n if self.symmetric else self.n + self.m)
+        if once + work <= free:
+            return largest, min(largest, cached, (free - once) // work)
+        chunk = max(1, min(largest, cached, free // 4 // work))
+        return (samples, min(chunk, samples)) if (samples := (free - chunk * work) // (2 * held)) > 0 else (0, 0)
+
+    def together(self, units: Sequence[Unit]) -> Plan | None:
+        """These units at once: the blocks that take the fewest passes; None if one sample of them does not fit."""
+        c = self.source.n_outputs
+        fits = [(k, *self.block(units, k)) for k in dict.fromkeys(max(1, c >> i) for i in range(c.bit_length()))]
+        fits = [fit for fit in fits if fit[1] > 0]
+        if not fits:
+            return None
+        whole = [fit for fit in fits if fit[1] >= max(self.n, self.m)]
+        # without pairs of outputs, fewer outputs at once cost nothing; with them, blocks of samples are cheaper
+        k, samples, chunk = fits[0] if self.source.full else whole[0] if whole else fits[-1]
+        return Plan(tuple(units), k, samples, chunk)
+
+    def is_whole(self, units: Sequence[Unit]) -> bool:
+        """Whether one block holds these units of all samples."""
+        plan = self.together(units)
+        return plan is not None and plan.samples >= max(self.n, self.m)
+
+    def cost(self, plan: Plan) -> int:
+        """Multiplications that make the plan's factors: forward and backward passes, and gradients that are formed."""
+        calls = self.source.uses.calls
+        efforts = [_effort(call) for call in calls]
+        whole = any(unit.kind == "general" for unit in plan.units)
+        first = 0 if whole else min((c for unit in plan.units for c in unit.calls), default=0)
+        form = sum(_effort(calls[c]) for unit in plan.units if unit.rows for c in unit.calls)
+        forward = PASS * self.saved + sum(efforts)
+        backward = PASS * self.saved * (len(calls) - first) // max(1, len(calls)) + sum(efforts[first:])
+        rows, columns = (-(-count // plan.samples) for count in (self.n, self.m))
+        cuts = -(-self.source.n_outputs // plan.outputs)
+        if self.source.full:
+            rows, columns, cuts = rows * cuts, columns * cuts, 1
+        runs = cuts * (rows * (rows + 1) // 2 if self.symmetric else rows + rows * columns)
+        return runs * min(plan.samples, max(self.n, self.m)) * (forward + plan.outputs * (backward + form))
+
+
+def plans(budget: Budget, units: Sequence[Unit]) -> list[Plan]:
+    """The cheapest passes that fit: all units together in blocks of samples, or those that fit whole, then the rest."""
+    if not units:
+        return []
+    together = budget.together(units)
+    if together is not None and budget.is_whole(units):
+        return [together]
+    if len(units) > 1:  # the last ones first: their backward passes are the shortest
+        at = bisect_left(range(1, len(units) - 1), True, key=lambda i: budget.is_whole(units[i:])) + 1
+        apart = plans(budget, units[:at]) + plans(budget, units[at:])
+        if together is None or sum(map(budget.cost, apart)) < budget.cost(together):
+            return apart
+    if together is not None:
+        return [together]
+    need = -(-8 * (budget.work(units, 1) + 2 * units[0].held(1)) // 7) * budget.source.dtype.itemsize
+    raise BadArgument(
+        f"`max_bytes` is too small: one pair of samples needs about {need:,} bytes.",
+        where=f"parameter `{units[0].name}` of {type(budget.source.model.module).__name__}, {units[0].numel:,} numbers",
+        why="the gradient of one output and what a backward pass keeps must fit",
+        fix=f"max_bytes={need:_}",
+    )
+
+
+def _effort(call: Call) -> int:
+    """Multiplications of a call, on one sample."""
+    if isinstance(call.how, Scale):
+        return PASS * prod(call.out_shape)
+    sizes = call.how.sizes(call.weight_shape, call.out_shape)
+    return sizes.groups * sizes.positions * sizes.b * (PASS if sizes.lookup else sizes.a)

@@ -1,0 +1,278 @@
+"""The empirical neural tangent kernel of any module, by structured contraction, in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import groupby
+
+import torch
+from torch import Tensor, nn
+
+from gramian.arch.inputs import Inputs
+from gramian.arch.untouched import COPIED, untouched
+from gramian.empirical.contraction.contracted_parameters import cheaper, make_units
+from gramian.empirical.contraction.deferred_gradients import add_late
+from gramian.empirical.contraction.gradient_checks import check_pulled
+from gramian.empirical.contraction.gram_blocks import add_gram
+from gramian.empirical.contraction.layer_factors import WAYS, Source, factors, pull_back
+from gramian.empirical.contraction.memory_plan import Budget, Plan, plans
+from gramian.empirical.modules import checks
+from gramian.empirical.modules.gradient_hooks import checked_backward
+from gramian.empirical.modules.observed_calls import differentiable_math
+from gramian.empirical.modules.output_functions import Batch, Model
+from gramian.empirical.modules.packed_inputs import packed
+from gramian.empirical.modules.structured_parameters import Uses, uses
+from gramian.empirical.workarounds.reused_memory import keep_freed_blocks
+from gramian.errors import BadData, GramianError
+
+
+def empirical_ntk(
+    module: nn.Module,
+    x: Inputs,
+    x2: Inputs | None = None,
+    outputs: str | Callable[..., Tensor] = "mean",
+    *,
+    targets: Tensor | tuple[Tensor, Tensor] | None = None,
+    engine: str = "auto",
+    max_bytes: int = 2**30,
+) -> Tensor:
+    r"""Neural tangent kernel of a module as it stands, exactly.
+
+    $\hat\Theta_{cd}(x, x') = \langle \nabla_\theta f_c(x), \nabla_\theta f_d(x') \rangle$ over the parameters with
+    `requires_grad`; $f(x)$ is the output on the batch of one, flattened to C numbers. A linear map adds
+    $(A A^\top) \circ (B B^\top)$ from its inputs A and the vectors B propagated back to it, without ever forming a
+    gradient; convolutions, transposed ones, embeddings and linear maps of sequences contract their positions or form
+    gradients, whichever takes less time. What counts is torch's function, not the layer that calls it: `F.linear`,
+    `x @ W`, `torch.addmm`, `F.conv2d`, `F.embedding`, the scales of norms; a weight that several of them share has its
+    cross terms. Every other parameter, and every one that is used in another way besides, goes the general way:
+    per-sample gradients.
+
+    Args:
+        module: any module; its mode, gradients and buffers are left as found.
+        x: inputs; shape (n, *in_shape). Of a module that takes several a tuple, or a dict by name.
+        x2: other inputs; shape (m, *in_shape). None: the same as `x`, at half the cost and exactly symmetric.
+        outputs: "mean": $\frac1C \sum_c \hat\Theta_{cc}$, which the limit `arch.ntk` equals; "sum": C times that;
+            "full": all pairs of outputs. Or a function: it gets what the module returns on the batch of one (a
+            tensor has shape (1, ...)) and returns a tensor of E numbers, which are differentiated instead: a margin,
+            a loss, one entry of a dictionary.
+        targets: one a sample, shape (n, ...); the function of the outputs gets that of its sample, shape (1, ...), as
+            second argument, as in `outputs=F.cross_entropy`. With `x2` a pair, of `x` and of `x2`.
+        engine: "auto" or "torch"; the device is that of the module and `x`.
+        max_bytes: bound on the working memory beside the module and the result, in bytes.
+
+    Returns:
+        Shape (n, m), or (n, m, C, C) with "full" (a view: `.permute(0, 2, 1, 3).reshape(n * C, m * C)` is the
+        Gram matrix without a copy), or with a function (n, m) if E is 1 and else (n, m, E, E); dtype and device of
+        the module's output.
+
+    Raises:
+        BadData: an input is empty or not finite, the module cannot take it, or the kernel overflows.
+        BadArgument: an unknown option; a function of the outputs that fails; nothing trainable; random or batch-mixing
+            modules (dropout or batch normalization in training mode); `max_bytes` below what one pair of samples needs.
+
+    References:
+        Jacot et al. 2018, arXiv:1806.07572; Novak et al. 2022, arXiv:2206.08720 (structured derivatives).
+
+    Example:
+        Of a linear map without bias it is the inputs' Gram matrix:
+
+        >>> x = torch.tensor([[1.0, 2.0], [3.0, 0.0]])
+        >>> empirical_ntk(torch.nn.Linear(2, 5, bias=False), x)
+        tensor([[5., 3.],
+                [3., 9.]])
+    """
+    return _theta(module, x, x2, outputs, targets, engine, max_bytes, apart=False)[""]
+
+
+def empirical_ntk_by_layer(
+    module: nn.Module,
+    x: Inputs,
+    x2: Inputs | None = None,
+    outputs: str | Callable[..., Tensor] = "mean",
+    *,
+    targets: Tensor | tuple[Tensor, Tensor] | None = None,
+    engine: str = "auto",
+    max_bytes: int = 2**30,
+) -> dict[str, Tensor]:
+    r"""Each trainable parameter's share of the empirical tangent kernel.
+
+    $\hat\Theta = \sum_p \hat\Theta^{(p)}$ with $\hat\Theta^{(p)}$ the Gram matrix of the gradients with respect to
+    parameter p alone. Arguments and errors are those of `empirical_ntk`; `max_bytes` does not count the results.
+
+    Returns:
+        A kernel for each name of `module.named_parameters()` that requires a gradient, in that order; zero for a
+        parameter that the output does not depend on.
+
+    References:
+        Du et al. 2019, arXiv:1811.03804, work with the Gram matrix of one layer.
+
+    Example:
+        >>> layer = torch.nn.Linear(2, 1)
+        >>> {name: k.item() for name, k in empirical_ntk_by_layer(layer, torch.tensor([[3.0, 4.0]])).items()}
+        {'weight': 25.0, 'bias': 1.0}
+    """
+    return _theta(module, x, x2, outputs, targets, engine, max_bytes, apart=True)
+
+
+def _theta(
+    module: nn.Module,
+    x: Inputs,
+    x2: Inputs | None,
+    outputs: str | Callable[..., Tensor],
+    targets: Tensor | tuple[Tensor, Tensor] | None,
+    engine: str,
+    max_bytes: int,
+    apart: bool,
+) -> dict[str, Tensor]:
+    checks.check_options(outputs, engine, max_bytes)
+    checks.trainable(module)
+    keep_freed_blocks()
+    module, x, x2 = packed(module, x, None if x2 is x else x2)
+    x2 = None if x2 is None else checks.check_input("x2", x2)
+    x = checks.check_input("x", x)
+    of_x, of_y = checks.check_targets(x, x2, outputs, targets)
+    model = Model(module, None if isinstance(outputs, str) else outputs)
+    right = None if x2 is None else Batch(x2, of_y)
+    with untouched(module, most=min(COPIED, max_bytes // 8)) as loan, torch.inference_mode(False), torch.no_grad():
+        left = max_bytes - (0 if loan is None else loan.copied)
+        return _by_a_right_way(model, Batch(x, of_x), right, outputs, left, apart)
+
+
+def _by_a_right_way(
+    model: Model, x: Batch, x2: Batch | None, outputs: str | Callable[..., Tensor], max_bytes: int, apart: bool
+) -> dict[str, Tensor]:
+    """The first of `WAYS` that gives what plain backward passes give."""
+    source, saved = read(model, x, x2, full=outputs not in ("mean", "sum"))
+    for way in WAYS[:-1] if source.batched else ():
+        try:
+            check_small(source := replace(source, way=way), x)
+            return _contracted(source, saved, x, x2, outputs, max_bytes, apart)
+        except (GramianError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # vmap knows not every operation, and some of its rules are wrong
+            if "randomness" in str(error):
+                raise checks.random_module(type(model.module).__name__) from error
+    # another sample may take another branch, so no structure either
+    used = Uses((), (), general=tuple(source.parameters), unused=())
+    return _contracted(replace(source, uses=used, way=WAYS[-1]), saved, x, x2, outputs, max_bytes, apart)
+
+
+def _contracted(
+    source: Source,
+    saved: int,
+    x: Batch,
+    x2: Batch | None,
+    outputs: str | Callable[..., Tensor],
+    max_bytes: int,
+    apart: bool,
+) -> dict[str, Tensor]:
+    n, m, c = len(x), len(x if x2 is None else x2), source.n_outputs
+    numbers = max_bytes // source.dtype.itemsize
+    budget = Budget(source, n, m, x2 is None, numbers, saved // source.dtype.itemsize)
+    units = [
+        cheaper(u, n, m, c, source.full, budget.scratch) for u in make_units(source.uses, source.parameters, apart)
+    ]
+    todo = plans(budget, units)
+    source = replace(source, room=budget.scratch)
+    width = c if source.full else 1
+    device = next(iter(source.parameters.values())).device
+    theta = {
+        name: torch.zeros(n, width, m, width, dtype=source.dtype, device=device)
+        for name in (source.parameters if apart else [""])
+    }
+    for plan in todo:
+        _run(plan, source, x, x2, theta, budget.scratch, apart)
+    return {name: _finish(t, outputs, c) for name, t in theta.items()}
+
+
+def read(model: Model, x: Batch, x2: Batch | None, full: bool) -> tuple[Source, int]:
+    """Checks the module and its inputs; what factors are made from; bytes that a backward pass keeps for a sample."""
+    parameters = checks.trainable(model.module)
+    checks.check_mode(model.module)
+    if x2 is not None and x2.x.shape[1:] != x.x.shape[1:]:
+        raise BadData(
+            f"`x2` has samples of shape {tuple(x2.x.shape[1:])}, `x` of shape {tuple(x.x.shape[1:])}.",
+            where="empirical_ntk(module, x, x2)",
+            why="one of them was flattened or resized and the other not",
+            fix="x2 = x2.reshape(len(x2), *x.shape[1:])",
+        )
+    with differentiable_math():
+        out, saved = checks.try_model(model, "x", x)
+        backward = checked_backward(model.module, x.x[:1], lambda out: model.apply(out, x[:1]))
+        used = uses(model, x[:1])
+    source = Source(model, used, parameters, out.numel(), out.dtype, full)
+    # a vmap would not see these hooks, nor other values of such a parameter
+    return (replace(source, way=WAYS[-1]) if backward.inside or backward.past else source), saved
+
+
+def check_small(source: Source, x: Batch) -> None:
+    """Tries parameters that go the general way on a few samples and outputs.
+
+    A rule that takes one axis for another may ask for the square of the memory, so not on all of them at once.
+
+    Raises:
+        Untrusted: the gradients are not those of a plain backward pass. Other errors: torch's own.
+    """
+    units = [u for u in make_units(source.uses, source.parameters, apart=False) if u.kind == "general"]
+    if not units:
+        return
+    k = min(source.n_outputs, 2)
+    n = min(len(x), 2 if k == 1 else 3)  # as few as that, and not as many as outputs
+    few, outputs = x[:n], range(k)
+    check_pulled(
+        source.model,
+        source.uses.calls,
+        source.parameters,
+        units,
+        few,
+        outputs,
+        pull_back(source, units, few, outputs),
+    )
+
+
+def _run(
+    plan: Plan, source: Source, x: Batch, x2: Batch | None, theta: dict[str, Tensor], scratch: int, apart: bool
+) -> None:
+    """Adds the plan's units for all pairs of blocks; for equal inputs each pair once, and its transpose."""
+    right = x if x2 is None else x2
+    for p, (rows, c) in enumerate(_blocks(plan, len(x), source.n_outputs)):
+        f = factors(source, plan.units, x[rows], c, plan.chunk)
+        for q, (columns, d) in enumerate(_blocks(plan, len(right), source.n_outputs)):
+            if (x2 is None and q < p) or (c != d and not source.full):
+                continue
+            g = f if x2 is None and q == p else factors(source, plan.units, right[columns], d, plan.chunk)
+            cs, ds = (slice(c.start, c.stop), slice(d.start, d.stop)) if source.full else (slice(1), slice(1))
+            order = range(len(plan.units))
+            for name, group in groupby(order, key=lambda i: plan.units[i].name if apart else ""):
+                k = list(group)
+                block = theta[name][rows, cs, columns, ds]
+                mirror = None if x2 is not None else block if q == p else theta[name][columns, ds, rows, cs]
+                now = [i for i in k if not plan.units[i].late]
+                add_gram(block, [plan.units[i] for i in now], [f[i] for i in now], [g[i] for i in now], scratch, mirror)
+                for i in k:
+                    if plan.units[i].late:
+                        add_late(block, plan.units[i], source, f[i], g[i], scratch, mirror)
+            del g  # not beside the next block's
+        del f
+
+
+def _blocks(plan: Plan, n: int, c: int) -> Iterator[tuple[slice, range]]:
+    for start in range(0, c, plan.outputs):
+        for first in range(0, n, plan.samples):
+            yield slice(first, min(first + plan.samples, n)), range(start, min(start + plan.outputs, c))
+
+
+def _finish(theta: Tensor, outputs: str | Callable[..., Tensor], c: int) -> Tensor:
+    """The shape that was asked for, and never a silent NaN."""
+    if not all(bool(bound.isfinite()) for bound in theta.aminmax()):
+        raise BadData(
+            f"The kernel has NaN or infinite entries, in {theta.dtype}.",
+            where="empirical_ntk",
+            why="an output that is not finite at some sample, or a gradient too large for this precision",
+            fix="module.double() and x.double(); module(x).isfinite().all() shows whether an output is the cause",
+        )
+    if outputs == "full" or (callable(outputs) and c > 1):
+        return theta.permute(0, 2, 1, 3)
+    theta = theta[:, 0, :, 0]
+    return theta.div_(c) if outputs == "mean" else theta

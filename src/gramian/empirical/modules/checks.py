@@ -1,0 +1,389 @@
+"""What is refused before any work is done, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
+from torch.utils._pytree import tree_leaves
+
+from gramian.empirical.modules.batch_dependent import (
+    ALONE,
+    MIXED,
+    RANDOM,
+    Trial,
+    depends,
+    kept_random_states,
+    random_states,
+)
+from gramian.empirical.modules.calling import call_at
+from gramian.empirical.modules.gradient_hooks import checked_backward
+from gramian.empirical.modules.output_functions import Batch, Model
+from gramian.errors import BadArgument, BadData
+
+OUTPUTS = ("mean", "sum", "full")
+ENGINES = ("auto", "torch")
+
+
+def check_options(outputs: object, engine: str, max_bytes: int) -> None:
+    """The options that are words or numbers."""
+    if outputs not in OUTPUTS and not callable(outputs):
+        raise BadArgument(
+            f"`outputs` is {outputs!r}; known are {', '.join(map(repr, OUTPUTS))}, or a function of the output.",
+            where="empirical_ntk(..., outputs=...)",
+            why='"mean" averages the outputs\' kernels, "sum" adds them, "full" keeps every pair of outputs',
+            fix='outputs="mean"',
+        )
+    if engine not in ENGINES:
+        unbuilt = engine in ("native", "cuda")
+        raise BadArgument(
+            f"`engine` is {engine!r}; this version has {', '.join(map(repr, ENGINES))}.",
+            where="empirical_ntk(..., engine=...)",
+            why="this engine is not built in this version" if unbuilt else "there is no engine of this name",
+            fix='engine="auto"; the module and x decide the device, so `module.cuda()` and `x.cuda()` use the GPU',
+        )
+    if max_bytes < 1:
+        raise BadArgument(
+            f"`max_bytes` is {max_bytes}; it must be a positive number of bytes.",
+            where="empirical_ntk(..., max_bytes=...)",
+            why="it bounds the working memory beside the result",
+            fix="max_bytes=2**30 for 1 GiB",
+        )
+
+
+def trainable(module: nn.Module) -> dict[str, Tensor]:
+    """The parameters that the kernel is about, by name."""
+    if not isinstance(module, nn.Module):
+        raise BadArgument(
+            f"`module` is a {type(module).__name__}, not a torch.nn.Module.",
+            where="empirical_ntk(module, ...)",
+            why="the kernel is made of gradients with respect to a module's parameters",
+            fix="wrap the function in a torch.nn.Module that owns its parameters",
+        )
+    whole(module)
+    parameters: dict[str, Tensor] = {name: p for name, p in module.named_parameters() if p.requires_grad}
+    if not parameters:
+        count = sum(1 for _ in module.parameters())
+        raise BadArgument(
+            f"The module has no trainable parameter ({count} in all), so its tangent kernel is zero.",
+            where=type(module).__name__,
+            why="every parameter has requires_grad=False" if count else "the module has no parameters",
+            fix="module.requires_grad_(True)" if count else "give the module parameters",
+        )
+    for name, p in parameters.items():
+        if not p.is_floating_point():
+            raise BadArgument(
+                f"The parameter `{name}` is {p.dtype}; only real floating-point parameters have a kernel here.",
+                where=f"{type(module).__name__}.{name}",
+                why="a complex gradient has no inner product that is real and bilinear",
+                fix="store its real and imaginary parts as two real parameters",
+            )
+    return parameters
+
+
+def whole(module: nn.Module) -> None:
+    """Refuses parameters that have no values yet, or of which each process has a part."""
+    for name, t in [*module.named_parameters(), *module.named_buffers()]:
+        if torch.nn.parameter.is_lazy(t):
+            raise BadArgument(
+                f"The parameter `{name}` has no shape yet, so it has no values.",
+                where=f"{type(module).__name__}.{name}",
+                why="a lazy layer finds its sizes at its first call, and there was none",
+                fix="module(x[:1]) once, before gramian sees the module",
+            )
+    kinds = {type(p).__name__ for p in module.parameters()} | {type(m).__name__ for m in module.modules()}
+    if kinds & {"DTensor", "FlatParameter", "FullyShardedDataParallel"}:
+        raise BadArgument(
+            "The module's parameters are spread over processes (FSDP).",
+            where=type(module).__name__,
+            why="what is measured is computed in one process, from whole parameters",
+            fix="DistributedDataParallel, or torch.distributed.checkpoint.state_dict.get_model_state_dict with "
+            "full_state_dict=True, loaded into a module that is not sharded",
+        )
+
+
+def check_input(name: str, x: Tensor) -> Tensor:
+    """An input must be a tensor with rows and without NaN; the same numbers, usable in a backward pass."""
+    if not isinstance(x, Tensor) or x.ndim == 0 or x.shape[0] == 0:
+        has = f"shape {tuple(x.shape)}" if isinstance(x, Tensor) else f"type {type(x).__name__}"
+        raise BadData(
+            f"`{name}` has {has}; it must be a tensor of at least one sample.",
+            where=f"argument `{name}`",
+            why="the first axis counts the samples",
+            fix=f"{name} of shape (n, ...), as the module takes it; torch.as_tensor({name}) for an array",
+        )
+    if x.is_floating_point() and not bool(torch.isfinite(x).all()):
+        bad = (~torch.isfinite(x)).nonzero()
+        row, place = int(bad[0, 0]), tuple(int(i) for i in bad[0, 1:])
+        raise BadData(
+            f"`{name}` has {bad.shape[0]} values that are NaN or infinite.",
+            where=f"first at row {row}, entry {place}",
+            why="a missing value, or a division by zero when the data was normalized",
+            fix=f"keep = torch.isfinite({name}).flatten(1).all(1); {name} = {name}[keep]",
+        )
+    with torch.inference_mode(False):
+        return x.clone() if x.is_inference() else x.detach()
+
+
+def check_product(module: nn.Module, made: Iterable[Tensor], given: Iterable[Tensor]) -> None:
+    """Never a silent NaN: what is made of finite numbers is finite.
+
+    Raises:
+        BadData: a derivative of the module is not finite.
+    """
+    for t in made:
+        # the sum needs no memory; where it overflows the numbers are looked at
+        if bool(t.detach().sum().isfinite()) or bool(t.isfinite().all()):
+            continue
+        if all(bool(g.isfinite().all()) for g in given):
+            raise BadData(
+                f"A derivative of the module is NaN or infinite, in {t.dtype}.",
+                where=type(module).__name__,
+                why="an operation without a finite slope at one of the samples (the root of 0, the logarithm of a "
+                "masked number), or a gradient too large for this precision",
+                fix="torch.autograd.detect_anomaly() around module(x).sum().backward() names the operation; "
+                "against overflow module.double() and x.double()",
+            )
+
+
+def check_mode(module: nn.Module) -> None:
+    """Dropout and batch normalization in training mode make the kernel random or mix its samples."""
+    for path, m in module.named_modules():
+        if isinstance(m, _DropoutNd) and m.training and m.p > 0:
+            raise random_module(f"{path} ({type(m).__name__}, p={m.p}) is in training mode")
+        if isinstance(m, _BatchNorm) and (m.training or m.running_mean is None):
+            raise BadArgument(
+                "The module mixes the samples of a batch, so its kernel at a pair of samples is not defined.",
+                where=f"{path or 'the module'} ({type(m).__name__})"
+                + (" in training mode" if m.training else " without running statistics"),
+                why="batch normalization by the batch's own mean and variance",
+                fix="module.eval()" if m.running_mean is not None else "track_running_stats=True, then module.eval()",
+            )
+
+
+def check_counts(module: nn.Module) -> None:
+    """A gradient that is divided by counts over the batch is no derivative, and no sum over samples."""
+    for path, layer in module.named_modules():
+        if getattr(layer, "scale_grad_by_freq", False):
+            raise BadArgument(
+                "The module's gradients are divided by how often a token is in the batch, so they are no derivatives.",
+                where=f"{path or 'the module'} ({type(layer).__name__}) with scale_grad_by_freq=True",
+                why="products go through whole chunks of samples; the kernel is of each sample on its own",
+                fix="scale_grad_by_freq = False on that layer; or empirical_ntk, which takes samples one by one",
+            )
+
+
+def check_targets(
+    x: Tensor,
+    x2: Tensor | None,
+    outputs: object,
+    targets: Tensor | tuple[Tensor, Tensor] | None,
+    where: str = "empirical_ntk(..., targets=...)",
+) -> tuple[Tensor | None, Tensor | None]:
+    """The targets of `x` and of `x2`, one a sample."""
+    if targets is None:
+        return None, None
+    if not callable(outputs):
+        raise BadArgument(
+            f"There are `targets`, but `outputs` is {outputs!r}, which takes none.",
+            where=where,
+            why="targets are the second argument of a function of the outputs",
+            fix="outputs=torch.nn.functional.cross_entropy, for instance; or no targets",
+        )
+    pair = (targets, None) if isinstance(targets, Tensor) else tuple(targets)
+    for name, rows, given in (("x", x, pair[0]), ("x2", x2, pair[-1])):
+        if rows is not None and (not isinstance(given, Tensor) or given.ndim == 0 or len(given) != len(rows)):
+            has = f"shape {tuple(given.shape)}" if isinstance(given, Tensor) else f"type {type(given).__name__}"
+            raise BadData(
+                f"The targets of `{name}` have {has}; it has {len(rows)} samples.",
+                where=where,
+                why="each sample has its own target, along the first axis",
+                fix="targets=t of shape (n, ...); with `x2`, targets=(of_x, of_y)",
+            )
+    first, second = (t.detach().clone() if isinstance(t, Tensor) else None for t in (pair[0], pair[-1]))
+    return first, second if x2 is not None else None
+
+
+def try_module(module: nn.Module, name: str, x: Tensor) -> tuple[Tensor, int]:
+    """The output on the first sample, shape (C,), and the bytes that a backward pass keeps for it."""
+    return try_model(Model(module), name, Batch(x))
+
+
+def check_repeats(module: nn.Module, run: Callable[[], Any]) -> Any:
+    """What a forward pass returns, if a second one returns the same; of what is no tensor, and under vmap, nothing is
+    compared.
+
+    Raises:
+        BadArgument: it draws random numbers, or returns another output at the second call.
+    """
+    if torch._C._functorch.peek_interpreter_stack() is not None:
+        return run()
+    device = next((p.device for p in module.parameters()), torch.device("cpu"))
+    with kept_random_states(device):
+        first = run()
+        before = random_states(device)[0]
+        again = run()
+        drawn = random_states(device)[0] != before
+    if drawn:
+        raise random_module(f"{type(module).__name__}: a forward pass draws random numbers")
+    for a, b in zip(tree_leaves(first), tree_leaves(again), strict=False):
+        if not isinstance(a, Tensor) or not a.is_floating_point() or a.shape != b.shape:
+            continue
+        allowed = torch.finfo(a.dtype).eps ** 0.5
+        size = float(a.detach().abs().max()) if a.numel() else 0.0
+        if not torch.allclose(a.detach(), b.detach(), rtol=allowed, atol=allowed * size, equal_nan=True):
+            raise random_module(f"{type(module).__name__}: two forward passes on the same sample differ")
+    return first
+
+
+@contextmanager
+def taken(module: nn.Module, name: str, rows: Tensor) -> Iterator[None]:
+    """What fails in a forward pass becomes a refusal that says of which inputs."""
+    try:
+        yield
+    except Exception as error:
+        raise BadData(
+            f"The module failed on `{name}` of shape {tuple(rows.shape)}, {rows.dtype}, {rows.device}.",
+            where=type(module).__name__,
+            why=_told(error),
+            fix=f"`{name}` such that module({name}) works: shape (n, ...), the module's dtype and device",
+        ) from error
+
+
+def try_model(model: Model, name: str, x: Batch) -> tuple[Tensor, int]:
+    """The numbers to differentiate at the first sample, shape (C,), and the bytes that a backward pass keeps for it."""
+    module, path = model.module, type(model.module).__name__
+    buffers = {key: b.clone() for key, b in module.named_buffers()}
+
+    def run(rows: Tensor, values: dict[str, Tensor] | None = None) -> Any:
+        with taken(module, name, rows):
+            return call_at(module, buffers | (values or {}), rows)
+
+    def scores_of(out: Any) -> Tensor:
+        return _scores(model, out, x[:1])
+
+    with kept_random_states(x.x.device):  # the caller's random states stay as they were
+        out = run(x.x[:1])
+        scores = scores_of(out).detach()
+        before = random_states(x.x.device)
+        again, saved = _second_pass(module, scores_of, run, x.x[:1].clone())  # autograd keeps the whole of a view
+        drawn = [a != b for a, b in zip(before, random_states(x.x.device), strict=True)]
+        for key, b in module.named_buffers():
+            if not torch.equal(buffers[key], b):
+                raise BadArgument(
+                    f"A forward pass changes the module's buffer `{key}`: the kernel would depend on the samples' "
+                    "order.",
+                    where=f"{path}.{key}",
+                    why="running statistics or power iteration in training mode",
+                    fix="module.eval()",
+                )
+        if not bool(torch.isfinite(scores).all()):
+            raise BadData(
+                "The module's output on the first sample is NaN or infinite.",
+                where=path,
+                why=f"overflow in {scores.dtype}, or a parameter that is NaN",
+                fix="all(p.isfinite().all() for p in module.parameters()) to check; module.double() against overflow",
+            )
+        theta: dict[str, Tensor] = {key: p for key, p in module.named_parameters() if p.requires_grad}
+        state: dict[str, Tensor] = {**dict(module.named_parameters()), **buffers}
+        counted = any(getattr(m, "scale_grad_by_freq", False) for m in module.modules())
+        trial = Trial(run, scores_of, x.x, theta, state, isinstance(out, Tensor) and model.of is None, counted)
+        _check_alone(trial, scores, again, drawn, module)
+    return scores, saved
+
+
+def _second_pass(module: nn.Module, scores_of: Callable, run: Callable, row: Tensor) -> tuple[Tensor, int]:
+    """The scores of the first sample with their graph, and the bytes that this keeps."""
+    # a module with torch.func inside cannot be counted in this way; what was counted until there is a bound below
+    scores = None
+    with suppress(BadData), _counted(module) as kept:
+        scores = scores_of(run(row))
+    return scores_of(run(row)) if scores is None else scores, sum(kept.values())
+
+
+def _check_alone(trial: Trial, scores: Tensor, again: Tensor, drawn: list[bool], module: nn.Module) -> None:
+    """Raises unless the first sample's scores, and their gradient, are its own and the same at each call."""
+    found = depends(trial, scores, again, drawn)
+    path = type(module).__name__
+    if found != ALONE:  # gradient hooks that are not linear, or draw numbers, are told as what they are
+        checked_backward(module, trial.x[:1], trial.scores)
+    if found == RANDOM:
+        said = "a forward pass draws random numbers" if any(drawn) else "two forward passes on the same sample differ"
+        raise random_module(f"{path}: {said}")
+    if found == MIXED:
+        raise BadArgument(
+            "The module mixes the samples of a batch, so its kernel at a pair of samples is not defined.",
+            where=f"{path}: the output at the first sample changes when a second one is beside it",
+            why="a mean, a norm or an attention over the batch axis",
+            fix="the first axis must count samples: batch_first=True in torch's attention and recurrent layers",
+        )
+
+
+def _scores(model: Model, out: Any, x: Batch) -> Tensor:
+    """The numbers to differentiate, of what the module returned for a batch of one; shape (C,)."""
+    if model.of is None:
+        if not isinstance(out, Tensor) or not out.is_floating_point() or out.numel() == 0:
+            raise BadArgument(
+                f"The module returns {_kind(out)}; the kernel needs one real tensor.",
+                where=type(model.module).__name__,
+                why="a tuple or dictionary of outputs, or class numbers instead of scores",
+                fix="outputs=lambda out: ..., which takes the tensor to differentiate from what the module returns",
+            )
+        return out.reshape(-1)
+    where = f"outputs={getattr(model.of, '__name__', type(model.of).__name__)}, on the output for a batch of one"
+    try:
+        scores = model.apply(out, x)
+    except Exception as error:
+        raise BadArgument(
+            f"`outputs` failed on the module's output, {_kind(out)}.",
+            where=where,
+            why=_told(error),
+            fix="outputs=lambda out: ... on shape (1, ...); with targets=, outputs=lambda out, target: ...",
+        ) from error
+    if not isinstance(scores, Tensor) or not scores.is_floating_point() or scores.numel() == 0:
+        raise BadArgument(
+            f"`outputs` returns {_kind(scores)}; the kernel needs one real tensor.",
+            where=where,
+            why="a number that is no tensor, class numbers, or several tensors",
+            fix="outputs=lambda out: ..., which returns a scalar tensor or a vector of several numbers",
+        )
+    return scores.reshape(-1)
+
+
+@contextmanager
+def _counted(module: nn.Module) -> Iterator[dict[int, int]]:
+    """The bytes that autograd keeps meanwhile, by storage; parameters aside."""
+    kept: dict[int, int] = {}
+    own = {p.untyped_storage().data_ptr() for p in module.parameters()}
+
+    def keep(t: Tensor) -> Tensor:
+        if t.layout is torch.strided and t.untyped_storage().data_ptr() not in own:
+            kept[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
+        return t
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
+        yield kept
+
+
+def random_module(where: str) -> BadArgument:
+    """The error for a module whose forward pass draws random numbers."""
+    return BadArgument(
+        "The module's output is random, so its kernel would be another one at each call.",
+        where=where,
+        why="dropout, or noise drawn in the forward pass",
+        fix="module.eval()",
+    )
+
+
+def _kind(out: object) -> str:
+    return f"a tensor of {out.dtype}, shape {tuple(out.shape)}" if isinstance(out, Tensor) else type(out).__name__
+
+
+def _told(error: Exception) -> str:
+    text = str(error).strip().splitlines() or ["(no text)"]
+    return f"{type(error).__name__}: {text[0]}"

@@ -1,0 +1,1 @@
+"""The Jacobian and the tangent kernel as linear maps: products, rows, processes."""

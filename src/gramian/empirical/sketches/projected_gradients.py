@@ -1,0 +1,196 @@
+"""Projected gradients: features whose Gram matrix is the tangent kernel, up to a stated error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.func import vjp, vmap
+
+from gramian.arch.inputs import Inputs, leaves, tensors
+from gramian.arch.untouched import untouched
+from gramian.empirical.contraction.gradient_checks import Untrusted
+from gramian.empirical.modules import checks
+from gramian.empirical.modules.calling import call, call_at
+from gramian.empirical.modules.composed_outputs import Aimed, composed, unwrapped
+from gramian.empirical.modules.gradient_hooks import checked_backward
+from gramian.empirical.modules.observed_calls import differentiable_math
+from gramian.empirical.modules.packed_inputs import packed
+from gramian.empirical.modules.plain_gradients import differs, gradients_along, named_errors, tolerance
+from gramian.empirical.operators.jacobian import rows
+from gramian.empirical.sketches.random_projections import Sketch
+from gramian.errors import BadData, GramianError
+
+
+def projected_gradients(
+    module: nn.Module,
+    x: Inputs,
+    sketch: Sketch,
+    outputs: str | Callable[..., Tensor] = "mean",
+    *,
+    targets: Tensor | None = None,
+    max_bytes: int = 2**30,
+) -> Tensor:
+    r"""Random projections of the gradients, $\phi(x_i) = S\, \nabla_\theta f(x_i)$.
+
+    $\langle \phi(x_i), \phi(x_j) \rangle$ is the tangent kernel on average, with the error that `sketch` states. The
+    p x k matrix S is never stored: its blocks are made again from the seed for each chunk of samples.
+
+    Args:
+        module: any module that treats samples on their own.
+        x: inputs; shape (n, *in_shape). Of a module that takes several a tuple, or a dict by name.
+        sketch: the map, `Sketch(size=4096)` say; features of one map belong together.
+        outputs: as of `empirical_ntk`. "sum" and "mean" take another map for each output and add the features; "full"
+            has the rows $i C + c$; a callable of the module's output likewise.
+        targets: one a sample, shape (n, ...); the callable gets that of its sample, shape (1, ...), as second argument:
+            `outputs=F.cross_entropy`, or the margin of the right class.
+        max_bytes: bound on the gradients that are held at once, in bytes; at least those of one sample and output.
+
+    Returns:
+        Shape (n, size), or (n C, size) with "full" and a callable; dtype and device of the module's output.
+
+    Raises:
+        BadData, BadArgument: as `empirical_ntk`.
+
+    References:
+        Park et al. 2023, arXiv:2303.14186 (TRAK) projects gradients to attribute predictions to data.
+
+    Example:
+        >>> from gramian.empirical import Sketch, projected_gradients
+        >>> x = torch.eye(3) + 1
+        >>> phi = projected_gradients(torch.nn.Linear(3, 1, bias=False), x, Sketch(20000))
+        >>> (phi @ phi.mT).round(decimals=1)
+        tensor([[6., 5., 5.],
+                [5., 6., 5.],
+                [5., 5., 6.]])
+    """
+    checks.check_options(outputs, "auto", max_bytes)
+    checks.trainable(module)
+    if targets is None:
+        module, x, _ = packed(unwrapped(module), x, None)
+        module, kind = composed(module, outputs)
+    else:
+        module, x, kind = *_aimed(module, x, outputs, targets), "full"
+    checks.check_mode(module)
+    x = checks.check_input("x", x)
+    with untouched(module), differentiable_math():
+        out, _ = checks.try_module(module, "x", x)
+        backward = checked_backward(module, x[:1])
+        way = _looped if backward.inside or backward.past else _batched
+        found = _project(module, x, sketch, kind, out, max_bytes, way)
+    if not bool(found.isfinite().all()):
+        raise BadData(
+            f"The features have NaN or infinite entries, in {found.dtype}.",
+            where="projected_gradients",
+            why="an output that is not finite at some sample, or a gradient too large for this precision",
+            fix="module.double() and x.double(); module(x).isfinite().all() shows whether an output is the cause",
+        )
+    return found
+
+
+def _aimed(module: nn.Module, x: Inputs, outputs: object, targets: Tensor) -> tuple[nn.Module, Tensor]:
+    """The module with the callable and the targets as one of a single tensor."""
+    given = leaves(tensors(x))
+    checks.check_targets(given[0], None, outputs, targets, where="projected_gradients(..., targets=...)")
+    assert callable(outputs)
+    names = tuple(x) if isinstance(x, Mapping) else ()
+    module, rows, _ = packed(Aimed(unwrapped(module), outputs, names), (*given, targets), None)
+    return module, rows
+
+
+def _project(
+    module: nn.Module, x: Tensor, sketch: Sketch, kind: str, out: Tensor, max_bytes: int, gradients: Callable
+) -> Tensor:
+    theta = checks.trainable(module)
+    c, n = out.numel(), len(x)
+    held = 2 * out.dtype.itemsize * sum(p.numel() for p in theta.values())  # the gradients, and what makes them
+    together = max(1, max_bytes // held)
+    samples, width = max(1, together // c), min(c, together)
+    features = torch.zeros(n, c if kind == "full" else 1, sketch.size, dtype=out.dtype, device=out.device)
+    tried: set[tuple[int, int]] = set()
+    for i in range(0, n, samples):
+        part = x[i : i + samples]
+        for first in range(0, c, width):
+            here = range(first, min(first + width, c))
+            if gradients is _batched:
+                grads = _trusted(module, theta, part, here, c, tried)
+            if gradients is _looped or grads is None:
+                gradients = _looped
+                grads = _looped(module, theta, part, here, c)
+            _add(features[i : i + samples], grads, sketch, here, kind)
+            del grads
+    if kind == "mean":
+        features /= c**0.5
+    return features.reshape(-1, sketch.size)
+
+
+def _trusted(
+    module: nn.Module, theta: dict[str, Tensor], x: Tensor, here: range, c: int, tried: set[tuple[int, int]]
+) -> list[Tensor] | None:
+    """The gradients by vmap; None where it cannot run the module, or gives others than a plain backward pass.
+
+    A shape is tried once, after a few of its samples and outputs: a wrong rule may ask for the square of the memory.
+    """
+    try:
+        if not tried:
+            few = range(here.start, min(here.start + 2, here.stop))
+            _compare(module, theta, x[:2] if len(few) == 1 else x[:3], few, c)
+        if (len(x), len(here)) in tried:
+            return _batched(module, theta, x, here, c)
+        grads = _compare(module, theta, x, here, c)
+    except (torch.OutOfMemoryError, GramianError):
+        raise
+    except Exception:
+        return None
+    tried.add((len(x), len(here)))
+    return grads
+
+
+def _compare(module: nn.Module, theta: dict[str, Tensor], x: Tensor, here: range, c: int) -> list[Tensor]:
+    """The gradients by vmap, those of the last sample and of the first compared along one direction of the outputs."""
+    grads = _batched(module, theta, x, here, c)
+    w = torch.linspace(1, 2, len(here), dtype=torch.float64).sqrt()
+    for i in dict.fromkeys((len(x) - 1, 0)):
+        with named_errors():
+            out = call(module, x[i : i + 1]).reshape(-1)[here.start : here.stop]
+        w = w.to(out)
+        plain = [g.reshape(-1) for g in gradients_along(out, w, list(theta.values()))]
+        if any(g.shape != (len(x), len(here), p.numel()) for g, p in zip(grads, plain, strict=True)):
+            raise Untrusted("gradients of other shapes")
+        if said := differs([w.to(g) @ g[i] for g in grads], plain, tolerance(out.dtype)):
+            raise Untrusted(said)
+    return grads
+
+
+def _add(features: Tensor, grads: list[Tensor], sketch: Sketch, here: range, kind: str) -> None:
+    """`grads`: for each parameter (samples, outputs, numel)."""
+    for number, g in enumerate(grads):
+        if kind == "full":
+            block = features[:, here.start : here.stop].flatten(0, 1)
+            new = torch.zeros_like(block)
+            sketch.add_to(new, g.flatten(0, 1), number)
+            features[:, here.start : here.stop] += new.reshape(g.shape[0], len(here), -1)
+        else:
+            for k, output in enumerate(here):
+                sketch.add_to(features[:, 0], g[:, k], number, output)
+
+
+def _batched(module: nn.Module, theta: dict[str, Tensor], x: Tensor, here: range, c: int) -> list[Tensor]:
+    detached = {name: p.detach() for name, p in theta.items()}
+    basis = torch.eye(c, device=x.device)[here.start : here.stop]
+
+    def one(row: Tensor) -> dict[str, Tensor]:
+        out, pull = vjp(lambda t: call_at(module, t, row[None]).reshape(-1), detached)  # type: ignore[misc]
+        return vmap(lambda v: pull(v)[0])(basis.to(out.dtype))
+
+    return [g.detach().reshape(*g.shape[:2], -1) for g in vmap(one)(x).values()]
+
+
+def _looped(module: nn.Module, theta: dict[str, Tensor], x: Tensor, here: range, c: int) -> list[Tensor]:
+    each = []
+    for i in range(len(x)):
+        grads = rows(partial(call, module, x[i : i + 1]), list(theta.values()), here)
+        each.append([g.detach().reshape(len(here), -1) for g in grads])
+    return [torch.stack(column) for column in zip(*each, strict=True)]

@@ -1,0 +1,1 @@
+"""Models of first and second order around the present parameters."""

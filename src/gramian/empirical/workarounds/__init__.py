@@ -1,0 +1,1 @@
+"""Ways round torch's slowness: faster products, convolutions' gradients, memory that is used again."""

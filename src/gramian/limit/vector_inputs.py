@@ -1,0 +1,261 @@
+r"""What the vector engine knows of each input alone: variances, and the factors of rows and of columns.
+
+Of a value with variances $q_1, q_2$ and $s = \sqrt{q_1 q_2}$ the loops carry $u = 1 - K / s$ and $T = \Theta / s$. A
+layer without bias leaves $u$, and adds $(g_w / \sigma_w^2)(1 - u)$ to $T$. With a bias the values of an input are a
+vector of length $\sqrt{\sigma_w^2 q}$ and, at right angles to it, $\sigma_b$: with $\varphi$ the angle of their sum to
+the first,
+
+    1 - K''/s'' = rho u + 1 - cos(phi_1 - phi_2),   rho = cos(phi_1) cos(phi_2),
+
+and $1 - \cos(\varphi_1 - \varphi_2) = 2 \sin^2((\varphi_1 - \varphi_2) / 2)$ is a difference of products of sines and
+cosines of half the angles: nothing cancels. Of a sum of two values, with the parts' sizes $w = \sqrt{q_a / q}$ and
+means $\mu$, all over $\sqrt q$,
+
+    1 - K/s = sum_parts w_1 w_2 u + (w_1 - w_2)^2 / 2,   + (mu_a1 - mu_a2) (mu_b1 - mu_b2) where both have means.
+
+An activation is a closed form in u (ReLU and its kin, sign and step, erf), a power series (`series`), or a table
+(`angle_tables`).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gramian.arch.ops import Activation, Erf, Sign, Step
+from gramian.arch.ops.activation import odd
+from gramian.arch.ops.relu import LeakyReLU
+from gramian.limit import angle_tables
+from gramian.limit.finite import NotFinite
+from gramian.limit.hermite_series import TooLong, powers
+from gramian.limit.kernel_program import Data, Dual, Plus, Program, Times, Weights
+
+AFFINE, BIASED, SLOPES, SUM, JUMP, ERF, SERIES, TABLE = range(8)  # as in native/src/vector_tile.h
+REGISTERS = 16
+OF_ODD = 64  # added to a table's kind
+DEEP = 16  # arcsines in a row, each of which loses a unit of the last place: more of them are computed as series
+
+
+@dataclass(frozen=True)
+class Loop:
+    """What the loops run for an instruction.
+
+    Args:
+        kind: of the loop.
+        first: its setting.
+        second: another one.
+        factors: of each input alone; shape (k, n), float64. None for none.
+    """
+
+    kind: int
+    first: float = 0.0
+    second: float = 0.0
+    factors: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Side:
+    """A value at each row (or column) on its own.
+
+    Args:
+        q: variance; shape (n,), float64.
+        theta: NTK of each input with itself; shape (n,).
+        mean: over sqrt(q), shape (n,); None for zero.
+        loop: that makes it; None for the data and their multiples.
+    """
+
+    q: Tensor
+    theta: Tensor
+    mean: Tensor | None = None
+    loop: Loop | None = None
+
+
+def slopes(op: LeakyReLU) -> tuple[float, float]:
+    r"""$E\,\phi(z)^2$ of a standard Gaussian, and the part of the kernel that depends on the angle."""
+    a, b = op.slope, op.bend
+    g = a * a + a * b + b * b / 2
+    return g, b * b / 2 / g if g else 0.0
+
+
+def side(p: Program, q: Tensor, dtype: torch.dtype, pairs: float = math.inf) -> list[Side]:
+    """Every value at each input alone, from the variances of all inputs (rows and columns) in float64.
+
+    `pairs` is how many are asked for: few of them do not pay for some tables.
+
+    Raises:
+        TooLong: an activation has no series and no table for these variances.
+        NotFinite: a variance or an entry of the NTK overflows.
+    """
+    sums = any(isinstance(line.does, Plus) for line in p.lines)
+    ops = [line.does.activation for line in p.lines if isinstance(line.does, Dual)]
+    # a kink above takes the root of what an arcsine's rounding has left of u
+    arcsine = sum(isinstance(op, Erf) for op in ops) <= DEEP and not any(op.sharp for op in ops)
+    values: list[Side] = []
+    zero = torch.zeros_like(q, dtype=torch.bool)
+    for line in p.lines:
+        below = [values[i] for i in line.inputs]
+        does = line.does
+        if isinstance(does, Data):
+            values.append(Side(q, torch.zeros_like(q)))
+        elif isinstance(does, Weights):
+            values.append(_weighed(does, below[0]))
+        elif isinstance(does, Dual):
+            values.append(_activated(does.activation, below[0], dtype, pairs, arcsine=arcsine, mean=sums))
+        elif isinstance(does, Times):
+            mean = None if below[0].mean is None else math.copysign(1.0, does.factor) * below[0].mean
+            values.append(Side(does.factor**2 * below[0].q, does.factor**2 * below[0].theta, mean))
+        elif isinstance(does, Plus):
+            values.append(_summed(below[0], below[1], does.alpha))
+        zero |= values[-1].q == 0
+        _check(values[-1], zero, torch.float64)
+    _check(values[-1], zero, dtype)
+    return values
+
+
+def _check(value: Side, zero: Tensor, dtype: torch.dtype) -> None:
+    """Raises NotFinite, whose row counts the inputs of both sides, where a number has no place in this dtype.
+
+    Inputs with a value of variance zero are left to the torch engine.
+    """
+    largest = torch.finfo(dtype).max
+    bad = ~(torch.maximum(value.q, value.theta) <= largest) & ~zero
+    if bool(bad.any()):
+        at = int(torch.nonzero(bad)[0, 0])
+        raise NotFinite((at, at), dtype)
+
+
+def _weighed(does: Weights, below: Side) -> Side:
+    theta = does.sigma_w2 * below.theta + does.gain_w * below.q + does.gain_b
+    gain = does.gain_w / does.sigma_w2
+    if not (does.sigma_b2 or does.gain_b):
+        return Side(does.sigma_w2 * below.q, theta, loop=Loop(AFFINE, gain))
+    q = does.sigma_w2 * below.q + does.sigma_b2
+    phi = torch.atan2(torch.full_like(q, does.sigma_b2).sqrt(), (does.sigma_w2 * below.q).sqrt())
+    rho, own = (does.sigma_w2 * below.q / q).sqrt(), (does.gain_b / q).sqrt()
+    return Side(q, theta, loop=Loop(BIASED, gain, factors=torch.stack([rho, own, (phi / 2).sin(), (phi / 2).cos()])))
+
+
+def _summed(a: Side, b: Side, alpha: float) -> Side:
+    cross = 0.0 if a.mean is None or b.mean is None else 2 * alpha * a.mean * b.mean * (a.q * b.q).sqrt()
+    q = a.q + alpha**2 * b.q + cross
+    sizes = (a.q / q).sqrt(), abs(alpha) * (b.q / q).sqrt()
+    of_a = torch.zeros_like(q) if a.mean is None else sizes[0] * a.mean
+    of_b = torch.zeros_like(q) if b.mean is None else math.copysign(1.0, alpha) * sizes[1] * b.mean
+    mean = None if a.mean is None and b.mean is None else of_a + of_b
+    return Side(q, a.theta + alpha**2 * b.theta, mean, Loop(SUM, factors=torch.stack([*sizes, of_a, of_b])))
+
+
+def _activated(op: Activation, below: Side, dtype: torch.dtype, pairs: float, *, arcsine: bool, mean: bool) -> Side:
+    """The closed form at equal inputs, or sums."""
+    q = below.q
+    loop = _closed(op, q, arcsine)
+    if loop is not None:
+        k, slope = op.dual(q, q, q)
+    else:
+        k, slope, loop = _summed_up(op, q, dtype, pairs)
+    at = op.mean(q) if mean else None
+    return Side(k, below.theta * slope, None if at is None else at / k.sqrt(), loop)
+
+
+def _closed(op: Activation, q: Tensor, arcsine: bool) -> Loop | None:
+    if isinstance(op, LeakyReLU):
+        return Loop(SLOPES, slopes(op)[1])
+    if isinstance(op, Sign | Step):
+        return Loop(JUMP, 2.0 if isinstance(op, Sign) else 1.0)
+    return Loop(ERF, factors=_of_erf(op.dual(q, q, q)[0], q)) if isinstance(op, Erf) and arcsine else None
+
+
+def _summed_up(op: Activation, q: Tensor, dtype: torch.dtype, pairs: float) -> tuple[Tensor, Tensor, Loop]:
+    """E phi^2, E phi'^2, and a series or a table.
+
+    At one variance a series is a polynomial in the correlation, and shorter as a Chebyshev series.
+    """
+    try:
+        made = powers(op, q, dtype)
+    except TooLong:
+        found, s, k, slope = angle_tables.tabulated(op, q, dtype, pairs)
+        # a homogeneous function's table is of variance 1
+        return k, slope, _of_table(op, found, s, k if bool((s == q.sqrt()).all()) else angle_tables.own(op, s * s)[0])
+    some = torch.nonzero(q > 0).flatten()
+    if len(some) and angle_tables.uniform(q, dtype):
+        at = int(some[0])
+        found = angle_tables.of_powers(made.a[:, at], float(q[at]), float(made.squares[at]), dtype)
+        return made.squares, made.slopes, _of_table(op, found, q.sqrt(), made.squares)
+    first, second, factors = made.factors()
+    return made.squares, made.slopes, Loop(SERIES, first, second, factors)
+
+
+def _of_table(op: Activation, table: angle_tables.Table, s: Tensor, second: Tensor) -> Loop:
+    kind = 3 * len(table.apart) + table.form + OF_ODD * odd(op)
+    return Loop(TABLE, table.rest.shape[2], kind, table.factors(s, second))
+
+
+def _of_erf(k: Tensor, below: Tensor) -> Tensor:
+    """The arcsine's argument is the cosine of the angle between inputs with one more coordinate, at angle phi."""
+    phi = torch.atan2(torch.ones_like(k), (2 * below).sqrt())
+    slope = (4 / math.pi * below / k).sqrt() * phi.sin()
+    return torch.stack([phi.cos(), phi.sin(), (phi / 2).sin(), (phi / 2).cos(), k.rsqrt(), slope])
+
+
+@dataclass(frozen=True)
+class Code:
+    """A program as the compiled loops read it.
+
+    Args:
+        ops: kind, result, first and second operand (registers), number of the first factor; shape (k, 5), int32.
+        settings: two numbers each; shape (k, 2), float64.
+        out: register of the result.
+        lines: the line of each op that has factors.
+    """
+
+    ops: Tensor
+    settings: Tensor
+    out: int
+    lines: tuple[int, ...]
+
+
+def code(p: Program, values: list[Side]) -> Code:
+    """Instructions with registers: a register is free again after the last use of its value."""
+    root = list(range(len(p.lines)))  # a multiple shares its value's register: u and T stay as they are
+    for number, line in enumerate(p.lines):
+        if isinstance(line.does, Times):
+            root[number] = root[line.inputs[0]]
+    last = {root[i]: number for number, line in enumerate(p.lines) for i in line.inputs}
+    last[root[-1]] = len(p.lines)
+    free = list(range(REGISTERS - 1, -1, -1))  # register 0 is taken first, by the input
+    at: dict[int, int] = {}
+    ops: list[tuple[int, ...]] = []
+    settings: list[tuple[float, float]] = []
+    lines: list[int] = []
+    count = 0
+    for number, line in enumerate(p.lines):
+        if isinstance(line.does, Times):
+            continue
+        operands = [root[i] for i in line.inputs]
+        free += [at[i] for i in set(operands) if last[i] == number]
+        at[number] = free.pop()
+        loop = values[number].loop
+        if loop is None:
+            continue
+        many = 0 if loop.factors is None else len(loop.factors)
+        ops.append((loop.kind, at[number], at[operands[0]], at[operands[-1]], count if many else 0))
+        settings.append((loop.first, loop.second))
+        count += many
+        lines += [number] * (many > 0)
+    return Code(
+        torch.tensor(ops, dtype=torch.int32).reshape(-1, 5),
+        torch.tensor(settings, dtype=torch.float64).reshape(-1, 2),
+        at[root[-1]],
+        tuple(lines),
+    )
+
+
+def table(c: Code, values: list[Side], at: slice, pad: int) -> Tensor:
+    """Factors of all ops at some inputs, then sqrt(q) of the result; shape (factors + 1, n + pad), float64, ones in the
+    padding."""
+    rows = [values[number].loop.factors[:, at] for number in c.lines]  # type: ignore[union-attr, index]
+    rows.append(values[-1].q[at].sqrt()[None])
+    return torch.nn.functional.pad(torch.cat(rows).nan_to_num(0.0, 0.0, 0.0), (0, pad), value=1.0)

@@ -1,0 +1,153 @@
+"""A watched run as plain data, for the report that `certify` writes too."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from gramian.certify.facts import accuracy_facts, layer_name, made_facts, moved_facts, probe_facts
+from gramian.monitor.measurement_schedule import AT_FIRST
+from gramian.monitor.watched import Watched
+from gramian.monitor.words import QUESTIONS, lately
+from gramian.train.trace import Trace
+
+SCHEMA = 2
+EDGE = "edge"
+
+
+def about(module: nn.Module, seen: Watched) -> dict[str, Any]:
+    """What stays the same over a run, as plain data: the log has it too."""
+    run = seen.run
+    images, _ = seen.pictures
+    return _model(module) | {
+        "loss": run.objective.name,
+        "loss_kind": seen.kind,
+        "n_train": len(run.train),
+        "n_test": len(run.test) if run.test else 0,
+        "gram_rows": len(run.rows),
+        "slow_rows": len(seen.slow_rows),
+        "edge_rows": len(seen.x),
+        "positions": seen.positions,
+        "kernel_outputs": seen.outputs,
+        "in_shape": [] if images is None else list(images.shape[1:]),
+        "n_outputs": run.n_outputs,
+        "parameters": sum(p.numel() for p in run.parameters().values()),
+    }
+
+
+def unwatched(module: nn.Module, optimizer: Optimizer, why: str) -> dict[str, Any]:
+    """The same of a run that cannot be watched."""
+    return _model(module) | {
+        "loss": "",
+        "n_train": 0,
+        "n_test": 0,
+        "in_shape": [],
+        "n_outputs": 0,
+        "parameters": sum(p.numel() for p in module.parameters()),
+        "optimizer": type(optimizer).__name__,
+        "skipped": {"the monitor": f"failed: {why}"},
+    }
+
+
+def _model(module: nn.Module) -> dict[str, Any]:
+    first = next(module.parameters(), None)
+    return {
+        "module": type(module).__name__,
+        "network": str(module),
+        "dtype": "" if first is None else str(first.dtype).removeprefix("torch."),
+        "device": "" if first is None else str(first.device),
+        "torch": torch.__version__,
+    }
+
+
+def facts(
+    trace: Trace,
+    answer: tuple[str, ...],
+    spectra: dict[str, Tensor],
+    seconds: dict[str, float],
+    samples: list[dict[str, Any]] | None = None,
+) -> dict[str, Any]:
+    """Facts for `gramian.report.write`; `spectra` are ascending eigenvalues, "initial" and "final"."""
+    config, edge = trace.config, trace.measured.get(EDGE)
+    lr, name = config["lr"], config["module"]
+    last = edge.values[-1] if edge is not None and edge.values else None
+    test = trace.measured.get("test_accuracy")
+    failed = {one: why for one, why in config["skipped"].items() if why.startswith("failed")}
+    made = {
+        "key": "watched",
+        "title": name,
+        "network": config["network"],
+        "status": "watched",
+        "answer": list(answer),
+        "questions": [*([""] * (len(answer) - len(QUESTIONS))), *QUESTIONS],
+        "loss": {
+            "steps": trace.steps,
+            "measured": trace.losses,
+            "loss_name": config["loss"],
+            "lr": lr,
+            "lr_max": lr / last if isinstance(last, float) and last > 0 else None,
+            "optimizer": config["optimizer"],
+        },
+        "accuracy": accuracy_facts(trace),
+        "spectrum": {when: [float(f"{v:.6g}") for v in values.flip(0).tolist()] for when, values in spectra.items()},
+        "moved": moved_facts(trace),
+        "test": {
+            "steps": test.steps if test else [],
+            "network_error": [1 - v for v in test.values if isinstance(v, float)] if test else [],
+        },
+        "samples": samples or [],
+        "layers": layer_facts(trace),
+        "probes": probe_facts(trace, ("kernel_cosine", EDGE)),
+        "warnings": [f"Not measured: {one} ({why})." for one, why in failed.items()],
+        "made": made_facts(
+            python=None,
+            seed=None,
+            dtype=config["dtype"],
+            device=config["device"],
+            seconds=seconds,
+            parameters=config["parameters"],
+            interrupted=False,
+            overhead=_overhead(config, seconds),
+            left_out=[f"{one}: {why}" for one, why in config["skipped"].items() if one not in failed],
+        ),
+    }
+    data = {
+        "name": "watched rows",
+        "classes": config.get("classes", []),
+        **{one: config[one] for one in ("n_train", "n_test", "in_shape", "n_outputs")},
+    }
+    return {"schema": SCHEMA, "title": f"{name}: {config['optimizer']}, {trace.reason}", "data": data, "runs": [made]}
+
+
+def layer_facts(trace: Trace) -> list[dict[str, Any]]:
+    """Each layer's way and pull: how far it is from the start, how much of that came lately, what still pulls at it."""
+    way, pull = trace.measured.get("distance"), trace.measured.get("layer_gradient_over_loss")
+    share = trace.measured.get("relative_distance")
+    found = []
+    for label in way.labels if way is not None else []:
+        assert way is not None
+        pulls = [math.sqrt(v) for v in pull.of(label) if v >= 0] if pull is not None else []
+        moved = share.of(label)[-1] if share is not None and label in share.labels else None
+        found.append(
+            {
+                "name": layer_name(label),
+                "moved": moved if moved is not None and math.isfinite(moved) else None,
+                "lately": lately(way, label),
+                "pull": pulls[-1] / max(pulls) if pulls and max(pulls) > 0 else None,
+            }
+        )
+    return found
+
+
+def _overhead(config: dict[str, Any], seconds: dict[str, float]) -> str | None:
+    if "share" not in config or "measuring" not in seconds:
+        return None
+    first = f"; before it {seconds['setup']:.1f} s, for answers {seconds['answers']:.1f} s"
+    allowed = f"of {config['share']:.0%} that it may take"
+    if config["overhead"] > config["share"]:
+        allowed = f"in a run that is short: {config['share']:.0%} or {AT_FIRST:.0f} s in all are allowed"
+    return f"{config['overhead']:.1%} of the training time, {allowed}{first}"

@@ -1,0 +1,217 @@
+"""What a monitor looks at: the user's module and rows as a run, as many rows as are measured in a few seconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from gramian.data import one_hot
+from gramian.monitor.label_positions import Positions, positions_of
+from gramian.monitor.losses import UserLoss, is_classification
+from gramian.monitor.module_call import Call, call_of
+from gramian.monitor.watched_module import Seen
+from gramian.monitor.watched_outputs import Look
+from gramian.monitor.watched_run import WatchedRun
+from gramian.train.curvature import LossOf
+from gramian.train.forward import normalizers
+from gramian.train.objective import Objective, Samples
+from gramian.train.rows_view import mean_of_tokens
+
+WORK = {"cpu": 1.5e10}  # operations that one of the dear measurements may take: half a second of one core
+AN_ANSWER = 4  # times as many for the slowest samples, which are looked for when an answer is asked for
+WORK_ELSEWHERE = 5e12
+LEAST, EDGE_ROWS = 8, 256
+TRIED = 64  # rows on which the loss is tried
+EDGE_PASSES, SMOOTH_PASSES, STEP_PASSES = 30, 40, 3  # forward passes that a sample costs in each
+KERNEL_ROWS = 32  # rows of a kernel for whose sake fewer of very many outputs are looked at
+FEWEST_OUTPUTS = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Watched:
+    """A run, and what the edge of stability is computed on.
+
+    Attributes:
+        run: what probes see; its `rows` are those of Gram matrices.
+        slow_rows: rows among which the slowest are looked for.
+        numbers: of the watched rows among the user's: rows without a target that counts are not watched.
+        module, x, loss: `loss(module(x), x's row numbers)` as training computes it, on the rows for the sharpness.
+        kind: of the loss over rows: "mean", "sum", "rows" (a number for each) or "neither".
+        positions: of a sample whose tokens are looked at; 0 without tokens.
+        outputs: over how many a kernel is averaged.
+        units: by the name of a probe that sums the loss over rows, what the user's own loss divides that by.
+        left_out: standard probes that are left out here, with the reason.
+        pictures: the user's own input where it is one tensor, and targets, for the report.
+    """
+
+    run: WatchedRun
+    slow_rows: Tensor
+    numbers: Tensor
+    module: nn.Module
+    x: Tensor
+    loss: LossOf
+    kind: str
+    positions: int
+    outputs: int
+    units: dict[str, int]
+    left_out: dict[str, str]
+    pictures: tuple[Tensor | None, Tensor | None]
+
+
+def watched(module: nn.Module, loss: Any, x: Any, y: Any, test: tuple[Any, Any], rows: int, tokens: int) -> Watched:
+    """The first rows of the user's, as many as `WORK` allows; `test` is (x_test, y_test), None for none."""
+    call = call_of(module, loss, x, y)
+    other = None if test[0] is None else call.same(*test)
+    f = call.outputs(torch.arange(min(TRIED, call.n), device=call.device))
+    user = UserLoss(call.loss, call.look, call.targets, template=call.output)
+    if other is not None:
+        user.with_test(other.targets)
+    places = positions_of(call, user, tokens)
+    if places is None or places.torch_layout:
+        user.fit(f, torch.arange(len(f), device=call.device))
+    else:
+        user = UserLoss(_of_tokens(call.loss), call.look, call.targets, template=call.output)
+    net, goal = _network(call, user, places)
+    plan = _Plan(call, net, places, rows)
+    return _assembled(call, other, user, places, net, goal, plan, tokens)
+
+
+def _assembled(
+    call: Call,
+    other: Call | None,
+    user: UserLoss,
+    places: Positions | None,
+    net: nn.Module,
+    goal: Objective,
+    plan: _Plan,
+    tokens: int,
+) -> Watched:
+    n = plan.n
+    data = _samples(call, user, places, n)
+    tested, test_net = None, None
+    if other is not None:
+        at = None if places is None else positions_of(other, user, tokens, most=places.n)
+        tested = _samples(other, user, at, min(other.n, plan.fits["all"]), offset=call.n)
+        test_net = None if call.plain and places is None else _network(other, user, at)[0]
+    run = WatchedRun(net, data, tested, goal, plan.few, test_module=test_net, columns=plan.columns)
+    edge_net = _network(call, user, None)[0]
+    edge_rows = min(n, EDGE_ROWS, plan.fits["edge"])
+    mean = places is not None or user.kind != "sum"
+    units = {"loss": n, "test_loss": 1 if tested is None else len(tested)} if mean else {}
+    first = torch.arange(edge_rows, device=call.device)
+    return Watched(
+        run=run,
+        slow_rows=plan.more,
+        numbers=call.numbers[:n],
+        module=edge_net,
+        x=call.x(first),
+        loss=user.value,
+        kind=user.kind,
+        positions=0 if places is None else places.n,
+        outputs=data.matrix.shape[1] if plan.columns is None else len(plan.columns),
+        units=units,
+        left_out=_left_out(net, plan, data),
+        pictures=(call.picture, call.targets.given if isinstance(call.targets.given, Tensor) else None),
+    )
+
+
+class _Plan:
+    """How many rows and outputs are measured: what a measurement may take over what a row costs."""
+
+    def __init__(self, call: Call, net: nn.Module, places: Positions | None, rows: int) -> None:
+        work = WORK.get(call.device.type, WORK_ELSEWHERE)
+        each = _operations(call, counted=places is not None)
+        c = call.look.columns if places is None else places.n
+        self.columns: Tensor | None = None
+        most = max(FEWEST_OUTPUTS, int(work / (2 * KERNEL_ROWS * each)))
+        if most < c and places is None:
+            draw = torch.Generator().manual_seed(0)
+            self.columns = torch.randperm(c, generator=draw)[:most].sort().values.to(call.device)
+            c = most
+        passes = {"all": STEP_PASSES, "gram": 1 + 2 * c, "edge": EDGE_PASSES, "smooth": SMOOTH_PASSES}
+        self.fits = {name: max(LEAST, int(work / (each * times))) for name, times in passes.items()}
+        self.n = min(call.n, self.fits["all"])
+        self.few, self.more = (
+            torch.arange(min(rows, self.n, times * self.fits["gram"]), device=call.device) for times in (1, AN_ANSWER)
+        )
+
+
+def _network(call: Call, user: UserLoss, places: Positions | None) -> tuple[nn.Module, Objective]:
+    """The network that probes look at, and the loss of its outputs, summed over rows."""
+    if places is not None:
+        goal = Objective("cross-entropy of tokens", places.loss, 0.25 / places.n)
+        return Seen(call.module, call.rows, call.how, places.log_odds), goal
+    curvature = _curvature(call.loss, call.look) if user.kind in ("mean", "sum") else None
+    goal = Objective(user.name, user.summed, curvature)
+    if call.plain:
+        return call.module, goal
+    rows = None if call.picture is not None and call.how == "one" else call.rows
+    return Seen(call.module, rows, call.how, lambda out, _: call.look.flat(out)), goal
+
+
+def _samples(call: Call, user: UserLoss, places: Positions | None, n: int, offset: int = 0) -> Samples:
+    """The first rows, their targets by number, and what accuracy and alignment need of the targets."""
+    first = torch.arange(n, device=call.device)
+    c = call.look.columns if places is None else places.n
+    x = call.x(first) if places is None else call.numbered(first, places.numbers)
+    y, labels = call.targets.given, None
+    matrix = torch.zeros(n, c, dtype=torch.float64, device=call.device)
+    if places is None and isinstance(y, Tensor):
+        y = y[:n]
+        whole = not y.is_floating_point() and y.dtype != torch.bool
+        if whole and y.numel() == n and c > 1 and int(y.min()) >= 0 and int(y.max()) < c:
+            y = y.reshape(n).long()
+            if user.by_class or user.loss == "squared" or is_classification(user, y, c, offset):
+                labels, matrix = y, one_hot(y, c, dtype=torch.float64)
+        elif y.numel() == n * c:
+            matrix = y.reshape(n, c).double()
+            signs = bool((matrix.abs() == 1).all()) or (user.by_logit and bool(((matrix == 0) | (matrix == 1)).all()))
+            labels = matrix[:, 0] if c == 1 and signs and (y.is_floating_point() or user.by_logit) else None
+    return Samples(x, first + offset, labels, matrix)
+
+
+def _left_out(net: nn.Module, plan: _Plan, data: Samples) -> dict[str, str]:
+    found = {}
+    if normalizers(net):
+        found["semi_smoothness"] = "batch normalization: the loss that is trained is another for each batch"
+    elif plan.fits["smooth"] < plan.n:
+        why = f"it takes long on {plan.n} rows of this network; probes=('semi_smoothness', ...) asks for it"
+        found["semi_smoothness"] = why
+    if not bool(data.matrix.any()):
+        found["kernel_alignment"] = "the targets are no class or row of numbers for each sample"
+    return found
+
+
+def _operations(call: Call, *, counted: bool) -> float:
+    """Operations of one sample's forward pass, as torch counts them; twice the parameters where it cannot."""
+    least = max(2.0 * sum(p.numel() for p in call.module.parameters()), 1.0)
+    try:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            call.output(torch.zeros(1, dtype=torch.int64, device=call.device))
+    except Exception:  # a convenience: a module that the counter cannot follow is estimated
+        return least
+    return max(float(counter.get_total_flops()), 1.0 if counted else least)
+
+
+def _of_tokens(loss: Any) -> Any:
+    """torch's cross-entropy, which takes classes on axis 1, on logits that have them last."""
+    if loss == "cross-entropy":
+        return lambda logits, y: mean_of_tokens(logits, y) * (y != -100).sum()
+    if isinstance(loss, nn.CrossEntropyLoss):
+        return lambda logits, y: loss(logits.flatten(0, 1), y.flatten())
+    return loss
+
+
+def _curvature(loss: object, look: Look) -> float | None:
+    """Bound on the curvature of one sample's loss, for the losses that are known."""
+    if loss == "squared":
+        return 1.0
+    if loss == "cross-entropy" or (isinstance(loss, nn.CrossEntropyLoss) and loss.weight is None):
+        return 0.5
+    if isinstance(loss, nn.MSELoss):
+        return 2.0 / (look.columns if loss.reduction == "mean" else 1)
+    return None

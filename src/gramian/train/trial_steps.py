@@ -1,0 +1,212 @@
+"""Real steps on copies, with minibatches as in training: which learning rates bring the loss down, and keep it down.
+
+The largest stable step at these weights may be too large some steps later, as networks that learn features sharpen
+(Cohen et al. 2021, arXiv:2103.00065), and it knows nothing of the noise of minibatches, which momentum piles up. A
+random half of n rows varies as much as n fresh rows do: its mean has the variance $\\sigma^2/(n/2) \\cdot (1 - 1/2)$.
+So halves of one batch stand in for batches that are not there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD, Optimizer
+
+from gramian.empirical.modules.module_copy import copied
+from gramian.errors import BadArgument, GramianError
+from gramian.train.curvature import LossOf
+from gramian.train.forward import movable
+from gramian.train.preconditioner import ADAPTIVE
+from gramian.train.step_rule import named_optimizer
+
+TRIALS = 12  # rates at most
+ENOUGH = 0.5  # of the first loss: a rehearsal for a forecast that came down to this has shown what it can
+LEAST = 20  # steps
+LOOKS = 10  # at the loss of all rows, in a rehearsal
+RISE = 1.5  # times the first loss of all rows, at any look: more is a step that was too large
+BURST = 10.0  # times the first loss, on a minibatch: nothing is gained by going on
+WORSE, SLACK = 1.25, 0.05  # times the best last loss, plus this part of the first: more, and a smaller rate does better
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Steps at one learning rate on copies of module and optimizer.
+
+    Attributes:
+        lr: the learning rate.
+        first, last, highest: loss of all rows before, after, and at its highest.
+        steps: that were made.
+        held: whether the loss stayed finite and low, and no smaller rate that was tried came much lower.
+    """
+
+    lr: float
+    first: float
+    last: float
+    highest: float
+    steps: int
+    held: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Rehearsal:
+    """What trials are made with: nothing of it is changed by them.
+
+    Attributes:
+        module, x, y, loss: the user's; the module in the mode in which it trains.
+        optimizer: the user's, or its name.
+        measured: the loss of all rows of a copy, with dropout off.
+        batch: rows of a minibatch.
+        times: what the loss of a minibatch is multiplied by: a sum over half of the rows is half of a batch's.
+        steps: of a trial.
+        climbs: whether the loss is maximized.
+        halves: whether minibatches are halves of the rows, for want of others.
+    """
+
+    module: nn.Module
+    x: Tensor
+    y: Tensor
+    loss: LossOf
+    optimizer: Optimizer | str
+    measured: Callable[[nn.Module], float]
+    batch: int
+    times: float
+    steps: int
+    climbs: bool = False
+    halves: bool = True
+
+    def trial(self, lr: float, best: float) -> Trial:
+        """Steps at one rate; `best` is the smallest last loss of smaller ones (of the loss that sinks)."""
+        net = copied(self.module)
+        draw = torch.Generator().manual_seed(0)
+        sign = -1.0 if self.climbs else 1.0
+        looks: list[float] = []
+        made, step = copy_of(self.optimizer, self.module, movable(net), lr), 0
+        devices = [self.x.device] if self.x.device.type == "cuda" else []
+        with torch.random.fork_rng(devices):
+            torch.manual_seed(0)  # of dropout; the caller's numbers come back
+            looks.append(sign * self.measured(net))
+            for step in range(1, self.steps + 1):
+                value = self._step(net, made, torch.randperm(len(self.x), generator=draw)[: self.batch])
+                burst = not self.climbs and value > BURST * max(looks[0], 0.0) and looks[0] > 0
+                if step % max(self.steps // LOOKS, 1) == 0 or step == self.steps or burst:
+                    looks.append(sign * self.measured(net))
+                if burst or not math.isfinite(value) or not math.isfinite(looks[-1]):
+                    break
+        held = math.isfinite(value) and _low(looks, best)
+        return Trial(lr, sign * looks[0], sign * looks[-1], sign * max(looks), step, held)
+
+    def _step(self, net: nn.Module, optimizer: Optimizer, rows: Tensor) -> float:
+        """One step on a minibatch; its loss."""
+        whole = len(rows) == len(self.x)
+        rows = rows.to(self.x.device)
+        with torch.enable_grad():
+            optimizer.zero_grad(set_to_none=True)
+            x, y = (self.x.clone(), self.y) if whole else (self.x[rows], self.y[rows])
+            value = self.times * self.loss(net(x), y)
+            value.backward()
+        optimizer.step()
+        return float(value.detach())
+
+
+def _low(looks: list[float], best: float) -> bool:
+    """Whether losses stayed where they began or below, and came about as low as those of smaller rates."""
+    if not all(map(math.isfinite, looks)):
+        return False
+    first, size = looks[0], abs(looks[0])
+    # both bounds for losses of either sign
+    stayed = max(looks) <= first + (RISE - 1) * size
+    as_low = looks[-1] <= min(best + (WORSE - 1) * abs(best) + SLACK * size, first + (WORSE - 1) * size)
+    return stayed and as_low
+
+
+def rows_of_trials(module: nn.Module, x: Tensor, y: Tensor, loss: LossOf, rows: int, *, must: bool) -> int:
+    """`rows` if module and loss take so many, else all: triplets and the like may need the batch as it is.
+
+    Raises:
+        BadArgument: they do not, and the user asked for so many (`must`).
+    """
+    net, devices = copied(module), [x.device] if x.device.type == "cuda" else []
+    with torch.no_grad(), torch.random.fork_rng(devices):
+        try:
+            loss(net(x[:rows].clone()), y[:rows])
+        except (RuntimeError, ValueError, IndexError, TypeError) as error:
+            if isinstance(error, GramianError | torch.OutOfMemoryError):
+                raise
+            if not must:
+                return len(x)
+            raise BadArgument(
+                f"A minibatch of {rows} of these {len(x)} rows fails: {(str(error) or 'error').splitlines()[0]}",
+                where="suggest(..., batch_size=)",
+                why="the module (batch normalization of a single row) or the loss does not take so many",
+                fix="batch_size as in training, or None",
+            ) from None
+    return rows
+
+
+def trials_upwards(rehearsal: Rehearsal, start: float, most: float) -> list[Trial]:
+    """Trials at start, 2 start, 4 start, ... up to `most`, until one does not hold; downwards from a start that fails.
+
+    Upwards, because large steps may do well once by luck: a rate counts if all smaller ones that were tried held too.
+
+    Returns:
+        The trials in the order of their rates. The last that held is the largest good rate; if none held, none is.
+    """
+    found = [rehearsal.trial(start, math.inf)]
+    if not found[0].held:
+        while len(found) < TRIALS and not found[0].held:
+            found.insert(0, rehearsal.trial(found[0].lr / 2, math.inf))
+        return found
+    while len(found) < TRIALS and found[-1].held and 2 * found[-1].lr <= most * (1 + 1e-9):
+        sign = -1.0 if rehearsal.climbs else 1.0
+        found.append(rehearsal.trial(2 * found[-1].lr, min(sign * t.last for t in found)))
+    return found
+
+
+def copy_of(optimizer: Optimizer | str, module: nn.Module, here: dict[str, nn.Parameter], lr: float) -> Optimizer:
+    """An optimizer of its kind for other tensors, with its options, its state, and rates in proportion to its own."""
+    if isinstance(optimizer, str):
+        return named_optimizer(optimizer, list(here.values()), lr)
+    kind = next(c for c in type(optimizer).__mro__ if c in (SGD, *ADAPTIVE))
+    name_of = {id(p): name for name, p in movable(module).items()}
+    first = next((float(g["lr"]) for g in optimizer.param_groups if _moves(g, name_of)), 0.0)  # as `step_rule` has it
+    plain = {"foreach": None, "fused": None, "capturable": False, "differentiable": False}
+    groups, pairs = [], []
+    for group in optimizer.param_groups:
+        mine = [p for p in group["params"] if id(p) in name_of]
+        options = {key: plain.get(key, value) for key, value in group.items() if key != "params"}
+        options["lr"] = lr * (float(group["lr"]) / first if first else 1.0)
+        if mine:
+            groups.append(options | {"params": [here[name_of[id(p)]] for p in mine]})
+            pairs += [(p, here[name_of[id(p)]]) for p in mine]
+    made: Optimizer = kind(groups, lr=lr)
+    for p, copy in pairs:
+        state = optimizer.state.get(p)
+        if state:
+            made.state[copy] = {key: t.clone() if isinstance(t, Tensor) else t for key, t in state.items()}
+    return made
+
+
+def _moves(group: dict, names: dict[int, str]) -> bool:
+    return bool(float(group["lr"])) and any(id(p) in names for p in group["params"])
+
+
+def losses_of_whole_steps(rehearsal: Rehearsal, lr: float) -> list[float]:
+    """Losses before and after each step on all rows at once; it ends at a loss that is half or not finite."""
+    net = copied(rehearsal.module)
+    made = copy_of(rehearsal.optimizer, rehearsal.module, movable(net), lr)
+    found: list[float] = []
+    with torch.enable_grad():
+        for step in range(rehearsal.steps + 1):
+            value = rehearsal.loss(net(rehearsal.x.clone()), rehearsal.y)
+            found.append(float(value.detach()))
+            enough = step >= LEAST and found[-1] < ENOUGH * found[0]
+            if step == rehearsal.steps or not math.isfinite(found[-1]) or enough:
+                break
+            made.zero_grad(set_to_none=True)
+            value.backward()
+            made.step()
+    return found
