@@ -79,7 +79,7 @@ def condition_number(operator: Operator, ridge: float = 0.0, *, tol: float = 1e-
 
     Args:
         operator: symmetric positive semidefinite.
-        ridge: $\rho$.
+        ridge: $\rho$, in the units of the kernel matrix.
         tol, max_products: as for `extreme_eigenvalues`.
 
     Example:

@@ -246,7 +246,7 @@ def log_determinant(
 
     Args:
         operator: symmetric positive semidefinite.
-        ridge: $\rho$, as the caller gives it.
+        ridge: $\rho$, in the units of the matrix.
         lambda_min: a known lower bound of the spectrum; 0 for any kernel. `ridge + lambda_min` must be positive.
         steps, probes, seed: as for `spectral_density`.
 

@@ -129,7 +129,7 @@ def not_positive(
         name: of the matrix.
         n, dtype: its rows, and the precision in which it was made.
         lo, hi: extreme eigenvalues, of the matrix with its ridge.
-        ridge: that was there.
+        ridge: that was there, in the units of the matrix.
         diagonal: largest entry of the diagonal; None: `hi` serves as its bound.
         equal: pairs of rows that are the same to the kernel.
     """

@@ -125,7 +125,7 @@ def positive_factor(k: Tensor, ridge: float | Tensor, name: str, dtype: torch.dt
 
     Args:
         k: symmetric, finite, float64; shape (n, n).
-        ridge: $\rho \ge 0$.
+        ridge: $\rho \ge 0$, in the units of `k`.
         name: of the matrix, for the errors.
         dtype: in which its entries were made.
 

@@ -20,7 +20,7 @@ class Attribution:
         prediction: $f(x_t)$; shape (m, C), float64.
         leave_one_out: $y_i - f_{-i}(x_i)$, the error at row i of the predictor fitted without it; shape (n, C).
         weights: $M_{ti}$ in $f(x_t) = \sum_i M_{ti} y_i$; shape (m, n).
-        ridge: as the caller gave it.
+        ridge: as the caller gave it, in the units of the kernel matrix.
     """
 
     prediction: Tensor

@@ -42,7 +42,7 @@ def fit_linearized(
         model: from `linearize`; it is not changed.
         x: training inputs; shape (n, *in_shape). Of a module that takes several a tuple, or a dict by name.
         y: targets; the shape of `model(x)`.
-        ridge: $\rho$.
+        ridge: $\rho$, in the units of the kernel matrix.
         time: learning rate times steps.
         solver: "cholesky" makes K, n C x n C, by `empirical_ntk`; "cg" only products with it (`time` infinite).
         tol: of "cg": the residual relative to that of the start.
