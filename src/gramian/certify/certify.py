@@ -15,7 +15,15 @@ from torch.nn import functional
 from gramian.arch.law import Law
 from gramian.certify.certification import Certification
 from gramian.certify.conclude import conclude
-from gramian.certify.cost import LONG, check_memory, matrix, seconds_per_pair, with_fewer_test_rows, words
+from gramian.certify.cost import (
+    LONG,
+    check_memory,
+    matrix,
+    seconds_per_pair,
+    spectrum_seconds,
+    with_fewer_test_rows,
+    words,
+)
 from gramian.certify.facts import data_facts
 from gramian.certify.finished_run import Run
 from gramian.certify.goal import conflicts, equal_to_the_network, goal
@@ -204,6 +212,8 @@ def certify(
             theta = matrix(kernel, made.x, None, per_pair, tell)
             cross = matrix(kernel, made.x_test, made.x, per_pair, tell) if has_test else None
         with clock("spectrum"):
+            if (expected_time := spectrum_seconds(theta)) > PATIENCE:
+                clock.say(f"spectrum of {n:,} rows: {words(expected_time)}")
             system = settled(eigensystem(theta))
     with clock("Gram matrix of the network"):
         some = affordable_rows(network, made.x, dtype, GRAM_OPERATIONS)
