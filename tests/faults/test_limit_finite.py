@@ -34,7 +34,7 @@ def test_a_norm_that_overflows_is_refused_with_its_row(act, engine):
     x = torch.tensor([[1.0, 1.0, 1.0], [1e20, 1.0, 2.0]], dtype=torch.float32)
     with pytest.raises(BadData, match=r"(?s)float32 at row 1.*where: 0 \(Linear\).*fix: scale the inputs.*x\.double"):
         net(act).ntk(x, engine=engine)
-    with pytest.raises(BadData, match="rows 0 of x and 1 of y"):
+    with pytest.raises(BadData, match="rows 0 of x and 1 of x2"):
         net(act).ntk(x[:1], x, engine=engine)
 
 

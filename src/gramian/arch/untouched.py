@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, nullcontext
 from operator import is_
 from typing import Any
@@ -226,12 +226,15 @@ class Loan:
         self.cached = parametrize._cache_enabled
         self.copied, self.most = 0, most
         self.late: BadArgument | None = None
+        self.called: set[int] = set()  # ids of parameters with which the module was called, and not with others
 
     def begin(self) -> None:
         """The copies; the cache of `parametrize` is off, as it knows nothing of other values."""
         parametrize._cache_enabled = 0
         for t in self.attributes.tensors:
             self.values.append(_Values(t))
+        if self.tried:
+            self.called = {id(t) for t in self.attributes.tensors}
         size = sum(_bytes(value.tensor) for value in self.values if isinstance(value.tensor, nn.Parameter))
         self.copied = size if size <= self.most else 0
         for value in self.values:
@@ -246,16 +249,21 @@ class Loan:
                         value.keep()
 
     @contextmanager
-    def one_call(self) -> Iterator[None]:
-        """Around each call: what it writes into buffers is taken back, what into parameters at the end."""
+    def one_call(self, replaced: Collection[int] = ()) -> Iterator[None]:
+        """Around each call: what it writes into buffers is taken back, what into parameters at the end.
+
+        Args:
+            replaced: ids of the tensors in whose places the module has others during this call. Such a call does not
+                show what a forward at the module's own parameters writes into.
+        """
         before = [_version(value.tensor) for value in self.values]
         try:
             with nullcontext() if self.tried else _CopyOnWrite(self.values):
                 yield
         finally:
-            self._after(before)
+            self._after(before, replaced)
 
-    def _after(self, before: list[int]) -> None:
+    def _after(self, before: list[int], replaced: Collection[int]) -> None:
         first, self.tried = not self.tried, True
         for value, version in zip(self.values, before, strict=True):
             t = value.tensor
@@ -266,10 +274,11 @@ class Loan:
             if not isinstance(t, nn.Parameter):
                 self.written.add(id(t))
                 value.renew()
-            elif first or value.moved:
+            elif first or value.moved or id(t) not in self.called:
                 self.written.add(id(t))
             elif id(t) not in self.written:
                 raise _written_late(self.attributes.parts[0], self.names.get(id(t), "?"), value)
+        self.called.update(id(value.tensor) for value in self.values if id(value.tensor) not in replaced)
 
     def end(self) -> None:
         """Everything as it was; may be repeated."""

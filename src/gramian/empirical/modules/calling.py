@@ -87,7 +87,7 @@ def _placed(module: nn.Module, at: Mapping[str, Tensor]) -> Iterator[None]:
     try:
         if values:
             _put_in(attributes, values, scripted)
-        with nullcontext() if loan is None else loan.one_call():
+        with nullcontext() if loan is None else loan.one_call(values):
             yield
     finally:
 
