@@ -14,7 +14,7 @@ from gramian.train.forward import evaluating, statistics_of
 pytestmark = pytest.mark.skipif(not dist.is_available(), reason="this torch was built without torch.distributed")
 
 HEAD = """
-import sys, datetime, json
+import os, sys, datetime, json
 import torch, torch.distributed as dist
 from torch import nn
 import gramian
@@ -57,7 +57,10 @@ for watched in ((), (0,), (0, 1)):  # by nobody, by the first process alone, by 
 assert torch.equal(ends[0], ends[1]) and torch.equal(ends[0], ends[2]), "watching changed the run"
 dist.barrier()
 print("done", json.dumps(monitor.answer()))
+dist.barrier()
 dist.destroy_process_group()
+sys.stdout.flush()
+os._exit(0)  # all is said; a thread of gloo or DDP that still runs at Python's own exit ends in abort()
 """
 )
 
@@ -83,7 +86,10 @@ for look in looks:
             look()
     except (BadArgument, RuntimeWarning) as error:  # the monitor tells it and watches nothing
         print(error)
+dist.barrier()
 dist.destroy_process_group()
+sys.stdout.flush()
+os._exit(0)  # all is said; a thread of gloo or DDP that still runs at Python's own exit ends in abort()
 """
 )
 
