@@ -113,10 +113,10 @@ class Store:
         if name not in self._verified and self.listed(i, j):
             try:
                 with open(self.folder / name, "rb") as file:
-                    found = hashlib.file_digest(file, "sha256").hexdigest()
+                    checksum = hashlib.file_digest(file, "sha256").hexdigest()
             except OSError:
                 return False
-            if found == self.manifest["tiles"][name]:
+            if checksum == self.manifest["tiles"][name]:
                 self._verified.add(name)
         return name in self._verified
 

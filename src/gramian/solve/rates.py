@@ -130,7 +130,9 @@ def _late_enough(x: Tensor, weight: Tensor, target: float, method: str, beta: fl
     trace, det, first = characteristic(x, method, beta)
     real = trace**2 >= 4 * det
     sign = torch.where(trace < 0, -1.0, 1.0)
-    # real roots: a_k = p z^k + q w^k; p and q explode with opposite signs where the roots meet
+    # real roots z, w: a_k = p z^k + q w^k, and a_0 = 1 and a_1 give p = (a_1 - w) / (z - w), q = (z - a_1) / (z - w).
+    # p and q explode with opposite signs where the roots meet; there, and for complex roots, a_k is
+    # (z^k + w^k) / 2 + (a_1 - T / 2) (z^k - w^k) / (z - w), the last quotient at most k |z|^(k-1) and 2 |z|^k / |z - w|
     p = (first - sign * torch.where(det < 0, -small, small)).abs() / gap
     q = (first - sign * large).abs() / gap
     p, q = (torch.where(real & c.isfinite(), c, math.inf) for c in (p, q))
@@ -139,7 +141,7 @@ def _late_enough(x: Tensor, weight: Tensor, target: float, method: str, beta: fl
 
     def low(k: float) -> bool:
         apart = torch.where(p.isfinite(), p * large**k + q * small**k, math.inf)
-        at = peak.clamp(min=k)  # k z^(k-1) rises up to here
+        at = peak.clamp(min=k)  # k z^(k-1) rises up to k = -1 / log z, and the envelope bounds all later steps too
         growth = torch.minimum(at * large ** (at - 1), (2 * large**k / gap).nan_to_num(nan=math.inf, posinf=math.inf))
         together = large**k + torch.where(slope > 0, slope * growth, 0.0)
         return float(torch.minimum(apart, together).square() @ weight) <= target
@@ -157,6 +159,11 @@ def _bisect(low, start: float, middle, doublings: int) -> float | None:
         a, b = b, 2 * b
     else:
         return None
-    while a < (c := middle(a, b)) < b:
-        a, b = (a, c) if low(c) else (c, b)
+    c = middle(a, b)
+    while a < c < b:
+        if low(c):
+            b = c
+        else:
+            a = c
+        c = middle(a, b)
     return b
