@@ -107,10 +107,8 @@ def top(
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """The largest, in a Krylov space that grows while restarts in it do not converge."""
     start = np.random.default_rng(0).standard_normal(n)
-    kept, most = (
-        min(n, max(2 * k + 1, FIRST_VECTORS)),
-        min(n, max(max_products, 2 * k + 1), max(20, MAX_BYTES // (8 * n))),
-    )
+    kept = min(n, max(2 * k + 1, FIRST_VECTORS))
+    most = min(n, max(max_products, 2 * k + 1), max(20, MAX_BYTES // (8 * n)))
     left, done = max_products, 0
     while True:
         last = kept >= most

@@ -154,8 +154,8 @@ class SpectralDensity:
         # the peak and down again
         varies = torch.where(inside, 2 * peak - ends[..., 1:] - ends[..., :-1], rises)
         none = torch.zeros_like(self.weights[:, :1])
-        # between nodes j and j + 1 Gauss's distribution function is the sum of the first j weights, the measure's between
-        # those of j - 1 and j + 1: they differ by at most the larger of the two nodes' weights
+        # between nodes j and j + 1 Gauss's distribution function is the sum of the first j weights, the measure's lies
+        # between those of j - 1 and j + 1: they differ by at most the larger of the two nodes' weights
         apart = torch.maximum(torch.cat([none, self.weights], -1), torch.cat([self.weights, none], -1))
         apart = torch.where((self.tails == 0)[:, None], 0.0, apart)
         return (apart * varies).sum(-1)

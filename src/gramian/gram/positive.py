@@ -10,9 +10,8 @@ from torch import Tensor
 
 from gramian.errors import NotPositive
 
-FEWEST_ROWS = (
-    10  # rows that the rounding bound counts at least: the constant of a bound n eps matters for tiny matrices
-)
+# rows that the rounding bound counts at least: the constant of a bound n eps matters for tiny matrices
+FEWEST_ROWS = 10
 CLEAR_OF_FLOOR = 100  # times the floor of float64: an advised ridge then leaves a residual below 1e-3
 PAIRS_NAMED = 3  # of equal rows, in an error
 

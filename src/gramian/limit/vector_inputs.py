@@ -133,12 +133,14 @@ def _weighed(does: Weights, below: Side) -> Side:
     if not (does.sigma_b2 or does.gain_b):
         return Side(does.sigma_w2 * below.q, theta, loop=Loop(AFFINE, gain))
     q = does.sigma_w2 * below.q + does.sigma_b2
+    # rho of a pair is the product of both inputs' cos(phi), which is sqrt(sigma_w^2 q / q'')
     phi = torch.atan2(torch.full_like(q, does.sigma_b2).sqrt(), (does.sigma_w2 * below.q).sqrt())
     rho, own = (does.sigma_w2 * below.q / q).sqrt(), (does.gain_b / q).sqrt()
     return Side(q, theta, loop=Loop(BIASED, gain, factors=torch.stack([rho, own, (phi / 2).sin(), (phi / 2).cos()])))
 
 
 def _summed(a: Side, b: Side, alpha: float) -> Side:
+    # independent a and b: E (a + alpha b)^2 = q_a + alpha^2 q_b + 2 alpha E a E b, and means are kept over sqrt(q)
     cross = 0.0 if a.mean is None or b.mean is None else 2 * alpha * a.mean * b.mean * (a.q * b.q).sqrt()
     q = a.q + alpha**2 * b.q + cross
     sizes = (a.q / q).sqrt(), abs(alpha) * (b.q / q).sqrt()
@@ -174,18 +176,19 @@ def _summed_up(op: Activation, q: Tensor, dtype: torch.dtype, pairs: float) -> t
     At one variance a series is a polynomial in the correlation, and shorter as a Chebyshev series.
     """
     try:
-        made = powers(op, q, dtype)
+        series = powers(op, q, dtype)
     except TooLong:
-        found, s, k, slope = angle_tables.tabulated(op, q, dtype, pairs)
+        of_angle, s, k, slope = angle_tables.tabulated(op, q, dtype, pairs)
         # a homogeneous function's table is of variance 1
-        return k, slope, _of_table(op, found, s, k if bool((s == q.sqrt()).all()) else angle_tables.own(op, s * s)[0])
+        second = k if bool((s == q.sqrt()).all()) else angle_tables.own(op, s * s)[0]
+        return k, slope, _of_table(op, of_angle, s, second)
     some = torch.nonzero(q > 0).flatten()
     if len(some) and angle_tables.uniform(q, dtype):
         at = int(some[0])
-        found = angle_tables.of_powers(made.a[:, at], float(q[at]), float(made.squares[at]), dtype)
-        return made.squares, made.slopes, _of_table(op, found, q.sqrt(), made.squares)
-    first, second, factors = made.factors()
-    return made.squares, made.slopes, Loop(SERIES, first, second, factors)
+        of_angle = angle_tables.of_powers(series.a[:, at], float(q[at]), float(series.squares[at]), dtype)
+        return series.squares, series.slopes, _of_table(op, of_angle, q.sqrt(), series.squares)
+    first, which, factors = series.factors()
+    return series.squares, series.slopes, Loop(SERIES, first, which, factors)
 
 
 def _of_table(op: Activation, table: angle_tables.Table, s: Tensor, second: Tensor) -> Loop:
@@ -244,7 +247,8 @@ def code(p: Program, values: list[Side]) -> Code:
         ops.append((loop.kind, at[number], at[operands[0]], at[operands[-1]], count if many else 0))
         settings.append((loop.first, loop.second))
         count += many
-        lines += [number] * (many > 0)
+        if many:
+            lines.append(number)
     return Code(
         torch.tensor(ops, dtype=torch.int32).reshape(-1, 5),
         torch.tensor(settings, dtype=torch.float64).reshape(-1, 2),
