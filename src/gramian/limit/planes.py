@@ -290,8 +290,8 @@ class _Compiler:
 
     def _affine(self, does: Weights, a: _Value, size: tuple[int, int]) -> _Value:
         taps, window, self.window = math.prod(self.window[0]), self.window, POINT
-        # of a value with `own` the NTK below is Theta + own K: it becomes sigma_w^2 (Theta + own K) + gain_w K + gain_b.
-        # The loops sum over the window where a mean is meant.
+        # of a value with `own` the NTK below is Theta + own K: it becomes sigma_w^2 (Theta + own K) + gain_w K
+        # + gain_b. The loops sum over the window where a mean is meant.
         p = (does.sigma_w2 / taps, does.sigma_b2, (does.gain_w + does.sigma_w2 * a.own) / taps, does.gain_b)
         value = self._linear(AFFINE, a, size, p, window)
         return replace(value, own=0.0, gaussian=True, alike=True, mean=False, mixed=False)

@@ -61,8 +61,8 @@ def check_pulled(
             own = [parameters[name] for name in names]
             plain = dict(zip(names, gradients(number, own, keep_graph=True), strict=True))
             for unit in group:
-                for made, true in _compared(calls, unit, i, w, pulled, plain):
-                    ours.append(made.to(true.dtype))
+                for pulled_back, true in _compared(calls, unit, i, w, pulled, plain):
+                    ours.append(pulled_back.to(true.dtype))
                     theirs.append(true)
             del plain  # not beside the next one's
         if said := differs(ours, theirs, tolerance(out.dtype)):

@@ -132,5 +132,5 @@ def _picked(a: Tensor, place: Tensor) -> Tensor:
     """Numbers of the vectors a at the places, 0 for those below 0: (i, 1, p, d), (j, 1, q, 1) -> (1, i, p, j, q)."""
     (i, _, p, d), (j, _, q, _) = a.shape, place.shape
     flat = place.reshape(-1)
-    found = a.reshape(i * p, d).index_select(1, flat.clamp(min=0)) * (flat >= 0)
-    return found.view(1, i, p, j, q)
+    numbers = a.reshape(i * p, d).index_select(1, flat.clamp(min=0)) * (flat >= 0)
+    return numbers.view(1, i, p, j, q)

@@ -79,13 +79,13 @@ def factors(source: Source, units: Sequence[Unit], batch: Batch, outputs: range,
         return _factors(source, units, batch, outputs)
     blocks: list[Factor] = []
     for start in range(0, n, chunk):
-        made = _factors(source, units, batch[start : start + chunk], outputs)
+        chunk_factors = _factors(source, units, batch[start : start + chunk], outputs)
         if not blocks:
-            blocks = [_map(lambda t: room(t, n), f) for f in made]
-        for block, f in zip(blocks, made, strict=True):
+            blocks = [_map(lambda t: room(t, n), f) for f in chunk_factors]
+        for block, f in zip(blocks, chunk_factors, strict=True):
             for whole, piece in zip(_tensors(block), _tensors(f), strict=True):
                 whole[start : start + chunk] = piece
-        del made, f, piece  # not beside the next chunk's
+        del chunk_factors, f, piece  # not beside the next chunk's
     return blocks
 
 
@@ -111,14 +111,14 @@ def _factors(source: Source, units: Sequence[Unit], batch: Batch, outputs: range
         model, calls = source.model, source.uses.calls
         check_pulled(model, calls, source.parameters, units, batch, outputs, (a, b, general), source.room)
         source.tried.add(shapes)
-    found = []
+    in_order = []
     for i, unit in enumerate(units):
-        found.append(_factor(source, unit, a, b, general))
+        in_order.append(_factor(source, unit, a, b, general))
         for c in unit.calls:  # a call's vectors go as soon as no later unit needs them
             if not any(c in later.calls for later in units[i + 1 :]):
                 a.pop(c, None), b.pop(c)
         general.pop(unit.name, None)
-    return found
+    return in_order
 
 
 def pull_back(source: Source, units: Sequence[Unit], batch: Batch, outputs: range) -> Pulled:

@@ -67,7 +67,8 @@ class Budget:
         if once + work <= free:
             return largest, min(largest, cached, (free - once) // work)
         chunk = max(1, min(largest, cached, free // 4 // work))
-        return (samples, min(chunk, samples)) if (samples := (free - chunk * work) // (2 * held)) > 0 else (0, 0)
+        samples = (free - chunk * work) // (2 * held)
+        return (samples, min(chunk, samples)) if samples > 0 else (0, 0)
 
     def together(self, units: Sequence[Unit]) -> Plan | None:
         """These units at once: the blocks that take the fewest passes; None if one sample of them does not fit."""
@@ -78,7 +79,10 @@ class Budget:
             return None
         whole = [fit for fit in fits if fit[1] >= max(self.n, self.m)]
         # without pairs of outputs, fewer outputs at once cost nothing; with them, blocks of samples are cheaper
-        k, samples, chunk = fits[0] if self.source.full else whole[0] if whole else fits[-1]
+        if self.source.full:
+            k, samples, chunk = fits[0]
+        else:
+            k, samples, chunk = whole[0] if whole else fits[-1]
         return Plan(tuple(units), k, samples, chunk)
 
     def is_whole(self, units: Sequence[Unit]) -> bool:

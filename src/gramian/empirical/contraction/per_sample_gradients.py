@@ -34,12 +34,15 @@ def formed(call: Call, x: Tensor, b: Tensor, sizes: Sizes) -> Tensor:
         a = call.how.inputs(x[i : i + 1], call.weight_shape)[0].to(b.dtype)
         for g in range(groups):
             place = out[i, :, g].mT if sizes.flip else out[i, :, g]
-            found = first if i == g == 0 else _pattern(b[i, :, g]) if shared else None
-            if found is None:
+            pattern = first
+            if i > 0 or g > 0:
+                pattern = _pattern(b[i, :, g]) if shared else None
+            if pattern is None:
                 shared = False
                 _products(place, b[i, :, g], a[g])
             else:
-                times, once = found
+                times, once = pattern
+                # b_p = times once_p for each output: sum_p b_p a_p' is times the one product of once and a
                 torch.mul(times[:, :, None], gemm(once.mT, a[g].mT), out=place)
     return out.flatten(2)
 
@@ -78,6 +81,7 @@ def _pattern(b: Tensor) -> tuple[Tensor, Tensor] | None:
     once = b[0]
     at = once.abs().argmax(0, keepdim=True)
     pivot = once.gather(0, at)
+    # divided at the pattern's largest number of each channel, which has the smallest relative rounding
     times = torch.where(pivot == 0, 0, b.gather(1, at.expand(len(b), 1, -1))[:, 0] / pivot)
     tolerance = 4 * torch.finfo(b.dtype).eps
     for few in (slice(1, 2), slice(2, None)):  # nearly always the second output tells already

@@ -246,9 +246,9 @@ class GaussNewton:
 
     @classmethod
     def _of(cls, derivative: Derivative) -> GaussNewton:
-        made = object.__new__(cls)
-        made._take(derivative)
-        return made
+        operator = object.__new__(cls)
+        operator._take(derivative)
+        return operator
 
     def _take(self, derivative: Derivative) -> None:
         p = derivative.n_parameters

@@ -104,17 +104,17 @@ def own_sampler(
     samples = batch_kernels.samples_are(module, x)
     trains = {name: p.requires_grad for name, p in module.named_parameters()}
     readouts = find_readouts(module, x if samples == MIXED else x[:2])
-    found = rules(module, readouts, law, standard=standard, draw=draw)
-    counts = {name for name in trains if trains[name] and found[name].gain > 0}
+    laws = rules(module, readouts, law, standard=standard, draw=draw)
+    counts = {name for name in trains if trains[name] and laws[name].gain > 0}
     for name, p in module.named_parameters():
         p.requires_grad_(name in counts if counts else trains[name])  # if all gains are zero, the kernel is
     last = None
     if readouts.last is not None:
-        weight, bias = (found.get(f"{readouts.last}.{part}".lstrip(".")) for part in ("weight", "bias"))
+        weight, bias = (laws.get(f"{readouts.last}.{part}".lstrip(".")) for part in ("weight", "bias"))
         if weight is not None and weight.std >= 0 and (bias is None or bias.std >= 0):  # not from the caller's `draw`
             last = (readouts.last, weight.std * weight.std, 0.0 if bias is None else bias.std * bias.std)
     return Sampler(
-        module, lambda g: redraw(module, found, g, draw), {name: r.gain for name, r in found.items()}, last, samples
+        module, lambda g: redraw(module, laws, g, draw), {name: r.gain for name, r in laws.items()}, last, samples
     )
 
 

@@ -128,8 +128,8 @@ class Sketch:
                 fix="distortion(n=1000, failure_probability=0.01)",
             )
         if self.kind == "sparse":
-            found = math.sqrt(n * (n + 1) / self.size / failure_probability)
-            return found if found < 1 else math.inf
+            error = math.sqrt(n * (n + 1) / self.size / failure_probability)
+            return error if error < 1 else math.inf
         need = 2 / self.size * math.log(2 * n**2 / failure_probability)
         if need >= 1 / 6:  # the exponent's largest value, at 1
             return math.inf

@@ -183,12 +183,12 @@ def _why_not_trained(
     step = {name: t.detach().requires_grad_() for name, t in u.items()}
     try:
         change = along(module, at, step, x, way=way)[1]
-        found = gradients((change * w.reshape(change.shape)).sum(), list(step.values()))
+        grads = gradients((change * w.reshape(change.shape)).sum(), list(step.values()))
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # a rule without a derivative of its own
         return (str(error).strip().splitlines() or [type(error).__name__])[0]
-    said = differs(marks(found), marks(list(down.values())), tolerance(w.dtype))
+    said = differs(marks(grads), marks(list(down.values())), tolerance(w.dtype))
     return f"the gradient of {way} by its step is {said}" if said else ""
 
 

@@ -23,7 +23,7 @@ from gramian.library import library
 POINTS = (0.0, 0.625, -0.625, 1.5, -1.5)  # as in native/src/winograd_tiles.cpp; and infinity
 LANES = 16  # channels are a multiple of it
 VECTORS = ("AVX-512", "AVX2", "NEON")  # without them oneDNN's plain sums are faster
-ENOUGH = 128  # tiles of 4x4 from which on bringing the weights into the domain, once a call, is paid back
+LEAST_TILES = 128  # tiles of 4x4 from which on bringing the weights into the domain, once a call, is paid back
 
 
 def convolved(how: Conv, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor | None:
@@ -130,7 +130,7 @@ class _Back(torch.autograd.Function):
     @staticmethod
     def forward(g: Tensor, weight: Tensor, how: Conv, size: tuple[int, int]) -> Tensor:
         images = g.reshape(-1, *g.shape[-3:])
-        if len(images) * _tiles(*size) >= ENOUGH and _fits(how, weight.shape, *size):
+        if len(images) * _tiles(*size) >= LEAST_TILES and _fits(how, weight.shape, *size):
             out = _filtered(images, weight, 2 - how.padding[0][0], size)
         else:
             before = [p for p, _ in how.padding]
