@@ -78,6 +78,7 @@ class Table:
         lead, x = _variables(self.form, theta)
         t = chebyshev(x, r)
         at = [2, 2 + p, 2 + 2 * p, 2 + (2 + r) * p, len(one)]
+        # u = (s - s')^2 h + e e' w G, where one side's factors hold h and G already; e' is two[1]
         basis, h = two[at[0] : at[1]], (one[at[1] : at[2]] * two[at[0] : at[1]]).sum(0)
         g, d = (
             (one[i:j].reshape(r, p, -1) * basis).sum(1).mul(t).sum(0) * two[1]

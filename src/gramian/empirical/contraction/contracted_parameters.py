@@ -113,4 +113,5 @@ def cheaper(unit: Unit, n: int, m: int, k: int, full: bool, scratch: int) -> Uni
             most = max(most, places)
     rows = form < contract or (3 if len(unit.sizes) > 1 else 2) * most > scratch
     early, late = replace(unit, rows=rows), replace(unit, rows=rows, late=True)
+    # put off where that halves what is kept, or better
     return late if rows and unit.columns and 2 * late.held(k) <= early.held(k) else early

@@ -32,6 +32,7 @@ def add_late(
     n, m = len(f[0].a), 0 if g is f else len(g[0].a)
     each = (n + m) * f[0].b.shape[1] * (unit.numel // unit.columns)
     step = max(1, min(scratch // 2, WIDE) // each)
+    # whole multiples of the channels that the compiled loops take at once
     step -= step % LANES if step > LANES else 0
     for start in range(0, unit.columns, step):
         columns = slice(start, min(start + step, unit.columns))

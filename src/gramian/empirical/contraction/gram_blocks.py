@@ -53,6 +53,7 @@ def _add(out: Tensor, unit: Unit, f: Factor, g: Factor, scratch: int) -> None:
         (a, b), (c, d) = f[0], g[0]
         aa = gemm(a.view(n, -1), c.view(m, -1))
         if unit.kind == "weight and bias":
+            # the bias's gradient is b itself: it adds B B^T, that is 1 to each entry of A A^T
             aa += 1
         bb = gemm(b.reshape(n * k, -1), d.reshape(m * l, -1))
         out.addcmul_(bb.view(n, k, m, l), aa[:, None, :, None])
@@ -71,6 +72,7 @@ def _add_positions(out: Tensor, f: Piece, g: Piece, lookup: bool, scratch: int) 
     summed = out.shape[1] < k  # pieces of several kinds keep their outputs apart
     pair = groups * p * q  # numbers for one pair of samples and one pair of outputs
     c = max(k, l) if not summed and 2 * k * l * pair <= scratch else 1
+    # of a pair of samples aa takes `pair` numbers, bb c^2 times as many
     step = max(1, int((scratch / ((c * c + 1) * pair)) ** 0.5))
     for i in range(0, n, step):
         for j in range(0, m, step):

@@ -250,12 +250,14 @@ def _piece(source: Source, several: bool, left: list[Tensor], right: list[Tensor
     a, b = (left[0], right[0]) if len(left) == 1 else (torch.cat(left, 2), torch.cat(right, 3))
     if source.full or several:
         return Piece(a, b.contiguous())  # once, and not at every tile
+    # sum_c (b_cp . b_cq) is the product of the vectors of all outputs laid end to end
     return Piece(a, b.permute(0, 2, 3, 1, 4).flatten(3)[:, None])  # (n, 1, G, P, k b)
 
 
 def own(source: Source, grad: Tensor) -> Tensor:
     """Gradients (n, k, p) in the result's dtype, the outputs folded in without `full`."""
     grad = grad.to(source.dtype)
+    # sum_c <grad f_c, grad f_c'> is one product of the gradients laid end to end
     return grad if source.full else grad.flatten(1)[:, None]
 
 

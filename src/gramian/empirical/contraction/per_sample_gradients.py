@@ -81,7 +81,7 @@ def _pattern(b: Tensor) -> tuple[Tensor, Tensor] | None:
     once = b[0]
     at = once.abs().argmax(0, keepdim=True)
     pivot = once.gather(0, at)
-    # divided at the pattern's largest number of each channel, which has the smallest relative rounding
+    # each channel's ratio is read where its pattern is largest: there it is 0 only if all of it is
     times = torch.where(pivot == 0, 0, b.gather(1, at.expand(len(b), 1, -1))[:, 0] / pivot)
     tolerance = 4 * torch.finfo(b.dtype).eps
     for few in (slice(1, 2), slice(2, None)):  # nearly always the second output tells already

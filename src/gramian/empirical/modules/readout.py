@@ -95,10 +95,12 @@ def _uses_and_above(root: Any, bits: dict[int, int], x: int) -> tuple[dict[int, 
         used[node] = 0
         for child in children:
             bit = below[child]
+            # one bit below the child: this weight and nothing else; more below the node: here it is joined with them
             if bit > 1 and bit & (bit - 1) == 0 and below[node] != bit:
                 used[node] |= bit
         for bit in (1 << i for i in range(used[node].bit_length()) if used[node] >> i & 1):
             uses.setdefault(bit, []).append(node)
+    # from the output down: what is used above a node, or at it, is above all of its children
     above = dict.fromkeys(order, 0)
     for node in reversed(order):
         for child, _ in node.next_functions:

@@ -18,6 +18,7 @@ from gramian.empirical.operators.distributed import Share
 from gramian.empirical.taylor.forward_mode import BACKWARD, EACH, FORWARD, along, checked_way
 from gramian.errors import GramianError
 
+# bytes of parameters up to which each product of a module that writes into nothing copies them: `Derivative._most`
 QUIET = 2**20
 
 

@@ -143,6 +143,7 @@ class EmpiricalNTK:
         c = self.left.n_outputs
         if self.outputs == "full":
             return self.left.push(self.right.pull(v.reshape(-1, c))).reshape(-1)
+        # J_x J_y^T of one output at a time: other pairs of outputs do not belong to the sum
         total = torch.zeros(self.shape[0], dtype=self.dtype, device=self.device)
         for k in range(c):
             weight = v.new_zeros(len(v), c)

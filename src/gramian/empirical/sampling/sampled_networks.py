@@ -72,6 +72,7 @@ class Sampler:
         b = a if x2 is None else self._values(x2)
         if self.last is None:
             return a @ b.mT / a.shape[1]
+        # given the layers below, E f f' over the last layer's weights and bias is var_w h . h' + var_b
         return self.last[1] * (a @ b.mT) + self.last[2]
 
     def _values(self, x: Tensor) -> Tensor:

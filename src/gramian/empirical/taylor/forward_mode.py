@@ -239,6 +239,7 @@ def forward_by_backward(out: Tensor, at: list[Tensor], step: list[Tensor], creat
     if not out.requires_grad:
         return torch.zeros_like(out)
     right_batch_norm(out)
+    # J^T w is linear in w, and <J^T w, step> = <w, J step>: its derivative by w is J step, at any w
     w = torch.zeros_like(out, requires_grad=True)
     down = torch.autograd.grad(out, at, w, create_graph=True, allow_unused=True)
     used = [(d, s) for d, s in zip(down, step, strict=True) if d is not None and d.requires_grad]

@@ -132,6 +132,7 @@ def _error(mode: str, module: nn.Module, at: dict[str, Tensor], x: Given) -> flo
             along(module, {name: p + sign * STEP * step[name] for name, p in at.items()}, step, x)[1]
             for sign in (1, -1)
         )
+        # J(theta + e s) s - J(theta - e s) s = 2 e s' H s, up to e^3
         gap = float(((ahead - behind) / (2 * STEP) - second).norm())
         scale = max(float(second.norm()), 1e-4 * float(change.norm()))  # rounding is eps / STEP of the first derivative
         errors.append(gap / scale if scale else gap)

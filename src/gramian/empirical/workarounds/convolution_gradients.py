@@ -94,9 +94,12 @@ def _domain() -> Tensor:
     """G x G, (36, 9): of weights into Winograd's domain."""
     rows = []
     for a in POINTS:
+        # Lagrange: the weights, as a polynomial, at the point, over its distances to the others; its last number at
+        # infinity
         apart = prod(a - other for other in POINTS if other != a)
         rows.append([1 / apart, a / apart, a * a / apart])
     g = torch.tensor([*rows, [0.0, 0.0, 1.0]], dtype=torch.float64, device="cpu")
+    # the same along both axes
     return torch.kron(g, g).float()
 
 
@@ -135,6 +138,7 @@ class _Back(torch.autograd.Function):
         else:
             before = [p for p, _ in how.padding]
             axes = zip(g.shape[-2:], weight.shape[2:], how.stride, before, how.dilation, size, strict=True)
+            # a strided window may not reach the last places of an image: what is missing of its size
             more = [n - ((m - 1) * step - 2 * p + hole * (k - 1) + 1) for m, k, step, p, hole, n in axes]
             out = F.conv_transpose2d(images, weight, None, how.stride, before, more, how.groups, how.dilation)
         return out.view(*g.shape[:-3], *out.shape[1:])
@@ -156,6 +160,7 @@ class _Back(torch.autograd.Function):
 def _filtered(g: Tensor, weight: Tensor, pad: int, size: tuple[int, int]) -> Tensor:
     """Images (n, d, high, wide) back through the weights (d, c, 3, 3): (n, c, h, w), channels last."""
     d, c = weight.shape[:2]
+    # back through a convolution is a convolution with the weights turned by half a turn, and padding 2 - p
     turned = weight.flip(2, 3).permute(2, 3, 0, 1).reshape(9, d * c)
     u = (_domain() @ turned).view(36, d, c)
     out = g.new_empty(len(g), *size, c)

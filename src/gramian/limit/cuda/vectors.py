@@ -88,6 +88,7 @@ def network(c: Code) -> str:
 
 def _call(kind: int, a: str, b: str, factor: int, setting: float, other: float) -> str:
     return {
+        # a table's second number is 3 P + form, and 64 more for an odd function
         AFFINE: f"affine({a}, REAL({setting!r}))",
         BIASED: f"biased(f, {factor}, {a}, REAL({setting!r}))",
         SLOPES: f"slopes({a}, REAL({setting!r}))",
