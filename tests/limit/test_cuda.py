@@ -194,7 +194,7 @@ def test_full_width_and_two_tiles(gpu, monkeypatch):
     )  # fmt: skip
     x = torch.randn(3, 2, 4, 32, generator=torch.Generator().manual_seed(2))
     arch = architecture(module, x, law=(1.3, 0.3))
-    monkeypatch.setattr(images, "SUMS", 32 * 4 * 4)  # two images a tile
+    monkeypatch.setattr(images, "SUM_BYTES", 32 * 4 * 4)  # two images a tile
     for dtype, bound in ((torch.float64, 1e-12), (torch.float32, 1e-6)):
         assert error(arch, x, None, dtype) < bound
     found = arch.ntk(x, engine="cuda")

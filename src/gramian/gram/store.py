@@ -17,7 +17,7 @@ from gramian.arch.inputs import Inputs, leaves, rows, samples
 from gramian.errors import BadArgument, StaleTiles
 
 FORMAT = "gramian tiles 1"
-PROBED = 4  # rows on which two kernels are compared
+PROBED_ROWS = 4  # rows on which two kernels are compared
 
 
 def fingerprint(kernel: Any, x: Inputs, x2: Inputs | None) -> dict:
@@ -31,7 +31,7 @@ def fingerprint(kernel: Any, x: Inputs, x2: Inputs | None) -> dict:
 
 def _spread(x: Inputs) -> Inputs:
     n = samples(x)
-    return rows(x, torch.linspace(0, n - 1, min(PROBED, n), device=leaves(x)[0].device).round().long())
+    return rows(x, torch.linspace(0, n - 1, min(PROBED_ROWS, n), device=leaves(x)[0].device).round().long())
 
 
 def _digest(x: Inputs) -> str:

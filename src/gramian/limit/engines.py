@@ -87,8 +87,11 @@ def _computed(
         return _by_torch(arch, x, x2, ntk, outputs)
     compiled = engine if engine != "auto" else _of_device(x)
     lack = _missing(compiled, arch, x, x2, outputs)
-    p = None if lack else program(arch)
-    if p is not None and (lack := lacks(p, compiled)) is None:
+    p = None
+    if lack is None:
+        p = program(arch)
+        lack = lacks(p, compiled)
+    if p is not None and lack is None:
         assert isinstance(x, Tensor)
         assert x2 is None or isinstance(x2, Tensor)
         try:

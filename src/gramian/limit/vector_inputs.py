@@ -36,7 +36,9 @@ from gramian.limit.kernel_program import Data, Dual, Plus, Program, Times, Weigh
 AFFINE, BIASED, SLOPES, SUM, JUMP, ERF, SERIES, TABLE = range(8)  # as in native/src/vector_tile.h
 REGISTERS = 16
 OF_ODD = 64  # added to a table's kind
-DEEP = 16  # arcsines in a row, each of which loses a unit of the last place: more of them are computed as series
+MOST_ARCSINES = (
+    16  # arcsines in a row, each of which loses a unit of the last place: more of them are computed as series
+)
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ def side(p: Program, q: Tensor, dtype: torch.dtype, pairs: float = math.inf) -> 
     sums = any(isinstance(line.does, Plus) for line in p.lines)
     ops = [line.does.activation for line in p.lines if isinstance(line.does, Dual)]
     # a kink above takes the root of what an arcsine's rounding has left of u
-    arcsine = sum(isinstance(op, Erf) for op in ops) <= DEEP and not any(op.sharp for op in ops)
+    arcsine = sum(isinstance(op, Erf) for op in ops) <= MOST_ARCSINES and not any(op.sharp for op in ops)
     values: list[Side] = []
     zero = torch.zeros_like(q, dtype=torch.bool)
     for line in p.lines:

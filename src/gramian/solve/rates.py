@@ -11,7 +11,7 @@ from gramian.errors import BadArgument, named_in_errors
 from gramian.solve.dynamics import Theta, loss_curve, modes
 from gramian.solve.modes import characteristic, check_lr, check_method, roots
 
-NEVER = 2**50  # steps; beyond it a float64 no longer tells a step from the next
+NEVER_STEPS = 2**50  # steps; beyond it a float64 no longer tells a step from the next
 SLACK = 1e-6  # the envelope's powers and the curve's round differently after 1e9 steps
 
 
@@ -147,7 +147,7 @@ def _late_enough(x: Tensor, weight: Tensor, target: float, method: str, beta: fl
         return float(torch.minimum(apart, together).square() @ weight) <= target
 
     late = _bisect(low, 1.0, lambda a, b: (a + b) // 2, 60)
-    return None if late is None or late > NEVER else int(late)
+    return None if late is None or late > NEVER_STEPS else int(late)
 
 
 def _bisect(low, start: float, middle, doublings: int) -> float | None:

@@ -12,8 +12,11 @@ from gramian.empirical.contraction.layer_factors import Factor, Piece, part
 from gramian.empirical.modules.structured_calls import Sizes
 from gramian.empirical.workarounds.gemm import gemm
 
-TILES = (128, 512)  # rows of a cache tile, least and most: sums over layers stay in the cache until the tile is done
-PARTS = 8  # tiles a side; of a symmetric result a little more than half of them are made
+TILE_ROWS = (
+    128,
+    512,
+)  # rows of a cache tile, least and most: sums over layers stay in the cache until the tile is done
+TILES_A_SIDE = 8  # tiles a side; of a symmetric result a little more than half of them are made
 
 
 def add_gram(
@@ -25,7 +28,7 @@ def add_gram(
     so that the result is symmetric to the last bit. `scratch`: numbers that may be held meanwhile.
     """
     n, k, m, l = out.shape
-    rows = min(max(TILES[0], -(-max(n * k, m * l) // PARTS)), TILES[1], int((scratch / 4) ** 0.5))
+    rows = min(max(TILE_ROWS[0], -(-max(n * k, m * l) // TILES_A_SIDE)), TILE_ROWS[1], int((scratch / 4) ** 0.5))
     step = max(1, rows // max(k, l))
     same = mirror is out
     for i in range(0, n, step):

@@ -146,7 +146,8 @@ def _by_a_right_way(
     source, saved = read(model, x, x2, full=outputs not in ("mean", "sum"))
     for way in WAYS[:-1] if source.batched else ():
         try:
-            check_small(source := replace(source, way=way), x)
+            source = replace(source, way=way)
+            check_small(source, x)
             return _contracted(source, saved, x, x2, outputs, max_bytes, apart)
         except (GramianError, torch.OutOfMemoryError):
             raise

@@ -14,7 +14,7 @@ from gramian.empirical.modules.structured_parameters import Call
 from gramian.empirical.workarounds.convolution_gradients import by_winograd
 from gramian.empirical.workarounds.gemm import gemm, worth_it
 
-ALONE = 2**22  # multiplications of one sample from which on its products are made on their own
+LARGE_SAMPLE = 2**22  # multiplications of one sample from which on its products are made on their own
 
 
 def formed(call: Call, x: Tensor, b: Tensor, sizes: Sizes) -> Tensor:
@@ -23,11 +23,13 @@ def formed(call: Call, x: Tensor, b: Tensor, sizes: Sizes) -> Tensor:
     n, k, groups, p, wide = b.shape
     if isinstance(call.how, Embedding):
         return _rows(call.how.inputs(x, call.weight_shape), b, sizes.a)
-    if k * p * sizes.a * wide < ALONE:
+    if k * p * sizes.a * wide < LARGE_SAMPLE:
         return _together(call.how.inputs(x, call.weight_shape).to(b.dtype), b, sizes.flip)
     first = _pattern(b[0, :, 0]) if k > 1 else None
-    if first is None and isinstance(call.how, Conv) and (grad := by_winograd(call, x, b)) is not None:
-        return grad
+    if first is None and isinstance(call.how, Conv):
+        grad = by_winograd(call, x, b)
+        if grad is not None:
+            return grad
     shared = first is not None
     out = b.new_empty(n, k, groups, *((sizes.a, wide) if sizes.flip else (wide, sizes.a)))
     for i in range(n):  # all samples' windows at once would leave the cache before they are used

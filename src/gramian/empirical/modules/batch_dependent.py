@@ -25,8 +25,10 @@ from gramian.errors import GramianError
 ALONE, RANDOM, MIXED = "alone", "random", "mixed"
 FEW_NUMBERS = 2**14  # numbers of a parameter up to which its gradient is compared in any case
 SMALL_OUTPUT = 1e-2  # of an output below which its terms may cancel
-GATE = 1e-3  # root mean square of a parameter below which it may close a branch: LayerScale begins at 1e-6 to 0.1
-SEEDS = 24  # forward passes that look for an effect of Python's or NumPy's random numbers
+CLOSED_GATE = (
+    1e-3  # root mean square of a parameter below which it may close a branch: LayerScale begins at 1e-6 to 0.1
+)
+ORDINARY_SEEDS = 24  # forward passes that look for an effect of Python's or NumPy's random numbers
 
 Run = Callable[[Tensor, dict[str, Tensor] | None], Any]
 Scores = Callable[[Any], Tensor]
@@ -243,7 +245,7 @@ def changed_row(row: Tensor, seed: int, *, grow: bool = False) -> Tensor:
 
 def _is_small(p: Tensor) -> bool:
     some = p.detach().reshape(-1)[:1024]
-    return float(some.norm()) < GATE * len(some) ** 0.5
+    return float(some.norm()) < CLOSED_GATE * len(some) ** 0.5
 
 
 def _wide(t: Tensor) -> Tensor:
@@ -289,4 +291,4 @@ def _seeds() -> list[int]:
     """Seeds whose first number is extreme, which a rare event needs, and some others."""
     firsts = {seed: (random.Random(seed).random(), np.random.RandomState(seed).rand()) for seed in range(500)}
     extreme = [choose(firsts, key=lambda seed: firsts[seed][i]) for i in (0, 1) for choose in (min, max)]
-    return extreme + list(range(500, 500 + SEEDS))
+    return extreme + list(range(500, 500 + ORDINARY_SEEDS))

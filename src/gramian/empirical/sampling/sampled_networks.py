@@ -22,7 +22,7 @@ from gramian.empirical.sampling import batch_kernels
 from gramian.empirical.sampling.parameter_laws import Draw, redraw, rules
 from gramian.errors import BadArgument, BadData
 
-ROWS = 256  # samples in one forward pass, for modules that treat samples on their own
+ROWS_AT_ONCE = 256  # samples in one forward pass, for modules that treat samples on their own
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,15 +79,17 @@ class Sampler:
         """Inputs of the last layer, or the module's outputs; shape (n, features)."""
         kept: list[Tensor] = []
         layer = None if self.last is None else self.module.get_submodule(self.last[0])
-        hook = layer and layer.register_forward_hook(lambda _m, args, _out: kept.append(args[0]))
+        hook = None
+        if layer is not None:
+            hook = layer.register_forward_hook(lambda _m, args, _out: kept.append(args[0]))
         try:
             with torch.no_grad():
-                for part in x.split(ROWS) if self.samples == ALONE else (x,):
+                for part in x.split(ROWS_AT_ONCE) if self.samples == ALONE else (x,):
                     out = call(self.module, part)
                     if layer is None:
                         kept.append(out)
         finally:
-            if hook:
+            if hook is not None:
                 hook.remove()
         return torch.cat([k.flatten(1) for k in kept])
 

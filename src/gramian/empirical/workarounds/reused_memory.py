@@ -29,7 +29,8 @@ def keep_freed_blocks() -> None:
 def room(like: Tensor, n: int) -> Tensor:
     """An empty tensor of n rows of the same kind, in huge pages where the system has them."""
     out = like.new_empty(n, *like.shape[1:])
-    if out.device.type == "cpu" and (advise := _madvise()) is not None:
+    advise = _madvise() if out.device.type == "cpu" else None
+    if advise is not None:
         start = -(-out.data_ptr() // HUGE_PAGE) * HUGE_PAGE
         length = (out.data_ptr() + out.nbytes - start) // HUGE_PAGE * HUGE_PAGE
         if length > 0:

@@ -16,10 +16,10 @@ from gramian.limit.cuda.plane_schedule import BENDS, ERFS, Plan, plan
 from gramian.limit.kernel_program import Lack, Program
 from gramian.limit.planes import ERF, RELU, PlaneProgram, plane_program
 
-SUMS = 2**26  # bytes of the sums of a tile
-VARIANCES = 2**28  # bytes of the variances of a tile's rows, in float64
-MEMORY = 2**30  # bytes of all planes that are held outside of registers
-PARTS = ("angles.h", "planes.h")
+SUM_BYTES = 2**26  # bytes of the sums of a tile
+VARIANCE_BYTES = 2**28  # bytes of the variances of a tile's rows, in float64
+PLANE_BYTES = 2**30  # bytes of all planes that are held outside of registers
+SHARED_CODE = ("angles.h", "planes.h")
 
 
 def lacks(p: Program) -> Lack | None:
@@ -88,8 +88,8 @@ class _Run:
     def rows(self) -> int:
         """Of a tile."""
         # of each pair and displacement 4 numbers of float64, 32 bytes
-        by_sums = math.isqrt(SUMS // (32 * self.plan.axes[0].count))
-        return max(1, min(1024, by_sums, VARIANCES // (8 * max(1, self.plan.variances))))
+        by_sums = math.isqrt(SUM_BYTES // (32 * self.plan.axes[0].count))
+        return max(1, min(1024, by_sums, VARIANCE_BYTES // (8 * max(1, self.plan.variances))))
 
     def side(self, x: Tensor, *, diagonal: bool) -> Side:
         """Each image with itself; in float64."""
@@ -150,12 +150,12 @@ class _Run:
         rows = self._rows_in_registers(dtype)
         ints, reals, held = self._program(rows, same)
         of_memory = held[1] * (4 if dtype == torch.float32 else 8)
-        warps = min(self.on.warps, len(pairs) * shifts, MEMORY // max(1, of_memory))
+        warps = min(self.on.warps, len(pairs) * shifts, PLANE_BYTES // max(1, of_memory))
         warps = max(WARPS, warps // WARPS * WARPS)
         where = pairs.device
         memory = torch.empty(warps * held[1] + 1, dtype=dtype, device=where)
         kind = "planes_registers.h" if rows else "planes_memory.h"
-        code = source(dtype, self.ntk, *PARTS, kind, "planes_run.h", rows=rows)
+        code = source(dtype, self.ntk, *SHARED_CODE, kind, "planes_run.h", rows=rows)
         spreads = [side.single if dtype == a.x.dtype else side.spread for side in (a, b)]
         arguments: tuple[Argument, ...] = (
             torch.tensor(ints, dtype=torch.int32, device=where), torch.tensor(reals, dtype=torch.float64, device=where),
