@@ -31,7 +31,7 @@ from gramian.limit.vectors import Unable
 INPUT, AFFINE, RELU, ERF, SUM, SCALE, AXES, MEAN, TRACE, SERIES = range(10)  # as in native/src/planes_program.h
 ONE, ZERO = (1, 1), (0, 0)
 POINT = (ONE, ONE, ZERO, ONE)  # window, stride, padding before, dilation of a layer without window
-VARIANCE_BYTES = 2**27  # of the variances of a tile's rows
+WORKING_BYTES = 2**27  # of the variances of a tile's rows; and of a pair's covariance in the oracle
 NEAR = 1e-6  # 1 - |cosine| of a pair of images, from which on float64 keeps 12 digits of the angle
 ROWS, ROWS_OF_ALL = 1024, 64  # of a tile; where all pairs of positions count, so few that Ctrl-C is heard in time
 
@@ -114,7 +114,7 @@ def _patch_near(
     oracle: it carries how far they are apart, of which a subtraction in the compiled loops leaves half the digits."""
     other = given[0] if given[1] is None else given[1]
     most = max(math.prod(step.shape[1:]) for step in arch.steps) ** 2 if any(torch_engine.demand(arch)) else 1
-    if most * kernels[0].element_size() > VARIANCE_BYTES:
+    if most * kernels[0].element_size() > WORKING_BYTES:
         return
     first, size = arch.affine[0], left[0].numel()
     # to the first layer a bias is one more coordinate of every image, sqrt(size) sigma_b / sigma_w; small images nearly
@@ -149,7 +149,7 @@ def _rows(planes: PlaneProgram) -> int:
     """Rows of a tile: the variances of an image are computed once for each tile that it is in."""
     most = ROWS_OF_ALL if {MEAN, AXES} & set(planes.kinds) else ROWS
     terms = 64 if planes.series else 1
-    return max(16, min(most, VARIANCE_BYTES // (12 * max(1, planes.variances * terms))))
+    return max(16, min(most, WORKING_BYTES // (12 * max(1, planes.variances * terms))))
 
 
 class _Tables:

@@ -20,9 +20,8 @@ from gramian.empirical.modules.structured_calls import Conv, Scale
 from gramian.empirical.modules.structured_parameters import Call
 from gramian.empirical.workarounds.convolution_gradients import LANES
 
-CACHED_GRADIENTS = (
-    2**23
-)  # numbers of gradients that are formed at once: above, they leave the cache before they are contracted
+# numbers of gradients that are formed at once: above, they leave the cache before they are contracted
+CACHED_GRADIENTS = 2**23
 
 
 def add_late(

@@ -12,10 +12,8 @@ from gramian.empirical.contraction.layer_factors import Factor, Piece, part
 from gramian.empirical.modules.structured_calls import Sizes
 from gramian.empirical.workarounds.gemm import gemm
 
-TILE_ROWS = (
-    128,
-    512,
-)  # rows of a cache tile, least and most: sums over layers stay in the cache until the tile is done
+# rows of a cache tile, least and most: sums over layers stay in the cache until the tile is done
+TILE_ROWS = (128, 512)
 TILES_A_SIDE = 8  # tiles a side; of a symmetric result a little more than half of them are made
 
 

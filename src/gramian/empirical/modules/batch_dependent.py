@@ -25,9 +25,8 @@ from gramian.errors import GramianError
 ALONE, RANDOM, MIXED = "alone", "random", "mixed"
 FEW_NUMBERS = 2**14  # numbers of a parameter up to which its gradient is compared in any case
 SMALL_OUTPUT = 1e-2  # of an output below which its terms may cancel
-CLOSED_GATE = (
-    1e-3  # root mean square of a parameter below which it may close a branch: LayerScale begins at 1e-6 to 0.1
-)
+# root mean square of a parameter below which it may close a branch: LayerScale begins at 1e-6 to 0.1
+CLOSED_GATE = 1e-3
 ORDINARY_SEEDS = 24  # forward passes that look for an effect of Python's or NumPy's random numbers
 
 Run = Callable[[Tensor, dict[str, Tensor] | None], Any]
