@@ -132,9 +132,9 @@ def _ends(low: Tensor, high: Tensor, same: bool, dtype: torch.dtype) -> tuple[fl
         digits = 6 if dtype == torch.float32 else 13
         only = float(f"{float(high):.{digits}e}")
         return only, only
-    return 2 ** (math.floor(END_STEPS * math.log2(low)) / END_STEPS), 2 ** (
-        math.ceil(END_STEPS * math.log2(high)) / END_STEPS
-    )
+    below = math.floor(END_STEPS * math.log2(low)) / END_STEPS
+    above = math.ceil(END_STEPS * math.log2(high)) / END_STEPS
+    return 2**below, 2**above
 
 
 def own(op: Activation, q: Tensor) -> tuple[Tensor, Tensor]:

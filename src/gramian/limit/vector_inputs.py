@@ -36,9 +36,8 @@ from gramian.limit.kernel_program import Data, Dual, Plus, Program, Times, Weigh
 AFFINE, BIASED, SLOPES, SUM, JUMP, ERF, SERIES, TABLE = range(8)  # as in native/src/vector_tile.h
 REGISTERS = 16
 OF_ODD = 64  # added to a table's kind
-MOST_ARCSINES = (
-    16  # arcsines in a row, each of which loses a unit of the last place: more of them are computed as series
-)
+# arcsines in a row, each of which loses a unit of the last place: more of them are computed as series
+MOST_ARCSINES = 16
 
 
 @dataclass(frozen=True)
