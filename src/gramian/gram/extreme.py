@@ -112,7 +112,7 @@ def top(
     left, done = max_products, 0
     while True:
         last = kept >= most
-        # ARPACK keeps k vectors at a restart and makes the other kept - k anew, a product each
+        # after a restart ARPACK makes at most kept - k new vectors, a product each
         restarts = max(1, left // (kept - k)) if last else 4
         counted, calls = _counted(times)
         operator = LinearOperator((n, n), matvec=counted, dtype=np.float64)

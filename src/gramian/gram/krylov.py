@@ -74,7 +74,7 @@ class Krylov:
             if not b > 0:
                 return math.inf
             last, now = now, ((lam - a) * now - (self.beta[j - 1] * last if j else 0.0)) / b
-            # scaled to 1 after each step: p itself overflows
+            # scaled to 1 after each step: p itself may overflow
             log, last, now = log + math.log(now), last / now, 1.0
         return log
 

@@ -158,6 +158,7 @@ def _of_gaussian(op: Gaussian, q: Tensor) -> Tensor:
 
 def _of_erf(op: Erf, q: Tensor) -> Tensor:
     """Its slope is a Gaussian bump, and a_(r + 1) = sqrt(q / (r + 1)) times that of the slope."""
+    # erf' = 2 / sqrt(pi) exp(-x^2)
     slope = _of_gaussian(Gaussian(1.0, 2 / math.sqrt(math.pi)), q)
     r = torch.arange(1, len(slope) + 1, dtype=q.dtype)[:, None]
     return torch.cat([torch.zeros_like(q)[None], slope * (q / r).sqrt()])

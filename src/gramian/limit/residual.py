@@ -191,7 +191,7 @@ def _forward(
         spread = step * ((1 - r) * (1 + r)).sqrt()
         g, middle = a + step * z[2 * j], b + step * r * z[2 * j]  # the other one is N(middle, spread^2) given g
         h = middle + spread * z[2 * j + 1]
-        # the last Gaussian is integrated exactly, given g: P(h > 0) and E max(h, 0) in place of a draw's
+        # the layer's second Gaussian is integrated exactly, given g: P(h > 0) and E max(h, 0) in place of a draw's
         above, part = _mean_above_zero(middle, spread)
         on = (g > 0) * above
         joint |= {(l, j): torch.where(alive, on, 0.0).mean() for l, alive in enumerate(both)}

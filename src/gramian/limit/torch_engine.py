@@ -128,6 +128,7 @@ def tile_rows(arch: Architecture, itemsize: int, pairs: tuple[bool, ...], budget
         if step.data:
             continue
         for shape in below:
+            # a pair of samples has one covariance at each pair of positions, or only at equal ones
             positions = torch.Size(shape[1:]).numel()
             most = max(most, positions**2 if pairs[number] else positions)
     # a tile of r x r pairs holds r^2 times the largest covariance of one pair

@@ -130,6 +130,7 @@ def _check(value: Side, zero: Tensor, dtype: torch.dtype) -> None:
 
 def _weighed(does: Weights, below: Side) -> Side:
     theta = does.sigma_w2 * below.theta + does.gain_w * below.q + does.gain_b
+    # T is over s'' = sigma_w^2 s: g_w K / s'' = (g_w / sigma_w^2) (1 - u)
     gain = does.gain_w / does.sigma_w2
     if not (does.sigma_b2 or does.gain_b):
         return Side(does.sigma_w2 * below.q, theta, loop=Loop(AFFINE, gain))

@@ -54,6 +54,7 @@ def transition(x: Tensor, method: str, beta: float) -> Tensor:
 
 def powers(matrix: Tensor, steps: Tensor) -> Tensor:
     """The state after each step, from (1, 0, 0), by repeated squaring; (n, p, p), (s,) -> (n, p, s)."""
+    # the way to the first step is common to all: only what is left differs
     base = int(steps.min())
     start = matrix.new_zeros(*matrix.shape[:2], 1)
     start[:, 0] = 1

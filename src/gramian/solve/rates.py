@@ -30,6 +30,7 @@ def max_lr(lambda_max: float, method: str = "gd", beta: float = 0.0) -> float:
     if not 0 < lambda_max < math.inf:
         raise BadArgument(f"lambda_max={lambda_max}", why="a positive number", fix="float(eigenvalues(gram)[-1])")
     return float(
+        # a root passes -1 where 1 + T + D = 0: 2 - x, 2 (1 + beta) - x, and (2 + 2 beta) - (1 + 2 beta) x for Nesterov
         {"gd": 2.0, "momentum": 2 * (1 + beta), "nesterov": (2 + 2 * beta) / (1 + 2 * beta)}[method] / lambda_max
     )
 
@@ -115,6 +116,7 @@ def _flow_time(lam: Tensor, weight: Tensor, target: float) -> float:
 
     if float(weight.sum()) <= target:
         return 0.0
+    # what lies along eigenvalues of zero never moves
     if not bool((lam > 0).any()) or float(weight[lam == 0].sum()) > target:
         return math.inf
     return _bisect(low, 1 / float(lam[-1]), lambda a, b: (a + b) / 2, 1100) or math.inf
