@@ -315,7 +315,7 @@ def code_of(name):
         )  # fmt: skip
         return device.source(dtype, ntk, "angles.h", "vectors.h", layers, "vectors_tile.h")
     held = "planes_registers.h" if kind else "planes_memory.h"
-    return device.source(dtype, ntk, *images.PARTS, held, "planes_run.h", rows=kind)
+    return device.source(dtype, ntk, *images.SHARED_CODE, held, "planes_run.h", rows=kind)
 
 
 NVCC = shutil.which("nvcc")
