@@ -27,7 +27,7 @@ def test_of_convolutions_in_float32_however_they_are_cut(columns, monkeypatch):
     monkeypatch.setattr(
         ntk, "cheaper", lambda unit, *_: replace(unit, rows=not unit.single, late=unit.columns > 1 and not unit.single)
     )
-    monkeypatch.setattr(deferred_gradients, "WIDE", columns * 3 * 3 * 32 * 9)
+    monkeypatch.setattr(deferred_gradients, "CACHED_GRADIENTS", columns * 3 * 3 * 32 * 9)
     theta = empirical_ntk(net.float(), x.float(), outputs="full")
     assert max(part.stop - part.start for part in cut) >= min(columns, 48) // 2
     assert (theta - exact).abs().max() < 1e-5 * exact.abs().max()

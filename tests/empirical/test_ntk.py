@@ -75,7 +75,7 @@ def test_all_ways_of_contracting_are_exact(name, way, monkeypatch):
         return unit if unit.single else replace(unit, rows=way != "positions" or not unit.sizes, late=late)
 
     if way.endswith("at a time"):
-        monkeypatch.setattr("gramian.empirical.contraction.deferred_gradients.WIDE", 1)
+        monkeypatch.setattr("gramian.empirical.contraction.deferred_gradients.CACHED_GRADIENTS", 1)
 
     monkeypatch.setattr("gramian.empirical.contraction.ntk.cheaper", one_way)
     net, shape = make(name)

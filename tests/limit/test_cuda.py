@@ -194,7 +194,7 @@ def test_full_width_and_two_tiles(gpu, monkeypatch):
     )  # fmt: skip
     x = torch.randn(3, 2, 4, 32, generator=torch.Generator().manual_seed(2))
     arch = architecture(module, x, law=(1.3, 0.3))
-    monkeypatch.setattr(images, "SUMS", 32 * 4 * 4)  # two images a tile
+    monkeypatch.setattr(images, "SUM_BYTES", 32 * 4 * 4)  # two images a tile
     for dtype, bound in ((torch.float64, 1e-12), (torch.float32, 1e-6)):
         assert error(arch, x, None, dtype) < bound
     found = arch.ntk(x, engine="cuda")
@@ -315,7 +315,7 @@ def code_of(name):
         )  # fmt: skip
         return device.source(dtype, ntk, "angles.h", "vectors.h", layers, "vectors_tile.h")
     held = "planes_registers.h" if kind else "planes_memory.h"
-    return device.source(dtype, ntk, *images.PARTS, held, "planes_run.h", rows=kind)
+    return device.source(dtype, ntk, *images.SHARED_CODE, held, "planes_run.h", rows=kind)
 
 
 NVCC = shutil.which("nvcc")

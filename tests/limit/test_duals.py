@@ -110,7 +110,7 @@ def test_series_take_norms_that_differ_by_far(name):
 def test_tables_keep_the_digits_of_nearly_equal_values(op, spread, t):
     """Against the oracle's own rule for small differences, `gap_of_image`, which is another computation."""
     s1, s2, theta = (torch.tensor([v], dtype=torch.float64) for v in (1.0, 1.0 + spread, t))
-    table = angle_tables._made(op, 1.0, 1.125 if spread else 1.0, torch.float64)
+    table = angle_tables._checked_table(op, 1.0, 1.125 if spread else 1.0, torch.float64)
     k, gap = s1 * s2 * torch.cos(theta), 2 * s1 * s2 * torch.sin(theta / 2) ** 2
     (v, _), (w, _) = (angle_tables.own(op, s * s) for s in (s1, s2))
     kernel = angle_tables._dual(op, s1**2, k, s2**2, gap)[0]

@@ -208,7 +208,7 @@ def test_diag_is_the_diagonal_of_the_whole_kernel(name, monkeypatch):
     arch, x = read(name, 7)
     whole = arch.kernels(x)
     for budget in (2**8, 2**16):
-        monkeypatch.setattr(limit, "FEW", budget)
+        monkeypatch.setattr(limit, "DIAGONAL_BUDGET", budget)
         for k, own in zip(whole, arch.diag(x), strict=True):
             torch.testing.assert_close(k.diagonal(), own, rtol=1e-12, atol=0)
 

@@ -12,9 +12,9 @@ from torch import Tensor
 from gramian.errors import BadArgument, GramianError, named_in_errors
 from gramian.gram.operator import Operator, check_operator, device_of
 
-SMALL = 64  # below this many rows LAPACK is faster than Lanczos
+FEWEST_ROWS_FOR_LANCZOS = 64  # below this many rows LAPACK is faster than Lanczos
 MAX_BYTES = 2**31  # for the vectors that Lanczos keeps
-KRYLOV = 20  # of them at first
+FIRST_VECTORS = 20  # of them at first
 Times = Callable[[np.ndarray], np.ndarray]
 
 
@@ -47,7 +47,7 @@ def largest_eigenpairs(
     n = check_operator(operator, "largest_eigenpairs(operator)")
     if not 1 <= k <= n:
         raise BadArgument(f"k={k} eigenvalues of a {n} x {n} matrix", why=f"there are {n}", fix=f"k in 1..{n}")
-    if n < max(SMALL, 3 * k):
+    if n < max(FEWEST_ROWS_FOR_LANCZOS, 3 * k):
         lam, u = torch.linalg.eigh(_by_unit_vectors(operator, n))
         return lam[-k:], u[:, -k:]
     lam, u = top(_times(operator), n, k, _reachable(operator, tol), max_products, vectors=True)
@@ -58,7 +58,7 @@ def largest_eigenpairs(
 def extremes_by_products(operator: Operator, k: int, tol: float, max_products: int) -> tuple[Tensor, Tensor]:
     """The `k` smallest and largest eigenvalues, ascending; float64, accurate to `tol` times the largest."""
     n, tol = operator.shape[0], _reachable(operator, tol)
-    if n < max(SMALL, 3 * k):
+    if n < max(FEWEST_ROWS_FOR_LANCZOS, 3 * k):
         lam = torch.linalg.eigvalsh(_by_unit_vectors(operator, n))
         return lam[:k], lam[-k:]
     times = _times(operator)
@@ -107,15 +107,17 @@ def top(
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """The largest, in a Krylov space that grows while restarts in it do not converge."""
     start = np.random.default_rng(0).standard_normal(n)
-    kept, most = min(n, max(2 * k + 1, KRYLOV)), min(n, max(max_products, 2 * k + 1), max(20, MAX_BYTES // (8 * n)))
+    kept = min(n, max(2 * k + 1, FIRST_VECTORS))
+    most = min(n, max(max_products, 2 * k + 1), max(20, MAX_BYTES // (8 * n)))
     left, done = max_products, 0
     while True:
         last = kept >= most
+        # after a restart ARPACK makes at most kept - k new vectors, a product each
         restarts = max(1, left // (kept - k)) if last else 4
         counted, calls = _counted(times)
         operator = LinearOperator((n, n), matvec=counted, dtype=np.float64)
         try:
-            found = eigsh(
+            ritz = eigsh(
                 operator, k, which="LA", v0=start, tol=tol, ncv=kept, maxiter=restarts, return_eigenvectors=vectors
             )
             break
@@ -129,7 +131,7 @@ def top(
                     fix=f"max_products={10 * max_products}, or tol={1e3 * tol:.0e}",
                 ) from None
             kept = min(4 * kept, most)
-    lam, u = found if vectors else (found, None)
+    lam, u = ritz if vectors else (ritz, None)
     order = np.argsort(lam)
     return lam[order], None if u is None else u[:, order]
 

@@ -113,23 +113,28 @@ def store_features(
     x = torch.as_tensor(x)
     if x.ndim == 0 or not len(x):
         raise BadData(f"features of x {tuple(x.shape)}", why="there are no rows", fix="pass at least one row")
-    first = _made(features, x[:1])
+
+    def inner_products(some: Tensor) -> Tensor:
+        phi = _checked_features(features, some)
+        return phi @ phi.mT
+
+    first = _checked_features(features, x[:1])
     wanted = {
         "shape": [len(x), first.shape[1]],
         "tile": tile,
         "symmetric": False,
         "dtype": str(first.dtype).removeprefix("torch."),
-        "fingerprint": fingerprint(lambda rows: (phi := _made(features, rows)) @ phi.mT, x, None),
+        "fingerprint": fingerprint(inner_products, x, None),
     }
     store = FeatureStore.resume(path, wanted)
     for i, start in enumerate(range(0, len(x), tile)):
         if not store.intact(i, 0):
-            store.write(i, 0, _made(features, x[start : start + tile]))
+            store.write(i, 0, _checked_features(features, x[start : start + tile]))
     assert isinstance(store, FeatureStore)
     return Features(store)
 
 
-def _made(features: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+def _checked_features(features: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     phi = features(x).detach()
     if phi.ndim != 2 or len(phi) != len(x):
         raise BadArgument(

@@ -102,6 +102,7 @@ class Gram:
             tile = self._tile(i, j)
             yield self._slice(i), self._slice(j), tile
             if self.symmetric and i != j:
+                # k(x_j, x_i) = k(x_i, x_j)
                 yield self._slice(j), self._slice(i), tile.mT
 
     def dense(self) -> Tensor:

@@ -57,6 +57,7 @@ def trace(operator: Operator, *, products: int = 60, method: str = "hutch++", se
     top = _form(operator, q).sum()
     if rank == n:
         return mean_of(torch.zeros(0), 2 * n, add=float(top))
+    # tr K = tr Q'KQ + tr PKP for the projector P = 1 - QQ': g stands for P g, and only the second part is random
     rest = []
     for _ in range(probes):
         g = signs(n, 1, draw).to(device)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 MAX_BYTES = 2**31  # of basis vectors
-LEAST = 8  # vectors that are kept in any case
-ROOM = 16  # vectors that memory is taken for at once: mostly that is all
+LEAST_VECTORS = 8  # vectors that are kept in any case
+VECTORS_OF_ROOM = 16  # vectors that memory is taken for at once: mostly that is all
 FAILURE = 1e-3
 
 
@@ -26,7 +26,7 @@ class Krylov:
 
     def __init__(self, product: Callable[[Tensor], Tensor], start: Tensor, most: int, eps: float) -> None:
         self.product, self.eps, self.most = product, eps, most
-        self.basis = start.new_empty(min(most, ROOM), len(start))
+        self.basis = start.new_empty(min(most, VECTORS_OF_ROOM), len(start))
         self.basis[0] = start / start.norm()
         self.alpha: list[float] = []
         self.beta: list[float] = []
@@ -45,31 +45,36 @@ class Krylov:
         j, n = self.steps, self.basis.shape[1]
         w = self.product(self.basis[j]).to(self.basis)
         self.alpha.append(float(w @ self.basis[j]))
+        # the first pass leaves rounding of the size of what it takes away, the second removes that too
         for _ in range(2):  # twice is enough
             w = w - self.basis[: j + 1].mT @ (self.basis[: j + 1] @ w)
         size = float(w.norm())
         scale = max([size, *map(abs, self.alpha), *self.beta])
+        # n orthogonal vectors span everything, and a rest no larger than rounding has no direction of its own
         if j + 1 == n or size <= 10 * self.eps * math.sqrt(n) * scale:
             size = 0.0
         self.beta.append(size)
         if size > 0 and j + 1 < self.most:
             if j + 1 == len(self.basis):
-                self.basis = torch.cat([self.basis, self.basis.new_empty(min(ROOM, self.most - j - 1), n)])
+                self.basis = torch.cat([self.basis, self.basis.new_empty(min(VECTORS_OF_ROOM, self.most - j - 1), n)])
             self.basis[j + 1] = w / size
 
     def ritz(self) -> tuple[Tensor, Tensor]:
         """Ritz values, ascending, and their vectors in the basis, in columns; float64."""
         alpha, beta = (torch.tensor(v, dtype=torch.float64) for v in (self.alpha, self.beta[:-1]))
-        found = torch.linalg.eigh(tridiagonal(alpha, beta))
-        return found.eigenvalues, found.eigenvectors
+        pairs = torch.linalg.eigh(tridiagonal(alpha, beta))
+        return pairs.eigenvalues, pairs.eigenvectors
 
     def grows_at(self, lam: float) -> float:
         r"""$\log p(\lambda)$ above all Ritz values, of the polynomial with $p(A) v_1 = v_{k+1}$; inf if exhausted."""
+        # beta_k v_(k+1) = A v_k - alpha_k v_k - beta_(k-1) v_(k-1), each vector a polynomial of A times v_1: these obey
+        # the same recursion in lam
         last, now, log = 0.0, 1.0, 0.0
         for j, (a, b) in enumerate(zip(self.alpha, self.beta, strict=True)):
             if not b > 0:
                 return math.inf
             last, now = now, ((lam - a) * now - (self.beta[j - 1] * last if j else 0.0)) / b
+            # scaled to 1 after each step: p itself may overflow
             log, last, now = log + math.log(now), last / now, 1.0
         return log
 
@@ -121,25 +126,29 @@ def top_eigenvalue(
     n, eps = len(start), torch.finfo(start.dtype).eps
     tolerance = max(tolerance, 10 * eps)
     first = product(start / start.norm()).to(start)
-    size, made = float(first.norm()), 1
+    size, products = float(first.norm()), 1
     if not (math.isfinite(size) and size > 0):
         return 0.0 if size == 0 else math.nan
+    # with probability 1 - failure, -log(|u'g| / |g|) is below this
     hidden = -math.log(failure * math.sqrt(math.pi / (2 * max(n - 1, 1))))
-    kept = max(LEAST, min(most, n, max_bytes // (n * start.element_size())))
+    kept = max(LEAST_VECTORS, min(most, n, max_bytes // (n * start.element_size())))
     space, restarted = Krylov(product, first, kept, eps), False
     while True:
         space.grow()
-        made += 1
+        products += 1
         if not math.isfinite(space.alpha[-1] + space.beta[-1]):
             return math.nan
         lam, u = space.ritz()
         value = max(float(lam[-1]), 0.0)
         above = (1 + tolerance) * value
+        # v_1 = A g / |A g| and A u = lam u: |u'v_1| = |u'g| / |g| times lam / size, where size = |A g| / |g|. With
+        # |p(lam)| |u'v_1| <= 1 an eigenvalue at `above` or beyond, where lam p(lam) only grows, needs a smaller |u'g|.
+        # After a restart v_1 is not random any more; the residual of a Ritz pair is beta times its vector's last entry.
         if restarted:
             known = space.beta[-1] * abs(float(u[-1, -1])) <= tolerance * value
         else:
             known = value > 0 and space.grows_at(above) + math.log(above / size) >= hidden
-        if known or made >= most or not space.beta[-1] > 0:
+        if known or products >= most or not space.beta[-1] > 0:
             return value
         if space.full:
             best = u[:, -1].to(start) @ space.basis[: space.steps]

@@ -69,6 +69,8 @@ class SpectralDensity:
         at = self._places(at)
         share = (self.weights * (self.nodes <= at[..., None, None])).sum(-1).mean(-1)
         low, high = (bound.mean(-1) for bound in self._brackets(at))
+        # v' P v / n has variance at most 2 s (1 - s) / n at a share s, see `cumulative_interval`; their mean has that
+        # over the number of probes
         spread = torch.maximum(low * (1 - low), high * (1 - high)).sqrt() * (2 / (self.n * len(self.nodes))) ** 0.5
         return share, spread + torch.maximum(share - low, high - share)
 
@@ -148,8 +150,12 @@ class SpectralDensity:
         right = torch.cat([place, torch.full_like(place[:, :1], math.inf)], -1)
         inside = (left < at[:, None, None]) & (at[:, None, None] < right)
         rises = (ends[..., 1:] - ends[..., :-1]).abs()
+        # monotone between two nodes, a bump varies by the difference of its ends; with its center inside it goes up to
+        # the peak and down again
         varies = torch.where(inside, 2 * peak - ends[..., 1:] - ends[..., :-1], rises)
         none = torch.zeros_like(self.weights[:, :1])
+        # between nodes j and j + 1 Gauss's distribution function is the sum of the first j weights, the measure's lies
+        # between those of j - 1 and j + 1: they differ by at most the larger of the two nodes' weights
         apart = torch.maximum(torch.cat([none, self.weights], -1), torch.cat([self.weights, none], -1))
         apart = torch.where((self.tails == 0)[:, None], 0.0, apart)
         return (apart * varies).sum(-1)
@@ -221,11 +227,13 @@ def spectral_density(operator: Operator, *, steps: int = 40, probes: int = 10, s
     for i, (alpha, beta, tail) in enumerate(spaces):
         m = len(alpha)
         lam, u = torch.linalg.eigh(tridiagonal(alpha, beta))
+        # Gauss's nodes are the eigenvalues of the tridiagonal matrix, its weights the squared first entries of their
+        # eigenvectors
         nodes[i, :m], weights[i, :m] = lam, u[0].square()
         nodes[i, m:] = lam[-1]  # of weight zero
         diagonal[i, :m], beside[i, : m - 1], tails[i] = alpha, beta, tail
-    made = sum(len(alpha) for alpha, _, _ in spaces)
-    return SpectralDensity(nodes, weights, n, made, tails, (diagonal, beside))
+    products = sum(len(alpha) for alpha, _, _ in spaces)
+    return SpectralDensity(nodes, weights, n, products, tails, (diagonal, beside))
 
 
 @named_in_errors
@@ -272,21 +280,22 @@ def log_determinant(
             why="the logarithm has no bound near an eigenvalue that may be zero",
             fix="ridge=1e-3 times the largest eigenvalue, or lambda_min from extreme_eigenvalues(operator)",
         )
-    found = spectral_density(operator, steps=steps, probes=probes, seed=seed)
-    low, top = float(found.nodes.min()), float(found.nodes.max())
+    density = spectral_density(operator, steps=steps, probes=probes, seed=seed)
+    low, top = float(density.nodes.min()), float(density.nodes.max())
     if low + ridge <= 0:
         raise not_positive("operator", n, operator.dtype, low + ridge, top + ridge, ridge)
     values, gaps = torch.zeros(probes).double(), torch.zeros(probes).double()
     for i in range(probes):
-        used = found.weights[i] > 0
-        gauss = radau = float(found.weights[i][used] @ (found.nodes[i][used] + ridge).log())
-        if found.tails[i]:
-            alpha, beta = (t[i] for t in found.tridiagonal)
+        used = density.weights[i] > 0
+        gauss = radau = float(density.weights[i][used] @ (density.nodes[i][used] + ridge).log())
+        if density.tails[i]:
+            alpha, beta = (t[i] for t in density.tridiagonal)
+            # strictly below all Ritz values: at one of them the system for the rule is singular
             at = min(lambda_min, low - 1e-9 * (low + ridge))
-            lam, w = _radau(alpha, beta, float(found.tails[i]), at)
+            lam, w = _radau(alpha, beta, float(density.tails[i]), at)
             radau = float(w @ (lam.clamp(min=at) + ridge).log())  # its lowest node is `at` up to rounding
         values[i], gaps[i] = n * (gauss + radau) / 2, n * (gauss - radau) / 2
-    return mean_of(values, found.products, bracket=float(gaps.mean()))
+    return mean_of(values, density.products, bracket=float(gaps.mean()))
 
 
 def _radau(alpha: Tensor, beta: Tensor, tail: float, at: float) -> tuple[Tensor, Tensor]:
@@ -294,6 +303,8 @@ def _radau(alpha: Tensor, beta: Tensor, tail: float, at: float) -> tuple[Tensor,
     m = len(alpha)
     last = torch.zeros(m, dtype=torch.float64)
     last[-1] = tail**2
+    # T with one more row, beta_m beside d on the diagonal, has the eigenvalue `at` if the Schur complement of
+    # T - at is zero: d - at = beta_m^2 e' (T - at)^-1 e, with e the last unit vector
     delta = torch.linalg.solve(tridiagonal(alpha, beta) - at * torch.eye(m, dtype=torch.float64), last)
     lam, u = torch.linalg.eigh(tridiagonal(torch.cat([alpha, at + delta[-1:]]), torch.cat([beta, _numbers([tail])])))
     return lam, u[0].square()

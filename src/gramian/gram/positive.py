@@ -10,8 +10,9 @@ from torch import Tensor
 
 from gramian.errors import NotPositive
 
-FEWEST = 10  # rows that the rounding bound counts at least: the constant of a bound n eps matters for tiny matrices
-CLEAR = 100  # times the floor of float64: an advised ridge then leaves a residual below 1e-3
+# rows that the rounding bound counts at least: the constant of a bound n eps matters for tiny matrices
+FEWEST_ROWS = 10
+CLEAR_OF_FLOOR = 100  # times the floor of float64: an advised ridge then leaves a residual below 1e-3
 PAIRS_NAMED = 3  # of equal rows, in an error
 
 
@@ -28,7 +29,7 @@ def rounding_floor(n: int, dtype: torch.dtype, largest: float, diagonal: float) 
         largest: eigenvalue.
         diagonal: largest entry of the diagonal.
     """
-    floor = max(n, FEWEST) * torch.finfo(torch.float64).eps * abs(largest)
+    floor = max(n, FEWEST_ROWS) * torch.finfo(torch.float64).eps * abs(largest)
     if torch.finfo(dtype).eps > torch.finfo(torch.float64).eps:
         floor = max(floor, math.sqrt(n) * torch.finfo(dtype).eps * abs(diagonal))
     return floor
@@ -76,6 +77,7 @@ def smallest_eigenvalue_at_most(factor: Tensor, rounds: int = 6) -> float:
         size = float(w.norm())
         if not 0 < size < math.inf:
             return 0.0  # the inverse overflowed
+        # for a unit v both v'A^-1 v and |A^-1 v| are at most 1 / lambda_min
         bound = min(bound, float((v * w).sum()) ** -1 if float((v * w).sum()) > 0 else bound, 1 / size)
         v = w / size
     return bound
@@ -84,6 +86,7 @@ def smallest_eigenvalue_at_most(factor: Tensor, rounds: int = 6) -> float:
 def largest_eigenvalue_at_least(matrix: Tensor, rounds: int = 6) -> float:
     """A lower bound of the largest eigenvalue of a positive matrix, by power iteration from its row sums."""
     v = matrix.sum(1)
+    # a diagonal entry and every Rayleigh quotient are at most the largest eigenvalue
     bound = float(matrix.diagonal().max())
     for _ in range(rounds):
         size = float(v.norm())
@@ -134,9 +137,11 @@ def not_positive(
         equal: pairs of rows that are the same to the kernel.
     """
     floor = rounding_floor(n, dtype, hi, hi if diagonal is None else diagonal)
-    solvable = CLEAR * rounding_floor(n, torch.float64, hi, hi)
+    solvable = CLEAR_OF_FLOOR * rounding_floor(n, torch.float64, hi, hi)
+    # twice a negative eigenvalue lifts it to its mirror image; 2 floors leave one that is told from zero
     enough = ridge + max(-2 * lo, 2 * floor, solvable, torch.finfo(torch.float64).tiny)
     digits = f"{enough:.1e}"
+    # two digits, not rounded down: a unit of the second is at most a tenth of the number
     enough = float(digits) if float(digits) >= enough else float(digits) * 1.1
     lower = torch.finfo(dtype).eps > torch.finfo(torch.float64).eps
     fixes = [f"`ridge={enough:.1e}`"]

@@ -12,7 +12,7 @@ from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 from torch import Tensor
 
 from gramian.errors import BadArgument, BadData, GramianError, named_in_errors
-from gramian.gram.extreme import SMALL, extremes_by_products
+from gramian.gram.extreme import FEWEST_ROWS_FOR_LANCZOS, extremes_by_products
 from gramian.gram.gram import Gram
 from gramian.gram.operator import Operator, check_operator
 
@@ -194,7 +194,7 @@ def extreme_eigenvalues(
     if not isinstance(operator, Gram | Tensor):
         check_operator(operator, "extreme_eigenvalues(operator)")
         return extremes_by_products(operator, k, tol, max_products)
-    if n < max(SMALL, 3 * k):
+    if n < max(FEWEST_ROWS_FOR_LANCZOS, 3 * k):
         lam = eigenvalues(operator)
         return lam[:k], lam[-k:]
     dense = symmetric_dense(operator).cpu().numpy() if 2 * 8 * n * n <= max_bytes else None
@@ -208,6 +208,7 @@ def extreme_eigenvalues(
         else:
             factor, shift = _shifted_cholesky(dense, n * np.finfo(float).eps * abs(largest).max())
             inverse = LinearOperator((n, n), matvec=lambda v: cho_solve(factor, v), dtype=np.float64)
+            # 1 / (lam + s) spreads out the eigenvalues next to zero, and makes the smallest the largest
             smallest = eigsh(plain, k, sigma=-shift, OPinv=inverse, v0=start, tol=tol, return_eigenvectors=False)
     except ArpackNoConvergence as error:
         raise GramianError(

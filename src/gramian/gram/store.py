@@ -17,7 +17,7 @@ from gramian.arch.inputs import Inputs, leaves, rows, samples
 from gramian.errors import BadArgument, StaleTiles
 
 FORMAT = "gramian tiles 1"
-PROBED = 4  # rows on which two kernels are compared
+PROBED_ROWS = 4  # rows on which two kernels are compared
 
 
 def fingerprint(kernel: Any, x: Inputs, x2: Inputs | None) -> dict:
@@ -31,7 +31,7 @@ def fingerprint(kernel: Any, x: Inputs, x2: Inputs | None) -> dict:
 
 def _spread(x: Inputs) -> Inputs:
     n = samples(x)
-    return rows(x, torch.linspace(0, n - 1, min(PROBED, n), device=leaves(x)[0].device).round().long())
+    return rows(x, torch.linspace(0, n - 1, min(PROBED_ROWS, n), device=leaves(x)[0].device).round().long())
 
 
 def _digest(x: Inputs) -> str:
@@ -113,10 +113,10 @@ class Store:
         if name not in self._verified and self.listed(i, j):
             try:
                 with open(self.folder / name, "rb") as file:
-                    found = hashlib.file_digest(file, "sha256").hexdigest()
+                    checksum = hashlib.file_digest(file, "sha256").hexdigest()
             except OSError:
                 return False
-            if found == self.manifest["tiles"][name]:
+            if checksum == self.manifest["tiles"][name]:
                 self._verified.add(name)
         return name in self._verified
 

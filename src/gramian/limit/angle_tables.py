@@ -26,15 +26,15 @@ from gramian.errors import NoLimit
 from gramian.limit.hermite_series import TooLong
 
 SMOOTH, KINKS, JUMPS = range(3)  # as in native/src/vector_series.h
-ORDERS = (2, 3, 4, 6, 8, 12, 16)  # in a standard deviation, as there
-NODES = (32, 64, 128, 256, 320)  # in the angle
-WIDEST = 8.0  # ratio of standard deviations in one table
-STEPS = 8  # of a table's end, in a factor of 2: so that the next tile finds it
+DEVIATION_NODES = (2, 3, 4, 6, 8, 12, 16)  # in a standard deviation, as there
+ANGLE_NODES = (32, 64, 128, 256, 320)  # in the angle
+WIDEST_RATIO = 8.0  # ratio of standard deviations in one table
+END_STEPS = 8  # of a table's end, in a factor of 2: so that the next tile finds it
 TAIL = {torch.float32: 1e-8, torch.float64: 1e-13}  # share of a series that is left out
 CHECKED = {torch.float32: 2e-7, torch.float64: 5e-13}  # largest difference from the dual, of the diagonal
 SMOOTH_PAIRS = {True: 1000, False: 40_000}  # that a table of a smooth function takes, at one variance or many
-FEW = 32  # variances that are asked for one by one
-OWN = 24  # nodes for the diagonal, where there are more
+FEW_VARIANCES = 32  # variances that are asked for one by one
+DIAGONAL_NODES = 24  # nodes for the diagonal, where there are more
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +61,7 @@ class Table:
         """Of each input alone, from its standard deviation and E phi^2; shape (2 + P (2 + 2 R), n)."""
         basis = chebyshev(self._scaled(s), len(self.apart))  # (P, n)
         e = s / second.sqrt()
+        # h, G and D are bilinear in both sides' polynomials: contracted with one side's here, a pair takes dot products
         h = torch.einsum("an,ab->bn", basis, self.apart)
         both = [torch.einsum("an,abr->rbn", e * basis, c).flatten(0, 1) for c in (self.rest, self.slope)]
         return torch.cat([s[None], e[None], basis, h, *both])
@@ -77,6 +78,7 @@ class Table:
         lead, x = _variables(self.form, theta)
         t = chebyshev(x, r)
         at = [2, 2 + p, 2 + 2 * p, 2 + (2 + r) * p, len(one)]
+        # u = (s - s')^2 h + e e' w G, where one side's factors hold h and G already; e' is two[1]
         basis, h = two[at[0] : at[1]], (one[at[1] : at[2]] * two[at[0] : at[1]]).sum(0)
         g, d = (
             (one[i:j].reshape(r, p, -1) * basis).sum(1).mul(t).sum(0) * two[1]
@@ -112,12 +114,12 @@ def tabulated(
     if not same and isinstance(op, Piecewise) and any(op.kinks):
         raise TooLong(f"{op.name} bends elsewhere than at 0, and the values' variances differ.")
     if isinstance(op, RectifiedPower):  # homogeneous: as at variance 1
-        table, s = _made(op, 1.0, 1.0, dtype), torch.ones_like(q)
+        table, s = _checked_table(op, 1.0, 1.0, dtype), torch.ones_like(q)
     else:
         low, high = _ends(some.min().sqrt(), some.max().sqrt(), same, dtype)
-        if high > WIDEST * low:
+        if high > WIDEST_RATIO * low:
             raise TooLong("The values' variances differ too much for a table.")
-        table, s = _made(op, low, high, dtype), q.sqrt()
+        table, s = _checked_table(op, low, high, dtype), q.sqrt()
     if table is None:
         raise TooLong(f"No table of {op.name} passes its check at these variances.")
     second, slope = own(op, q)
@@ -130,30 +132,35 @@ def _ends(low: Tensor, high: Tensor, same: bool, dtype: torch.dtype) -> tuple[fl
         digits = 6 if dtype == torch.float32 else 13
         only = float(f"{float(high):.{digits}e}")
         return only, only
-    return 2 ** (math.floor(STEPS * math.log2(low)) / STEPS), 2 ** (math.ceil(STEPS * math.log2(high)) / STEPS)
+    below = math.floor(END_STEPS * math.log2(low)) / END_STEPS
+    above = math.ceil(END_STEPS * math.log2(high)) / END_STEPS
+    return 2**below, 2**above
 
 
 def own(op: Activation, q: Tensor) -> tuple[Tensor, Tensor]:
     """E phi^2 and E phi'^2 at each variance."""
     distinct, where = q.unique(return_inverse=True)
-    if not isinstance(op, Piecewise) or len(distinct) <= FEW:
+    if not isinstance(op, Piecewise) or len(distinct) <= FEW_VARIANCES:
         k, slope = _dual(op, distinct, distinct, distinct, torch.zeros_like(distinct))
         return k[where], slope[where]
     s = q.sqrt()
     low, high = float(s[s > 0].min()), float(s.max())
-    x, matrix = nodes(OWN)
+    x, matrix = nodes(DIAGONAL_NODES)
     at = ((low + high) / 2 + (high - low) / 2 * x).square()
-    basis = chebyshev(((2 * s - low - high) / (high - low)).clamp(-1, 1), OWN)
+    # so many variances are interpolated in s from the integrals at a few
+    basis = chebyshev(((2 * s - low - high) / (high - low)).clamp(-1, 1), DIAGONAL_NODES)
     k, slope = _dual(op, at, at, at, torch.zeros_like(at))
     return (matrix @ k) @ basis, (matrix @ slope) @ basis
 
 
 def of_powers(a: Tensor, q: float, second: float, dtype: torch.dtype) -> Table:
     """The table of a power series at one variance, from its normalized coefficients, shape (terms,)."""
+    # 1 - c^k = (1 - c)(1 + ... + c^(k - 1)): G, 1 - K over 1 - c, has the sum of all squares above r at c^r.
+    # D is the derivative of K in c
     square = a.square() * (second / q)  # of K / s s'
     r = torch.arange(len(square) - 1, dtype=a.dtype)
     above = square.flip(0).cumsum(0).flip(0)[1:]
-    for count in (16, 24, *NODES, len(square)):  # no more than are needed: their rounding errors add up
+    for count in (16, 24, *ANGLE_NODES, len(square)):  # no more than are needed: their rounding errors add up
         x, matrix = nodes(count)
         both = [matrix @ (x[:, None] ** r @ c) for c in (above, (r + 1) * square[1:])]
         length = max(_kept(c[None, None], dtype) for c in both)
@@ -165,8 +172,10 @@ def of_powers(a: Tensor, q: float, second: float, dtype: torch.dtype) -> Table:
 
 
 @lru_cache(maxsize=64)
-def _made(op: Activation, low: float, high: float, dtype: torch.dtype) -> Table | None:
-    forms = ((JUMPS,) if op.jumps else (KINKS,)) if op.sharp else (SMOOTH, KINKS)
+def _checked_table(op: Activation, low: float, high: float, dtype: torch.dtype) -> Table | None:
+    forms: tuple[int, ...] = SMOOTH, KINKS
+    if op.sharp:
+        forms = (JUMPS,) if op.jumps else (KINKS,)
     try:
         with torch.no_grad():
             for form in forms:
@@ -183,11 +192,12 @@ def _made(op: Activation, low: float, high: float, dtype: torch.dtype) -> Table 
 
 def _angles(op: Activation, form: int, low: float, high: float, dtype: torch.dtype) -> int:
     """Nodes in the angle that resolve the slope's kernel at both ends; 0 if none do."""
-    for count in NODES:
+    for count in ANGLE_NODES:
         lengths = []
         for s in {low, high}:
             one = torch.tensor([s], dtype=torch.float64)
             lengths.append(_kept(_slopes(op, form, one, one, count), dtype))
+        # nodes are enough where the coefficients are below the tail before the last fifth of them
         if max(lengths) < 0.8 * count:
             return count
     return 0
@@ -197,14 +207,14 @@ def _order(op: Activation, form: int, low: float, high: float, dtype: torch.dtyp
     """Nodes in a standard deviation that resolve what is tabulated at a few angles; 0 if none do."""
     if low == high:
         return 1
-    x, to_x = nodes(ORDERS[-1] + 8)
+    x, to_x = nodes(DEVIATION_NODES[-1] + 8)
     s1 = ((low + high) / 2 + (high - low) / 2 * x)[:, None, None]
     s2, theta = torch.tensor([low, (low + high) / 2, high], dtype=x.dtype)[:, None], torch.tensor([0.1, 1.0, 2.5])
     values = list(_pairs(op, s1, theta.double(), s2)[1:])
     if form == JUMPS:
         values.append(_lost(op, s1, theta.double(), s2) / (s1 * s2))
     enough = max(_kept(torch.einsum("ai,ijt->jta", to_x, v), dtype, even=False) for v in values)
-    return next((order for order in ORDERS if order >= enough), 0)
+    return next((order for order in DEVIATION_NODES if order >= enough), 0)
 
 
 def _interpolated(
@@ -240,9 +250,12 @@ def _integral(form: int, slope: Tensor) -> Tensor:
     y, weight = (torch.from_numpy(t) for t in np.polynomial.legendre.leggauss(angles // 2 + 24))
     y, weight = (y + 1) / 2, weight / 2
     if form == SMOOTH:
+        # 1 - K(c) = int_c^1 D, over 1 - c: the mean of D at 1 - (1 - c) y, y from 0 to 1
         inner = 1 - (1 - x)[:, None] * y
         weights = weight.expand_as(inner)
     else:
+        # 1 - K(theta) = int_0^theta D(t) sin t dt; with theta = pi P and t = theta y it is P^2 times
+        # pi^2 int_0^1 D y sinc(P y) dy, sinc(p) = sin(pi p) / (pi p)
         p = (x + 1)[:, None] / 2 * y
         inner, weights = 2 * p - 1, math.pi**2 * weight * y * torch.sinc(p)
     at_nodes = torch.einsum("rim,im->ri", chebyshev(inner, angles), weights)  # (angles, nodes)
@@ -269,9 +282,11 @@ def _apart(op: Activation, low: float, high: float, order: int) -> Tensor:
     s, t = ((low + high) / 2 + (high - low) / 2 * at for at in (x, y))
     f, g = (op.phi(at[:, None] * z) for at in (s, t))
     f, g = (k / (k.square() @ weight).sqrt()[:, None] for k in (f, g))
+    # 1 - E f g = E (f - g)^2 / 2 for functions of E f^2 = E g^2 = 1: no difference of nearly equal means. t has one
+    # node more than s, for the nodes of n and n + 1 alternate: s - t is nowhere zero
     h = ((f[:, None] - g) / (s[:, None] - t)[..., None]).square() @ weight / 2
-    made = (to_x @ h @ to_y.T)[:, :order]
-    return (made + made.T) / 2
+    coefficients = (to_x @ h @ to_y.T)[:, :order]
+    return (coefficients + coefficients.T) / 2
 
 
 @lru_cache(maxsize=1)
@@ -280,12 +295,14 @@ def _gaussian() -> tuple[Tensor, Tensor]:
     x, w = (torch.from_numpy(t) for t in np.polynomial.legendre.leggauss(128))
     z = RANGE / 2 * (x + 1)
     weight = RANGE / 2 * w * torch.exp(-z * z / 2) / math.sqrt(2 * math.pi)
+    # each half line on its own: a kink or a jump at 0 is an end of both
     return torch.cat([-z, z]), torch.cat([weight, weight])
 
 
 def _pairs(op: Activation, s1: Tensor, theta: Tensor, s2: Tensor) -> tuple[Tensor, Tensor]:
     s1, theta, s2 = torch.broadcast_tensors(s1, theta, s2)
     s = s1 * s2
+    # s - k = s (1 - cos theta) = 2 s sin^2(theta / 2), which keeps its digits at small angles
     return _dual(op, s1 * s1, s * torch.cos(theta), s2 * s2, 2 * s * torch.sin(theta / 2) ** 2)
 
 
@@ -325,6 +342,7 @@ def _kept(coefficients: Tensor, dtype: torch.dtype, *, even: bool = True) -> int
     """Terms that must be kept."""
     size = coefficients.abs().amax((0, 1))
     left = size.flip(0).cumsum(0).flip(0)
+    # |T_r| <= 1: what is cut off is at most the sum of the coefficients' sizes
     length = int((left > TAIL[dtype] * left[0]).sum())
     return max(2, length + length % 2) if even else length
 
@@ -338,6 +356,7 @@ def _long(coefficients: Tensor, length: int) -> Tensor:
 def chebyshev(x: Tensor, terms: int) -> Tensor:
     """Chebyshev polynomials; shape (terms, *x.shape)."""
     order = torch.arange(terms, dtype=x.dtype).reshape(-1, *(1,) * x.ndim)
+    # T_r(cos t) = cos(r t)
     return torch.cos(order * torch.acos(x.clamp(-1, 1)))
 
 
@@ -345,6 +364,7 @@ def chebyshev(x: Tensor, terms: int) -> Tensor:
 def nodes(count: int) -> tuple[Tensor, Tensor]:
     """Chebyshev's nodes, and the matrix from values there to coefficients."""
     angle = (torch.arange(count, dtype=torch.float64) + 0.5) * (math.pi / count)
+    # at these angles the cosines are orthogonal: a_r = 2/n sum_i f(x_i) cos(r angle_i), half of that for r = 0
     matrix = torch.cos(torch.arange(count, dtype=torch.float64)[:, None] * angle) * (2 / count)
     matrix[0] /= 2
     return torch.cos(angle), matrix

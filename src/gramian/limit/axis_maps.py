@@ -20,6 +20,7 @@ def matrices(op: object, size: tuple[int, int]) -> list[Tensor] | None:
     eyes = [torch.eye(s, dtype=torch.float64) for s in size]
     if isinstance(op, AveragePool):
         window, stride, padding = two(op.window, 1), two(op.stride, 1), two(op.padding, 0)
+        # a linear map's matrix is what it does to the unit vectors
         pooled = zip(eyes, window, stride, padding, strict=True)
         return [functional.avg_pool1d(eye[None], w, s, p)[0].T for eye, w, s, p in pooled]
     if isinstance(op, AxisMaps):

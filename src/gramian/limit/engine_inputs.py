@@ -47,8 +47,8 @@ def prepared(arch: Architecture, x: Inputs, x2: Inputs | None) -> tuple[Inputs, 
 
 def _tensors(x: object) -> list[Tensor]:
     """What is a tensor in it; the rest is refused by the check of the inputs' structure."""
-    found = leaves(x) if isinstance(x, Tensor | Mapping | list | tuple) else ()
-    return [t for t in found if isinstance(t, Tensor)]
+    given = leaves(x) if isinstance(x, Tensor | Mapping | list | tuple) else ()
+    return [t for t in given if isinstance(t, Tensor)]
 
 
 def _mapped(x: Inputs, change: Callable[[Tensor], Tensor]) -> Inputs:
@@ -74,8 +74,9 @@ def _check(name: str, t: Tensor) -> None:
             "a Jacobian torch.autograd.functional.jacobian; instead of vmap pass all rows at once",
         )
     if t.layout != torch.strided or t.is_quantized:
+        quantized = ", quantized" if t.is_quantized else ""
         raise BadData(
-            f"`{name}` is a tensor of layout {t.layout}" + ", quantized" * t.is_quantized + ", not dense.",
+            f"`{name}` is a tensor of layout {t.layout}{quantized}, not dense.",
             where=where,
             why="kernels are made of inner products of dense rows",
             fix=f"{name}.dequantize()" if t.is_quantized else f"{name}.to_dense()",

@@ -71,11 +71,11 @@ def kernels(
         )
     x, x2, dtype = prepared(arch, x, x2)
     with no_autocast():
-        found = _computed(arch, x, x2, engine, ntk, outputs)
+        nngp, theta = _computed(arch, x, x2, engine, ntk, outputs)
         if dtype is not None:
-            found = found[0].to(dtype), found[1].to(dtype)
-            check_finite(arch, x, x2, *found)
-    return found
+            nngp, theta = nngp.to(dtype), theta.to(dtype)
+            check_finite(arch, x, x2, nngp, theta)
+    return nngp, theta
 
 
 def _computed(
@@ -87,8 +87,11 @@ def _computed(
         return _by_torch(arch, x, x2, ntk, outputs)
     compiled = engine if engine != "auto" else _of_device(x)
     lack = _missing(compiled, arch, x, x2, outputs)
-    p = None if lack else program(arch)
-    if p is not None and (lack := lacks(p, compiled)) is None:
+    p = None
+    if lack is None:
+        p = program(arch)
+        lack = lacks(p, compiled)
+    if p is not None and lack is None:
         assert isinstance(x, Tensor)
         assert x2 is None or isinstance(x2, Tensor)
         try:
@@ -109,11 +112,11 @@ def _computed(
 
 def _by_torch(arch: Architecture, x: Inputs, x2: Inputs | None, ntk: bool, outputs: str) -> tuple[Tensor, Tensor]:
     try:
-        found = torch_engine.kernels(arch, x, x2, ntk=ntk, outputs=outputs)
+        nngp, theta = torch_engine.kernels(arch, x, x2, ntk=ntk, outputs=outputs)
     except NotFinite as error:
         refuse(arch, x, x2, error.pair, 1, error.dtype)
-    check_finite(arch, x, x2, *found)
-    return found
+    check_finite(arch, x, x2, nngp, theta)
+    return nngp, theta
 
 
 def _worthwhile(p: Program, x: Tensor, x2: Tensor | None) -> bool:
@@ -136,12 +139,12 @@ def _compiled(
         try:
             if number == 0:  # the other part takes only what has a rule; one entry in torch may not fit in memory there
                 torch_engine.check(arch, x, ntk)
-            found = PARTS[engine][number].kernels(arch, p, x, x2, ntk=ntk)
+            nngp, theta = PARTS[engine][number].kernels(arch, p, x, x2, ntk=ntk)
         except NotFinite as error:
             refuse(arch, x, x2, error.pair, 1, error.dtype)
     if engine != "native" or number:  # the loops for vectors have looked already
-        check_finite(arch, x, x2, *found)
-    return found
+        check_finite(arch, x, x2, nngp, theta)
+    return nngp, theta
 
 
 def lacks(p: Program, engine: str = "native") -> Lack | None:
@@ -149,7 +152,11 @@ def lacks(p: Program, engine: str = "native") -> Lack | None:
     if engine == "native" and library().module is None:
         return Lack("the compiled library", "", library().why)
     reasons = [part.lacks(p) for part in PARTS[engine]]
-    return None if None in reasons else reasons[len(p.lines[0].shape) > 1]  # by whether the input has positions
+    if None in reasons:
+        return None
+    for_vectors, for_images = reasons
+    has_positions = len(p.lines[0].shape) > 1
+    return for_images if has_positions else for_vectors
 
 
 def explain(arch: Architecture) -> str:
@@ -159,7 +166,8 @@ def explain(arch: Architecture) -> str:
     if lack is None:
         first = f"native engine ({library().isa}), for float32 and float64 on a CPU without gradients; else torch"
         condition = vectors.conditions(p) if vectors.lacks(p) is None else ""
-        first += f" ({condition})" * bool(condition)
+        if condition:
+            first += f" ({condition})"
     else:
         first = f"torch engine: the native one lacks {lack}"
     second = "CUDA engine, where cuda.core is installed" if on_gpu is None else f"torch engine: CUDA lacks {on_gpu}"

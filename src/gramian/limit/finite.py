@@ -44,12 +44,16 @@ def refuse(
     other = x if x2 is None else x2
     row, column = (rows(t, slice(at, at + 1)) for t, at in ((x, i), (other, j)))
     where, size = _begins(arch, row, None if x2 is None and i == j else column)
-    names = f"row {i}" if x2 is None and i == j else f"rows {i} of x and {j} of {'x' if x2 is None else 'x2'}"
+    if x2 is None and i == j:
+        names = f"row {i}"
+    elif x2 is None:
+        names = f"rows {i} of x and {j} of x"
+    else:
+        names = f"rows {i} of x and {j} of x2"
+    count_of_pairs = f", first of {count} pairs." if count > 1 else "."
     largest = max(float(t.abs().max()) for r in (row, column) for t in leaves(r) if t.is_floating_point() and t.numel())
     raise BadData(
-        f"The kernel is not finite in {dtype} at {names}"
-        + f", first of {count} pairs." * (count > 1)
-        + "." * (count == 1),
+        f"The kernel is not finite in {dtype} at {names}{count_of_pairs}",
         where=where or "the result",
         why=f"numbers above {LARGEST.get(dtype, 'the largest')} have no place in {dtype}: "
         + (f"the values' variance below this layer is {size:.2g}, " if size is not None else "")
@@ -67,13 +71,13 @@ def check_data(value: Tensor, where: str, first: int = 0) -> None:
     if not value.is_floating_point() or not bool(torch.isnan(value.detach().sum())):
         return
     bad = torch.isnan(value.detach()).flatten(1).any(1)
-    found = torch.nonzero(bad).flatten().tolist()
-    if not found:  # infinities of both signs
+    wrong = torch.nonzero(bad).flatten().tolist()
+    if not wrong:  # infinities of both signs
         return
     raise BadData(
-        f"What the module makes of the inputs is not a number in {len(found)} of {len(value)} rows, first in row "
-        f"{first + found[0]}.",
-        where=f"row {first + found[0]}, {where}",
+        f"What the module makes of the inputs is not a number in {len(wrong)} of {len(value)} rows, first in row "
+        f"{first + wrong[0]}.",
+        where=f"row {first + wrong[0]}, {where}",
         why="a logarithm or a root of a negative number, zero divided by zero, or an overflow before it",
         fix="repair these rows, or clamp what is divided by or taken the logarithm of",
     )
@@ -89,21 +93,22 @@ def _begins(arch: Architecture, row: Inputs, column: Inputs | None) -> tuple[str
         cut = replace(arch, steps=arch.steps[: number + 1], output=number)
         try:
             with torch.no_grad():
-                made = torch_engine.pair_moments(cut, row, column)
+                moments = torch_engine.pair_moments(cut, row, column)
         except (GramianError, ArithmeticError, ValueError, RuntimeError):  # of numbers that are not finite
             return False, None
-        numbers = [t for t in (made.xx, made.yy, made.xy, made.theta) if t is not None]
-        return all(bool(torch.isfinite(t.to(dtype)).all()) for t in numbers), float(made.xx.abs().max())
+        numbers = [t for t in (moments.xx, moments.yy, moments.xy, moments.theta) if t is not None]
+        return all(bool(torch.isfinite(t.to(dtype)).all()) for t in numbers), float(moments.xx.abs().max())
 
     steps = [n for n, step in enumerate(arch.steps[: arch.output + 1]) if not step.data]
     low, high, size = -1, len(steps) - 1, None
     if not steps or finite(steps[-1])[0]:
         return "", None
     while high - low > 1:
+        # finite after steps[low], not after steps[high]
         middle = (low + high) // 2
-        fine, found = finite(steps[middle])
+        fine, variance = finite(steps[middle])
         if fine:
-            low, size = middle, found
+            low, size = middle, variance
         else:
             high = middle
     return arch.steps[steps[high]].where, size

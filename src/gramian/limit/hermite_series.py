@@ -47,12 +47,18 @@ class Powers:
         """Terms from the third on, a multiple of 4; which ones; and the factors, shape (3 + terms, n)."""
         weights = self.a[2:].square()
         even, odd = (bool((weights[k::2].sum(0) > ABSENT).any()) for k in (0, 1))
-        which = ALL if even and odd else ODD if odd else EVEN
+        if even and odd:
+            which = ALL
+        elif odd:
+            which = ODD
+        else:
+            which = EVEN
         rest = self.a[2:] if which == ALL else self.a[which::2]
         rest = torch.nn.functional.pad(rest, (0, 0, 0, -len(rest) % 4))
         first = self.a[:2]
         if which == ODD and not bool((first[0].square() > ABSENT).any()):  # exactly odd: the loops then use it
             first = torch.stack([torch.zeros_like(first[0]), first[1]])
+        # the first factor is (1 - A_0^2) / 2, of which the loops take the series away where c is far from 1
         return len(rest), which, torch.cat([self.a[1:].square().sum(0, keepdim=True) / 2, first, rest])
 
 
@@ -69,6 +75,7 @@ def powers(op: Activation, q: Tensor, dtype: torch.dtype) -> Powers:
     distinct, where = q.unique(return_inverse=True)
     a = _coefficients(op, distinct)
     squares = a.square()
+    # the slope's series is the derivative in c: r a_r^2 at c^(r - 1)
     steep = torch.arange(len(a), dtype=a.dtype)[:, None] * squares
     length = max(2, *(_length(weights, LEFT_OUT[dtype]) for weights in (squares, steep)))
     if length > TERMS:
@@ -113,6 +120,7 @@ def _agrees(op: Activation, a: Tensor, q: Tensor) -> bool:
     """Whether a dual is that of its function, at each variance with itself and with the smallest."""
     power = torch.arange(len(a), dtype=q.dtype)[:, None]
     for c, other in ((1.0, q), (0.3, q), (-0.8, q[:1].expand_as(q))):
+        # Mehler: E phi(u) phi(v) = sum_r a_r(q) a_r(q') c^r
         has = op.dual(q, c * (q * other).sqrt(), other)[0]
         right = (a * (a if other is q else a[:, :1]) * c**power).sum(0)
         size = (a.square().sum(0) * (a if other is q else a[:, :1]).square().sum(0)).sqrt()
@@ -122,16 +130,19 @@ def _agrees(op: Activation, a: Tensor, q: Tensor) -> bool:
 
 
 def _of_polynomial(op: Polynomial, q: Tensor) -> Tensor:
+    # E f h_r = E f^(r) / sqrt(r!), by parts r times; r derivatives of phi(sqrt(q) z) give q^(r / 2)
     means = op._means(q)
     return torch.stack([m * q ** (r / 2) / math.sqrt(math.factorial(r)) for r, m in enumerate(means)])
 
 
 def _of_exp(op: Exp, q: Tensor) -> Tensor:
+    # every derivative of exp is exp, of mean exp(q / 2): a_r = exp(q / 2) q^(r / 2) / sqrt(r!)
     return _product(torch.exp(q / 2), lambda r: (q / r).sqrt())
 
 
 def _of_sin(op: Sin | Cos, q: Tensor) -> Tensor:
     """Both, from exp's: every second term, with signs that alternate."""
+    # sin and cos are the parts of exp(i x), whose derivatives have mean i^r exp(-q / 2)
     a = _product(torch.exp(-q / 2), lambda r: (q / r).sqrt())
     r = torch.arange(len(a))
     sign = torch.where(r % 2 == int(isinstance(op, Sin)), 1.0 - 2.0 * (r // 2 % 2), 0.0)
@@ -140,12 +151,14 @@ def _of_sin(op: Sin | Cos, q: Tensor) -> Tensor:
 
 def _of_gaussian(op: Gaussian, q: Tensor) -> Tensor:
     wide = 1 + 2 * op.rate * q
+    # a_2m = height / sqrt(w) (-rate q / w)^m sqrt((2m)!) / m! with w = 1 + 2 rate q; odd ones are zero
     even = _product(op.height / wide.sqrt(), lambda m: -op.rate * q / wide * math.sqrt((2 * m) * (2 * m - 1)) / m)
     return torch.stack([even, torch.zeros_like(even)], 1).flatten(0, 1)
 
 
 def _of_erf(op: Erf, q: Tensor) -> Tensor:
     """Its slope is a Gaussian bump, and a_(r + 1) = sqrt(q / (r + 1)) times that of the slope."""
+    # erf' = 2 / sqrt(pi) exp(-x^2)
     slope = _of_gaussian(Gaussian(1.0, 2 / math.sqrt(math.pi)), q)
     r = torch.arange(1, len(slope) + 1, dtype=q.dtype)[:, None]
     return torch.cat([torch.zeros_like(q)[None], slope * (q / r).sqrt()])

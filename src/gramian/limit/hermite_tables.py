@@ -19,7 +19,7 @@ from gramian.errors import NoLimit
 SMOOTH = (Series, GELU, Sin, Cos, Exp, Gaussian, Polynomial)
 DEGREE = 12  # as in native/src/planes_program.h
 LOWEST, HIGHEST = -61, 20  # octaves
-MOST = 1024  # terms of a series
+MOST_TERMS = 1024  # terms of a series
 TAIL = {torch.float64: 1e-14, torch.float32: 1e-8}  # share of E phi^2 that the last terms may leave out
 
 
@@ -78,28 +78,29 @@ def hermite_table(op: Activation, low: int, high: int, dtype: torch.dtype) -> He
 def at_zero(op: Activation) -> tuple[float, float]:
     """phi(0) and phi'(0)."""
     x = torch.zeros(1, dtype=torch.float64)
-    made = _OfOp(op)
-    return float(made.derivative(0, x)), float(made.derivative(1, x))
+    series = _OfOp(op)
+    return float(series.derivative(0, x)), float(series.derivative(1, x))
 
 
 @lru_cache(maxsize=1024)
 def _octave(op: Activation, octave: int, dtype: torch.dtype) -> tuple[int, np.ndarray]:
-    """How many terms are needed, and all that a table may have; shape (2, MOST, DEGREE + 1)."""
+    """How many terms are needed, and all that a table may have; shape (2, MOST_TERMS, DEGREE + 1)."""
     x, to_powers = _chebyshev()
     q = torch.from_numpy(2.0 ** (octave + (x + 1) / 2))
-    made = op if isinstance(op, Series) else _OfOp(op)
+    expanded = op if isinstance(op, Series) else _OfOp(op)
     try:
-        series = [made.coefficients(q, order).numpy() for order in (0, 1)]
+        series = [expanded.coefficients(q, order).numpy() for order in (0, 1)]
     except NoLimit as error:
         raise TooMany(f"{op.name} at a variance of {2.0**octave:.3g}: {error}") from None
     terms = max(_needed(a, TAIL[dtype]) for a in series)
-    if terms > MOST:
+    if terms > MOST_TERMS:
         raise TooMany(f"the Hermite series of {op.name} has {terms} terms at a variance of {2.0**octave:.3g}")
-    return terms, np.stack([_first(a, MOST) @ to_powers.T for a in series])
+    return terms, np.stack([_first(a, MOST_TERMS) @ to_powers.T for a in series])
 
 
 def _needed(a: np.ndarray, tail: float) -> int:
     """Terms after which at most this share of the sum of squares is left, at each variance."""
+    # Parseval: E phi^2 = sum_r a_r^2, so that the sum from r on is the share of the terms from r on
     left = np.cumsum((a**2)[::-1], 0)[::-1]
     return 1 + int(np.max(np.nonzero((left > tail * left[0]).any(1))[0], initial=0))
 
@@ -114,11 +115,12 @@ def _chebyshev() -> tuple[np.ndarray, np.ndarray]:
     chebyshev = np.polynomial.chebyshev
     x = chebyshev.chebpts1(DEGREE + 1)
     back = np.linalg.inv(chebyshev.chebvander(x, DEGREE))
+    # values -> coefficients of Chebyshev polynomials -> of powers; each polynomial's powers are a column
     powers = np.stack([np.pad(p, (0, DEGREE + 1 - len(p))) for p in map(chebyshev.cheb2poly, np.eye(DEGREE + 1))], 1)
     return x, powers @ back
 
 
 def octaves_of(variances: Iterable[float]) -> tuple[int, int]:
     """The lowest and the highest octave that these variances lie in, with a margin for rounding."""
-    found = np.log2(np.asarray(tuple(variances)))
-    return int(np.floor(found.min() - 1e-9)), int(np.floor(found.max() + 1e-9))
+    octaves = np.log2(np.asarray(tuple(variances)))
+    return int(np.floor(octaves.min() - 1e-9)), int(np.floor(octaves.max() + 1e-9))

@@ -111,7 +111,7 @@ class Lack:
 def program(arch: Architecture) -> Program:
     """The architecture as a program; steps that do not lead to the output are left out."""
     lines: list[Line] = []
-    made: dict[int, int] = {}  # step -> line
+    line_of: dict[int, int] = {}  # by step
 
     def add(does: Instruction, inputs: tuple[int, ...], shape: tuple[int, ...], where: str) -> int:
         lines.append(Line(does, inputs, shape, where))
@@ -121,12 +121,12 @@ def program(arch: Architecture) -> Program:
         step = arch.steps[number] if number >= 0 else None
         if step is None or step.data:
             shape, where = (arch.source_shape(number), "") if step is None else (step.shape, step.where)
-            made[number] = add(Data(number), (), shape, where)
+            line_of[number] = add(Data(number), (), shape, where)
             continue
-        inputs = tuple(made[i] for i in step.inputs)
+        inputs = tuple(line_of[i] for i in step.inputs)
         for does in _instructions(step):
             inputs = (add(does, inputs, step.shape, step.where),)
-        made[number] = inputs[0]
+        line_of[number] = inputs[0]
     return Program(tuple(lines), bool(arch.joint))
 
 

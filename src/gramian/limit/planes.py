@@ -31,7 +31,7 @@ from gramian.limit.vectors import Unable
 INPUT, AFFINE, RELU, ERF, SUM, SCALE, AXES, MEAN, TRACE, SERIES = range(10)  # as in native/src/planes_program.h
 ONE, ZERO = (1, 1), (0, 0)
 POINT = (ONE, ONE, ZERO, ONE)  # window, stride, padding before, dilation of a layer without window
-BYTES = 2**27  # of the variances of a tile's rows
+WORKING_BYTES = 2**27  # of the variances of a tile's rows; and of a pair's covariance in the oracle
 NEAR = 1e-6  # 1 - |cosine| of a pair of images, from which on float64 keeps 12 digits of the angle
 ROWS, ROWS_OF_ALL = 1024, 64  # of a tile; where all pairs of positions count, so few that Ctrl-C is heard in time
 
@@ -80,24 +80,24 @@ class PlaneProgram:
 
 def lacks(p: Program) -> Lack | None:
     """What keeps this part of the engine from running the program; None if nothing does."""
-    found = plane_program(p)
-    return found if isinstance(found, Lack) else None
+    planes = plane_program(p)
+    return planes if isinstance(planes, Lack) else None
 
 
 def kernels(arch: Architecture, p: Program, x: Tensor, x2: Tensor | None, *, ntk: bool) -> tuple[Tensor, Tensor]:
     """`(nngp, ntk)`, see `gramian.limit.kernels`."""
-    made = plane_program(p)
-    assert isinstance(made, PlaneProgram)
-    left = _images(arch, made, x)
-    right = left if x2 is None else _images(arch, made, x2)
+    planes = plane_program(p)
+    assert isinstance(planes, PlaneProgram)
+    left = _images(arch, planes, x)
+    right = left if x2 is None else _images(arch, planes, x2)
     shape = len(left), len(right)
     nngp, theta = x.new_empty(shape), x.new_empty(shape if ntk else 0)
-    rows, tables = _rows(made), _Tables(made, x.dtype)
+    rows, tables = _rows(planes), _Tables(planes, x.dtype)
     for i in range(0, shape[0], rows):
         for j in range(i if x2 is None else 0, shape[1], rows):
             own, here, there = x2 is None and i == j, slice(i, i + rows), slice(j, j + rows)
             tiles = [k[here, there] for k in ((nngp, theta) if ntk else (nngp,))]
-            _tile(made, tables, left[here], None if own else right[there], tiles)
+            _tile(planes, tables, left[here], None if own else right[there], tiles)
             if x2 is None and not own:
                 for k, tile in zip((nngp, theta), tiles, strict=False):
                     k[there, here] = tile.mT
@@ -114,9 +114,11 @@ def _patch_near(
     oracle: it carries how far they are apart, of which a subtraction in the compiled loops leaves half the digits."""
     other = given[0] if given[1] is None else given[1]
     most = max(math.prod(step.shape[1:]) for step in arch.steps) ** 2 if any(torch_engine.demand(arch)) else 1
-    if most * kernels[0].element_size() > BYTES:
+    if most * kernels[0].element_size() > WORKING_BYTES:
         return
     first, size = arch.affine[0], left[0].numel()
+    # to the first layer a bias is one more coordinate of every image, sqrt(size) sigma_b / sigma_w; small images nearly
+    # point along it, and are then near to each other
     bias = math.sqrt(size) * first.sigma_b / first.sigma_w if first.sigma_w else 0.0
     near = torch.zeros_like(kernels[0], dtype=torch.bool)
     for constant in {0.0, bias}:
@@ -129,8 +131,8 @@ def _patch_near(
         near.fill_diagonal_(False)
     for i in near.any(1).nonzero().flatten().tolist():
         columns = near[i].nonzero().flatten()
-        found = torch_engine.kernels(arch, given[0][i : i + 1], other[columns], ntk=ntk)
-        for k, row in zip(kernels, found, strict=True):
+        exact = torch_engine.kernels(arch, given[0][i : i + 1], other[columns], ntk=ntk)
+        for k, row in zip(kernels, exact, strict=True):
             if k.numel():
                 k[i, columns] = row[0]
     if given[1] is None:  # the two ways round may differ in the last digit
@@ -139,50 +141,50 @@ def _patch_near(
                 k.copy_(torch.where(near, (k + k.mT) / 2, k))
 
 
-def _images(arch: Architecture, made: PlaneProgram, x: Tensor) -> Tensor:
-    return torch_engine.values_of_data(arch, (x,), x.dtype)[made.data].flatten(2).contiguous()
+def _images(arch: Architecture, planes: PlaneProgram, x: Tensor) -> Tensor:
+    return torch_engine.values_of_data(arch, (x,), x.dtype)[planes.data].flatten(2).contiguous()
 
 
-def _rows(made: PlaneProgram) -> int:
+def _rows(planes: PlaneProgram) -> int:
     """Rows of a tile: the variances of an image are computed once for each tile that it is in."""
-    most = ROWS_OF_ALL if {MEAN, AXES} & set(made.kinds) else ROWS
-    terms = 64 if made.series else 1
-    return max(16, min(most, BYTES // (12 * max(1, made.variances * terms))))
+    most = ROWS_OF_ALL if {MEAN, AXES} & set(planes.kinds) else ROWS
+    terms = 64 if planes.series else 1
+    return max(16, min(most, WORKING_BYTES // (12 * max(1, planes.variances * terms))))
 
 
 class _Tables:
     """Tables of the series of one kernel, which grow as its variances are met."""
 
-    def __init__(self, made: PlaneProgram, dtype: torch.dtype) -> None:
-        self.made, self.dtype = made, dtype
-        self.ranges = [(-1, 0)] * len(made.series)
+    def __init__(self, planes: PlaneProgram, dtype: torch.dtype) -> None:
+        self.planes, self.dtype = planes, dtype
+        self.ranges = [(-1, 0)] * len(planes.series)
         self.reals = self._reals()
 
     def _reals(self) -> np.ndarray:
         try:
             tables = [
                 hermite_table(op, low, high, self.dtype)
-                for (_, _, op), (low, high) in zip(self.made.series, self.ranges, strict=True)
+                for (_, _, op), (low, high) in zip(self.planes.series, self.ranges, strict=True)
             ]
         except TooMany as error:
             raise Unable(str(error)) from None
-        return self.made.with_tables(tables)
+        return self.planes.with_tables(tables)
 
     def grow(self, missing: np.ndarray) -> None:
         """Takes in the lowest and the highest variance that each node lacked."""
-        for at, (node, _, _) in enumerate(self.made.series):
+        for at, (node, _, _) in enumerate(self.planes.series):
             if missing[node, 1]:
                 low, high = octaves_of(missing[node])
                 self.ranges[at] = min(low, self.ranges[at][0]), max(high, self.ranges[at][1])
         self.reals = self._reals()
 
 
-def _tile(made: PlaneProgram, tables: _Tables, x: Tensor, x2: Tensor | None, tiles: list[Tensor]) -> None:
+def _tile(planes: PlaneProgram, tables: _Tables, x: Tensor, x2: Tensor | None, tiles: list[Tensor]) -> None:
     module = library().module
     assert module is not None
-    ints = np.array(made.ints, np.int64)
+    ints = np.array(planes.ints, np.int64)
     for _ in range(64):  # each activation may show those above it new variances
-        missing = np.zeros((len(made.kinds), 2))
+        missing = np.zeros((len(planes.kinds), 2))
         if module.planes(
             ints, tables.reals, x.numpy(), None if x2 is None else x2.numpy(), tiles[0].numpy(),
             tiles[1].numpy() if len(tiles) > 1 else None, torch.get_num_threads(), missing,
@@ -193,7 +195,7 @@ def _tile(made: PlaneProgram, tables: _Tables, x: Tensor, x2: Tensor | None, til
 
 
 @dataclass(frozen=True)
-class _Made:
+class _Value:
     """A value as a node, with what `Moments` says of it apart from numbers."""
 
     node: int
@@ -225,14 +227,14 @@ class _Compiler:
         starts = [line for line in p.lines if isinstance(line.does, Data)]
         if len(starts) != 1:
             return Lack("several values made from the input", "", "it starts from one of them")
-        made: list[_Made] = []
+        values: list[_Value] = []
         for line in p.lines:
             try:
-                made.append(self._line(line, [made[i] for i in line.inputs]))
+                values.append(self._line(line, [values[i] for i in line.inputs]))
             except NotPlanes as why:
                 return Lack(_name(line.does), line.where, str(why))
-        last = made[-1]
-        if last.size != ONE or len(made) < 2:
+        last = values[-1]
+        if last.size != ONE or len(values) < 2:
             return Lack("the output", p.lines[-1].where, "it has positions")
         self._linear(SCALE, last, ONE, (1.0, 0.0, last.own, 0.0))
         if self.series and not {MEAN, AXES} & set(
@@ -259,18 +261,18 @@ class _Compiler:
         return self.count - 1
 
     def _linear(
-        self, kind: int, below: _Made, size: tuple[int, int], p: tuple[float, ...],
+        self, kind: int, below: _Value, size: tuple[int, int], p: tuple[float, ...],
         window: tuple[tuple[int, int], ...] = POINT,
-    ) -> _Made:  # fmt: skip
+    ) -> _Value:  # fmt: skip
         self.mask = self.mask or (p[3] > 0 and p[1] == 0)
         return replace(below, node=self._node(kind, (below.node,), size, p, window), size=size)
 
-    def _line(self, line: Line, m: list[_Made]) -> _Made:
+    def _line(self, line: Line, m: list[_Value]) -> _Value:
         does, size = line.does, _size(line.shape)
         if isinstance(does, Data):
             if len(line.shape) == 1:
                 raise NotPlanes("it computes with positions, this has none")
-            return _Made(self._node(INPUT, (), size), size)
+            return _Value(self._node(INPUT, (), size), size)
         a = m[0]
         if isinstance(does, Window):
             before = tuple(p for p, _ in does.padding)
@@ -286,13 +288,15 @@ class _Compiler:
             return self._linear(SCALE, a, size, (does.factor**2, 0.0, 0.0, 0.0))
         return self._other(does.op, a, size)
 
-    def _affine(self, does: Weights, a: _Made, size: tuple[int, int]) -> _Made:
+    def _affine(self, does: Weights, a: _Value, size: tuple[int, int]) -> _Value:
         taps, window, self.window = math.prod(self.window[0]), self.window, POINT
+        # of a value with `own` the NTK below is Theta + own K: it becomes sigma_w^2 (Theta + own K) + gain_w K
+        # + gain_b. The loops sum over the window where a mean is meant.
         p = (does.sigma_w2 / taps, does.sigma_b2, (does.gain_w + does.sigma_w2 * a.own) / taps, does.gain_b)
-        made = self._linear(AFFINE, a, size, p, window)
-        return replace(made, own=0.0, gaussian=True, alike=True, mean=False, mixed=False)
+        value = self._linear(AFFINE, a, size, p, window)
+        return replace(value, own=0.0, gaussian=True, alike=True, mean=False, mixed=False)
 
-    def _activation(self, op: Activation, a: _Made) -> _Made:
+    def _activation(self, op: Activation, a: _Value) -> _Value:
         if not a.gaussian or not a.alike or a.mixed:
             raise NotPlanes("its input is not what the closed form is for")
         if isinstance(op, LeakyReLU):
@@ -303,54 +307,54 @@ class _Compiler:
             self.series.append((self.count, len(self.reals), op))
             node = self._node(SERIES, (a.node,), a.size)
         else:
-            raise NotPlanes(
-                "the compiled loops have the ReLU family, erf and smooth functions"
-                + (", but of a trained scale only the ReLU family" * (a.own > 0))
-            )
+            reason = "the compiled loops have the ReLU family, erf and smooth functions"
+            if a.own > 0:
+                reason += ", but of a trained scale only the ReLU family"
+            raise NotPlanes(reason)
         return replace(a, node=node, own=0.0, gaussian=False, mean=op.mean(torch.ones(1)) is not None)
 
-    def _sum(self, alpha: float, a: _Made, b: _Made) -> _Made:
+    def _sum(self, alpha: float, a: _Value, b: _Value) -> _Value:
         if a.mean and b.mean:
             raise NotPlanes("it adds two values with means")
         node = self._node(SUM, (a.node, b.node), a.size, (alpha**2, a.own, b.own))
         mixed = a.mixed or b.mixed or a.own > 0 or b.own > 0
         gaussian, alike = a.gaussian and b.gaussian, a.alike and b.alike
-        return _Made(node, a.size, gaussian=gaussian, alike=alike, mean=a.mean or b.mean, mixed=mixed)
+        return _Value(node, a.size, gaussian=gaussian, alike=alike, mean=a.mean or b.mean, mixed=mixed)
 
-    def _other(self, op: object, a: _Made, size: tuple[int, int]) -> _Made:
+    def _other(self, op: object, a: _Value, size: tuple[int, int]) -> _Value:
         if isinstance(op, BatchNorm):
             own = a.own + op.scale_trains * op.rate_scale
             now = 0.0 if a.gaussian else own * op.factor**2
-            made = self._linear(SCALE, a, size, (op.factor**2, 0.0, now, op.shift_trains * op.rate_shift))
-            return replace(made, own=own if a.gaussian else 0.0)
+            value = self._linear(SCALE, a, size, (op.factor**2, 0.0, now, op.shift_trains * op.rate_shift))
+            return replace(value, own=own if a.gaussian else 0.0)
         if isinstance(op, Reshape | Resize):
             return self._reshape(op, a, size)
         return self._positions(op, a, size)
 
-    def _reshape(self, op: Reshape | Resize, a: _Made, size: tuple[int, int]) -> _Made:
+    def _reshape(self, op: Reshape | Resize, a: _Value, size: tuple[int, int]) -> _Value:
         if isinstance(op, Reshape) and len(op.after) == 1:
             positions = math.prod(a.size)
-            made = a if positions == 1 else self._linear(TRACE, a, ONE, (1.0 / positions, 0.0, 0.0, 0.0))
-            return replace(made, alike=a.alike and positions == 1)
+            value = a if positions == 1 else self._linear(TRACE, a, ONE, (1.0 / positions, 0.0, 0.0, 0.0))
+            return replace(value, alike=a.alike and positions == 1)
         if size != a.size:
             raise NotPlanes("positions in another shape")
         return a
 
-    def _positions(self, op: object, a: _Made, size: tuple[int, int]) -> _Made:
+    def _positions(self, op: object, a: _Value, size: tuple[int, int]) -> _Value:
         """Linear maps of the positions: a mean over all, or a matrix along each axis."""
         if isinstance(op, Average) and size == ONE:
             return self._linear(MEAN, a, ONE, ((op.factor / math.prod(a.size)) ** 2, 0.0, 0.0, 0.0))
         if isinstance(op, AveragePool) and size == ONE and two(op.window, 1) == a.size and not any(op.padding):
             return self._linear(MEAN, a, ONE, (math.prod(a.size) ** -2.0, 0.0, 0.0, 0.0))
-        found = matrices(op, a.size)
-        if found is None:
+        along = matrices(op, a.size)
+        if along is None:
             raise NotPlanes("only the torch engine has this op")
-        if (len(found[0]), len(found[1])) != size:
+        if (len(along[0]), len(along[1])) != size:
             raise NotPlanes("it turns height into width")
-        made = replace(a, node=self._node(AXES, (a.node,), size), size=size)
-        for matrix in found:
+        value = replace(a, node=self._node(AXES, (a.node,), size), size=size)
+        for matrix in along:
             self.reals += matrix.flatten().tolist()
-        return made
+        return value
 
 
 def _name(does: object) -> str:

@@ -36,7 +36,7 @@ from torch.quasirandom import SobolEngine
 from gramian.arch.ops.relu import ReLU
 from gramian.errors import BadArgument, BadData
 
-NODES = 33  # angles, Chebyshev-Lobatto points of [0, pi]; the functions are smooth in the angle
+ANGLES = 33  # angles, Chebyshev-Lobatto points of [0, pi]; the functions are smooth in the angle
 REPLICATES = 16  # independent scramblings of the Sobol points: their spread is the error
 PARTS = ("first", "hidden", "readout")
 
@@ -134,9 +134,10 @@ def allen_zhu_resnet_kernels(
     setting = Setting(depth, float(tau), float(sigma_first), sigma_last, float(sigma_readout), trained)
     points = min(2**10, max_points)
     while True:
-        found = torch.stack([_at_nodes(setting, points, seed * REPLICATES + r) for r in range(REPLICATES)])
-        mean, error = found.mean(0), found.std(0) / math.sqrt(REPLICATES)  # (2, nodes)
+        replicates = torch.stack([_at_nodes(setting, points, seed * REPLICATES + r) for r in range(REPLICATES)])
+        mean, error = replicates.mean(0), replicates.std(0) / math.sqrt(REPLICATES)  # (2, nodes)
         series = _chebyshev(mean)
+        # what the interpolation leaves out is taken to be no larger than its last three coefficients together
         error = error + series[:, -3:].abs().sum(1, keepdim=True)
         reached = bool((error <= tolerance * mean[:, :1]).all())
         if reached or points >= max_points:
@@ -156,9 +157,9 @@ def _at_nodes(s: Setting, points: int, seed: int) -> Tensor:
     k_in = s.sigma_first**2 * torch.cos(math.pi / 2 * (1 - _nodes()))
     variances = [k_in[0], *_forward(s, z, k_in[0], None)[0]]
     each = [_forward(s, z, k, variances) for k in k_in]  # an angle at a time stays in the cache
-    covariances = [torch.stack(k) for k in zip(*(found[0] for found in each), strict=True)]
-    joint = {key: torch.stack([found[1][key] for found in each]) for key in each[0][1]}
-    top, last, above = covariances[-1], torch.zeros(()), torch.full((NODES,), s.sigma_readout**2, dtype=torch.float64)
+    covariances = [torch.stack(k) for k in zip(*(forward[0] for forward in each), strict=True)]
+    joint = {key: torch.stack([forward[1][key] for forward in each]) for key in each[0][1]}
+    top, last, above = covariances[-1], torch.zeros(()), torch.full((ANGLES,), s.sigma_readout**2, dtype=torch.float64)
     if s.sigma_last is not None:
         below = s.sigma_last**2 * top
         top, kdot = ReLU().dual(below[:1], below, below[:1])
@@ -186,9 +187,11 @@ def _forward(
         q = k if variances is None else variances[j]
         r = (k / q).clamp(-1, 1)
         step = abs(s.tau if j else 1.0) * q.sqrt()
+        # (1 - r)(1 + r) keeps the digits of 1 - r^2 near r = 1
         spread = step * ((1 - r) * (1 + r)).sqrt()
         g, middle = a + step * z[2 * j], b + step * r * z[2 * j]  # the other one is N(middle, spread^2) given g
         h = middle + spread * z[2 * j + 1]
+        # the layer's second Gaussian is integrated exactly, given g: P(h > 0) and E max(h, 0) in place of a draw's
         above, part = _mean_above_zero(middle, spread)
         on = (g > 0) * above
         joint |= {(l, j): torch.where(alive, on, 0.0).mean() for l, alive in enumerate(both)}
@@ -210,19 +213,20 @@ def _mean_above_zero(mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
 
 def _nodes() -> Tensor:
     """Chebyshev-Lobatto points from 1 (equal inputs) to -1 (opposite ones)."""
-    return torch.cos(math.pi * torch.arange(NODES, dtype=torch.float64) / (NODES - 1))
+    return torch.cos(math.pi * torch.arange(ANGLES, dtype=torch.float64) / (ANGLES - 1))
 
 
 def _chebyshev(values: Tensor) -> Tensor:
     """Coefficients of the polynomials through values at the nodes; shapes (..., nodes)."""
-    order = torch.arange(NODES, dtype=torch.float64)
-    t = torch.cos(order[:, None] * order * math.pi / (NODES - 1))  # T_k at node j: (j, k)
+    order = torch.arange(ANGLES, dtype=torch.float64)
+    t = torch.cos(order[:, None] * order * math.pi / (ANGLES - 1))  # T_k at node j: (j, k)
     return torch.linalg.solve(t, values[..., None])[..., 0]
 
 
 def _evaluate(series: Tensor, t: Tensor) -> Tensor:
     """A Chebyshev series at t in [-1, 1], by Clenshaw's recursion."""
     one, two = torch.zeros_like(t), torch.zeros_like(t)
+    # b_k = c_k + 2 t b_(k+1) - b_(k+2); the sum is c_0 + t b_1 - b_2
     for c in series[1:].flip(0):
         one, two = 2 * t * one - two + c, one
     return t * one - two + series[0]
@@ -235,6 +239,8 @@ def _angles(x: Tensor, x2: Tensor | None) -> tuple[Tensor, Tensor]:
     tiny = torch.finfo(torch.float64).tiny
     u, v = a / n.clamp_min(tiny), b / m.clamp_min(tiny)
     mode = "donot_use_mm_for_euclid_dist"
+    # tan(angle / 2) = |u - v| / |u + v|; arccos of u'v would lose half the digits near 0 and pi, and so would distances
+    # by matrix products
     angle = 2 * torch.atan2(torch.cdist(u, v, compute_mode=mode), torch.cdist(u, -v, compute_mode=mode))
     if x2 is None:
         angle.fill_diagonal_(0)

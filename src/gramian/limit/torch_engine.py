@@ -23,7 +23,7 @@ from gramian.limit.outputs import chosen_output
 # bytes of one tile's covariance. A dozen such tensors live at once: on a CPU they should stay in the cache (2**28 is
 # 7 times slower than 2**21 for a CNN on 400 images), on a GPU fill it.
 BUDGET = {"cpu": 2**21, "cuda": 2**28}
-FEW = 2**16  # the same for a diagonal, of whose tiles most is thrown away
+DIAGONAL_BUDGET = 2**16  # the same for a diagonal, of whose tiles most is thrown away
 
 
 def kernels(
@@ -66,7 +66,7 @@ def diagonals(arch: Architecture, x: Inputs, *, engine: str = "auto") -> tuple[T
     x, _, dtype = prepared(arch, x, None)
     x_all = arch.inputs.check(x, "x")
     pairs = demand(arch)
-    parts = split(x_all, tile_rows(arch, precision(x_all).itemsize, pairs, FEW))
+    parts = split(x_all, tile_rows(arch, precision(x_all).itemsize, pairs, DIAGONAL_BUDGET))
     first = [0, *accumulate(len(part[0]) for part in parts)]
     with no_autocast():
         try:
@@ -125,9 +125,13 @@ def tile_rows(arch: Architecture, itemsize: int, pairs: tuple[bool, ...], budget
     most = 1
     for number, step in enumerate(arch.steps):
         below = [arch.source_shape(i) for i in step.inputs]
-        for shape in below if not step.data else ():
+        if step.data:
+            continue
+        for shape in below:
+            # a pair of samples has one covariance at each pair of positions, or only at equal ones
             positions = torch.Size(shape[1:]).numel()
             most = max(most, positions**2 if pairs[number] else positions)
+    # a tile of r x r pairs holds r^2 times the largest covariance of one pair
     return max(1, min(1024, int((budget / itemsize / most) ** 0.5)))
 
 
@@ -172,19 +176,19 @@ def _moments(
     still = not any(t.requires_grad for t in (*x, *(() if x2 is None else x2)))
     sharp = any(isinstance(step.op, Activation) and step.op.sharp for step in arch.steps)
     for i, full in needed.items():
-        made = arch.steps[i].op if i >= 0 else Op()
+        op = arch.steps[i].op if i >= 0 else Op()
         try:
             of_y = None if x2 is None else at_y[i]
-            found = made.data_moments(at_x[i], of_y, pairs=full, ntk=ntk, dtype=dtype, gap=sharp)
-            start[i] = replace(found, one_sample=x2 is None, still=still)
+            moments = op.data_moments(at_x[i], of_y, pairs=full, ntk=ntk, dtype=dtype, gap=sharp)
+            start[i] = replace(moments, one_sample=x2 is None, still=still)
         except IndexError:  # a value without channels
             raise NoLimit("The data have no channel axis here.", fix="reshape the input to (n, features)") from None
         _check_start(start[i], here, x2 is None)
 
     def between(s: int, t: int, ntk: bool) -> Cross:
-        op = arch.steps[s].op if s >= 0 else None
-        if isinstance(op, Tokens):
-            return token_cross(op, at_x[s], at_x[t], at_y[s], at_y[t], ntk=ntk, dtype=dtype)
+        source = arch.steps[s].op if s >= 0 else None
+        if isinstance(source, Tokens):
+            return token_cross(source, at_x[s], at_x[t], at_y[s], at_y[t], ntk=ntk, dtype=dtype)
         return data_cross(at_x[s], at_x[t], at_y[s], at_y[t], ntk=ntk)
 
     def numbers(s: int) -> tuple[Tensor, Tensor]:
@@ -200,11 +204,19 @@ def _moments(
 
 def _check_start(m: Moments, here: tuple[int, int], same: bool) -> None:
     """Raises NotFinite where the products of an input with itself overflow."""
-    for at, field in ((0, m.xx), (1, m.yy))[: 1 if same else 2]:
-        if not bool(torch.isfinite(field.detach()).all()):
-            row = int(torch.nonzero(~torch.isfinite(field.detach()).reshape(len(field), -1).all(1))[0, 0])
-            pair = (here[0] + row, here[1] + row) if same else (here[0] + row * (at == 0), here[1] + row * (at == 1))
-            raise NotFinite(pair, m.xx.dtype)
+    row = _first_not_finite(m.xx)
+    if row is not None:
+        raise NotFinite((here[0] + row, here[1] + row if same else here[1]), m.xx.dtype)
+    row = None if same else _first_not_finite(m.yy)
+    if row is not None:
+        raise NotFinite((here[0], here[1] + row), m.xx.dtype)
+
+
+def _first_not_finite(field: Tensor) -> int | None:
+    finite = torch.isfinite(field.detach())
+    if bool(finite.all()):
+        return None
+    return int(torch.nonzero(~finite.reshape(len(field), -1).all(1))[0, 0])
 
 
 def _of_one_row(
@@ -217,7 +229,7 @@ def _of_one_row(
     error: Exception,
 ) -> Exception:
     """Which row an op could not compute with, because a value in it is not finite; or its own error."""
-    for at, given in ((0, x), (1, x2)):
+    for given, of_columns in ((x, False), (x2, True)):
         for row in range(0 if given is None else len(given[0])):
             assert given is not None
             try:
@@ -225,8 +237,13 @@ def _of_one_row(
             except GramianError:
                 continue
             except (ValueError, OverflowError, NotFinite):
-                pair = (row, row) if x2 is None else (row * (at == 0), row * (at == 1))
-                return NotFinite((here[0] + pair[0], here[1] + pair[1]), dtype)
+                if x2 is None:
+                    pair = here[0] + row, here[1] + row
+                elif of_columns:
+                    pair = here[0], here[1] + row
+                else:
+                    pair = here[0] + row, here[1]
+                return NotFinite(pair, dtype)
     return error
 
 
@@ -237,12 +254,12 @@ def values_of_data(arch: Architecture, x: tuple[Tensor, ...], dtype: torch.dtype
         BadData: one that the network's weights act on is not a number.
     """
     values = {-1 - k: leaf for k, leaf in enumerate(x)}
-    made = [number for number, step in enumerate(arch.steps) if step.data]
-    for number in made:
+    of_data = [number for number, step in enumerate(arch.steps) if step.data]
+    for number in of_data:
         step = arch.steps[number]
         values[number] = apply_to_data(step.op, [values[i] for i in step.inputs], dtype)
-    used = {i for step in arch.steps if not step.data for i in step.inputs} if made else set()
-    for number in made:
+    used = {i for step in arch.steps if not step.data for i in step.inputs} if of_data else set()
+    for number in of_data:
         if number in used:
             check_data(values[number], arch.steps[number].where, first)
     return values

@@ -36,7 +36,8 @@ from gramian.limit.kernel_program import Data, Dual, Plus, Program, Times, Weigh
 AFFINE, BIASED, SLOPES, SUM, JUMP, ERF, SERIES, TABLE = range(8)  # as in native/src/vector_tile.h
 REGISTERS = 16
 OF_ODD = 64  # added to a table's kind
-DEEP = 16  # arcsines in a row, each of which loses a unit of the last place: more of them are computed as series
+# arcsines in a row, each of which loses a unit of the last place: more of them are computed as series
+MOST_ARCSINES = 16
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def side(p: Program, q: Tensor, dtype: torch.dtype, pairs: float = math.inf) -> 
     sums = any(isinstance(line.does, Plus) for line in p.lines)
     ops = [line.does.activation for line in p.lines if isinstance(line.does, Dual)]
     # a kink above takes the root of what an arcsine's rounding has left of u
-    arcsine = sum(isinstance(op, Erf) for op in ops) <= DEEP and not any(op.sharp for op in ops)
+    arcsine = sum(isinstance(op, Erf) for op in ops) <= MOST_ARCSINES and not any(op.sharp for op in ops)
     values: list[Side] = []
     zero = torch.zeros_like(q, dtype=torch.bool)
     for line in p.lines:
@@ -129,16 +130,19 @@ def _check(value: Side, zero: Tensor, dtype: torch.dtype) -> None:
 
 def _weighed(does: Weights, below: Side) -> Side:
     theta = does.sigma_w2 * below.theta + does.gain_w * below.q + does.gain_b
+    # T is over s'' = sigma_w^2 s: g_w K / s'' = (g_w / sigma_w^2) (1 - u)
     gain = does.gain_w / does.sigma_w2
     if not (does.sigma_b2 or does.gain_b):
         return Side(does.sigma_w2 * below.q, theta, loop=Loop(AFFINE, gain))
     q = does.sigma_w2 * below.q + does.sigma_b2
+    # rho of a pair is the product of both inputs' cos(phi), which is sqrt(sigma_w^2 q / q'')
     phi = torch.atan2(torch.full_like(q, does.sigma_b2).sqrt(), (does.sigma_w2 * below.q).sqrt())
     rho, own = (does.sigma_w2 * below.q / q).sqrt(), (does.gain_b / q).sqrt()
     return Side(q, theta, loop=Loop(BIASED, gain, factors=torch.stack([rho, own, (phi / 2).sin(), (phi / 2).cos()])))
 
 
 def _summed(a: Side, b: Side, alpha: float) -> Side:
+    # independent a and b: E (a + alpha b)^2 = q_a + alpha^2 q_b + 2 alpha E a E b, and means are kept over sqrt(q)
     cross = 0.0 if a.mean is None or b.mean is None else 2 * alpha * a.mean * b.mean * (a.q * b.q).sqrt()
     q = a.q + alpha**2 * b.q + cross
     sizes = (a.q / q).sqrt(), abs(alpha) * (b.q / q).sqrt()
@@ -174,21 +178,23 @@ def _summed_up(op: Activation, q: Tensor, dtype: torch.dtype, pairs: float) -> t
     At one variance a series is a polynomial in the correlation, and shorter as a Chebyshev series.
     """
     try:
-        made = powers(op, q, dtype)
+        series = powers(op, q, dtype)
     except TooLong:
-        found, s, k, slope = angle_tables.tabulated(op, q, dtype, pairs)
+        of_angle, s, k, slope = angle_tables.tabulated(op, q, dtype, pairs)
         # a homogeneous function's table is of variance 1
-        return k, slope, _of_table(op, found, s, k if bool((s == q.sqrt()).all()) else angle_tables.own(op, s * s)[0])
+        second = k if bool((s == q.sqrt()).all()) else angle_tables.own(op, s * s)[0]
+        return k, slope, _of_table(op, of_angle, s, second)
     some = torch.nonzero(q > 0).flatten()
     if len(some) and angle_tables.uniform(q, dtype):
         at = int(some[0])
-        found = angle_tables.of_powers(made.a[:, at], float(q[at]), float(made.squares[at]), dtype)
-        return made.squares, made.slopes, _of_table(op, found, q.sqrt(), made.squares)
-    first, second, factors = made.factors()
-    return made.squares, made.slopes, Loop(SERIES, first, second, factors)
+        of_angle = angle_tables.of_powers(series.a[:, at], float(q[at]), float(series.squares[at]), dtype)
+        return series.squares, series.slopes, _of_table(op, of_angle, q.sqrt(), series.squares)
+    first, which, factors = series.factors()
+    return series.squares, series.slopes, Loop(SERIES, first, which, factors)
 
 
 def _of_table(op: Activation, table: angle_tables.Table, s: Tensor, second: Tensor) -> Loop:
+    # three facts in one number, which the loops take apart again
     kind = 3 * len(table.apart) + table.form + OF_ODD * odd(op)
     return Loop(TABLE, table.rest.shape[2], kind, table.factors(s, second))
 
@@ -244,7 +250,8 @@ def code(p: Program, values: list[Side]) -> Code:
         ops.append((loop.kind, at[number], at[operands[0]], at[operands[-1]], count if many else 0))
         settings.append((loop.first, loop.second))
         count += many
-        lines += [number] * (many > 0)
+        if many:
+            lines.append(number)
     return Code(
         torch.tensor(ops, dtype=torch.int32).reshape(-1, 5),
         torch.tensor(settings, dtype=torch.float64).reshape(-1, 2),

@@ -25,7 +25,7 @@ PAD = 64  # the loops read factors this far beyond the end
 # the angle, sqrt(2 (1 - cosine)), by less than 5e-7 and 2e-14 above.
 NEAR = {torch.float32: 2e-2, torch.float64: 1e-4}
 NEAR_IN_DOUBLE = 1e-8
-MANY = 64  # where more than 1 in so many pairs are near, all of the tile's cosines are computed in double
+NEAR_ONE_IN = 64  # where more than 1 in so many pairs are near, all of the tile's cosines are computed in double
 
 
 class Unable(ValueError):
@@ -108,7 +108,10 @@ def sides(arch: Architecture, p: Program, x: Tensor, x2: Tensor | None) -> tuple
         pair = (row, row) if x2 is None else (min(row, n - 1), max(row - n, 0))
         raise NotFinite(pair, x.dtype) from None
     c = code(p, values)
-    for inputs, at in ((rows, slice(n)), (cols, slice(n, None)))[: 1 + (x2 is not None)]:
+    parts = [(rows, slice(n))]
+    if x2 is not None:
+        parts.append((cols, slice(n, None)))
+    for inputs, at in parts:
         inputs.factors = table(c, values, at, PAD).to(x.dtype)
         inputs.last = Side(values[-1].q[at], values[-1].theta[at])
         inputs.zeros = torch.nonzero(torch.stack([s.q[at] for s in values]).eq(0).any(0)).flatten()
@@ -164,13 +167,14 @@ def _tile(
 
     cosine = products(rows.unit[here], cols.unit[there])
     single = nngp.dtype == torch.float32
-    bad = run(cosine, NEAR[nngp.dtype], cosine.numel() // MANY if single else cosine.numel(), False)
+    bad = run(cosine, NEAR[nngp.dtype], cosine.numel() // NEAR_ONE_IN if single else cosine.numel(), False)
     if bad < 0:
+        # so many pairs are near that a product in double is cheaper than their distances one by one
         x, y = (side.values[at] * side.inverse[at, None] for side, at in ((rows, here), (cols, there)))
         bad = run(folded(x @ y.mT).float(), NEAR_IN_DOUBLE, 0, True)
     if bad:
-        found = [~torch.isfinite(k) for k in (nngp, ntk) if len(k)]
-        wrong = found[0] | found[-1]
+        infinite = [~torch.isfinite(k) for k in (nngp, ntk) if len(k)]
+        wrong = infinite[0] | infinite[-1]
         wrong[rows.zeros], wrong[:, cols.zeros] = False, False  # which the oracle computes
         for at in torch.nonzero(wrong[here, there])[:1].tolist():
             raise NotFinite((i + at[0], j + at[1]), nngp.dtype)
@@ -179,6 +183,7 @@ def _tile(
 def folded(cosine: Tensor) -> Tensor:
     """1 - |c|, below zero where c is: what the loops take where it is known to more digits than c has."""
     left = (1 - cosine.abs()).clamp_min(0)
+    # the sign says which side it is: at c = -1 a number too small to count keeps it
     return torch.where(cosine < 0, -left.clamp_min(1e-36), left)
 
 

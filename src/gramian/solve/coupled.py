@@ -61,6 +61,7 @@ def coupled_descent(
             for i in rows.tolist():
                 g.addmv_(blocks[i].T, r[i * c : (i + 1) * c], alpha=n / len(rows))
         u = beta * u + g
+        # u is the new buffer already, as torch's Nesterov takes it
         r = r - lr * (g + beta * u if nesterov else u)
         if step in wanted:
             kept.append(r)

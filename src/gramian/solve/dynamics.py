@@ -147,6 +147,7 @@ def loss_curve(
     train, test = [], []
     for piece in t.split(max(1, max_bytes // (8 * rows))):
         a, d = damping(system.values, piece, lr, method, beta, cross is not None)
+        # U is orthogonal: |U (a * q)|^2 = sum_j a_j^2 |q_j|^2, with |q_j|^2 the weight of mode j over all outputs
         train.append(a.square() @ weight / 2)
         if cross is not None:
             test.append(loss(test0 - projected @ (d[:, :, None] * q)))

@@ -57,6 +57,7 @@ def solve_in_place(k: Tensor, y: Tensor, ridge: float = 0.0, *, progress: Progre
     if positive:
         lowest = 1 / _power(lambda v: _substituted(k, v), n)
     else:
+        # without a factor no inverse iteration: the smallest eigenvalue is s less the largest one of s - A
         shift = 1.1 * highest
         lowest = shift - _power(lambda v: shift * v - _times(k, diagonal + ridge, v), n, rounds=30)
     if not positive or lowest <= rounding_floor(n, k.dtype, highest, float(diagonal.max())):
@@ -84,6 +85,7 @@ def _factorize(k: Tensor, progress: Progress | None) -> bool:
             rows = slice(at, min(at + TILE, n))
             # L_ij = A_ij L_jj^-T
             k[rows, start:end] = torch.linalg.solve_triangular(corner.mT, k[rows, start:end], upper=True, left=False)
+        # A_ij -= L_ip L_jp' for the panel p, on and below the diagonal: what is left is factorized next
         for i in range(end, n, TILE):
             rows = slice(i, min(i + TILE, n))
             for j in range(end, i + 1, TILE):
@@ -94,6 +96,7 @@ def _factorize(k: Tensor, progress: Progress | None) -> bool:
                 else:
                     k[rows, tile].addmm_(k[rows, start:end], k[tile, start:end].mT, alpha=-1)
         if progress:
+            # what is left is a factorization of n - end rows, and that costs their cube
             progress(1 - ((n - end) / n) ** 3)
     return True
 
@@ -105,6 +108,7 @@ def _power(product: Callable[[Tensor], Tensor], n: int, rounds: int = 6) -> floa
     for _ in range(rounds):
         v = v / v.norm()
         w = product(v)
+        # for a unit v and a positive A both v'A v and |A v| are at most the largest eigenvalue
         bound = max(bound, float((v * w).sum()), float(w.norm()))
         v = w
     return bound

@@ -34,9 +34,9 @@ class Attribution:
 
     def top(self, test: int, k: int = 5, output: int = 0) -> tuple[Tensor, Tensor]:
         """The `k` training rows with the largest influence, of either sign, on a test row: numbers and influences."""
-        found = self.influence(output)[test]
-        order = found.abs().argsort(descending=True)[:k]
-        return order, found[order]
+        influences = self.influence(output)[test]
+        order = influences.abs().argsort(descending=True)[:k]
+        return order, influences[order]
 
     def __repr__(self) -> str:
         (m, c), n = self.prediction.shape, len(self.leave_one_out)
@@ -84,6 +84,7 @@ def attribution(gram: Gram | Tensor, k_test_train: Gram | Tensor, y: Tensor, rid
             why="its columns must be the training samples, in their order",
             fix="attribution(kernel(x), kernel(x_test, x), y)",
         )
+    # with row i's target replaced by f_-i(x_i) the fit is that without row i: its error there is alpha_i / G_ii
     g = _inverse(k, ridge, "gram")
     weights = cross.to(k) @ g
     return Attribution(weights @ y, g @ y / g.diagonal()[:, None], weights, float(ridge))
@@ -139,6 +140,7 @@ def attribution_of_features(
     tiles = features.tiles() if isinstance(features, Features) else [(slice(0, n), features.detach())]
     for rows, tile in tiles:
         wide = tile.double()
+        # H_ii = phi_i' (Phi'Phi + rho)^-1 phi_i, the leverage of row i
         own = ((wide @ g) * wide).sum(1)
         errors[rows] = (y[rows] - wide @ beta) / (1 - own)[:, None]
         weights[:, rows] = (wide @ reach).mT

@@ -81,7 +81,7 @@ def fit_linearized(
             fix='solver="cholesky", time=math.inf, ridge=0.0',
         )
     with torch.no_grad():
-        out = model(x) if isinstance(x, Tensor) else model(**x) if isinstance(x, Mapping) else model(*x)
+        out = _outputs(model, x)
     if not isinstance(y, Tensor) or y.shape != out.shape or not y.is_floating_point():
         has = f"{tuple(y.shape)}, {y.dtype}" if isinstance(y, Tensor) else type(y).__name__
         raise BadData(
@@ -101,12 +101,21 @@ def fit_linearized(
     return fitted
 
 
+def _outputs(model: Linearized, x: Inputs) -> Tensor:
+    if isinstance(x, Tensor):
+        return model(x)
+    if isinstance(x, Mapping):
+        return model(**x)
+    return model(*x)
+
+
 def _dense(operator: EmpiricalNTK, r: Tensor, ridge: float, time: float) -> Tensor:
     k = operator.dense().cpu()
     if time == math.inf:
         return solve(k, r, ridge).alpha
     system = eigensystem(k)
     a = system.values + ridge
+    # (1 - exp(-a t)) / a, which tends to t; expm1 keeps its digits where a t is small
     factor = torch.where(a == 0, torch.full_like(a, time), -torch.expm1(-a * time) / a)
     return system.vectors @ (factor * (system.vectors.mT @ r))
 

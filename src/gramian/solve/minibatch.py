@@ -53,6 +53,7 @@ def minibatch_descent(
 
     keep(0)
     for step, rows in enumerate(batches, 1):
+        # of rows that are drawn alike, n / |S| times the batch's sum is an unbiased estimate of the sum over all
         move = lr * len(r) / len(rows) * r[rows]
         r -= theta[:, rows] @ move
         if k is not None and f is not None:

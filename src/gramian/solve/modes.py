@@ -44,6 +44,7 @@ def check_lr(lr: float | Tensor | None) -> float:
 def transition(x: Tensor, method: str, beta: float) -> Tensor:
     """One step on the state (a, b, d) for each mode; (n,) -> (n, 3, 3)."""
     one, zero = torch.ones_like(x), torch.zeros_like(x)
+    # nesterov: d' - d = a + beta b' = (1 + beta) a + beta^2 b; and for all methods a' = 1 - x d' = a - x (d' - d)
     buffer = torch.stack([one, beta * one, zero], -1)
     step = buffer if method != "nesterov" else torch.stack([(1 + beta) * one, beta**2 * one, zero], -1)
     residual = torch.stack([one, zero, zero], -1) - x[:, None] * step
@@ -53,6 +54,7 @@ def transition(x: Tensor, method: str, beta: float) -> Tensor:
 
 def powers(matrix: Tensor, steps: Tensor) -> Tensor:
     """The state after each step, from (1, 0, 0), by repeated squaring; (n, p, p), (s,) -> (n, p, s)."""
+    # the way to the first step is common to all: only what is left differs
     base = int(steps.min())
     start = matrix.new_zeros(*matrix.shape[:2], 1)
     start[:, 0] = 1
@@ -69,6 +71,7 @@ def powers(matrix: Tensor, steps: Tensor) -> Tensor:
 def _advance(matrix: Tensor, state: Tensor, steps: Tensor) -> Tensor:
     bits = int(steps.max()).bit_length()
     for bit in range(bits):
+        # `matrix` is M^(2^bit) here: it acts on the steps that have this binary digit
         on = (steps >> bit & 1).bool().to(state.device)
         state[:, :, on] = matrix @ state[:, :, on]
         if bit + 1 < bits:
@@ -86,6 +89,7 @@ def damping(
     """
     if method == "flow":
         exponent = t[:, None] * lam
+        # expm1 keeps the digits of 1 - exp(-lam t) where lam t is small; over lam it tends to t
         safe = torch.where(lam > 0, lam, 1.0)
         return (-exponent).exp(), torch.where(lam > 0, -torch.expm1(-exponent) / safe, t[:, None])
     assert lr is not None
@@ -106,6 +110,7 @@ def roots(x: Tensor, method: str, beta: float) -> tuple[Tensor, Tensor, Tensor]:
     trace, det, _ = characteristic(x, method, beta)
     gap = trace**2 - 4 * det
     root = gap.abs().sqrt()
+    # real roots are (T +- sqrt(T^2 - 4 D)) / 2; complex ones are conjugate, each of modulus sqrt(D)
     large = torch.where(gap >= 0, (trace.abs() + root) / 2, det.abs().sqrt())
     small = torch.where(gap >= 0, (trace.abs() - root).abs() / 2, large)
     # (1 - z)(1 - w) = x: a root near 1 keeps the digits of 1 - z, on which 1e9 steps depend

@@ -11,7 +11,7 @@ from gramian.errors import BadArgument, named_in_errors
 from gramian.solve.dynamics import Theta, loss_curve, modes
 from gramian.solve.modes import characteristic, check_lr, check_method, roots
 
-NEVER = 2**50  # steps; beyond it a float64 no longer tells a step from the next
+NEVER_STEPS = 2**50  # steps; beyond it a float64 no longer tells a step from the next
 SLACK = 1e-6  # the envelope's powers and the curve's round differently after 1e9 steps
 
 
@@ -30,6 +30,7 @@ def max_lr(lambda_max: float, method: str = "gd", beta: float = 0.0) -> float:
     if not 0 < lambda_max < math.inf:
         raise BadArgument(f"lambda_max={lambda_max}", why="a positive number", fix="float(eigenvalues(gram)[-1])")
     return float(
+        # a root passes -1 where 1 + T + D = 0: 2 - x, 2 (1 + beta) - x, and (2 + 2 beta) - (1 + 2 beta) x for Nesterov
         {"gd": 2.0, "momentum": 2 * (1 + beta), "nesterov": (2 + 2 * beta) / (1 + 2 * beta)}[method] / lambda_max
     )
 
@@ -115,6 +116,7 @@ def _flow_time(lam: Tensor, weight: Tensor, target: float) -> float:
 
     if float(weight.sum()) <= target:
         return 0.0
+    # what lies along eigenvalues of zero never moves
     if not bool((lam > 0).any()) or float(weight[lam == 0].sum()) > target:
         return math.inf
     return _bisect(low, 1 / float(lam[-1]), lambda a, b: (a + b) / 2, 1100) or math.inf
@@ -130,7 +132,9 @@ def _late_enough(x: Tensor, weight: Tensor, target: float, method: str, beta: fl
     trace, det, first = characteristic(x, method, beta)
     real = trace**2 >= 4 * det
     sign = torch.where(trace < 0, -1.0, 1.0)
-    # real roots: a_k = p z^k + q w^k; p and q explode with opposite signs where the roots meet
+    # real roots z, w: a_k = p z^k + q w^k, and a_0 = 1 and a_1 give p = (a_1 - w) / (z - w), q = (z - a_1) / (z - w).
+    # p and q explode with opposite signs where the roots meet; there, and for complex roots, a_k is
+    # (z^k + w^k) / 2 + (a_1 - T / 2) (z^k - w^k) / (z - w), the last quotient at most k |z|^(k-1) and 2 |z|^k / |z - w|
     p = (first - sign * torch.where(det < 0, -small, small)).abs() / gap
     q = (first - sign * large).abs() / gap
     p, q = (torch.where(real & c.isfinite(), c, math.inf) for c in (p, q))
@@ -139,13 +143,13 @@ def _late_enough(x: Tensor, weight: Tensor, target: float, method: str, beta: fl
 
     def low(k: float) -> bool:
         apart = torch.where(p.isfinite(), p * large**k + q * small**k, math.inf)
-        at = peak.clamp(min=k)  # k z^(k-1) rises up to here
+        at = peak.clamp(min=k)  # k z^(k-1) rises up to k = -1 / log z, and the envelope bounds all later steps too
         growth = torch.minimum(at * large ** (at - 1), (2 * large**k / gap).nan_to_num(nan=math.inf, posinf=math.inf))
         together = large**k + torch.where(slope > 0, slope * growth, 0.0)
         return float(torch.minimum(apart, together).square() @ weight) <= target
 
     late = _bisect(low, 1.0, lambda a, b: (a + b) // 2, 60)
-    return None if late is None or late > NEVER else int(late)
+    return None if late is None or late > NEVER_STEPS else int(late)
 
 
 def _bisect(low, start: float, middle, doublings: int) -> float | None:
@@ -157,6 +161,11 @@ def _bisect(low, start: float, middle, doublings: int) -> float | None:
         a, b = b, 2 * b
     else:
         return None
-    while a < (c := middle(a, b)) < b:
-        a, b = (a, c) if low(c) else (c, b)
+    c = middle(a, b)
+    while a < c < b:
+        if low(c):
+            b = c
+        else:
+            a = c
+        c = middle(a, b)
     return b

@@ -31,14 +31,14 @@ class Tuning:
     source: str
 
 
-MEMORY = "Liu, Pan, Tao 2022, arXiv:2107.01832; constants not checked against the paper"
+UNCHECKED_SOURCE = "Liu, Pan, Tao 2022, arXiv:2107.01832; constants not checked against the paper"
 RULES = {
     "gd-theory": ("gd", "half of 1/lambda_max, as proofs for networks take it"),
     "gd-safe": ("gd", "1/lambda_max: the descent lemma"),
     "gd-best": ("gd", "2/(lambda_min + lambda_max): the best constant step for a quadratic"),
     "polyak": ("momentum", "Polyak 1964: the best heavy ball for a quadratic"),
     "nesterov": ("nesterov", "1/lambda_max and (sqrt(kappa) - 1)/(sqrt(kappa) + 1): Nesterov, strongly convex"),
-    "nesterov-theory": ("nesterov", MEMORY),
+    "nesterov-theory": ("nesterov", UNCHECKED_SOURCE),
 }
 
 

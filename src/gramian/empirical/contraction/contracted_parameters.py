@@ -10,7 +10,7 @@ from torch import Tensor
 from gramian.empirical.modules.structured_calls import ConvTranspose, Embedding, Linear, Scale, Sizes
 from gramian.empirical.modules.structured_parameters import Call, Uses
 
-PASS = 16  # multiplications of a matrix product in the time of one number of an elementwise pass
+PASS_COST = 16  # multiplications of a matrix product in the time of one number of an elementwise pass
 
 
 @dataclass(frozen=True)
@@ -109,8 +109,9 @@ def cheaper(unit: Unit, n: int, m: int, k: int, full: bool, scratch: int) -> Uni
         for t in unit.sizes:
             places = s.groups * s.positions * t.positions
             a = 1 if s.lookup or t.lookup else s.a
-            contract += n * m * places * (a + pairs * s.b + (pairs if full or len(unit.sizes) > 1 else 1) * PASS)
+            contract += n * m * places * (a + pairs * s.b + (pairs if full or len(unit.sizes) > 1 else 1) * PASS_COST)
             most = max(most, places)
     rows = form < contract or (3 if len(unit.sizes) > 1 else 2) * most > scratch
     early, late = replace(unit, rows=rows), replace(unit, rows=rows, late=True)
+    # put off where that halves what is kept, or better
     return late if rows and unit.columns and 2 * late.held(k) <= early.held(k) else early

@@ -20,7 +20,8 @@ from gramian.empirical.modules.structured_calls import Conv, Scale
 from gramian.empirical.modules.structured_parameters import Call
 from gramian.empirical.workarounds.convolution_gradients import LANES
 
-WIDE = 2**23  # numbers of gradients that are formed at once: above, they leave the cache before they are contracted
+# numbers of gradients that are formed at once: above, they leave the cache before they are contracted
+CACHED_GRADIENTS = 2**23
 
 
 def add_late(
@@ -31,7 +32,8 @@ def add_late(
     assert isinstance(g, tuple)
     n, m = len(f[0].a), 0 if g is f else len(g[0].a)
     each = (n + m) * f[0].b.shape[1] * (unit.numel // unit.columns)
-    step = max(1, min(scratch // 2, WIDE) // each)
+    step = max(1, min(scratch // 2, CACHED_GRADIENTS) // each)
+    # whole multiples of the channels that the compiled loops take at once
     step -= step % LANES if step > LANES else 0
     for start in range(0, unit.columns, step):
         columns = slice(start, min(start + step, unit.columns))

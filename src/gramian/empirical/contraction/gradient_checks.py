@@ -52,6 +52,7 @@ def check_pulled(
     for i in dict.fromkeys((len(batch) - 1, 0) if both else (len(batch) - 1,)):
         with differentiable_math():
             out = model(batch[i : i + 1]).reshape(-1)[outputs.start : outputs.stop]
+            # unequal weights: no symmetry of the outputs hides an error in this direction
             w = torch.linspace(1, 2, len(outputs), dtype=torch.float64).sqrt().to(out)
             right_batch_norm(out)
             number = (out * w).sum()
@@ -61,8 +62,8 @@ def check_pulled(
             own = [parameters[name] for name in names]
             plain = dict(zip(names, gradients(number, own, keep_graph=True), strict=True))
             for unit in group:
-                for made, true in _compared(calls, unit, i, w, pulled, plain):
-                    ours.append(made.to(true.dtype))
+                for pulled_back, true in _compared(calls, unit, i, w, pulled, plain):
+                    ours.append(pulled_back.to(true.dtype))
                     theirs.append(true)
             del plain  # not beside the next one's
         if said := differs(ours, theirs, tolerance(out.dtype)):

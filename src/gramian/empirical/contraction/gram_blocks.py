@@ -12,8 +12,9 @@ from gramian.empirical.contraction.layer_factors import Factor, Piece, part
 from gramian.empirical.modules.structured_calls import Sizes
 from gramian.empirical.workarounds.gemm import gemm
 
-TILES = (128, 512)  # rows of a cache tile, least and most: sums over layers stay in the cache until the tile is done
-PARTS = 8  # tiles a side; of a symmetric result a little more than half of them are made
+# rows of a cache tile, least and most: sums over layers stay in the cache until the tile is done
+TILE_ROWS = (128, 512)
+TILES_A_SIDE = 8  # tiles a side; of a symmetric result a little more than half of them are made
 
 
 def add_gram(
@@ -25,7 +26,7 @@ def add_gram(
     so that the result is symmetric to the last bit. `scratch`: numbers that may be held meanwhile.
     """
     n, k, m, l = out.shape
-    rows = min(max(TILES[0], -(-max(n * k, m * l) // PARTS)), TILES[1], int((scratch / 4) ** 0.5))
+    rows = min(max(TILE_ROWS[0], -(-max(n * k, m * l) // TILES_A_SIDE)), TILE_ROWS[1], int((scratch / 4) ** 0.5))
     step = max(1, rows // max(k, l))
     same = mirror is out
     for i in range(0, n, step):
@@ -53,6 +54,7 @@ def _add(out: Tensor, unit: Unit, f: Factor, g: Factor, scratch: int) -> None:
         (a, b), (c, d) = f[0], g[0]
         aa = gemm(a.view(n, -1), c.view(m, -1))
         if unit.kind == "weight and bias":
+            # the bias's gradient is b itself: it adds B B^T, that is 1 to each entry of A A^T
             aa += 1
         bb = gemm(b.reshape(n * k, -1), d.reshape(m * l, -1))
         out.addcmul_(bb.view(n, k, m, l), aa[:, None, :, None])
@@ -71,6 +73,7 @@ def _add_positions(out: Tensor, f: Piece, g: Piece, lookup: bool, scratch: int) 
     summed = out.shape[1] < k  # pieces of several kinds keep their outputs apart
     pair = groups * p * q  # numbers for one pair of samples and one pair of outputs
     c = max(k, l) if not summed and 2 * k * l * pair <= scratch else 1
+    # of a pair of samples aa takes `pair` numbers, bb c^2 times as many
     step = max(1, int((scratch / ((c * c + 1) * pair)) ** 0.5))
     for i in range(0, n, step):
         for j in range(0, m, step):
@@ -132,5 +135,5 @@ def _picked(a: Tensor, place: Tensor) -> Tensor:
     """Numbers of the vectors a at the places, 0 for those below 0: (i, 1, p, d), (j, 1, q, 1) -> (1, i, p, j, q)."""
     (i, _, p, d), (j, _, q, _) = a.shape, place.shape
     flat = place.reshape(-1)
-    found = a.reshape(i * p, d).index_select(1, flat.clamp(min=0)) * (flat >= 0)
-    return found.view(1, i, p, j, q)
+    numbers = a.reshape(i * p, d).index_select(1, flat.clamp(min=0)) * (flat >= 0)
+    return numbers.view(1, i, p, j, q)

@@ -79,13 +79,13 @@ def factors(source: Source, units: Sequence[Unit], batch: Batch, outputs: range,
         return _factors(source, units, batch, outputs)
     blocks: list[Factor] = []
     for start in range(0, n, chunk):
-        made = _factors(source, units, batch[start : start + chunk], outputs)
+        chunk_factors = _factors(source, units, batch[start : start + chunk], outputs)
         if not blocks:
-            blocks = [_map(lambda t: room(t, n), f) for f in made]
-        for block, f in zip(blocks, made, strict=True):
+            blocks = [_map(lambda t: room(t, n), f) for f in chunk_factors]
+        for block, f in zip(blocks, chunk_factors, strict=True):
             for whole, piece in zip(_tensors(block), _tensors(f), strict=True):
                 whole[start : start + chunk] = piece
-        del made, f, piece  # not beside the next chunk's
+        del chunk_factors, f, piece  # not beside the next chunk's
     return blocks
 
 
@@ -111,14 +111,14 @@ def _factors(source: Source, units: Sequence[Unit], batch: Batch, outputs: range
         model, calls = source.model, source.uses.calls
         check_pulled(model, calls, source.parameters, units, batch, outputs, (a, b, general), source.room)
         source.tried.add(shapes)
-    found = []
+    in_order = []
     for i, unit in enumerate(units):
-        found.append(_factor(source, unit, a, b, general))
+        in_order.append(_factor(source, unit, a, b, general))
         for c in unit.calls:  # a call's vectors go as soon as no later unit needs them
             if not any(c in later.calls for later in units[i + 1 :]):
                 a.pop(c, None), b.pop(c)
         general.pop(unit.name, None)
-    return found
+    return in_order
 
 
 def pull_back(source: Source, units: Sequence[Unit], batch: Batch, outputs: range) -> Pulled:
@@ -250,12 +250,14 @@ def _piece(source: Source, several: bool, left: list[Tensor], right: list[Tensor
     a, b = (left[0], right[0]) if len(left) == 1 else (torch.cat(left, 2), torch.cat(right, 3))
     if source.full or several:
         return Piece(a, b.contiguous())  # once, and not at every tile
+    # sum_c (b_cp . b_cq) is the product of the vectors of all outputs laid end to end
     return Piece(a, b.permute(0, 2, 3, 1, 4).flatten(3)[:, None])  # (n, 1, G, P, k b)
 
 
 def own(source: Source, grad: Tensor) -> Tensor:
     """Gradients (n, k, p) in the result's dtype, the outputs folded in without `full`."""
     grad = grad.to(source.dtype)
+    # sum_c <grad f_c, grad f_c'> is one product of the gradients laid end to end
     return grad if source.full else grad.flatten(1)[:, None]
 
 

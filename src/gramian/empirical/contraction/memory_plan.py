@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
-from gramian.empirical.contraction.contracted_parameters import PASS, Unit
+from gramian.empirical.contraction.contracted_parameters import PASS_COST, Unit
 from gramian.empirical.contraction.layer_factors import Source
 from gramian.empirical.modules.structured_calls import Scale
 from gramian.empirical.modules.structured_parameters import Call
 from gramian.errors import BadArgument
 
-CACHED = 2**25  # numbers that a chunk of samples works on: above, a backward pass only waits for memory
+CACHED_NUMBERS = 2**25  # numbers that a chunk of samples works on: above, a backward pass only waits for memory
 
 
 @dataclass(frozen=True)
@@ -62,12 +62,13 @@ class Budget:
         work = self.work(units, k)
         held = sum(unit.held(k) for unit in units) + max(unit.part(k) for unit in units)
         largest = max(self.n, self.m)
-        cached = max(1, CACHED // work)  # samples whose backward pass stays in the cache
+        cached = max(1, CACHED_NUMBERS // work)  # samples whose backward pass stays in the cache
         once = held * (self.n if self.symmetric else self.n + self.m)
         if once + work <= free:
             return largest, min(largest, cached, (free - once) // work)
         chunk = max(1, min(largest, cached, free // 4 // work))
-        return (samples, min(chunk, samples)) if (samples := (free - chunk * work) // (2 * held)) > 0 else (0, 0)
+        samples = (free - chunk * work) // (2 * held)
+        return (samples, min(chunk, samples)) if samples > 0 else (0, 0)
 
     def together(self, units: Sequence[Unit]) -> Plan | None:
         """These units at once: the blocks that take the fewest passes; None if one sample of them does not fit."""
@@ -78,7 +79,10 @@ class Budget:
             return None
         whole = [fit for fit in fits if fit[1] >= max(self.n, self.m)]
         # without pairs of outputs, fewer outputs at once cost nothing; with them, blocks of samples are cheaper
-        k, samples, chunk = fits[0] if self.source.full else whole[0] if whole else fits[-1]
+        if self.source.full:
+            k, samples, chunk = fits[0]
+        else:
+            k, samples, chunk = whole[0] if whole else fits[-1]
         return Plan(tuple(units), k, samples, chunk)
 
     def is_whole(self, units: Sequence[Unit]) -> bool:
@@ -93,8 +97,8 @@ class Budget:
         whole = any(unit.kind == "general" for unit in plan.units)
         first = 0 if whole else min((c for unit in plan.units for c in unit.calls), default=0)
         form = sum(_effort(calls[c]) for unit in plan.units if unit.rows for c in unit.calls)
-        forward = PASS * self.saved + sum(efforts)
-        backward = PASS * self.saved * (len(calls) - first) // max(1, len(calls)) + sum(efforts[first:])
+        forward = PASS_COST * self.saved + sum(efforts)
+        backward = PASS_COST * self.saved * (len(calls) - first) // max(1, len(calls)) + sum(efforts[first:])
         rows, columns = (-(-count // plan.samples) for count in (self.n, self.m))
         cuts = -(-self.source.n_outputs // plan.outputs)
         if self.source.full:
@@ -129,6 +133,6 @@ def plans(budget: Budget, units: Sequence[Unit]) -> list[Plan]:
 def _effort(call: Call) -> int:
     """Multiplications of a call, on one sample."""
     if isinstance(call.how, Scale):
-        return PASS * prod(call.out_shape)
+        return PASS_COST * prod(call.out_shape)
     sizes = call.how.sizes(call.weight_shape, call.out_shape)
-    return sizes.groups * sizes.positions * sizes.b * (PASS if sizes.lookup else sizes.a)
+    return sizes.groups * sizes.positions * sizes.b * (PASS_COST if sizes.lookup else sizes.a)

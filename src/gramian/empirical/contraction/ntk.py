@@ -146,7 +146,8 @@ def _by_a_right_way(
     source, saved = read(model, x, x2, full=outputs not in ("mean", "sum"))
     for way in WAYS[:-1] if source.batched else ():
         try:
-            check_small(source := replace(source, way=way), x)
+            source = replace(source, way=way)
+            check_small(source, x)
             return _contracted(source, saved, x, x2, outputs, max_bytes, apart)
         except (GramianError, torch.OutOfMemoryError):
             raise
@@ -247,7 +248,9 @@ def _run(
             for name, group in groupby(order, key=lambda i: plan.units[i].name if apart else ""):
                 k = list(group)
                 block = theta[name][rows, cs, columns, ds]
-                mirror = None if x2 is not None else block if q == p else theta[name][columns, ds, rows, cs]
+                mirror = None
+                if x2 is None:
+                    mirror = block if q == p else theta[name][columns, ds, rows, cs]
                 now = [i for i in k if not plan.units[i].late]
                 add_gram(block, [plan.units[i] for i in now], [f[i] for i in now], [g[i] for i in now], scratch, mirror)
                 for i in k:

@@ -14,7 +14,7 @@ from gramian.empirical.modules.structured_parameters import Call
 from gramian.empirical.workarounds.convolution_gradients import by_winograd
 from gramian.empirical.workarounds.gemm import gemm, worth_it
 
-ALONE = 2**22  # multiplications of one sample from which on its products are made on their own
+LARGE_SAMPLE = 2**22  # multiplications of one sample from which on its products are made on their own
 
 
 def formed(call: Call, x: Tensor, b: Tensor, sizes: Sizes) -> Tensor:
@@ -23,23 +23,28 @@ def formed(call: Call, x: Tensor, b: Tensor, sizes: Sizes) -> Tensor:
     n, k, groups, p, wide = b.shape
     if isinstance(call.how, Embedding):
         return _rows(call.how.inputs(x, call.weight_shape), b, sizes.a)
-    if k * p * sizes.a * wide < ALONE:
+    if k * p * sizes.a * wide < LARGE_SAMPLE:
         return _together(call.how.inputs(x, call.weight_shape).to(b.dtype), b, sizes.flip)
     first = _pattern(b[0, :, 0]) if k > 1 else None
-    if first is None and isinstance(call.how, Conv) and (grad := by_winograd(call, x, b)) is not None:
-        return grad
+    if first is None and isinstance(call.how, Conv):
+        grad = by_winograd(call, x, b)
+        if grad is not None:
+            return grad
     shared = first is not None
     out = b.new_empty(n, k, groups, *((sizes.a, wide) if sizes.flip else (wide, sizes.a)))
     for i in range(n):  # all samples' windows at once would leave the cache before they are used
         a = call.how.inputs(x[i : i + 1], call.weight_shape)[0].to(b.dtype)
         for g in range(groups):
             place = out[i, :, g].mT if sizes.flip else out[i, :, g]
-            found = first if i == g == 0 else _pattern(b[i, :, g]) if shared else None
-            if found is None:
+            pattern = first
+            if i > 0 or g > 0:
+                pattern = _pattern(b[i, :, g]) if shared else None
+            if pattern is None:
                 shared = False
                 _products(place, b[i, :, g], a[g])
             else:
-                times, once = found
+                times, once = pattern
+                # b_p = times once_p for each output: sum_p b_p a_p' is times the one product of once and a
                 torch.mul(times[:, :, None], gemm(once.mT, a[g].mT), out=place)
     return out.flatten(2)
 
@@ -78,6 +83,7 @@ def _pattern(b: Tensor) -> tuple[Tensor, Tensor] | None:
     once = b[0]
     at = once.abs().argmax(0, keepdim=True)
     pivot = once.gather(0, at)
+    # each channel's ratio is read where its pattern is largest: there it is 0 only if all of it is
     times = torch.where(pivot == 0, 0, b.gather(1, at.expand(len(b), 1, -1))[:, 0] / pivot)
     tolerance = 4 * torch.finfo(b.dtype).eps
     for few in (slice(1, 2), slice(2, None)):  # nearly always the second output tells already

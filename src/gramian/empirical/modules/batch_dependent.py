@@ -23,10 +23,11 @@ from gramian.empirical.modules.plain_gradients import differs, gradients_along, 
 from gramian.errors import GramianError
 
 ALONE, RANDOM, MIXED = "alone", "random", "mixed"
-FEW = 2**14  # numbers of a parameter up to which its gradient is compared in any case
-SMALL = 1e-2  # of an output below which its terms may cancel
-GATE = 1e-3  # root mean square of a parameter below which it may close a branch: LayerScale begins at 1e-6 to 0.1
-SEEDS = 24  # forward passes that look for an effect of Python's or NumPy's random numbers
+FEW_NUMBERS = 2**14  # numbers of a parameter up to which its gradient is compared in any case
+SMALL_OUTPUT = 1e-2  # of an output below which its terms may cancel
+# root mean square of a parameter below which it may close a branch: LayerScale begins at 1e-6 to 0.1
+CLOSED_GATE = 1e-3
+ORDINARY_SEEDS = 24  # forward passes that look for an effect of Python's or NumPy's random numbers
 
 Run = Callable[[Tensor, dict[str, Tensor] | None], Any]
 Scores = Callable[[Any], Tensor]
@@ -64,7 +65,7 @@ class Trial:
         """
         if self.hidden:
             return list(self.theta.values())
-        return [p for p in self.theta.values() if p.numel() <= FEW or _is_small(p)]
+        return [p for p in self.theta.values() if p.numel() <= FEW_NUMBERS or _is_small(p)]
 
     def in_float64(self) -> Trial:
         """The same with all numbers in float64."""
@@ -114,7 +115,7 @@ def depends(trial: Trial, first: Tensor, again: Tensor, drawn: Sequence[bool]) -
         drawn: whether numbers were drawn from torch's, Python's and NumPy's random states in the second pass.
     """
     allowed = torch.finfo(first.dtype).eps ** 0.5
-    trial = replace(trial, hidden=float(first.abs().max()) < SMALL)
+    trial = replace(trial, hidden=float(first.abs().max()) < SMALL_OUTPUT)
     if drawn[0] or not torch.allclose(first, again, rtol=allowed, atol=allowed * float(first.abs().max())):
         return RANDOM
     # a direction that no symmetry of the outputs is blind to
@@ -137,25 +138,25 @@ def is_mixed(trial: Trial, alone: Tensor, gradient: list[Tensor], w: Tensor) -> 
         gradient: marks of the gradient of $\langle w, f(x_0) \rangle$, one a parameter.
         w: direction in the space of the scores; shape (C,).
     """
-    found = _suspected(trial, alone, gradient, w)
-    if not found or alone.dtype == torch.float64:
-        return found
+    mixed = _suspected(trial, alone, gradient, w)
+    if not mixed or alone.dtype == torch.float64:
+        return mixed
     try:  # rounding of low precision is not mixing
         wide = trial.in_float64()
         scores = wide.scores(wide.run(wide.x[:1], None)).reshape(-1)
         if scores.dtype != torch.float64:
-            return found
+            return mixed
         gradient = marks(gradients_along(scores, w.double(), wide.gates()))
         return _suspected(wide, scores.detach(), gradient, w.double())
     except torch.OutOfMemoryError:
         raise
     except Exception:  # a module that has one precision only
-        return found
+        return mixed
 
 
 def _suspected(trial: Trial, alone: Tensor, gradient: list[Tensor], w: Tensor) -> bool:
     parameters = trial.gates()
-    made = []
+    of_batches = []
     for batch, real in _batches(trial.x):
         try:
             scores = trial.middle(batch)
@@ -174,13 +175,13 @@ def _suspected(trial: Trial, alone: Tensor, gradient: list[Tensor], w: Tensor) -
             return True
         if trial.by_frequency or not all(bool(g.isfinite().all()) for g in gradient):
             return False
-        made.append(marks(gradients_along(scores, w.to(scores.dtype), parameters)))
-        if not all(bool(g.isfinite().all()) for g in made[-1]):
-            made.pop()
+        of_batches.append(marks(gradients_along(scores, w.to(scores.dtype), parameters)))
+        if not all(bool(g.isfinite().all()) for g in of_batches[-1]):
+            of_batches.pop()
             continue
-        if len(made) == 2:  # a rule of torch that is wrong for batches does not look at the neighbors' numbers
-            return bool(differs(made[1], made[0], tolerance(alone.dtype)))
-        if real and not differs(made[0], gradient, tolerance(alone.dtype)):
+        if len(of_batches) == 2:  # a rule of torch that is wrong for batches does not look at the neighbors' numbers
+            return bool(differs(of_batches[1], of_batches[0], tolerance(alone.dtype)))
+        if real and not differs(of_batches[0], gradient, tolerance(alone.dtype)):
             return False  # neighbors that were made up may be blind to it
     return False
 
@@ -243,7 +244,7 @@ def changed_row(row: Tensor, seed: int, *, grow: bool = False) -> Tensor:
 
 def _is_small(p: Tensor) -> bool:
     some = p.detach().reshape(-1)[:1024]
-    return float(some.norm()) < GATE * len(some) ** 0.5
+    return float(some.norm()) < CLOSED_GATE * len(some) ** 0.5
 
 
 def _wide(t: Tensor) -> Tensor:
@@ -289,4 +290,4 @@ def _seeds() -> list[int]:
     """Seeds whose first number is extreme, which a rare event needs, and some others."""
     firsts = {seed: (random.Random(seed).random(), np.random.RandomState(seed).rand()) for seed in range(500)}
     extreme = [choose(firsts, key=lambda seed: firsts[seed][i]) for i in (0, 1) for choose in (min, max)]
-    return extreme + list(range(500, 500 + SEEDS))
+    return extreme + list(range(500, 500 + ORDINARY_SEEDS))

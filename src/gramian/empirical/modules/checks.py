@@ -130,13 +130,13 @@ def check_input(name: str, x: Tensor) -> Tensor:
         return x.clone() if x.is_inference() else x.detach()
 
 
-def check_product(module: nn.Module, made: Iterable[Tensor], given: Iterable[Tensor]) -> None:
+def check_product(module: nn.Module, results: Iterable[Tensor], given: Iterable[Tensor]) -> None:
     """Never a silent NaN: what is made of finite numbers is finite.
 
     Raises:
         BadData: a derivative of the module is not finite.
     """
-    for t in made:
+    for t in results:
         # the sum needs no memory; where it overflows the numbers are looked at
         if bool(t.detach().sum().isfinite()) or bool(t.isfinite().all()):
             continue
@@ -308,14 +308,14 @@ def _second_pass(module: nn.Module, scores_of: Callable, run: Callable, row: Ten
 
 def _check_alone(trial: Trial, scores: Tensor, again: Tensor, drawn: list[bool], module: nn.Module) -> None:
     """Raises unless the first sample's scores, and their gradient, are its own and the same at each call."""
-    found = depends(trial, scores, again, drawn)
+    kind = depends(trial, scores, again, drawn)
     path = type(module).__name__
-    if found != ALONE:  # gradient hooks that are not linear, or draw numbers, are told as what they are
+    if kind != ALONE:  # gradient hooks that are not linear, or draw numbers, are told as what they are
         checked_backward(module, trial.x[:1], trial.scores)
-    if found == RANDOM:
+    if kind == RANDOM:
         said = "a forward pass draws random numbers" if any(drawn) else "two forward passes on the same sample differ"
         raise random_module(f"{path}: {said}")
-    if found == MIXED:
+    if kind == MIXED:
         raise BadArgument(
             "The module mixes the samples of a batch, so its kernel at a pair of samples is not defined.",
             where=f"{path}: the output at the first sample changes when a second one is beside it",

@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from gramian.empirical.modules import checks
 
 Outputs = str | Callable[[Tensor], Tensor]
-INSIDE = "module."
+INNER_PREFIX = "module."
 
 
 class Composed(nn.Module):
@@ -89,4 +89,4 @@ def composed(module: nn.Module, outputs: str | Callable[..., Tensor]) -> tuple[n
 
 def own_name(name: str, module: nn.Module) -> str:
     """A parameter's name in the user's module."""
-    return name.removeprefix(INSIDE) if isinstance(module, Composed | Aimed) else name
+    return name.removeprefix(INNER_PREFIX) if isinstance(module, Composed | Aimed) else name

@@ -55,11 +55,11 @@ class Backward:
 class _Hooks(TorchFunctionMode):
     """Notes hooks that a forward pass registers on its tensors."""
 
-    found = False
+    registered = False
 
     def __torch_function__(self, func: Callable, types: Any, args: Any = (), kwargs: dict | None = None) -> Any:
         if func is Tensor.register_hook:
-            self.found = True
+            self.registered = True
         return func(*args, **(kwargs or {}))
 
 
@@ -86,20 +86,20 @@ def checked_backward(module: nn.Module, x: Tensor | Given, scores: Callable[[Any
         out = call_at(module, here, given)
     custom, leaves = _graph(out)
     inside = ""
-    if seen.found:
+    if seen.registered:
         inside = "the forward registers gradient hooks on its tensors"
     elif path := _module_hooks(module):
         inside = f"a backward hook on {path}"
     function = f"the custom autograd function {custom[0]}" if custom else ""
-    made = Backward(hooked, inside, function, _past(leaves, here, parameters, given))
-    if made.altered or custom:
+    backward = Backward(hooked, inside, function, _past(leaves, here, parameters, given))
+    if backward.altered or custom:
         with torch.enable_grad():
             root = _root(out, scores)
             if root is not None and root.requires_grad:
-                _check_linear(module, here, root, made)
+                _check_linear(module, here, root, backward)
                 if custom:
                     _check_grad(module, here, given, root, scores)
-    return made
+    return backward
 
 
 def _root(out: Any, scores: Callable[[Any], Tensor] | None) -> Tensor | None:
@@ -120,8 +120,8 @@ def _through_hooks(p: Tensor, g: Tensor) -> Tensor:
     """What the hooks of a parameter make of a gradient; they may also write into it."""
     g = g.clone()
     for hook in gradient_hooks(p):
-        found = hook(g)
-        g = g if found is None else found
+        changed = hook(g)
+        g = g if changed is None else changed
     return g
 
 
@@ -138,12 +138,12 @@ def _changes(module: nn.Module, name: str, p: Tensor) -> bool:
     scale = _scale(p.dtype)
     with torch.no_grad():
         of_g, of_h = _through_hooks(p, g), _through_hooks(p, h)
-        for found, want in (
+        for got, want in (
             (_through_hooks(p, g + h), of_g + of_h),
             (_through_hooks(p, scale * g), scale * of_g),
             (_through_hooks(p, g / scale), of_g / scale),
         ):
-            if not float((found - want).norm()) <= torch.finfo(p.dtype).eps ** 0.5 * float(found.norm() + want.norm()):
+            if not float((got - want).norm()) <= torch.finfo(p.dtype).eps ** 0.5 * float(got.norm() + want.norm()):
                 raise _not_linear(module, name, f"a gradient hook on `{name}`")
         return not (torch.equal(of_g, g) and torch.equal(of_h, h))
 
@@ -154,10 +154,10 @@ def check_masks(module: nn.Module, x: Tensor) -> None:
     Steps along hooked gradients are stable by the Jacobian of the hooked gradient; of a mask M it is M H, with the
     eigenvalues of the symmetric M H M that two backward passes give. Of any other hook these are others.
     """
-    found = checked_backward(module, x)
+    backward = checked_backward(module, x)
     parameters = dict(module.named_parameters())
-    bad = found.inside
-    for name in found.hooked:
+    bad = backward.inside
+    for name in backward.hooked:
         g = torch.randn(parameters[name].shape, generator=torch.Generator().manual_seed(1)).to(parameters[name])
         with torch.no_grad():
             once = _through_hooks(parameters[name], g)
@@ -217,7 +217,7 @@ def _graph(out: Any) -> tuple[list[str], list[Tensor]]:
     return custom, leaves
 
 
-def _check_linear(module: nn.Module, parameters: dict[str, Tensor], out: Tensor, made: Backward) -> None:
+def _check_linear(module: nn.Module, parameters: dict[str, Tensor], out: Tensor, backward: Backward) -> None:
     draw = torch.Generator().manual_seed(0)
     v, w = (torch.randn(out.shape, generator=draw).to(out) for _ in range(2))
     scale = _scale(out.dtype)
@@ -230,15 +230,15 @@ def _check_linear(module: nn.Module, parameters: dict[str, Tensor], out: Tensor,
     trials = [(pull(v + w), 1.0, 1.0), (pull(scale * v), scale, 0.0), (pull(v / scale), 1 / scale, 0.0)]
     eps = torch.finfo(out.dtype).eps
     tolerance = eps**0.5
-    for found, a, b in trials:
+    for pulled, a, b in trials:
         # a bias before batch normalization has a gradient of 0 in theory: what is there is rounding of the others'
-        noise = NOISE * eps * float(sum(g.norm() ** 2 for g in found if g is not None)) ** 0.5
-        for name, g, h, k in zip(parameters, found, of_v, of_w, strict=True):
+        noise = NOISE * eps * float(sum(g.norm() ** 2 for g in pulled if g is not None)) ** 0.5
+        for name, g, h, k in zip(parameters, pulled, of_v, of_w, strict=True):
             if g is None or h is None or k is None:
                 continue
             off = float((g - (a * h + b * k)).norm())
             if not off <= noise + tolerance * float(a * h.norm() + abs(b) * k.norm() + g.norm()):
-                raise _not_linear(module, name, made.altered or made.custom)
+                raise _not_linear(module, name, backward.altered or backward.custom)
 
 
 def _check_grad(

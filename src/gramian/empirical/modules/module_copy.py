@@ -42,7 +42,7 @@ def copied(module: M, beside: Any = None) -> Any:
             for value in held.values() if isinstance(held, dict) else held:
                 _rebind(value, own, memo, rebound)
         try:
-            made: Any = copy.deepcopy(module if beside is None else (module, beside), memo)
+            copies: Any = copy.deepcopy(module if beside is None else (module, beside), memo)
             _fill(rebound, memo)
         except Exception as error:
             raise BadArgument(
@@ -51,28 +51,28 @@ def copied(module: M, beside: Any = None) -> Any:
                 why="what is trained or moved here is a copy, so that yours stays as it is",
                 fix="keep locks, files and generators out of the module, or give it a __deepcopy__",
             ) from error
-    twin = made if beside is None else made[0]
+    twin = copies if beside is None else copies[0]
     _own_of_scripted(module, twin)
     for t, u in zip(module.parameters(), twin.parameters(), strict=True):
         for hook in (t._backward_hooks or {}).values():
             u.register_hook(_again(hook, memo))
         if hasattr(t, ASIDE):
             setattr(u, ASIDE, tuple(_again(hook, memo) for hook in getattr(t, ASIDE)))
-    return made
+    return copies
 
 
 def _own_of_scripted(module: nn.Module, twin: nn.Module) -> None:
     """Parameters of a copy of a scripted or traced module hang on those of the original by a graph: here it goes."""
-    made: dict[int, Tensor] = {}
+    copies: dict[int, Tensor] = {}
     other: Any
     for part, other in zip(module.modules(), twin.modules(), strict=True):
         if isinstance(part, torch.jit.ScriptModule):
             for key, t in [*part._parameters.items(), *part._buffers.items()]:
-                if t is not None and id(t) not in made:
+                if t is not None and id(t) not in copies:
                     new = t.detach().clone()
-                    made[id(t)] = nn.Parameter(new, t.requires_grad) if isinstance(t, nn.Parameter) else new
+                    copies[id(t)] = nn.Parameter(new, t.requires_grad) if isinstance(t, nn.Parameter) else new
                 if t is not None:
-                    other._c.setattr(key, made[id(t)])
+                    other._c.setattr(key, copies[id(t)])
 
 
 def _rebind(value: Any, own: set[int], memo: dict[int, Any], rebound: dict[int, FunctionType]) -> None:

@@ -20,10 +20,10 @@ from gramian.empirical.modules.structured_calls import READERS, Use, read
 from gramian.empirical.workarounds.channels_last import ACTIVATIONS
 
 # functions written in Python around the calls that are read
-AROUND = frozenset(
+AROUND_READ_CALLS = frozenset(
     (F.embedding, F.layer_norm, F.group_norm, F.batch_norm, F.instance_norm, F.rms_norm, F.multi_head_attention_forward)
 )
-PLAIN = (Tensor, torch.nn.Parameter)
+PLAIN_TYPES = (Tensor, torch.nn.Parameter)
 
 
 class Watched(TorchFunctionMode):
@@ -43,14 +43,14 @@ class Watched(TorchFunctionMode):
 
     def __torch_function__(self, func: Callable, types: Any, args: Any = (), kwargs: dict | None = None) -> Any:
         kwargs = kwargs or {}
-        if func in AROUND:
+        if func in AROUND_READ_CALLS:
             with self:
                 return _inside(func)(*args, **kwargs)
-        if func in READERS and all(t in PLAIN for t in types):
+        if func in READERS and all(t in PLAIN_TYPES for t in types):
             use = read(func, args, kwargs)
             if use is not None and (id(use.weight) in self.parameters or id(use.bias) in self.parameters):
                 return self.seen(use, lambda: func(*args, **kwargs))
-        if self.activation is not None and func in ACTIVATIONS and all(t in PLAIN for t in types):
+        if self.activation is not None and func in ACTIVATIONS and all(t in PLAIN_TYPES for t in types):
             return self.activation(func, args, kwargs)
         return func(*args, **kwargs)
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from gramian.arch.inputs import Form, Inputs, leaves, several
 from gramian.errors import BadArgument
 
-MOST = 2**53  # whole numbers up to here are exact in float64
+LARGEST_EXACT = 2**53  # whole numbers up to here are exact in float64
 
 
 @overload
@@ -40,9 +40,9 @@ def pack_module(module: nn.Module, like: Inputs) -> nn.Module:
     """The module as one of a single tensor of rows, of inputs that have the structure of `like`."""
     form, dtypes = Form.of(like, "argument `x`"), [t.dtype for t in leaves(like)]
 
-    def call(rows: Tensor, made: nn.Module) -> Any:
-        args, kwargs = form.call(_leaves(rows, form, dtypes, made))
-        return made(*args, **kwargs)
+    def call(rows: Tensor, inner: nn.Module) -> Any:
+        args, kwargs = form.call(_leaves(rows, form, dtypes, inner))
+        return inner(*args, **kwargs)
 
     return called_otherwise(module, call)
 
@@ -51,10 +51,10 @@ def called_otherwise(module: nn.Module, run: Callable[[Tensor, nn.Module], Any])
     """A module whose forward on `rows` is `run(rows, module)`: its submodules, parameters, names and modes are those
     of the module, which is called as its user calls it (with its hooks, and with a `forward` that was set on it)."""
     kind = type(module)
-    made = type(kind.__name__, (_Otherwise,), {"__module__": kind.__module__, "__qualname__": kind.__qualname__})()
-    made.lent, made.run = (module,), run  # in a tuple: no submodule, so that names stay
-    made._parameters, made._buffers, made._modules = module._parameters, module._buffers, module._modules
-    return made
+    other = type(kind.__name__, (_Otherwise,), {"__module__": kind.__module__, "__qualname__": kind.__qualname__})()
+    other.lent, other.run = (module,), run  # in a tuple: no submodule, so that names stay
+    other._parameters, other._buffers, other._modules = module._parameters, module._buffers, module._modules
+    return other
 
 
 class _Otherwise(nn.Module):
@@ -85,7 +85,11 @@ class _Otherwise(nn.Module):
 
 def _row(given: tuple[Tensor, ...]) -> Tensor:
     for t in given:
-        if not t.is_floating_point() and t.numel() and int(t.abs().max() if t.dtype != torch.bool else 0) > MOST:
+        if (
+            not t.is_floating_point()
+            and t.numel()
+            and int(t.abs().max() if t.dtype != torch.bool else 0) > LARGEST_EXACT
+        ):
             raise BadArgument(
                 "A whole number above 2^53 is among the inputs.",
                 where="inputs of several tensors",
@@ -98,11 +102,11 @@ def _row(given: tuple[Tensor, ...]) -> Tensor:
 def _leaves(rows: Tensor, form: Form, dtypes: list[torch.dtype], module: nn.Module) -> list[Tensor]:
     """What the rows were made of; floating ones in the module's precision."""
     own = next((p.dtype for p in module.parameters() if p.is_floating_point()), None)
-    found, start = [], 0
+    values, start = [], 0
     for leaf, dtype in zip(form.leaves, dtypes, strict=True):
         size = prod(leaf.shape)
         part = rows[:, start : start + size].reshape(len(rows), *leaf.shape)
         kept = (own or dtype) if dtype.is_floating_point else dtype
-        found.append(part != 0 if dtype == torch.bool else part.to(kept))
+        values.append(part != 0 if dtype == torch.bool else part.to(kept))
         start += size
-    return found
+    return values

@@ -21,11 +21,11 @@ def gradients(number: Tensor, parameters: Sequence[Tensor], *, keep_graph: bool 
     Raises:
         BadArgument: torch has no backward pass of it; the operation is named.
     """
-    found: Sequence[Tensor | None] = [None] * len(parameters)
+    grads: Sequence[Tensor | None] = [None] * len(parameters)
     if number.requires_grad and parameters:
         with named_errors():
-            found = torch.autograd.grad(number, list(parameters), retain_graph=keep_graph, allow_unused=True)
-    return [torch.zeros_like(p) if g is None else dense(g) for p, g in zip(parameters, found, strict=True)]
+            grads = torch.autograd.grad(number, list(parameters), retain_graph=keep_graph, allow_unused=True)
+    return [torch.zeros_like(p) if g is None else dense(g) for p, g in zip(parameters, grads, strict=True)]
 
 
 def gradients_along(out: Tensor, w: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:

@@ -52,16 +52,16 @@ def find_readouts(module: nn.Module, x: Tensor) -> Readouts:
     if root is None:
         return Readouts(frozenset(), None)
     uses, above = _uses_and_above(root, bits, id(x))
-    found = {
+    readouts = {
         name
         for name, p in weights.items()
         if id(p) not in embeddings and uses.get(bits[id(p)]) and not any(above[n] for n in uses[bits[id(p)]])
     }
-    ends = [path for path, node in seen if node is root and f"{path}.weight".lstrip(".") in found]
-    once = len(ends) == 1 and len(found) == 1 and len(uses[bits[id(linear[ends[0]].weight)]]) == 1
-    biases = {name.removesuffix("weight") + "bias" for name in found if name.endswith("weight")}
+    ends = [path for path, node in seen if node is root and f"{path}.weight".lstrip(".") in readouts]
+    once = len(ends) == 1 and len(readouts) == 1 and len(uses[bits[id(linear[ends[0]].weight)]]) == 1
+    biases = {name.removesuffix("weight") + "bias" for name in readouts if name.endswith("weight")}
     own = {name for name, _ in module.named_parameters()}
-    return Readouts(frozenset(found | (biases & own)), ends[0] if once else None)
+    return Readouts(frozenset(readouts | (biases & own)), ends[0] if once else None)
 
 
 def _uses_and_above(root: Any, bits: dict[int, int], x: int) -> tuple[dict[int, list[Any]], dict[Any, int]]:
@@ -83,17 +83,24 @@ def _uses_and_above(root: Any, bits: dict[int, int], x: int) -> tuple[dict[int, 
     for node in order:
         children = [child for child, _ in node.next_functions if child is not None]
         variable = getattr(node, "variable", None)
-        own = 0 if variable is None else 1 if id(variable) == x else bits.get(id(variable), 0)
+        if variable is None:
+            own = 0
+        elif id(variable) == x:
+            own = 1
+        else:
+            own = bits.get(id(variable), 0)
         below[node] = own
         for child in children:
             below[node] |= below[child]
         used[node] = 0
         for child in children:
             bit = below[child]
+            # one bit below the child: this weight and nothing else; more below the node: here it is joined with them
             if bit > 1 and bit & (bit - 1) == 0 and below[node] != bit:
                 used[node] |= bit
         for bit in (1 << i for i in range(used[node].bit_length()) if used[node] >> i & 1):
             uses.setdefault(bit, []).append(node)
+    # from the output down: what is used above a node, or at it, is above all of its children
     above = dict.fromkeys(order, 0)
     for node in reversed(order):
         for child, _ in node.next_functions:

@@ -219,6 +219,7 @@ def _conv(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
     hole = _each(dilation, rank)
     if padding == "same":
         total = [h * (s - 1) for h, s in zip(hole, size, strict=True)]
+        # of an odd number torch puts one more at the end
         sides = tuple((t // 2, t - t // 2) for t in total)
     else:
         sides = tuple((p, p) for p in _each(0 if padding == "valid" else padding, rank))
@@ -303,6 +304,7 @@ def _windows(
     rank = len(size)
     x = F.pad(x, [side for pair in reversed(padding) for side in pair]) if any(map(any, padding)) else x
     for axis, (wide, step, hole) in enumerate(zip(size, stride, dilation, strict=True)):
+        # a window with holes is every hole-th place of a longer one
         x = x.unfold(2 + axis, hole * (wide - 1) + 1, step)[..., ::hole]
     x = x.unflatten(1, (groups, -1))
     return x.permute(0, 1, *range(3, 3 + 2 * rank), 2)

@@ -80,6 +80,7 @@ class Share:
         if self.group is None:
             return
         marks = torch.stack([w for i, p in enumerate(theta) for w in _marks(p, i)]).to(self.device)
+        # the maximum of -marks is minus their minimum: all are equal if the two maxima cancel
         high, low = marks.clone(), -marks
         dist.all_reduce(high, dist.ReduceOp.MAX, group=self.group)
         dist.all_reduce(low, dist.ReduceOp.MAX, group=self.group)

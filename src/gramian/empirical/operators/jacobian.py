@@ -49,14 +49,14 @@ def jacobian(module: nn.Module, x: Inputs) -> Tensor:
         with torch.no_grad():
             check_repeats(module, lambda: call(module, x[:1]))
         checked_backward(module, x[:1])
-        made = torch.stack(
+        j = torch.stack(
             [
                 torch.cat([g.reshape(len(g), -1) for g in rows(partial(call, module, row[None]), parameters)], 1)
                 for row in x
             ]
         )
-    check_product(module, (made,), ())
-    return made
+    check_product(module, (j,), ())
+    return j
 
 
 def rows(run: Callable[[], Tensor], parameters: Sequence[Tensor], outputs: range | None = None) -> list[Tensor]:

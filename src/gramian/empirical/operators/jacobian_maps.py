@@ -18,7 +18,8 @@ from gramian.empirical.operators.distributed import Share
 from gramian.empirical.taylor.forward_mode import BACKWARD, EACH, FORWARD, along, checked_way
 from gramian.errors import GramianError
 
-QUIET = 2**20
+# bytes of parameters up to which each product of a module that writes into nothing copies them: `Derivative._most`
+COPIED_IF_QUIET = 2**20
 
 
 class Derivative:
@@ -138,7 +139,7 @@ class Derivative:
     @property
     def _most(self) -> int:
         """Bytes of parameters up to which each product copies them: of more it would take a tenth of its time."""
-        return QUIET if self.quiet else COPIED
+        return COPIED_IF_QUIET if self.quiet else COPIED
 
     def named(self, u: dict[str, Tensor]) -> dict[str, Tensor]:
         """The same with the names of the user's module."""

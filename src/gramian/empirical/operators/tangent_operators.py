@@ -143,6 +143,7 @@ class EmpiricalNTK:
         c = self.left.n_outputs
         if self.outputs == "full":
             return self.left.push(self.right.pull(v.reshape(-1, c))).reshape(-1)
+        # J_x J_y^T of one output at a time: other pairs of outputs do not belong to the sum
         total = torch.zeros(self.shape[0], dtype=self.dtype, device=self.device)
         for k in range(c):
             weight = v.new_zeros(len(v), c)
@@ -246,9 +247,9 @@ class GaussNewton:
 
     @classmethod
     def _of(cls, derivative: Derivative) -> GaussNewton:
-        made = object.__new__(cls)
-        made._take(derivative)
-        return made
+        operator = object.__new__(cls)
+        operator._take(derivative)
+        return operator
 
     def _take(self, derivative: Derivative) -> None:
         p = derivative.n_parameters

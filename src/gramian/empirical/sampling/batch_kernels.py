@@ -37,6 +37,7 @@ def ntk_together(module: nn.Module, x: Tensor, gains: dict[str, float], max_byte
     Returns:
         Shape (n, n).
     """
+    # a root of the gain on each gradient: their products then carry the gain
     parameters = [(gains[name] ** 0.5, p) for name, p in module.named_parameters() if p.requires_grad]
     groups: list[list[tuple[float, Tensor]]] = [[]]
     room = most = max(1, max_bytes // (len(x) * x.element_size() if x.is_floating_point() else 8 * len(x)))
@@ -54,6 +55,7 @@ def ntk_together(module: nn.Module, x: Tensor, gains: dict[str, float], max_byte
         for group in groups:
             for c in range(outputs):
                 rows = torch.stack([_row(out[i, c], group) for i in range(n)])
+                # parameters add up: the Gram matrix of all gradients is the sum of the groups'
                 theta += rows @ rows.mT
     return theta.detach() / outputs
 

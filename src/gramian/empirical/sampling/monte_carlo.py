@@ -20,7 +20,7 @@ from gramian.empirical.sampling.parameter_laws import Draw
 from gramian.empirical.sampling.sampled_networks import Sampler, arch_sampler, own_sampler
 from gramian.errors import BadArgument, BadData, NoLimit
 
-LEAST = 8  # draws before the standard error is believed
+LEAST_DRAWS = 8  # draws before the standard error is believed
 KINDS = ("ntk", "nngp", "both")
 
 
@@ -71,6 +71,7 @@ class Running:
         """One more value."""
         self.count += 1
         value = value.detach().to(torch.float64)
+        # mean' = mean + step / n, and the sum of squared deviations grows by step (value - mean')
         step = value - self.mean.to(value.device)
         self.mean = self.mean.to(value.device) + step / self.count
         self.squares = self.squares.to(value.device) + step * (value - self.mean)
@@ -82,7 +83,9 @@ class Running:
     def relative(self) -> float:
         """Frobenius norm of the standard errors over that of the mean."""
         error, mean = float(self.error().norm()), float(self.mean.norm())
-        return error / mean if mean > 0 else 0.0 if error == 0 else math.inf
+        if mean > 0:
+            return error / mean
+        return 0.0 if error == 0 else math.inf
 
 
 def monte_carlo(
@@ -170,12 +173,13 @@ def monte_carlo(
             for sampler in samplers:
                 sampler.redraw(generator)
             for name in names:
-                found = [_finite(getattr(sampler, name)(x, x2)) for sampler in samplers]
-                value[name].add(2 * found[1] - found[0] if extrapolate else found[0])
+                kernels = [_finite(getattr(sampler, name)(x, x2)) for sampler in samplers]
+                # K_w = K + a / w + O(1 / w^2): in 2 K_2w - K_w the a goes, and K_w - K_2w is a / 2w
+                value[name].add(2 * kernels[1] - kernels[0] if extrapolate else kernels[0])
                 if extrapolate:
-                    bias[name].add(found[0] - found[1])
+                    bias[name].add(kernels[0] - kernels[1])
             error, count = max(v.relative() for v in value.values()), value[names[0]].count
-            reached = count >= min(LEAST, draws) and error <= accuracy
+            reached = count >= min(LEAST_DRAWS, draws) and error <= accuracy
             if progress is not None:
                 progress(count, error)
     fields: dict[str, Tensor | None] = dict.fromkeys(("ntk", "nngp", "ntk_error", "nngp_error"))
@@ -235,7 +239,8 @@ def _sampler(
             fix='the module itself; or parametrization="ntk", whose NTK is the same at the first step',
         )
     if not isinstance(module, nn.Module):
-        if not callable(module) or width is None or not isinstance(made_module := module(width), nn.Module):
+        made_module = module(width) if callable(module) and width is not None else None
+        if not isinstance(made_module, nn.Module):
             raise BadArgument(
                 f"`module` is a {type(module).__name__}, and `width` is {width}: this makes no torch.nn.Module.",
                 where="monte_carlo(module, x)",
@@ -243,15 +248,15 @@ def _sampler(
                 fix="monte_carlo(make, x, width=128) with make(width) -> nn.Module",
             )
         module = pack_module(made_module, like) if several(like) else made_module
-    made = own_sampler(module, x, law, standard=standard, draw=draw, dtype=dtype)
-    if made.samples == batch_kernels.MIXED and x2 is not None:
+    sampler = own_sampler(module, x, law, standard=standard, draw=draw, dtype=dtype)
+    if sampler.samples == batch_kernels.MIXED and x2 is not None:
         raise BadArgument(
             "The module mixes the samples of a batch, so its kernel between two batches is not defined.",
             where="monte_carlo(module, x, x2)",
             why="batch normalization by the batch's own mean and variance, or a mean over the batch axis",
             fix="module.eval(); or the kernel of one batch: monte_carlo(module, torch.cat([x, x2]))",
         )
-    return made
+    return sampler
 
 
 def _inputs(

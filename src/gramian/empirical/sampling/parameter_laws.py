@@ -43,27 +43,27 @@ def rules(module: nn.Module, readouts: Readouts, law: Law, *, standard: bool, dr
         for attribute, p in owner.named_parameters(recurse=False, remove_duplicate=False):
             owners.setdefault(id(p), []).append((path, owner, attribute))
     names = {id(p): name for name, p in module.named_parameters()}
-    made: dict[str, Rule] = {}
+    by_name: dict[str, Rule] = {}
     generator = Generator().manual_seed(0)
     for i, name in names.items():
         p = owners[i][0][1]._parameters[owners[i][0][2]]
         assert p is not None
         if draw is not None and draw(name, p.detach(), generator) is not None:
-            made[name] = Rule(math.nan, 1.0)
+            by_name[name] = Rule(math.nan, 1.0)
             continue
         if isinstance(law, Mapping) and name in law:
-            made[name] = _rule(*resolve(law, name, fan_in=1, readout=False)[:1], standard)
+            by_name[name] = _rule(*resolve(law, name, fan_in=1, readout=False)[:1], standard)
             continue
-        found = {_by_type(*owner, p, name in readouts.names, law, standard) for owner in owners[i]}
-        if len(found) > 1:
+        laws = {_by_type(*owner, p, name in readouts.names, law, standard) for owner in owners[i]}
+        if len(laws) > 1:
             raise BadArgument(
                 f"The parameter `{name}` is shared by layers that would draw it differently.",
                 where=", ".join(f"{path} ({type(owner).__name__})" for path, owner, _ in owners[i]),
                 why="its standard deviation cannot be that of both",
                 fix=f'law={{"{name}": (sigma, 0), "*": ...}} draws its entries from N(0, sigma^2)',
             )
-        made[name] = found.pop()
-    return made
+        by_name[name] = laws.pop()
+    return by_name
 
 
 def _rule(std: float, standard: bool) -> Rule:
@@ -98,7 +98,9 @@ def _fan_in(owner: nn.Module, attribute: str, p: Tensor) -> int | None:
     """Inputs of one output unit: channels times window; None if the layer is unknown here."""
     if isinstance(owner, nn.MultiheadAttention):
         known = attribute in ("in_proj_weight", "in_proj_bias", "q_proj_weight", "k_proj_weight", "v_proj_weight")
-        return (p.shape[1] if p.ndim == 2 else owner.embed_dim) if known else None
+        if not known:
+            return None
+        return p.shape[1] if p.ndim == 2 else owner.embed_dim
     if isinstance(owner, nn.RNNBase | nn.RNNCellBase):
         return owner.hidden_size if _is_bias(attribute) else p.shape[1]
     if attribute not in ("weight", "bias"):

@@ -22,7 +22,7 @@ from gramian.empirical.sampling import batch_kernels
 from gramian.empirical.sampling.parameter_laws import Draw, redraw, rules
 from gramian.errors import BadArgument, BadData
 
-ROWS = 256  # samples in one forward pass, for modules that treat samples on their own
+ROWS_AT_ONCE = 256  # samples in one forward pass, for modules that treat samples on their own
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,21 +72,24 @@ class Sampler:
         b = a if x2 is None else self._values(x2)
         if self.last is None:
             return a @ b.mT / a.shape[1]
+        # given the layers below, E f f' over the last layer's weights and bias is var_w h . h' + var_b
         return self.last[1] * (a @ b.mT) + self.last[2]
 
     def _values(self, x: Tensor) -> Tensor:
         """Inputs of the last layer, or the module's outputs; shape (n, features)."""
         kept: list[Tensor] = []
         layer = None if self.last is None else self.module.get_submodule(self.last[0])
-        hook = layer and layer.register_forward_hook(lambda _m, args, _out: kept.append(args[0]))
+        hook = None
+        if layer is not None:
+            hook = layer.register_forward_hook(lambda _m, args, _out: kept.append(args[0]))
         try:
             with torch.no_grad():
-                for part in x.split(ROWS) if self.samples == ALONE else (x,):
+                for part in x.split(ROWS_AT_ONCE) if self.samples == ALONE else (x,):
                     out = call(self.module, part)
                     if layer is None:
                         kept.append(out)
         finally:
-            if hook:
+            if hook is not None:
                 hook.remove()
         return torch.cat([k.flatten(1) for k in kept])
 
@@ -104,17 +107,17 @@ def own_sampler(
     samples = batch_kernels.samples_are(module, x)
     trains = {name: p.requires_grad for name, p in module.named_parameters()}
     readouts = find_readouts(module, x if samples == MIXED else x[:2])
-    found = rules(module, readouts, law, standard=standard, draw=draw)
-    counts = {name for name in trains if trains[name] and found[name].gain > 0}
+    laws = rules(module, readouts, law, standard=standard, draw=draw)
+    counts = {name for name in trains if trains[name] and laws[name].gain > 0}
     for name, p in module.named_parameters():
         p.requires_grad_(name in counts if counts else trains[name])  # if all gains are zero, the kernel is
     last = None
     if readouts.last is not None:
-        weight, bias = (found.get(f"{readouts.last}.{part}".lstrip(".")) for part in ("weight", "bias"))
+        weight, bias = (laws.get(f"{readouts.last}.{part}".lstrip(".")) for part in ("weight", "bias"))
         if weight is not None and weight.std >= 0 and (bias is None or bias.std >= 0):  # not from the caller's `draw`
             last = (readouts.last, weight.std * weight.std, 0.0 if bias is None else bias.std * bias.std)
     return Sampler(
-        module, lambda g: redraw(module, found, g, draw), {name: r.gain for name, r in found.items()}, last, samples
+        module, lambda g: redraw(module, laws, g, draw), {name: r.gain for name, r in laws.items()}, last, samples
     )
 
 

@@ -79,15 +79,15 @@ def projected_gradients(
         out, _ = checks.try_module(module, "x", x)
         backward = checked_backward(module, x[:1])
         way = _looped if backward.inside or backward.past else _batched
-        found = _project(module, x, sketch, kind, out, max_bytes, way)
-    if not bool(found.isfinite().all()):
+        features = _project(module, x, sketch, kind, out, max_bytes, way)
+    if not bool(features.isfinite().all()):
         raise BadData(
-            f"The features have NaN or infinite entries, in {found.dtype}.",
+            f"The features have NaN or infinite entries, in {features.dtype}.",
             where="projected_gradients",
             why="an output that is not finite at some sample, or a gradient too large for this precision",
             fix="module.double() and x.double(); module(x).isfinite().all() shows whether an output is the cause",
         )
-    return found
+    return features
 
 
 def _aimed(module: nn.Module, x: Inputs, outputs: object, targets: Tensor) -> tuple[nn.Module, Tensor]:
@@ -122,6 +122,7 @@ def _project(
             _add(features[i : i + samples], grads, sketch, here, kind)
             del grads
     if kind == "mean":
+        # the kernel is a product of two features, so their mean over c outputs is a root of c each
         features /= c**0.5
     return features.reshape(-1, sketch.size)
 

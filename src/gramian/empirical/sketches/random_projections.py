@@ -128,8 +128,10 @@ class Sketch:
                 fix="distortion(n=1000, failure_probability=0.01)",
             )
         if self.kind == "sparse":
-            found = math.sqrt(n * (n + 1) / self.size / failure_probability)
-            return found if found < 1 else math.inf
+            # n (n + 1) / 2 entries of variance at most 2 |a|^2 |b|^2 / size: Chebyshev's bounds add up to the failure
+            error = math.sqrt(n * (n + 1) / self.size / failure_probability)
+            return error if error < 1 else math.inf
+        # 2 n^2 exp(-size (e^2/2 - e^3/3) / 2) = failure, solved for the polynomial in e
         need = 2 / self.size * math.log(2 * n**2 / failure_probability)
         if need >= 1 / 6:  # the exponent's largest value, at 1
             return math.inf

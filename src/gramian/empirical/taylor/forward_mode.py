@@ -183,12 +183,12 @@ def _why_not_trained(
     step = {name: t.detach().requires_grad_() for name, t in u.items()}
     try:
         change = along(module, at, step, x, way=way)[1]
-        found = gradients((change * w.reshape(change.shape)).sum(), list(step.values()))
+        grads = gradients((change * w.reshape(change.shape)).sum(), list(step.values()))
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # a rule without a derivative of its own
         return (str(error).strip().splitlines() or [type(error).__name__])[0]
-    said = differs(marks(found), marks(list(down.values())), tolerance(w.dtype))
+    said = differs(marks(grads), marks(list(down.values())), tolerance(w.dtype))
     return f"the gradient of {way} by its step is {said}" if said else ""
 
 
@@ -239,6 +239,7 @@ def forward_by_backward(out: Tensor, at: list[Tensor], step: list[Tensor], creat
     if not out.requires_grad:
         return torch.zeros_like(out)
     right_batch_norm(out)
+    # J^T w is linear in w, and <J^T w, step> = <w, J step>: its derivative by w is J step, at any w
     w = torch.zeros_like(out, requires_grad=True)
     down = torch.autograd.grad(out, at, w, create_graph=True, allow_unused=True)
     used = [(d, s) for d, s in zip(down, step, strict=True) if d is not None and d.requires_grad]

@@ -77,7 +77,7 @@ def checked_mode(module: nn.Module, x: Given) -> str:
             row = x.change(lambda v: v.double() if v.is_floating_point() else v)
             wide = copied(module).double()
             at = {name: p.detach() for name, p in wide.named_parameters() if p.requires_grad}
-            found = {mode: _error(mode, wide, at, row) for mode in MODES}
+            errors = {mode: _error(mode, wide, at, row) for mode in MODES}
         except RuntimeError as error:
             raise BadArgument(
                 "The second derivatives of the module could not be checked.",
@@ -92,10 +92,10 @@ def checked_mode(module: nn.Module, x: Given) -> str:
                 why="its Jacobian is then none of the function that it computes, so there is no second derivative",
                 fix="linearize(module), whose first-order model has the hooks in its Jacobian; or without the hooks",
             )
-        for mode, off in found.items():
+        for mode, off in errors.items():
             if off is not None and off <= TOLERANCE and _runs(mode, module, x):
                 return mode
-    told = ", ".join(f"{mode}: {'fails' if off is None else f'{off:.1%} off'}" for mode, off in found.items())
+    told = ", ".join(f"{mode}: {'fails' if off is None else f'{off:.1%} off'}" for mode, off in errors.items())
     raise BadArgument(
         f"torch's second derivative of the module is not a derivative of its first one ({told}).",
         where=type(module).__name__,
@@ -132,6 +132,7 @@ def _error(mode: str, module: nn.Module, at: dict[str, Tensor], x: Given) -> flo
             along(module, {name: p + sign * STEP * step[name] for name, p in at.items()}, step, x)[1]
             for sign in (1, -1)
         )
+        # J(theta + e s) s - J(theta - e s) s = 2 e s' H s, up to e^3
         gap = float(((ahead - behind) / (2 * STEP) - second).norm())
         scale = max(float(second.norm()), 1e-4 * float(change.norm()))  # rounding is eps / STEP of the first derivative
         errors.append(gap / scale if scale else gap)

@@ -23,7 +23,7 @@ from gramian.library import library
 POINTS = (0.0, 0.625, -0.625, 1.5, -1.5)  # as in native/src/winograd_tiles.cpp; and infinity
 LANES = 16  # channels are a multiple of it
 VECTORS = ("AVX-512", "AVX2", "NEON")  # without them oneDNN's plain sums are faster
-ENOUGH = 128  # tiles of 4x4 from which on bringing the weights into the domain, once a call, is paid back
+LEAST_TILES = 128  # tiles of 4x4 from which on bringing the weights into the domain, once a call, is paid back
 
 
 def convolved(how: Conv, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor | None:
@@ -94,9 +94,12 @@ def _domain() -> Tensor:
     """G x G, (36, 9): of weights into Winograd's domain."""
     rows = []
     for a in POINTS:
+        # Lagrange: the weights, as a polynomial, at the point, over its distances to the others; its last number at
+        # infinity
         apart = prod(a - other for other in POINTS if other != a)
         rows.append([1 / apart, a / apart, a * a / apart])
     g = torch.tensor([*rows, [0.0, 0.0, 1.0]], dtype=torch.float64, device="cpu")
+    # the same along both axes
     return torch.kron(g, g).float()
 
 
@@ -130,11 +133,12 @@ class _Back(torch.autograd.Function):
     @staticmethod
     def forward(g: Tensor, weight: Tensor, how: Conv, size: tuple[int, int]) -> Tensor:
         images = g.reshape(-1, *g.shape[-3:])
-        if len(images) * _tiles(*size) >= ENOUGH and _fits(how, weight.shape, *size):
+        if len(images) * _tiles(*size) >= LEAST_TILES and _fits(how, weight.shape, *size):
             out = _filtered(images, weight, 2 - how.padding[0][0], size)
         else:
             before = [p for p, _ in how.padding]
             axes = zip(g.shape[-2:], weight.shape[2:], how.stride, before, how.dilation, size, strict=True)
+            # a strided window may not reach the last places of an image: what is missing of its size
             more = [n - ((m - 1) * step - 2 * p + hole * (k - 1) + 1) for m, k, step, p, hole, n in axes]
             out = F.conv_transpose2d(images, weight, None, how.stride, before, more, how.groups, how.dilation)
         return out.view(*g.shape[:-3], *out.shape[1:])
@@ -156,6 +160,7 @@ class _Back(torch.autograd.Function):
 def _filtered(g: Tensor, weight: Tensor, pad: int, size: tuple[int, int]) -> Tensor:
     """Images (n, d, high, wide) back through the weights (d, c, 3, 3): (n, c, h, w), channels last."""
     d, c = weight.shape[:2]
+    # back through a convolution is a convolution with the weights turned by half a turn, and padding 2 - p
     turned = weight.flip(2, 3).permute(2, 3, 0, 1).reshape(9, d * c)
     u = (_domain() @ turned).view(36, d, c)
     out = g.new_empty(len(g), *size, c)

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-LEAST = 2**20  # multiplications below which handing over costs more than it saves
+LEAST_MULTIPLICATIONS = 2**20  # multiplications below which handing over costs more than it saves
 
 
 def gemm(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -30,7 +30,7 @@ def worth_it(a: Tensor, b: Tensor) -> bool:
     """Whether `gemm` has a faster way for a b^T than torch's own."""
     return (
         single_on_cpu(a)
-        and a.shape[0] * a.shape[1] * b.shape[0] >= LEAST
+        and a.shape[0] * a.shape[1] * b.shape[0] >= LEAST_MULTIPLICATIONS
         and min(a.shape[0], b.shape[0], a.shape[1]) >= 32
         and _onednn() is not None
     )

@@ -12,8 +12,8 @@ from functools import cache
 import numpy as np
 from torch import Tensor
 
-MOST = 2**25 - 2**15  # bytes; the largest block for which glibc raises its threshold is 32 MiB
-HUGE = 2**21  # bytes of a huge page
+MOST_BYTES = 2**25 - 2**15  # bytes; the largest block for which glibc raises its threshold is 32 MiB
+HUGE_PAGE = 2**21  # bytes of a huge page
 MADV_HUGEPAGE = 14
 
 
@@ -23,15 +23,16 @@ def keep_freed_blocks() -> None:
     glibc keeps blocks up to the largest that was ever freed. Nothing is written, so this takes microseconds.
     """
     if sys.platform == "linux":
-        np.empty(MOST, np.uint8)
+        np.empty(MOST_BYTES, np.uint8)
 
 
 def room(like: Tensor, n: int) -> Tensor:
     """An empty tensor of n rows of the same kind, in huge pages where the system has them."""
     out = like.new_empty(n, *like.shape[1:])
-    if out.device.type == "cpu" and (advise := _madvise()) is not None:
-        start = -(-out.data_ptr() // HUGE) * HUGE
-        length = (out.data_ptr() + out.nbytes - start) // HUGE * HUGE
+    advise = _madvise() if out.device.type == "cpu" else None
+    if advise is not None:
+        start = -(-out.data_ptr() // HUGE_PAGE) * HUGE_PAGE
+        length = (out.data_ptr() + out.nbytes - start) // HUGE_PAGE * HUGE_PAGE
         if length > 0:
             advise(start, length, MADV_HUGEPAGE)  # advice: where it is refused, the pages are small
     return out

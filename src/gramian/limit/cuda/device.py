@@ -58,11 +58,11 @@ def library() -> ModuleType | None:
     """`cuda.core`, under its old name too; None where it is not installed."""
     for name in ("cuda.core", "cuda.core.experimental"):
         try:
-            found = importlib.import_module(name)
+            module = importlib.import_module(name)
         except ImportError:
             continue
-        if hasattr(found, "Program"):
-            return found
+        if hasattr(module, "Program"):
+            return module
     return None
 
 

@@ -16,27 +16,27 @@ from gramian.limit.cuda.plane_schedule import BENDS, ERFS, Plan, plan
 from gramian.limit.kernel_program import Lack, Program
 from gramian.limit.planes import ERF, RELU, PlaneProgram, plane_program
 
-SUMS = 2**26  # bytes of the sums of a tile
-VARIANCES = 2**28  # bytes of the variances of a tile's rows, in float64
-MEMORY = 2**30  # bytes of all planes that are held outside of registers
-PARTS = ("angles.h", "planes.h")
+SUM_BYTES = 2**26  # bytes of the sums of a tile
+VARIANCE_BYTES = 2**28  # bytes of the variances of a tile's rows, in float64
+PLANE_BYTES = 2**30  # bytes of all planes that are held outside of registers
+SHARED_CODE = ("angles.h", "planes.h")
 
 
 def lacks(p: Program) -> Lack | None:
     """What keeps this part of the engine from running the program; None if nothing does."""
-    found = _plan(p)
-    return found if isinstance(found, Lack) else None
+    schedule = _plan(p)
+    return schedule if isinstance(schedule, Lack) else None
 
 
 def _plan(p: Program) -> Plan | Lack:
-    made = plane_program(p)
-    return made if isinstance(made, Lack) else plan(made)
+    planes = plane_program(p)
+    return planes if isinstance(planes, Lack) else plan(planes)
 
 
 def kernels(arch: Architecture, p: Program, x: Tensor, x2: Tensor | None, *, ntk: bool) -> tuple[Tensor, Tensor]:
     """`(nngp, ntk)`, see `gramian.limit.kernels`."""
-    made, of_planes = _plan(p), plane_program(p)
-    assert isinstance(made, Plan)
+    schedule, of_planes = _plan(p), plane_program(p)
+    assert isinstance(schedule, Plan)
     assert isinstance(of_planes, PlaneProgram)
 
     def images(inputs: Tensor) -> Tensor:
@@ -44,7 +44,7 @@ def kernels(arch: Architecture, p: Program, x: Tensor, x2: Tensor | None, *, ntk
 
     left = images(x)
     right = left if x2 is None else images(x2)
-    run = _Run(made, device(left), ntk)
+    run = _Run(schedule, device(left), ntk)
     out = [x.new_empty(len(left), len(right)) for _ in range(1 + ntk)]
     rows = run.rows
     for i in range(0, len(left), rows):
@@ -81,29 +81,30 @@ class Side:
 class _Run:
     """One network on one device."""
 
-    def __init__(self, made: Plan, on: Device, ntk: bool) -> None:
-        self.plan, self.on, self.ntk = made, on, ntk
+    def __init__(self, schedule: Plan, on: Device, ntk: bool) -> None:
+        self.plan, self.on, self.ntk = schedule, on, ntk
 
     @property
     def rows(self) -> int:
         """Of a tile."""
-        by_sums = math.isqrt(SUMS // (32 * self.plan.axes[0].count))
-        return max(1, min(1024, by_sums, VARIANCES // (8 * max(1, self.plan.variances))))
+        # of each pair and displacement 4 numbers of float64, 32 bytes
+        by_sums = math.isqrt(SUM_BYTES // (32 * self.plan.axes[0].count))
+        return max(1, min(1024, by_sums, VARIANCE_BYTES // (8 * max(1, self.plan.variances))))
 
     def side(self, x: Tensor, *, diagonal: bool) -> Side:
         """Each image with itself; in float64."""
         spread, sums = self_kernels.variances(self.plan, x)
-        made = Side(x, spread, spread.to(x.dtype), {}, None)
+        alone = Side(x, spread, spread.to(x.dtype), {}, None)
         if not diagonal and not self.plan.tail:
-            return made
+            return alone
         if sums is None and not diagonal and not self._needs_q:
-            return made
+            return alone
         if sums is None:
             pairs = torch.arange(len(x), device=x.device, dtype=torch.int32)[:, None].expand(-1, 2).contiguous()
-            found = self._sums(made, made, pairs, torch.float64, same=True)
-            sums = found[:, 0], found[:, 1]
+            both = self._sums(alone, alone, pairs, torch.float64, same=True)
+            sums = both[:, 0], both[:, 1]
         own, q = self_kernels.finish(self.plan, sums)
-        return Side(x, spread, made.single, q, own)
+        return Side(x, spread, alone.single, q, own)
 
     @property
     def _needs_q(self) -> bool:
@@ -123,11 +124,11 @@ class _Run:
                 sums[again] = self._sums(a, b, at[again], torch.float64, same=False)
         i, j = at.long().unbind(1)
         sides = {v: q[i] for v, q in a.q.items()}, {v: q[j] for v, q in b.q.items()}
-        found, _ = self_kernels.finish(self.plan, (sums[:, 0], sums[:, 1]), sides)
+        kernels_of_pairs, _ = self_kernels.finish(self.plan, (sums[:, 0], sums[:, 1]), sides)
         out = []
         for number in range(1 + self.ntk):
             tile = a.x.new_zeros(shape)
-            tile[i, j] = found[number].to(dtype)
+            tile[i, j] = kernels_of_pairs[number].to(dtype)
             if own:
                 tile = tile + tile.mT
                 assert a.own is not None
@@ -149,12 +150,12 @@ class _Run:
         rows = self._rows_in_registers(dtype)
         ints, reals, held = self._program(rows, same)
         of_memory = held[1] * (4 if dtype == torch.float32 else 8)
-        warps = min(self.on.warps, len(pairs) * shifts, MEMORY // max(1, of_memory))
+        warps = min(self.on.warps, len(pairs) * shifts, PLANE_BYTES // max(1, of_memory))
         warps = max(WARPS, warps // WARPS * WARPS)
         where = pairs.device
         memory = torch.empty(warps * held[1] + 1, dtype=dtype, device=where)
         kind = "planes_registers.h" if rows else "planes_memory.h"
-        code = source(dtype, self.ntk, *PARTS, kind, "planes_run.h", rows=rows)
+        code = source(dtype, self.ntk, *SHARED_CODE, kind, "planes_run.h", rows=rows)
         spreads = [side.single if dtype == a.x.dtype else side.spread for side in (a, b)]
         arguments: tuple[Argument, ...] = (
             torch.tensor(ints, dtype=torch.int32, device=where), torch.tensor(reals, dtype=torch.float64, device=where),
@@ -172,25 +173,25 @@ class _Run:
 
     def _program(self, rows: int, same: bool) -> tuple[list[int], list[float], tuple[int, int]]:
         """`Head` and `Op` of planes.h; and numbers of one value in memory, and of all that a warp keeps."""
-        made = self.plan
-        sizes = [made.nodes[v].size for v in made.body]
+        schedule = self.plan
+        sizes = [schedule.nodes[v].size for v in schedule.body]
         width = max(size[1] for size in sizes) if rows else 32
         positions = math.prod(sizes[0])
         held = (1 + self.ntk) * (32 * rows if rows else max(map(math.prod, sizes)))
-        total = held * (made.places + (0 if rows else 2))
-        down, along = made.axes
+        total = held * (schedule.places + (0 if rows else 2))
+        down, along = schedule.axes
         together = min(32 // width, along.count) if rows else 1
         ints = [
-            len(made.ops), made.channels, positions, made.variances, int(down.wraps), int(along.wraps),
+            len(schedule.ops), schedule.channels, positions, schedule.variances, int(down.wraps), int(along.wraps),
             down.first, down.count, along.first, along.count, width, together,
-            int(made.masked), int(same), held, total,
+            int(schedule.masked), int(same), held, total,
         ]  # fmt: skip
         reals: list[float] = []
-        places = made.places_of_variances
-        for kind, place, v, p in made.ops:
-            node = made.nodes[v]
-            below = made.nodes[node.inputs[0]].size if node.inputs else node.size
-            scale = made.scale[made.body.index(v)]
+        places = schedule.places_of_variances
+        for kind, place, v, p in schedule.ops:
+            node = schedule.nodes[v]
+            below = schedule.nodes[node.inputs[0]].size if node.inputs else node.size
+            scale = schedule.scale[schedule.body.index(v)]
             ints += [
                 kind, places[v] if kind in (BENDS, ERFS) else place, *below, *node.size,
                 *node.window, *node.stride, *node.before, *node.step, *scale,

@@ -86,11 +86,11 @@ class Plan:
     @property
     def places_of_variances(self) -> dict[int, int]:
         """Where the variances at the input of each activation of the body begin."""
-        found, at = {}, 0
+        places, at = {}, 0
         for v in self.body:
             if self.nodes[v].kind in (RELU, ERF):
-                found[v], at = at, at + math.prod(self.nodes[v].size)
-        return found
+                places[v], at = at, at + math.prod(self.nodes[v].size)
+        return places
 
     @property
     def variances(self) -> int:
@@ -111,27 +111,28 @@ class Plan:
 def _entries(size: int, scale: int, axis: Axis) -> int:
     if axis.wraps:
         return size * axis.count
+    # positions p and p + scale e that both lie within the axis
     return sum(max(0, size - scale * abs(e)) for e in range(axis.first, axis.first + axis.count))
 
 
-def nodes(made: PlaneProgram) -> tuple[Node, ...]:
+def nodes(planes: PlaneProgram) -> tuple[Node, ...]:
     """The program's nodes; their matrices are not read."""
-    found = []
-    for k in range(made.ints[2]):
-        w = made.ints[3 + 13 * k : 16 + 13 * k]
+    every = []
+    for k in range(planes.ints[2]):
+        w = planes.ints[3 + 13 * k : 16 + 13 * k]
         inputs = tuple(i for i in w[1:3] if i >= 0)
         size, window, stride, before, step = ((w[at], w[at + 1]) for at in (3, 5, 7, 9, 11))
-        found.append(Node(w[0], inputs, size, window, stride, before, step, made.reals[6 * k : 6 * k + 6]))
-    return tuple(found)
+        every.append(Node(w[0], inputs, size, window, stride, before, step, planes.reals[6 * k : 6 * k + 6]))
+    return tuple(every)
 
 
-def plan(made: PlaneProgram) -> Plan | Lack:
+def plan(planes: PlaneProgram) -> Plan | Lack:
     """How the kernel runs this program; or why it does not."""
-    if AXES in made.kinds:
+    if AXES in planes.kinds:
         return Lack("a pool or another map of positions within the network", "", "its planes mix")
-    if SERIES in made.kinds:
+    if SERIES in planes.kinds:
         return Lack("an activation by its series", "", "the kernels for images have the ReLU family and erf")
-    every = nodes(made)
+    every = nodes(planes)
     reductions = [v for v, node in enumerate(every) if node.kind in (MEAN, TRACE)]
     if len(reductions) > 1:
         return Lack("several sums over positions", "", "it has one at the end of the convolutions")
@@ -148,37 +149,38 @@ def plan(made: PlaneProgram) -> Plan | Lack:
     scales = tuple(scale[v] for v in body)
     return Plan(
         every, body, reduction, scales, _axes(every, body, scales, last), ops, places,
-        _in_registers(every, body), bool(made.ints[1]), made.ints[0],
+        _in_registers(every, body), bool(planes.ints[1]), planes.ints[0],
     )  # fmt: skip
 
 
 def _scales(every: tuple[Node, ...], last: int, shifted: bool) -> dict[int, tuple[int, int]] | None:
     """For each node below `last`, the factor of the displacement; None if ways to it disagree."""
-    found = {last: ONE if shifted else (0, 0)}
+    scale = {last: ONE if shifted else (0, 0)}
     for v in range(last, -1, -1):
-        if v not in found:
+        if v not in scale:
             continue
         stride = every[v].stride if every[v].kind == AFFINE else ONE
         for i in every[v].inputs:
-            below = found[v][0] * stride[0], found[v][1] * stride[1]
-            if found.setdefault(i, below) != below:
+            # positions p and p + e of a layer's output read windows that are stride times e apart
+            below = scale[v][0] * stride[0], scale[v][1] * stride[1]
+            if scale.setdefault(i, below) != below:
                 return None
-    return found
+    return scale
 
 
 def _axes(
     every: tuple[Node, ...], body: tuple[int, ...], scales: tuple[tuple[int, int], ...], last: int
 ) -> tuple[Axis, Axis]:
-    made = []
+    axes = []
     for axis in (0, 1):
         size = every[last].size[axis]
         if not any(s[axis] for s in scales):
-            made.append(Axis(0, 1, False))
+            axes.append(Axis(0, 1, False))
         elif all(every[v].size[axis] == s[axis] * size for v, s in zip(body, scales, strict=True)):
-            made.append(Axis(0, size, True))
+            axes.append(Axis(0, size, True))
         else:
-            made.append(Axis(1 - size, 2 * size - 1, False))
-    return made[0], made[1]
+            axes.append(Axis(1 - size, 2 * size - 1, False))
+    return axes[0], axes[1]
 
 
 def _in_registers(every: tuple[Node, ...], body: tuple[int, ...]) -> bool:

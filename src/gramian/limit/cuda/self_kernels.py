@@ -21,20 +21,20 @@ def variances(plan: Plan, x: Tensor) -> tuple[Tensor, Pair | None]:
 
     `x` has shape (n, channels, positions). The sums are None where all displacements count.
     """
-    made: dict[int, Pair] = {}
+    values: dict[int, Pair] = {}
     spread = []
     for v in plan.body:
         node = plan.nodes[v]
-        below = [made[i] for i in node.inputs]
+        below = [values[i] for i in node.inputs]
         if node.kind == INPUT:
             q = x.double().square().mean(1).reshape(len(x), *node.size)
-            made[v] = q, torch.zeros_like(q)
+            values[v] = q, torch.zeros_like(q)
             continue
         if node.kind in (RELU, ERF):
             q = below[0][0]
             spread.append((q.sqrt() if node.kind == RELU else (1 + 2 * q).rsqrt()).flatten(1))
-        made[v] = _convolved(node, *below[0]) if node.kind == AFFINE else step(node, below)
-    sums = None if plan.all_pairs else tuple(t.sum((1, 2)) for t in made[plan.body[-1]])
+        values[v] = _convolved(node, *below[0]) if node.kind == AFFINE else step(node, below)
+    sums = None if plan.all_pairs else tuple(t.sum((1, 2)) for t in values[plan.body[-1]])
     return torch.cat(spread, 1) if spread else x.new_empty(len(x), 0).double(), sums  # type: ignore[return-value]
 
 
@@ -72,23 +72,23 @@ def finish(plan: Plan, sums: Pair, q: Sequence[dict[int, Tensor]] | None = None)
         q: of each pair, the variances of its first and of its second input, as this returns them. None: the inputs
             with themselves.
     """
-    made: dict[int, Pair] = {}
+    values: dict[int, Pair] = {}
     last = plan.body[-1]
     if plan.reduction is None:
-        made[last] = sums
+        values[last] = sums
     else:
-        made[plan.reduction] = _affine(plan.nodes[plan.reduction], *sums)
-    found: dict[int, Tensor] = {}
+        values[plan.reduction] = _affine(plan.nodes[plan.reduction], *sums)
+    q_of: dict[int, Tensor] = {}
     for v in plan.tail:
         node = plan.nodes[v]
-        below = [made[i] for i in node.inputs]
+        below = [values[i] for i in node.inputs]
         if node.kind in (RELU, ERF):
-            found[v] = below[0][0]
+            q_of[v] = below[0][0]
             sides = None if q is None else (q[0][v], q[1][v])
-            made[v] = step(node, below, sides)
+            values[v] = step(node, below, sides)
         else:
-            made[v] = _affine(node, *below[0]) if node.kind in (AFFINE, TRACE) else step(node, below)
-    return made[len(plan.nodes) - 1], found
+            values[v] = _affine(node, *below[0]) if node.kind in (AFFINE, TRACE) else step(node, below)
+    return values[len(plan.nodes) - 1], q_of
 
 
 def step(node: Node, below: list[Pair], sides: Pair | None = None) -> Pair:
@@ -114,6 +114,7 @@ def _relu(node: Node, k: Tensor, q1: Tensor, q2: Tensor) -> Pair:
     on1, on2 = (q1 > 0).double() / 2, (q2 > 0).double() / 2
     both = area / (2 * math.pi) + half * k
     slope = a * a + a * b * (on1 + on2) + b * b * half * ((q1 > 0) & (q2 > 0))
+    # phi(u) = a u + b max(u, 0), and E u max(v, 0) = k / 2 twice: a^2 k + a b k + b^2 E max(u, 0) max(v, 0)
     return (a * a + a * b) * k + b * b * both, slope
 
 

@@ -57,7 +57,7 @@ def _products(rows: vectors.Inputs, cols: vectors.Inputs, here: slice, there: sl
     with exact_products():
         products = rows.unit[here] @ cols.unit[there].mT
     near = vectors.NEAR[dtype]
-    if dtype == torch.float64 or int((products.abs() > 1 - near).sum()) * vectors.MANY <= products.numel():
+    if dtype == torch.float64 or int((products.abs() > 1 - near).sum()) * vectors.NEAR_ONE_IN <= products.numel():
         return products, False, near
     x, y = (side.values[at] * side.inverse[at, None] for side, at in ((rows, here), (cols, there)))
     return vectors.folded(x @ y.mT).float(), True, vectors.NEAR_IN_DOUBLE
@@ -88,6 +88,7 @@ def network(c: Code) -> str:
 
 def _call(kind: int, a: str, b: str, factor: int, setting: float, other: float) -> str:
     return {
+        # a table's second number is 3 P + form, and 64 more for an odd function
         AFFINE: f"affine({a}, REAL({setting!r}))",
         BIASED: f"biased(f, {factor}, {a}, REAL({setting!r}))",
         SLOPES: f"slopes({a}, REAL({setting!r}))",
