@@ -85,6 +85,7 @@ def spectrum_seconds(theta: Tensor) -> float:
     n = len(theta)
     if n <= 2 * TRIED_ROWS:
         return 0.0
+    # eigenvalues and eigenvectors take time in proportion to n^3
     few = theta[:TRIED_ROWS, :TRIED_ROWS].double()
     began = time.perf_counter()
     torch.linalg.eigh(few)
@@ -108,6 +109,7 @@ def check_memory(n: int) -> str:
     needed, free = memory(n), free_memory()
     if needed <= SHARE * free:
         return f"limit kernel of {n:,} rows: about {needed / 2**30:.1f} GiB of memory" if needed > 2**30 else ""
+    # memory(n) is memory(1) n^2
     most = int((SHARE * free / memory(1)) ** 0.5)
     raise BadArgument(
         f"The limit kernel of {n:,} rows and its spectrum take {needed / 2**30:.1f} GiB; {free / 2**30:.1f} are free.",

@@ -32,6 +32,7 @@ def above_rounding(values: Tensor) -> Tensor:
     These are the ones within n eps lambda_max, which rounding alone makes of a zero; and, where an eigenvalue is below
     zero, which no Gram matrix has, those that are no larger: its size is that of the error in the entries.
     """
+    # rounding error of an eigenvalue, n eps lambda_max; an eigenvalue below zero shows a larger error in the entries
     least = max(len(values) * torch.finfo(values.dtype).eps * abs(float(values[-1])), -float(values[0]))
     return torch.where(values.abs() <= least, 0.0, values)
 

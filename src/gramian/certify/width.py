@@ -64,6 +64,7 @@ class Sweep:
         return None if self.interval is None else (self._width(self.interval[0]), self._width(self.interval[1]))
 
     def _width(self, constant: float) -> int:
+        # error(m) = constant / sqrt(m) is the tolerance at m = (constant / tolerance)^2
         return max(1, math.ceil((constant / self.tolerance) ** 2))
 
     @property
@@ -168,10 +169,13 @@ def fitted(widths: tuple[int, ...], samples: list[Tensor], tolerance: float, row
     """The sweep of squared relative errors, one tensor of draws a width."""
     means = [float(s.mean()) for s in samples]
     tiny = torch.finfo(torch.float64).tiny  # networks without a hidden layer are their limit
+    # half the log of the mean square is the log of the root mean square
     logs_m, logs_e = [math.log(m) for m in widths], [math.log(max(e, tiny)) / 2 for e in means]
     mean_m, mean_e = sum(logs_m) / len(widths), sum(logs_e) / len(widths)
+    # least squares of log error on log width
     slope = sum((a - mean_m) * (b - mean_e) for a, b in zip(logs_m, logs_e, strict=True))
     slope /= sum((a - mean_m) ** 2 for a in logs_m)
+    # m error^2 has the mean constant^2 at every width, so the draws of all widths count together
     scaled = [m * s for m, s in zip(widths, samples, strict=True)]
     low, high = (math.sqrt(v) for v in mean_interval(scaled, seed))
     constant = math.sqrt(float(torch.cat(scaled).mean()))
@@ -196,11 +200,14 @@ def mean_interval(samples: list[Tensor], seed: int) -> tuple[float, float]:
     errors = _standard_error(again, count)
     off = (sum(s.sum(1) for s in again) / count - mean) / errors.clamp_min(1e-12 * mean)
     low, high = torch.quantile(off, torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    # (mean* - mean) / error* of the resamplings stands for (mean - truth) / error: solved for the truth, the high
+    # quantile gives the low end
     return max(mean - high * float(error), 0.0), mean - low * float(error)
 
 
 def _standard_error(groups: list[Tensor], count: int) -> Tensor:
     """Of the mean over all groups; groups of shape (resamplings, draws)."""
+    # the variance of a sum is the sum of variances; a group of one draw has none, hence no correction there
     variances = [s.shape[1] * s.var(1, correction=min(1, s.shape[1] - 1)) for s in groups]
     return torch.stack(variances).sum(0).sqrt() / count
 
@@ -235,6 +242,7 @@ def affordable_rows(network: nn.Module, x: Tensor, dtype: torch.dtype, operation
     with FlopCounterMode(display=False) as counter:
         kernel_error(network, x[:64], None, dtype)
     once = max(counter.get_total_flops(), 1)
+    # a Gram matrix takes time in proportion to the square of its rows
     return min(len(x), max(64, int(64 * math.sqrt(operations / once))))
 
 

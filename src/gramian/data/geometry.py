@@ -136,6 +136,8 @@ def _separation(u: Tensor, block: int) -> tuple[float, tuple[int, int]]:
                 if len(near) == 1:
                     continue
                 near.masked_fill_(torch.ones_like(near, dtype=torch.bool).tril(), torch.inf)  # each pair once
+            # |u|^2 + |v|^2 - 2 <u, v> is off by up to `slack` where u is near v: every pair that could be the closest
+            # is measured again from u - v
             bound = min(best * best, float(near.min())) + slack
             left, right = (near <= bound).nonzero(as_tuple=True)
             step = max(1, 2**22 // u.shape[1])

@@ -117,6 +117,7 @@ def normalize_and_pad(x: Tensor, *, largest: float | None = None) -> Tensor:
             fix="`largest` = the largest norm of the training and test rows together.",
         )
     share = norms / largest
+    # 1 - share^2, factored: near 1 the square would lose digits. The padded part then has squared norm 1/2
     pad = ((1 - share) * (1 + share)).clamp(min=0).sqrt() / math.sqrt(2)
     last = torch.full_like(pad, 1 / math.sqrt(2))
     return torch.cat([x.flatten(1) / (largest * math.sqrt(2)), torch.stack([pad, last], 1).to(x.dtype)], 1)

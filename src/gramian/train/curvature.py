@@ -162,6 +162,8 @@ def _of_part(module: nn.Module, part: Tensor, slope: Tensor, curved: Tensor, v: 
         out = call(module, part)
         down = torch.autograd.grad(out, list(weights.values()), slope, create_graph=True, allow_unused=True)
         used = [(name, g) for name, g in zip(weights, down, strict=True) if g is not None and g.requires_grad]
+        # one backward pass for both terms: `curved` pulled back through the outputs is J^T (L'' J v), and v through
+        # J^T s is the derivative of <s, J v>
         ends, pulls = [out, *(g for _, g in used)], [curved, *(v[name] for name, _ in used)]
         found = torch.autograd.grad(ends, list(weights.values()), pulls, allow_unused=True)
     return {name: h for name, h in zip(weights, found, strict=True) if h is not None}
@@ -177,6 +179,7 @@ def _by_differences(module: nn.Module, x: Tensor, y: Tensor, loss: LossOf) -> Ca
         if length == 0:
             return {name: torch.zeros_like(p) for name, p in weights.items()}
         eps = max(torch.finfo(p.dtype).eps for p in weights.values())
+        # eps/h + h^2 is smallest near h = eps^(1/3); the step h v then has that length relative to the weights
         h = eps ** (1 / 3) * max(size, 1e-3) / length
         sides = []
         for side in (h, -h):
@@ -294,6 +297,8 @@ def sharpness(
         def product(v: Tensor) -> Tensor:
             parts = v.to(first.device).split(numbers)
             raw = {n: t.reshape(p.shape).to(p.dtype) for (n, p), t in zip(weights.items(), parts, strict=True)}
+            # P^{-1/2} on both sides keeps the product symmetric, as Lanczos needs; D is a number per parameter and
+            # commutes with P, so the eigenvalues are those of P^{-1} (t H + W) + D
             at = {name: t * scale.get(name, 1.0) for name, t in raw.items()}
             made = []
             for name, h in hessian.product(at).items():

@@ -75,6 +75,7 @@ def stable_rate(
             why = "the loss is piecewise linear in the outputs, and has no curvature that says where steps turn back"
             return StableRate(rule, 0.0, None, why, summed, rows)
         goal = _climbed(loss) if rule.maximize else loss
+        # the curvature of a sum grows with its rows: from these rows to those of a batch
         times = rows / len(x) if summed else 1.0
         sharp = sharpness(
             module, x, y, goal, rule.scale, decay=rule.decay, shift=rule.shift, times=times, tolerance=tolerance
@@ -83,6 +84,7 @@ def stable_rate(
         return StableRate(rule, sharp, None, "the curvature of the loss is not finite here", summed, rows)
     if sharp <= 0:
         return StableRate(rule, 0.0, None, "the loss is curved upwards in no direction at these weights", summed, rows)
+    # steps along the sharpest direction grow once rate times sharpness is above the rule's edge
     return StableRate(rule, sharp, rule.edge / sharp, "", summed, rows)
 
 
@@ -113,6 +115,7 @@ def _gradients(
         found = [gradient(module, a, b, loss)[1] for a, b in zip(x.chunk(PARTS), y.chunk(PARTS), strict=True)]
     except (RuntimeError, ValueError):
         return now, None
+    # where the gradient is the mean of its parts', its variance is that of a part over their number
     return now, {
         name: g.square() + torch.stack([part[name] for part in found]).var(0) / len(found) for name, g in now.items()
     }

@@ -39,6 +39,7 @@ def largest_eigenvalue(module: nn.Module, x: Tensor, *, tolerance: float = TOLER
         g = torch.randn(shape, generator=start, dtype=torch.float64).flatten().to(x.device)
 
         def gram(u: Tensor) -> Tensor:
+            # J J^T u in two passes: backward gives J^T u, forward-mode differentiation J of that
             return _push(module, parameters, x, _pull(module, parameters, x, u.reshape(shape).to(x))).flatten()
 
         return top_eigenvalue(gram, g, tolerance)
@@ -50,6 +51,7 @@ def _pull(module: nn.Module, parameters: dict[str, nn.Parameter], x: Tensor, u: 
     with torch.enable_grad():
         size = rows_per_pass(x)
         for part, weight in zip(x.split(size), u.split(size), strict=True):
+            # the gradient of <f(w), u> in w is J^T u; it is a sum over rows, so parts add up
             out = (outputs_of(module, part) * weight).sum()
             grads = torch.autograd.grad(out, list(parameters.values()), allow_unused=True)
             for name, g in zip(total, grads, strict=True):

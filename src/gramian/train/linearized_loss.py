@@ -91,27 +91,32 @@ def forecast(
         f0 = call(module, x[:rows]).double()
     target = y[:rows].double() if y.is_floating_point() else y[:rows]
     gram = empirical_ntk(module, x[:rows], outputs="full").double()
+    # (n, n, C, C) to a matrix over (sample, output), in the order of f.flatten()
     gram = gram.permute(0, 2, 1, 3).reshape(rows * c, rows * c)
     if grows_with_rows(loss, f0, target):  # a sum: the other rows' pull is that of these
         gram = gram * (len(x) / rows)
     u = None
     if velocity is not None:
+        # the linearized outputs move by J times the change of the weights, so their momentum is J times the buffers
         here = {name: p.detach() for name, p in module.named_parameters() if name in velocity}
         with torch.no_grad():
             u = along(module, here, velocity, x[:rows])[1].double().flatten()
     losses, last = _descend(gram, f0, target, loss, rule, lr, budget, u)
     g0, g1 = (_slope(loss, f, target)[1].flatten() for f in (f0, last))
     vectors = torch.linalg.eigh(gram).eigenvectors
+    # squared pull of the loss along each eigenvector of the Gram matrix, at the start and at the end
     before, after = (vectors.mT @ g0).square(), (vectors.mT @ g1).square()
     total = float(before.sum())
     pulled = before > 1e-6 * total
     slow, left = _slowest(f0, last, target, loss)
+    # the curve is that of the first rows; the loss of the whole batch starts at `value`
     scale = value / losses[0] if losses[0] else 1.0
     return Forecast(
         losses=tuple(scale * v for v in losses),
         rows=rows,
         slow=slow,
         left=left,
+        # squares: more than 1/e of the pull is more than 1/e^2 of its square
         directions=int((pulled & (after > before / math.e**2)).sum()),
         of=int(pulled.sum()),
         residual=float(after.sum()) / total if total else 0.0,
@@ -132,6 +137,7 @@ def _descend(
         first = first or size
         if not math.isfinite(value) or size <= LEARNED * first:
             return losses, f
+        # weights that move by -lr J^T g move the linearized outputs by -lr J J^T g
         pull = gram @ g.flatten()
         u = pull if u is None else rule.momentum * u + (1 - rule.dampening) * pull  # torch begins undampened
         step = pull + rule.momentum * u if rule.nesterov else u

@@ -64,10 +64,12 @@ def _memory(optimizer: Optimizer, state: dict[str, Any], group: dict[str, Any]) 
     if isinstance(optimizer, Adagrad):
         return state["sum"]
     if isinstance(optimizer, Adamax):
+        # torch adds eps to each gradient's size before the maximum: what is about eps had no gradient
         return torch.where(state["exp_inf"] <= 2 * float(group["eps"]), 0.0, state["exp_inf"]).square()
     if isinstance(optimizer, RMSprop):
         centered = state["grad_avg"].square() if group["centered"] else 0.0
         return state["square_avg"] - centered
+    # a running mean that began at 0 has collected 1 - beta_2^step of its weight after `step` steps
     held = state["max_exp_avg_sq"] if group.get("amsgrad") else state["exp_avg_sq"]
     return held / (1 - float(group["betas"][1]) ** float(torch.as_tensor(state["step"])))
 
@@ -95,6 +97,7 @@ def _rectification(beta2: float, step: float) -> float:
     most, length = _longest_mean(beta2), 0.0
     while length <= 5:
         step += 1
+        # length of the running mean of squares after `step` steps; it tends to `most`
         length = most - 2 * step * beta2**step / (1 - beta2**step)
     return float(((length - 4) * (length - 2) * most / ((most - 4) * (most - 2) * length)) ** 0.5)
 
@@ -107,6 +110,7 @@ def _longest_mean(beta2: float) -> float:
 def edge_of_adaptive(optimizer: Optimizer, group: dict[str, Any]) -> float:
     """Learning rate times largest curvature through P at which steps stop being stable: 2 / G(-1)."""
     if isinstance(optimizer, RMSprop):
+        # momentum on divided gradients, undampened: G = 1/(1 - beta/z)
         return 2 * (1 + float(group["momentum"]))
     if isinstance(optimizer, Adagrad):
         return 2.0
@@ -114,5 +118,7 @@ def edge_of_adaptive(optimizer: Optimizer, group: dict[str, Any]) -> float:
     if isinstance(optimizer, NAdam):  # its present mix of the gradient and their mean
         step = max((float(torch.as_tensor(s.get("step", 0))) for s in optimizer.state.values()), default=0.0) + 1
         mix, after = (beta * (1 - 0.5 * 0.96 ** (t * float(group["momentum_decay"]))) for t in (step, step + 1))
+        # G(-1) of (1 - mix) times the gradient plus `after` times a mean (1 - beta)/(1 - beta/z)
         return 2 / (1 - mix + after * (1 - beta) / (1 + beta))
+    # the momentum is a mean: G = (1 - beta)/(1 - beta/z)
     return (2 + 2 * beta) / (1 - beta)

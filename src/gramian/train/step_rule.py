@@ -132,6 +132,7 @@ def step_rule(
                 inverse, unseen, guessed = found.inverse, unseen + found.unseen, guessed or found.guessed
             scale[name] = (ratio * inverse) ** 0.5
             if group.get("decoupled_weight_decay"):
+                # stable where lr (2/edge P^{-1} h + w) <= 2, which is lr (P^{-1} h + w edge/2) <= edge
                 shift[name] = w * ratio * edge / 2
             else:
                 decay[name] = w
@@ -172,6 +173,7 @@ def _check_groups(optimizer: Optimizer, module: nn.Module, groups: list[dict[str
 
 def _sgd_edge(group: dict[str, Any]) -> float:
     beta, dampening = float(group["momentum"]), float(group["dampening"])
+    # 2 / G(-1) of the filters in the docstring of this file
     if group["nesterov"]:
         return (2 + 2 * beta) / (1 + 2 * beta)
     if not beta:  # torch then takes no notice of the dampening

@@ -181,6 +181,7 @@ def _draws(module: nn.Module, x: Tensor) -> bool:
         drawn = before[0] != random_states(x.device)[0]
     if not isinstance(first, Tensor) or not isinstance(again, Tensor) or first.shape != again.shape:
         return drawn
+    # half of the digits are left to rounding, which sums in another order differ by
     allowed = torch.finfo(first.dtype).eps ** 0.5 if first.is_floating_point() else 0.0
     return drawn or not torch.allclose(first, again, rtol=allowed, atol=allowed * float(first.abs().max()))
 
@@ -259,6 +260,7 @@ def _why_no_forecast(
     if why:
         return why
     try:
+        # the direction is not 1 alone: the cross-entropy does not change where all logits shift together
         straight = not bool(loss_hessian_product(loss, outputs, y, torch.ones_like(outputs) + outputs).any())
     except (RuntimeError, NotImplementedError):
         return "the loss has no second derivative in torch"

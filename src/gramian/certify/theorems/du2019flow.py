@@ -49,4 +49,5 @@ def certificate(e: Evidence) -> Certificate | None:
 
 def _share(e: Evidence) -> float:
     assert e.lambda_min is not None
+    # e^{-lambda t} at t = lr k shrinks by 1 - e^{-lr lambda} a step; expm1 keeps the digits of a small lr lambda
     return -math.expm1(-max(e.lr * e.lambda_min, 0.0))
