@@ -147,16 +147,16 @@ def words(seconds: float) -> str:
     return f"about {seconds / 60:.0f} min" if seconds < 6000 else f"about {seconds / 3600:.1f} h"
 
 
-def with_fewer_test_rows(data: Given, made: Setup, per_pair: float, seed: int) -> tuple[Given, Setup, str]:
+def with_fewer_test_rows(data: Given, setup: Setup, per_pair: float, seed: int) -> tuple[Given, Setup, str]:
     """Data and setup with as many test rows, drawn by the seed, as the limit kernel can have; and a note if fewer."""
-    n_test = len(made.x_test)
-    count = test_rows(len(made.x), n_test, per_pair)
+    n_test = len(setup.x_test)
+    count = test_rows(len(setup.x), n_test, per_pair)
     if count == n_test:
-        return data, made, ""
+        return data, setup, ""
     keep = torch.randperm(n_test, generator=torch.Generator().manual_seed(seed))[:count].sort().values
     note = (
         f"Only {count:,} of {n_test:,} test rows were used, because the limit kernel between all of them and the "
-        f"training rows would take {words(per_pair * len(made.x) * n_test)}."
+        f"training rows would take {words(per_pair * len(setup.x) * n_test)}."
     )
     fewer = replace(data, x_test=data.x_test[keep], y_test=data.y_test[keep])
-    return fewer, replace(made, x_test=made.x_test[keep]), note
+    return fewer, replace(setup, x_test=setup.x_test[keep]), note

@@ -184,13 +184,13 @@ def accuracy_facts(trace: Trace, classes: bool = True) -> dict[str, Any]:
 
 def probe_facts(trace: Trace, more: tuple[str, ...] = ()) -> list[dict[str, Any]]:
     """The further curves, those with layers as their largest value."""
-    found = []
+    curves = []
     for name in (*SHOWN_PROBES, *more):
         series = trace.measured.get(name)
         if series is None or not series.values:
             continue
         of_layers = isinstance(series.values[0], dict)
-        found.append(
+        curves.append(
             {
                 "name": name,
                 "title": series.title + (", largest layer" if of_layers else ""),
@@ -201,7 +201,7 @@ def probe_facts(trace: Trace, more: tuple[str, ...] = ()) -> list[dict[str, Any]
                 "upper": None if of_layers or series.upper is None else [_number(v) for v in series.upper],
             }
         )
-    return found
+    return curves
 
 
 def made_facts(**known: Any) -> dict[str, Any]:

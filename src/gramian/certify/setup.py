@@ -102,8 +102,10 @@ def setup(
         return _allen_zhu(arch, x, x_test, dtype, device)
     named = law if isinstance(law, str | tuple) else f"he with biases of deviation {BIAS}" if said is None else "given"
     if parametrization == "own":
-        made = module.to(device, dtype)
-        return _describe(arch, lambda width, seed: made, inputs, x_test, f"as given (law of the limit: {named})", True)
+        network = module.to(device, dtype)
+        return _describe(
+            arch, lambda width, seed: network, inputs, x_test, f"as given (law of the limit: {named})", True
+        )
     words = "NTK parametrization" if parametrization == "ntk" else "standard parametrization"
     more = ', parametrization="standard"' if standard else ""
     drawn = f"network({'' if standard else 'WIDTH, '}seed=SEED, dtype={dtype})"
@@ -190,11 +192,11 @@ def _describe(arch, build, x, x_test, initialization: str, fixed: bool, code: st
 
 
 def _without_limit(module, x, x_test, error: NoLimit, dtype, device) -> Setup:
-    made = module.to(device, dtype)
+    network = module.to(device, dtype)
     widths = [p.shape[0] for p in module.parameters() if p.ndim >= 2][:-1]
     return Setup(
         arch=None,
-        build=lambda width, seed: made,
+        build=lambda width, seed: network,
         x=x,
         x_test=x_test,
         kernel=None,

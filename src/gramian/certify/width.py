@@ -103,13 +103,13 @@ def _two_digits(number: int) -> int:
 
 
 def sweep(
-    made: Setup, tolerance: float, seed: int, dtype: torch.dtype, few: bool = False, per_pair: float = 0.0,
+    setup: Setup, tolerance: float, seed: int, dtype: torch.dtype, few: bool = False, per_pair: float = 0.0,
     tell: Callable[[int, int], object] | None = None,
 ) -> Sweep | None:  # fmt: skip
     """Draws networks of a few small widths and compares their NTK with the limit; None where there is no limit.
 
     Args:
-        made: the network and its limit.
+        setup: the network and its limit.
         tolerance: relative error that counts as being in the regime.
         seed: that of the run; the draws have others.
         dtype: of the draws.
@@ -117,26 +117,26 @@ def sweep(
         per_pair: seconds that one entry of the limit kernel takes; dear ones are compared on fewer rows.
         tell: called with (operations done, all of them) after each draw.
     """
-    if made.kernel is None or made.fixed_width:
+    if setup.kernel is None or setup.fixed_width:
         return None
-    image = made.pixels > 1
+    image = setup.pixels > 1
     widths: tuple[int, ...] = IMAGE_WIDTHS if image else VECTOR_WIDTHS
     rows = IMAGE_ROWS if image else VECTOR_ROWS
     while rows > LEAST_ROWS and per_pair * rows**2 / 2 > MOST_SECONDS:
         rows //= 2
-    x = made.x[:rows]
+    x = setup.x[:rows]
     wanted = [d // FEW if few else d for d in (IMAGE_DRAWS if image else VECTOR_DRAWS)]
-    if made.depth == 0:  # a linear network is its limit
+    if setup.depth == 0:  # a linear network is its limit
         wanted = [LEAST_DRAWS] * len(widths)
-    widths, draws, cost = affordable_draws(made, widths, wanted, x, dtype)
-    unit = made.kernel(1, x, None)  # of a network of width 1: the paper's kernel grows in proportion to its width
+    widths, draws, cost = affordable_draws(setup, widths, wanted, x, dtype)
+    unit = setup.kernel(1, x, None)  # of a network of width 1: the paper's kernel grows in proportion to its width
     number, done, samples = 0, 0, []
     for width, count in zip(widths, draws, strict=True):
-        limit = made.kernel(width, x, None) if made.paper else unit
+        limit = setup.kernel(width, x, None) if setup.paper else unit
         off = []
         for _ in range(count):
             number += 1
-            off.append((kernel_error(made.build(width, seed + number), x, limit, dtype).relative or 0.0) ** 2)
+            off.append((kernel_error(setup.build(width, seed + number), x, limit, dtype).relative or 0.0) ** 2)
             done += cost[width]
             if tell is not None:
                 tell(done, sum(cost[w] * d for w, d in zip(widths, draws, strict=True)))
@@ -145,7 +145,7 @@ def sweep(
 
 
 def affordable_draws(
-    made: Setup, widths: tuple[int, ...], wanted: list[int], x: Tensor, dtype: torch.dtype
+    setup: Setup, widths: tuple[int, ...], wanted: list[int], x: Tensor, dtype: torch.dtype
 ) -> tuple[tuple[int, ...], tuple[int, ...], dict[int, int]]:
     """Widths, draws and operations a draw, within `SWEEP_OPERATIONS`: fewer draws, and without the largest widths.
 
@@ -154,7 +154,7 @@ def affordable_draws(
     cost = {}
     for width in widths:
         with FlopCounterMode(display=False) as counter:
-            kernel_error(made.build(width, 0), x, None, dtype)
+            kernel_error(setup.build(width, 0), x, None, dtype)
         cost[width] = max(counter.get_total_flops(), 1)
         if len(cost) > 2 and sum(cost.values()) * LEAST_DRAWS > SWEEP_OPERATIONS:
             del cost[width]
@@ -246,7 +246,7 @@ def affordable_rows(network: nn.Module, x: Tensor, dtype: torch.dtype, operation
     return min(len(x), max(64, int(64 * math.sqrt(operations / once))))
 
 
-def choose_width(made: Setup, found: Sweep | None, asked: int | str) -> tuple[int, str]:
+def choose_width(setup: Setup, width_sweep: Sweep | None, asked: int | str) -> tuple[int, str]:
     """The width to train at, and a warning where it is not what was asked for or hoped for."""
     if asked != "auto" and (not isinstance(asked, int) or isinstance(asked, bool) or asked < 1):
         raise BadArgument(
@@ -255,19 +255,19 @@ def choose_width(made: Setup, found: Sweep | None, asked: int | str) -> tuple[in
             why='a width is a whole number, 1 or more, or "auto"',
             fix='width=512, or width="auto"',
         )
-    if made.fixed_width:
+    if setup.fixed_width:
         kept = f"width={asked} has no effect: in this parametrization the network keeps its own widths."
-        return made.own_width, kept if asked not in ("auto", made.own_width) else ""
+        return setup.own_width, kept if asked not in ("auto", setup.own_width) else ""
     if asked != "auto":
         return int(asked), ""
-    if found is None:
-        return made.own_width, ""
-    image = made.pixels > 1
+    if width_sweep is None:
+        return setup.own_width, ""
+    image = setup.pixels > 1
     step, most = 16 if image else 64, MOST[image]
-    width = step * math.ceil(found.useful_width / step)
+    width = step * math.ceil(width_sweep.useful_width / step)
     if width > most:
         return most, (
-            f"The useful width is {found.words}; the network was trained at {most}, the most `auto` takes. "
-            f"For the regime of the limit: --width {step * math.ceil(found.useful_width / step)}."
+            f"The useful width is {width_sweep.words}; the network was trained at {most}, the most `auto` takes. "
+            f"For the regime of the limit: --width {step * math.ceil(width_sweep.useful_width / step)}."
         )
     return max(width, step), ""

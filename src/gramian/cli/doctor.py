@@ -72,8 +72,8 @@ def _machine(missing: list[tuple[str, str]]) -> list[tuple[str, str]]:
         missing.append(("cores", f"torch starts {torch.get_num_threads()} threads: export OMP_NUM_THREADS={cores}"))
     devices = ["cpu"]
     for i in range(torch.cuda.device_count()):
-        found = torch.cuda.get_device_properties(i)
-        devices.append(f"cuda:{i} ({found.name}, {found.total_memory / 2**30:.0f} GiB)")
+        properties = torch.cuda.get_device_properties(i)
+        devices.append(f"cuda:{i} ({properties.name}, {properties.total_memory / 2**30:.0f} GiB)")
     if torch.backends.mps.is_available():
         devices.append("mps (float32 only)")
     return [*pairs, ("devices", ", ".join(devices))]

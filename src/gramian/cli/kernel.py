@@ -96,17 +96,17 @@ def kernel(
     )
     draw = Draw(n, n_test, seed, normalize, flatten)
     options = NetworkOptions(net, depth, activation, bias, law, which)
-    found = prepared(raw, draw, options, cost_of, dtype=precision, device=where)
-    opt.say(found.notes, quiet)
-    x = found.x
-    cost = cost_of(len(x), 0, 0, found.per_entry)
+    preparation = prepared(raw, draw, options, cost_of, dtype=precision, device=where)
+    opt.say(preparation.notes, quiet)
+    x = preparation.x
+    cost = cost_of(len(x), 0, 0, preparation.per_entry)
     announce(f"kernel of {counted(len(x), 'row')}", cost.seconds, cost.memory, not quiet)
     # one size for both outputs, so that their last digits agree; smaller for slow kernels, so that the bar moves
-    tile = min(tile_for(found.per_entry), TILE if len(x) < MANY else LARGE_TILE)
+    tile = min(tile_for(preparation.per_entry), TILE if len(x) < MANY else LARGE_TILE)
     if in_tiles:
         tile = _tile_of(out) or tile
     start = time.perf_counter()
-    gram = Gram(found.kernel, x, tile=tile, keep=False)
+    gram = Gram(preparation.kernel, x, tile=tile, keep=False)
     lines = []
     if in_tiles:
         made_gram: Gram | Tensor = _stored(gram, out, shown=not quiet)
@@ -118,10 +118,10 @@ def kernel(
     diagonal = made_gram.diagonal()
     show.rows(
         [
-            ("kernel", f"{which.upper()} of {found.made.title}"),
-            ("biases", found.biases),
-            ("data", f"{found.data.name}, {counted(len(x), 'row')}"),
-            ("inputs", found.data.scaling.says.removeprefix("Inputs: ")),
+            ("kernel", f"{which.upper()} of {preparation.made.title}"),
+            ("biases", preparation.biases),
+            ("data", f"{preparation.data.name}, {counted(len(x), 'row')}"),
+            ("inputs", preparation.data.scaling.says.removeprefix("Inputs: ")),
             ("shape", f"{len(x)} x {len(x)}, {dtype}"),
             ("diagonal", f"{number(float(diagonal.min()))} to {number(float(diagonal.max()))}"),
             *_spectrum(made_gram),

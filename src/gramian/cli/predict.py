@@ -168,9 +168,9 @@ def _given(
         rows.missing = "drop"
     rows.unseen = unseen
     label = target or model.trained_on["target"]
-    found = table(data, label) if columns is None or not columns.target else table(data, None)
-    if found is not None and columns is not None:
-        return _from_table(model, rows, found[0], label, explicit=target is not None)
+    parsed = table(data, label) if columns is None or not columns.target else table(data, None)
+    if parsed is not None and columns is not None:
+        return _from_table(model, rows, parsed[0], label, explicit=target is not None)
     return _from_source(model, rows, data, target, data_dir, layout)
 
 

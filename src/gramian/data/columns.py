@@ -327,11 +327,11 @@ def _numbers(table: Table, name: str, column: pd.Series) -> tuple[np.ndarray, li
         values = _as_float(column)
     else:
         text = as_text(column)
-        found = numbers_in(text, f"{table.where}, column {name!r}", separator=table.separator)
-        values = np.full(len(text), np.nan) if found is None else found[0]
+        parsed = numbers_in(text, f"{table.where}, column {name!r}", separator=table.separator)
+        values = np.full(len(text), np.nan) if parsed is None else parsed[0]
         _refuse_no_numbers(table, name, text, values)
-        if found is not None and found[1]:
-            notes.append(f"Column {name!r} was read as numbers {found[1]}.")
+        if parsed is not None and parsed[1]:
+            notes.append(f"Column {name!r} was read as numbers {parsed[1]}.")
     refuse_infinite(table, name, values)
     return values[:, None], notes
 

@@ -105,10 +105,10 @@ def _listed(folder: Path) -> tuple[list[Path], list[int], list[str]]:
     labels: list[int] = []
     classes: list[str] = []
     for sub in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
-        found = _images_in(sub)
-        if found:
-            paths += found
-            labels += [len(classes)] * len(found)
+        images = _images_in(sub)
+        if images:
+            paths += images
+            labels += [len(classes)] * len(images)
             classes.append(sub.name)
     return paths, labels, classes
 

@@ -67,18 +67,18 @@ def _content(path: Path) -> bytes:
 
 def find(folder: Path) -> dict[str, Path]:
     """Which of the four files are in a folder, gzipped or not, by their plain names."""
-    found = {}
+    paths = {}
     for name in FILES:
         for path in (folder / f"{name}.gz", folder / name):
             if path.is_file():
-                found[name] = path
-    return found
+                paths[name] = path
+    return paths
 
 
 def read_folder(name: str, folder: Path, classes: tuple[str, ...] = ()) -> Raw:
     """Training and test images of a folder of idx files, as (n, 1, h, w)."""
-    found = find(folder)
-    missing = [file for file in FILES if file not in found]
+    paths = find(folder)
+    missing = [file for file in FILES if file not in paths]
     if missing:
         raise BadData(
             f"{len(missing)} of the {len(FILES)} idx files of {name} are missing: {', '.join(missing)}.",
@@ -86,7 +86,7 @@ def read_folder(name: str, folder: Path, classes: tuple[str, ...] = ()) -> Raw:
             why="the download was not complete, or the files have other names.",
             fix="put them there (.gz or unpacked) under these names.",
         )
-    images, labels, images_test, labels_test = (read_idx(found[file]) for file in FILES)
+    images, labels, images_test, labels_test = (read_idx(paths[file]) for file in FILES)
     for which, x, y in (("train", images, labels), ("t10k", images_test, labels_test)):
         if x.ndim != 3 or y.ndim != 1 or len(x) != len(y):
             raise BadData(

@@ -73,14 +73,14 @@ class EdgeOfStability:
         shares = []
         with batch_statistics(self.module):
             for part in whole:
-                found = stable_rate(
+                stable = stable_rate(
                     self.module, self.x[part], part, self.loss, self.optimizer, batch_size=n, tolerance=TOLERANCE
                 )
-                if found.largest is None:
-                    self.why = found.why
+                if stable.largest is None:
+                    self.why = stable.why
                     return None
-                shares.append(float(found.rule.lr or 0.0) / found.largest)
-                self.unseen = found.rule.unseen
+                shares.append(float(stable.rule.lr or 0.0) / stable.largest)
+                self.unseen = stable.rule.unseen
         self.why = ""
         return Reading(sum(shares) / len(shares), upper=1.0)
 

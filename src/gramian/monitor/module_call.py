@@ -126,12 +126,12 @@ def call_of(module: nn.Module, loss: Any, x: Any, y: Any) -> Call:
     rows, how, out = _taken(module, given, targets, device)
     few = torch.arange(min(FEW, rows.n), device=device)
     if loss is None:
-        found = own_loss(module, rows, targets, how)
-        look = Look.at(out, found.paths, whole=found.whole)
-        made = Call(module, found.loss, rows, found.targets, torch.arange(rows.n, device=device), how, look, out)
-        return _counted(made)
-    made = Call(module, loss, rows, targets, torch.arange(rows.n, device=device), how, _main(out, len(few)), out)
-    return _counted(_with_whole(made, few))
+        own = own_loss(module, rows, targets, how)
+        look = Look.at(out, own.paths, whole=own.whole)
+        module_call = Call(module, own.loss, rows, own.targets, torch.arange(rows.n, device=device), how, look, out)
+        return _counted(module_call)
+    module_call = Call(module, loss, rows, targets, torch.arange(rows.n, device=device), how, _main(out, len(few)), out)
+    return _counted(_with_whole(module_call, few))
 
 
 def _taken(module: nn.Module, given: Any, targets: Rows, device: torch.device) -> tuple[Rows, str, Any]:

@@ -52,14 +52,14 @@ def own_loss(module: nn.Module, rows: Rows, targets: Rows, how: str) -> OwnLoss:
     own = out.get("loss") if isinstance(out, Mapping) else getattr(out, "loss", None)
     if isinstance(own, Tensor):
         near = NEAR_HALF if own.dtype in (torch.bfloat16, torch.float16) or _half(module) else NEAR
-        for found in _known(out, targets):
-            first = out if found.whole else part(out, found.paths[0])
+        for known in _known(out, targets):
+            first = out if known.whole else part(out, known.paths[0])
             try:
-                value = found.loss(first, found.targets.at(few))
+                value = known.loss(first, known.targets.at(few))
             except Exception:  # it takes other targets
                 continue
             if torch.allclose(value.float(), own.float(), rtol=near, atol=1e-2 * near):
-                return found
+                return known
     raise BadArgument(
         "The model's own loss is none that is known here." if isinstance(own, Tensor) else "The model gives no loss.",
         where=f"{type(module).__name__}, called with labels",

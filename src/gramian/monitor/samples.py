@@ -23,9 +23,9 @@ def named(seen: Watched, slow: Slow, classes: Sequence[str] = ()) -> list[dict[s
     run, (images, y) = seen.run, seen.pictures
     f, labels = run.train_outputs(), run.train.labels
     numbers = isinstance(y, Tensor) and y.is_floating_point() and f.shape[1] <= MOST_NUMBERS and not seen.positions
-    found = []
+    facts_of_rows = []
     for row in slow.rows:
-        made: dict[str, Any] = {
+        facts: dict[str, Any] = {
             "row": int(seen.numbers[row]),
             "label": None,
             "said": None,
@@ -33,14 +33,14 @@ def named(seen: Watched, slow: Slow, classes: Sequence[str] = ()) -> list[dict[s
             "image": None if images is None else picture(images[row]),
         }
         if labels is not None and f.shape[1] > 1:
-            made["label"] = _class(int(labels[row]), classes)
-            made["said"] = _class(int(f[row].argmax()), classes)
+            facts["label"] = _class(int(labels[row]), classes)
+            facts["said"] = _class(int(f[row].argmax()), classes)
         elif numbers:
             assert y is not None
-            made["label"] = ", ".join(f"{v:.3g}" for v in y[row].reshape(-1).tolist())
-            made["said"] = ", ".join(f"{v:.3g}" for v in f[row].tolist())
-        found.append(made)
-    return found
+            facts["label"] = ", ".join(f"{v:.3g}" for v in y[row].reshape(-1).tolist())
+            facts["said"] = ", ".join(f"{v:.3g}" for v in f[row].tolist())
+        facts_of_rows.append(facts)
+    return facts_of_rows
 
 
 def picture(x: Tensor) -> str | None:

@@ -175,15 +175,15 @@ def _samples(call: Call, user: UserLoss, places: Positions | None, n: int, offse
 
 
 def _left_out(net: nn.Module, plan: _Plan, data: Samples) -> dict[str, str]:
-    found = {}
+    reasons = {}
     if normalizers(net):
-        found["semi_smoothness"] = "batch normalization: the loss that is trained is another for each batch"
+        reasons["semi_smoothness"] = "batch normalization: the loss that is trained is another for each batch"
     elif plan.fits["smooth"] < plan.n:
         why = f"it takes long on {plan.n} rows of this network; probes=('semi_smoothness', ...) asks for it"
-        found["semi_smoothness"] = why
+        reasons["semi_smoothness"] = why
     if not bool(data.matrix.any()):
-        found["kernel_alignment"] = "the targets are no class or row of numbers for each sample"
-    return found
+        reasons["kernel_alignment"] = "the targets are no class or row of numbers for each sample"
+    return reasons
 
 
 def _operations(call: Call, *, counted: bool) -> float:

@@ -202,9 +202,9 @@ def _arguments(reader: _Reader) -> str:
     """Parentheses that follow without a space: the arguments of a function."""
     if not reader.text.startswith("(", reader.at):
         return ""
-    found = _optional(reader, _parentheses)
-    reader.strong = reader.strong or bool(found)
-    return found
+    arguments = _optional(reader, _parentheses)
+    reader.strong = reader.strong or bool(arguments)
+    return arguments
 
 
 def _parentheses(reader: _Reader) -> str:

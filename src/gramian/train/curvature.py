@@ -56,8 +56,8 @@ def gradient(
     with torch.enable_grad():
         value = loss_value(loss, call_at(module, here, x), y)
         slopes = _slopes(value, list(here.values()), create_graph=False)
-    found = {n: torch.zeros_like(p) if g is None else g for (n, p), g in zip(here.items(), slopes, strict=True)}
-    return float(value.detach()), {name: g.to_dense() if g.is_sparse else g for name, g in found.items()}
+    dense = {n: torch.zeros_like(p) if g is None else g for (n, p), g in zip(here.items(), slopes, strict=True)}
+    return float(value.detach()), {name: g.to_dense() if g.is_sparse else g for name, g in dense.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,11 +115,11 @@ def _whole(module: nn.Module, x: Tensor, y: Tensor, loss: LossOf) -> Callable[[M
     def product(v: Mapping[str, Tensor]) -> ByName:
         if not used:
             return {name: torch.zeros_like(p) for name, p in weights.items()}
-        found = torch.autograd.grad(
+        products = torch.autograd.grad(
             [g for _, g in used], list(weights.values()), [v[name] for name, _ in used], retain_graph=True,
             allow_unused=True,
         )  # fmt: skip
-        return {n: torch.zeros_like(p) if h is None else h for (n, p), h in zip(weights.items(), found, strict=True)}
+        return {n: torch.zeros_like(p) if h is None else h for (n, p), h in zip(weights.items(), products, strict=True)}
 
     return product
 
@@ -165,8 +165,8 @@ def _of_part(module: nn.Module, part: Tensor, slope: Tensor, curved: Tensor, v: 
         # one backward pass for both terms: `curved` pulled back through the outputs is J^T (L'' J v), and v through
         # J^T s is the derivative of <s, J v>
         ends, pulls = [out, *(g for _, g in used)], [curved, *(v[name] for name, _ in used)]
-        found = torch.autograd.grad(ends, list(weights.values()), pulls, allow_unused=True)
-    return {name: h for name, h in zip(weights, found, strict=True) if h is not None}
+        products = torch.autograd.grad(ends, list(weights.values()), pulls, allow_unused=True)
+    return {name: h for name, h in zip(weights, products, strict=True) if h is not None}
 
 
 def _by_differences(module: nn.Module, x: Tensor, y: Tensor, loss: LossOf) -> Callable[[Mapping[str, Tensor]], ByName]:
@@ -300,11 +300,11 @@ def sharpness(
             # P^{-1/2} on both sides keeps the product symmetric, as Lanczos needs; D is a number per parameter and
             # commutes with P, so the eigenvalues are those of P^{-1} (t H + W) + D
             at = {name: t * scale.get(name, 1.0) for name, t in raw.items()}
-            made = []
+            products = []
             for name, h in hessian.product(at).items():
                 w = decay.get(name, 0.0) if isinstance(decay, Mapping) else decay
-                made.append((times * h + w * at[name]) * scale.get(name, 1.0) + shift.get(name, 0.0) * raw[name])
-            return torch.cat([t.flatten() for t in made]).to(kind)
+                products.append((times * h + w * at[name]) * scale.get(name, 1.0) + shift.get(name, 0.0) * raw[name])
+            return torch.cat([t.flatten() for t in products]).to(kind)
 
         start = torch.Generator().manual_seed(0)  # ours, so that a run's own random numbers stay as they are
         g = torch.randn(sum(numbers), generator=start, dtype=torch.float64).to(kind)

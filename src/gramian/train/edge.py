@@ -112,10 +112,11 @@ def _gradients(
     if len(x) < PARTS or mixes_samples(module):
         return now, None
     try:
-        found = [gradient(module, a, b, loss)[1] for a, b in zip(x.chunk(PARTS), y.chunk(PARTS), strict=True)]
+        part_gradients = [gradient(module, a, b, loss)[1] for a, b in zip(x.chunk(PARTS), y.chunk(PARTS), strict=True)]
     except (RuntimeError, ValueError):
         return now, None
     # where the gradient is the mean of its parts', its variance is that of a part over their number
     return now, {
-        name: g.square() + torch.stack([part[name] for part in found]).var(0) / len(found) for name, g in now.items()
+        name: g.square() + torch.stack([part[name] for part in part_gradients]).var(0) / len(part_gradients)
+        for name, g in now.items()
     }

@@ -249,12 +249,12 @@ def _packed(
 
     def run(packed: Tensor, own: nn.Module) -> Tensor:
         parts = packed.flatten(1)[:, : sum(sizes)].split(sizes, 1)
-        found = [
+        originals = [
             part.reshape(len(packed), *shape).to(part.dtype if dtype.is_floating_point else dtype)
             for part, shape, dtype in zip(parts, shapes, kept, strict=True)
         ]
-        args, kwargs = form.call(found[: len(form.leaves)])
-        return then(own(*args, **kwargs), found[len(form.leaves) :])
+        args, kwargs = form.call(originals[: len(form.leaves)])
+        return then(own(*args, **kwargs), originals[len(form.leaves) :])
 
     return called_otherwise(module, run)
 

@@ -128,8 +128,10 @@ def step_rule(
             w = float(group["weight_decay"])
             if adaptive:
                 square = None if squares is None else squares[name]
-                found = preconditioner(optimizer, p, group, gradient[name], square, None if now is None else now[name])
-                inverse, unseen, guessed = found.inverse, unseen + found.unseen, guessed or found.guessed
+                divisor = preconditioner(
+                    optimizer, p, group, gradient[name], square, None if now is None else now[name]
+                )
+                inverse, unseen, guessed = divisor.inverse, unseen + divisor.unseen, guessed or divisor.guessed
             scale[name] = (ratio * inverse) ** 0.5
             if group.get("decoupled_weight_decay"):
                 # stable where lr (2/edge P^{-1} h + w) <= 2, which is lr (P^{-1} h + w edge/2) <= edge

@@ -90,8 +90,8 @@ def suggest(
     target = value / 100 if target is None else float(target)
     used = choice.lr if edge.rule.lr is None else edge.rule.lr
     with _measured(module):
-        made, why = _forecast(module, x, y, function, outputs, edge, optimizer, used, value, budget)
-        real = losses_of_whole_steps(tried, used) if tried is not None and made is not None and used else []
+        prediction, why = _forecast(module, x, y, function, outputs, edge, optimizer, used, value, budget)
+        real = losses_of_whole_steps(tried, used) if tried is not None and prediction is not None and used else []
     return Advice(
         optimizer=edge.rule.name,
         sharpness=edge.sharpness,
@@ -99,10 +99,10 @@ def suggest(
         lr=choice.lr,
         lr_now=edge.rule.lr,
         loss=value,
-        steps=None if made is None else made.steps_to(target),
+        steps=None if prediction is None else prediction.steps_to(target),
         target=target,
         budget=budget,
-        forecast=made,
+        forecast=prediction,
         why=why,
         rehearsal=tuple(real),
         trials=choice.trials,
@@ -230,15 +230,15 @@ def _forecast(
     if why or lr is None:
         return None, why
     try:
-        made = forecast(module, x, y, loss, edge.rule, lr, value, budget, _velocity(optimizer, module))
+        prediction = forecast(module, x, y, loss, edge.rule, lr, value, budget, _velocity(optimizer, module))
     except torch.OutOfMemoryError:
         raise
     except (GramianError, RuntimeError, ValueError, IndexError) as error:
         said = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         return None, f"the linearized network could not be followed ({said})"
-    if not all(map(math.isfinite, made.losses)) or made.losses[-1] > 1.5 * abs(made.losses[0]):
+    if not all(map(math.isfinite, prediction.losses)) or prediction.losses[-1] > 1.5 * abs(prediction.losses[0]):
         return None, f"the linearized network does not settle at the learning rate {lr:.3g}"
-    return made, ""
+    return prediction, ""
 
 
 def _why_no_forecast(

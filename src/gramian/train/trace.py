@@ -125,8 +125,10 @@ class Trace:
             ) from None
 
     def __str__(self) -> str:
-        made = ("loss", "optimizer", "lr", "batch_size", "seed", "dtype", "device")
-        head = ", ".join(f"{name} {_short(self.config[name])}" for name in made if self.config.get(name) is not None)
+        settings = ("loss", "optimizer", "lr", "batch_size", "seed", "dtype", "device")
+        head = ", ".join(
+            f"{name} {_short(self.config[name])}" for name in settings if self.config.get(name) is not None
+        )
         names = [n for n in ("loss", "train_accuracy", "test_accuracy") if n in self.measured]
         columns: dict[str, dict[int, float]] = {
             n: dict(zip(self.measured[n].steps, _scalars(n, self), strict=True)) for n in names

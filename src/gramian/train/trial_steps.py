@@ -84,13 +84,13 @@ class Rehearsal:
         draw = torch.Generator().manual_seed(0)
         sign = -1.0 if self.climbs else 1.0
         looks: list[float] = []
-        made, step = copy_of(self.optimizer, self.module, movable(net), lr), 0
+        optimizer, step = copy_of(self.optimizer, self.module, movable(net), lr), 0
         devices = [self.x.device] if self.x.device.type == "cuda" else []
         with torch.random.fork_rng(devices):
             torch.manual_seed(0)  # of dropout; the caller's numbers come back
             looks.append(sign * self.measured(net))
             for step in range(1, self.steps + 1):
-                value = self._step(net, made, torch.randperm(len(self.x), generator=draw)[: self.batch])
+                value = self._step(net, optimizer, torch.randperm(len(self.x), generator=draw)[: self.batch])
                 burst = not self.climbs and value > BURST * max(looks[0], 0.0) and looks[0] > 0
                 if step % max(self.steps // LOOKS, 1) == 0 or step == self.steps or burst:
                     looks.append(sign * self.measured(net))
@@ -155,15 +155,15 @@ def trials_upwards(rehearsal: Rehearsal, start: float, most: float) -> list[Tria
     Returns:
         The trials in the order of their rates. The last that held is the largest good rate; if none held, none is.
     """
-    found = [rehearsal.trial(start, math.inf)]
-    if not found[0].held:
-        while len(found) < TRIALS and not found[0].held:
-            found.insert(0, rehearsal.trial(found[0].lr / 2, math.inf))
-        return found
-    while len(found) < TRIALS and found[-1].held and 2 * found[-1].lr <= most * (1 + 1e-9):
+    trials = [rehearsal.trial(start, math.inf)]
+    if not trials[0].held:
+        while len(trials) < TRIALS and not trials[0].held:
+            trials.insert(0, rehearsal.trial(trials[0].lr / 2, math.inf))
+        return trials
+    while len(trials) < TRIALS and trials[-1].held and 2 * trials[-1].lr <= most * (1 + 1e-9):
         sign = -1.0 if rehearsal.climbs else 1.0
-        found.append(rehearsal.trial(2 * found[-1].lr, min(sign * t.last for t in found)))
-    return found
+        trials.append(rehearsal.trial(2 * trials[-1].lr, min(sign * t.last for t in trials)))
+    return trials
 
 
 def copy_of(optimizer: Optimizer | str, module: nn.Module, here: dict[str, nn.Parameter], lr: float) -> Optimizer:
@@ -182,12 +182,12 @@ def copy_of(optimizer: Optimizer | str, module: nn.Module, here: dict[str, nn.Pa
         if mine:
             groups.append(options | {"params": [here[name_of[id(p)]] for p in mine]})
             pairs += [(p, here[name_of[id(p)]]) for p in mine]
-    made: Optimizer = kind(groups, lr=lr)
+    twin: Optimizer = kind(groups, lr=lr)
     for p, copy in pairs:
         state = optimizer.state.get(p)
         if state:
-            made.state[copy] = {key: t.clone() if isinstance(t, Tensor) else t for key, t in state.items()}
-    return made
+            twin.state[copy] = {key: t.clone() if isinstance(t, Tensor) else t for key, t in state.items()}
+    return twin
 
 
 def _moves(group: dict, names: dict[int, str]) -> bool:
@@ -197,16 +197,16 @@ def _moves(group: dict, names: dict[int, str]) -> bool:
 def losses_of_whole_steps(rehearsal: Rehearsal, lr: float) -> list[float]:
     """Losses before and after each step on all rows at once; it ends at a loss that is half or not finite."""
     net = copied(rehearsal.module)
-    made = copy_of(rehearsal.optimizer, rehearsal.module, movable(net), lr)
-    found: list[float] = []
+    optimizer = copy_of(rehearsal.optimizer, rehearsal.module, movable(net), lr)
+    losses: list[float] = []
     with torch.enable_grad():
         for step in range(rehearsal.steps + 1):
             value = rehearsal.loss(net(rehearsal.x.clone()), rehearsal.y)
-            found.append(float(value.detach()))
-            enough = step >= LEAST and found[-1] < ENOUGH * found[0]
-            if step == rehearsal.steps or not math.isfinite(found[-1]) or enough:
+            losses.append(float(value.detach()))
+            enough = step >= LEAST and losses[-1] < ENOUGH * losses[0]
+            if step == rehearsal.steps or not math.isfinite(losses[-1]) or enough:
                 break
-            made.zero_grad(set_to_none=True)
+            optimizer.zero_grad(set_to_none=True)
             value.backward()
-            made.step()
-    return found
+            optimizer.step()
+    return losses
