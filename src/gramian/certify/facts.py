@@ -178,7 +178,11 @@ def accuracy_facts(trace: Trace, classes: bool = True) -> dict[str, Any]:
     if not classes:
         return {"steps": [], "train": None, "test": None}
     train, test = trace.measured.get("train_accuracy"), trace.measured.get("test_accuracy")
-    steps = train.steps if train else test.steps if test else []
+    steps: list[int] = []
+    if train:
+        steps = train.steps
+    elif test:
+        steps = test.steps
     return {"steps": steps, "train": _numbers(train) or None, "test": _numbers(test) or None}
 
 

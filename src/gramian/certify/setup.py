@@ -100,7 +100,11 @@ def setup(
             part.training = mode
     if parametrization == "allen-zhu":
         return _allen_zhu(arch, x, x_test, dtype, device)
-    named = law if isinstance(law, str | tuple) else f"he with biases of deviation {BIAS}" if said is None else "given"
+    named: object = "given"
+    if isinstance(law, str | tuple):
+        named = law
+    elif said is None:
+        named = f"he with biases of deviation {BIAS}"
     if parametrization == "own":
         network = module.to(device, dtype)
         return _describe(
@@ -222,7 +226,9 @@ def _allen_zhu(read: Architecture, x: Tensor, x_test: Tensor, dtype, device) -> 
     pad = _pad_images if image else normalize_and_pad
     flat = pad(x, largest=largest)
     flat_test = pad(x_test, largest=largest) if len(x_test) else x_test
-    sides: int | tuple[int, int] | None = None if pixels is None else pixels if len(pixels) == 2 else pixels[0]
+    sides: int | tuple[int, int] | None = None
+    if pixels is not None:
+        sides = pixels if len(pixels) == 2 else pixels[0]
 
     def build(width: int, seed: int) -> nn.Module:
         generator = torch.Generator().manual_seed(seed)

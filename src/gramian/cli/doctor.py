@@ -84,7 +84,11 @@ def _blas() -> str:
     import torch
     from threadpoolctl import threadpool_info  # type: ignore[import-untyped]
 
-    of_torch = "MKL" if torch.backends.mkl.is_available() else "OpenBLAS or another" if torch._C.has_lapack else "none"
+    of_torch = "none"
+    if torch.backends.mkl.is_available():
+        of_torch = "MKL"
+    elif torch._C.has_lapack:
+        of_torch = "OpenBLAS or another"
     loaded = {f"{pool['internal_api']} {pool['version']}" for pool in threadpool_info() if pool["user_api"] == "blas"}
     return f"torch: {of_torch}; numpy and scipy: {', '.join(sorted(loaded)) or 'not known'}"
 

@@ -379,7 +379,8 @@ def one_hot_notes(columns: Columns) -> tuple[str, ...]:
 def counted(n: int, thing: str, verb: tuple[str, str] = ("", "")) -> str:
     """ "1 cell", "3 cells"; with a verb "1 cell is", "3 cells are"."""
     text = f"{n:,} {thing}" if n == 1 else f"{n:,} {thing}s"
-    return f"{text} {verb[n != 1]}".rstrip()
+    one, several = verb
+    return f"{text} {one if n == 1 else several}".rstrip()
 
 
 def share_of_rows(some: int, of: int, what: str) -> str:

@@ -123,8 +123,9 @@ def _unit(flat: Tensor, norms: Tensor) -> Tensor:
 
 def _separation(u: Tensor, block: int) -> tuple[float, tuple[int, int]]:
     """Smallest distance between rows of norm 1 (or 0), and the first pair that has it."""
-    for group in equal_rows(u):
-        return 0.0, (group[0], group[1])
+    same = equal_rows(u)
+    if same:
+        return 0.0, (same[0][0], same[0][1])
     squares = (u * u).sum(1)
     slack = 4 * (u.shape[1] + 4) * torch.finfo(u.dtype).eps  # twice the rounding of |u|^2 + |v|^2 - 2 <u, v>
     best, pair = float("inf"), (0, 1)

@@ -101,7 +101,9 @@ def _assembled(
     edge_net = _network(call, user, None)[0]
     edge_rows = min(n, EDGE_ROWS, plan.fits["edge"])
     mean = places is not None or user.kind != "sum"
-    units = {"loss": n, "test_loss": 1 if tested is None else len(tested)} if mean else {}
+    units = {}
+    if mean:
+        units = {"loss": n, "test_loss": 1 if tested is None else len(tested)}
     first = torch.arange(edge_rows, device=call.device)
     return Watched(
         run=run,

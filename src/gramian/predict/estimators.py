@@ -303,4 +303,6 @@ class NTKClassifier(ClassifierMixin, _KernelPredictor):
     def predict(self, X) -> np.ndarray:
         """The class with the largest output; shape (m,)."""
         outputs = self.decision_function(X)
-        return self.classes_[outputs.argmax(1) if outputs.ndim == 2 else (outputs > 0).astype(int)]
+        if outputs.ndim == 2:
+            return self.classes_[outputs.argmax(1)]
+        return self.classes_[(outputs > 0).astype(int)]

@@ -106,7 +106,12 @@ def moved(block: dict) -> Picture:
     """Distance per layer, flips per activation layer, and the kernel's drift, all as shares of 1."""
     steps, layers, flip_layers = block["steps"], block["layers"] or [], block["flip_layers"] or []
     distance, flips = _by_layer(block["distance"], len(layers)), _by_layer(block["flips"], len(flip_layers))
-    thin = 2.0 if len(layers) <= 3 else 1.3 if len(layers) <= 8 else 0.9
+    # many curves side by side are drawn thinner
+    thin = 0.9
+    if len(layers) <= 3:
+        thin = 2.0
+    elif len(layers) <= 8:
+        thin = 1.3
     traces: list[dict] = []
     for kind, rows, style in (("distance", distance, NETWORK), ("signs flipped", flips, FLIPS)):
         name = f"{kind} per layer" if len(rows) > 1 else kind

@@ -78,7 +78,10 @@ def _test(run: dict, data: dict, regression: bool) -> dict[str, str]:
 def _rmse(scores: dict) -> str:
     """Of each target, in its own unit; at most three of them."""
     errors = scores.get("rmse") or []
-    return ", ".join(number(v) for v in errors[:3]) + (", ..." if len(errors) > 3 else "") if errors else NOT_MEASURED
+    if not errors:
+        return NOT_MEASURED
+    shown = ", ".join(number(v) for v in errors[:3])
+    return f"{shown}, ..." if len(errors) > 3 else shown
 
 
 def _learning_rate(loss: dict) -> str:

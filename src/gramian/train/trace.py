@@ -169,15 +169,13 @@ def _plain(value: Any) -> Any:
 
 def _numbers(values: list) -> list:
     """None back to nan, in numbers and in one number per label."""
-    nan = math.nan
-    return [
-        {key: nan if v is None else v for key, v in value.items()}
-        if isinstance(value, dict)
-        else nan
-        if value is None
-        else value
-        for value in values
-    ]
+
+    def number(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: number(v) for key, v in value.items()}
+        return math.nan if value is None else value
+
+    return [number(value) for value in values]
 
 
 def _series(facts: Mapping[str, Any]) -> Series:
