@@ -16,7 +16,7 @@ from gramian.arch.law import Law
 from gramian.certify.certification import Certification
 from gramian.certify.conclude import conclude
 from gramian.certify.cost import (
-    LONG,
+    MOST_TEST_SECONDS,
     check_memory,
     matrix,
     seconds_per_pair,
@@ -276,7 +276,7 @@ def certify(
         in_place=in_place, mode=mode, targets=wanted, targets_test=wanted_test, theta=theta, cross=cross,
         system=system, r0=r0, f0_test=f0_test, lr=lr, lr_max=None if mode else lr_max, batch_size=size, beta=beta,
         optimizer=optimizer, loss=loss, seed=seed, gram=error, expected_steps=expected, coupled=coupled,
-        costly=per_pair * len(network_setup.x) ** 2 / 2 > LONG,
+        costly=per_pair * len(network_setup.x) ** 2 / 2 > MOST_TEST_SECONDS,
         train_outputs=outputs(network, inputs), test_outputs=outputs(network, test_inputs) if has_test else None,
     )  # fmt: skip
     with clock("Gram matrix of the network"):

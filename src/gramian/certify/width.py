@@ -22,11 +22,12 @@ VECTOR_ROWS, IMAGE_ROWS = 64, 32  # more rows cost more and say the same: the er
 # The squared error of one draw has a deviation of 1.2 to 1.6 times its mean, as a square of one Gaussian number has:
 # some 350 draws make that 7 %, and a useful width that is right within 15 % in 95 of 100 cases.
 VECTOR_DRAWS, IMAGE_DRAWS = (128, 96, 64, 48), (160, 96, 48, 32)
-FEW = 4  # times fewer draws where the width is given, and the sweep decides nothing
+FEWER_DRAWS = 4  # times fewer draws where the width is given, and the sweep decides nothing
 LEAST_DRAWS = 8
 SWEEP_OPERATIONS = 4e11  # for all draws: some ten seconds
 BOOTSTRAPS = 1000
-MOST = {False: 1024, True: 64}  # by whether there are pixels: what is chosen by itself, at a few ms a step
+# what "auto" chooses at most, at a few ms a step
+MOST_AUTO_WIDTH, MOST_AUTO_IMAGE_WIDTH = 1024, 64
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ def sweep(
     while rows > LEAST_ROWS and per_pair * rows**2 / 2 > MOST_SECONDS:
         rows //= 2
     x = setup.x[:rows]
-    wanted = [d // FEW if few else d for d in (IMAGE_DRAWS if image else VECTOR_DRAWS)]
+    wanted = [d // FEWER_DRAWS if few else d for d in (IMAGE_DRAWS if image else VECTOR_DRAWS)]
     if setup.depth == 0:  # a linear network is its limit
         wanted = [LEAST_DRAWS] * len(widths)
     widths, draws, cost = affordable_draws(setup, widths, wanted, x, dtype)
@@ -263,7 +264,7 @@ def choose_width(setup: Setup, width_sweep: Sweep | None, asked: int | str) -> t
     if width_sweep is None:
         return setup.own_width, ""
     image = setup.pixels > 1
-    step, most = 16 if image else 64, MOST[image]
+    step, most = (16, MOST_AUTO_IMAGE_WIDTH) if image else (64, MOST_AUTO_WIDTH)
     width = step * math.ceil(width_sweep.useful_width / step)
     if width > most:
         return most, (

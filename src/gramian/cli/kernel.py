@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
     from gramian.gram import Gram
 
-SPECTRUM = 3000  # rows up to which all eigenvalues take seconds
+MOST_SPECTRUM_ROWS = 3000  # rows up to which all eigenvalues take seconds
 TILE, LARGE_TILE = 256, 1024
-MANY = 20_000  # rows from which on tiles are large: the list of them is written again after each
+MANY_ROWS = 20_000  # rows from which on tiles are large: the list of them is written again after each
 
 
 def kernel(
@@ -102,7 +102,7 @@ def kernel(
     cost = cost_of(len(x), 0, 0, preparation.per_entry)
     announce(f"kernel of {counted(len(x), 'row')}", cost.seconds, cost.memory, not quiet)
     # one size for both outputs, so that their last digits agree; smaller for slow kernels, so that the bar moves
-    tile = min(tile_for(preparation.per_entry), TILE if len(x) < MANY else LARGE_TILE)
+    tile = min(tile_for(preparation.per_entry), TILE if len(x) < MANY_ROWS else LARGE_TILE)
     if in_tiles:
         tile = _tile_of(out) or tile
     start = time.perf_counter()
@@ -180,8 +180,8 @@ def _spectrum(gram: Gram | Tensor) -> list[tuple[str, str]]:
     from gramian.gram import eigenvalues
     from gramian.report.numbers import number
 
-    if gram.shape[0] > SPECTRUM:
-        return [("condition", f"not computed above {SPECTRUM:,} rows")]
+    if gram.shape[0] > MOST_SPECTRUM_ROWS:
+        return [("condition", f"not computed above {MOST_SPECTRUM_ROWS:,} rows")]
     try:
         lam = eigenvalues(gram)
     except GramianError as error:

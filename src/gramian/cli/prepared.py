@@ -162,15 +162,15 @@ def _fewer(count: int, there: int, cost: Cost) -> str:
 
 def _refuse_memory(n: int, cost: Callable[[int], Cost]) -> None:
     """Raise BadArgument if a number of rows that was asked for does not fit into memory."""
-    from gramian.predict.cost import SHARE, free_memory, most_rows, resident_memory
+    from gramian.predict.cost import MEMORY_SHARE, free_memory, most_rows, resident_memory
 
     needed, free = cost(n).memory, free_memory() + resident_memory()
-    if needed <= SHARE * free:
+    if needed <= MEMORY_SHARE * free:
         return
     most = most_rows(cost, n)
     raise BadArgument(
         f"a kernel of {n:,} rows takes {needed / 2**30:.1f} GiB; {free / 2**30:.1f} GiB are free here.",
         where=f"--n {n}",
-        why=f"n rows give n x n numbers, and at most {SHARE:.0%} of the free memory is taken.",
+        why=f"n rows give n x n numbers, and at most {MEMORY_SHARE:.0%} of the free memory is taken.",
         fix=f"--n {max(most // 100 * 100, 1)}; `gramian kernel --out FOLDER` writes larger ones in tiles.",
     )

@@ -15,7 +15,7 @@ from .numerals import are_dates, numbers_in, refuse_objects, refuse_units
 MISSING = ("refuse", "drop", "mean")
 UNSEEN = ("refuse", "zero")
 BE = ("is", "are")
-SHOWN = 5  # names or rows in a message
+MOST_SHOWN = 5  # names or rows in a message
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +47,7 @@ class Table:
         """The first few of several rows."""
         if len(indices) == 1:
             return self.row(int(indices[0]))
-        shown = ", ".join(str(int(i)) for i in indices[:SHOWN]) + (", ..." if len(indices) > SHOWN else "")
+        shown = ", ".join(str(int(i)) for i in indices[:MOST_SHOWN]) + (", ..." if len(indices) > MOST_SHOWN else "")
         line = f"; line {self.lines[int(indices[0])]} of the file is row {indices[0]}" if self.lines is not None else ""
         return f"rows {shown} (counted from 0{line})"
 
@@ -388,5 +388,5 @@ def share_of_rows(some: int, of: int, what: str) -> str:
     return f"{some:,} of {counted(of, 'row')} {'has' if some == 1 else 'have'} {what}"
 
 
-def _listed(names: list[str], most: int = SHOWN) -> str:
+def _listed(names: list[str], most: int = MOST_SHOWN) -> str:
     return ", ".join(names[:most]) + (f", ... ({len(names)} in all)" if len(names) > most else "")

@@ -19,7 +19,7 @@ from .raw import Raw
 
 TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
-AGAIN = "download or copy the file again."
+COPY_AGAIN = "download or copy the file again."
 
 
 def read_idx(path: Path) -> np.ndarray:
@@ -34,7 +34,7 @@ def read_idx(path: Path) -> np.ndarray:
             f"not an idx file: it begins with {content[:4].hex(' ') or 'nothing'}, not with 00 00, a type and a rank.",
             where=str(path),
             why="another kind of file, an error page saved in its place, or an empty download.",
-            fix=AGAIN,
+            fix=COPY_AGAIN,
         )
     start = 4 + 4 * content[3]
     shape = tuple(int(d) for d in np.frombuffer(content[4:start], ">u4")) if len(content) >= start else ()
@@ -45,7 +45,7 @@ def read_idx(path: Path) -> np.ndarray:
             f"{len(content)} bytes where the header (shape {shape}) says {needed}.",
             where=str(path),
             why="the file is truncated." if len(content) < needed else "something was appended to the file.",
-            fix=AGAIN,
+            fix=COPY_AGAIN,
         )
     return np.frombuffer(content, dtype, offset=start).reshape(shape).astype(dtype.newbyteorder("="), copy=False)
 
@@ -61,7 +61,7 @@ def _content(path: Path) -> bytes:
             f"the gzip file cannot be read: {error}",
             where=f"{path} ({path.stat().st_size} bytes)",
             why="the file is truncated or damaged." if isinstance(error, EOFError) else "it is damaged, or not gzip.",
-            fix=AGAIN,
+            fix=COPY_AGAIN,
         ) from None
 
 

@@ -8,7 +8,7 @@ from gramian.monitor.phrases import fold, good, last, why_not
 from gramian.train.trace import Trace
 
 EDGE, ABOVE, FAR_BELOW = 0.8, 1.5, 0.3  # times the largest stable rate: at the edge, above it, with room
-ROSE = 10.0  # times the smallest loss so far: what is worth telling
+LEAST_RISE = 10.0  # times the smallest loss so far: what is worth telling
 CAME_DOWN = 0.5  # of the first loss: a run that is there was not ruined by its rate
 
 
@@ -79,13 +79,13 @@ def _what_follows(trace: Trace) -> str:
 
 
 def _rise(trace: Trace) -> str:
-    """The largest rise of the loss from what it had come down to; "" if it was no more than `ROSE`-fold."""
+    """The largest rise of the loss from what it had come down to; "" if it was no more than `LEAST_RISE`-fold."""
     low, most, peak = math.inf, 1.0, 0
     for step, loss in zip(trace.steps, trace.losses, strict=True):
         if math.isfinite(loss) and loss > 0:
             low = min(low, loss)
             most, peak = max((most, peak), (loss / low, step))
-    return f" On the way the loss rose {fold(most)}, up to step {peak:,}." if most > ROSE else ""
+    return f" On the way the loss rose {fold(most)}, up to step {peak:,}." if most > LEAST_RISE else ""
 
 
 def _at(steps: list[int]) -> str:

@@ -30,8 +30,8 @@ NUMBERWISE_FUNCTIONS = (
 )  # fmt: skip
 CLASSWISE = (nn.CrossEntropyLoss, nn.NLLLoss, nn.MultiMarginLoss)
 CLASSWISE_FUNCTIONS = (F.cross_entropy, F.nll_loss, F.multi_margin_loss)
-TRIED = 64  # rows
-EQUAL = 1e-3  # relative: how near the loss of every row twice must be to the loss, or to twice it
+ROWS_TRIED = 64  # rows
+EQUAL_LOSSES = 1e-3  # relative: how near the loss of every row twice must be to the loss, or to twice it
 
 
 class UserLoss:
@@ -147,7 +147,9 @@ class UserLoss:
         except Exception:  # it wants another shape than the outputs', and knows why
             return _as_it_is
         crossed, one_by_one, turned = values
-        if not abs(crossed - one_by_one) > EQUAL * abs(one_by_one) or abs(crossed - turned) > 1e-5 * abs(crossed):
+        if not abs(crossed - one_by_one) > EQUAL_LOSSES * abs(one_by_one) or abs(crossed - turned) > 1e-5 * abs(
+            crossed
+        ):
             return _as_it_is
         tell(
             f"The loss pairs outputs {tuple(only.shape)} with the targets {tuple(y.shape)} of other rows.",
@@ -182,19 +184,19 @@ class UserLoss:
             once = float(self.value(f, rows))
         twice = float(self.value(torch.cat([f, f]), torch.cat([rows, rows])))
         for kind, factor in (("mean", 1.0), ("sum", 2.0)):
-            if abs(twice - factor * once) <= EQUAL * abs(once):
+            if abs(twice - factor * once) <= EQUAL_LOSSES * abs(once):
                 return kind
         return "neither"
 
 
 def is_classification(user: UserLoss, y: Tensor, c: int, offset: int = 0) -> bool:
     """Whether outputs that say the right class have less loss than those that say the next one."""
-    few = y[:TRIED]
+    few = y[:ROWS_TRIED]
     rows = torch.arange(len(few), device=y.device) + offset
     try:
         with torch.no_grad(), quiet():
             right, wrong = (5 * F.one_hot(one, c).float() for one in (few, (few + 1) % c))
-            return float(user.value(right, rows)) < float(user.value(wrong, rows)) - EQUAL
+            return float(user.value(right, rows)) < float(user.value(wrong, rows)) - EQUAL_LOSSES
     except Exception:  # a loss of something else
         return False
 

@@ -20,7 +20,7 @@ from gramian.train.rows_view import mean_of_tokens
 
 LABELS = ("start_positions", "end_positions")  # of question answering
 SPANS = ("start_logits", "end_logits")
-FEW = 8
+TRIAL_ROWS = 8
 NEAR, NEAR_HALF = 1e-3, 3e-2  # how near a known loss must be, relative: half precision has two digits
 
 
@@ -47,7 +47,7 @@ def own_loss(module: nn.Module, rows: Rows, targets: Rows, how: str) -> OwnLoss:
     Raises:
         BadArgument: none does, or the model gives none.
     """
-    few = torch.arange(min(FEW, rows.n), device=_device(targets))
+    few = torch.arange(min(TRIAL_ROWS, rows.n), device=_device(targets))
     out = _with_labels(module, rows.at(few), targets.at(few), how)
     own = out.get("loss") if isinstance(out, Mapping) else getattr(out, "loss", None)
     if isinstance(own, Tensor):

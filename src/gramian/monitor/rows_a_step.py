@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from gramian.monitor.batch_rows import tensors
 
-STEPS = 20  # of the last steps the median counts
+STEPS_COUNTED = 20  # of the last steps the median counts
 
 
 class RowsOfSteps:
@@ -20,7 +20,7 @@ class RowsOfSteps:
     """
 
     def __init__(self, axis: int = 0) -> None:
-        self._axis, self._now, self._seen = axis, 0, deque[int](maxlen=STEPS)
+        self._axis, self._now, self._seen = axis, 0, deque[int](maxlen=STEPS_COUNTED)
         self.counting = True
         self._handle: Any = None
 

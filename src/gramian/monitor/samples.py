@@ -14,7 +14,7 @@ from torch import Tensor
 from gramian.monitor.slow_samples import Slow
 from gramian.monitor.watched import Watched
 
-LEAST, MOST = 4, 96  # pixels a side: less is no image to look at, more is drawn at a fraction
+LEAST_PIXELS, MOST_PIXELS = 4, 96  # pixels a side: less is no image to look at, more is drawn at a fraction
 MOST_NUMBERS = 3  # outputs of a regression that are written out
 
 
@@ -47,10 +47,10 @@ def picture(x: Tensor) -> str | None:
     """A PNG as a data URI of one sample of shape (1 or 3, h, w) or (h, w), from its smallest to its largest value."""
     if not x.is_floating_point() or x.ndim not in (2, 3) or (x.ndim == 3 and x.shape[0] not in (1, 3)):
         return None
-    if min(x.shape[-2:]) < LEAST:
+    if min(x.shape[-2:]) < LEAST_PIXELS:
         return None
     x = x.detach().float().cpu().reshape(-1, *x.shape[-2:])
-    step = -(-max(x.shape[1:]) // MOST)
+    step = -(-max(x.shape[1:]) // MOST_PIXELS)
     x = x[:, ::step, ::step]
     low, high = float(x.min()), float(x.max())
     shades = ((x - low) / (high - low) * 255 if high > low else torch.full_like(x, 128)).round().to(torch.uint8)

@@ -22,10 +22,10 @@ from gramian.train.objective import Objective, Samples
 from gramian.train.rows_view import mean_of_tokens
 
 WORK = {"cpu": 1.5e10}  # operations that one of the dear measurements may take: half a second of one core
-AN_ANSWER = 4  # times as many for the slowest samples, which are looked for when an answer is asked for
+ANSWER_FACTOR = 4  # times as many for the slowest samples, which are looked for when an answer is asked for
 WORK_ELSEWHERE = 5e12
-LEAST, EDGE_ROWS = 8, 256
-TRIED = 64  # rows on which the loss is tried
+LEAST_ROWS, EDGE_ROWS = 8, 256
+ROWS_TRIED = 64  # rows on which the loss is tried
 EDGE_PASSES, SMOOTH_PASSES, STEP_PASSES = 30, 40, 3  # forward passes that a sample costs in each
 KERNEL_ROWS = 32  # rows of a kernel for whose sake fewer of very many outputs are looked at
 FEWEST_OUTPUTS = 4
@@ -66,7 +66,7 @@ def watched(module: nn.Module, loss: Any, x: Any, y: Any, test: tuple[Any, Any],
     """The first rows of the user's, as many as `WORK` allows; `test` is (x_test, y_test), None for none."""
     call = call_of(module, loss, x, y)
     other = None if test[0] is None else call.same(*test)
-    f = call.outputs(torch.arange(min(TRIED, call.n), device=call.device))
+    f = call.outputs(torch.arange(min(ROWS_TRIED, call.n), device=call.device))
     user = UserLoss(call.loss, call.look, call.targets, template=call.output)
     if other is not None:
         user.with_test(other.targets)
@@ -135,10 +135,11 @@ class _Plan:
             self.columns = torch.randperm(c, generator=draw)[:most].sort().values.to(call.device)
             c = most
         passes = {"all": STEP_PASSES, "gram": 1 + 2 * c, "edge": EDGE_PASSES, "smooth": SMOOTH_PASSES}
-        self.fits = {name: max(LEAST, int(work / (each * times))) for name, times in passes.items()}
+        self.fits = {name: max(LEAST_ROWS, int(work / (each * times))) for name, times in passes.items()}
         self.n = min(call.n, self.fits["all"])
         self.few, self.more = (
-            torch.arange(min(rows, self.n, times * self.fits["gram"]), device=call.device) for times in (1, AN_ANSWER)
+            torch.arange(min(rows, self.n, times * self.fits["gram"]), device=call.device)
+            for times in (1, ANSWER_FACTOR)
         )
 
 

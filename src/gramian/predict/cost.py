@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 GiB = 2**30
-SHARE = 0.85  # of the memory that is free, which may be taken
-TRIED = 0.05  # seconds from which on a trial is believed
-PIECE = 0.4  # seconds that a tile may take, so that a bar moves and Ctrl-C is seen
-FILLED = 4.0  # seconds to fill and write a GiB: 20,000 rows took 20 s beyond their entries
+MEMORY_SHARE = 0.85  # of the memory that is free, which may be taken
+LEAST_TRIAL_SECONDS = 0.05  # seconds from which on a trial is believed
+TILE_SECONDS = 0.4  # seconds that a tile may take, so that a bar moves and Ctrl-C is seen
+SECONDS_PER_GIB = 4.0  # seconds to fill and write a GiB: 20,000 rows took 20 s beyond their entries
 LEAST_TILE, MOST_TILE = 8, 1024
 
 
@@ -74,15 +74,15 @@ def seconds_per_entry(kernel: Callable[..., Tensor], x: Tensor) -> float:
         seconds = time.perf_counter() - start
         if x.device.type == "cpu":
             seconds = min(seconds, time.process_time() - busy)
-        if seconds > TRIED or size >= min(len(x), MOST_TILE):
+        if seconds > LEAST_TRIAL_SECONDS or size >= min(len(x), MOST_TILE):
             return seconds / (len(rows) * len(columns))
         size = min(2 * size, len(x))
 
 
 def tile_for(per_entry: float) -> int:
-    """Rows of a square tile that takes about `PIECE` seconds; a power of two."""
+    """Rows of a square tile that takes about `TILE_SECONDS` seconds; a power of two."""
     tile = MOST_TILE
-    while tile > LEAST_TILE and tile * tile * per_entry > PIECE:
+    while tile > LEAST_TILE and tile * tile * per_entry > TILE_SECONDS:
         tile //= 2
     return tile
 
@@ -101,7 +101,7 @@ def seconds_of_factorization(n: int) -> float:
 def kernel_cost(n: int, per_entry: float, itemsize: int) -> Cost:
     """Of a kernel matrix of n rows, of which half is computed and half mirrored."""
     stored = n * n * itemsize
-    return Cost(per_entry * n * (n + 1) / 2 + stored / GiB * FILLED, resident_memory() + stored)
+    return Cost(per_entry * n * (n + 1) / 2 + stored / GiB * SECONDS_PER_GIB, resident_memory() + stored)
 
 
 def fit_cost(n: int, m: int, d: int, per_entry: float) -> Cost:
@@ -118,7 +118,7 @@ def predict_cost(m: int, n: int, tile: int, per_entry: float) -> Cost:
 
 def most_rows(cost: Callable[[int], Cost], available: int, *, seconds: float = float("inf")) -> int:
     """The largest number of rows, up to `available`, whose cost this machine can take, within so many seconds."""
-    memory = SHARE * (free_memory() + resident_memory())
+    memory = MEMORY_SHARE * (free_memory() + resident_memory())
 
     def can(n: int) -> bool:
         needed = cost(n)

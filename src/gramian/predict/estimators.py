@@ -26,7 +26,7 @@ from gramian.gram import Gram
 from gramian.solve import Solution, solve
 from gramian.solve.in_place import solve_in_place
 
-SMALL = 4000  # rows up to which `solve`'s copies of the kernel matrix are small (128 MB each)
+MOST_ROWS_COPIED = 4000  # rows up to which `solve`'s copies of the kernel matrix are small (128 MB each)
 Progress = Callable[[str, float], object]  # what is done, and the finished share of it
 
 TILE_LINE = "        tile: rows of the kernel that are computed at a time.\n"
@@ -86,7 +86,7 @@ class _KernelPredictor(BaseEstimator):
         mean = float(gram.diagonal().mean())
         y = torch.from_numpy(targets)
         try:
-            if len(gram) <= SMALL:
+            if len(gram) <= MOST_ROWS_COPIED:
                 self.solution_: Solution = solve(gram, y, self.ridge_)
             else:
                 self.solution_ = solve_in_place(gram, y, self.ridge_, progress=self._tell("factorization"))

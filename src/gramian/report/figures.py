@@ -31,7 +31,7 @@ from gramian.report.picture import (
 )
 from gramian.report.ticks import apart
 
-FAR = 1000.0  # percent; a kernel that grew further hides all else on a linear axis
+FAR_DRIFT = 1000.0  # percent; a kernel that grew further hides all else on a linear axis
 
 
 def first_four(run: dict) -> list[Picture]:
@@ -120,7 +120,7 @@ def moved(block: dict) -> Picture:
             traces += curve([step for step, _ in at], percents([v for _, v in at]), name, style, width=thin)
     traces += curve(block["drift_steps"], percents(block["drift"]), "kernel drift", INITIAL, width=3)
     drawn = [v for trace in traces for v in trace["y"] if v is not None]
-    log = max(drawn, default=0) > FAR
+    log = max(drawn, default=0) > FAR_DRIFT
     if log:  # the start, at zero, is left out
         for trace in traces:
             trace["y"] = [v if v is not None and v > 0 else None for v in trace["y"]]

@@ -23,8 +23,8 @@ from gramian.gram.krylov import top_eigenvalue
 from gramian.train.forward import evaluating, mixes_samples, movable, rows_per_pass
 
 TOLERANCE = 1e-3
-ON_DEVICE = 2**24  # parameters; of larger networks Lanczos' vectors stay out of a GPU's memory
-TRIALS = (0.3, 3.0, 30.0)  # times the outputs' size: where the slope of a loss is looked at for jumps
+MOST_PARAMETERS_ON_DEVICE = 2**24  # parameters; of larger networks Lanczos' vectors stay out of a GPU's memory
+JUMP_DISTANCES = (0.3, 3.0, 30.0)  # times the outputs' size: where the slope of a loss is looked at for jumps
 LossOf = Callable[[Tensor, Tensor], Tensor]
 ByName = dict[str, Tensor]
 
@@ -237,7 +237,7 @@ def jumps(loss: LossOf, outputs: Tensor, y: Tensor) -> bool:
     if bool((curved != 0).any()):
         return False
     size = 1 + float(outputs.float().std(correction=0)) if outputs.numel() else 1.0
-    for times in TRIALS:
+    for times in JUMP_DISTANCES:
         try:
             there = loss_slope(loss, outputs + times * size * noise, y)
         except (RuntimeError, ValueError):  # outputs that the loss does not take: probabilities above 1
@@ -308,6 +308,6 @@ def sharpness(
 
         start = torch.Generator().manual_seed(0)  # ours, so that a run's own random numbers stay as they are
         g = torch.randn(sum(numbers), generator=start, dtype=torch.float64).to(kind)
-        if sum(numbers) <= ON_DEVICE:
+        if sum(numbers) <= MOST_PARAMETERS_ON_DEVICE:
             g = g.to(first.device)
         return top_eigenvalue(product, g, tolerance)

@@ -15,7 +15,7 @@ from gramian.train.forward import evaluating, mixes_samples
 from gramian.train.linearized_loss import grows_with_rows
 from gramian.train.step_rule import StepRule, step_rule
 
-PARTS = 8  # of a batch: their gradients say how much that of a batch varies
+GRADIENT_PARTS = 8  # of a batch: their gradients say how much that of a batch varies
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,15 +104,18 @@ def _gradients(
 ) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
     r"""The gradient of the batch, and the expected square of that of another batch of its size.
 
-    $E\,\hat g^2 = g^2 + \mathrm{Var}\,\hat g$, the variance from the gradients of `PARTS` parts of the batch, over
-    their number. Of one batch's gradient alone the smallest coordinates would be far too small. None: of the gradient
-    itself.
+    $E\,\hat g^2 = g^2 + \mathrm{Var}\,\hat g$, the variance from the gradients of `GRADIENT_PARTS` parts of the batch,
+    over their number. Of one batch's gradient alone the smallest coordinates would be far too small. None: of the
+    gradient itself.
     """
     now = gradient(module, x, y, loss)[1]
-    if len(x) < PARTS or mixes_samples(module):
+    if len(x) < GRADIENT_PARTS or mixes_samples(module):
         return now, None
     try:
-        part_gradients = [gradient(module, a, b, loss)[1] for a, b in zip(x.chunk(PARTS), y.chunk(PARTS), strict=True)]
+        part_gradients = [
+            gradient(module, a, b, loss)[1]
+            for a, b in zip(x.chunk(GRADIENT_PARTS), y.chunk(GRADIENT_PARTS), strict=True)
+        ]
     except (RuntimeError, ValueError):
         return now, None
     # where the gradient is the mean of its parts', its variance is that of a part over their number

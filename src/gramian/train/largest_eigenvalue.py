@@ -9,7 +9,7 @@ from gramian.empirical.taylor.forward_mode import along
 from gramian.gram.krylov import top_eigenvalue
 from gramian.train.forward import evaluating, outputs_of, rows_per_pass
 
-TOLERANCE, BATCHES = 1e-2, 32
+TOLERANCE, MOST_BATCHES = 1e-2, 32
 
 
 def largest_eigenvalue(module: nn.Module, x: Tensor, *, tolerance: float = TOLERANCE) -> float:
@@ -74,4 +74,4 @@ def largest_eigenvalue_of_batches(module: nn.Module, x: Tensor, batches: list[Te
     never below the full one (for batches of one size that share out the data), and far above it where samples are
     nearly orthogonal. At most 32 batches are looked at.
     """
-    return max(len(x) / len(rows) * largest_eigenvalue(module, x[rows]) for rows in batches[:BATCHES])
+    return max(len(x) / len(rows) * largest_eigenvalue(module, x[rows]) for rows in batches[:MOST_BATCHES])

@@ -14,9 +14,9 @@ from gramian.empirical.taylor.forward_mode import along
 from gramian.train.curvature import LossOf
 from gramian.train.step_rule import StepRule
 
-MOST = 1024  # rows times outputs of a Gram matrix
-SHOWN = 10  # slowest rows that are named
-LEARNED = 1e-24  # of the squared residual: below this, float64 has nothing left to learn
+MOST_GRAM_ROWS = 1024  # rows times outputs of a Gram matrix
+SLOW_ROWS_NAMED = 10  # slowest rows that are named
+LEARNED_RESIDUAL = 1e-24  # of the squared residual: below this, float64 has nothing left to learn
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def forecast(
 
     Args:
         module: in eval mode, with outputs (n, C).
-        x, y: the batch; its first rows are used, as many as a Gram matrix of `MOST` rows times outputs allows.
+        x, y: the batch; its first rows are used, as many as `MOST_GRAM_ROWS` rows times outputs allow.
         loss: as training computes it.
         rule: of SGD.
         lr: learning rate.
@@ -87,7 +87,7 @@ def forecast(
     """
     with torch.no_grad():
         c = call(module, x[:1]).numel()
-        rows = min(len(x), max(1, MOST // c))
+        rows = min(len(x), max(1, MOST_GRAM_ROWS // c))
         f0 = call(module, x[:rows]).double()
     target = y[:rows].double() if y.is_floating_point() else y[:rows]
     gram = empirical_ntk(module, x[:rows], outputs="full").double()
@@ -135,7 +135,7 @@ def _descend(
         losses.append(value)
         size = float(g.square().sum())
         first = first or size
-        if not math.isfinite(value) or size <= LEARNED * first:
+        if not math.isfinite(value) or size <= LEARNED_RESIDUAL * first:
             return losses, f
         # weights that move by -lr J^T g move the linearized outputs by -lr J J^T g
         pull = gram @ g.flatten()
@@ -170,5 +170,5 @@ def _slowest(first: Tensor, last: Tensor, y: Tensor, loss: LossOf) -> tuple[tupl
     mean = float(start.mean())
     if not mean > 0 or not bool(end.isfinite().all()):
         return (), ()
-    worst = end.argsort(descending=True)[:SHOWN]
+    worst = end.argsort(descending=True)[:SLOW_ROWS_NAMED]
     return tuple(worst.tolist()), tuple((end[worst] / mean).tolist())

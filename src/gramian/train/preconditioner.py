@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.optim import Adagrad, Adam, Adamax, AdamW, NAdam, Optimizer, RAdam, RMSprop
 
 ADAPTIVE = (Adam, AdamW, NAdam, RAdam, Adamax, RMSprop, Adagrad)
-FIRST = 10.0  # times the memory: a gradient whose square is larger makes the next denominator, whatever was before
+# times the memory: a gradient whose square is larger makes the next denominator, whatever was before
+OUTWEIGHS_MEMORY = 10.0
 
 
 class Preconditioner(NamedTuple):
@@ -46,7 +47,7 @@ def preconditioner(
     else:
         known = memory > 0
         if now is not None:
-            known = known & (_weight_of_the_next(optimizer, group) * now.square() <= FIRST * memory)
+            known = known & (_weight_of_the_next(optimizer, group) * now.square() <= OUTWEIGHS_MEMORY * memory)
     correction = _correction(optimizer, group, step)
     root = memory.clamp(min=0).sqrt()
     if isinstance(optimizer, Adamax):  # its norm holds eps already

@@ -27,8 +27,9 @@ from gramian.train.forward import evaluating
 from gramian.train.objective import Loss, Objective, Samples
 
 IGNORED = -100  # torch's mark of a position without a target
-EXACT = 2**24  # whole numbers up to here are exact in float32
-SHARE = 256  # numbers of logits that one number of a packed row stands for: `rows_per_pass` then keeps to memory
+LARGEST_EXACT_INTEGER = 2**24  # whole numbers up to here are exact in float32
+# numbers of logits that one number of a packed row stands for: `rows_per_pass` then keeps to memory
+LOGITS_PER_NUMBER = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -266,7 +267,7 @@ def _rows(module: nn.Module, x: Inputs, extra: Sequence[Tensor] = (), *, numbers
     """
     dtype = next(p.dtype for p in module.parameters() if p.is_floating_point())
     given = [*leaves(x), *extra]
-    exact = {torch.float32: EXACT, torch.float64: 2**53}.get(dtype, 2**8)
+    exact = {torch.float32: LARGEST_EXACT_INTEGER, torch.float64: 2**53}.get(dtype, 2**8)
     for t in given:
         if not t.is_floating_point() and t.dtype != torch.bool and int(t.abs().max()) > exact:
             raise BadArgument(
@@ -276,7 +277,7 @@ def _rows(module: nn.Module, x: Inputs, extra: Sequence[Tensor] = (), *, numbers
                 fix="a module in float32 (half precision by torch.autocast), and token numbers below 2^24",
             )
     row = torch.cat([t.reshape(len(t), -1).to(dtype) for t in given], 1)
-    return F.pad(row, (0, max(numbers // SHARE - row.shape[1], 0)))[:, None]
+    return F.pad(row, (0, max(numbers // LOGITS_PER_NUMBER - row.shape[1], 0)))[:, None]
 
 
 def _no_targets() -> BadArgument:

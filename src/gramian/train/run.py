@@ -12,7 +12,7 @@ from gramian.empirical import empirical_ntk
 from gramian.train.forward import outputs_of, passes, rows_per_pass
 from gramian.train.objective import Objective, Samples
 
-FULL_GRAM = 640  # largest number of rows times outputs whose whole Gram matrix is computed
+MOST_FULL_GRAM_ROWS = 640  # largest number of rows times outputs whose whole Gram matrix is computed
 
 
 def sum_over_parts(
@@ -78,8 +78,8 @@ class Run:
 
     @property
     def full_rows(self) -> Tensor:
-        """Rows whose Gram matrix over all outputs is computed: as many of `rows` as `FULL_GRAM` allows."""
-        return self.rows[: max(FULL_GRAM // self.n_outputs, 1)]
+        """Rows whose Gram matrix over all outputs is computed: as many of `rows` as `MOST_FULL_GRAM_ROWS` allows."""
+        return self.rows[: max(MOST_FULL_GRAM_ROWS // self.n_outputs, 1)]
 
     def outputs(self, x: Tensor) -> Tensor:
         """Outputs without a graph; shape (n, C)."""

@@ -23,13 +23,14 @@ from gramian.train.forward import movable
 from gramian.train.preconditioner import ADAPTIVE
 from gramian.train.step_rule import named_optimizer
 
-TRIALS = 12  # rates at most
-ENOUGH = 0.5  # of the first loss: a rehearsal for a forecast that came down to this has shown what it can
-LEAST = 20  # steps
-LOOKS = 10  # at the loss of all rows, in a rehearsal
-RISE = 1.5  # times the first loss of all rows, at any look: more is a step that was too large
-BURST = 10.0  # times the first loss, on a minibatch: nothing is gained by going on
-WORSE, SLACK = 1.25, 0.05  # times the best last loss, plus this part of the first: more, and a smaller rate does better
+MOST_TRIALS = 12  # rates at most
+REHEARSED_SHARE = 0.5  # of the first loss: a rehearsal for a forecast that came down to this has shown what it can
+LEAST_REHEARSAL_STEPS = 20  # steps
+LOOKS_AT_ALL_ROWS = 10  # at the loss of all rows, in a rehearsal
+TOLERATED_RISE = 1.5  # times the first loss of all rows, at any look: more is a step that was too large
+MINIBATCH_BURST = 10.0  # times the first loss, on a minibatch: nothing is gained by going on
+# times the best last loss, plus this part of the first: more, and a smaller rate does better
+WORSE_THAN_BEST, SLACK_OF_FIRST = 1.25, 0.05
 
 
 @dataclass(frozen=True)
@@ -91,8 +92,8 @@ class Rehearsal:
             looks.append(sign * self.measured(net))
             for step in range(1, self.steps + 1):
                 value = self._step(net, optimizer, torch.randperm(len(self.x), generator=draw)[: self.batch])
-                burst = not self.climbs and value > BURST * max(looks[0], 0.0) and looks[0] > 0
-                if step % max(self.steps // LOOKS, 1) == 0 or step == self.steps or burst:
+                burst = not self.climbs and value > MINIBATCH_BURST * max(looks[0], 0.0) and looks[0] > 0
+                if step % max(self.steps // LOOKS_AT_ALL_ROWS, 1) == 0 or step == self.steps or burst:
                     looks.append(sign * self.measured(net))
                 if burst or not math.isfinite(value) or not math.isfinite(looks[-1]):
                     break
@@ -118,8 +119,10 @@ def _low(looks: list[float], best: float) -> bool:
         return False
     first, size = looks[0], abs(looks[0])
     # both bounds for losses of either sign
-    stayed = max(looks) <= first + (RISE - 1) * size
-    as_low = looks[-1] <= min(best + (WORSE - 1) * abs(best) + SLACK * size, first + (WORSE - 1) * size)
+    stayed = max(looks) <= first + (TOLERATED_RISE - 1) * size
+    as_low = looks[-1] <= min(
+        best + (WORSE_THAN_BEST - 1) * abs(best) + SLACK_OF_FIRST * size, first + (WORSE_THAN_BEST - 1) * size
+    )
     return stayed and as_low
 
 
@@ -157,10 +160,10 @@ def trials_upwards(rehearsal: Rehearsal, start: float, most: float) -> list[Tria
     """
     trials = [rehearsal.trial(start, math.inf)]
     if not trials[0].held:
-        while len(trials) < TRIALS and not trials[0].held:
+        while len(trials) < MOST_TRIALS and not trials[0].held:
             trials.insert(0, rehearsal.trial(trials[0].lr / 2, math.inf))
         return trials
-    while len(trials) < TRIALS and trials[-1].held and 2 * trials[-1].lr <= most * (1 + 1e-9):
+    while len(trials) < MOST_TRIALS and trials[-1].held and 2 * trials[-1].lr <= most * (1 + 1e-9):
         sign = -1.0 if rehearsal.climbs else 1.0
         trials.append(rehearsal.trial(2 * trials[-1].lr, min(sign * t.last for t in trials)))
     return trials
@@ -203,7 +206,7 @@ def losses_of_whole_steps(rehearsal: Rehearsal, lr: float) -> list[float]:
         for step in range(rehearsal.steps + 1):
             value = rehearsal.loss(net(rehearsal.x.clone()), rehearsal.y)
             losses.append(float(value.detach()))
-            enough = step >= LEAST and losses[-1] < ENOUGH * losses[0]
+            enough = step >= LEAST_REHEARSAL_STEPS and losses[-1] < REHEARSED_SHARE * losses[0]
             if step == rehearsal.steps or not math.isfinite(losses[-1]) or enough:
                 break
             optimizer.zero_grad(set_to_none=True)
