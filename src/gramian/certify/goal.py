@@ -75,7 +75,9 @@ def goal(targets: Tensor, y: Tensor, loss: str, share: float, dtype: torch.dtype
     classes = y.dtype == torch.int64 or (are_signs(y) and are_signs(targets))
     if loss == "cross-entropy":
         counts = torch.bincount(y).double()
+        # the best constant gives each class its share, so its loss is n times the entropy of the shares
         best = float(-torch.xlogy(counts, counts / len(y)).sum())
+        # rows that are equal to the network get one output: at least the entropy of their labels is left, for each of them
         floor = sum(_entropy(y[list(group)]) for group in same)
     else:
         best = _scatter(targets)

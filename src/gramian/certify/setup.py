@@ -278,6 +278,7 @@ def _pad_images(x: Tensor, *, largest: float) -> Tensor:
     """
     p = math.prod(x.shape[2:])
     scaled = x / (largest * math.sqrt(2))
+    # a channel that is v at all p pixels has the squared norm p v^2
     missing = (0.5 - row_norms(scaled).square()).clamp_min(0).sqrt() / math.sqrt(p)
     shape = (len(x), 1, *x.shape[2:])
     first = missing.to(x).view(-1, *[1] * (x.ndim - 1)).expand(shape)

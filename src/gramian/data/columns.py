@@ -317,6 +317,7 @@ def _encoded(table: Table, column: Column, unseen: str) -> tuple[np.ndarray, lis
             f"{counted(len(new), 'row')} with a new category of {column.name!r} ({_listed(kinds)}), taken "
             "for none of those that were trained on."
         )
+    # an unknown category has the code -1, the last row of the identity: zeros, as its 1 is in the column cut off
     out = np.where(text.isna().to_numpy()[:, None], np.nan, np.eye(len(column.categories) + 1)[codes, :-1])
     return out, notes
 

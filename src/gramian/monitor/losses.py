@@ -182,6 +182,7 @@ class UserLoss:
             draw = torch.Generator().manual_seed(0)
             f = f + torch.randn(f.shape, generator=draw).to(f)
             once = float(self.value(f, rows))
+        # every row twice leaves a mean as it is and doubles a sum
         twice = float(self.value(torch.cat([f, f]), torch.cat([rows, rows])))
         for kind, factor in (("mean", 1.0), ("sum", 2.0)):
             if abs(twice - factor * once) <= EQUAL_LOSSES * abs(once):

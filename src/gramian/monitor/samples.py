@@ -50,6 +50,7 @@ def picture(x: Tensor) -> str | None:
     if min(x.shape[-2:]) < LEAST_PIXELS:
         return None
     x = x.detach().float().cpu().reshape(-1, *x.shape[-2:])
+    # rounded up, so that no side is longer than `MOST_PIXELS`
     step = -(-max(x.shape[1:]) // MOST_PIXELS)
     x = x[:, ::step, ::step]
     low, high = float(x.min()), float(x.max())

@@ -134,6 +134,7 @@ class _Plan:
             draw = torch.Generator().manual_seed(0)
             self.columns = torch.randperm(c, generator=draw)[:most].sort().values.to(call.device)
             c = most
+        # a Gram matrix takes a forward pass and a backward pass for each output, which costs about two forward ones
         passes = {"all": STEP_PASSES, "gram": 1 + 2 * c, "edge": EDGE_PASSES, "smooth": SMOOTH_PASSES}
         self.fits = {name: max(LEAST_ROWS, int(work / (each * times))) for name, times in passes.items()}
         self.n = min(call.n, self.fits["all"])
@@ -146,6 +147,7 @@ class _Plan:
 def _network(call: Call, user: UserLoss, places: Positions | None) -> tuple[nn.Module, Objective]:
     """The network that probes look at, and the loss of its outputs, summed over rows."""
     if places is not None:
+        # p (1 - p) <= 1/4 is the curvature of one token in its log-odds; a sample has the mean of its tokens
         goal = Objective("cross-entropy of tokens", places.loss, 0.25 / places.n)
         return Seen(call.module, call.rows, call.how, places.log_odds), goal
     curvature = _curvature(call.loss, call.look) if user.kind in ("mean", "sum") else None
@@ -216,5 +218,6 @@ def _curvature(loss: object, look: Look) -> float | None:
     if loss == "cross-entropy" or (isinstance(loss, nn.CrossEntropyLoss) and loss.weight is None):
         return 0.5
     if isinstance(loss, nn.MSELoss):
+        # a square has curvature 2; a mean over n rows, times n, still divides by the numbers of a row
         return 2.0 / (look.columns if loss.reduction == "mean" else 1)
     return None

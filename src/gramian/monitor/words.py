@@ -104,6 +104,7 @@ def _turned(trace: Trace, drift: float, cosine: float | None, largest: Series | 
     """A drift taken apart into size and direction: its square is g^2 - 2 g c + 1, g the growth and c the cosine."""
     if cosine is None:
         return f"the kernel has changed {_much(drift)} {since_when(trace)}"
+    # g^2 - 2 g c + 1 = drift^2 has the solutions g = c +- sqrt(c^2 - 1 + drift^2)
     root = math.sqrt(max(drift**2 + cosine**2 - 1, 0.0))
     values = [v for v in largest.values if good(v)] if largest is not None else []
     near = values[-1] / values[0] if values and values[0] else 2.0  # of the two solutions the one that is like this

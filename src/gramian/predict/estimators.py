@@ -286,6 +286,7 @@ class NTKClassifier(ClassifierMixin, _KernelPredictor):
                 why="there is nothing to tell apart",
                 fix="samples of at least two classes",
             )
+        # centered over the classes, so that the outputs of a row sum to 0
         self._solve(X, np.eye(c)[code] - 1 / c)
         return self
 

@@ -177,6 +177,7 @@ def spread_log(n: int, most: int) -> list[int]:
     >>> spread_log(1000, 4)
     [0, 9, 99, 999]
     """
+    # the k-th is n to a power that grows evenly with k
     return list(range(n)) if n <= most else sorted({round(n ** (k / (most - 1))) - 1 for k in range(most)})
 
 

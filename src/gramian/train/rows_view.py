@@ -129,12 +129,14 @@ def token_samples(seen: View) -> tuple[nn.Module, Samples, Objective]:
     assert seen.watched is not None
     assert seen.x_watched is not None
     targets = seen.x_watched.new_zeros(len(seen.x_watched), seen.positions)
+    # p (1 - p) <= 1/4 is the curvature of one token; a sample has the mean of its tokens
     goal = Objective("cross-entropy of tokens", _token_loss, 0.25 / seen.positions)
     return seen.watched, Samples(seen.x_watched, targets, None, targets), goal
 
 
 def _token_loss(odds: Tensor, _targets: Tensor) -> Tensor:
     """Sum over samples of the mean cross-entropy of their tokens, from log-odds."""
+    # with odds log(p / (1 - p)) the cross-entropy -log p is softplus(-odds)
     return F.softplus(-odds).mean(1).sum()
 
 
@@ -212,6 +214,7 @@ def _positions(y: Tensor, vocabulary: int, most: int) -> tuple[Tensor, Tensor]:
             where="the targets of tokens",
             fix="token numbers from 0; -100 marks positions without a target",
         )
+    # the largest of independent uniform numbers are a uniform draw without repetition; -1 is below all of them
     chance = torch.rand(y.shape, generator=torch.Generator().manual_seed(0)).to(y.device).masked_fill(~has, -1.0)
     at = chance.topk(min(most, int(has.sum(1).min())), 1).indices.sort(1).values
     return at, y.gather(1, at)
@@ -223,6 +226,7 @@ def log_odds(out: Any, extra: list[Tensor]) -> Tensor:
     logits = logits_of(out)
     z = logits.gather(1, at[:, :, None].expand(-1, -1, logits.shape[2]))
     mine = z.gather(2, right[:, :, None])
+    # log p - log(1 - p): the normalization of the softmax cancels, and 1 - p has all its digits from the other logits
     return mine[:, :, 0] - z.scatter(2, right[:, :, None], -math.inf).logsumexp(2)
 
 

@@ -135,6 +135,7 @@ class Run:
 
     def _full_gram(self) -> Tensor:
         blocks = empirical_ntk(self.module, self.train.x[self.full_rows], outputs="full").double()  # (r, r, C, C)
+        # (r, r, C, C) to (r, C, r, C): outputs of a sample side by side, as flattened outputs have them
         size = blocks.shape[0] * blocks.shape[2]
         return blocks.permute(0, 2, 1, 3).reshape(size, size)
 
