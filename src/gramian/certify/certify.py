@@ -212,6 +212,7 @@ def certify(
     if network_setup.kernel is not None:
         kernel = partial(network_setup.kernel, chosen)
         n = len(network_setup.x)
+        # the kernel of the training rows is symmetric: half of its pairs are computed
         if (expected_time := per_pair * n * (n / 2 + len(network_setup.x_test))) > PATIENCE:
             clock.say(
                 f"limit kernel of {n:,} training and {len(network_setup.x_test):,} test rows: {words(expected_time)}"

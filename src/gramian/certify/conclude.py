@@ -81,7 +81,7 @@ def conclude(
         "loss": {
             "steps": steps,
             "measured": losses,
-            "predicted": limit and limit.losses,
+            "predicted": None if limit is None else limit.losses,
             "predicted_initial": initial,
             "loss_name": run.loss,
             "lr": run.lr,
@@ -187,6 +187,7 @@ def _test_facts(run: Run, limit: Prediction | None, kernel_outputs: Tensor | Non
     elif loss is not None and run.loss == "squared" and not classes:
         unit = 1.0 if scale is None else float(scale[1][0])
         steps = loss.steps
+        # the loss is half a sum of squares: twice the loss over the number of targets is the mean square
         errors = [unit * math.sqrt(2 * float(v) / (len(y_test) * c)) for v in loss.values if isinstance(v, int | float)]
     curve = []
     if limit is not None and limit.test_outputs is not None:

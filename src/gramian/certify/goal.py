@@ -77,7 +77,7 @@ def goal(targets: Tensor, y: Tensor, loss: str, share: float, dtype: torch.dtype
         counts = torch.bincount(y).double()
         # the best constant gives each class its share, so its loss is n times the entropy of the shares
         best = float(-torch.xlogy(counts, counts / len(y)).sum())
-        # rows that are equal to the network get one output: at least the entropy of their labels is left, for each of them
+        # rows that are equal to the network get one output: the entropy of their labels is left for each
         floor = sum(_entropy(y[list(group)]) for group in same)
     else:
         best = _scatter(targets)

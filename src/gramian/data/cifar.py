@@ -42,6 +42,7 @@ class Part:
             out = np.empty((len(rows), *shape[1:]), np.uint8)
             position = 0
             for i, row in enumerate(rows):
+                # a compressed member is only read forwards: what lies between two rows is decoded and dropped
                 _read(file, (int(row) - position) * size)
                 out[i] = np.frombuffer(_read(file, size), np.uint8).reshape(shape[1:])
                 position = int(row) + 1

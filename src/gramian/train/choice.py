@@ -59,6 +59,7 @@ def _below_the_edge(edge: StableRate, largest: float, rehearsal: Rehearsal | Non
     if not held:
         return _none(trials)
     best = held[-1]
+    # doubled trials with a share of a power of two: the rate to advise was mostly among them already
     again = next((t for t in trials if math.isclose(t.lr, share * best.lr)), None)
     if again is None:
         again = rehearsal.trial(share * best.lr, math.inf)

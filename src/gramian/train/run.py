@@ -143,5 +143,6 @@ class Run:
         if name not in self._known:
             start = time.perf_counter()
             self._known[name] = compute()
-            self.shared_seconds += shared * (time.perf_counter() - start)
+            if shared:
+                self.shared_seconds += time.perf_counter() - start
         return self._known[name]
