@@ -119,7 +119,8 @@ def how_fast(
     if limit_steps is not None and math.isfinite(limit_steps):
         text += f"; the infinitely wide network would need {limit_steps:,.0f} steps to the goal's loss"
         text += "" if first is None else f", this one took {first:,}"
-    if still:  # a prediction of no progress is no prediction
+    # a prediction of no progress is no prediction
+    if still:
         return text + "."
     if e.predicted_error is not None and e.predicted_error <= 0.25:
         text += f"; the loss predicted from it was right within {_within(e.predicted_error)}{_at(e)}"

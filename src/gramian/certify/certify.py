@@ -235,7 +235,8 @@ def certify(
     with clock("learning rate"):
         lr_max = largest_lr(network, inputs, error.own, optimizer, beta, size, loss, seed)
     times = 1.0 if optimizer == "adam" else per_batch(loss, len(inputs), c)
-    if lr is None:  # with three digits in the unit of the loss as people write it, so that a line holds it whole
+    # with three digits in the unit of the loss as people write it, so that a line holds it whole
+    if lr is None:
         share = MOMENTUM_SHARE if beta else PLAIN_SHARE
         lr = ADAM_LR if lr_max is None else rounded(lr_max * share * times) / times
     r0 = f0 - wanted
@@ -246,7 +247,8 @@ def certify(
         expected = float(time_to(system, r0, aim.target / start, lr, method, beta)) if aim.target > 0 else math.inf
     if steps is None:
         enough = 0.0 if expected is None else 10 * expected + 100
-        if way == "own" or expected is None:  # no kernel says how long a network of any width and scale takes
+        # no kernel says how long a network of any width and scale takes
+        if way == "own" or expected is None:
             enough = max(enough, 2000.0)
         steps = int(min(enough, MOST_STEPS))
     with clock("training", bar=False):  # it has its own

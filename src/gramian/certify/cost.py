@@ -61,6 +61,7 @@ def matrix(kernel: Kernel, x: Tensor, x2: Tensor | None, per_pair: float, tell: 
     columns = x if x2 is None else x2
     if per_pair * len(x) * len(columns) <= TILE_SECONDS:
         return kernel(x, x2)
+    # a tile of s x s entries takes s^2 times the time of one
     tile = max(1, int((TILE_SECONDS / per_pair) ** 0.5))
     if tile >= COLUMNS_TOGETHER // 2:  # whole groups of columns
         tile = max(COLUMNS_TOGETHER, tile // COLUMNS_TOGETHER * COLUMNS_TOGETHER)

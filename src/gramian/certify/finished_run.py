@@ -205,7 +205,7 @@ def _predicted_error(run: Run, predicted: list[float] | None) -> float | None:
         return None
     steps, losses = run.losses
     last = run.reached_at
-    # the step 0 is left out: the loss there is known before any prediction
+    # step 0 is left out: the loss there is known before any prediction
     pairs = [(p, l) for t, p, l in zip(steps, predicted, losses, strict=True) if t and (last is None or t <= last)]
     return max((abs(p / l - 1) for p, l in pairs if l > 0), default=None)
 

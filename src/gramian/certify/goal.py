@@ -83,7 +83,8 @@ def goal(targets: Tensor, y: Tensor, loss: str, share: float, dtype: torch.dtype
         best = _scatter(targets)
         floor = sum(_scatter(targets[list(group)]) for group in same)
     target = share * best
-    if best == 0:  # half the digits of the numbers themselves: no loss is that small by chance
+    # a residual of sqrt(eps) times the targets, half of their digits: no loss is that small by chance
+    if best == 0:
         target = float(targets.square().sum()) / 2 * torch.finfo(dtype).eps
     return Goal(best, share, target, floor, classes)
 

@@ -245,7 +245,8 @@ def _allen_zhu(read: Architecture, x: Tensor, x_test: Tensor, dtype, device) -> 
     code = f"AllenZhuNetwork({flat.shape[1]}, {d}, {layers}, WIDTH, {kind!r}{places}, generator=Generator of SEED)"
     words = "as in arXiv:1811.03962, only hidden layers trained"
     base = _describe(arch, build, flat, flat_test, words, False, code)
-    stretch = math.sqrt(flat.shape[1])  # the limit kernel divides <x, x'> by the number of channels
+    # the limit kernel divides <x, x'> by the number of channels: rows times its root undo that
+    stretch = math.sqrt(flat.shape[1])
     times = base.window * base.pixels / (2 * d)
 
     def kernel(width: int, a: Tensor, b: Tensor | None) -> Tensor:

@@ -130,7 +130,8 @@ def sweep(
     if setup.depth == 0:  # a linear network is its limit
         wanted = [LEAST_DRAWS] * len(widths)
     widths, draws, cost = affordable_draws(setup, widths, wanted, x, dtype)
-    unit = setup.kernel(1, x, None)  # of a network of width 1: the paper's kernel grows in proportion to its width
+    # of a network of width 1: the paper's kernel grows in proportion to its width
+    unit = setup.kernel(1, x, None)
     number, done, samples = 0, 0, []
     for width, count in zip(widths, draws, strict=True):
         limit = setup.kernel(width, x, None) if setup.paper else unit
@@ -169,7 +170,8 @@ def affordable_draws(
 def fitted(widths: tuple[int, ...], samples: list[Tensor], tolerance: float, rows: int, seed: int) -> Sweep:
     """The sweep of squared relative errors, one tensor of draws a width."""
     means = [float(s.mean()) for s in samples]
-    tiny = torch.finfo(torch.float64).tiny  # networks without a hidden layer are their limit
+    # networks without a hidden layer are their limit, and an error of 0 has no logarithm
+    tiny = torch.finfo(torch.float64).tiny
     # half the log of the mean square is the log of the root mean square
     logs_m, logs_e = [math.log(m) for m in widths], [math.log(max(e, tiny)) / 2 for e in means]
     mean_m, mean_e = sum(logs_m) / len(widths), sum(logs_e) / len(widths)

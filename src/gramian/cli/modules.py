@@ -166,7 +166,8 @@ def _arguments(function: Callable, known: dict[str, Any], where: str) -> dict[st
 def _try(module: nn.Module, x: Tensor, n_outputs: int, path: Path, name: str) -> None:
     import torch
 
-    tried = copy.deepcopy(module).eval()  # so that BatchNorm's statistics stay what they are
+    # so that BatchNorm's statistics stay what they are
+    tried = copy.deepcopy(module).eval()
     parameter = next((p for p in tried.parameters() if p.is_floating_point()), None)
     if parameter is None:
         raise BadArgument(f"{name} has no parameters.", where=f"{path}:{name}", why="there is nothing to train.")

@@ -244,7 +244,8 @@ def _from_source(
         labels = np.array(raw.classes)[y]
     elif y.shape[1] == 1:
         labels = y[:, 0]
-    if known and not raw.classes:  # numbers, where the model was told that they are classes
+    # numbers, where the model was told that they are classes
+    if known and not raw.classes:
         labels = np.array([_class_name(v) for v in y.ravel()])
     elif raw.classes and not known:  # classes, where the model was told that they are numbers
         labels = y.astype(float)

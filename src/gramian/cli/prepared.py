@@ -104,7 +104,8 @@ def prepared(
     if draw.n is None:  # memory needs no measurement
         count = most_rows(lambda m: cost_of(m, 0, d, 0.0), there)
     if count == there:
-        count = None  # and with it the whole of an official test set
+        # None: all rows, and with them the whole of an official test set
+        count = None
     preparation = _made(draw.rows(raw, count), draw, options, dtype, device)
     if draw.n is None:
         m = len(preparation.data.x_test)

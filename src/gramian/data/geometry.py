@@ -127,7 +127,8 @@ def _separation(u: Tensor, block: int) -> tuple[float, tuple[int, int]]:
     if same:
         return 0.0, (same[0][0], same[0][1])
     squares = (u * u).sum(1)
-    slack = 4 * (u.shape[1] + 4) * torch.finfo(u.dtype).eps  # twice the rounding of |u|^2 + |v|^2 - 2 <u, v>
+    # twice the rounding of |u|^2 + |v|^2 - 2 <u, v>
+    slack = 4 * (u.shape[1] + 4) * torch.finfo(u.dtype).eps
     best, pair = float("inf"), (0, 1)
     for i in range(0, len(u), block):
         for j in range(i, len(u), block):

@@ -47,9 +47,11 @@ def row_norms(x: Tensor) -> Tensor:
     """Euclidean norm of each row, flattened, in float64 and safe from overflow; shape (n,)."""
     flat = x.flatten(1)
     size = flat.abs().amax(1).double()
-    scale = torch.where((size > 0) & size.isfinite(), size, 1.0)  # so that 1e200 does not overflow when squared
+    # so that 1e200 does not overflow when squared
+    scale = torch.where((size > 0) & size.isfinite(), size, 1.0)
     out = torch.empty(len(x), dtype=torch.float64, device=x.device)
-    for i in range(0, len(x), 1024):  # a float64 copy of a block, never of everything
+    # a float64 copy of a block, never of everything
+    for i in range(0, len(x), 1024):
         out[i : i + 1024] = torch.linalg.vector_norm(flat[i : i + 1024].double() / scale[i : i + 1024, None], dim=1)
     return out * scale
 

@@ -208,7 +208,8 @@ def from_table(
     notes = [f"Left out: column {name!r}, which has no value in any row." for name in empty]
     table = replace(table, frame=frame.drop(columns=empty))
     table, left_out = complete(table, missing, target)
-    if left_out:  # categories that only the lost rows had are none
+    # categories that only the lost rows had do not count: learned again without these rows
+    if left_out:
         columns = replace(learn(table, target, missing=missing), without=columns.without)
     x, read = columns.encode(table)
     labels, written = _labels(table, target)

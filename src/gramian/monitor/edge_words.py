@@ -23,12 +23,14 @@ def _rate(trace: Trace) -> str:
         return f"{name}: not measured{why_not(trace, 'edge')}."
     series = trace.measured["edge"]
     points = [(v, k) for v, k in zip(series.values, series.steps, strict=True) if good(v)]
-    moving = [(v, k) for v, k in points if v > 0]  # at a rate of 0, of a warm-up or a schedule's end, all is stable
+    # at a rate of 0, of a warm-up or a schedule's end, all is stable
+    moving = [(v, k) for v, k in points if v > 0]
     if not moving:
         steps = _at([k for _, k in points])
         return f"{name}: not known, the rate was 0 {steps}, where it was measured."
     rates = trace.config.get("lr", 0.0), trace.config.get("largest_lr", 0.0)
-    if rates[0] < 0.5 * rates[1]:  # a schedule that went down: its end says nothing of the run
+    # a schedule that went down: its end says nothing of the run
+    if rates[0] < 0.5 * rates[1]:
         return _on_the_way(points, moving)
     edge, step = points[-1]
     if edge == 0:

@@ -164,7 +164,8 @@ def _tries(module: nn.Module, given: Any, targets: Rows, device: torch.device) -
     if kinds and floating - {kinds[0]}:
         yield data.cast(kinds[0])
     if isinstance(data.given, Mapping) and isinstance(targets.given, Tensor) and "labels" not in data.given:
-        yield Rows({**data.given, "labels": targets.given}, device)  # encoder and decoder: inputs come of the labels
+        # encoder and decoder: inputs come of the labels
+        yield Rows({**data.given, "labels": targets.given}, device)
 
 
 def _with_labels(x: Any, y: Any) -> tuple[Any, Any]:

@@ -107,7 +107,8 @@ def _turned(trace: Trace, drift: float, cosine: float | None, largest: Series | 
     # g^2 - 2 g c + 1 = drift^2 has the solutions g = c +- sqrt(c^2 - 1 + drift^2)
     root = math.sqrt(max(drift**2 + cosine**2 - 1, 0.0))
     values = [v for v in largest.values if good(v)] if largest is not None else []
-    near = values[-1] / values[0] if values and values[0] else 2.0  # of the two solutions the one that is like this
+    # of the two solutions, the one nearer to the growth of the largest eigenvalue
+    near = values[-1] / values[0] if values and values[0] else 2.0
     grown = min((cosine + root, cosine - root), key=lambda g: abs(g - near))
     if 0.9 < grown < 1.1:
         size = f"kept its size, changed by {drift:.0%}"

@@ -65,7 +65,8 @@ def seconds_per_entry(kernel: Callable[..., Tensor], x: Tensor) -> float:
     On a CPU the process's own time counts, if it is the shorter: on a busy machine a call of a microsecond may have to
     wait for its turn a tenth of a second.
     """
-    kernel(x[:1], x[-1:])  # what is made once: a program, an engine's choice
+    # what is made once: a program, an engine's choice
+    kernel(x[:1], x[-1:])
     size = 1
     while True:
         rows, columns = x[:size], x[-size:]
@@ -95,19 +96,22 @@ def seconds_of_factorization(n: int) -> float:
     start, busy = time.perf_counter(), time.process_time()
     a @ a
     per_product = min(time.perf_counter() - start, time.process_time() - busy) / size**3
-    return 1.3 * per_product * n**3 / 3  # triangular solves and the borders of tiles: a third more than products
+    # triangular solves and the borders of tiles: a third more than products
+    return 1.3 * per_product * n**3 / 3
 
 
 def kernel_cost(n: int, per_entry: float, itemsize: int) -> Cost:
     """Of a kernel matrix of n rows, of which half is computed and half mirrored."""
     stored = n * n * itemsize
+    # the lower triangle with its diagonal
     return Cost(per_entry * n * (n + 1) / 2 + stored / GiB * SECONDS_PER_GIB, resident_memory() + stored)
 
 
 def fit_cost(n: int, m: int, d: int, per_entry: float) -> Cost:
     """Of a kernel predictor: the matrix of n rows, its factorization in place, and m test rows of d numbers."""
     seconds = per_entry * (n * (n + 1) / 2 + n * m) + seconds_of_factorization(n)
-    copies = 1 if n > 4000 else 4  # `solve` holds the matrix, the factor and two temporaries
+    # `solve` holds the matrix, the factor and two temporaries
+    copies = 1 if n > 4000 else 4
     return Cost(seconds, resident_memory() + 8 * (copies * n * n + 2 * n * d))
 
 

@@ -48,7 +48,8 @@ def _customary_adaptive(optimizer: Optimizer | str) -> float:
 
 def _below_the_edge(edge: StableRate, largest: float, rehearsal: Rehearsal | None) -> Choice:
     beta = edge.rule.momentum
-    quiet = (1 - beta) / (1 + beta)  # of the largest stable rate: what noise leaves where it alone limits the steps
+    # of the largest stable rate: what noise leaves where it alone limits the steps
+    quiet = (1 - beta) / (1 + beta)
     share, part = (SHARE_WITH_MOMENTUM, "a quarter") if beta else (SHARE_OF_HELD, "half")
     if rehearsal is None:
         lr = share * quiet * largest

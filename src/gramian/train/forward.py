@@ -93,7 +93,8 @@ def statistics_of(module: nn.Module, x: Tensor) -> Iterator[None]:
     try:
         if layers:
             with torch.no_grad():
-                module(x.clone())  # not `call`, which takes back what it writes into buffers
+                # not `call`, which takes back what it writes into buffers
+                module(x.clone())
         for hook in taking:
             hook.remove()
         yield

@@ -93,7 +93,8 @@ def forecast(
     gram = empirical_ntk(module, x[:rows], outputs="full").double()
     # (n, n, C, C) to a matrix over (sample, output), in the order of f.flatten()
     gram = gram.permute(0, 2, 1, 3).reshape(rows * c, rows * c)
-    if grows_with_rows(loss, f0, target):  # a sum: the other rows' pull is that of these
+    # a sum: the other rows' pull is that of these
+    if grows_with_rows(loss, f0, target):
         gram = gram * (len(x) / rows)
     u = None
     if velocity is not None:
@@ -108,6 +109,7 @@ def forecast(
     before, after = (vectors.mT @ g0).square(), (vectors.mT @ g1).square()
     total = float(before.sum())
     pulled = before > 1e-6 * total
+    # directions with next to nothing of the first pull have nothing to be learned along them
     slow, left = _slowest(f0, last, target, loss)
     # the curve is that of the first rows; the loss of the whole batch starts at `value`
     scale = value / losses[0] if losses[0] else 1.0

@@ -195,7 +195,8 @@ class Loop:
         self.record.measured.add(self.step)
         with evaluating(self.run.module):
             if self.probes and self._diverged(self.run.loss()):
-                return  # nothing else of such a network is a number; the next forward pass ends the run
+                # nothing else of such a network is a number; the next forward pass ends the run
+                return
             for probe in self.probes:
                 if probe.cost == "step" or not (gram if probe.cost == "gram" else cheap):
                     continue

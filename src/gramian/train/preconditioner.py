@@ -116,7 +116,8 @@ def edge_of_adaptive(optimizer: Optimizer, group: dict[str, Any]) -> float:
     if isinstance(optimizer, Adagrad):
         return 2.0
     beta = float(group["betas"][0])
-    if isinstance(optimizer, NAdam):  # its present mix of the gradient and their mean
+    # NAdam steps along its present mix of the gradient and the running mean of gradients
+    if isinstance(optimizer, NAdam):
         step = max((float(torch.as_tensor(s.get("step", 0))) for s in optimizer.state.values()), default=0.0) + 1
         mix, after = (beta * (1 - 0.5 * 0.96 ** (t * float(group["momentum_decay"]))) for t in (step, step + 1))
         # G(-1) of (1 - mix) times the gradient plus `after` times a mean (1 - beta)/(1 - beta/z)

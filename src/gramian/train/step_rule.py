@@ -178,7 +178,8 @@ def _sgd_edge(group: dict[str, Any]) -> float:
     # 2 / G(-1) of the filters in the docstring of this file
     if group["nesterov"]:
         return (2 + 2 * beta) / (1 + 2 * beta)
-    if not beta:  # torch then takes no notice of the dampening
+    # torch then takes no notice of the dampening
+    if not beta:
         return 2.0
     return 2 * (1 + beta) / (1 - dampening) if dampening < 1 else float("inf")
 

@@ -142,7 +142,8 @@ def _rehearsal(
         return None
     n = len(x)
     halves = batch_size is None or batch_size >= n
-    batch = n if n < 4 else (n + 1) // 2  # of fewer rows batch normalization has no statistics
+    # fewer than four rows stay together: batch normalization has no statistics of halves so small
+    batch = n if n < 4 else (n + 1) // 2
     if not halves:
         assert batch_size is not None
         batch = batch_size

@@ -83,6 +83,7 @@ class Rehearsal:
         """Steps at one rate; `best` is the smallest last loss of smaller ones (of the loss that sinks)."""
         net = copied(self.module)
         draw = torch.Generator().manual_seed(0)
+        # a loss that is climbed is looked at with the other sign, so that lower is better in either case
         sign = -1.0 if self.climbs else 1.0
         looks: list[float] = []
         optimizer, step = copy_of(self.optimizer, self.module, movable(net), lr), 0
@@ -187,6 +188,7 @@ def copy_of(optimizer: Optimizer | str, module: nn.Module, here: dict[str, nn.Pa
             pairs += [(p, here[name_of[id(p)]]) for p in mine]
     twin: Optimizer = kind(groups, lr=lr)
     for p, copy in pairs:
+        # a trial goes on from the optimizer as it stands: its momentum and its running means are copied too
         state = optimizer.state.get(p)
         if state:
             twin.state[copy] = {key: t.clone() if isinstance(t, Tensor) else t for key, t in state.items()}
