@@ -77,7 +77,7 @@ def _curvature(network: nn.Module, x: Tensor, gram: Tensor, size: int, seed: int
     top = float(torch.linalg.eigvalsh(gram)[-1])
     if not (math.isfinite(top) and top > 0):
         return 0.0
-    # the largest eigenvalue of a block over the samples of a batch; `gram` is a mean over outputs
+    # a step on a batch meets n / |S| times its block of the Gram matrix, here of the mean over outputs
     lam = max(len(x) / len(b) * float(torch.linalg.eigvalsh(gram[b][:, b])[-1]) for b in batches)
     # times how much the coupling of the outputs raises it on all rows
     return lam * largest_eigenvalue(network, x) / top

@@ -108,8 +108,8 @@ def forecast(
     # squared pull of the loss along each eigenvector of the Gram matrix, at the start and at the end
     before, after = (vectors.mT @ g0).square(), (vectors.mT @ g1).square()
     total = float(before.sum())
-    pulled = before > 1e-6 * total
     # directions with next to nothing of the first pull have nothing to be learned along them
+    pulled = before > 1e-6 * total
     slow, left = _slowest(f0, last, target, loss)
     # the curve is that of the first rows; the loss of the whole batch starts at `value`
     scale = value / losses[0] if losses[0] else 1.0
