@@ -16,9 +16,9 @@ METHODS = {"gd": "gradient descent", "sgd": "SGD", "momentum": "heavy ball", "ne
 
 def why(did: str, certificates: tuple[Certificate, ...]) -> str:
     """How we know what a run did: only a theorem about training makes it more than observed, and only if it did."""
-    found = {c.status for c in certificates if c.about == TRAINING}
-    if did == REACHED and CONTRADICTED not in found:
-        return next((word for word in (IMPLIED, UP_TO_CONSTANTS) if word in found), OBSERVED)
+    statuses = {c.status for c in certificates if c.about == TRAINING}
+    if did == REACHED and CONTRADICTED not in statuses:
+        return next((word for word in (IMPLIED, UP_TO_CONSTANTS) if word in statuses), OBSERVED)
     return OBSERVED
 
 
@@ -119,7 +119,8 @@ def how_fast(
     if limit_steps is not None and math.isfinite(limit_steps):
         text += f"; the infinitely wide network would need {limit_steps:,.0f} steps to the goal's loss"
         text += "" if first is None else f", this one took {first:,}"
-    if still:  # a prediction of no progress is no prediction
+    # a prediction of no progress is no prediction
+    if still:
         return text + "."
     if e.predicted_error is not None and e.predicted_error <= 0.25:
         text += f"; the loss predicted from it was right within {_within(e.predicted_error)}{_at(e)}"
@@ -141,7 +142,7 @@ def _at(e: Evidence) -> str:
 
 
 def because(
-    e: Evidence, found: Sweep | None, word: str, certificates: tuple[Certificate, ...], singular: bool, did: str
+    e: Evidence, sweep: Sweep | None, word: str, certificates: tuple[Certificate, ...], singular: bool, did: str
 ) -> str:
     """Third sentence: how we know it, and what the kernel says."""
     if e.trace.diverged:
@@ -153,10 +154,10 @@ def because(
         text = f"Implied by a theorem whose premises all hold with each open constant taken to be 1 ({named}). "
     else:
         text = "Observed: no theorem about training has all its premises met here. "
-    return text + _kernel(e, found, singular, did)
+    return text + _kernel(e, sweep, singular, did)
 
 
-def _kernel(e: Evidence, found: Sweep | None, singular: bool, did: str) -> str:
+def _kernel(e: Evidence, sweep: Sweep | None, singular: bool, did: str) -> str:
     drift = e.extreme("kernel_drift")
     moved = "" if drift is None else f" and moved by at most {drift:.0%}"
     if e.lambda_min is None or e.gram_error is None:
@@ -167,9 +168,9 @@ def _kernel(e: Evidence, found: Sweep | None, singular: bool, did: str) -> str:
     else:
         text = f"The limit's Gram matrix is positive (smallest eigenvalue {e.lambda_min:.3g})"
     text += f", and the network's own, at width {e.width}, is within {percent(e.gram_error)} of it{moved}"
-    if found is not None:
-        text += f"; {found.tolerance:.0%} is expected from width {found.words} on"
-        if e.width >= found.useful_width and e.gram_error > found.tolerance:
+    if sweep is not None:
+        text += f"; {sweep.tolerance:.0%} is expected from width {sweep.words} on"
+        if e.width >= sweep.useful_width and e.gram_error > sweep.tolerance:
             text += ", on average over draws of the weights: this draw lies above it"
     return text + "."
 

@@ -16,7 +16,7 @@ from gramian.arch.law import Law
 from gramian.certify.certification import Certification
 from gramian.certify.conclude import conclude
 from gramian.certify.cost import (
-    LONG,
+    MOST_TEST_SECONDS,
     check_memory,
     matrix,
     seconds_per_pair,
@@ -159,22 +159,26 @@ def certify(
     if way == "own" and not in_place:
         module = copied(module)
     with clock("limit kernel"):
-        made = setup(module, data.x, data.x_test, law, way, dtype, device)
+        network_setup = setup(module, data.x, data.x_test, law, way, dtype, device)
     shape = geometry(data.x, data.y, rows=rows)
-    same = equal_to_the_network(made.x, dtype)
+    same = equal_to_the_network(network_setup.x, dtype)
     known = data_facts(data_name, source, data, shape)
     aim = goal(_targets(data.trained(data.y)), data.y, loss, accuracy, dtype, same)
     pairs = conflicts(same, data.y)
     if pairs and (aim.classes or aim.floor > aim.target):
-        return impossible(pairs, aim, made.x, dtype, rows, known, name, seed, loss, warnings)
+        return impossible(pairs, aim, network_setup.x, dtype, rows, known, name, seed, loss, warnings)
     if same:
         warnings.append(f"{len(same)} group(s) of equal rows: the Gram matrix is singular.")
-    if made.no_limit:
-        warnings.append("No limit kernel. " + made.no_limit.splitlines()[0])
-    if made.arch is not None and not made.paper and (said := says_biases(module, made.arch, law, way)):
+    if network_setup.no_limit:
+        warnings.append("No limit kernel. " + network_setup.no_limit.splitlines()[0])
+    if (
+        network_setup.arch is not None
+        and not network_setup.paper
+        and (said := says_biases(module, network_setup.arch, law, way))
+    ):
         warnings.append(said)
     mode = differs_by_mode(module, data.x[:8]) if way == "own" else ""
-    c = n_outputs(made, device, dtype)
+    c = n_outputs(network_setup, device, dtype)
     wanted = _targets(data.trained(data.y), c)
     if wanted.shape[1] != c:
         raise BadArgument(
@@ -184,49 +188,55 @@ def certify(
             fix=f"a last layer with {wanted.shape[1]} outputs"
             + ("" if data.y.is_floating_point() else ", one a class; or y as floats, for a quantity or signs 1 and -1"),
         )
-    if made.kernel is not None and (said := check_memory(len(made.x))):
+    if network_setup.kernel is not None and (said := check_memory(len(network_setup.x))):
         clock.say(said)
     with clock("limit kernel"):
-        per_pair = 0.0 if made.kernel is None else seconds_per_pair(partial(made.kernel, 1), made.x)
-    data, made, warning = with_fewer_test_rows(data, made, per_pair, seed)
+        per_pair = (
+            0.0 if network_setup.kernel is None else seconds_per_pair(partial(network_setup.kernel, 1), network_setup.x)
+        )
+    data, network_setup, warning = with_fewer_test_rows(data, network_setup, per_pair, seed)
     warnings += [warning] if warning else []
     known["n_test"] = len(data.x_test)
     with clock("width sweep") as tell:
-        found = sweep(made, tolerance, seed, dtype, width != "auto", per_pair, tell)
-    chosen, warning = choose_width(made, found, width)
+        width_sweep = sweep(network_setup, tolerance, seed, dtype, width != "auto", per_pair, tell)
+    chosen, warning = choose_width(network_setup, width_sweep, width)
     warnings += [warning] if warning else []
-    network = made.build(chosen, seed)
-    inputs, test_inputs = made.x.to(device, dtype), made.x_test.to(device, dtype)
+    network = network_setup.build(chosen, seed)
+    inputs, test_inputs = network_setup.x.to(device, dtype), network_setup.x_test.to(device, dtype)
     f0 = outputs(network, inputs)
     has_test = len(test_inputs) > 0
     f0_test = outputs(network, test_inputs) if has_test else None
     trained, trained_test = data.trained(data.y), data.trained(data.y_test)
     wanted_test = _targets(trained_test, c)
     theta = cross = system = None
-    if made.kernel is not None:
-        kernel = partial(made.kernel, chosen)
-        n = len(made.x)
-        if (expected_time := per_pair * n * (n / 2 + len(made.x_test))) > PATIENCE:
-            clock.say(f"limit kernel of {n:,} training and {len(made.x_test):,} test rows: {words(expected_time)}")
+    if network_setup.kernel is not None:
+        kernel = partial(network_setup.kernel, chosen)
+        n = len(network_setup.x)
+        # the kernel of the training rows is symmetric: half of its pairs are computed
+        if (expected_time := per_pair * n * (n / 2 + len(network_setup.x_test))) > PATIENCE:
+            clock.say(
+                f"limit kernel of {n:,} training and {len(network_setup.x_test):,} test rows: {words(expected_time)}"
+            )
         with clock("limit kernel") as tell:
-            theta = matrix(kernel, made.x, None, per_pair, tell)
-            cross = matrix(kernel, made.x_test, made.x, per_pair, tell) if has_test else None
+            theta = matrix(kernel, network_setup.x, None, per_pair, tell)
+            cross = matrix(kernel, network_setup.x_test, network_setup.x, per_pair, tell) if has_test else None
         with clock("spectrum"):
             if (expected_time := spectrum_seconds(theta)) > PATIENCE:
                 clock.say(f"spectrum of {n:,} rows: {words(expected_time)}")
             system = settled(eigensystem(theta))
     with clock("Gram matrix of the network"):
-        some = affordable_rows(network, made.x, dtype, GRAM_OPERATIONS)
-        watched = affordable_rows(network, made.x, dtype, WATCH_OPERATIONS)
-        error = kernel_error(network, made.x[:some], None if theta is None else theta[:some, :some], dtype)
-        coupled = coupled_gram(network, made.x, c, dtype) if loss == "squared" else None
+        some = affordable_rows(network, network_setup.x, dtype, GRAM_OPERATIONS)
+        watched = affordable_rows(network, network_setup.x, dtype, WATCH_OPERATIONS)
+        error = kernel_error(network, network_setup.x[:some], None if theta is None else theta[:some, :some], dtype)
+        coupled = coupled_gram(network, network_setup.x, c, dtype) if loss == "squared" else None
 
     size = min(batch_size or SGD_BATCH, len(inputs)) if optimizer == "sgd" else len(inputs)
     beta = momentum if optimizer in ("momentum", "nesterov") else 0.0
     with clock("learning rate"):
         lr_max = largest_lr(network, inputs, error.own, optimizer, beta, size, loss, seed)
     times = 1.0 if optimizer == "adam" else per_batch(loss, len(inputs), c)
-    if lr is None:  # with three digits in the unit of the loss as people write it, so that a line holds it whole
+    # with three digits in the unit of the loss as people write it, so that a line holds it whole
+    if lr is None:
         share = MOMENTUM_SHARE if beta else PLAIN_SHARE
         lr = ADAM_LR if lr_max is None else rounded(lr_max * share * times) / times
     r0 = f0 - wanted
@@ -237,7 +247,8 @@ def certify(
         expected = float(time_to(system, r0, aim.target / start, lr, method, beta)) if aim.target > 0 else math.inf
     if steps is None:
         enough = 0.0 if expected is None else 10 * expected + 100
-        if way == "own" or expected is None:  # no kernel says how long a network of any width and scale takes
+        # no kernel says how long a network of any width and scale takes
+        if way == "own" or expected is None:
             enough = max(enough, 2000.0)
         steps = int(min(enough, MOST_STEPS))
     with clock("training", bar=False):  # it has its own
@@ -260,29 +271,29 @@ def certify(
             resume=resume,
             progress=progress,
             gram_rows=watched,
-            probes=probes_for(network, made.x, c, steps, dtype),
+            probes=probes_for(network, network_setup.x, c, steps, dtype),
         )
     run = Run(
-        made=made, sweep=found, width=chosen, network=network, trace=trace, data=data, aim=aim, way=way,
-        separation=geometry(made.x).separation if made.paper else shape.separation,
+        made=network_setup, sweep=width_sweep, width=chosen, network=network, trace=trace, data=data, aim=aim, way=way,
+        separation=geometry(network_setup.x).separation if network_setup.paper else shape.separation,
         in_place=in_place, mode=mode, targets=wanted, targets_test=wanted_test, theta=theta, cross=cross,
         system=system, r0=r0, f0_test=f0_test, lr=lr, lr_max=None if mode else lr_max, batch_size=size, beta=beta,
         optimizer=optimizer, loss=loss, seed=seed, gram=error, expected_steps=expected, coupled=coupled,
-        costly=per_pair * len(made.x) ** 2 / 2 > LONG,
+        costly=per_pair * len(network_setup.x) ** 2 / 2 > MOST_TEST_SECONDS,
         train_outputs=outputs(network, inputs), test_outputs=outputs(network, test_inputs) if has_test else None,
     )  # fmt: skip
     with clock("Gram matrix of the network"):
         broken = trace.diverged or not bool(run.train_outputs.isfinite().all())
-        final = None if broken else kernel_error(network, made.x[:some], None, dtype).own
+        final = None if broken else kernel_error(network, network_setup.x[:some], None, dtype).own
     made_as = {"seed": seed, "dtype": str(dtype).removeprefix("torch."), "device": str(device)}
     return conclude(run, final, known, name, clock, warnings, made_as)
 
 
-def n_outputs(made: Setup, device: str, dtype: torch.dtype) -> int:
+def n_outputs(network_setup: Setup, device: str, dtype: torch.dtype) -> int:
     """Of the network; one without a limit is asked."""
-    if made.arch is not None:
-        return made.arch.n_outputs
-    return outputs(made.build(made.own_width, 0), made.x[:2].to(device, dtype)).shape[1]
+    if network_setup.arch is not None:
+        return network_setup.arch.n_outputs
+    return outputs(network_setup.build(network_setup.own_width, 0), network_setup.x[:2].to(device, dtype)).shape[1]
 
 
 def _on(y: Tensor, device: str, dtype: torch.dtype) -> Tensor:

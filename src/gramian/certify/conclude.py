@@ -45,9 +45,9 @@ def conclude(
         limit, initial = run.predicted(run.theta, test=True), run.predicted_by_own()
         kernel_outputs = _kernel_outputs(run, warnings)
     evidence = evidence_of(run, limit, initial)
-    found = certificates(evidence)
+    all_certificates = certificates(evidence)
     outcome = did(run.trace, run.aim)
-    word = why(outcome, found)
+    word = why(outcome, all_certificates)
     own = _scores(run, kernel_outputs)
     rate = _rate(run)
     rate_words = rate | {"batches": rate["line"].rpartition(", ")[2]}
@@ -55,9 +55,9 @@ def conclude(
     sentences = (
         whether(evidence, outcome, run.aim, own["train"], run.still),
         how_fast(evidence, rate_words, run.expected_steps, run.reached_at, run.still),
-        because(evidence, run.sweep, word, found, singular, outcome),
+        because(evidence, run.sweep, word, all_certificates, singular, outcome),
     )
-    warnings += _said(run, found)
+    warnings += _said(run, all_certificates)
     seconds = {**clock.seconds, "of these, probes": sum(v for k, v in run.trace.seconds.items() if k != "training")}
     steps, losses = run.losses
     accuracy = last_accuracy(run.trace) if run.aim.classes else None
@@ -81,7 +81,7 @@ def conclude(
         "loss": {
             "steps": steps,
             "measured": losses,
-            "predicted": limit and limit.losses,
+            "predicted": None if limit is None else limit.losses,
             "predicted_initial": initial,
             "loss_name": run.loss,
             "lr": run.lr,
@@ -99,8 +99,8 @@ def conclude(
         "moved": facts.moved_facts(run.trace),
         "test": _test_facts(run, limit, kernel_outputs),
         "probes": facts.probe_facts(run.trace),
-        "width": _width_facts(run, evidence, found),
-        "certificates": [c.to_dict() for c in found],
+        "width": _width_facts(run, evidence, all_certificates),
+        "certificates": [c.to_dict() for c in all_certificates],
         "warnings": warnings,
         "made": facts.made_facts(
             **made_as,
@@ -110,7 +110,7 @@ def conclude(
             interrupted=run.trace.interrupted,
         ),
     }
-    return Certification(sentences, found, outcome, word, data, facts_of_run, run.trace)
+    return Certification(sentences, all_certificates, outcome, word, data, facts_of_run, run.trace)
 
 
 def _rate(run: Run) -> dict[str, Any]:
@@ -128,7 +128,7 @@ def _rate(run: Run) -> dict[str, Any]:
     )  # fmt: skip
 
 
-def _said(run: Run, found: tuple[Certificate, ...]) -> list[str]:
+def _said(run: Run, all_certificates: tuple[Certificate, ...]) -> list[str]:
     """What a reader should know of how things were measured."""
     said = []
     if run.mode:
@@ -148,7 +148,7 @@ def _said(run: Run, found: tuple[Certificate, ...]) -> list[str]:
             f"Equal inputs have different targets: no function's training loss is below {run.aim.floor:.3g}"
             + ("." if least is None else f", {least:.2%} of the best constant predictor's.")
         )
-    said += [f"{c.theorem}: contradicted by this run." for c in found if c.status == CONTRADICTED]
+    said += [f"{c.theorem}: contradicted by this run." for c in all_certificates if c.status == CONTRADICTED]
     return said
 
 
@@ -187,6 +187,7 @@ def _test_facts(run: Run, limit: Prediction | None, kernel_outputs: Tensor | Non
     elif loss is not None and run.loss == "squared" and not classes:
         unit = 1.0 if scale is None else float(scale[1][0])
         steps = loss.steps
+        # the loss is half a sum of squares: twice the loss over the number of targets is the mean square
         errors = [unit * math.sqrt(2 * float(v) / (len(y_test) * c)) for v in loss.values if isinstance(v, int | float)]
     curve = []
     if limit is not None and limit.test_outputs is not None:
@@ -203,18 +204,18 @@ def _test_facts(run: Run, limit: Prediction | None, kernel_outputs: Tensor | Non
     }
 
 
-def _width_facts(run: Run, e: Evidence, found: tuple[Certificate, ...]) -> dict[str, Any]:
+def _width_facts(run: Run, e: Evidence, all_certificates: tuple[Certificate, ...]) -> dict[str, Any]:
     error = run.gram.relative
-    known = {"run_width": run.known_width, "run_error": error, "papers": _papers(found)}
+    known = {"run_width": run.known_width, "run_error": error, "papers": _papers(all_certificates)}
     if run.sweep is None:
         return known
     return {**run.sweep.to_dict(), **known, "in_regime": None if error is None else error <= run.sweep.tolerance}
 
 
-def _papers(found: tuple[Certificate, ...]) -> list[dict[str, Any]]:
+def _papers(all_certificates: tuple[Certificate, ...]) -> list[dict[str, Any]]:
     """The widths that theorems ask for, as their certificates have them."""
     asked = []
-    for certificate in found:
+    for certificate in all_certificates:
         widths = [c.needs for c in certificate.premises if c.says.startswith("width") and c.sense == ">="]
         numbers = [w for w in widths if isinstance(w, int | float) and not isinstance(w, bool) and math.isfinite(w)]
         if numbers:

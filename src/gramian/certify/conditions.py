@@ -58,12 +58,13 @@ class Condition:
         """Plain text for a report."""
         sign = {">=": "≥ ", "<=": "≤ ", ">": "> ", "<": "< ", "is": ""}[self.sense]
         has = None if self.has is None else _text(self.has)
+        vacuous = f"vacuous: {self.vacuous}" if self.vacuous else ""
         return {
             "says": self.says,
             "needs": sign + _text(self.needs),
             "has": has,
             "holds": self.holds,
-            "note": "; ".join(part for part in (self.note, self.vacuous and f"vacuous: {self.vacuous}") if part),
+            "note": "; ".join(part for part in (self.note, vacuous) if part),
             "vacuous": bool(self.vacuous),
         }
 

@@ -13,15 +13,15 @@ from gramian.certify.inputs import Given
 from gramian.certify.setup import Setup
 from gramian.errors import BadArgument
 from gramian.gram import Gram
-from gramian.predict.cost import SHARE, free_memory
+from gramian.predict.cost import MEMORY_SHARE, free_memory
 
 Kernel = Callable[[Tensor, Tensor | None], Tensor]
-PIECE = 0.5  # seconds between two looks at Ctrl-C and two moves of the bar
-LONG = 60.0  # seconds; a kernel between training and test rows that takes longer gets fewer test rows
-FEWER = (1000, 500, 200, 100, 50, 20)
-LANES = 16  # columns that an engine computes together
+TILE_SECONDS = 0.5  # seconds between two looks at Ctrl-C and two moves of the bar
+MOST_TEST_SECONDS = 60.0  # seconds; a kernel between training and test rows that takes longer gets fewer test rows
+TEST_ROW_COUNTS = (1000, 500, 200, 100, 50, 20)
+COLUMNS_TOGETHER = 16  # columns that an engine computes together
 TRIED_ROWS = 1000  # whose spectrum is timed before that of more than twice as many
-ENOUGH = 0.02  # seconds that a trial must take to be a measurement
+LEAST_TRIAL_SECONDS = 0.02  # seconds that a trial must take to be a measurement
 
 
 def seconds_per_pair(kernel: Kernel, x: Tensor) -> float:
@@ -34,14 +34,14 @@ def seconds_per_pair(kernel: Kernel, x: Tensor) -> float:
     else the machine does: on a CPU the process's own time counts where it is the shorter, and a block that seems long
     is taken twice. (A pause of 20 ms in a block of two rows made a kernel of 80 rows "costly".)
     """
-    rows, columns = 1, min(LANES, len(x))
+    rows, columns = 1, min(COLUMNS_TOGETHER, len(x))
     kernel(x[:1], x[-1:])
     while True:
         block = x[:rows], x[-columns:]
         took = _seconds(kernel, *block)
-        if ENOUGH <= took < PIECE:
+        if LEAST_TRIAL_SECONDS <= took < TILE_SECONDS:
             took = min(took, _seconds(kernel, *block))
-        if took >= ENOUGH or rows == len(x) or rows >= 256:
+        if took >= LEAST_TRIAL_SECONDS or rows == len(x) or rows >= 256:
             return took / (rows * columns)
         rows = min(2 * rows, len(x))
         columns = max(columns, rows)
@@ -59,11 +59,12 @@ def _seconds(kernel: Kernel, x: Tensor, x2: Tensor) -> float:
 def matrix(kernel: Kernel, x: Tensor, x2: Tensor | None, per_pair: float, tell: Callable[[int, int], object]) -> Tensor:
     """`kernel(x, x2)`; in tiles of about half a second where the whole takes longer."""
     columns = x if x2 is None else x2
-    if per_pair * len(x) * len(columns) <= PIECE:
+    if per_pair * len(x) * len(columns) <= TILE_SECONDS:
         return kernel(x, x2)
-    tile = max(1, int((PIECE / per_pair) ** 0.5))
-    if tile >= LANES // 2:  # whole groups of columns
-        tile = max(LANES, tile // LANES * LANES)
+    # a tile of s x s entries takes s^2 times the time of one
+    tile = max(1, int((TILE_SECONDS / per_pair) ** 0.5))
+    if tile >= COLUMNS_TOGETHER // 2:  # whole groups of columns
+        tile = max(COLUMNS_TOGETHER, tile // COLUMNS_TOGETHER * COLUMNS_TOGETHER)
     gram = Gram(lambda a, b=None: kernel(a, b), x, x2, tile=tile, keep=False)
     out: Tensor | None = None
     done = 0
@@ -85,6 +86,7 @@ def spectrum_seconds(theta: Tensor) -> float:
     n = len(theta)
     if n <= 2 * TRIED_ROWS:
         return 0.0
+    # eigenvalues and eigenvectors take time in proportion to n^3
     few = theta[:TRIED_ROWS, :TRIED_ROWS].double()
     began = time.perf_counter()
     torch.linalg.eigh(few)
@@ -106,28 +108,30 @@ def check_memory(n: int) -> str:
         BadArgument: more than this machine has free.
     """
     needed, free = memory(n), free_memory()
-    if needed <= SHARE * free:
+    if needed <= MEMORY_SHARE * free:
         return f"limit kernel of {n:,} rows: about {needed / 2**30:.1f} GiB of memory" if needed > 2**30 else ""
-    most = int((SHARE * free / memory(1)) ** 0.5)
+    # memory(n) is memory(1) n^2
+    most = int((MEMORY_SHARE * free / memory(1)) ** 0.5)
     raise BadArgument(
         f"The limit kernel of {n:,} rows and its spectrum take {needed / 2**30:.1f} GiB; {free / 2**30:.1f} are free.",
         where="the training rows of certify",
-        why=f"n rows give several matrices of n x n numbers, and at most {SHARE:.0%} of the free memory is taken",
+        why="n rows give several matrices of n x n numbers, "
+        f"and at most {MEMORY_SHARE:.0%} of the free memory is taken",
         fix=f"fewer rows: x[:{most // 100 * 100}], or --n {most // 100 * 100}",
     )
 
 
 def test_rows(n: int, n_test: int, per_pair: float) -> int:
-    """How many test rows the kernel between them and n training rows can have in `LONG` seconds.
+    """How many test rows the kernel between them and n training rows can have in `MOST_TEST_SECONDS` seconds.
 
     Example:
         >>> test_rows(500, 1000, 1e-6), test_rows(100, 1000, 0.013), test_rows(100, 7, 10.0)
         (1000, 20, 7)
     """
-    if per_pair * n * n_test <= LONG:
+    if per_pair * n * n_test <= MOST_TEST_SECONDS:
         return n_test
-    fewer = [m for m in FEWER if m < n_test and per_pair * n * m <= LONG]
-    return min(n_test, fewer[0] if fewer else FEWER[-1])
+    fewer = [m for m in TEST_ROW_COUNTS if m < n_test and per_pair * n * m <= MOST_TEST_SECONDS]
+    return min(n_test, fewer[0] if fewer else TEST_ROW_COUNTS[-1])
 
 
 test_rows.__test__ = False  # type: ignore[attr-defined]  # pytest: not a test
@@ -145,16 +149,16 @@ def words(seconds: float) -> str:
     return f"about {seconds / 60:.0f} min" if seconds < 6000 else f"about {seconds / 3600:.1f} h"
 
 
-def with_fewer_test_rows(data: Given, made: Setup, per_pair: float, seed: int) -> tuple[Given, Setup, str]:
+def with_fewer_test_rows(data: Given, setup: Setup, per_pair: float, seed: int) -> tuple[Given, Setup, str]:
     """Data and setup with as many test rows, drawn by the seed, as the limit kernel can have; and a note if fewer."""
-    n_test = len(made.x_test)
-    count = test_rows(len(made.x), n_test, per_pair)
+    n_test = len(setup.x_test)
+    count = test_rows(len(setup.x), n_test, per_pair)
     if count == n_test:
-        return data, made, ""
+        return data, setup, ""
     keep = torch.randperm(n_test, generator=torch.Generator().manual_seed(seed))[:count].sort().values
     note = (
         f"Only {count:,} of {n_test:,} test rows were used, because the limit kernel between all of them and the "
-        f"training rows would take {words(per_pair * len(made.x) * n_test)}."
+        f"training rows would take {words(per_pair * len(setup.x) * n_test)}."
     )
     fewer = replace(data, x_test=data.x_test[keep], y_test=data.y_test[keep])
-    return fewer, replace(made, x_test=made.x_test[keep]), note
+    return fewer, replace(setup, x_test=setup.x_test[keep]), note

@@ -163,7 +163,10 @@ class Evidence:
             return None
         worst = 0.0
         for t, loss in zip(steps, losses, strict=True):
-            known = max(math.sqrt(2 * loss) - self.resolution * (t > 0), 0.0) ** 2 / 2
+            # the first loss is the one that all are compared with: rounding is allowed in the later ones
+            rounding = self.resolution if t > 0 else 0.0
+            known = max(math.sqrt(2 * loss) - rounding, 0.0) ** 2 / 2
+            # loss over bound by logarithms: (1 - c)^t of a long run is below the smallest float64
             log = math.log(max(known, 1e-300) / losses[0]) - t * math.log1p(-min(per_step, 1 - 1e-12))
             worst = max(worst, math.exp(min(log, 700.0)))
         return worst

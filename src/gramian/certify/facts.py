@@ -178,19 +178,23 @@ def accuracy_facts(trace: Trace, classes: bool = True) -> dict[str, Any]:
     if not classes:
         return {"steps": [], "train": None, "test": None}
     train, test = trace.measured.get("train_accuracy"), trace.measured.get("test_accuracy")
-    steps = train.steps if train else test.steps if test else []
+    steps: list[int] = []
+    if train:
+        steps = train.steps
+    elif test:
+        steps = test.steps
     return {"steps": steps, "train": _numbers(train) or None, "test": _numbers(test) or None}
 
 
 def probe_facts(trace: Trace, more: tuple[str, ...] = ()) -> list[dict[str, Any]]:
     """The further curves, those with layers as their largest value."""
-    found = []
+    curves = []
     for name in (*SHOWN_PROBES, *more):
         series = trace.measured.get(name)
         if series is None or not series.values:
             continue
         of_layers = isinstance(series.values[0], dict)
-        found.append(
+        curves.append(
             {
                 "name": name,
                 "title": series.title + (", largest layer" if of_layers else ""),
@@ -201,7 +205,7 @@ def probe_facts(trace: Trace, more: tuple[str, ...] = ()) -> list[dict[str, Any]
                 "upper": None if of_layers or series.upper is None else [_number(v) for v in series.upper],
             }
         )
-    return found
+    return curves
 
 
 def made_facts(**known: Any) -> dict[str, Any]:

@@ -107,45 +107,45 @@ class Run:
     def predicted_by_own(self) -> list[float] | None:
         """Losses predicted from the network's own Gram matrix at initialization: over all outputs, or their mean."""
         if self.coupled is not None and self.loss == "squared":
-            found = predict_coupled(
+            losses = predict_coupled(
                 self.coupled, self.r0, self.losses[0], optimizer=self.optimizer, lr=self.lr, beta=self.beta,
                 batch_size=self.batch_size, seed=self.seed,
             )  # fmt: skip
-            if found is not None:
-                return found
+            if losses is not None:
+                return losses
         mean = self.predicted(self.gram.own, test=False)
         return None if mean is None else mean.losses
 
 
 def evidence_of(run: Run, limit: Prediction | None, initial: list[float] | None) -> Evidence:
     """The numbers that theorems ask for."""
-    made, arch = run.made, run.made.arch
+    setup, arch = run.made, run.made.arch
     # norm sqrt(d) is the theory's norm one where the network divides its input by sqrt(d), and only there
-    wanted = made.x[0].numel() ** 0.5 if made.initialization.startswith("NTK") else 1.0
-    norms = made.x.flatten(1).norm(dim=1)
+    wanted = setup.x[0].numel() ** 0.5 if setup.initialization.startswith("NTK") else 1.0
+    norms = setup.x.flatten(1).norm(dim=1)
     lam = None if run.system is None else run.system.values
     start = run.losses[1][0] if run.losses[1] else 0.0
     return Evidence(
-        n=len(made.x),
-        in_features=made.x[0].numel(),
+        n=len(setup.x),
+        in_features=setup.x[0].numel(),
         n_outputs=run.targets.shape[1],
         separation=run.separation,
         norm_error=float((norms / wanted - 1).abs().max()),
         label_norm=_label_norm(run),
-        family=made.family,
-        depth=made.depth,
+        family=setup.family,
+        depth=setup.depth,
         width=run.width,
-        pixels=made.pixels,
-        window=made.window,
-        initialization=made.initialization,
-        paper_initialization=made.paper,
+        pixels=setup.pixels,
+        window=setup.window,
+        initialization=setup.initialization,
+        paper_initialization=setup.paper,
         lambda_min=None if lam is None else float(lam[0]),
         lambda_max=None if lam is None else float(lam[-1]),
         lambda_last=_last_layer(run),
         gram_rows=int(run.trace.config.get("gram_rows", len(run.gram.own))),
         gram_error=run.gram.relative,
-        unit=made.unit(run.width, run.targets.shape[1]),
-        stretch=made.stretch(run.width),
+        unit=setup.unit(run.width, run.targets.shape[1]),
+        stretch=setup.stretch(run.width),
         loss=run.loss,
         optimizer=run.optimizer,
         batch_size=run.batch_size,
@@ -159,7 +159,7 @@ def evidence_of(run: Run, limit: Prediction | None, initial: list[float] | None)
         independent_batches=run.optimizer != "sgd",  # those of `train` are parts of a permutation
         predictor_gap=_predictor_gap(run),
         resolution=_resolution(run),
-        **network_facts(arch, run.network, made.x, made.paper, made.initialization),
+        **network_facts(arch, run.network, setup.x, setup.paper, setup.initialization),
     )
 
 
@@ -205,6 +205,7 @@ def _predicted_error(run: Run, predicted: list[float] | None) -> float | None:
         return None
     steps, losses = run.losses
     last = run.reached_at
+    # step 0 is left out: the loss there is known before any prediction
     pairs = [(p, l) for t, p, l in zip(steps, predicted, losses, strict=True) if t and (last is None or t <= last)]
     return max((abs(p / l - 1) for p, l in pairs if l > 0), default=None)
 

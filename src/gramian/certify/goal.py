@@ -75,13 +75,16 @@ def goal(targets: Tensor, y: Tensor, loss: str, share: float, dtype: torch.dtype
     classes = y.dtype == torch.int64 or (are_signs(y) and are_signs(targets))
     if loss == "cross-entropy":
         counts = torch.bincount(y).double()
+        # the best constant gives each class its share, so its loss is n times the entropy of the shares
         best = float(-torch.xlogy(counts, counts / len(y)).sum())
+        # rows that are equal to the network get one output: the entropy of their labels is left for each
         floor = sum(_entropy(y[list(group)]) for group in same)
     else:
         best = _scatter(targets)
         floor = sum(_scatter(targets[list(group)]) for group in same)
     target = share * best
-    if best == 0:  # half the digits of the numbers themselves: no loss is that small by chance
+    # a residual of sqrt(eps) times the targets, half of their digits: no loss is that small by chance
+    if best == 0:
         target = float(targets.square().sum()) / 2 * torch.finfo(dtype).eps
     return Goal(best, share, target, floor, classes)
 

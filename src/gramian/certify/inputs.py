@@ -20,7 +20,8 @@ from gramian.errors import BadArgument, BadData
 MOST_TARGETS = 200_000_000  # numbers of the targets as rows with one 1: 800 MB
 LOSSES = ("squared", "cross-entropy")
 TARGETS = ("auto", "as given", "standardized")
-FAR = 10.0  # mean over deviation of real targets, or deviation (or 1 over it): a network at 0 starts far off then
+# mean over deviation of real targets, or deviation (or 1 over it): a network at 0 starts far off then
+FAR_TARGETS = 10.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,7 +206,9 @@ def with_scale(data: Given, targets: str, way: str | None, loss: str) -> Given:
     mean, sigma = y.mean(0), y.std(0, correction=0)
     varies = y.amax(0) > y.amin(0)
     sigma = torch.where(varies, sigma, torch.ones_like(sigma))
-    far = bool(varies.any()) and bool(((mean.abs() > FAR * sigma) | (sigma > FAR) | (sigma < 1 / FAR)).any())
+    far = bool(varies.any()) and bool(
+        ((mean.abs() > FAR_TARGETS * sigma) | (sigma > FAR_TARGETS) | (sigma < 1 / FAR_TARGETS)).any()
+    )
     auto = way not in (None, "own") or (way is None and far)
     if targets == "standardized" or (targets == "auto" and auto and bool(varies.any())):
         said = (

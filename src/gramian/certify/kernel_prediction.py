@@ -32,6 +32,7 @@ def above_rounding(values: Tensor) -> Tensor:
     These are the ones within n eps lambda_max, which rounding alone makes of a zero; and, where an eigenvalue is below
     zero, which no Gram matrix has, those that are no larger: its size is that of the error in the entries.
     """
+    # rounding error of an eigenvalue, n eps lambda_max; an eigenvalue below zero shows a larger error in the entries
     least = max(len(values) * torch.finfo(values.dtype).eps * abs(float(values[-1])), -float(values[0]))
     return torch.where(values.abs() <= least, 0.0, values)
 
@@ -65,15 +66,15 @@ def predict(
     if optimizer == "sgd":
         batches = Batches(len(r0), batch_size, torch.Generator().manual_seed(seed))
         rows = (batches.next() for _ in range(max(steps)))
-        found = minibatch_descent(theta, r0, lr, rows, steps, cross=test)
+        residuals = minibatch_descent(theta, r0, lr, rows, steps, cross=test)
     else:
         spectrum = system or settled(eigensystem(theta))
         if optimizer == "gd":
-            found = gradient_descent(spectrum, r0, lr, steps, cross=test)
+            residuals = gradient_descent(spectrum, r0, lr, steps, cross=test)
         else:
             method = momentum if optimizer == "momentum" else nesterov
-            found = method(spectrum, r0, lr, beta, steps, cross=test)
-    train, at_test = (found, None) if test is None else found
+            residuals = method(spectrum, r0, lr, beta, steps, cross=test)
+    train, at_test = (residuals, None) if test is None else residuals
     outputs = None if at_test is None or y_test is None else at_test + y_test
     return Prediction([float(v) for v in loss(train)], outputs)
 
@@ -96,8 +97,8 @@ def predict_coupled(
         return None
     batches = Batches(len(r0), batch_size, torch.Generator().manual_seed(seed))
     rows = (batches.next() if optimizer == "sgd" else None for _ in range(count))
-    found = coupled_descent(gram, r0, lr, rows, steps, beta=beta, nesterov=optimizer == "nesterov")
-    return [float(v) for v in loss(found)]
+    residuals = coupled_descent(gram, r0, lr, rows, steps, beta=beta, nesterov=optimizer == "nesterov")
+    return [float(v) for v in loss(residuals)]
 
 
 def kernel_predictor(theta: Tensor, y: Tensor, cross: Tensor) -> tuple[Tensor, str]:

@@ -77,7 +77,9 @@ def _curvature(network: nn.Module, x: Tensor, gram: Tensor, size: int, seed: int
     top = float(torch.linalg.eigvalsh(gram)[-1])
     if not (math.isfinite(top) and top > 0):
         return 0.0
+    # a step on a batch meets n / |S| times its block of the Gram matrix, here of the mean over outputs
     lam = max(len(x) / len(b) * float(torch.linalg.eigvalsh(gram[b][:, b])[-1]) for b in batches)
+    # times how much the coupling of the outputs raises it on all rows
     return lam * largest_eigenvalue(network, x) / top
 
 

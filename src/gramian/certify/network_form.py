@@ -185,6 +185,7 @@ def sign_readout(network: nn.Module) -> bool | None:
     if not weights:
         return None
     last = weights[-1].detach().double()
+    # the readout is a_r / sqrt(m)
     signs = last * math.sqrt(last.shape[1])
     return not weights[-1].requires_grad and bool(((signs.abs() - 1).abs() < 1e-6).all())
 

@@ -58,10 +58,10 @@ def imbalanced(y: Tensor) -> bool:
     return rate is not None and rate >= IMBALANCED / len(y.unique())
 
 
-def error_of(found: dict[str, Any] | None) -> float | None:
+def error_of(score: dict[str, Any] | None) -> float | None:
     """One number that falls as outputs get better: share of wrong rows, or RMSE over all outputs."""
-    if found is None:
+    if score is None:
         return None
-    if "accuracy" in found:
-        return 1 - found["accuracy"]
-    return math.sqrt(sum(v * v for v in found["rmse"]) / len(found["rmse"]))
+    if "accuracy" in score:
+        return 1 - score["accuracy"]
+    return math.sqrt(sum(v * v for v in score["rmse"]) / len(score["rmse"]))

@@ -100,10 +100,16 @@ def setup(
             part.training = mode
     if parametrization == "allen-zhu":
         return _allen_zhu(arch, x, x_test, dtype, device)
-    named = law if isinstance(law, str | tuple) else f"he with biases of deviation {BIAS}" if said is None else "given"
+    named: object = "given"
+    if isinstance(law, str | tuple):
+        named = law
+    elif said is None:
+        named = f"he with biases of deviation {BIAS}"
     if parametrization == "own":
-        made = module.to(device, dtype)
-        return _describe(arch, lambda width, seed: made, inputs, x_test, f"as given (law of the limit: {named})", True)
+        network = module.to(device, dtype)
+        return _describe(
+            arch, lambda width, seed: network, inputs, x_test, f"as given (law of the limit: {named})", True
+        )
     words = "NTK parametrization" if parametrization == "ntk" else "standard parametrization"
     more = ', parametrization="standard"' if standard else ""
     drawn = f"network({'' if standard else 'WIDTH, '}seed=SEED, dtype={dtype})"
@@ -190,11 +196,11 @@ def _describe(arch, build, x, x_test, initialization: str, fixed: bool, code: st
 
 
 def _without_limit(module, x, x_test, error: NoLimit, dtype, device) -> Setup:
-    made = module.to(device, dtype)
+    network = module.to(device, dtype)
     widths = [p.shape[0] for p in module.parameters() if p.ndim >= 2][:-1]
     return Setup(
         arch=None,
-        build=lambda width, seed: made,
+        build=lambda width, seed: network,
         x=x,
         x_test=x_test,
         kernel=None,
@@ -220,7 +226,9 @@ def _allen_zhu(read: Architecture, x: Tensor, x_test: Tensor, dtype, device) -> 
     pad = _pad_images if image else normalize_and_pad
     flat = pad(x, largest=largest)
     flat_test = pad(x_test, largest=largest) if len(x_test) else x_test
-    sides: int | tuple[int, int] | None = None if pixels is None else pixels if len(pixels) == 2 else pixels[0]
+    sides: int | tuple[int, int] | None = None
+    if pixels is not None:
+        sides = pixels if len(pixels) == 2 else pixels[0]
 
     def build(width: int, seed: int) -> nn.Module:
         generator = torch.Generator().manual_seed(seed)
@@ -237,7 +245,8 @@ def _allen_zhu(read: Architecture, x: Tensor, x_test: Tensor, dtype, device) -> 
     code = f"AllenZhuNetwork({flat.shape[1]}, {d}, {layers}, WIDTH, {kind!r}{places}, generator=Generator of SEED)"
     words = "as in arXiv:1811.03962, only hidden layers trained"
     base = _describe(arch, build, flat, flat_test, words, False, code)
-    stretch = math.sqrt(flat.shape[1])  # the limit kernel divides <x, x'> by the number of channels
+    # the limit kernel divides <x, x'> by the number of channels: rows times its root undo that
+    stretch = math.sqrt(flat.shape[1])
     times = base.window * base.pixels / (2 * d)
 
     def kernel(width: int, a: Tensor, b: Tensor | None) -> Tensor:
@@ -270,6 +279,7 @@ def _pad_images(x: Tensor, *, largest: float) -> Tensor:
     """
     p = math.prod(x.shape[2:])
     scaled = x / (largest * math.sqrt(2))
+    # a channel that is v at all p pixels has the squared norm p v^2
     missing = (0.5 - row_norms(scaled).square()).clamp_min(0).sqrt() / math.sqrt(p)
     shape = (len(x), 1, *x.shape[2:])
     first = missing.to(x).view(-1, *[1] * (x.ndim - 1)).expand(shape)

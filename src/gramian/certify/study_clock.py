@@ -56,7 +56,8 @@ class _LateBar:
     def __init__(self, name: str) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("left"))
         self.progress = Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True)
-        self.task = self.progress.add_task(name, total=None)  # it pulses until somebody tells how far it is
+        # it pulses until somebody tells how far it is
+        self.task = self.progress.add_task(name, total=None)
         self.lock, self.over = threading.Lock(), False
         self.timer = threading.Timer(PATIENCE, self._start)
         self.timer.daemon = True

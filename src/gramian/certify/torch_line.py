@@ -49,7 +49,9 @@ def torch_facts(
         arguments.append(f"momentum={beta:g}")
     if optimizer == "nesterov" and beta:
         arguments.append("nesterov=True")
-    if optimizer == "adam":  # gradients of the mean are smaller, and Adam's eps is not
+    # g / (sqrt(v) + eps) stays the same where g, the root of v and eps are divided by one number: as the gradients of
+    # a mean are smaller than those of a sum, eps has to be too
+    if optimizer == "adam":
         arguments.append(f"eps={ADAM_EPS / per_batch(loss, n, n_outputs):.3g}")
     kind = "Adam" if optimizer == "adam" else "SGD"
     batches = f"batches of {batch_size}" if batch_size < n else "all rows in each step"

@@ -22,11 +22,12 @@ VECTOR_ROWS, IMAGE_ROWS = 64, 32  # more rows cost more and say the same: the er
 # The squared error of one draw has a deviation of 1.2 to 1.6 times its mean, as a square of one Gaussian number has:
 # some 350 draws make that 7 %, and a useful width that is right within 15 % in 95 of 100 cases.
 VECTOR_DRAWS, IMAGE_DRAWS = (128, 96, 64, 48), (160, 96, 48, 32)
-FEW = 4  # times fewer draws where the width is given, and the sweep decides nothing
+FEWER_DRAWS = 4  # times fewer draws where the width is given, and the sweep decides nothing
 LEAST_DRAWS = 8
 SWEEP_OPERATIONS = 4e11  # for all draws: some ten seconds
 BOOTSTRAPS = 1000
-MOST = {False: 1024, True: 64}  # by whether there are pixels: what is chosen by itself, at a few ms a step
+# what "auto" chooses at most, at a few ms a step
+MOST_AUTO_WIDTH, MOST_AUTO_IMAGE_WIDTH = 1024, 64
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ class Sweep:
         return None if self.interval is None else (self._width(self.interval[0]), self._width(self.interval[1]))
 
     def _width(self, constant: float) -> int:
+        # error(m) = constant / sqrt(m) is the tolerance at m = (constant / tolerance)^2
         return max(1, math.ceil((constant / self.tolerance) ** 2))
 
     @property
@@ -102,13 +104,13 @@ def _two_digits(number: int) -> int:
 
 
 def sweep(
-    made: Setup, tolerance: float, seed: int, dtype: torch.dtype, few: bool = False, per_pair: float = 0.0,
+    setup: Setup, tolerance: float, seed: int, dtype: torch.dtype, few: bool = False, per_pair: float = 0.0,
     tell: Callable[[int, int], object] | None = None,
 ) -> Sweep | None:  # fmt: skip
     """Draws networks of a few small widths and compares their NTK with the limit; None where there is no limit.
 
     Args:
-        made: the network and its limit.
+        setup: the network and its limit.
         tolerance: relative error that counts as being in the regime.
         seed: that of the run; the draws have others.
         dtype: of the draws.
@@ -116,26 +118,27 @@ def sweep(
         per_pair: seconds that one entry of the limit kernel takes; dear ones are compared on fewer rows.
         tell: called with (operations done, all of them) after each draw.
     """
-    if made.kernel is None or made.fixed_width:
+    if setup.kernel is None or setup.fixed_width:
         return None
-    image = made.pixels > 1
+    image = setup.pixels > 1
     widths: tuple[int, ...] = IMAGE_WIDTHS if image else VECTOR_WIDTHS
     rows = IMAGE_ROWS if image else VECTOR_ROWS
     while rows > LEAST_ROWS and per_pair * rows**2 / 2 > MOST_SECONDS:
         rows //= 2
-    x = made.x[:rows]
-    wanted = [d // FEW if few else d for d in (IMAGE_DRAWS if image else VECTOR_DRAWS)]
-    if made.depth == 0:  # a linear network is its limit
+    x = setup.x[:rows]
+    wanted = [d // FEWER_DRAWS if few else d for d in (IMAGE_DRAWS if image else VECTOR_DRAWS)]
+    if setup.depth == 0:  # a linear network is its limit
         wanted = [LEAST_DRAWS] * len(widths)
-    widths, draws, cost = affordable_draws(made, widths, wanted, x, dtype)
-    unit = made.kernel(1, x, None)  # of a network of width 1: the paper's kernel grows in proportion to its width
+    widths, draws, cost = affordable_draws(setup, widths, wanted, x, dtype)
+    # of a network of width 1: the paper's kernel grows in proportion to its width
+    unit = setup.kernel(1, x, None)
     number, done, samples = 0, 0, []
     for width, count in zip(widths, draws, strict=True):
-        limit = made.kernel(width, x, None) if made.paper else unit
+        limit = setup.kernel(width, x, None) if setup.paper else unit
         off = []
         for _ in range(count):
             number += 1
-            off.append((kernel_error(made.build(width, seed + number), x, limit, dtype).relative or 0.0) ** 2)
+            off.append((kernel_error(setup.build(width, seed + number), x, limit, dtype).relative or 0.0) ** 2)
             done += cost[width]
             if tell is not None:
                 tell(done, sum(cost[w] * d for w, d in zip(widths, draws, strict=True)))
@@ -144,7 +147,7 @@ def sweep(
 
 
 def affordable_draws(
-    made: Setup, widths: tuple[int, ...], wanted: list[int], x: Tensor, dtype: torch.dtype
+    setup: Setup, widths: tuple[int, ...], wanted: list[int], x: Tensor, dtype: torch.dtype
 ) -> tuple[tuple[int, ...], tuple[int, ...], dict[int, int]]:
     """Widths, draws and operations a draw, within `SWEEP_OPERATIONS`: fewer draws, and without the largest widths.
 
@@ -153,7 +156,7 @@ def affordable_draws(
     cost = {}
     for width in widths:
         with FlopCounterMode(display=False) as counter:
-            kernel_error(made.build(width, 0), x, None, dtype)
+            kernel_error(setup.build(width, 0), x, None, dtype)
         cost[width] = max(counter.get_total_flops(), 1)
         if len(cost) > 2 and sum(cost.values()) * LEAST_DRAWS > SWEEP_OPERATIONS:
             del cost[width]
@@ -167,11 +170,15 @@ def affordable_draws(
 def fitted(widths: tuple[int, ...], samples: list[Tensor], tolerance: float, rows: int, seed: int) -> Sweep:
     """The sweep of squared relative errors, one tensor of draws a width."""
     means = [float(s.mean()) for s in samples]
-    tiny = torch.finfo(torch.float64).tiny  # networks without a hidden layer are their limit
+    # networks without a hidden layer are their limit, and an error of 0 has no logarithm
+    tiny = torch.finfo(torch.float64).tiny
+    # half the log of the mean square is the log of the root mean square
     logs_m, logs_e = [math.log(m) for m in widths], [math.log(max(e, tiny)) / 2 for e in means]
     mean_m, mean_e = sum(logs_m) / len(widths), sum(logs_e) / len(widths)
+    # least squares of log error on log width
     slope = sum((a - mean_m) * (b - mean_e) for a, b in zip(logs_m, logs_e, strict=True))
     slope /= sum((a - mean_m) ** 2 for a in logs_m)
+    # m error^2 has the mean constant^2 at every width, so the draws of all widths count together
     scaled = [m * s for m, s in zip(widths, samples, strict=True)]
     low, high = (math.sqrt(v) for v in mean_interval(scaled, seed))
     constant = math.sqrt(float(torch.cat(scaled).mean()))
@@ -196,11 +203,14 @@ def mean_interval(samples: list[Tensor], seed: int) -> tuple[float, float]:
     errors = _standard_error(again, count)
     off = (sum(s.sum(1) for s in again) / count - mean) / errors.clamp_min(1e-12 * mean)
     low, high = torch.quantile(off, torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    # (mean* - mean) / error* of the resamplings stands for (mean - truth) / error: solved for the truth, the high
+    # quantile gives the low end
     return max(mean - high * float(error), 0.0), mean - low * float(error)
 
 
 def _standard_error(groups: list[Tensor], count: int) -> Tensor:
     """Of the mean over all groups; groups of shape (resamplings, draws)."""
+    # the variance of a sum is the sum of variances; a group of one draw has none, hence no correction there
     variances = [s.shape[1] * s.var(1, correction=min(1, s.shape[1] - 1)) for s in groups]
     return torch.stack(variances).sum(0).sqrt() / count
 
@@ -235,10 +245,11 @@ def affordable_rows(network: nn.Module, x: Tensor, dtype: torch.dtype, operation
     with FlopCounterMode(display=False) as counter:
         kernel_error(network, x[:64], None, dtype)
     once = max(counter.get_total_flops(), 1)
+    # a Gram matrix takes time in proportion to the square of its rows
     return min(len(x), max(64, int(64 * math.sqrt(operations / once))))
 
 
-def choose_width(made: Setup, found: Sweep | None, asked: int | str) -> tuple[int, str]:
+def choose_width(setup: Setup, width_sweep: Sweep | None, asked: int | str) -> tuple[int, str]:
     """The width to train at, and a warning where it is not what was asked for or hoped for."""
     if asked != "auto" and (not isinstance(asked, int) or isinstance(asked, bool) or asked < 1):
         raise BadArgument(
@@ -247,19 +258,19 @@ def choose_width(made: Setup, found: Sweep | None, asked: int | str) -> tuple[in
             why='a width is a whole number, 1 or more, or "auto"',
             fix='width=512, or width="auto"',
         )
-    if made.fixed_width:
+    if setup.fixed_width:
         kept = f"width={asked} has no effect: in this parametrization the network keeps its own widths."
-        return made.own_width, kept if asked not in ("auto", made.own_width) else ""
+        return setup.own_width, kept if asked not in ("auto", setup.own_width) else ""
     if asked != "auto":
         return int(asked), ""
-    if found is None:
-        return made.own_width, ""
-    image = made.pixels > 1
-    step, most = 16 if image else 64, MOST[image]
-    width = step * math.ceil(found.useful_width / step)
+    if width_sweep is None:
+        return setup.own_width, ""
+    image = setup.pixels > 1
+    step, most = (16, MOST_AUTO_IMAGE_WIDTH) if image else (64, MOST_AUTO_WIDTH)
+    width = step * math.ceil(width_sweep.useful_width / step)
     if width > most:
         return most, (
-            f"The useful width is {found.words}; the network was trained at {most}, the most `auto` takes. "
-            f"For the regime of the limit: --width {step * math.ceil(found.useful_width / step)}."
+            f"The useful width is {width_sweep.words}; the network was trained at {most}, the most `auto` takes. "
+            f"For the regime of the limit: --width {step * math.ceil(width_sweep.useful_width / step)}."
         )
     return max(width, step), ""

@@ -56,7 +56,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for command in (certify, kernel, fit, predict, report, doctor):
-    paragraphs = (getdoc(command) or "").split("\n\n")  # wrapped by the terminal's width, not by ours
+    # wrapped by the terminal's width, not by ours
+    paragraphs = (getdoc(command) or "").split("\n\n")
     app.command(help="\n\n".join(" ".join(text.split()) for text in paragraphs))(command)
 
 
@@ -89,7 +90,8 @@ def main() -> None:
     try:
         app()
     except SystemExit as done:
-        if done.code == INTERRUPTED:  # once an `exec` was interrupted, Python would end itself with SIGINT instead
+        # once an `exec` was interrupted, Python would end itself with SIGINT instead
+        if done.code == INTERRUPTED:
             for stream in (sys.stdout, sys.stderr):
                 stream.flush()
             os._exit(INTERRUPTED)

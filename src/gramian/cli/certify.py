@@ -169,7 +169,7 @@ def certify(
     _sensible(specs, size, depth, activation, bias, parametrization, checkpoint)
     check_folder(out)
     where, precision = opt.device_of(device), None if dtype is None else opt.dtype_of(dtype)
-    found = opt.dataset(
+    dataset = opt.dataset(
         data,
         target=target,
         data_dir=data_dir,
@@ -184,13 +184,13 @@ def certify(
         layout=layout,
     )
     built = [
-        network(spec, found, depth=depth, width=size, activation=activation, bias=bias, seed=seed) for spec in specs
+        network(spec, dataset, depth=depth, width=size, activation=activation, bias=bias, seed=seed) for spec in specs
     ]
     drawn = {
         "target": target,
         "data_dir": None if data_dir is None else str(data_dir),
-        "n": len(found.x),
-        "n_test": len(found.x_test),
+        "n": len(dataset.x),
+        "n_test": len(dataset.x_test),
         "seed": seed,
         "normalize": normalize,
         "task": task,
@@ -211,21 +211,23 @@ def certify(
         "seed": seed,
     }
     if not quiet:
-        show.talk(f"{found.name}: {_described(found)}")
+        show.talk(f"{dataset.name}: {_described(dataset)}")
         if checkpoint is not None and checkpoint.exists():
             show.talk(f"{checkpoint} was there: the run goes on from it.")
     done: list[Certification] = []
     failed = stopped = False
-    for number, made in enumerate(built):
+    for number, one_network in enumerate(built):
         if not quiet:
             which = f" ({number + 1} of {len(built)})" if len(built) > 1 else ""
-            show.talk(f"{made.title}{which}: limit kernel and width, then training", "bold")
+            show.talk(f"{one_network.title}{which}: limit kernel and width, then training", "bold")
         choices = settings | {
-            "law": opt.law_of(law, made.law),
-            "parametrization": parametrization or (None if made.own else "ntk"),
+            "law": opt.law_of(law, one_network.law),
+            "parametrization": parametrization or (None if one_network.own else "ntk"),
         }
         try:
-            one = _certified(made, found, checkpoint, **choices, dtype=precision, device=where, progress=not quiet)
+            one = _certified(
+                one_network, dataset, checkpoint, **choices, dtype=precision, device=where, progress=not quiet
+            )
         except GramianError as error:
             show.show_error(error)
             failed = True
@@ -238,7 +240,7 @@ def certify(
             break
         one.run["made"] |= {
             "command": shlex.join(context.obj),
-            "python": _python(data, drawn, found, flatten, made, choices),
+            "python": _python(data, drawn, dataset, flatten, one_network, choices),
         }
         done.append(one)
         if one.run["made"]["interrupted"]:
@@ -256,22 +258,22 @@ def _exit_code(done: list[Certification], wanted: int, failed: bool, stopped: bo
     return 0 if len(done) == wanted and all(one.holds for one in done) else 1
 
 
-def _certified(made: Made, data: Dataset, checkpoint: Path | None, **settings: Any) -> Certification:
+def _certified(net: Made, data: Dataset, checkpoint: Path | None, **settings: Any) -> Certification:
     """The one call."""
     from gramian.certify import certify
 
     return certify(
-        made.module,
+        net.module,
         data.x,
         data.y,
         x_test=data.x_test,
         y_test=data.y_test,
-        name=made.title,
+        name=net.title,
         data_name=data.name,
         source=data.source,
         classes=data.classes,
         rows=data.rows,
-        notes=(*data.notes, *([made.says] if made.says else [])),
+        notes=(*data.notes, *([net.says] if net.says else [])),
         checkpoint=checkpoint,
         resume=checkpoint is not None and checkpoint.exists(),
         **settings,
@@ -344,15 +346,15 @@ def _described(data: Dataset) -> str:
     return f"{len(data.x):,} training and {counted(len(data.x_test), 'test row')} of shape {shape}, {kind}"
 
 
-def _python(name: str, drawn: dict[str, Any], data: Dataset, flat: bool, made: Made, settings: dict[str, Any]) -> str:
+def _python(name: str, drawn: dict[str, Any], data: Dataset, flat: bool, net: Made, settings: dict[str, Any]) -> str:
     """The lines of Python that do the same, as one."""
     loaded, said = (", ".join(f"{k}={v!r}" for k, v in d.items() if v is not None) for d in (drawn, settings))
     vector = ".flatten(1)" if flat else ""
     lines = [
         "import torch, gramian, gramian.data",
-        made.imports,
+        net.imports,
         f"data = gramian.data.load({name!r}, {loaded})",
-        *([f"torch.manual_seed({settings['seed']})"] if made.own else []),
-        f"gramian.certify({made.code}, data.x{vector}, data.y, x_test=data.x_test{vector}, y_test=data.y_test, {said})",
+        *([f"torch.manual_seed({settings['seed']})"] if net.own else []),
+        f"gramian.certify({net.code}, data.x{vector}, data.y, x_test=data.x_test{vector}, y_test=data.y_test, {said})",
     ]
     return "; ".join(lines)

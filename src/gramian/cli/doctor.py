@@ -72,8 +72,8 @@ def _machine(missing: list[tuple[str, str]]) -> list[tuple[str, str]]:
         missing.append(("cores", f"torch starts {torch.get_num_threads()} threads: export OMP_NUM_THREADS={cores}"))
     devices = ["cpu"]
     for i in range(torch.cuda.device_count()):
-        found = torch.cuda.get_device_properties(i)
-        devices.append(f"cuda:{i} ({found.name}, {found.total_memory / 2**30:.0f} GiB)")
+        properties = torch.cuda.get_device_properties(i)
+        devices.append(f"cuda:{i} ({properties.name}, {properties.total_memory / 2**30:.0f} GiB)")
     if torch.backends.mps.is_available():
         devices.append("mps (float32 only)")
     return [*pairs, ("devices", ", ".join(devices))]
@@ -84,7 +84,11 @@ def _blas() -> str:
     import torch
     from threadpoolctl import threadpool_info  # type: ignore[import-untyped]
 
-    of_torch = "MKL" if torch.backends.mkl.is_available() else "OpenBLAS or another" if torch._C.has_lapack else "none"
+    of_torch = "none"
+    if torch.backends.mkl.is_available():
+        of_torch = "MKL"
+    elif torch._C.has_lapack:
+        of_torch = "OpenBLAS or another"
     loaded = {f"{pool['internal_api']} {pool['version']}" for pool in threadpool_info() if pool["user_api"] == "blas"}
     return f"torch: {of_torch}; numpy and scipy: {', '.join(sorted(loaded)) or 'not known'}"
 

@@ -87,33 +87,35 @@ def fit(
     )
     draw = Draw(n, n_test, seed, normalize, flatten)
     options = NetworkOptions(net, depth, activation, bias, law, which)
-    made = prepared(raw, draw, options, cost_of, dtype=torch.float64)
-    opt.say(made.notes, quiet)
-    rows, test = len(made.x), len(made.data.x_test)
-    cost = cost_of(rows, test, made.x[0].numel(), made.per_entry)
+    preparation = prepared(raw, draw, options, cost_of, dtype=torch.float64)
+    opt.say(preparation.notes, quiet)
+    rows, test = len(preparation.x), len(preparation.data.x_test)
+    cost = cost_of(rows, test, preparation.x[0].numel(), preparation.per_entry)
     announce(f"kernel and solution of {rows:,} rows", cost.seconds, cost.memory, not quiet)
-    tile = tile_for(made.per_entry)
+    tile = tile_for(preparation.per_entry)
     start = time.perf_counter()
     with bar(not quiet) as tell:
-        model = predict.fit(made.data, made.kernel, ridge=ridge, flatten=flatten, tile=tile, progress=tell)
+        model = predict.fit(
+            preparation.data, preparation.kernel, ridge=ridge, flatten=flatten, tile=tile, progress=tell
+        )
         seconds = time.perf_counter() - start
-        scores = _scores(made, model)
+        scores = _scores(preparation, model)
     model.trained_on = {
         "data": identity(data),
-        "rows": made.data.rows.numpy(),
-        "in_shape": made.data.in_shape,
-        "target": target if made.data.columns is None else made.data.columns.target,
-        "classes": made.data.classes,
-        "network": made.made.title,
+        "rows": preparation.data.rows.numpy(),
+        "in_shape": preparation.data.in_shape,
+        "target": target if preparation.data.columns is None else preparation.data.columns.target,
+        "classes": preparation.data.classes,
+        "network": preparation.made.title,
         "tile": tile,
     }
     replace_file(out, lambda temporary: joblib.dump(model, temporary))
     show.rows(
         [
-            ("model", f"{which.upper()} of {made.made.title}, ridge {number(ridge)}"),
-            ("biases", made.biases),
-            ("data", f"{made.data.name}, {rows:,} training and {counted(test, 'test row')}"),
-            ("inputs", made.data.scaling.says.removeprefix("Inputs: ")),
+            ("model", f"{which.upper()} of {preparation.made.title}, ridge {number(ridge)}"),
+            ("biases", preparation.biases),
+            ("data", f"{preparation.data.name}, {rows:,} training and {counted(test, 'test row')}"),
+            ("inputs", preparation.data.scaling.says.removeprefix("Inputs: ")),
             *scores,
             ("time", duration(seconds)),
             ("written", f"{out}, which was there before" if replaced else str(out)),
@@ -122,17 +124,17 @@ def fit(
     )
 
 
-def _scores(made: Prepared, model: Pipeline) -> list[tuple[str, str]]:
+def _scores(preparation: Prepared, model: Pipeline) -> list[tuple[str, str]]:
     """On the training rows, from the solution, and on the test rows."""
     from gramian.predict.model import names
 
-    found, predictor = made.data, model[-1]
-    classes = bool(found.classes)
-    truth = names(found, found.y)
+    dataset, predictor = preparation.data, model[-1]
+    classes = bool(dataset.classes)
+    truth = names(dataset, dataset.y)
     lines = score_lines("training", truth, predictor._fitted(truth), classes)
-    if len(found.x_test):
-        predicted = predictor.predict(found.x_test.flatten(1).numpy())
-        lines += score_lines("test", names(found, found.y_test), predicted, classes)
+    if len(dataset.x_test):
+        predicted = predictor.predict(dataset.x_test.flatten(1).numpy())
+        lines += score_lines("test", names(dataset, dataset.y_test), predicted, classes)
     return lines
 
 

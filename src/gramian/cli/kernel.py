@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
     from gramian.gram import Gram
 
-SPECTRUM = 3000  # rows up to which all eigenvalues take seconds
+MOST_SPECTRUM_ROWS = 3000  # rows up to which all eigenvalues take seconds
 TILE, LARGE_TILE = 256, 1024
-MANY = 20_000  # rows from which on tiles are large: the list of them is written again after each
+MANY_ROWS = 20_000  # rows from which on tiles are large: the list of them is written again after each
 
 
 def kernel(
@@ -96,17 +96,17 @@ def kernel(
     )
     draw = Draw(n, n_test, seed, normalize, flatten)
     options = NetworkOptions(net, depth, activation, bias, law, which)
-    found = prepared(raw, draw, options, cost_of, dtype=precision, device=where)
-    opt.say(found.notes, quiet)
-    x = found.x
-    cost = cost_of(len(x), 0, 0, found.per_entry)
+    preparation = prepared(raw, draw, options, cost_of, dtype=precision, device=where)
+    opt.say(preparation.notes, quiet)
+    x = preparation.x
+    cost = cost_of(len(x), 0, 0, preparation.per_entry)
     announce(f"kernel of {counted(len(x), 'row')}", cost.seconds, cost.memory, not quiet)
     # one size for both outputs, so that their last digits agree; smaller for slow kernels, so that the bar moves
-    tile = min(tile_for(found.per_entry), TILE if len(x) < MANY else LARGE_TILE)
+    tile = min(tile_for(preparation.per_entry), TILE if len(x) < MANY_ROWS else LARGE_TILE)
     if in_tiles:
         tile = _tile_of(out) or tile
     start = time.perf_counter()
-    gram = Gram(found.kernel, x, tile=tile, keep=False)
+    gram = Gram(preparation.kernel, x, tile=tile, keep=False)
     lines = []
     if in_tiles:
         made_gram: Gram | Tensor = _stored(gram, out, shown=not quiet)
@@ -118,10 +118,10 @@ def kernel(
     diagonal = made_gram.diagonal()
     show.rows(
         [
-            ("kernel", f"{which.upper()} of {found.made.title}"),
-            ("biases", found.biases),
-            ("data", f"{found.data.name}, {counted(len(x), 'row')}"),
-            ("inputs", found.data.scaling.says.removeprefix("Inputs: ")),
+            ("kernel", f"{which.upper()} of {preparation.made.title}"),
+            ("biases", preparation.biases),
+            ("data", f"{preparation.data.name}, {counted(len(x), 'row')}"),
+            ("inputs", preparation.data.scaling.says.removeprefix("Inputs: ")),
             ("shape", f"{len(x)} x {len(x)}, {dtype}"),
             ("diagonal", f"{number(float(diagonal.min()))} to {number(float(diagonal.max()))}"),
             *_spectrum(made_gram),
@@ -180,8 +180,8 @@ def _spectrum(gram: Gram | Tensor) -> list[tuple[str, str]]:
     from gramian.gram import eigenvalues
     from gramian.report.numbers import number
 
-    if gram.shape[0] > SPECTRUM:
-        return [("condition", f"not computed above {SPECTRUM:,} rows")]
+    if gram.shape[0] > MOST_SPECTRUM_ROWS:
+        return [("condition", f"not computed above {MOST_SPECTRUM_ROWS:,} rows")]
     try:
         lam = eigenvalues(gram)
     except GramianError as error:

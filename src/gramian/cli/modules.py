@@ -50,21 +50,21 @@ def own_module(spec: str, x: Tensor, n_outputs: int, seed: int) -> nn.Module:
     from torch import nn
 
     path, name = _split(spec)
-    found = _named(imported(path), name, path)
-    if not isinstance(found, nn.Module):
+    candidate = _named(imported(path), name, path)
+    if not isinstance(candidate, nn.Module):
         torch.manual_seed(seed)
-        arguments = _arguments(found, {"in_shape": tuple(x.shape[1:]), "n_outputs": n_outputs}, f"{path}:{name}")
+        arguments = _arguments(candidate, {"in_shape": tuple(x.shape[1:]), "n_outputs": n_outputs}, f"{path}:{name}")
         with _users_code(path, f"{name}({', '.join(f'{k}={v!r}' for k, v in arguments.items())}) raised"):
-            found = found(**arguments)
-    if not isinstance(found, nn.Module):
+            candidate = candidate(**arguments)
+    if not isinstance(candidate, nn.Module):
         raise BadArgument(
-            f"{name} gives a {type(found).__name__}, no torch.nn.Module.",
+            f"{name} gives a {type(candidate).__name__}, no torch.nn.Module.",
             where=f"{path}:{name}",
-            why="a return is missing." if found is None else "another name was meant.",
+            why="a return is missing." if candidate is None else "another name was meant.",
             fix=f"a function that returns the network, e.g. {EXAMPLE}",
         )
-    _try(found, x, n_outputs, path, name)
-    return found
+    _try(candidate, x, n_outputs, path, name)
+    return candidate
 
 
 def _split(spec: str) -> tuple[Path, str]:
@@ -118,15 +118,15 @@ def _named(module: ModuleType, name: str, path: Path) -> Any:
             why="another spelling." + nearest(name, known),
             fix=f"one of {listed}" if known else f"write one into it, e.g. {EXAMPLE}",
         )
-    found = getattr(module, name)
-    if not callable(found):
+    value = getattr(module, name)
+    if not callable(value):
         raise BadArgument(
-            f"{name} is {found!r}, no network.",
+            f"{name} is {value!r}, no network.",
             where=f"--net {path}:{name}",
             why="NAME is an nn.Module, a class of one, or a function that returns one.",
             fix=f"one of {listed}" if known else f"write one into it, e.g. {EXAMPLE}",
         )
-    return found
+    return value
 
 
 def _networks(module: ModuleType) -> list[str]:
@@ -138,35 +138,36 @@ def _networks(module: ModuleType) -> list[str]:
         if name.startswith("_"):
             continue
         mine = getattr(value, "__module__", None) == module.__name__
-        made = inspect.isfunction(value) or (inspect.isclass(value) and issubclass(value, nn.Module))
-        if isinstance(value, nn.Module) or (mine and made and not _required(value)):
+        makes_modules = inspect.isfunction(value) or (inspect.isclass(value) and issubclass(value, nn.Module))
+        if isinstance(value, nn.Module) or (mine and makes_modules and not _required(value)):
             names.append(name)
     return names
 
 
-def _required(made: Callable) -> list[str]:
+def _required(function: Callable) -> list[str]:
     """Arguments that it must be given and that we have nothing for."""
-    parameters = inspect.signature(made).parameters.values()
+    parameters = inspect.signature(function).parameters.values()
     plain = (p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD))
     return [p.name for p in plain if p.default is p.empty and p.name not in ASKED]
 
 
-def _arguments(made: Callable, known: dict[str, Any], where: str) -> dict[str, Any]:
-    if missing := _required(made):
+def _arguments(function: Callable, known: dict[str, Any], where: str) -> dict[str, Any]:
+    if missing := _required(function):
         raise BadArgument(
             f"{where.rpartition(':')[2]} needs {', '.join(missing)}, which nobody gives it.",
             where=where,
             why="it is called without arguments, but for in_shape and n_outputs where it declares them.",
             fix=f"give {missing[0]} a default value, or write a function without arguments that calls it.",
         )
-    declared = inspect.signature(made).parameters
+    declared = inspect.signature(function).parameters
     return {name: value for name, value in known.items() if name in declared}
 
 
 def _try(module: nn.Module, x: Tensor, n_outputs: int, path: Path, name: str) -> None:
     import torch
 
-    tried = copy.deepcopy(module).eval()  # so that BatchNorm's statistics stay what they are
+    # so that BatchNorm's statistics stay what they are
+    tried = copy.deepcopy(module).eval()
     parameter = next((p for p in tried.parameters() if p.is_floating_point()), None)
     if parameter is None:
         raise BadArgument(f"{name} has no parameters.", where=f"{path}:{name}", why="there is nothing to train.")
@@ -233,13 +234,13 @@ def _layer(owners: list[Any]) -> str:
     """Path and print of the innermost module among the owners of a traceback's frames."""
     from torch import nn
 
-    found = [owner for owner in owners if isinstance(owner, nn.Module)]
-    if not found or found[-1] is found[0]:
+    layers = [owner for owner in owners if isinstance(owner, nn.Module)]
+    if not layers or layers[-1] is layers[0]:
         return ""
-    names = {id(module): name for name, module in found[0].named_modules()}
-    text = str(found[-1])
-    shown = text if "\n" not in text else type(found[-1]).__name__
-    return f"{names.get(id(found[-1]), '')} {shown}".strip()
+    names = {id(module): name for name, module in layers[0].named_modules()}
+    text = str(layers[-1])
+    shown = text if "\n" not in text else type(layers[-1]).__name__
+    return f"{names.get(id(layers[-1]), '')} {shown}".strip()
 
 
 def _cause(error: Exception) -> tuple[str, str]:

@@ -122,10 +122,10 @@ def _about_biases(spec: str, in_shape: tuple[int, ...], activation: str | None, 
     return ""
 
 
-def says_law_without_biases(law: Law | None, made: Made, bias: bool) -> str:
+def says_law_without_biases(law: Law | None, net: Made, bias: bool) -> str:
     """A law that was said and gives biases a size, for a built-in network without any; "" for all others."""
     entries = law.values() if isinstance(law, Mapping) else (law,)
-    if made.own or bias or not any(isinstance(entry, tuple) and entry[1] for entry in entries):
+    if net.own or bias or not any(isinstance(entry, tuple) and entry[1] for entry in entries):
         return ""
     return "The second number of --law is of the biases, and this network has none: --bias adds them."
 
@@ -162,8 +162,8 @@ def _check(
 
 
 def _call(name: str, module: nn.Module, path: str, data: Dataset) -> str:
-    found = getattr(modules.imported(Path(path).expanduser()), name)
-    if found is module:
+    maker = getattr(modules.imported(Path(path).expanduser()), name)
+    if maker is module:
         return name
-    declared = inspect.signature(found).parameters
+    declared = inspect.signature(maker).parameters
     return f"{name}({', '.join(f'{each}={getattr(data, each)}' for each in modules.ASKED if each in declared)})"

@@ -338,16 +338,16 @@ def dataset(
     there = available_rows(raw, n_test)
     if n is None:
         count = min(ROWS, there)
-    found = drawn(raw, n=count, n_test=n_test, seed=seed, normalize=normalize)
+    loaded = drawn(raw, n=count, n_test=n_test, seed=seed, normalize=normalize)
     if n is None and count is not None and count < there:
         said = f"{count:,} of {there:,} training rows were drawn; --n all takes all, --n INT another number."
-        found = replace(found, notes=(*found.notes, said))
-    return flattened(found) if flatten else found
+        loaded = replace(loaded, notes=(*loaded.notes, said))
+    return flattened(loaded) if flatten else loaded
 
 
-def flattened(found: Dataset) -> Dataset:
+def flattened(data: Dataset) -> Dataset:
     """Images as vectors."""
-    return replace(found, x=found.x.flatten(1), x_test=found.x_test.flatten(1))
+    return replace(data, x=data.x.flatten(1), x_test=data.x_test.flatten(1))
 
 
 def say(notes: Iterable[str], quiet: bool) -> None:

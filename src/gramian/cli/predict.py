@@ -168,9 +168,9 @@ def _given(
         rows.missing = "drop"
     rows.unseen = unseen
     label = target or model.trained_on["target"]
-    found = table(data, label) if columns is None or not columns.target else table(data, None)
-    if found is not None and columns is not None:
-        return _from_table(model, rows, found[0], label, explicit=target is not None)
+    parsed = table(data, label) if columns is None or not columns.target else table(data, None)
+    if parsed is not None and columns is not None:
+        return _from_table(model, rows, parsed[0], label, explicit=target is not None)
     return _from_source(model, rows, data, target, data_dir, layout)
 
 
@@ -239,10 +239,21 @@ def _from_source(
     numbers = np.arange(len(held)) if raw.rows is None or raw.test is not None else raw.rows
     x = rows.scaled(np.asarray(held[np.arange(len(held))], np.float64), raw.source)
     known = tuple(model.trained_on["classes"])
-    labels = np.array(raw.classes)[y] if raw.classes else y[:, 0] if y.shape[1] == 1 else y
-    if bool(known) != bool(raw.classes):  # guessed otherwise than the model was told
-        labels = np.array([str(int(v)) if v == int(v) else str(v) for v in y.ravel()]) if known else y.astype(float)
+    labels = y
+    if raw.classes:
+        labels = np.array(raw.classes)[y]
+    elif y.shape[1] == 1:
+        labels = y[:, 0]
+    # numbers, where the model was told that they are classes
+    if known and not raw.classes:
+        labels = np.array([_class_name(v) for v in y.ravel()])
+    elif raw.classes and not known:  # classes, where the model was told that they are numbers
+        labels = y.astype(float)
     return Given(raw.name, x, numbers, labels, raw.test is None, raw.notes)
+
+
+def _class_name(value: float) -> str:
+    return str(int(value)) if value == int(value) else str(value)
 
 
 def _array_target(model: Pipeline, data: str) -> str | None:

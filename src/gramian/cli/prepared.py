@@ -104,20 +104,21 @@ def prepared(
     if draw.n is None:  # memory needs no measurement
         count = most_rows(lambda m: cost_of(m, 0, d, 0.0), there)
     if count == there:
-        count = None  # and with it the whole of an official test set
-    made = _made(draw.rows(raw, count), draw, options, dtype, device)
+        # None: all rows, and with them the whole of an official test set
+        count = None
+    preparation = _made(draw.rows(raw, count), draw, options, dtype, device)
     if draw.n is None:
-        m = len(made.data.x_test)
-        most = most_rows(lambda k: cost_of(k, m, d, made.per_entry), len(made.x), seconds=PATIENCE)
-        if most < len(made.x):
+        m = len(preparation.data.x_test)
+        most = most_rows(lambda k: cost_of(k, m, d, preparation.per_entry), len(preparation.x), seconds=PATIENCE)
+        if most < len(preparation.x):
             most = max(most // 100 * 100, min(most, 100))
-            made = _made(draw.rows(raw, most), draw, options, dtype, device)
-        if len(made.x) < there:
-            said = _fewer(len(made.x), there, cost_of(there, m, d, made.per_entry))
-            made = Prepared(**{**made.__dict__, "notes": (*made.notes, said)})
+            preparation = _made(draw.rows(raw, most), draw, options, dtype, device)
+        if len(preparation.x) < there:
+            said = _fewer(len(preparation.x), there, cost_of(there, m, d, preparation.per_entry))
+            preparation = Prepared(**{**preparation.__dict__, "notes": (*preparation.notes, said)})
     else:
-        _refuse_memory(len(made.x), lambda k: cost_of(k, 0, d, 0.0))
-    return made
+        _refuse_memory(len(preparation.x), lambda k: cost_of(k, 0, d, 0.0))
+    return preparation
 
 
 def _first_row():
@@ -126,13 +127,13 @@ def _first_row():
     return np.arange(1)
 
 
-def _made(found: Dataset, draw: Draw, options: NetworkOptions, dtype: torch.dtype, device: str) -> Prepared:
+def _made(data: Dataset, draw: Draw, options: NetworkOptions, dtype: torch.dtype, device: str) -> Prepared:
     from gramian.arch import architecture
     from gramian.arch.biases import says_homogeneous, says_uncounted
     from gramian.predict.cost import seconds_per_entry
 
-    given = opt.flattened(found) if draw.flatten else found
-    made = network(
+    given = opt.flattened(data) if draw.flatten else data
+    net = network(
         options.net,
         given,
         depth=options.depth,
@@ -140,15 +141,15 @@ def _made(found: Dataset, draw: Draw, options: NetworkOptions, dtype: torch.dtyp
         bias=options.bias,
         seed=draw.seed,
     )
-    law = opt.law_of(options.law, made.law) or "he"
+    law = opt.law_of(options.law, net.law) or "he"
     x = given.x.to(device, dtype)
-    arch = architecture(made.module.eval(), x[:2].cpu(), law=law)
+    arch = architecture(net.module.eval(), x[:2].cpu(), law=law)
     kernel = getattr(arch, options.which)
-    about = [says_uncounted(arch, law), made.says, says_law_without_biases(law, made, options.bias)]
-    if made.own:
+    about = [says_uncounted(arch, law), net.says, says_law_without_biases(law, net, options.bias)]
+    if net.own:
         about.append(says_homogeneous(kernel, x, "--law torch and layers with bias=True make a difference"))
-    notes = [*found.notes, *filter(None, about)]
-    return Prepared(found, x, made, arch, law, kernel, seconds_per_entry(kernel, x), tuple(notes))
+    notes = [*data.notes, *filter(None, about)]
+    return Prepared(data, x, net, arch, law, kernel, seconds_per_entry(kernel, x), tuple(notes))
 
 
 def _fewer(count: int, there: int, cost: Cost) -> str:
@@ -162,15 +163,15 @@ def _fewer(count: int, there: int, cost: Cost) -> str:
 
 def _refuse_memory(n: int, cost: Callable[[int], Cost]) -> None:
     """Raise BadArgument if a number of rows that was asked for does not fit into memory."""
-    from gramian.predict.cost import SHARE, free_memory, most_rows, resident_memory
+    from gramian.predict.cost import MEMORY_SHARE, free_memory, most_rows, resident_memory
 
     needed, free = cost(n).memory, free_memory() + resident_memory()
-    if needed <= SHARE * free:
+    if needed <= MEMORY_SHARE * free:
         return
     most = most_rows(cost, n)
     raise BadArgument(
         f"a kernel of {n:,} rows takes {needed / 2**30:.1f} GiB; {free / 2**30:.1f} GiB are free here.",
         where=f"--n {n}",
-        why=f"n rows give n x n numbers, and at most {SHARE:.0%} of the free memory is taken.",
+        why=f"n rows give n x n numbers, and at most {MEMORY_SHARE:.0%} of the free memory is taken.",
         fix=f"--n {max(most // 100 * 100, 1)}; `gramian kernel --out FOLDER` writes larger ones in tiles.",
     )

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from gramian.cli import show
 
-LONG = 3.0  # seconds from which on a computation is announced
+ANNOUNCED_SECONDS = 3.0  # seconds from which on a computation is announced
 
 
 @contextmanager
@@ -33,5 +33,5 @@ def announce(what: str, seconds: float, memory: float, shown: bool) -> None:
     """One line on what will take long, and how much memory it will take."""
     from gramian.report.numbers import duration
 
-    if shown and seconds > LONG:
+    if shown and seconds > ANNOUNCED_SECONDS:
         show.talk(f"{what}: about {duration(seconds)} and {memory / 2**30:.1f} GiB.")

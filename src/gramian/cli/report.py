@@ -67,8 +67,8 @@ def read_facts(path: Path) -> dict[str, Any]:
             f"{path} holds no runs.", where=str(path), why="it is JSON, but not a report of gramian's.", fix=again
         )
     if facts.get("schema") != SCHEMA:
-        made = runs[0].get("made")
-        command = made.get("command") if isinstance(made, dict) else None
+        origin = runs[0].get("made")
+        command = origin.get("command") if isinstance(origin, dict) else None
         raise BadData(
             f"{path} has schema {facts.get('schema')}; this version reads {SCHEMA}.",
             where=f"{path}, schema",

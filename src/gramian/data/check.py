@@ -72,7 +72,8 @@ def _check_shape(x: Tensor, in_shape: tuple[int, ...] | None, name: str) -> None
 def _check_finite(x: Tensor, rows: Tensor | None, name: str) -> None:
     bad = 0
     first: tuple[int, ...] = ()
-    for start in range(0, len(x), 4096):  # in blocks: a mask of everything would cost memory
+    # block by block: a mask of all numbers at once would cost memory
+    for start in range(0, len(x), 4096):
         mask = ~x[start : start + 4096].isfinite()
         here = int(mask.sum())
         if here and not bad:

@@ -42,6 +42,7 @@ class Part:
             out = np.empty((len(rows), *shape[1:]), np.uint8)
             position = 0
             for i, row in enumerate(rows):
+                # a compressed member is only read forwards: what lies between two rows is decoded and dropped
                 _read(file, (int(row) - position) * size)
                 out[i] = np.frombuffer(_read(file, size), np.uint8).reshape(shape[1:])
                 position = int(row) + 1
@@ -95,11 +96,11 @@ class Images:
 
 def find(folder: Path) -> dict[str, tuple[Part, ...]]:
     """The parts of "train" and "test" in a folder, by their first row."""
-    found: dict[str, tuple[Part, ...]] = {}
+    splits: dict[str, tuple[Part, ...]] = {}
     for split in OFFICIAL:
         parts = [part for path in sorted(folder.glob("cifar10*.npz")) if (part := _part(path, split))]
-        found[split] = tuple(sorted(parts, key=lambda part: part.first))
-    return found
+        splits[split] = tuple(sorted(parts, key=lambda part: part.first))
+    return splits
 
 
 def _part(path: Path, split: str) -> Part | None:
@@ -113,11 +114,11 @@ def _part(path: Path, split: str) -> Part | None:
     return Part(path, f"{split}_x", int(named[1]) if named else 0, count)
 
 
-def gaps(found: dict[str, tuple[Part, ...]]) -> tuple[str, ...]:
+def gaps(splits: dict[str, tuple[Part, ...]]) -> tuple[str, ...]:
     """What is missing to the official 50,000 and 10,000 images, in words."""
     missing = []
     for split, official in OFFICIAL.items():
-        have = sum(part.count for part in found[split])
+        have = sum(part.count for part in splits[split])
         if have < official:
             missing.append(f"{official - have:,} of {official:,} {'training' if split == 'train' else split} images")
     return tuple(missing)
@@ -125,8 +126,8 @@ def gaps(found: dict[str, tuple[Part, ...]]) -> tuple[str, ...]:
 
 def read_cifar10(folder: Path) -> Raw:
     """CIFAR-10 as (n, 3, 32, 32); a subset is drawn from as few of the leading parts as hold enough rows."""
-    found = find(folder)
-    if not found["train"]:
+    splits = find(folder)
+    if not splits["train"]:
         raise BadData(
             "no CIFAR-10 parts.",
             where=str(folder / "cifar10*.npz"),
@@ -134,8 +135,8 @@ def read_cifar10(folder: Path) -> Raw:
             fix="np.savez_compressed('cifar10.npz', train_x=..., train_y=..., test_x=..., test_y=...), images as "
             "bytes of shape (n, 32, 32, 3).",
         )
-    y = {split: [part.labels() for part in parts] for split, parts in found.items()}
-    for split, parts in found.items():
+    y = {split: [part.labels() for part in parts] for split, parts in splits.items()}
+    for split, parts in splits.items():
         for part, labels in zip(parts, y[split], strict=True):
             if len(labels) != part.count or labels.max(initial=0) >= len(CLASSES):
                 raise BadData(
@@ -144,18 +145,18 @@ def read_cifar10(folder: Path) -> Raw:
                     why="images and labels of different files.",
                     fix="download or save the part again.",
                 )
-    rows = np.concatenate([part.first + np.arange(part.count) for part in found["train"]])
-    missing = gaps(found)
+    rows = np.concatenate([part.first + np.arange(part.count) for part in splits["train"]])
+    missing = gaps(splits)
     return Raw(
         "cifar10",
         str(folder),
-        Images(found["train"]),
+        Images(splits["train"]),
         np.concatenate(y["train"]),
         CLASSES,
-        (Images(found["test"]), np.concatenate(y["test"])) if found["test"] else None,
+        (Images(splits["test"]), np.concatenate(y["test"])) if splits["test"] else None,
         scale=255.0,
         rows=rows,
-        pools=tuple(accumulate(part.count for part in found["train"])),
-        pools_test=tuple(accumulate(part.count for part in found["test"])),
+        pools=tuple(accumulate(part.count for part in splits["train"])),
+        pools_test=tuple(accumulate(part.count for part in splits["test"])),
         notes=(f"Not all of CIFAR-10 was there: {' and '.join(missing)} are missing.",) if missing else (),
     )

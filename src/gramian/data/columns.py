@@ -15,7 +15,7 @@ from .numerals import are_dates, numbers_in, refuse_objects, refuse_units
 MISSING = ("refuse", "drop", "mean")
 UNSEEN = ("refuse", "zero")
 BE = ("is", "are")
-SHOWN = 5  # names or rows in a message
+MOST_SHOWN = 5  # names or rows in a message
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +47,7 @@ class Table:
         """The first few of several rows."""
         if len(indices) == 1:
             return self.row(int(indices[0]))
-        shown = ", ".join(str(int(i)) for i in indices[:SHOWN]) + (", ..." if len(indices) > SHOWN else "")
+        shown = ", ".join(str(int(i)) for i in indices[:MOST_SHOWN]) + (", ..." if len(indices) > MOST_SHOWN else "")
         line = f"; line {self.lines[int(indices[0])]} of the file is row {indices[0]}" if self.lines is not None else ""
         return f"rows {shown} (counted from 0{line})"
 
@@ -317,6 +317,7 @@ def _encoded(table: Table, column: Column, unseen: str) -> tuple[np.ndarray, lis
             f"{counted(len(new), 'row')} with a new category of {column.name!r} ({_listed(kinds)}), taken "
             "for none of those that were trained on."
         )
+    # an unknown category has the code -1, the last row of the identity: zeros, as its 1 is in the column cut off
     out = np.where(text.isna().to_numpy()[:, None], np.nan, np.eye(len(column.categories) + 1)[codes, :-1])
     return out, notes
 
@@ -327,11 +328,11 @@ def _numbers(table: Table, name: str, column: pd.Series) -> tuple[np.ndarray, li
         values = _as_float(column)
     else:
         text = as_text(column)
-        found = numbers_in(text, f"{table.where}, column {name!r}", separator=table.separator)
-        values = np.full(len(text), np.nan) if found is None else found[0]
+        parsed = numbers_in(text, f"{table.where}, column {name!r}", separator=table.separator)
+        values = np.full(len(text), np.nan) if parsed is None else parsed[0]
         _refuse_no_numbers(table, name, text, values)
-        if found is not None and found[1]:
-            notes.append(f"Column {name!r} was read as numbers {found[1]}.")
+        if parsed is not None and parsed[1]:
+            notes.append(f"Column {name!r} was read as numbers {parsed[1]}.")
     refuse_infinite(table, name, values)
     return values[:, None], notes
 
@@ -379,7 +380,8 @@ def one_hot_notes(columns: Columns) -> tuple[str, ...]:
 def counted(n: int, thing: str, verb: tuple[str, str] = ("", "")) -> str:
     """ "1 cell", "3 cells"; with a verb "1 cell is", "3 cells are"."""
     text = f"{n:,} {thing}" if n == 1 else f"{n:,} {thing}s"
-    return f"{text} {verb[n != 1]}".rstrip()
+    one, several = verb
+    return f"{text} {one if n == 1 else several}".rstrip()
 
 
 def share_of_rows(some: int, of: int, what: str) -> str:
@@ -387,5 +389,5 @@ def share_of_rows(some: int, of: int, what: str) -> str:
     return f"{some:,} of {counted(of, 'row')} {'has' if some == 1 else 'have'} {what}"
 
 
-def _listed(names: list[str], most: int = SHOWN) -> str:
+def _listed(names: list[str], most: int = MOST_SHOWN) -> str:
     return ", ".join(names[:most]) + (f", ... ({len(names)} in all)" if len(names) > most else "")

@@ -13,24 +13,24 @@ from .raw import Raw
 
 def digits() -> Raw:
     """1797 handwritten digits, 8 x 8 grey values 0 .. 16, given as (n, 1, 8, 8) in 0 .. 1."""
-    found = datasets.load_digits()
+    bunch = datasets.load_digits()
     return Raw(
         "digits",
         "scikit-learn",
-        found.images[:, None],
-        found.target.astype(np.int64),
-        tuple(str(c) for c in found.target_names),
+        bunch.images[:, None],
+        bunch.target.astype(np.int64),
+        tuple(str(c) for c in bunch.target_names),
         scale=16.0,
     )
 
 
 def _table(name: str, fetch: Callable) -> Callable[[], Raw]:
     def read() -> Raw:
-        found = fetch()
-        classes = tuple(str(c) for c in getattr(found, "target_names", ()))
-        y = found.target.astype(np.int64) if classes else found.target.astype(np.float64)[:, None]
-        columns = Columns(tuple(Column(str(column)) for column in found.feature_names), "target")
-        return Raw(name, "scikit-learn", found.data, y, classes, columns=columns)
+        bunch = fetch()
+        classes = tuple(str(c) for c in getattr(bunch, "target_names", ()))
+        y = bunch.target.astype(np.int64) if classes else bunch.target.astype(np.float64)[:, None]
+        columns = Columns(tuple(Column(str(column)) for column in bunch.feature_names), "target")
+        return Raw(name, "scikit-learn", bunch.data, y, classes, columns=columns)
 
     return read
 

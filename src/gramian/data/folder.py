@@ -105,17 +105,20 @@ def _listed(folder: Path) -> tuple[list[Path], list[int], list[str]]:
     labels: list[int] = []
     classes: list[str] = []
     for sub in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
-        found = _images_in(sub)
-        if found:
-            paths += found
-            labels += [len(classes)] * len(found)
+        images = _images_in(sub)
+        if images:
+            paths += images
+            labels += [len(classes)] * len(images)
             classes.append(sub.name)
     return paths, labels, classes
 
 
 def _contents(folder: Path) -> str:
-    names = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())
-    return ", ".join(names[:8]) + (f", ... ({len(names)} in all)" if len(names) > 8 else "") if names else "nothing"
+    names = sorted(f"{path.name}/" if path.is_dir() else path.name for path in folder.iterdir())
+    if not names:
+        return "nothing"
+    more = f", ... ({len(names)} in all)" if len(names) > 8 else ""
+    return ", ".join(names[:8]) + more
 
 
 def _refuse_other_classes(classes: list[str], of_test: list[str], test: Path) -> None:

@@ -123,10 +123,12 @@ def _unit(flat: Tensor, norms: Tensor) -> Tensor:
 
 def _separation(u: Tensor, block: int) -> tuple[float, tuple[int, int]]:
     """Smallest distance between rows of norm 1 (or 0), and the first pair that has it."""
-    for group in equal_rows(u):
-        return 0.0, (group[0], group[1])
+    same = equal_rows(u)
+    if same:
+        return 0.0, (same[0][0], same[0][1])
     squares = (u * u).sum(1)
-    slack = 4 * (u.shape[1] + 4) * torch.finfo(u.dtype).eps  # twice the rounding of |u|^2 + |v|^2 - 2 <u, v>
+    # twice the rounding of |u|^2 + |v|^2 - 2 <u, v>
+    slack = 4 * (u.shape[1] + 4) * torch.finfo(u.dtype).eps
     best, pair = float("inf"), (0, 1)
     for i in range(0, len(u), block):
         for j in range(i, len(u), block):
@@ -136,6 +138,8 @@ def _separation(u: Tensor, block: int) -> tuple[float, tuple[int, int]]:
                 if len(near) == 1:
                     continue
                 near.masked_fill_(torch.ones_like(near, dtype=torch.bool).tril(), torch.inf)  # each pair once
+            # |u|^2 + |v|^2 - 2 <u, v> is off by up to `slack` where u is near v: every pair that could be the closest
+            # is measured again from u - v
             bound = min(best * best, float(near.min())) + slack
             left, right = (near <= bound).nonzero(as_tuple=True)
             step = max(1, 2**22 // u.shape[1])

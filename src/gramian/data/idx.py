@@ -19,7 +19,7 @@ from .raw import Raw
 
 TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
-AGAIN = "download or copy the file again."
+COPY_AGAIN = "download or copy the file again."
 
 
 def read_idx(path: Path) -> np.ndarray:
@@ -34,7 +34,7 @@ def read_idx(path: Path) -> np.ndarray:
             f"not an idx file: it begins with {content[:4].hex(' ') or 'nothing'}, not with 00 00, a type and a rank.",
             where=str(path),
             why="another kind of file, an error page saved in its place, or an empty download.",
-            fix=AGAIN,
+            fix=COPY_AGAIN,
         )
     start = 4 + 4 * content[3]
     shape = tuple(int(d) for d in np.frombuffer(content[4:start], ">u4")) if len(content) >= start else ()
@@ -45,7 +45,7 @@ def read_idx(path: Path) -> np.ndarray:
             f"{len(content)} bytes where the header (shape {shape}) says {needed}.",
             where=str(path),
             why="the file is truncated." if len(content) < needed else "something was appended to the file.",
-            fix=AGAIN,
+            fix=COPY_AGAIN,
         )
     return np.frombuffer(content, dtype, offset=start).reshape(shape).astype(dtype.newbyteorder("="), copy=False)
 
@@ -61,24 +61,24 @@ def _content(path: Path) -> bytes:
             f"the gzip file cannot be read: {error}",
             where=f"{path} ({path.stat().st_size} bytes)",
             why="the file is truncated or damaged." if isinstance(error, EOFError) else "it is damaged, or not gzip.",
-            fix=AGAIN,
+            fix=COPY_AGAIN,
         ) from None
 
 
 def find(folder: Path) -> dict[str, Path]:
     """Which of the four files are in a folder, gzipped or not, by their plain names."""
-    found = {}
+    paths = {}
     for name in FILES:
         for path in (folder / f"{name}.gz", folder / name):
             if path.is_file():
-                found[name] = path
-    return found
+                paths[name] = path
+    return paths
 
 
 def read_folder(name: str, folder: Path, classes: tuple[str, ...] = ()) -> Raw:
     """Training and test images of a folder of idx files, as (n, 1, h, w)."""
-    found = find(folder)
-    missing = [file for file in FILES if file not in found]
+    paths = find(folder)
+    missing = [file for file in FILES if file not in paths]
     if missing:
         raise BadData(
             f"{len(missing)} of the {len(FILES)} idx files of {name} are missing: {', '.join(missing)}.",
@@ -86,7 +86,7 @@ def read_folder(name: str, folder: Path, classes: tuple[str, ...] = ()) -> Raw:
             why="the download was not complete, or the files have other names.",
             fix="put them there (.gz or unpacked) under these names.",
         )
-    images, labels, images_test, labels_test = (read_idx(found[file]) for file in FILES)
+    images, labels, images_test, labels_test = (read_idx(paths[file]) for file in FILES)
     for which, x, y in (("train", images, labels), ("t10k", images_test, labels_test)):
         if x.ndim != 3 or y.ndim != 1 or len(x) != len(y):
             raise BadData(

@@ -45,6 +45,8 @@ class Labels:
             and "U" in column.dtype.kind + self.values.dtype.kind
         ):
             column = column.astype(str)
+        # the place where a label would stand among the sorted classes; a label that is not one of them differs from
+        # what is there
         codes = np.searchsorted(self.values, column).clip(max=len(self.values) - 1)
         unknown = np.flatnonzero(self.values[codes] != column)
         if len(unknown):

@@ -45,7 +45,7 @@ def channels_first(x: np.ndarray, layout: str, where: str) -> tuple[np.ndarray, 
             )
         last = last and not first
     shape = ", ".join(map(str, x.shape[1:]))
-    kind = "Images" if x.ndim == 4 else "Series" if x.ndim == 3 else "Arrays"
+    kind = {3: "Series", 4: "Images"}.get(x.ndim, "Arrays")
     if last:
         old, new = {3: ("(n, l, c)", "(n, c, l)"), 4: ("(n, h, w, c)", "(n, c, h, w)")}.get(x.ndim, ("last", "first"))
         note = f"{kind} of shape ({shape}) were brought from {old} to {new}: their {x.shape[-1]} channels come last."

@@ -144,7 +144,10 @@ def _draw(raw: Raw, n: int | None, n_test: int | None, seed: int) -> tuple[np.nd
     strata = raw.y if raw.classes else np.zeros(len(raw.y), np.int64)
     enough(n, len(strata), "training")
     if raw.test is None:
-        pool = _pool(raw.pools, len(strata), None if n is None else n + (TEST_ROWS if n_test is None else n_test))
+        wanted = n
+        if wanted is not None:
+            wanted += TEST_ROWS if n_test is None else n_test
+        pool = _pool(raw.pools, len(strata), wanted)
         train, test = split(strata[:pool], n, n_test, seed)
     else:
         pool = _pool(raw.pools, len(strata), n)

@@ -47,9 +47,11 @@ def row_norms(x: Tensor) -> Tensor:
     """Euclidean norm of each row, flattened, in float64 and safe from overflow; shape (n,)."""
     flat = x.flatten(1)
     size = flat.abs().amax(1).double()
-    scale = torch.where((size > 0) & size.isfinite(), size, 1.0)  # so that 1e200 does not overflow when squared
+    # so that 1e200 does not overflow when squared
+    scale = torch.where((size > 0) & size.isfinite(), size, 1.0)
     out = torch.empty(len(x), dtype=torch.float64, device=x.device)
-    for i in range(0, len(x), 1024):  # a float64 copy of a block, never of everything
+    # a float64 copy of a block, never of everything
+    for i in range(0, len(x), 1024):
         out[i : i + 1024] = torch.linalg.vector_norm(flat[i : i + 1024].double() / scale[i : i + 1024, None], dim=1)
     return out * scale
 
@@ -117,6 +119,7 @@ def normalize_and_pad(x: Tensor, *, largest: float | None = None) -> Tensor:
             fix="`largest` = the largest norm of the training and test rows together.",
         )
     share = norms / largest
+    # 1 - share^2, factored: near 1 the square would lose digits. The padded part then has squared norm 1/2
     pad = ((1 - share) * (1 + share)).clamp(min=0).sqrt() / math.sqrt(2)
     last = torch.full_like(pad, 1 / math.sqrt(2))
     return torch.cat([x.flatten(1) / (largest * math.sqrt(2)), torch.stack([pad, last], 1).to(x.dtype)], 1)

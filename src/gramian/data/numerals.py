@@ -22,7 +22,8 @@ DATE = re.compile(
     re.IGNORECASE,
 )
 UNIT = re.compile(r"([$€£¥])? ?[-+]?[\d.,]+ ?(%|[$€£¥])?")  # $5, 5 €, 5 %
-MOSTLY = 0.5  # share of the cells from which on a column of text is taken for numbers or dates with faults
+# share of the cells from which on a column of text is taken for numbers or dates with faults
+LEAST_READABLE_SHARE = 0.5
 
 
 def numbers_in(text: pd.Series, where: str, *, separator: str = "") -> tuple[np.ndarray, str] | None:
@@ -45,7 +46,7 @@ def numbers_in(text: pd.Series, where: str, *, separator: str = "") -> tuple[np.
     thousands = known.map(lambda cell: THOUSANDS.fullmatch(cell) is not None)
     commas = known.map(lambda cell: DECIMAL_COMMA.fullmatch(cell) is not None)
     note = ""
-    if (plain.notna() | commas | thousands).mean() <= MOSTLY:
+    if (plain.notna() | commas | thousands).mean() <= LEAST_READABLE_SHARE:
         return None
     if (commas & ~thousands).any():
         if (thousands & ~commas).any():
@@ -68,7 +69,7 @@ def numbers_in(text: pd.Series, where: str, *, separator: str = "") -> tuple[np.
             )
         written = known.where(~thousands, known.str.replace(",", "", regex=False))
         plain, note = pd.to_numeric(written, errors="coerce"), "with commas between thousands"
-    if plain.notna().mean() <= MOSTLY:
+    if plain.notna().mean() <= LEAST_READABLE_SHARE:
         return None
     return plain.reindex(text.index).to_numpy(np.float64), note
 
@@ -84,7 +85,7 @@ def refuse_units(text: pd.Series, where: str) -> None:
     """Raise where most cells are numbers with a currency or a percent sign, which categories would make of no order."""
     known = text.dropna().str.strip()
     marked = known[known.map(lambda cell: any(sign in cell for sign in "$€£¥%") and UNIT.fullmatch(cell) is not None)]
-    if len(marked) and len(marked) > MOSTLY * len(known):
+    if len(marked) and len(marked) > LEAST_READABLE_SHARE * len(known):
         raise BadData(
             f"{len(marked)} of {len(known)} cells are numbers with a sign, such as {marked.iloc[0]!r}.",
             where=where,
@@ -112,6 +113,9 @@ def refuse_objects(column: pd.Series, name: str, where: str) -> None:
 def are_dates(text: pd.Series) -> bool:
     """Whether most of the known cells are dates or times of day."""
     known = text.dropna()
-    if pd.to_numeric(known, errors="coerce").notna().mean() > MOSTLY:  # 2020.01 is a number first
+    if pd.to_numeric(known, errors="coerce").notna().mean() > LEAST_READABLE_SHARE:  # 2020.01 is a number first
         return False
-    return len(known) > 0 and known.map(lambda cell: DATE.fullmatch(cell.strip()) is not None).mean() > MOSTLY
+    return (
+        len(known) > 0
+        and known.map(lambda cell: DATE.fullmatch(cell.strip()) is not None).mean() > LEAST_READABLE_SHARE
+    )

@@ -30,7 +30,7 @@ def read_openml(number: str, target: str | None = None) -> tuple[Table, str]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # its retries
             # "default-target" takes the set's own
-            found = fetch_openml(
+            bunch = fetch_openml(
                 data_id=int(number), as_frame=True, parser="auto", n_retries=1, target_column=target or "default-target"
             )
     except (OSError, ValueError, KeyError) as error:
@@ -41,13 +41,13 @@ def read_openml(number: str, target: str | None = None) -> tuple[Table, str]:
             why="no network, a proxy that refuses, or no such number or target column.",
             fix="try again with a network, or save the table elsewhere and give the file: --data table.csv.",
         ) from None
-    targets = [str(name) for name in (found.target_names or [])]
+    targets = [str(name) for name in (bunch.target_names or [])]
     if len(targets) != 1:
         raise BadData(
             f"OpenML data set {number} has {len(targets)} target columns: {', '.join(targets) or '(none)'}.",
-            where=f"openml:{number}, columns: {', '.join(map(str, found.frame.columns[:20]))}",
+            where=f"openml:{number}, columns: {', '.join(map(str, bunch.frame.columns[:20]))}",
             why="its authors named none, or several.",
             fix="`target` = one column.",
         )
-    name = str(found.details.get("name", number)) if "details" in found else number
-    return table_of(found.frame, name, f"openml:{number}"), targets[0]
+    name = str(bunch.details.get("name", number)) if "details" in bunch else number
+    return table_of(bunch.frame, name, f"openml:{number}"), targets[0]

@@ -78,11 +78,11 @@ def read(data: Any, data_dir: str | os.PathLike[str] | None, choices: Choices) -
         BadData: unknown name, missing or damaged file; with what was looked for.
         BadArgument: a choice that these data leave nobody.
     """
-    found = table(data, choices.target)
-    if found is not None:
+    parsed = table(data, choices.target)
+    if parsed is not None:
         if choices.layout != "auto":
-            raise _no_choice(found[0].where, "layout", choices.layout, "a table has columns and no channels.")
-        of, target = found
+            raise _no_choice(parsed[0].where, "layout", choices.layout, "a table has columns and no channels.")
+        of, target = parsed
         return from_table(of, target, choices.task, missing=choices.missing, without=choices.without)
     for option in ("missing", "without"):
         if getattr(choices, option) != getattr(Choices, option):
@@ -262,6 +262,6 @@ def _inside(name: str, folder: Path) -> Available:
         except BadData as error:
             return Available(name, False, str(folder), (error.where,), error.what)
         return Available(name, bool(parts["train"]), str(folder), cifar.gaps(parts))
-    found = idx.find(folder)
-    missing = tuple(file for file in idx.FILES if file not in found)
+    idx_files = idx.find(folder)
+    missing = tuple(file for file in idx.FILES if file not in idx_files)
     return Available(name, not missing, str(folder), missing)

@@ -29,6 +29,7 @@ def stratified_order(labels: np.ndarray, seed: int) -> np.ndarray:
     within, ties = random.random(len(labels)), random.random(len(labels))
     by_class = np.lexsort((within, labels))
     _, first, count = np.unique(labels[by_class], return_index=True, return_counts=True)
+    # the k-th row of a class with c rows has the key k/c: each head of the order has all classes by their shares
     key = (np.arange(len(labels)) - np.repeat(first, count)) / np.repeat(count, count)
     return by_class[np.lexsort((ties, key))]
 

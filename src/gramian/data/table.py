@@ -208,19 +208,20 @@ def from_table(
     notes = [f"Left out: column {name!r}, which has no value in any row." for name in empty]
     table = replace(table, frame=frame.drop(columns=empty))
     table, left_out = complete(table, missing, target)
-    if left_out:  # categories that only the lost rows had are none
+    # categories that only the lost rows had do not count: learned again without these rows
+    if left_out:
         columns = replace(learn(table, target, missing=missing), without=columns.without)
     x, read = columns.encode(table)
     labels, written = _labels(table, target)
-    found = as_labels(labels, f"{table.where}, column {target!r}", task)
+    coded = as_labels(labels, f"{table.where}, column {target!r}", task)
     return Raw(
         table.name,
         table.where,
         x,
-        found.y,
-        found.classes,
+        coded.y,
+        coded.classes,
         rows=table.frame.index.to_numpy(np.int64),
-        notes=(*table.notes, *notes, *left_out, *written, *found.notes, *read, *one_hot_notes(columns)),
+        notes=(*table.notes, *notes, *left_out, *written, *coded.notes, *read, *one_hot_notes(columns)),
         columns=columns,
         lines=table.lines,
     )

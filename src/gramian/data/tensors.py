@@ -73,7 +73,10 @@ def as_tensors(
         coded = like.labels.encode(column, names[1])
         return Tensors(inputs, torch.from_numpy(np.ascontiguousarray(coded)), like.classes, (), like.labels, columns)
     if task is None:
-        task = "regression" if column.dtype.kind == "f" else "classification" if column.ndim == 1 else None
+        if column.dtype.kind == "f":
+            task = "regression"
+        elif column.ndim == 1:
+            task = "classification"
     labels = as_labels(column, names[1], task)
     return Tensors(
         inputs, torch.from_numpy(np.ascontiguousarray(labels.y)), labels.classes, labels.notes, labels, columns

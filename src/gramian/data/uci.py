@@ -17,8 +17,8 @@ SPLITS = {str(k): (f"fold{k}_train", f"fold{k}_test") for k in range(4)} | {"tun
 
 def names(folder: Path) -> dict[str, Path]:
     """The sets found in a folder `uci`, in it or one folder below."""
-    found = [*folder.glob("*.npz"), *folder.glob("*/*.npz")]
-    return {path.stem: path for path in sorted(found, key=lambda path: path.stem)}
+    files = [*folder.glob("*.npz"), *folder.glob("*/*.npz")]
+    return {path.stem: path for path in sorted(files, key=lambda path: path.stem)}
 
 
 def read_uci(name: str, folder: Path) -> Raw:

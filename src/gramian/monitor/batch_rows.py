@@ -58,10 +58,10 @@ class Rows:
 
     def cast(self, dtype: torch.dtype) -> Rows:
         """The floating ones in another precision."""
-        made = object.__new__(Rows)
-        made.given = changed(self.given, lambda t: t.to(dtype) if t.is_floating_point() else t)
-        made.n, made.name = self.n, self.name
-        return made
+        rows = object.__new__(Rows)
+        rows.given = changed(self.given, lambda t: t.to(dtype) if t.is_floating_point() else t)
+        rows.n, rows.name = self.n, self.name
+        return rows
 
 
 def tensors(given: Any) -> list[Tensor]:

@@ -17,7 +17,7 @@ from gramian.train.run import Run
 from gramian.train.step_rule import StepRule, step_rule
 
 TOLERANCE = 0.05  # of the sharpness: a few products, and no rate is chosen to a twentieth
-BATCHES = 4  # of a summed loss: over so many of the loop's batch size the sharpness is averaged
+MOST_BATCHES = 4  # of a summed loss: over so many of the loop's batch size the sharpness is averaged
 
 
 class EdgeOfStability:
@@ -69,18 +69,18 @@ class EdgeOfStability:
         if n is None:
             self.why = "no batch of the loop was seen yet"
             return None
-        whole = [part for part in self.rows.split(n)[:BATCHES] if len(part) == n] or [self.rows]
+        whole = [part for part in self.rows.split(n)[:MOST_BATCHES] if len(part) == n] or [self.rows]
         shares = []
         with batch_statistics(self.module):
             for part in whole:
-                found = stable_rate(
+                stable = stable_rate(
                     self.module, self.x[part], part, self.loss, self.optimizer, batch_size=n, tolerance=TOLERANCE
                 )
-                if found.largest is None:
-                    self.why = found.why
+                if stable.largest is None:
+                    self.why = stable.why
                     return None
-                shares.append(float(found.rule.lr or 0.0) / found.largest)
-                self.unseen = found.rule.unseen
+                shares.append(float(stable.rule.lr or 0.0) / stable.largest)
+                self.unseen = stable.rule.unseen
         self.why = ""
         return Reading(sum(shares) / len(shares), upper=1.0)
 

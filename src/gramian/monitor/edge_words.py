@@ -8,7 +8,7 @@ from gramian.monitor.phrases import fold, good, last, why_not
 from gramian.train.trace import Trace
 
 EDGE, ABOVE, FAR_BELOW = 0.8, 1.5, 0.3  # times the largest stable rate: at the edge, above it, with room
-ROSE = 10.0  # times the smallest loss so far: what is worth telling
+LEAST_RISE = 10.0  # times the smallest loss so far: what is worth telling
 CAME_DOWN = 0.5  # of the first loss: a run that is there was not ruined by its rate
 
 
@@ -23,12 +23,14 @@ def _rate(trace: Trace) -> str:
         return f"{name}: not measured{why_not(trace, 'edge')}."
     series = trace.measured["edge"]
     points = [(v, k) for v, k in zip(series.values, series.steps, strict=True) if good(v)]
-    moving = [(v, k) for v, k in points if v > 0]  # at a rate of 0, of a warm-up or a schedule's end, all is stable
+    # at a rate of 0, of a warm-up or a schedule's end, all is stable
+    moving = [(v, k) for v, k in points if v > 0]
     if not moving:
         steps = _at([k for _, k in points])
         return f"{name}: not known, the rate was 0 {steps}, where it was measured."
     rates = trace.config.get("lr", 0.0), trace.config.get("largest_lr", 0.0)
-    if rates[0] < 0.5 * rates[1]:  # a schedule that went down: its end says nothing of the run
+    # a schedule that went down: its end says nothing of the run
+    if rates[0] < 0.5 * rates[1]:
         return _on_the_way(points, moving)
     edge, step = points[-1]
     if edge == 0:
@@ -79,13 +81,13 @@ def _what_follows(trace: Trace) -> str:
 
 
 def _rise(trace: Trace) -> str:
-    """The largest rise of the loss from what it had come down to; "" if it was no more than `ROSE`-fold."""
+    """The largest rise of the loss from what it had come down to; "" if it was no more than `LEAST_RISE`-fold."""
     low, most, peak = math.inf, 1.0, 0
     for step, loss in zip(trace.steps, trace.losses, strict=True):
         if math.isfinite(loss) and loss > 0:
             low = min(low, loss)
             most, peak = max((most, peak), (loss / low, step))
-    return f" On the way the loss rose {fold(most)}, up to step {peak:,}." if most > ROSE else ""
+    return f" On the way the loss rose {fold(most)}, up to step {peak:,}." if most > LEAST_RISE else ""
 
 
 def _at(steps: list[int]) -> str:

@@ -45,6 +45,7 @@ class Positions:
         logits = _by_position(next(iter(self.look.tensors(self.look.flat(out)).values())), self.torch_layout)
         z = logits.gather(1, at[:, :, None].expand(-1, -1, logits.shape[2]))
         mine = z.gather(2, right[:, :, None])
+        # e^{-inf} = 0 takes the right class out of the sum
         return mine[:, :, 0] - z.scatter(2, right[:, :, None], -math.inf).logsumexp(2)
 
     @staticmethod
@@ -81,6 +82,7 @@ def positions_of(call: Call, user: UserLoss, tokens: int, *, most: int | None = 
             why="class numbers count the logits from 0",
             fix=f"class numbers from 0; {ignored} marks positions without a target",
         )
+    # the largest of independent uniform numbers are a draw without repetition; -1 is below all of them
     chance = torch.rand(y.shape, generator=torch.Generator().manual_seed(0)).to(y.device).masked_fill(~has, -1.0)
     at = chance.topk(min(most or tokens, int(has.sum(1).min())), 1).indices.sort(1).values
     return Positions(at, y.gather(1, at), call.look, not at_last, call.look.columns)

@@ -30,8 +30,8 @@ NUMBERWISE_FUNCTIONS = (
 )  # fmt: skip
 CLASSWISE = (nn.CrossEntropyLoss, nn.NLLLoss, nn.MultiMarginLoss)
 CLASSWISE_FUNCTIONS = (F.cross_entropy, F.nll_loss, F.multi_margin_loss)
-TRIED = 64  # rows
-EQUAL = 1e-3  # relative: how near the loss of every row twice must be to the loss, or to twice it
+ROWS_TRIED = 64  # rows
+EQUAL_LOSSES = 1e-3  # relative: how near the loss of every row twice must be to the loss, or to twice it
 
 
 class UserLoss:
@@ -70,12 +70,12 @@ class UserLoss:
     def raw(self, f: Tensor, rows: Tensor) -> Any:
         """What the loss gives, as it is."""
         y = self.targets(rows)
-        found = self.look.tensors(f)
-        only = found[self.look.paths[0]]
+        outputs = self.look.tensors(f)
+        only = outputs[self.look.paths[0]]
         out: Any = only
         if self.look.whole:
             assert self.template is not None
-            out = replaced(self.template(rows), found)
+            out = replaced(self.template(rows), outputs)
         y = self._fit(y, only)
         if self.loss == "squared":
             return squared(out.reshape(len(f), -1), y)
@@ -83,13 +83,13 @@ class UserLoss:
 
     def value(self, f: Tensor, rows: Tensor) -> Tensor:
         """One number: the loss of these rows as a batch."""
-        found = number_of(self.raw(f, rows))
-        return found if found.numel() == 1 else found.float().mean()
+        number = number_of(self.raw(f, rows))
+        return number if number.numel() == 1 else number.float().mean()
 
     def summed(self, f: Tensor, rows: Tensor) -> Tensor:
         """The same as probes take it, a sum over rows: a mean times their number."""
-        found = self.value(f, rows).reshape(())
-        return found if self.kind == "sum" else len(f) * found
+        value = self.value(f, rows).reshape(())
+        return value if self.kind == "sum" else len(f) * value
 
     @property
     def unit(self) -> int:
@@ -120,16 +120,16 @@ class UserLoss:
             self._fit = form
             try:
                 with torch.no_grad(), quiet():
-                    found = self.raw(f, rows)
+                    value = self.raw(f, rows)
             except Exception as error:
                 first = first or error
             else:
-                number_of(found)
-                return self._paired(f, rows, found) if form is _as_it_is else form
+                number_of(value)
+                return self._paired(f, rows, value) if form is _as_it_is else form
         assert first is not None
         raise _no_loss(self.name, only, y, first) from first
 
-    def _paired(self, f: Tensor, rows: Tensor, found: Any) -> Callable[[Any, Tensor], Any]:
+    def _paired(self, f: Tensor, rows: Tensor, value: Any) -> Callable[[Any, Tensor], Any]:
         """As it is, unless torch pairs outputs with the targets of other rows: (n, 1) against (n,) is (n, n).
 
         A loss of all pairs is another one than that of the outputs' shape, and does not depend on the targets' order.
@@ -139,7 +139,7 @@ class UserLoss:
             return _as_it_is
         if y.shape == only.shape or y.numel() != only.numel() or len(y) < 2:
             return _as_it_is
-        values = [float(number_of(found).float().mean())]
+        values = [float(number_of(value).float().mean())]
         try:
             with torch.no_grad(), quiet():
                 for self._fit in (_numbers_like, _turned):
@@ -147,7 +147,9 @@ class UserLoss:
         except Exception:  # it wants another shape than the outputs', and knows why
             return _as_it_is
         crossed, one_by_one, turned = values
-        if not abs(crossed - one_by_one) > EQUAL * abs(one_by_one) or abs(crossed - turned) > 1e-5 * abs(crossed):
+        if not abs(crossed - one_by_one) > EQUAL_LOSSES * abs(one_by_one) or abs(crossed - turned) > 1e-5 * abs(
+            crossed
+        ):
             return _as_it_is
         tell(
             f"The loss pairs outputs {tuple(only.shape)} with the targets {tuple(y.shape)} of other rows.",
@@ -180,21 +182,22 @@ class UserLoss:
             draw = torch.Generator().manual_seed(0)
             f = f + torch.randn(f.shape, generator=draw).to(f)
             once = float(self.value(f, rows))
+        # every row twice leaves a mean as it is and doubles a sum
         twice = float(self.value(torch.cat([f, f]), torch.cat([rows, rows])))
         for kind, factor in (("mean", 1.0), ("sum", 2.0)):
-            if abs(twice - factor * once) <= EQUAL * abs(once):
+            if abs(twice - factor * once) <= EQUAL_LOSSES * abs(once):
                 return kind
         return "neither"
 
 
 def is_classification(user: UserLoss, y: Tensor, c: int, offset: int = 0) -> bool:
     """Whether outputs that say the right class have less loss than those that say the next one."""
-    few = y[:TRIED]
+    few = y[:ROWS_TRIED]
     rows = torch.arange(len(few), device=y.device) + offset
     try:
         with torch.no_grad(), quiet():
             right, wrong = (5 * F.one_hot(one, c).float() for one in (few, (few + 1) % c))
-            return float(user.value(right, rows)) < float(user.value(wrong, rows)) - EQUAL
+            return float(user.value(right, rows)) < float(user.value(wrong, rows)) - EQUAL_LOSSES
     except Exception:  # a loss of something else
         return False
 
@@ -262,11 +265,11 @@ def _no_loss(name: str, f: Tensor, y: Any, error: Exception) -> BadData:
 
 def modules_in(loss: Any) -> list[nn.Module]:
     """Modules that a loss calls: itself, or what a function holds, such as the other network of two."""
-    found: list[nn.Module] = []
+    modules: list[nn.Module] = []
     for value in (loss, *_held(loss)):
         if isinstance(value, nn.Module):
-            found.append(value)
-    return found
+            modules.append(value)
+    return modules
 
 
 def _held(loss: Any) -> Iterator[Any]:

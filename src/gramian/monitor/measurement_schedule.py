@@ -62,13 +62,13 @@ class Schedule:
         """The kinds that may be measured after this step; the quick ones whenever another is."""
         rest = self.training
         whole = max(self.share * rest, min(AT_FIRST, 0.3 * math.sqrt(max(rest, 0.0))))
-        found = {
+        kinds = {
             kind
             for kind, cost in self.costs.items()
             if step >= max(APART[kind] * self.measured[kind], self.measured[kind] + 1)
             and self.spent_on[kind] + cost <= PART[kind] * whole
         }
-        return found | {"quick"} if found else found
+        return kinds | {"quick"} if kinds else kinds
 
     def took(self, kind: str, step: int, seconds: float) -> None:
         """A measurement was made."""

@@ -271,7 +271,9 @@ class Measuring:
     def answered(self) -> tuple[tuple[str, ...], Slow | None]:
         """The sentences, and the slowest samples by the watched rows' numbers."""
         slow = self.slow()
-        named = slow and replace(slow, rows=tuple(int(self.seen.numbers[row]) for row in slow.rows))
+        named = slow
+        if slow is not None:
+            named = replace(slow, rows=tuple(int(self.seen.numbers[row]) for row in slow.rows))
         return sentences(self.trace(), named), slow
 
     def named(self, slow: Slow, classes: Sequence[str]) -> list[dict[str, Any]]:

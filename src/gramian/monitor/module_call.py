@@ -25,8 +25,9 @@ from gramian.monitor.losses import (
 from gramian.monitor.own_loss import LABELS, own_loss
 from gramian.monitor.watched_outputs import Look, main_of, part, tensors_of
 
-FEW = 8  # rows of a trial
-SHARE = 256  # numbers of outputs that one number of a row stands for: passes are then as small as memory wants
+TRIAL_ROWS = 8  # rows of a trial
+# numbers of outputs that one number of a row stands for: passes are then as small as memory wants
+OUTPUTS_PER_NUMBER = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +96,7 @@ class Call:
 
     def numbered(self, rows: Tensor, numbers: int = 0) -> Tensor:
         """Row numbers; shape (n, 1, k), k as large as says how much a pass of a sample holds."""
-        held = max(sum(t[0].numel() for t in tensors(self.rows.given)), numbers // SHARE, 1)
+        held = max(sum(t[0].numel() for t in tensors(self.rows.given)), numbers // OUTPUTS_PER_NUMBER, 1)
         return rows[:, None, None].expand(-1, 1, held)
 
     def same(self, x: Any, y: Any) -> Call:
@@ -124,21 +125,21 @@ def call_of(module: nn.Module, loss: Any, x: Any, y: Any) -> Call:
         raise _no_targets()
     targets = Rows(y, device, n=Rows(given, device).n, name="y")
     rows, how, out = _taken(module, given, targets, device)
-    few = torch.arange(min(FEW, rows.n), device=device)
+    few = torch.arange(min(TRIAL_ROWS, rows.n), device=device)
     if loss is None:
-        found = own_loss(module, rows, targets, how)
-        look = Look.at(out, found.paths, whole=found.whole)
-        made = Call(module, found.loss, rows, found.targets, torch.arange(rows.n, device=device), how, look, out)
-        return _counted(made)
-    made = Call(module, loss, rows, targets, torch.arange(rows.n, device=device), how, _main(out, len(few)), out)
-    return _counted(_with_whole(made, few))
+        own = own_loss(module, rows, targets, how)
+        look = Look.at(out, own.paths, whole=own.whole)
+        module_call = Call(module, own.loss, rows, own.targets, torch.arange(rows.n, device=device), how, look, out)
+        return _counted(module_call)
+    module_call = Call(module, loss, rows, targets, torch.arange(rows.n, device=device), how, _main(out, len(few)), out)
+    return _counted(_with_whole(module_call, few))
 
 
 def _taken(module: nn.Module, given: Any, targets: Rows, device: torch.device) -> tuple[Rows, str, Any]:
     """Inputs, the way, and an output: as they are, in the module's precision, and with the labels among them."""
     first: Exception | None = None
     for data in _tries(module, given, targets, device):
-        few = data.at(torch.arange(min(FEW, data.n), device=device))
+        few = data.at(torch.arange(min(TRIAL_ROWS, data.n), device=device))
         for how in ways(data.given):
             try:
                 with torch.no_grad():
@@ -149,7 +150,7 @@ def _taken(module: nn.Module, given: Any, targets: Rows, device: torch.device) -
     shapes = ", ".join(str(tuple(t.shape)) for t in tensors(Rows(given).given))
     raise BadData(
         f"The module does not take inputs of shape {shapes}: {(str(first).strip().splitlines() or ['error'])[0]}",
-        where=f"{type(module).__name__}, called on {min(FEW, Rows(given).n)} rows",
+        where=f"{type(module).__name__}, called on {min(TRIAL_ROWS, Rows(given).n)} rows",
         why="the shape of one sample is not the one that the first layer expects, or an input is missing",
         fix="x as the module is called in training; several inputs as a tuple, or a dict by name",
     ) from first
@@ -163,7 +164,8 @@ def _tries(module: nn.Module, given: Any, targets: Rows, device: torch.device) -
     if kinds and floating - {kinds[0]}:
         yield data.cast(kinds[0])
     if isinstance(data.given, Mapping) and isinstance(targets.given, Tensor) and "labels" not in data.given:
-        yield Rows({**data.given, "labels": targets.given}, device)  # encoder and decoder: inputs come of the labels
+        # encoder and decoder: inputs come of the labels
+        yield Rows({**data.given, "labels": targets.given}, device)
 
 
 def _with_labels(x: Any, y: Any) -> tuple[Any, Any]:

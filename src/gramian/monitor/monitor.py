@@ -163,9 +163,9 @@ class Monitor:
         """Everything measured so far, as plain data."""
         if self._measuring is None:
             return Trace(self._config(), [], [], reason=f"after {self.step} steps, not watched")
-        found = self._measuring.trace()
-        found.config.update(self._config())
-        return found
+        trace = self._measuring.trace()
+        trace.config.update(self._config())
+        return trace
 
     def answer(self) -> tuple[str, ...]:
         """Lazy or feature learning? Over the edge of stability? Which layer stopped? Which samples are slowest?
@@ -195,8 +195,8 @@ class Monitor:
         try:
             shown = [] if slow is None or self._measuring is None else self._named(slow)
             spectra = {} if self._measuring is None else self._measuring.spectra()
-            made = facts(self.trace, said, spectra, self._seconds(), shown)
-            paths = write(made, folder)
+            report_facts = facts(self.trace, said, spectra, self._seconds(), shown)
+            paths = write(report_facts, folder)
         except Exception as error:
             tell(
                 f"The report cannot be written into {folder}; the training is not touched by that.",
@@ -255,11 +255,11 @@ class Monitor:
         if not self.watching:
             return otherwise
         try:
-            found: T = act()
+            result: T = act()
         except Exception as error:
             self._end(error, f"failed at step {self.step} and is left out from here on")
             return otherwise
-        return found
+        return result
 
     def _end(self, error: Exception, what: str) -> None:
         self._ended = reason(error)

@@ -77,7 +77,7 @@ def facts(
     last = edge.values[-1] if edge is not None and edge.values else None
     test = trace.measured.get("test_accuracy")
     failed = {one: why for one, why in config["skipped"].items() if why.startswith("failed")}
-    made = {
+    run = {
         "key": "watched",
         "title": name,
         "network": config["network"],
@@ -120,19 +120,19 @@ def facts(
         "classes": config.get("classes", []),
         **{one: config[one] for one in ("n_train", "n_test", "in_shape", "n_outputs")},
     }
-    return {"schema": SCHEMA, "title": f"{name}: {config['optimizer']}, {trace.reason}", "data": data, "runs": [made]}
+    return {"schema": SCHEMA, "title": f"{name}: {config['optimizer']}, {trace.reason}", "data": data, "runs": [run]}
 
 
 def layer_facts(trace: Trace) -> list[dict[str, Any]]:
     """Each layer's way and pull: how far it is from the start, how much of that came lately, what still pulls at it."""
     way, pull = trace.measured.get("distance"), trace.measured.get("layer_gradient_over_loss")
     share = trace.measured.get("relative_distance")
-    found = []
+    layers = []
     for label in way.labels if way is not None else []:
         assert way is not None
         pulls = [math.sqrt(v) for v in pull.of(label) if v >= 0] if pull is not None else []
         moved = share.of(label)[-1] if share is not None and label in share.labels else None
-        found.append(
+        layers.append(
             {
                 "name": layer_name(label),
                 "moved": moved if moved is not None and math.isfinite(moved) else None,
@@ -140,7 +140,7 @@ def layer_facts(trace: Trace) -> list[dict[str, Any]]:
                 "pull": pulls[-1] / max(pulls) if pulls and max(pulls) > 0 else None,
             }
         )
-    return found
+    return layers
 
 
 def _overhead(config: dict[str, Any], seconds: dict[str, float]) -> str | None:

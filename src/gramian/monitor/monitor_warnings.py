@@ -6,7 +6,7 @@ import warnings
 
 from gramian.errors import GramianError, message
 
-NAMED = 4  # probes that a warning names
+MOST_PROBES_NAMED = 4  # probes that a warning names
 CHANGE = "the error tells what to change; monitor.step goes on counting"
 KEPT = "what was measured before is kept; the error tells what to change"
 
@@ -14,9 +14,9 @@ KEPT = "what was measured before is kept; the error tells what to change"
 def tell_failed(failed: list[tuple[str, Exception]], step: int) -> None:
     """One warning for all that failed in one measurement; the reason is the first one's."""
     names = [name for name, _ in failed]
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    more = f" and {len(names) - MOST_PROBES_NAMED} more" if len(names) > MOST_PROBES_NAMED else ""
     many = len(names) > 1
-    said = ", ".join(names[:NAMED]) + more
+    said = ", ".join(names[:MOST_PROBES_NAMED]) + more
     error = failed[0][1]
     tell(
         f"{said} failed at step {step} and {'are' if many else 'is'} left out from here on; the training goes on.",

@@ -20,7 +20,7 @@ from gramian.train.rows_view import mean_of_tokens
 
 LABELS = ("start_positions", "end_positions")  # of question answering
 SPANS = ("start_logits", "end_logits")
-FEW = 8
+TRIAL_ROWS = 8
 NEAR, NEAR_HALF = 1e-3, 3e-2  # how near a known loss must be, relative: half precision has two digits
 
 
@@ -47,19 +47,19 @@ def own_loss(module: nn.Module, rows: Rows, targets: Rows, how: str) -> OwnLoss:
     Raises:
         BadArgument: none does, or the model gives none.
     """
-    few = torch.arange(min(FEW, rows.n), device=_device(targets))
+    few = torch.arange(min(TRIAL_ROWS, rows.n), device=_device(targets))
     out = _with_labels(module, rows.at(few), targets.at(few), how)
     own = out.get("loss") if isinstance(out, Mapping) else getattr(out, "loss", None)
     if isinstance(own, Tensor):
         near = NEAR_HALF if own.dtype in (torch.bfloat16, torch.float16) or _half(module) else NEAR
-        for found in _known(out, targets):
-            first = out if found.whole else part(out, found.paths[0])
+        for known in _known(out, targets):
+            first = out if known.whole else part(out, known.paths[0])
             try:
-                value = found.loss(first, found.targets.at(few))
+                value = known.loss(first, known.targets.at(few))
             except Exception:  # it takes other targets
                 continue
             if torch.allclose(value.float(), own.float(), rtol=near, atol=1e-2 * near):
-                return found
+                return known
     raise BadArgument(
         "The model's own loss is none that is known here." if isinstance(own, Tensor) else "The model gives no loss.",
         where=f"{type(module).__name__}, called with labels",

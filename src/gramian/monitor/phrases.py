@@ -8,7 +8,7 @@ from typing import TypeGuard
 from gramian.certify.facts import layer_name
 from gramian.train.trace import Series, Trace
 
-NAMED = 5  # layers that a sentence names
+MOST_LAYERS_NAMED = 5  # layers that a sentence names
 
 
 def last(trace: Trace, name: str) -> float | None:
@@ -61,7 +61,7 @@ def why_not(trace: Trace, *names: str) -> str:
 
 def names_of(layers: list[str]) -> str:
     """Names of layers, as code; of many the first ones and how many more."""
-    names = [f"`{layer_name(name)}`" for name in layers[:NAMED]]
-    if len(layers) > NAMED:
-        return f"{', '.join(names)} and {len(layers) - NAMED} more"
+    names = [f"`{layer_name(name)}`" for name in layers[:MOST_LAYERS_NAMED]]
+    if len(layers) > MOST_LAYERS_NAMED:
+        return f"{', '.join(names)} and {len(layers) - MOST_LAYERS_NAMED} more"
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from gramian.monitor.batch_rows import tensors
 
-STEPS = 20  # of the last steps the median counts
+STEPS_COUNTED = 20  # of the last steps the median counts
 
 
 class RowsOfSteps:
@@ -20,7 +20,7 @@ class RowsOfSteps:
     """
 
     def __init__(self, axis: int = 0) -> None:
-        self._axis, self._now, self._seen = axis, 0, deque[int](maxlen=STEPS)
+        self._axis, self._now, self._seen = axis, 0, deque[int](maxlen=STEPS_COUNTED)
         self.counting = True
         self._handle: Any = None
 
@@ -48,8 +48,8 @@ class RowsOfSteps:
     def __call__(self, module: nn.Module, args: Any, kwargs: Any, out: Any) -> None:
         if not self.counting or not torch.is_grad_enabled() or not module.training:
             return
-        found = tensors((*args, *kwargs.values())) if args or kwargs else []
-        self._now += _length(found[0]) if found else 0
+        inputs = tensors((*args, *kwargs.values())) if args or kwargs else []
+        self._now += _length(inputs[0]) if inputs else 0
 
     def __deepcopy__(self, _memo: Any) -> RowsOfSteps:
         return _nothing()
@@ -59,9 +59,9 @@ class RowsOfSteps:
 
 
 def _nothing() -> RowsOfSteps:
-    made = RowsOfSteps()
-    made.counting = False
-    return made
+    counter = RowsOfSteps()
+    counter.counting = False
+    return counter
 
 
 def _length(t: Tensor) -> int:

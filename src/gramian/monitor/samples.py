@@ -14,7 +14,7 @@ from torch import Tensor
 from gramian.monitor.slow_samples import Slow
 from gramian.monitor.watched import Watched
 
-LEAST, MOST = 4, 96  # pixels a side: less is no image to look at, more is drawn at a fraction
+LEAST_PIXELS, MOST_PIXELS = 4, 96  # pixels a side: less is no image to look at, more is drawn at a fraction
 MOST_NUMBERS = 3  # outputs of a regression that are written out
 
 
@@ -23,9 +23,9 @@ def named(seen: Watched, slow: Slow, classes: Sequence[str] = ()) -> list[dict[s
     run, (images, y) = seen.run, seen.pictures
     f, labels = run.train_outputs(), run.train.labels
     numbers = isinstance(y, Tensor) and y.is_floating_point() and f.shape[1] <= MOST_NUMBERS and not seen.positions
-    found = []
+    facts_of_rows = []
     for row in slow.rows:
-        made: dict[str, Any] = {
+        facts: dict[str, Any] = {
             "row": int(seen.numbers[row]),
             "label": None,
             "said": None,
@@ -33,24 +33,25 @@ def named(seen: Watched, slow: Slow, classes: Sequence[str] = ()) -> list[dict[s
             "image": None if images is None else picture(images[row]),
         }
         if labels is not None and f.shape[1] > 1:
-            made["label"] = _class(int(labels[row]), classes)
-            made["said"] = _class(int(f[row].argmax()), classes)
+            facts["label"] = _class(int(labels[row]), classes)
+            facts["said"] = _class(int(f[row].argmax()), classes)
         elif numbers:
             assert y is not None
-            made["label"] = ", ".join(f"{v:.3g}" for v in y[row].reshape(-1).tolist())
-            made["said"] = ", ".join(f"{v:.3g}" for v in f[row].tolist())
-        found.append(made)
-    return found
+            facts["label"] = ", ".join(f"{v:.3g}" for v in y[row].reshape(-1).tolist())
+            facts["said"] = ", ".join(f"{v:.3g}" for v in f[row].tolist())
+        facts_of_rows.append(facts)
+    return facts_of_rows
 
 
 def picture(x: Tensor) -> str | None:
     """A PNG as a data URI of one sample of shape (1 or 3, h, w) or (h, w), from its smallest to its largest value."""
     if not x.is_floating_point() or x.ndim not in (2, 3) or (x.ndim == 3 and x.shape[0] not in (1, 3)):
         return None
-    if min(x.shape[-2:]) < LEAST:
+    if min(x.shape[-2:]) < LEAST_PIXELS:
         return None
     x = x.detach().float().cpu().reshape(-1, *x.shape[-2:])
-    step = -(-max(x.shape[1:]) // MOST)
+    # rounded up, so that no side is longer than `MOST_PIXELS`
+    step = -(-max(x.shape[1:]) // MOST_PIXELS)
     x = x[:, ::step, ::step]
     low, high = float(x.min()), float(x.max())
     shades = ((x - low) / (high - low) * 255 if high > low else torch.full_like(x, 128)).round().to(torch.uint8)

@@ -46,12 +46,15 @@ def slow_rows(run: WatchedRun, rows: Tensor, first: Tensor, most: int = 12) -> S
     vectors = torch.linalg.eigh(gram).eigenvectors.to(now)  # ascending
     before, after = ((vectors.mT @ g).square().sum(1) for g in (first, now))
     pulled = before > PULLED * before.sum()
+    # squares: a residual that is more than 1/e of its start is more than 1/e^2 in its square
     stuck = pulled & (after > before / math.e**2)
+    # the residual projected on the directions that are not learned
     held = vectors[:, stuck] @ (vectors[:, stuck].mT @ now)
     weight = held.square().sum(1)
     order = weight.argsort(descending=True)[: min(most, int((weight > 0).sum()))]
     total = float(now.square().sum())
     n = len(before)
+    # eigenvectors come by ascending eigenvalue: the largest ones are last
     strong, weak = slice(n - max(1, round(STRONG * n)), n), slice(0, max(1, round(WEAK * n)))
     return Slow(
         directions=int(stuck.sum()),

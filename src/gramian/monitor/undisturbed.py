@@ -47,7 +47,8 @@ def undisturbed(module: nn.Module, others: Iterable[nn.Module] = ()) -> Iterator
 
 def _eager() -> AbstractContextManager[Any]:
     """Compiled modules run as they were written: no recompilation for the sake of a measurement."""
-    used = "torch._dynamo" in sys.modules  # else nothing is compiled, and loading it takes seconds
+    # without it nothing is compiled, and loading it takes seconds
+    used = "torch._dynamo" in sys.modules
     stance = getattr(torch.compiler, "set_stance", None)
     return stance("force_eager") if used and stance is not None else nullcontext()
 

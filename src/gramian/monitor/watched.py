@@ -22,10 +22,10 @@ from gramian.train.objective import Objective, Samples
 from gramian.train.rows_view import mean_of_tokens
 
 WORK = {"cpu": 1.5e10}  # operations that one of the dear measurements may take: half a second of one core
-AN_ANSWER = 4  # times as many for the slowest samples, which are looked for when an answer is asked for
+ANSWER_FACTOR = 4  # times as many for the slowest samples, which are looked for when an answer is asked for
 WORK_ELSEWHERE = 5e12
-LEAST, EDGE_ROWS = 8, 256
-TRIED = 64  # rows on which the loss is tried
+LEAST_ROWS, EDGE_ROWS = 8, 256
+ROWS_TRIED = 64  # rows on which the loss is tried
 EDGE_PASSES, SMOOTH_PASSES, STEP_PASSES = 30, 40, 3  # forward passes that a sample costs in each
 KERNEL_ROWS = 32  # rows of a kernel for whose sake fewer of very many outputs are looked at
 FEWEST_OUTPUTS = 4
@@ -66,7 +66,7 @@ def watched(module: nn.Module, loss: Any, x: Any, y: Any, test: tuple[Any, Any],
     """The first rows of the user's, as many as `WORK` allows; `test` is (x_test, y_test), None for none."""
     call = call_of(module, loss, x, y)
     other = None if test[0] is None else call.same(*test)
-    f = call.outputs(torch.arange(min(TRIED, call.n), device=call.device))
+    f = call.outputs(torch.arange(min(ROWS_TRIED, call.n), device=call.device))
     user = UserLoss(call.loss, call.look, call.targets, template=call.output)
     if other is not None:
         user.with_test(other.targets)
@@ -101,7 +101,9 @@ def _assembled(
     edge_net = _network(call, user, None)[0]
     edge_rows = min(n, EDGE_ROWS, plan.fits["edge"])
     mean = places is not None or user.kind != "sum"
-    units = {"loss": n, "test_loss": 1 if tested is None else len(tested)} if mean else {}
+    units = {}
+    if mean:
+        units = {"loss": n, "test_loss": 1 if tested is None else len(tested)}
     first = torch.arange(edge_rows, device=call.device)
     return Watched(
         run=run,
@@ -132,17 +134,20 @@ class _Plan:
             draw = torch.Generator().manual_seed(0)
             self.columns = torch.randperm(c, generator=draw)[:most].sort().values.to(call.device)
             c = most
+        # a Gram matrix takes a forward pass and a backward pass for each output, which costs about two forward ones
         passes = {"all": STEP_PASSES, "gram": 1 + 2 * c, "edge": EDGE_PASSES, "smooth": SMOOTH_PASSES}
-        self.fits = {name: max(LEAST, int(work / (each * times))) for name, times in passes.items()}
+        self.fits = {name: max(LEAST_ROWS, int(work / (each * times))) for name, times in passes.items()}
         self.n = min(call.n, self.fits["all"])
         self.few, self.more = (
-            torch.arange(min(rows, self.n, times * self.fits["gram"]), device=call.device) for times in (1, AN_ANSWER)
+            torch.arange(min(rows, self.n, times * self.fits["gram"]), device=call.device)
+            for times in (1, ANSWER_FACTOR)
         )
 
 
 def _network(call: Call, user: UserLoss, places: Positions | None) -> tuple[nn.Module, Objective]:
     """The network that probes look at, and the loss of its outputs, summed over rows."""
     if places is not None:
+        # p (1 - p) <= 1/4 is the curvature of one token in its log-odds; a sample has the mean of its tokens
         goal = Objective("cross-entropy of tokens", places.loss, 0.25 / places.n)
         return Seen(call.module, call.rows, call.how, places.log_odds), goal
     curvature = _curvature(call.loss, call.look) if user.kind in ("mean", "sum") else None
@@ -175,15 +180,15 @@ def _samples(call: Call, user: UserLoss, places: Positions | None, n: int, offse
 
 
 def _left_out(net: nn.Module, plan: _Plan, data: Samples) -> dict[str, str]:
-    found = {}
+    reasons = {}
     if normalizers(net):
-        found["semi_smoothness"] = "batch normalization: the loss that is trained is another for each batch"
+        reasons["semi_smoothness"] = "batch normalization: the loss that is trained is another for each batch"
     elif plan.fits["smooth"] < plan.n:
         why = f"it takes long on {plan.n} rows of this network; probes=('semi_smoothness', ...) asks for it"
-        found["semi_smoothness"] = why
+        reasons["semi_smoothness"] = why
     if not bool(data.matrix.any()):
-        found["kernel_alignment"] = "the targets are no class or row of numbers for each sample"
-    return found
+        reasons["kernel_alignment"] = "the targets are no class or row of numbers for each sample"
+    return reasons
 
 
 def _operations(call: Call, *, counted: bool) -> float:
@@ -213,5 +218,6 @@ def _curvature(loss: object, look: Look) -> float | None:
     if loss == "cross-entropy" or (isinstance(loss, nn.CrossEntropyLoss) and loss.weight is None):
         return 0.5
     if isinstance(loss, nn.MSELoss):
+        # a square has curvature 2; a mean over n rows, times n, still divides by the numbers of a row
         return 2.0 / (look.columns if loss.reduction == "mean" else 1)
     return None

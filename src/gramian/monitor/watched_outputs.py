@@ -19,10 +19,10 @@ def tensors_of(out: Any, path: Path = ()) -> dict[Path, Tensor]:
     """Every tensor in an output, by its place: keys of dicts, numbers in tuples, names of an object's attributes."""
     if isinstance(out, Tensor):
         return {path: out}
-    found: dict[Path, Tensor] = {}
+    by_path: dict[Path, Tensor] = {}
     for key, value in _entries(out):
-        found |= tensors_of(value, (*path, key))
-    return found
+        by_path |= tensors_of(value, (*path, key))
+    return by_path
 
 
 def main_of(out: Any) -> Path | None:
@@ -53,13 +53,13 @@ def replaced(out: Any, values: Mapping[Path, Tensor]) -> Any:
     if isinstance(out, tuple | list):
         entries = [new.get(k, value) for k, value in enumerate(out)]
         return type(out)(*entries) if hasattr(out, "_fields") else type(out)(entries)
-    made = copy.copy(out)
+    changed = copy.copy(out)
     for key, value in new.items():
-        if isinstance(made, Mapping):
-            made[key] = value  # type: ignore[index]
+        if isinstance(changed, Mapping):
+            changed[key] = value  # type: ignore[index]
         else:
-            object.__setattr__(made, key, value)
-    return made
+            object.__setattr__(changed, key, value)
+    return changed
 
 
 def _entries(out: Any) -> list[tuple[Any, Any]]:
@@ -93,8 +93,8 @@ class Look:
     @classmethod
     def at(cls, out: Any, paths: tuple[Path, ...], axis: int = 0, *, whole: bool = False) -> Look:
         """The look at these places of an example."""
-        found = [part(out, path) for path in paths]
-        return cls(paths, tuple(tuple(t.movedim(axis, 0).shape[1:]) for t in found), axis, whole)
+        parts = [part(out, path) for path in paths]
+        return cls(paths, tuple(tuple(t.movedim(axis, 0).shape[1:]) for t in parts), axis, whole)
 
     @property
     def columns(self) -> int:
@@ -107,10 +107,10 @@ class Look:
 
     def flat(self, out: Any) -> Tensor:
         """A row a sample, half precision as float32; shape (n, columns)."""
-        found = [part(out, path).movedim(self.axis, 0) for path in self.paths]
-        found = [t.reshape(len(t), -1) for t in found]
-        found = [t.float() if t.dtype in (torch.bfloat16, torch.float16) else t for t in found]
-        return found[0] if len(found) == 1 else torch.cat(found, 1)
+        parts = [part(out, path).movedim(self.axis, 0) for path in self.paths]
+        parts = [t.reshape(len(t), -1) for t in parts]
+        parts = [t.float() if t.dtype in (torch.bfloat16, torch.float16) else t for t in parts]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
     def tensors(self, f: Tensor) -> dict[Path, Tensor]:
         """The tensors at their places, from rows of `flat`."""

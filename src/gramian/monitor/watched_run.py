@@ -53,8 +53,8 @@ class WatchedRun(Run):
     def _slope(self, f: Tensor, targets: Tensor) -> Tensor:
         with torch.enable_grad():
             f = f.detach().requires_grad_()
-            (found,) = torch.autograd.grad(self.objective(f, targets), f, materialize_grads=True)
-        return found.detach()
+            (slope,) = torch.autograd.grad(self.objective(f, targets), f, materialize_grads=True)
+        return slope.detach()
 
     def gradient_of(self, x: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """Gradient of the loss of some samples, by name: back from its slope in the outputs, in parts."""
@@ -68,8 +68,8 @@ class WatchedRun(Run):
                 out = outputs_of(self.module, part)
                 if not out.requires_grad:
                     continue
-                found = torch.autograd.grad(out, list(parameters.values()), pull.to(out.dtype), allow_unused=True)
-                for name, g in zip(total, found, strict=True):
+                gradients = torch.autograd.grad(out, list(parameters.values()), pull.to(out.dtype), allow_unused=True)
+                for name, g in zip(total, gradients, strict=True):
                     total[name] += 0 if g is None else g
         return total
 

@@ -10,14 +10,14 @@ from gramian.monitor.slow_samples import Slow
 from gramian.train.trace import Series, Trace
 
 LAZY, FEATURES = 0.1, 0.5  # relative change of the Gram matrix
-SAME = 0.95  # cosine of two Gram matrices that are one up to their size
-STILL = 0.01  # a layer that moved by less than this share of its way since two thirds of the run has stopped
-MANY = 0.5  # of the directions: if more are slow, their number says nothing
-SLOWED = 0.25  # and one that moved by less than this is named
-SMALL = 0.01  # of the largest share of the squared gradient that the layer had
-FELL = 0.1  # of the loss: a run whose loss fell by less has not shown yet how it learns
-LEARNED = 0.01  # of the first loss: below it a network has learned its rows, and all layers stop
-POINTS = 3  # measurements that it takes to say how something goes
+SAME_SHAPE_COSINE = 0.95  # cosine of two Gram matrices that are one up to their size
+STILL_SHARE = 0.01  # a layer that moved by less than this share of its way since two thirds of the run has stopped
+MANY_DIRECTIONS = 0.5  # of the directions: if more are slow, their number says nothing
+SLOWED_SHARE = 0.25  # and one that moved by less than this is named
+SMALL_GRADIENT_SHARE = 0.01  # of the largest share of the squared gradient that the layer had
+LEAST_FALL = 0.1  # of the loss: a run whose loss fell by less has not shown yet how it learns
+LEARNED_LOSS_SHARE = 0.01  # of the first loss: below it a network has learned its rows, and all layers stop
+LEAST_MEASUREMENTS = 3  # measurements that it takes to say how something goes
 
 
 QUESTIONS = (
@@ -69,7 +69,7 @@ def _regime(trace: Trace) -> str:
     if drift < LAZY:
         little = f"the kernel has changed by {drift:.0%} {since_when(trace)}{near}{when}"
         fell = _fell(trace)
-        if fell is not None and fell < FELL:
+        if fell is not None and fell < LEAST_FALL:
             return f"Lazy or feature learning: too early to say, the loss fell by {max(fell, 0.0):.0%}; {little}."
         theory = "" if gap is not None and gap > FEATURES else "; so far kernel theory describes this run"
         return f"Lazy: {little}{theory}."
@@ -104,15 +104,17 @@ def _turned(trace: Trace, drift: float, cosine: float | None, largest: Series | 
     """A drift taken apart into size and direction: its square is g^2 - 2 g c + 1, g the growth and c the cosine."""
     if cosine is None:
         return f"the kernel has changed {_much(drift)} {since_when(trace)}"
+    # g^2 - 2 g c + 1 = drift^2 has the solutions g = c +- sqrt(c^2 - 1 + drift^2)
     root = math.sqrt(max(drift**2 + cosine**2 - 1, 0.0))
     values = [v for v in largest.values if good(v)] if largest is not None else []
-    near = values[-1] / values[0] if values and values[0] else 2.0  # of the two solutions the one that is like this
+    # of the two solutions, the one nearer to the growth of the largest eigenvalue
+    near = values[-1] / values[0] if values and values[0] else 2.0
     grown = min((cosine + root, cosine - root), key=lambda g: abs(g - near))
     if 0.9 < grown < 1.1:
         size = f"kept its size, changed by {drift:.0%}"
     else:
         size = f"grown {fold(grown)}" if grown >= 10 else _factor(grown)
-    shape = "kept its shape" if cosine > SAME else "turned"
+    shape = "kept its shape" if cosine > SAME_SHAPE_COSINE else "turned"
     return f"{since_when(trace)} the kernel has {size} and {shape} (cosine {cosine:.2f})"
 
 
@@ -144,7 +146,7 @@ def _layers(trace: Trace) -> str:
             f"{names_of(unmoved)} never moved: in no optimizer, or at a learning rate of 0. "
             f"{'Their' if several else 'Its'} gradient is not zero."
         )
-    if len(way.values) < POINTS:
+    if len(way.values) < LEAST_MEASUREMENTS:
         return f"Which layer stopped learning: too early to say; all have a gradient and moved ({measured_at(way)})."
     return _stopped(trace, finite, way)
 
@@ -156,10 +158,10 @@ def _stopped(trace: Trace, finite: list[tuple[int, dict[str, float]]], way: Seri
     shares = [
         {n: v / total for n, v in value.items()} for (_, value), total in zip(finite, totals, strict=True) if total
     ]
-    weak = {n for n in now if shares[-1][n] < SMALL * max(share[n] for share in shares)}
+    weak = {n for n in now if shares[-1][n] < SMALL_GRADIENT_SHARE * max(share[n] for share in shares)}
     fell = _fell(trace)
     still = [name for name in _still(way) if name in known]
-    if fell is not None and fell > 1 - LEARNED:
+    if fell is not None and fell > 1 - LEARNED_LOSS_SHARE:
         left = f"{1 - fell:.2g} of the first loss is left at step {trace.steps[-1]:,}"
         return f"The watched rows are learned ({left}): that layers slow down now says nothing of them."
     stopped = [name for name in still if name in weak]
@@ -168,7 +170,7 @@ def _stopped(trace: Trace, finite: list[tuple[int, dict[str, float]]], way: Seri
             f"{names_of(stopped)} stopped learning: hardly any gradient, and no way made in the last third of the run "
             f"({measured_at(way)})."
         )
-    if len(still) > MANY * len(known):
+    if len(still) > MANY_DIRECTIONS * len(known):
         return f"Most layers hardly move in the last third of the run, all with a gradient ({measured_at(way)})."
     return f"Every layer is still learning{_least(way)} ({measured_at(way)})."
 
@@ -187,7 +189,7 @@ def _least(way: Series) -> str:
     if len(known) < 2:
         return ""
     name = min(known, key=lambda one: known[one])
-    if known[name] > SLOWED:
+    if known[name] > SLOWED_SHARE:
         return ""
     return (
         f"; {names_of([name])} least: {known[name]:.0%} of its way from the start was made in the last third of the run"
@@ -196,7 +198,7 @@ def _least(way: Series) -> str:
 
 def lately(way: Series, label: str) -> float | None:
     """How much of a layer's distance from initialization came in the last third of the steps; None if not known."""
-    if len(way.values) < POINTS:
+    if len(way.values) < LEAST_MEASUREMENTS:
         return None
     since = next(k for k, step in enumerate(way.steps) if 3 * step >= 2 * way.steps[-1])
     far = way.of(label)
@@ -205,9 +207,9 @@ def lately(way: Series, label: str) -> float | None:
 
 
 def _still(way: Series) -> list[str]:
-    """Layers that made less than `STILL` of their way from initialization in the last third of the steps."""
+    """Layers that made less than `STILL_SHARE` of their way from initialization in the last third of the steps."""
     parts = [(label, lately(way, label)) for label in way.labels]
-    return [label for label, part in parts if part is not None and part <= STILL]
+    return [label for label, part in parts if part is not None and part <= STILL_SHARE]
 
 
 def _slow(slow: Slow | None, trace: Trace) -> str:
@@ -220,7 +222,7 @@ def _slow(slow: Slow | None, trace: Trace) -> str:
         return (
             f"None stands out: all {slow.of} directions of the watched samples have lost 1/e of their residual or more."
         )
-    if slow.directions <= MANY * slow.of:
+    if slow.directions <= MANY_DIRECTIONS * slow.of:
         return (
             f"In {slow.directions} of {slow.of} directions of the watched samples more than 1/e of the first residual "
             f"is left, {slow.share:.0%} of all that is left to learn.{rows}"

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 GiB = 2**30
-SHARE = 0.85  # of the memory that is free, which may be taken
-TRIED = 0.05  # seconds from which on a trial is believed
-PIECE = 0.4  # seconds that a tile may take, so that a bar moves and Ctrl-C is seen
-FILLED = 4.0  # seconds to fill and write a GiB: 20,000 rows took 20 s beyond their entries
+MEMORY_SHARE = 0.85  # of the memory that is free, which may be taken
+LEAST_TRIAL_SECONDS = 0.05  # seconds from which on a trial is believed
+TILE_SECONDS = 0.4  # seconds that a tile may take, so that a bar moves and Ctrl-C is seen
+SECONDS_PER_GIB = 4.0  # seconds to fill and write a GiB: 20,000 rows took 20 s beyond their entries
 LEAST_TILE, MOST_TILE = 8, 1024
 
 
@@ -65,7 +65,8 @@ def seconds_per_entry(kernel: Callable[..., Tensor], x: Tensor) -> float:
     On a CPU the process's own time counts, if it is the shorter: on a busy machine a call of a microsecond may have to
     wait for its turn a tenth of a second.
     """
-    kernel(x[:1], x[-1:])  # what is made once: a program, an engine's choice
+    # what is made once: a program, an engine's choice
+    kernel(x[:1], x[-1:])
     size = 1
     while True:
         rows, columns = x[:size], x[-size:]
@@ -74,15 +75,15 @@ def seconds_per_entry(kernel: Callable[..., Tensor], x: Tensor) -> float:
         seconds = time.perf_counter() - start
         if x.device.type == "cpu":
             seconds = min(seconds, time.process_time() - busy)
-        if seconds > TRIED or size >= min(len(x), MOST_TILE):
+        if seconds > LEAST_TRIAL_SECONDS or size >= min(len(x), MOST_TILE):
             return seconds / (len(rows) * len(columns))
         size = min(2 * size, len(x))
 
 
 def tile_for(per_entry: float) -> int:
-    """Rows of a square tile that takes about `PIECE` seconds; a power of two."""
+    """Rows of a square tile that takes about `TILE_SECONDS` seconds; a power of two."""
     tile = MOST_TILE
-    while tile > LEAST_TILE and tile * tile * per_entry > PIECE:
+    while tile > LEAST_TILE and tile * tile * per_entry > TILE_SECONDS:
         tile //= 2
     return tile
 
@@ -95,19 +96,22 @@ def seconds_of_factorization(n: int) -> float:
     start, busy = time.perf_counter(), time.process_time()
     a @ a
     per_product = min(time.perf_counter() - start, time.process_time() - busy) / size**3
-    return 1.3 * per_product * n**3 / 3  # triangular solves and the borders of tiles: a third more than products
+    # triangular solves and the borders of tiles: a third more than products
+    return 1.3 * per_product * n**3 / 3
 
 
 def kernel_cost(n: int, per_entry: float, itemsize: int) -> Cost:
     """Of a kernel matrix of n rows, of which half is computed and half mirrored."""
     stored = n * n * itemsize
-    return Cost(per_entry * n * (n + 1) / 2 + stored / GiB * FILLED, resident_memory() + stored)
+    # the lower triangle with its diagonal
+    return Cost(per_entry * n * (n + 1) / 2 + stored / GiB * SECONDS_PER_GIB, resident_memory() + stored)
 
 
 def fit_cost(n: int, m: int, d: int, per_entry: float) -> Cost:
     """Of a kernel predictor: the matrix of n rows, its factorization in place, and m test rows of d numbers."""
     seconds = per_entry * (n * (n + 1) / 2 + n * m) + seconds_of_factorization(n)
-    copies = 1 if n > 4000 else 4  # `solve` holds the matrix, the factor and two temporaries
+    # `solve` holds the matrix, the factor and two temporaries
+    copies = 1 if n > 4000 else 4
     return Cost(seconds, resident_memory() + 8 * (copies * n * n + 2 * n * d))
 
 
@@ -118,7 +122,7 @@ def predict_cost(m: int, n: int, tile: int, per_entry: float) -> Cost:
 
 def most_rows(cost: Callable[[int], Cost], available: int, *, seconds: float = float("inf")) -> int:
     """The largest number of rows, up to `available`, whose cost this machine can take, within so many seconds."""
-    memory = SHARE * (free_memory() + resident_memory())
+    memory = MEMORY_SHARE * (free_memory() + resident_memory())
 
     def can(n: int) -> bool:
         needed = cost(n)
@@ -126,6 +130,7 @@ def most_rows(cost: Callable[[int], Cost], available: int, *, seconds: float = f
 
     if can(available):
         return available
+    # bisection to within 2 %, or one row: cost grows with the rows
     low, high = 1, available
     while high - low > max(1, low // 50):
         middle = (low + high) // 2

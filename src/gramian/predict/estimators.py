@@ -26,7 +26,7 @@ from gramian.gram import Gram
 from gramian.solve import Solution, solve
 from gramian.solve.in_place import solve_in_place
 
-SMALL = 4000  # rows up to which `solve`'s copies of the kernel matrix are small (128 MB each)
+MOST_ROWS_COPIED = 4000  # rows up to which `solve`'s copies of the kernel matrix are small (128 MB each)
 Progress = Callable[[str, float], object]  # what is done, and the finished share of it
 
 TILE_LINE = "        tile: rows of the kernel that are computed at a time.\n"
@@ -86,7 +86,7 @@ class _KernelPredictor(BaseEstimator):
         mean = float(gram.diagonal().mean())
         y = torch.from_numpy(targets)
         try:
-            if len(gram) <= SMALL:
+            if len(gram) <= MOST_ROWS_COPIED:
                 self.solution_: Solution = solve(gram, y, self.ridge_)
             else:
                 self.solution_ = solve_in_place(gram, y, self.ridge_, progress=self._tell("factorization"))
@@ -286,6 +286,7 @@ class NTKClassifier(ClassifierMixin, _KernelPredictor):
                 why="there is nothing to tell apart",
                 fix="samples of at least two classes",
             )
+        # centered over the classes, so that the outputs of a row sum to 0
         self._solve(X, np.eye(c)[code] - 1 / c)
         return self
 
@@ -303,4 +304,6 @@ class NTKClassifier(ClassifierMixin, _KernelPredictor):
     def predict(self, X) -> np.ndarray:
         """The class with the largest output; shape (m,)."""
         outputs = self.decision_function(X)
-        return self.classes_[outputs.argmax(1) if outputs.ndim == 2 else (outputs > 0).astype(int)]
+        if outputs.ndim == 2:
+            return self.classes_[outputs.argmax(1)]
+        return self.classes_[(outputs > 0).astype(int)]

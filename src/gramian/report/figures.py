@@ -31,7 +31,7 @@ from gramian.report.picture import (
 )
 from gramian.report.ticks import apart
 
-FAR = 1000.0  # percent; a kernel that grew further hides all else on a linear axis
+FAR_DRIFT = 1000.0  # percent; a kernel that grew further hides all else on a linear axis
 
 
 def first_four(run: dict) -> list[Picture]:
@@ -106,7 +106,12 @@ def moved(block: dict) -> Picture:
     """Distance per layer, flips per activation layer, and the kernel's drift, all as shares of 1."""
     steps, layers, flip_layers = block["steps"], block["layers"] or [], block["flip_layers"] or []
     distance, flips = _by_layer(block["distance"], len(layers)), _by_layer(block["flips"], len(flip_layers))
-    thin = 2.0 if len(layers) <= 3 else 1.3 if len(layers) <= 8 else 0.9
+    # many curves side by side are drawn thinner
+    thin = 0.9
+    if len(layers) <= 3:
+        thin = 2.0
+    elif len(layers) <= 8:
+        thin = 1.3
     traces: list[dict] = []
     for kind, rows, style in (("distance", distance, NETWORK), ("signs flipped", flips, FLIPS)):
         name = f"{kind} per layer" if len(rows) > 1 else kind
@@ -115,7 +120,7 @@ def moved(block: dict) -> Picture:
             traces += curve([step for step, _ in at], percents([v for _, v in at]), name, style, width=thin)
     traces += curve(block["drift_steps"], percents(block["drift"]), "kernel drift", INITIAL, width=3)
     drawn = [v for trace in traces for v in trace["y"] if v is not None]
-    log = max(drawn, default=0) > FAR
+    log = max(drawn, default=0) > FAR_DRIFT
     if log:  # the start, at zero, is left out
         for trace in traces:
             trace["y"] = [v if v is not None and v > 0 else None for v in trace["y"]]

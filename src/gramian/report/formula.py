@@ -190,7 +190,8 @@ def _power(reader: _Reader) -> str:
             reader.take("-")
             sign = "<mo>−</mo>"
         raised = _atom(reader)
-        if raised.startswith("<mi>"):  # 2^O(H); but the m of log^5(m) is no part of the exponent
+        # 2^O(H); but the m of log^5(m) is no part of the exponent
+        if raised.startswith("<mi>"):
             raised += _arguments(reader)
         exponent = sign + raised
         base = f"<msup>{base}<mrow>{exponent}</mrow></msup>"
@@ -202,9 +203,9 @@ def _arguments(reader: _Reader) -> str:
     """Parentheses that follow without a space: the arguments of a function."""
     if not reader.text.startswith("(", reader.at):
         return ""
-    found = _optional(reader, _parentheses)
-    reader.strong = reader.strong or bool(found)
-    return found
+    arguments = _optional(reader, _parentheses)
+    reader.strong = reader.strong or bool(arguments)
+    return arguments
 
 
 def _parentheses(reader: _Reader) -> str:

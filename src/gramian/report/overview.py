@@ -34,7 +34,7 @@ def row(run: dict, data: dict | None = None) -> dict[str, str]:
     """The overview's row of one complete run; of a watched loop, only what was measured."""
     data = data or {}
     regression = data.get("task") == "regression"
-    made = {
+    cells = {
         "Network": str(run["title"]),
         "Verdict": str(run["status"]),
         "Loss / best constant's": percent(run["goal"]["share"]),
@@ -45,7 +45,7 @@ def row(run: dict, data: dict | None = None) -> dict[str, str]:
         "Useful width": run["width"]["useful_words"] or number(run["width"]["useful_width"]),
         **({} if data.get("n_test") == 0 else _test(run, data, regression)),
     }
-    return made if run["status"] != WATCHED else {name: text for name, text in made.items() if text != NOT_MEASURED}
+    return cells if run["status"] != WATCHED else {name: text for name, text in cells.items() if text != NOT_MEASURED}
 
 
 def _training_fit(run: dict) -> dict[str, str]:
@@ -78,7 +78,10 @@ def _test(run: dict, data: dict, regression: bool) -> dict[str, str]:
 def _rmse(scores: dict) -> str:
     """Of each target, in its own unit; at most three of them."""
     errors = scores.get("rmse") or []
-    return ", ".join(number(v) for v in errors[:3]) + (", ..." if len(errors) > 3 else "") if errors else NOT_MEASURED
+    if not errors:
+        return NOT_MEASURED
+    shown = ", ".join(number(v) for v in errors[:3])
+    return f"{shown}, ..." if len(errors) > 3 else shown
 
 
 def _learning_rate(loss: dict) -> str:

@@ -129,14 +129,16 @@ def log_axis(values: list, title: str = "", suffix: str = "") -> dict:
     decades = max(sizes) - min(sizes) if sizes else 0
     places = log_ticks(10 ** min(sizes), 10 ** max(sizes)) if decades > 0 else sorted({10**size for size in sizes})
     ticks: dict = {"tickmode": "array", "tickvals": places, "ticktext": [number(v) + suffix for v in places]}
-    if decades >= 2:  # plotly writes powers of ten a quarter larger than other labels
+    # plotly writes powers of ten a quarter larger than other labels
+    if decades >= 2:
         ticks = {"dtick": math.ceil(decades / 6), "exponentformat": "power", "tickfont": {"size": 9.6}}
     return _AXIS | ticks | {"type": "log", "title": _title(title), "ticksuffix": suffix}
 
 
 def mark_x(at: float, text: str, *, log: bool = False, left: bool = False) -> list[dict]:
     """A vertical hairline with its label at the top: [shape, annotation]."""
-    place = math.log10(at) if log else at  # annotations on a log axis are placed by exponent, shapes by value
+    # annotations on a log axis are placed by exponent, shapes by value
+    place = math.log10(at) if log else at
     hairline = {"type": "line", "x0": at, "x1": at, "yref": "paper", "y0": 0, "y1": 1}
     label = {
         "x": place,
@@ -177,6 +179,7 @@ def spread_log(n: int, most: int) -> list[int]:
     >>> spread_log(1000, 4)
     [0, 9, 99, 999]
     """
+    # the k-th is n to a power that grows evenly with k
     return list(range(n)) if n <= most else sorted({round(n ** (k / (most - 1))) - 1 for k in range(most)})
 
 

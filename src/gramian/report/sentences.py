@@ -146,7 +146,8 @@ def probe(block: dict) -> str:
     if not values:
         return _sentence(NOT_MEASURED)
     share = block["unit"] == "share"
-    write, unit = (percent, "") if share else (number, f" {block['unit']}" if block["unit"] else "")
+    write = percent if share else number
+    unit = f" {block['unit']}" if block["unit"] and not share else ""
     said = f"From {write(values[0])} to {write(values[-1])}{unit}"
     if len(values) > 2 and min(values) < min(values[0], values[-1]):
         said += f", smallest {write(min(values))}"

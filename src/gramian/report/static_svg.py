@@ -76,7 +76,10 @@ def _axis(axis: dict[str, Any], values: list[Any], start: float, end: float, mos
     """Range and labels of an axis from what is drawn on it."""
     log = axis.get("type") == "log"
     finite = [float(v) for v in values if v is not None and math.isfinite(v) and (v > 0 or not log)]
-    low, high = (min(finite), max(finite)) if finite else (1.0, 10.0) if log else (0.0, 1.0)
+    if finite:
+        low, high = min(finite), max(finite)
+    else:
+        low, high = (1.0, 10.0) if log else (0.0, 1.0)
     if axis.get("rangemode") == "tozero":
         low, high = min(low, 0.0), max(high, 0.0)
     if not high > low:

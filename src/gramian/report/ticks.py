@@ -17,6 +17,7 @@ def linear_ticks(low: float, high: float, most: int = MOST_LABELS) -> list[float
     """
     if not high > low:
         return [low]
+    # the smallest step that could do is (high - low) / most; round steps are tried from its power of ten upwards
     size = 10.0 ** math.floor(math.log10((high - low) / most))
     for step in (size * factor * more for more in (1, 10) for factor in ROUND_STEPS):
         first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)

@@ -108,7 +108,8 @@ class Advice:
         if off <= 0.1 * abs(real):
             return [f"{after}; forecast: {said:.3g}."]
         other = f"{after}, {'lower' if real < said else 'higher'} than the forecast {said:.3g}"
-        if off <= 0.1 * abs(self.loss - real):  # the way down was forecast, what is left was not
+        # the way down was forecast, what is left was not
+        if off <= 0.1 * abs(self.loss - real):
             return [f"{other}, of {self.loss:.3g} at the start."]
         return [f"{other}: the kernel moves, and the linearization is not this network."]
 

@@ -29,6 +29,7 @@ class Batches:
 
     def first_epoch(self) -> list[Tensor]:
         """The minibatches of the first epoch, without drawing from the generator."""
+        # a copy of the generator draws what the first `next` will draw
         copy = torch.Generator(self.generator.device)
         copy.set_state(self.generator.get_state())
         return list(torch.randperm(self.n, generator=copy).split(self.size))

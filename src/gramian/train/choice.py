@@ -18,8 +18,8 @@ from gramian.train.trial_steps import Rehearsal, Trial, trials_upwards
 CUSTOMARY_SGD, CUSTOMARY_MOMENTUM = 0.1, 0.01
 CUSTOMARY: list[tuple[type[Optimizer], float]] = [(NAdam, 2e-3), (Adamax, 2e-3), (Adagrad, 1e-2), (RMSprop, 1e-3)]
 CUSTOMARY_ADAM = 1e-3
-SHARE, SHARE_WITH_MOMENTUM = 1 / 2, 1 / 4  # of the largest rate that held
-LOWEST = 1 / 8  # of the largest stable rate, times (1 - beta)/(1 + beta): where trials begin
+SHARE_OF_HELD, SHARE_WITH_MOMENTUM = 1 / 2, 1 / 4  # of the largest rate that held
+FIRST_TRIAL_SHARE = 1 / 8  # of the largest stable rate, times (1 - beta)/(1 + beta): where trials begin
 
 
 @dataclass(frozen=True)
@@ -48,17 +48,19 @@ def _customary_adaptive(optimizer: Optimizer | str) -> float:
 
 def _below_the_edge(edge: StableRate, largest: float, rehearsal: Rehearsal | None) -> Choice:
     beta = edge.rule.momentum
-    quiet = (1 - beta) / (1 + beta)  # of the largest stable rate: what noise leaves where it alone limits the steps
-    share, part = (SHARE_WITH_MOMENTUM, "a quarter") if beta else (SHARE, "half")
+    # of the largest stable rate: what noise leaves where it alone limits the steps
+    quiet = (1 - beta) / (1 + beta)
+    share, part = (SHARE_WITH_MOMENTUM, "a quarter") if beta else (SHARE_OF_HELD, "half")
     if rehearsal is None:
         lr = share * quiet * largest
         noise = f", times (1 - {beta:g})/(1 + {beta:g}) for the noise of minibatches" if beta else ""
         return Choice(lr, f"{part} of the largest stable one{noise}; it was not tried", (), True)
-    trials = trials_upwards(rehearsal, LOWEST * quiet * largest, largest)
+    trials = trials_upwards(rehearsal, FIRST_TRIAL_SHARE * quiet * largest, largest)
     held = [t for t in trials if t.held]
     if not held:
         return _none(trials)
     best = held[-1]
+    # doubled trials with a share of a power of two: the rate to advise was mostly among them already
     again = next((t for t in trials if math.isclose(t.lr, share * best.lr)), None)
     if again is None:
         again = rehearsal.trial(share * best.lr, math.inf)

@@ -23,8 +23,8 @@ from gramian.gram.krylov import top_eigenvalue
 from gramian.train.forward import evaluating, mixes_samples, movable, rows_per_pass
 
 TOLERANCE = 1e-3
-ON_DEVICE = 2**24  # parameters; of larger networks Lanczos' vectors stay out of a GPU's memory
-TRIALS = (0.3, 3.0, 30.0)  # times the outputs' size: where the slope of a loss is looked at for jumps
+MOST_PARAMETERS_ON_DEVICE = 2**24  # parameters; of larger networks Lanczos' vectors stay out of a GPU's memory
+JUMP_DISTANCES = (0.3, 3.0, 30.0)  # times the outputs' size: where the slope of a loss is looked at for jumps
 LossOf = Callable[[Tensor, Tensor], Tensor]
 ByName = dict[str, Tensor]
 
@@ -56,8 +56,8 @@ def gradient(
     with torch.enable_grad():
         value = loss_value(loss, call_at(module, here, x), y)
         slopes = _slopes(value, list(here.values()), create_graph=False)
-    found = {n: torch.zeros_like(p) if g is None else g for (n, p), g in zip(here.items(), slopes, strict=True)}
-    return float(value.detach()), {name: g.to_dense() if g.is_sparse else g for name, g in found.items()}
+    dense = {n: torch.zeros_like(p) if g is None else g for (n, p), g in zip(here.items(), slopes, strict=True)}
+    return float(value.detach()), {name: g.to_dense() if g.is_sparse else g for name, g in dense.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,11 +115,11 @@ def _whole(module: nn.Module, x: Tensor, y: Tensor, loss: LossOf) -> Callable[[M
     def product(v: Mapping[str, Tensor]) -> ByName:
         if not used:
             return {name: torch.zeros_like(p) for name, p in weights.items()}
-        found = torch.autograd.grad(
+        products = torch.autograd.grad(
             [g for _, g in used], list(weights.values()), [v[name] for name, _ in used], retain_graph=True,
             allow_unused=True,
         )  # fmt: skip
-        return {n: torch.zeros_like(p) if h is None else h for (n, p), h in zip(weights.items(), found, strict=True)}
+        return {n: torch.zeros_like(p) if h is None else h for (n, p), h in zip(weights.items(), products, strict=True)}
 
     return product
 
@@ -162,9 +162,11 @@ def _of_part(module: nn.Module, part: Tensor, slope: Tensor, curved: Tensor, v: 
         out = call(module, part)
         down = torch.autograd.grad(out, list(weights.values()), slope, create_graph=True, allow_unused=True)
         used = [(name, g) for name, g in zip(weights, down, strict=True) if g is not None and g.requires_grad]
+        # one backward pass for both terms: `curved` pulled back through the outputs is J^T (L'' J v), and v through
+        # J^T s is the derivative of <s, J v>
         ends, pulls = [out, *(g for _, g in used)], [curved, *(v[name] for name, _ in used)]
-        found = torch.autograd.grad(ends, list(weights.values()), pulls, allow_unused=True)
-    return {name: h for name, h in zip(weights, found, strict=True) if h is not None}
+        products = torch.autograd.grad(ends, list(weights.values()), pulls, allow_unused=True)
+    return {name: h for name, h in zip(weights, products, strict=True) if h is not None}
 
 
 def _by_differences(module: nn.Module, x: Tensor, y: Tensor, loss: LossOf) -> Callable[[Mapping[str, Tensor]], ByName]:
@@ -177,6 +179,7 @@ def _by_differences(module: nn.Module, x: Tensor, y: Tensor, loss: LossOf) -> Ca
         if length == 0:
             return {name: torch.zeros_like(p) for name, p in weights.items()}
         eps = max(torch.finfo(p.dtype).eps for p in weights.values())
+        # eps/h + h^2 is smallest near h = eps^(1/3); the step h v then has that length relative to the weights
         h = eps ** (1 / 3) * max(size, 1e-3) / length
         sides = []
         for side in (h, -h):
@@ -234,7 +237,7 @@ def jumps(loss: LossOf, outputs: Tensor, y: Tensor) -> bool:
     if bool((curved != 0).any()):
         return False
     size = 1 + float(outputs.float().std(correction=0)) if outputs.numel() else 1.0
-    for times in TRIALS:
+    for times in JUMP_DISTANCES:
         try:
             there = loss_slope(loss, outputs + times * size * noise, y)
         except (RuntimeError, ValueError):  # outputs that the loss does not take: probabilities above 1
@@ -294,15 +297,17 @@ def sharpness(
         def product(v: Tensor) -> Tensor:
             parts = v.to(first.device).split(numbers)
             raw = {n: t.reshape(p.shape).to(p.dtype) for (n, p), t in zip(weights.items(), parts, strict=True)}
+            # P^{-1/2} on both sides keeps the product symmetric, as Lanczos needs; D is a number per parameter and
+            # commutes with P, so the eigenvalues are those of P^{-1} (t H + W) + D
             at = {name: t * scale.get(name, 1.0) for name, t in raw.items()}
-            made = []
+            products = []
             for name, h in hessian.product(at).items():
                 w = decay.get(name, 0.0) if isinstance(decay, Mapping) else decay
-                made.append((times * h + w * at[name]) * scale.get(name, 1.0) + shift.get(name, 0.0) * raw[name])
-            return torch.cat([t.flatten() for t in made]).to(kind)
+                products.append((times * h + w * at[name]) * scale.get(name, 1.0) + shift.get(name, 0.0) * raw[name])
+            return torch.cat([t.flatten() for t in products]).to(kind)
 
         start = torch.Generator().manual_seed(0)  # ours, so that a run's own random numbers stay as they are
         g = torch.randn(sum(numbers), generator=start, dtype=torch.float64).to(kind)
-        if sum(numbers) <= ON_DEVICE:
+        if sum(numbers) <= MOST_PARAMETERS_ON_DEVICE:
             g = g.to(first.device)
         return top_eigenvalue(product, g, tolerance)

@@ -15,7 +15,7 @@ from gramian.train.forward import evaluating, mixes_samples
 from gramian.train.linearized_loss import grows_with_rows
 from gramian.train.step_rule import StepRule, step_rule
 
-PARTS = 8  # of a batch: their gradients say how much that of a batch varies
+GRADIENT_PARTS = 8  # of a batch: their gradients say how much that of a batch varies
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +75,7 @@ def stable_rate(
             why = "the loss is piecewise linear in the outputs, and has no curvature that says where steps turn back"
             return StableRate(rule, 0.0, None, why, summed, rows)
         goal = _climbed(loss) if rule.maximize else loss
+        # the curvature of a sum grows with its rows: from these rows to those of a batch
         times = rows / len(x) if summed else 1.0
         sharp = sharpness(
             module, x, y, goal, rule.scale, decay=rule.decay, shift=rule.shift, times=times, tolerance=tolerance
@@ -83,6 +84,7 @@ def stable_rate(
         return StableRate(rule, sharp, None, "the curvature of the loss is not finite here", summed, rows)
     if sharp <= 0:
         return StableRate(rule, 0.0, None, "the loss is curved upwards in no direction at these weights", summed, rows)
+    # steps along the sharpest direction grow once rate times sharpness is above the rule's edge
     return StableRate(rule, sharp, rule.edge / sharp, "", summed, rows)
 
 
@@ -102,17 +104,22 @@ def _gradients(
 ) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
     r"""The gradient of the batch, and the expected square of that of another batch of its size.
 
-    $E\,\hat g^2 = g^2 + \mathrm{Var}\,\hat g$, the variance from the gradients of `PARTS` parts of the batch, over
-    their number. Of one batch's gradient alone the smallest coordinates would be far too small. None: of the gradient
-    itself.
+    $E\,\hat g^2 = g^2 + \mathrm{Var}\,\hat g$, the variance from the gradients of `GRADIENT_PARTS` parts of the batch,
+    over their number. Of one batch's gradient alone the smallest coordinates would be far too small. None: of the
+    gradient itself.
     """
     now = gradient(module, x, y, loss)[1]
-    if len(x) < PARTS or mixes_samples(module):
+    if len(x) < GRADIENT_PARTS or mixes_samples(module):
         return now, None
     try:
-        found = [gradient(module, a, b, loss)[1] for a, b in zip(x.chunk(PARTS), y.chunk(PARTS), strict=True)]
+        part_gradients = [
+            gradient(module, a, b, loss)[1]
+            for a, b in zip(x.chunk(GRADIENT_PARTS), y.chunk(GRADIENT_PARTS), strict=True)
+        ]
     except (RuntimeError, ValueError):
         return now, None
+    # where the gradient is the mean of its parts', its variance is that of a part over their number
     return now, {
-        name: g.square() + torch.stack([part[name] for part in found]).var(0) / len(found) for name, g in now.items()
+        name: g.square() + torch.stack([part[name] for part in part_gradients]).var(0) / len(part_gradients)
+        for name, g in now.items()
     }

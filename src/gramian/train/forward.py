@@ -70,14 +70,14 @@ def passes(module: nn.Module, x: Tensor) -> tuple[Tensor, ...]:
 @contextmanager
 def batch_statistics(module: nn.Module) -> Iterator[None]:
     """Batch normalization with the statistics of the batch, as training has it, and no running ones kept."""
-    found = normalizers(module)
-    kept = [(m.running_mean, m.running_var) for m in found]
-    for m in found:
+    layers = normalizers(module)
+    kept = [(m.running_mean, m.running_var) for m in layers]
+    for m in layers:
         m._buffers["running_mean"] = m._buffers["running_var"] = None
     try:
         yield
     finally:
-        for m, (mean, var) in zip(found, kept, strict=True):
+        for m, (mean, var) in zip(layers, kept, strict=True):
             m._buffers["running_mean"], m._buffers["running_var"] = mean, var
 
 
@@ -87,20 +87,21 @@ def statistics_of(module: nn.Module, x: Tensor) -> Iterator[None]:
 
     Running statistics lag behind the weights, and at the start they are those of nothing.
     """
-    found = normalizers(module)
-    kept = [dict(m._buffers) for m in found]
-    taking = [m.register_forward_pre_hook(_take_statistics) for m in found]
+    layers = normalizers(module)
+    kept = [dict(m._buffers) for m in layers]
+    taking = [m.register_forward_pre_hook(_take_statistics) for m in layers]
     try:
-        if found:
+        if layers:
             with torch.no_grad():
-                module(x.clone())  # not `call`, which takes back what it writes into buffers
+                # not `call`, which takes back what it writes into buffers
+                module(x.clone())
         for hook in taking:
             hook.remove()
         yield
     finally:
         for hook in taking:
             hook.remove()
-        for m, buffers in zip(found, kept, strict=True):
+        for m, buffers in zip(layers, kept, strict=True):
             m._buffers.update(buffers)
 
 

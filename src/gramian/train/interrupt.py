@@ -28,7 +28,8 @@ class CtrlC:
         return self
 
     def _take(self, signum: int, frame: object) -> None:
-        heard = getattr(self._before, "heard", None)  # the commands end a process that does not hear the signal
+        # the commands end a process that does not hear the signal
+        heard = getattr(self._before, "heard", None)
         if heard is not None:
             heard()
         if self.asked:

@@ -9,7 +9,7 @@ from gramian.empirical.taylor.forward_mode import along
 from gramian.gram.krylov import top_eigenvalue
 from gramian.train.forward import evaluating, outputs_of, rows_per_pass
 
-TOLERANCE, BATCHES = 1e-2, 32
+TOLERANCE, MOST_BATCHES = 1e-2, 32
 
 
 def largest_eigenvalue(module: nn.Module, x: Tensor, *, tolerance: float = TOLERANCE) -> float:
@@ -39,6 +39,7 @@ def largest_eigenvalue(module: nn.Module, x: Tensor, *, tolerance: float = TOLER
         g = torch.randn(shape, generator=start, dtype=torch.float64).flatten().to(x.device)
 
         def gram(u: Tensor) -> Tensor:
+            # J J^T u in two passes: backward gives J^T u, forward-mode differentiation J of that
             return _push(module, parameters, x, _pull(module, parameters, x, u.reshape(shape).to(x))).flatten()
 
         return top_eigenvalue(gram, g, tolerance)
@@ -50,6 +51,7 @@ def _pull(module: nn.Module, parameters: dict[str, nn.Parameter], x: Tensor, u: 
     with torch.enable_grad():
         size = rows_per_pass(x)
         for part, weight in zip(x.split(size), u.split(size), strict=True):
+            # the gradient of <f(w), u> in w is J^T u; it is a sum over rows, so parts add up
             out = (outputs_of(module, part) * weight).sum()
             grads = torch.autograd.grad(out, list(parameters.values()), allow_unused=True)
             for name, g in zip(total, grads, strict=True):
@@ -72,4 +74,4 @@ def largest_eigenvalue_of_batches(module: nn.Module, x: Tensor, batches: list[Te
     never below the full one (for batches of one size that share out the data), and far above it where samples are
     nearly orthogonal. At most 32 batches are looked at.
     """
-    return max(len(x) / len(rows) * largest_eigenvalue(module, x[rows]) for rows in batches[:BATCHES])
+    return max(len(x) / len(rows) * largest_eigenvalue(module, x[rows]) for rows in batches[:MOST_BATCHES])

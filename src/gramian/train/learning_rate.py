@@ -50,6 +50,7 @@ def choose_lr(run: Run, settings: Settings, batches: Batches) -> LearningRate:
         else "the minibatches' Gram matrices at initialization"
     )
     times = "" if run.objective.curvature == 1 else f" times the loss's curvature {run.objective.curvature:g}"
+    # half of 2/lambda_max, the largest stable rate of plain gradient descent
     return LearningRate(1 / lam, f"1/lambda_max of {of}{times}", lam)
 
 
@@ -58,6 +59,8 @@ def lambda_max(run: Run, batches: Batches) -> float | None:
     if run.objective.curvature is None:
         return None
     if batches.size >= batches.n:
+        # J^T L'' J <= c J^T J where c bounds the curvature L'' of the loss, and J^T J has the nonzero eigenvalues of
+        # J J^T
         return run.objective.curvature * largest_eigenvalue(run.module, run.train.x)
     return run.objective.curvature * largest_eigenvalue_of_batches(run.module, run.train.x, batches.first_epoch())
 

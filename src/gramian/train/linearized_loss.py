@@ -14,9 +14,9 @@ from gramian.empirical.taylor.forward_mode import along
 from gramian.train.curvature import LossOf
 from gramian.train.step_rule import StepRule
 
-MOST = 1024  # rows times outputs of a Gram matrix
-SHOWN = 10  # slowest rows that are named
-LEARNED = 1e-24  # of the squared residual: below this, float64 has nothing left to learn
+MOST_GRAM_ROWS = 1024  # rows times outputs of a Gram matrix
+SLOW_ROWS_NAMED = 10  # slowest rows that are named
+LEARNED_RESIDUAL = 1e-24  # of the squared residual: below this, float64 has nothing left to learn
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def forecast(
 
     Args:
         module: in eval mode, with outputs (n, C).
-        x, y: the batch; its first rows are used, as many as a Gram matrix of `MOST` rows times outputs allows.
+        x, y: the batch; its first rows are used, as many as `MOST_GRAM_ROWS` rows times outputs allow.
         loss: as training computes it.
         rule: of SGD.
         lr: learning rate.
@@ -87,31 +87,38 @@ def forecast(
     """
     with torch.no_grad():
         c = call(module, x[:1]).numel()
-        rows = min(len(x), max(1, MOST // c))
+        rows = min(len(x), max(1, MOST_GRAM_ROWS // c))
         f0 = call(module, x[:rows]).double()
     target = y[:rows].double() if y.is_floating_point() else y[:rows]
     gram = empirical_ntk(module, x[:rows], outputs="full").double()
+    # (n, n, C, C) to a matrix over (sample, output), in the order of f.flatten()
     gram = gram.permute(0, 2, 1, 3).reshape(rows * c, rows * c)
-    if grows_with_rows(loss, f0, target):  # a sum: the other rows' pull is that of these
+    # a sum: the other rows' pull is that of these
+    if grows_with_rows(loss, f0, target):
         gram = gram * (len(x) / rows)
     u = None
     if velocity is not None:
+        # the linearized outputs move by J times the change of the weights, so their momentum is J times the buffers
         here = {name: p.detach() for name, p in module.named_parameters() if name in velocity}
         with torch.no_grad():
             u = along(module, here, velocity, x[:rows])[1].double().flatten()
     losses, last = _descend(gram, f0, target, loss, rule, lr, budget, u)
     g0, g1 = (_slope(loss, f, target)[1].flatten() for f in (f0, last))
     vectors = torch.linalg.eigh(gram).eigenvectors
+    # squared pull of the loss along each eigenvector of the Gram matrix, at the start and at the end
     before, after = (vectors.mT @ g0).square(), (vectors.mT @ g1).square()
     total = float(before.sum())
+    # directions with next to nothing of the first pull have nothing to be learned along them
     pulled = before > 1e-6 * total
     slow, left = _slowest(f0, last, target, loss)
+    # the curve is that of the first rows; the loss of the whole batch starts at `value`
     scale = value / losses[0] if losses[0] else 1.0
     return Forecast(
         losses=tuple(scale * v for v in losses),
         rows=rows,
         slow=slow,
         left=left,
+        # squares: more than 1/e of the pull is more than 1/e^2 of its square
         directions=int((pulled & (after > before / math.e**2)).sum()),
         of=int(pulled.sum()),
         residual=float(after.sum()) / total if total else 0.0,
@@ -130,8 +137,9 @@ def _descend(
         losses.append(value)
         size = float(g.square().sum())
         first = first or size
-        if not math.isfinite(value) or size <= LEARNED * first:
+        if not math.isfinite(value) or size <= LEARNED_RESIDUAL * first:
             return losses, f
+        # weights that move by -lr J^T g move the linearized outputs by -lr J J^T g
         pull = gram @ g.flatten()
         u = pull if u is None else rule.momentum * u + (1 - rule.dampening) * pull  # torch begins undampened
         step = pull + rule.momentum * u if rule.nesterov else u
@@ -164,5 +172,5 @@ def _slowest(first: Tensor, last: Tensor, y: Tensor, loss: LossOf) -> tuple[tupl
     mean = float(start.mean())
     if not mean > 0 or not bool(end.isfinite().all()):
         return (), ()
-    worst = end.argsort(descending=True)[:SHOWN]
+    worst = end.argsort(descending=True)[:SLOW_ROWS_NAMED]
     return tuple(worst.tolist()), tuple((end[worst] / mean).tolist())

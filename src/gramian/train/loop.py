@@ -91,6 +91,7 @@ class Loop:
                 end["reason"] = f"all {self.step} steps done"
                 loss = self._forward(gradient=False) if self.full_batch else 0.0
                 if self.probes and self.step:
+                    # nan counts as the largest: comparisons with it are all false, and max alone could pass it over
                     loss = max(loss, self._loss_in_evaluation(), key=lambda v: (math.isnan(v), v))
                 if self._diverged(loss):  # in the very last step
                     end |= {"diverged": True, "reason": self._why_diverged(loss)}
@@ -194,7 +195,8 @@ class Loop:
         self.record.measured.add(self.step)
         with evaluating(self.run.module):
             if self.probes and self._diverged(self.run.loss()):
-                return  # nothing else of such a network is a number; the next forward pass ends the run
+                # nothing else of such a network is a number; the next forward pass ends the run
+                return
             for probe in self.probes:
                 if probe.cost == "step" or not (gram if probe.cost == "gram" else cheap):
                     continue
@@ -211,6 +213,7 @@ class Loop:
 
     def _diverged(self, loss: float) -> bool:
         first = self.record.losses[0] if self.record.losses else 0.0
+        # a first loss of 0 is no scale: then only what is not finite has diverged
         return not math.isfinite(loss) or loss > DIVERGED * (first or math.inf)
 
     @property

@@ -133,6 +133,7 @@ def samples(module: nn.Module, x: Tensor, y: Tensor, loss: Objective, *, name: s
     n_outputs = n_outputs_of(module, x, where)
     if y.is_floating_point():
         targets = _as_outputs(y.to(parameter.dtype), len(x), n_outputs, name, where)
+        # real targets 1 and -1 of a single output are two classes, and have an accuracy
         signs = n_outputs == 1 and bool((targets.abs() == 1).all())
         check(x, targets, name="x" + name)
         if loss.name == "cross-entropy":

@@ -179,6 +179,7 @@ def second_moment_inverse(activation: Callable[[Tensor], Tensor], nodes: int = 1
     """
     z, weight = np.polynomial.hermite_e.hermegauss(nodes)
     value = activation(torch.from_numpy(z)).square() @ torch.from_numpy(weight)
+    # the weights belong to e^{-z^2/2} and add up to sqrt(2 pi), which makes a mean of the sum
     return math.sqrt(2 * math.pi) / float(value)
 
 

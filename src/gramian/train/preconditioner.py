@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.optim import Adagrad, Adam, Adamax, AdamW, NAdam, Optimizer, RAdam, RMSprop
 
 ADAPTIVE = (Adam, AdamW, NAdam, RAdam, Adamax, RMSprop, Adagrad)
-FIRST = 10.0  # times the memory: a gradient whose square is larger makes the next denominator, whatever was before
+# times the memory: a gradient whose square is larger makes the next denominator, whatever was before
+OUTWEIGHS_MEMORY = 10.0
 
 
 class Preconditioner(NamedTuple):
@@ -46,7 +47,7 @@ def preconditioner(
     else:
         known = memory > 0
         if now is not None:
-            known = known & (_weight_of_the_next(optimizer, group) * now.square() <= FIRST * memory)
+            known = known & (_weight_of_the_next(optimizer, group) * now.square() <= OUTWEIGHS_MEMORY * memory)
     correction = _correction(optimizer, group, step)
     root = memory.clamp(min=0).sqrt()
     if isinstance(optimizer, Adamax):  # its norm holds eps already
@@ -64,10 +65,12 @@ def _memory(optimizer: Optimizer, state: dict[str, Any], group: dict[str, Any]) 
     if isinstance(optimizer, Adagrad):
         return state["sum"]
     if isinstance(optimizer, Adamax):
+        # torch adds eps to each gradient's size before the maximum: what is about eps had no gradient
         return torch.where(state["exp_inf"] <= 2 * float(group["eps"]), 0.0, state["exp_inf"]).square()
     if isinstance(optimizer, RMSprop):
         centered = state["grad_avg"].square() if group["centered"] else 0.0
         return state["square_avg"] - centered
+    # a running mean that began at 0 has collected 1 - beta_2^step of its weight after `step` steps
     held = state["max_exp_avg_sq"] if group.get("amsgrad") else state["exp_avg_sq"]
     return held / (1 - float(group["betas"][1]) ** float(torch.as_tensor(state["step"])))
 
@@ -95,6 +98,7 @@ def _rectification(beta2: float, step: float) -> float:
     most, length = _longest_mean(beta2), 0.0
     while length <= 5:
         step += 1
+        # length of the running mean of squares after `step` steps; it tends to `most`
         length = most - 2 * step * beta2**step / (1 - beta2**step)
     return float(((length - 4) * (length - 2) * most / ((most - 4) * (most - 2) * length)) ** 0.5)
 
@@ -107,12 +111,16 @@ def _longest_mean(beta2: float) -> float:
 def edge_of_adaptive(optimizer: Optimizer, group: dict[str, Any]) -> float:
     """Learning rate times largest curvature through P at which steps stop being stable: 2 / G(-1)."""
     if isinstance(optimizer, RMSprop):
+        # momentum on divided gradients, undampened: G = 1/(1 - beta/z)
         return 2 * (1 + float(group["momentum"]))
     if isinstance(optimizer, Adagrad):
         return 2.0
     beta = float(group["betas"][0])
-    if isinstance(optimizer, NAdam):  # its present mix of the gradient and their mean
+    # NAdam steps along its present mix of the gradient and the running mean of gradients
+    if isinstance(optimizer, NAdam):
         step = max((float(torch.as_tensor(s.get("step", 0))) for s in optimizer.state.values()), default=0.0) + 1
         mix, after = (beta * (1 - 0.5 * 0.96 ** (t * float(group["momentum_decay"]))) for t in (step, step + 1))
+        # G(-1) of (1 - mix) times the gradient plus `after` times a mean (1 - beta)/(1 - beta/z)
         return 2 / (1 - mix + after * (1 - beta) / (1 + beta))
+    # the momentum is a mean: G = (1 - beta)/(1 - beta/z)
     return (2 + 2 * beta) / (1 - beta)

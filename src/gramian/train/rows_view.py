@@ -27,8 +27,9 @@ from gramian.train.forward import evaluating
 from gramian.train.objective import Loss, Objective, Samples
 
 IGNORED = -100  # torch's mark of a position without a target
-EXACT = 2**24  # whole numbers up to here are exact in float32
-SHARE = 256  # numbers of logits that one number of a packed row stands for: `rows_per_pass` then keeps to memory
+LARGEST_EXACT_INTEGER = 2**24  # whole numbers up to here are exact in float32
+# numbers of logits that one number of a packed row stands for: `rows_per_pass` then keeps to memory
+LOGITS_PER_NUMBER = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,12 +129,14 @@ def token_samples(seen: View) -> tuple[nn.Module, Samples, Objective]:
     assert seen.watched is not None
     assert seen.x_watched is not None
     targets = seen.x_watched.new_zeros(len(seen.x_watched), seen.positions)
+    # p (1 - p) <= 1/4 is the curvature of one token; a sample has the mean of its tokens
     goal = Objective("cross-entropy of tokens", _token_loss, 0.25 / seen.positions)
     return seen.watched, Samples(seen.x_watched, targets, None, targets), goal
 
 
 def _token_loss(odds: Tensor, _targets: Tensor) -> Tensor:
     """Sum over samples of the mean cross-entropy of their tokens, from log-odds."""
+    # with odds log(p / (1 - p)) the cross-entropy -log p is softplus(-odds)
     return F.softplus(-odds).mean(1).sum()
 
 
@@ -211,6 +214,7 @@ def _positions(y: Tensor, vocabulary: int, most: int) -> tuple[Tensor, Tensor]:
             where="the targets of tokens",
             fix="token numbers from 0; -100 marks positions without a target",
         )
+    # the largest of independent uniform numbers are a uniform draw without repetition; -1 is below all of them
     chance = torch.rand(y.shape, generator=torch.Generator().manual_seed(0)).to(y.device).masked_fill(~has, -1.0)
     at = chance.topk(min(most, int(has.sum(1).min())), 1).indices.sort(1).values
     return at, y.gather(1, at)
@@ -222,6 +226,7 @@ def log_odds(out: Any, extra: list[Tensor]) -> Tensor:
     logits = logits_of(out)
     z = logits.gather(1, at[:, :, None].expand(-1, -1, logits.shape[2]))
     mine = z.gather(2, right[:, :, None])
+    # log p - log(1 - p): the normalization of the softmax cancels, and 1 - p has all its digits from the other logits
     return mine[:, :, 0] - z.scatter(2, right[:, :, None], -math.inf).logsumexp(2)
 
 
@@ -249,12 +254,12 @@ def _packed(
 
     def run(packed: Tensor, own: nn.Module) -> Tensor:
         parts = packed.flatten(1)[:, : sum(sizes)].split(sizes, 1)
-        found = [
+        originals = [
             part.reshape(len(packed), *shape).to(part.dtype if dtype.is_floating_point else dtype)
             for part, shape, dtype in zip(parts, shapes, kept, strict=True)
         ]
-        args, kwargs = form.call(found[: len(form.leaves)])
-        return then(own(*args, **kwargs), found[len(form.leaves) :])
+        args, kwargs = form.call(originals[: len(form.leaves)])
+        return then(own(*args, **kwargs), originals[len(form.leaves) :])
 
     return called_otherwise(module, run)
 
@@ -266,7 +271,7 @@ def _rows(module: nn.Module, x: Inputs, extra: Sequence[Tensor] = (), *, numbers
     """
     dtype = next(p.dtype for p in module.parameters() if p.is_floating_point())
     given = [*leaves(x), *extra]
-    exact = {torch.float32: EXACT, torch.float64: 2**53}.get(dtype, 2**8)
+    exact = {torch.float32: LARGEST_EXACT_INTEGER, torch.float64: 2**53}.get(dtype, 2**8)
     for t in given:
         if not t.is_floating_point() and t.dtype != torch.bool and int(t.abs().max()) > exact:
             raise BadArgument(
@@ -276,7 +281,7 @@ def _rows(module: nn.Module, x: Inputs, extra: Sequence[Tensor] = (), *, numbers
                 fix="a module in float32 (half precision by torch.autocast), and token numbers below 2^24",
             )
     row = torch.cat([t.reshape(len(t), -1).to(dtype) for t in given], 1)
-    return F.pad(row, (0, max(numbers // SHARE - row.shape[1], 0)))[:, None]
+    return F.pad(row, (0, max(numbers // LOGITS_PER_NUMBER - row.shape[1], 0)))[:, None]
 
 
 def _no_targets() -> BadArgument:

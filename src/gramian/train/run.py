@@ -12,7 +12,7 @@ from gramian.empirical import empirical_ntk
 from gramian.train.forward import outputs_of, passes, rows_per_pass
 from gramian.train.objective import Objective, Samples
 
-FULL_GRAM = 640  # largest number of rows times outputs whose whole Gram matrix is computed
+MOST_FULL_GRAM_ROWS = 640  # largest number of rows times outputs whose whole Gram matrix is computed
 
 
 def sum_over_parts(
@@ -78,8 +78,8 @@ class Run:
 
     @property
     def full_rows(self) -> Tensor:
-        """Rows whose Gram matrix over all outputs is computed: as many of `rows` as `FULL_GRAM` allows."""
-        return self.rows[: max(FULL_GRAM // self.n_outputs, 1)]
+        """Rows whose Gram matrix over all outputs is computed: as many of `rows` as `MOST_FULL_GRAM_ROWS` allows."""
+        return self.rows[: max(MOST_FULL_GRAM_ROWS // self.n_outputs, 1)]
 
     def outputs(self, x: Tensor) -> Tensor:
         """Outputs without a graph; shape (n, C)."""
@@ -135,6 +135,7 @@ class Run:
 
     def _full_gram(self) -> Tensor:
         blocks = empirical_ntk(self.module, self.train.x[self.full_rows], outputs="full").double()  # (r, r, C, C)
+        # (r, r, C, C) to (r, C, r, C): outputs of a sample side by side, as flattened outputs have them
         size = blocks.shape[0] * blocks.shape[2]
         return blocks.permute(0, 2, 1, 3).reshape(size, size)
 
@@ -142,5 +143,6 @@ class Run:
         if name not in self._known:
             start = time.perf_counter()
             self._known[name] = compute()
-            self.shared_seconds += shared * (time.perf_counter() - start)
+            if shared:
+                self.shared_seconds += time.perf_counter() - start
         return self._known[name]

@@ -128,10 +128,13 @@ def step_rule(
             w = float(group["weight_decay"])
             if adaptive:
                 square = None if squares is None else squares[name]
-                found = preconditioner(optimizer, p, group, gradient[name], square, None if now is None else now[name])
-                inverse, unseen, guessed = found.inverse, unseen + found.unseen, guessed or found.guessed
+                divisor = preconditioner(
+                    optimizer, p, group, gradient[name], square, None if now is None else now[name]
+                )
+                inverse, unseen, guessed = divisor.inverse, unseen + divisor.unseen, guessed or divisor.guessed
             scale[name] = (ratio * inverse) ** 0.5
             if group.get("decoupled_weight_decay"):
+                # stable where lr (2/edge P^{-1} h + w) <= 2, which is lr (P^{-1} h + w edge/2) <= edge
                 shift[name] = w * ratio * edge / 2
             else:
                 decay[name] = w
@@ -172,9 +175,11 @@ def _check_groups(optimizer: Optimizer, module: nn.Module, groups: list[dict[str
 
 def _sgd_edge(group: dict[str, Any]) -> float:
     beta, dampening = float(group["momentum"]), float(group["dampening"])
+    # 2 / G(-1) of the filters in the docstring of this file
     if group["nesterov"]:
         return (2 + 2 * beta) / (1 + 2 * beta)
-    if not beta:  # torch then takes no notice of the dampening
+    # torch then takes no notice of the dampening
+    if not beta:
         return 2.0
     return 2 * (1 + beta) / (1 - dampening) if dampening < 1 else float("inf")
 

@@ -90,8 +90,8 @@ def suggest(
     target = value / 100 if target is None else float(target)
     used = choice.lr if edge.rule.lr is None else edge.rule.lr
     with _measured(module):
-        made, why = _forecast(module, x, y, function, outputs, edge, optimizer, used, value, budget)
-        real = losses_of_whole_steps(tried, used) if tried is not None and made is not None and used else []
+        prediction, why = _forecast(module, x, y, function, outputs, edge, optimizer, used, value, budget)
+        real = losses_of_whole_steps(tried, used) if tried is not None and prediction is not None and used else []
     return Advice(
         optimizer=edge.rule.name,
         sharpness=edge.sharpness,
@@ -99,10 +99,10 @@ def suggest(
         lr=choice.lr,
         lr_now=edge.rule.lr,
         loss=value,
-        steps=None if made is None else made.steps_to(target),
+        steps=None if prediction is None else prediction.steps_to(target),
         target=target,
         budget=budget,
-        forecast=made,
+        forecast=prediction,
         why=why,
         rehearsal=tuple(real),
         trials=choice.trials,
@@ -142,7 +142,8 @@ def _rehearsal(
         return None
     n = len(x)
     halves = batch_size is None or batch_size >= n
-    batch = n if n < 4 else (n + 1) // 2  # of fewer rows batch normalization has no statistics
+    # fewer than four rows stay together: batch normalization has no statistics of halves so small
+    batch = n if n < 4 else (n + 1) // 2
     if not halves:
         assert batch_size is not None
         batch = batch_size
@@ -181,6 +182,7 @@ def _draws(module: nn.Module, x: Tensor) -> bool:
         drawn = before[0] != random_states(x.device)[0]
     if not isinstance(first, Tensor) or not isinstance(again, Tensor) or first.shape != again.shape:
         return drawn
+    # half of the digits are left to rounding, which sums in another order differ by
     allowed = torch.finfo(first.dtype).eps ** 0.5 if first.is_floating_point() else 0.0
     return drawn or not torch.allclose(first, again, rtol=allowed, atol=allowed * float(first.abs().max()))
 
@@ -229,15 +231,15 @@ def _forecast(
     if why or lr is None:
         return None, why
     try:
-        made = forecast(module, x, y, loss, edge.rule, lr, value, budget, _velocity(optimizer, module))
+        prediction = forecast(module, x, y, loss, edge.rule, lr, value, budget, _velocity(optimizer, module))
     except torch.OutOfMemoryError:
         raise
     except (GramianError, RuntimeError, ValueError, IndexError) as error:
         said = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         return None, f"the linearized network could not be followed ({said})"
-    if not all(map(math.isfinite, made.losses)) or made.losses[-1] > 1.5 * abs(made.losses[0]):
+    if not all(map(math.isfinite, prediction.losses)) or prediction.losses[-1] > 1.5 * abs(prediction.losses[0]):
         return None, f"the linearized network does not settle at the learning rate {lr:.3g}"
-    return made, ""
+    return prediction, ""
 
 
 def _why_no_forecast(
@@ -259,6 +261,7 @@ def _why_no_forecast(
     if why:
         return why
     try:
+        # the direction is not 1 alone: the cross-entropy does not change where all logits shift together
         straight = not bool(loss_hessian_product(loss, outputs, y, torch.ones_like(outputs) + outputs).any())
     except (RuntimeError, NotImplementedError):
         return "the loss has no second derivative in torch"

@@ -125,8 +125,10 @@ class Trace:
             ) from None
 
     def __str__(self) -> str:
-        made = ("loss", "optimizer", "lr", "batch_size", "seed", "dtype", "device")
-        head = ", ".join(f"{name} {_short(self.config[name])}" for name in made if self.config.get(name) is not None)
+        settings = ("loss", "optimizer", "lr", "batch_size", "seed", "dtype", "device")
+        head = ", ".join(
+            f"{name} {_short(self.config[name])}" for name in settings if self.config.get(name) is not None
+        )
         names = [n for n in ("loss", "train_accuracy", "test_accuracy") if n in self.measured]
         columns: dict[str, dict[int, float]] = {
             n: dict(zip(self.measured[n].steps, _scalars(n, self), strict=True)) for n in names
@@ -167,15 +169,13 @@ def _plain(value: Any) -> Any:
 
 def _numbers(values: list) -> list:
     """None back to nan, in numbers and in one number per label."""
-    nan = math.nan
-    return [
-        {key: nan if v is None else v for key, v in value.items()}
-        if isinstance(value, dict)
-        else nan
-        if value is None
-        else value
-        for value in values
-    ]
+
+    def number(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: number(v) for key, v in value.items()}
+        return math.nan if value is None else value
+
+    return [number(value) for value in values]
 
 
 def _series(facts: Mapping[str, Any]) -> Series:

@@ -23,13 +23,14 @@ from gramian.train.forward import movable
 from gramian.train.preconditioner import ADAPTIVE
 from gramian.train.step_rule import named_optimizer
 
-TRIALS = 12  # rates at most
-ENOUGH = 0.5  # of the first loss: a rehearsal for a forecast that came down to this has shown what it can
-LEAST = 20  # steps
-LOOKS = 10  # at the loss of all rows, in a rehearsal
-RISE = 1.5  # times the first loss of all rows, at any look: more is a step that was too large
-BURST = 10.0  # times the first loss, on a minibatch: nothing is gained by going on
-WORSE, SLACK = 1.25, 0.05  # times the best last loss, plus this part of the first: more, and a smaller rate does better
+MOST_TRIALS = 12  # rates at most
+REHEARSED_SHARE = 0.5  # of the first loss: a rehearsal for a forecast that came down to this has shown what it can
+LEAST_REHEARSAL_STEPS = 20  # steps
+LOOKS_AT_ALL_ROWS = 10  # at the loss of all rows, in a rehearsal
+TOLERATED_RISE = 1.5  # times the first loss of all rows, at any look: more is a step that was too large
+MINIBATCH_BURST = 10.0  # times the first loss, on a minibatch: nothing is gained by going on
+# times the best last loss, plus this part of the first: more, and a smaller rate does better
+WORSE_THAN_BEST, SLACK_OF_FIRST = 1.25, 0.05
 
 
 @dataclass(frozen=True)
@@ -82,17 +83,18 @@ class Rehearsal:
         """Steps at one rate; `best` is the smallest last loss of smaller ones (of the loss that sinks)."""
         net = copied(self.module)
         draw = torch.Generator().manual_seed(0)
+        # a loss that is climbed is looked at with the other sign, so that lower is better in either case
         sign = -1.0 if self.climbs else 1.0
         looks: list[float] = []
-        made, step = copy_of(self.optimizer, self.module, movable(net), lr), 0
+        optimizer, step = copy_of(self.optimizer, self.module, movable(net), lr), 0
         devices = [self.x.device] if self.x.device.type == "cuda" else []
         with torch.random.fork_rng(devices):
             torch.manual_seed(0)  # of dropout; the caller's numbers come back
             looks.append(sign * self.measured(net))
             for step in range(1, self.steps + 1):
-                value = self._step(net, made, torch.randperm(len(self.x), generator=draw)[: self.batch])
-                burst = not self.climbs and value > BURST * max(looks[0], 0.0) and looks[0] > 0
-                if step % max(self.steps // LOOKS, 1) == 0 or step == self.steps or burst:
+                value = self._step(net, optimizer, torch.randperm(len(self.x), generator=draw)[: self.batch])
+                burst = not self.climbs and value > MINIBATCH_BURST * max(looks[0], 0.0) and looks[0] > 0
+                if step % max(self.steps // LOOKS_AT_ALL_ROWS, 1) == 0 or step == self.steps or burst:
                     looks.append(sign * self.measured(net))
                 if burst or not math.isfinite(value) or not math.isfinite(looks[-1]):
                     break
@@ -118,8 +120,10 @@ def _low(looks: list[float], best: float) -> bool:
         return False
     first, size = looks[0], abs(looks[0])
     # both bounds for losses of either sign
-    stayed = max(looks) <= first + (RISE - 1) * size
-    as_low = looks[-1] <= min(best + (WORSE - 1) * abs(best) + SLACK * size, first + (WORSE - 1) * size)
+    stayed = max(looks) <= first + (TOLERATED_RISE - 1) * size
+    as_low = looks[-1] <= min(
+        best + (WORSE_THAN_BEST - 1) * abs(best) + SLACK_OF_FIRST * size, first + (WORSE_THAN_BEST - 1) * size
+    )
     return stayed and as_low
 
 
@@ -155,15 +159,15 @@ def trials_upwards(rehearsal: Rehearsal, start: float, most: float) -> list[Tria
     Returns:
         The trials in the order of their rates. The last that held is the largest good rate; if none held, none is.
     """
-    found = [rehearsal.trial(start, math.inf)]
-    if not found[0].held:
-        while len(found) < TRIALS and not found[0].held:
-            found.insert(0, rehearsal.trial(found[0].lr / 2, math.inf))
-        return found
-    while len(found) < TRIALS and found[-1].held and 2 * found[-1].lr <= most * (1 + 1e-9):
+    trials = [rehearsal.trial(start, math.inf)]
+    if not trials[0].held:
+        while len(trials) < MOST_TRIALS and not trials[0].held:
+            trials.insert(0, rehearsal.trial(trials[0].lr / 2, math.inf))
+        return trials
+    while len(trials) < MOST_TRIALS and trials[-1].held and 2 * trials[-1].lr <= most * (1 + 1e-9):
         sign = -1.0 if rehearsal.climbs else 1.0
-        found.append(rehearsal.trial(2 * found[-1].lr, min(sign * t.last for t in found)))
-    return found
+        trials.append(rehearsal.trial(2 * trials[-1].lr, min(sign * t.last for t in trials)))
+    return trials
 
 
 def copy_of(optimizer: Optimizer | str, module: nn.Module, here: dict[str, nn.Parameter], lr: float) -> Optimizer:
@@ -182,12 +186,13 @@ def copy_of(optimizer: Optimizer | str, module: nn.Module, here: dict[str, nn.Pa
         if mine:
             groups.append(options | {"params": [here[name_of[id(p)]] for p in mine]})
             pairs += [(p, here[name_of[id(p)]]) for p in mine]
-    made: Optimizer = kind(groups, lr=lr)
+    twin: Optimizer = kind(groups, lr=lr)
     for p, copy in pairs:
+        # a trial goes on from the optimizer as it stands: its momentum and its running means are copied too
         state = optimizer.state.get(p)
         if state:
-            made.state[copy] = {key: t.clone() if isinstance(t, Tensor) else t for key, t in state.items()}
-    return made
+            twin.state[copy] = {key: t.clone() if isinstance(t, Tensor) else t for key, t in state.items()}
+    return twin
 
 
 def _moves(group: dict, names: dict[int, str]) -> bool:
@@ -197,16 +202,16 @@ def _moves(group: dict, names: dict[int, str]) -> bool:
 def losses_of_whole_steps(rehearsal: Rehearsal, lr: float) -> list[float]:
     """Losses before and after each step on all rows at once; it ends at a loss that is half or not finite."""
     net = copied(rehearsal.module)
-    made = copy_of(rehearsal.optimizer, rehearsal.module, movable(net), lr)
-    found: list[float] = []
+    optimizer = copy_of(rehearsal.optimizer, rehearsal.module, movable(net), lr)
+    losses: list[float] = []
     with torch.enable_grad():
         for step in range(rehearsal.steps + 1):
             value = rehearsal.loss(net(rehearsal.x.clone()), rehearsal.y)
-            found.append(float(value.detach()))
-            enough = step >= LEAST and found[-1] < ENOUGH * found[0]
-            if step == rehearsal.steps or not math.isfinite(found[-1]) or enough:
+            losses.append(float(value.detach()))
+            enough = step >= LEAST_REHEARSAL_STEPS and losses[-1] < REHEARSED_SHARE * losses[0]
+            if step == rehearsal.steps or not math.isfinite(losses[-1]) or enough:
                 break
-            made.zero_grad(set_to_none=True)
+            optimizer.zero_grad(set_to_none=True)
             value.backward()
-            made.step()
-    return found
+            optimizer.step()
+    return losses

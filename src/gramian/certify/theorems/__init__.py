@@ -34,5 +34,5 @@ THEOREMS: dict[str, Callable[[Evidence], Certificate | None]] = {
 
 def certificates(evidence: Evidence) -> tuple[Certificate, ...]:
     """Every theorem that applies, checked."""
-    found = (certificate(evidence) for certificate in THEOREMS.values())
-    return tuple(c for c in found if c is not None)
+    checked = (certificate(evidence) for certificate in THEOREMS.values())
+    return tuple(c for c in checked if c is not None)

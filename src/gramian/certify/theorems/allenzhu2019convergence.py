@@ -61,7 +61,8 @@ def budget(n: int, L: int, delta: float, d: int, accuracy: float, m: float, b: i
 def _with_log(factor: float) -> float:
     """The width from which on m >= factor log^5 m, and m / log^5 m grows: at least e^5."""
     m = max(factor, 1.0) * 5**5
-    for _ in range(200):  # from above, where the map contracts, since m / log^5 m grows there
+    # from above, where the map contracts, since m / log^5 m grows there
+    for _ in range(200):
         m = max(factor * math.log(m) ** 5, math.e**5)
     return m
 
@@ -73,12 +74,14 @@ def certificate(e: Evidence) -> Certificate | None:
     b = None if e.descends else e.batch_size
     L, sep = max(e.depth, 1), delta(e)
     asked = budget(e.n, L, sep, e.n_outputs, e.accuracy, e.width, b, e.pixels)
-    their_lr = e.lr / e.unit  # a rate times a squared gradient has no unit
+    # `unit` brings squared gradients to the paper's units, and a rate times a squared gradient has none
+    their_lr = e.lr / e.unit
     if b is None:
         method: tuple[Condition, ...] = (full_descent(e), plain_updates(e))
     else:
         method = (Condition("batches drawn independently, plain steps", True, e.independent_batches),)
-    premises = (  # so wide a network has exp(-log^2 m), the probability of a bad initialization, below 1e-10
+    # so wide a network has exp(-log^2 m), the probability of a bad initialization, below 1e-10
+    premises = (
         *network(e),
         separated(e),
         bounded_labels(e),
@@ -111,7 +114,8 @@ def _asks(asked: Budget) -> str:
 
 def _conclusion(e: Evidence, asked: Budget, sep: float, lr: float, b: int | None) -> tuple[Condition, ...]:
     """Steps to the accuracy; of gradient descent also contraction and distance."""
-    slower = max(asked.lr / lr, 1.0) if lr > 0 else math.inf  # T is that of the theorem's rate; it goes like 1 / rate
+    # T is that of the theorem's rate; it goes like 1 / rate
+    slower = max(asked.lr / lr, 1.0) if lr > 0 else math.inf
     granted, steps = asked.steps * slower, e.losses[0]
     reached = True if e.accuracy_steps is not None else None
     if reached is None and steps and steps[-1] >= granted:

@@ -39,6 +39,7 @@ def certificate(e: Evidence) -> Certificate | None:
     L = max(e.depth, 1)
     low, high = radii(e.n_outputs, L, e.width)
     probable = (math.log(1 / FAILURE) * (1 + 1e-9) / (e.width * L)) ** 1.5  # where exp(-m omega^(2/3) L) is FAILURE
+    # the bound grows with omega: the smallest one that covers the distance, in the range as far as it goes
     omega = min(max(distance, low, probable), high)
     bound = math.sqrt(math.log(max(e.width, 3))) * omega ** (1 / 3) * L**3
     premises = (

@@ -44,6 +44,7 @@ def separated(e: Evidence) -> Condition:
 
 def failure(m: float, omega: float, L: int) -> float:
     r"""$\exp(-m \omega^{2/3} L)$, constant 1: how likely the random initialization is a bad one."""
+    # e^-700 is near the smallest float64: a smaller one would become 0
     return math.exp(-min(m * omega ** (2 / 3) * L, 700.0))
 
 

@@ -17,8 +17,8 @@ from gramian.certify.theorems.premises import no_decrease, positive_gram, square
 def certificate(e: Evidence) -> Certificate | None:
     """Decay along the flow, at the measured steps; None without a limit or where no Gram matrix was measured."""
     smallest = e.series("step_remainder", "smallest eigenvalue")
-    found = min(smallest) if smallest else e.extreme("gram_min", min)
-    if e.lambda_min is None or found is None or e.optimizer not in ("gd", "sgd"):
+    lowest = min(smallest) if smallest else e.extreme("gram_min", min)
+    if e.lambda_min is None or lowest is None or e.optimizer not in ("gd", "sgd"):
         return None
     positive = positive_gram(
         "lambda_0, the smallest eigenvalue of the limit Gram matrix", e.lambda_min, e.n, e.lambda_max
@@ -28,7 +28,7 @@ def certificate(e: Evidence) -> Certificate | None:
         Condition("gradient flow: the learning rate", 0.0, e.lr, "<=", "descent takes steps; a flow is their limit"),
         squared_loss(e),
         positive,
-        Condition("smallest eigenvalue of the network's Gram matrix during the run", e.lambda_min / 2, found, ">=",
+        Condition("smallest eigenvalue of the network's Gram matrix during the run", e.lambda_min / 2, lowest, ">=",
                   "half of lambda_0, at the measured steps"),
         Condition("measured on all samples and outputs", True, everywhere),
     )  # fmt: skip
@@ -42,11 +42,12 @@ def certificate(e: Evidence) -> Certificate | None:
         premises,
         conclusion,
         "",
-        f"The smallest eigenvalue was {found:.3g} or above where measured (limit: {e.lambda_min:.3g}).",
+        f"The smallest eigenvalue was {lowest:.3g} or above where measured (limit: {e.lambda_min:.3g}).",
         TRAINING,
     )
 
 
 def _share(e: Evidence) -> float:
     assert e.lambda_min is not None
+    # e^{-lambda t} at t = lr k shrinks by 1 - e^{-lr lambda} a step; expm1 keeps the digits of a small lr lambda
     return -math.expm1(-max(e.lr * e.lambda_min, 0.0))

@@ -51,6 +51,7 @@ def certificate(e: Evidence) -> Certificate | None:
         Condition("what linearization leaves of a step, over half of lr lambda_min ||r||", 1.0, remainder, "<=",
                   "the worst step"),
     )  # fmt: skip
+    # the loss is half of ||r||^2, so it falls by the square of the factor of ||r||; the factor is kept within 0 and 1
     rate = (1 - min(max(e.lr * initial / 4, 0.0), 1.0)) ** 2
     conclusion = (
         Condition("||r|| after a step over its bound (1 - lr lambda_min / 2) ||r|| before", 1 + ROUNDING, ratio, "<=",
@@ -89,6 +90,7 @@ def _worst(e: Evidence, smallest: list[float]) -> tuple[float | None, float | No
     before, after, left = (e.series("step_remainder", name) for name in ("residual", "next residual", "remainder"))
     remainders, ratios = [], []
     for lam, r, following, remainder in zip(smallest, before, after, left, strict=True):
+        # ||r_{k+1}|| <= (1 - lr lam) ||r_k|| + ||e_k||: a remainder of half the gain leaves the other half
         allowed, bound = e.lr * lam * r / 2, (1 - e.lr * lam / 2) * r
         remainders.append(_over(remainder, allowed))
         ratios.append(_over(following, bound))

@@ -43,6 +43,7 @@ def certificate(e: Evidence) -> Certificate | None:
     if e.optimizer not in ("gd", "sgd") or e.depth != 1 or lam is None:
         return None
     asked, lr = width(e.n, lam), max(lam, 0.0) / e.n**2
+    # H^infinity has 1/2 on its diagonal, so its trace n/2 bounds the largest eigenvalue
     positive = positive_gram("no two inputs are parallel: lambda_0 of the limit Gram matrix", lam, e.n, e.n / 2)
     premises = (
         unit_norm(e),

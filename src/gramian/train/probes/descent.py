@@ -48,14 +48,14 @@ class StepRemainder:
         # e_k is defined by this very H_k and r_k, so rounding in them is in e_k, and the recursion holds exactly
         linear = self.gram @ self.residual.flatten()
         remainder = (outputs - self.outputs).flatten() + run.lr * linear
-        found = {
+        values = {
             "smallest eigenvalue": float(self.eigenvalues[0]),
             "largest eigenvalue": float(self.eigenvalues[-1]),
             "residual": float(self.residual.norm()),
             "remainder": float(remainder.norm()),
             "next residual": float((outputs - run.train.targets.double()).norm()),
         }
-        return found if all(math.isfinite(v) for v in found.values()) else None
+        return values if all(math.isfinite(v) for v in values.values()) else None
 
 
 class UpdateError:

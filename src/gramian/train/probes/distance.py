@@ -24,6 +24,7 @@ def spectral_norm(matrix: Tensor, *, tolerance: float = 1e-5, iterations: int = 
     v = torch.randn(w.shape[1], generator=generator, dtype=w.dtype).to(w.device)
     value = 0.0
     for _ in range(iterations):
+        # ||W v|| for a unit v is at most the norm, and W^T W turns v to the largest singular vector
         u = w @ (v / v.norm())
         last, value = value, float(u.norm())
         if value == 0 or abs(value - last) <= tolerance * value:

@@ -57,6 +57,8 @@ def smallest_distance(h: Tensor) -> float:
         2.0
     """
     unit = h / h.norm(dim=1, keepdim=True).clamp_min(torch.finfo(h.dtype).tiny)
+    # |u - v|^2 = 2 - 2 cos for unit rows: the closest pair has the largest cosine; but 1 - cos of a close pair has
+    # lost its digits, so the distance is taken from the difference
     cosine = (unit @ unit.T).fill_diagonal_(-torch.inf)
     i, j = divmod(int(cosine.argmax()), len(h))
     return float((unit[i] - unit[j]).norm())

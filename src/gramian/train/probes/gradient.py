@@ -60,6 +60,7 @@ class SampleGradientOverLoss:
         run.full_eigenvalues()  # kept for the first measurement; refuses modules that have none
 
     def measure(self, run: Run) -> Reading | None:
+        # loss, gradient and Gram matrix are all of these rows: the ratio lies between twice the extreme eigenvalues
         rows = run.full_rows
         x, targets = run.train.x[rows], run.train.targets[rows]
         loss = float(run.objective(run.train_outputs()[rows], targets))

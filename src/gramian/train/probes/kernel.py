@@ -66,6 +66,7 @@ class KernelEntryDrift:
     def start(self, run: Run) -> None:
         self.initial = run.gram()
         diagonal = self.initial.diagonal().clamp_min(0).sqrt()
+        # by Cauchy-Schwarz no entry of K_0 is larger
         self.scale = diagonal[:, None] * diagonal
         if not float(self.scale.min()) > 0:
             raise NotApplicable("the gradient of a sample is zero at initialization")

@@ -22,7 +22,8 @@ class LinearizationGap:
         pass
 
     def measure(self, run: Run) -> float | None:
-        with torch.no_grad(), batch_statistics(run.module):  # a function of the weights alone, at the start and now
+        # with the statistics of the batch the outputs are a function of the weights alone, at the start and now
+        with torch.no_grad(), batch_statistics(run.module):
             f0, change = along(run.module, run.initial, run.moved(), run.x_rows)
             f = run.outputs(run.x_rows)
         size = float(f.norm())
