@@ -53,6 +53,8 @@ def of_vectors(x: Tensor, y: Tensor, q1: Tensor, product: Tensor, q2: Tensor) ->
     gap = gap.clamp_min(0)
     a, b = x / _or_one(r)[:, None], y / _or_one(t)[:, None]
     if int(near.sum()) > 8 * (len(x) + len(y)):
+        # Distances do not change when all directions are moved by their mean, and the products of what is left are
+        # small: their rounding is too.
         centre = a.detach().mean(0)
         p, o = a - centre, b - centre
         size = ((p * p).sum(1)[:, None] + (o * o).sum(1)[None]) / x.shape[1]
@@ -91,6 +93,7 @@ def plus_constant(gap: Tensor, q1: Tensor, q2: Tensor, w: float, b: float) -> Te
         return w * gap
     r, t = safe_sqrt(q1), safe_sqrt(q2)
     above = safe_sqrt(w * q1 + b) * safe_sqrt(w * q2 + b)
+    # s'^2 - (w s + b)^2 = w b (r - t)^2, with s' the root after the constant
     return w * gap + w * b * (r - t).square() / (above + w * (r * t) + b)
 
 
@@ -100,6 +103,7 @@ def opposite_plus_constant(opposite: Tensor, q1: Tensor, q2: Tensor, w: float, b
         return w * opposite
     s = safe_sqrt(q1) * safe_sqrt(q2)
     above = safe_sqrt(w * q1 + b) * safe_sqrt(w * q2 + b)
+    # s'^2 - (w s)^2 = w b (q1 + q2) + b^2
     return w * opposite + b + (w * b * (q1 + q2) + b * b) / (above + w * s)
 
 
@@ -107,6 +111,7 @@ def plus(gap1: Tensor, q1: Pair, gap2: Tensor, q2: Pair) -> Tensor:
     r"""Gap of $K_1 + K_2$: with roots r, t of the variances, $g_1 + g_2 + (r_1 t_2 - r_2 t_1)^2 / (s + s_1 + s_2)$."""
     (r1, t1), (r2, t2) = (tuple(safe_sqrt(q) for q in pair) for pair in (q1, q2))
     s = safe_sqrt(q1[0] + q2[0]) * safe_sqrt(q1[1] + q2[1])
+    # s^2 - (s1 + s2)^2 = (r1 t2 - r2 t1)^2
     total = s + r1 * t1 + r2 * t2
     return gap1 + gap2 + (r1 * t2 - r2 * t1).square() / _or_one(total)
 
@@ -141,6 +146,7 @@ def rest(apart: Tensor, r: Tensor, t: Tensor) -> Tensor:
     r"""Gap $(D - (r - t)^2) / 2$ from squared distances D, less what rounding can make of it."""
     few = 4 * torch.finfo(apart.dtype).eps
     difference = r - t
+    # D = (r - t)^2 + 2 g
     gap = torch.addcmul(apart, difference, difference, value=-1)
     return not_below_zero(gap - few * (r * r - t * t).detach().abs()) / 2
 

@@ -182,6 +182,7 @@ class Joint:
             return None if c is None else c.swapped()
         if not isinstance(other, Affine) or other.source != op.source:
             return None
+        # The same weight twice: sigma_w^2 avg E[h g] + sigma_b^2. Different weights are independent, with mean zero.
         below = self.cross(self.steps[s].inputs[0], self.steps[t].inputs[0])
         if below is not None:
             return op.joint(op.average(below))  # type: ignore[arg-type]
@@ -206,6 +207,8 @@ class Joint:
                 why="the covariance of two different functions of correlated Gaussians has no rule here",
                 fix="use the same activation in both, or give each branch its own weights",
             )
+        # E phi(u) phi(v) is the dual at the covariance of u and v, and the NTK below is multiplied by E phi'(u)
+        # phi'(v).
         sides = {"xx": (ux, vx), "yy": (uy, vy), "xy": (ux, vy), "yx": (uy, vx)}
         made = {}
         for name, (q1, q2) in sides.items():
@@ -224,6 +227,7 @@ class Joint:
         below = self.cross(u, t)
         if below is None:
             return None
+        # Stein's lemma: E phi(u) v = E phi'(u) E[u v]
         at_x, at_y = (op.mean_slope(q) for q in self._value(u).variances())
 
         def times(field: Tensor, at: Tensor, name: str) -> Tensor:

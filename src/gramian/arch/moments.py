@@ -163,6 +163,7 @@ class Moments:
     def times(self, at_x: Tensor, at_y: Tensor) -> Moments:
         """Moments of the values times a number at each (input, position); shapes (n, *S) and (m, *S)."""
         (x1, x2), (y1, y2), (l, r) = self.spread_self(at_x), self.spread_self(at_y), self.spread(at_x, at_y)
+        # E (a h)(b g) = a b E h g: each entry gets the numbers of both its ends
         xx, both = self.xx * (x1 * x2 if self.pairs else x1 * x1), l * r
         made = replace(
             self,
@@ -185,6 +186,7 @@ class Moments:
         add_x, add_y = self.spread_self(at_x), self.spread_self(at_y)
         of_x, of_y = self.spread_self(mean_x), self.spread_self(mean_y)
         (l, r), (ml, mr) = self.spread(at_x, at_y), self.spread(mean_x, mean_y)
+        # E (h + a)(g + b) = E h g + a E g + b E h + a b
         xx = self.xx + add_x[0] * of_x[1] + of_x[0] * add_x[1] + add_x[0] * add_x[1]
         yy = self.yy + add_y[0] * of_y[1] + of_y[0] * add_y[1] + add_y[0] * add_y[1]
         return replace(
@@ -223,6 +225,7 @@ class Moments:
 
     def _axes(self, lead: int) -> tuple[tuple[int, ...], ...]:
         copies = 2 if self.pairs else 1
+        # both positions shift together, so the axes of the first and of the second copy of S are paired
         return tuple(tuple(lead + s + c * self.space for c in range(copies)) for s in range(self.space))
 
     def map_covariances(self, apply: Callable[[Tensor, int], Tensor], *, moves: bool = False) -> Moments:

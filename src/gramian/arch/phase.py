@@ -191,6 +191,7 @@ class _Recursion:
     @property
     def ratio(self) -> float | None:
         r"""$E\,\phi^2 / q$ if it is the same for every q, as for ReLU; else None."""
+        # three variances a factor 4 apart: a homogeneous function gives the same ratio up to rounding
         ratios = [self.duals(q)[0] / q for q in (0.25, 1.0, 4.0)]
         return ratios[1] if max(ratios) - min(ratios) <= 1e-12 * ratios[1] else None
 
@@ -238,6 +239,8 @@ class _Recursion:
             return 1.0
         if change(0.0) <= 0:
             return 0.0
+        # At 1 `change` is zero with slope chi - 1 > 0: just below it is negative, and as it is convex it has one root
+        # before.
         near = next((1 - 4.0**-k for k in range(1, 24) if change(1 - 4.0**-k) < 0), None)
         return 1.0 if near is None else float(brentq(change, 0.0, near, xtol=1e-15, rtol=1e-14))
 

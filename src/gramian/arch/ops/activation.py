@@ -126,6 +126,8 @@ class Activation(Op):
             )
         q_x, q_y = below.variances()
         same = below.yy is below.xx
+        # One function of all Gaussians: K is the dual at (q1, k, q2), and the NTK below is multiplied by the slopes'
+        # kernel.
         xx = self._covariance(below.xx, below.spread_self(q_x))
         q1, q2 = below.spread(q_x, q_y)
         gap, above, opposite = below.gap_size, None, None
@@ -209,6 +211,7 @@ class _Determinant(torch.autograd.Function):
     def forward(ctx: Any, q1: Tensor, k: Tensor, q2: Tensor) -> Tensor:
         ctx.save_for_backward(q1, k, q2)
         s = (q1 * q2).sqrt()
+        # q1 q2 - k^2 = (s - k)(s + k): a factor that rounding alone can have made is zero
         apart, opposite = s - k, s + k
         few = 8 * torch.finfo(k.dtype).eps * s
         zero = torch.zeros_like(apart)

@@ -69,10 +69,12 @@ def _near(op: Elementwise, q1: Tensor, gap: Tensor, q2: Tensor, root1: Tensor, r
     """Of a list of near pairs, in float64."""
     r, t = safe_sqrt(q1), safe_sqrt(q2)
     s = r * t
+    # the integral over x = g y^2 from 0 to g, divided by g, is one over y with the weight 2 y
     slope = sum(weight * op.dual_at_gap(q1, s - gap * y * y, q2, gap * y * y)[1] for y, weight in RULE)
     apart = 2 * gap * slope
     other = (q1 != q2).detach()
     if bool(other.any()):
+        # the deviations differ too: (r - t)^2 E z^2 phi'(rho z)^2, at the mean of both variances
         q = ((q1 + q2) / 2)[other]
         stretch = op.own_scale(q) / q
         apart = apart.index_put(torch.nonzero(other, as_tuple=True), apart[other] + (r - t).square()[other] * stretch)

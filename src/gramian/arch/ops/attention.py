@@ -93,6 +93,7 @@ class Attention(Op):
 
     def apply(self, *x: Tensor) -> Tensor:
         q, k, v = (self._split(t, order) for t, order in zip(x, self.orders, strict=False))
+        # c / d, with the d of this width: the sum over d channels becomes c times their average
         scores = torch.einsum("nhdbs,nhdbt->nhbst", q, k) * (self.factor / q.shape[2])
         batch = x[0].permute(0, 1, *(2 + a for a in self.orders[0])).shape[2:-1]
         a = self._weights(scores.unflatten(2, batch) if batch else scores.squeeze(2), x[3:])
@@ -348,6 +349,7 @@ def _both(field: Tensor, a_x: Tensor, a_y: Tensor | None) -> Tensor:
     flat = field.reshape(*field.shape[:lead], b, t, b, t)
     sides = "nbij,nbjcl,nckl->nbick" if a_y is None else "nbij,nmbjcl,mckl->nmbick"
     second = a_x if a_y is None else a_y
+    # each head has weights of its own, and a layer on top averages over the heads
     total = torch.stack([torch.einsum(sides, a_x[:, h], flat, second[:, h]) for h in range(heads)]).mean(0)
     return total.reshape(*field.shape[:lead], *batch, s, *batch, s)
 

@@ -87,6 +87,7 @@ class Sum(Op):
                 why="their means differ between channels",
                 fix="add them before: it computes the same",
             )
+        # E (h + g)(h' + g') = E h h' + E g g' + E h g' + E g h'; the last two are zero, products of means, or `cross`.
         xx, yy, xy = a.xx + b.xx, a.yy + b.yy, a.xy + b.xy
         theta = None if a.theta is None or b.theta is None else a.theta + b.theta
         if shared:

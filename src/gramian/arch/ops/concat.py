@@ -228,6 +228,7 @@ class Product(Op):
             xx=xx,
             yy=xx if a.yy is a.xx else a.yy * b.yy,
             xy=a.xy * b.xy,
+            # the product rule: the gradient goes through one factor, the other keeps its covariance
             theta=None if a.theta is None or b.theta is None else a.theta * b.xy + a.xy * b.theta,
             mean_x=None if centred else a.mean_x * b.mean_x,  # type: ignore[operator]
             mean_y=None if centred else a.mean_y * b.mean_y,  # type: ignore[operator]

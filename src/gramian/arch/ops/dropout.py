@@ -91,6 +91,7 @@ class Dropout(Op):
 
     def limit(self, *m: Moments) -> Moments:
         if not isinstance(m[0], Moments):  # covariances with another value, which has another mask
+            # the masks are independent of each other, so each value is multiplied by its mean
             return m[0] if not self.alpha else m[0].scaled(self._factor)
         below = m[0].averaged()
         q_x, q_y = below.variances()
@@ -104,6 +105,7 @@ class Dropout(Op):
         masks = samples.reshape(*samples.shape, *(1,) * mask.ndim) * mask
         theta = below.theta
         if theta is not None:
+            # a^2 (1 - p) under one mask, s^2 under two: a^2 E d^2 with d^2 = d, against a^2 (E d)^2
             theta = theta * (self._factor**2 + (self._own_factor - self._factor**2) * masks)
         return replace(
             below,
@@ -137,6 +139,7 @@ class Dropout(Op):
         apart = k * self._factor**2
         shared = k * self._own_factor
         if beta:
+            # With E d = 1 - p: E (d - 1 + p)^2 = p (1 - p) and E d (d - 1 + p) = p (1 - p).
             shared = shared + (1 - p) * p * beta * (a * (means[0] + means[1]) + beta)
         return torch.where(one > 0, shared, apart)
 

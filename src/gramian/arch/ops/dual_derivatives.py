@@ -51,6 +51,7 @@ class At(NamedTuple):
     @property
     def area(self) -> Tensor:
         """Root of q1 q2 - k^2, as a function of the variances and one of the gaps."""
+        # q1 q2 - k^2 = (s - k)(s + k) = g (2 s - g), and the same of o
         s = safe_sqrt(self.q1) * safe_sqrt(self.q2)
         small = torch.where(self.acute, self.gap, self.opposite)
         return safe_sqrt(small * (2 * s - small))
@@ -88,6 +89,7 @@ def pairs(q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor | None = None, opposite
     def known(given: Tensor | None, difference: Tensor) -> Tensor:
         if given is not None:
             return given.double()
+        # the value is rounded to zero, the derivatives stay those of the difference
         value = torch.where(difference > few * s, difference, torch.zeros_like(difference))
         return difference + (value - difference).detach()
 
@@ -115,6 +117,7 @@ class _Price(torch.autograd.Function):
 def gradient(at: At, parts: list[tuple[Tensor, Slopes, Kernel | None]]) -> tuple[Tensor, ...]:
     """By each field of `at`, of sums of kernels with these cotangents."""
     acute, zero = at.acute, torch.zeros_like(at.gap)
+    # 2 q1 dM/dq1 is E u f'(u) g(v) + g E f'g' at fixed gap, and - o E f'g' at fixed opposite
     beside = torch.where(acute, at.gap, -at.opposite)
     total: list[Tensor] = [zero, zero, zero, zero]
     for cotangent, (d, steep1, steep2), kernel in parts:
@@ -175,6 +178,7 @@ class Angle:
         return torch.atan2(safe_sqrt(at.gap) * safe_sqrt(at.opposite), at.k + 0.0)
 
     def slopes(self, at: At) -> Slopes:
+        # theta = pi - 2 pi E 1[u > 0] 1[v > 0], the slope of the step is delta, and u delta(u) = 0
         return -2 * math.pi * density(at), torch.zeros_like(at.gap), torch.zeros_like(at.gap)
 
     def infinite(self, at: At) -> Tensor | None:
@@ -191,6 +195,7 @@ class Excess:
         return torch.addcmul(area / (2 * math.pi), theta / (2 * math.pi), at.k, value=-1)
 
     def slopes(self, at: At) -> Slopes:
+        # u relu'(u) = relu(u), and k / 2 is its own steep part as well; in k the slope is E 1[u > 0] 1[v > 0] - 1/2
         own = expectation_of(self, at)
         return -expectation_of(Angle(), at) / (2 * math.pi), own, own
 
@@ -235,6 +240,7 @@ class Broken:
         at = torch.tensor([a + sign * n * h for sign in (1, -1) for n in (1, 2, 3)], dtype=torch.float64)
         with torch.no_grad():
             y = self.f(at).detach()
+        # both limits at the kink, from the parabola through three points on each side
         above, below = (3 * side[0] - 3 * side[1] + side[2] for side in (y[:3], y[3:]))
         jump = float(above - below)
         return 0.0 if abs(jump) < 1e-9 * (1 + float(y.abs().max())) else jump
@@ -271,12 +277,15 @@ class Pair:
         for a, m in zip(f.kinks, f.masses, strict=True):
             for b, n in zip(g.kinks, g.masses, strict=True):
                 if m and n:
+                    # here v = (k / q1) u, so that u reaches a where v reaches b
                     meet = (b * at.q1 - a * at.k).abs() <= 1e-9 * (abs(a) + abs(b)) * at.q1
                     found = at.touching & meet if found is None else found | (at.touching & meet)
         return found
 
     def _of(self, f: Broken, g: Broken, at: At) -> Tensor:
         """Of functions with masses."""
+        # (function + masses)(function + masses), multiplied out: smooth parts, each mass with the other function, and
+        # mass with mass
         total = expectation_of(Pair(f.plain, g.plain, self.splits, self.nodes), at)
         other = At(at.q2, at.k, at.q1, at.gap, at.opposite)
         for here, there, where in ((f, g, at), (g, f, other)):
@@ -292,6 +301,7 @@ class Pair:
 
 def _given(a: float, at: At) -> tuple[Tensor, Tensor, Tensor]:
     """Density of u at a, and mean and standard deviation of v there."""
+    # k as a function of the variances and of the gap by which the derivatives are taken
     s = safe_sqrt(at.q1) * safe_sqrt(at.q2)
     k = torch.where(at.acute, s - at.gap, at.opposite - s)
     q = torch.where(at.q1 > 0, at.q1, torch.ones_like(at.q1))

@@ -43,6 +43,7 @@ class Table:
         return self._clenshaw(of_x[0], of_y, y, r), self._clenshaw(of_x[1], of_y, y, r)
 
     def _clenshaw(self, of_x: Tensor, of_y: Tensor, y: Tensor, terms: int) -> Tensor:
+        # Clenshaw's recurrence for sum_r c_r T_r(y); each pair's c_r is a sum over the polynomials of both deviations.
         one = two = torch.zeros_like(y)
         for r in range(terms - 1, -1, -1):
             factor = of_x[..., 0, r] * of_y[..., 0] - two
@@ -56,6 +57,7 @@ class Table:
         if terms == 1:
             return torch.ones_like(q)[..., None]
         x = ((2 * safe_sqrt(q) - self.low - self.high) / (self.high - self.low)).clamp(-1, 1)
+        # T_n(x) = cos(n arccos x)
         return torch.cos(torch.arange(terms, dtype=x.dtype, device=x.device) * torch.acos(x)[..., None])
 
 
@@ -104,6 +106,7 @@ class _Named:
 @lru_cache(maxsize=64)
 def _made(named: _Named, low: float, high: float) -> Table | None:
     """With as many terms as its check asks for; None if none of the orders passes it."""
+    # The number of angles is found at one variance, where a table is cheap; then the orders are tried with that number.
     angles: tuple[int, ...] = ANGLES
     orders: tuple[int, ...] = (1,)
     if low < high:

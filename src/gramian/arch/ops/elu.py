@@ -59,6 +59,7 @@ class Bent:
 
     def _kernel(self, p: Parts) -> Tensor:
         a, b = self.right, self.left
+        # (A ramp(U) + B bend(U)) (A ramp(V) + B bend(V)), multiplied out; bend(U) = f(U) - 1[U < 0].
         ramps = (p.area + (math.pi - p.theta) * p.k) / (2 * math.pi)
         mixed = _ramp_with_bend(p.s1, p.s2, p.k, p.sine, p.on_f) + _ramp_with_bend(p.s2, p.s1, p.k, p.sine, p.f_on)
         kernel = a * a * ramps + a * b * mixed + b * b * p.below
@@ -66,6 +67,8 @@ class Bent:
 
     def _slopes(self, p: Parts) -> Tensor:
         a, b = self.right, self.left
+        # f' = f - delta, and -1[U < 0] has the slope delta: the masses cancel, and the function's slope is A 1[U > 0] +
+        # B f(U).
         on = (math.pi - p.theta) / (2 * math.pi)
         slopes = a * a * on + a * b * (p.on_f + p.f_on) + b * b * p.both
         one, two = (torch.where(s > 0, a / 2 + b * half(s), b) for s in (p.s1, p.s2))
@@ -87,6 +90,8 @@ class Bent:
 
         def steep(q: Tensor, s: Tensor, at_0: Tensor, m: Tensor, f_on: Tensor, ramp: Tensor, image: Tensor) -> Tensor:
             """E U phi'(U) phi(V)."""
+            # Stein: q E phi''(U) phi(V) + k E phi'(U) phi'(V). `with_f` is E f(U) phi(V), where the part of max(V, 0)
+            # over U < 0 is gap E delta(U) / 2.
             with_f = a * (ramp + p.gap * at_0 / 2) + b * (p.both - m + f_on)
             return q * ((a - b) * at_0 * image + b * with_f) + p.k * slope
 
@@ -99,6 +104,7 @@ class Bent:
             steep(q1, p.s1, at1, m1, p.f_on, ramp1, image1),
             steep(q2, p.s2, at2, m2, p.on_f, ramp2, image2),
         )
+        # U delta(U) = 0, so that of U phi''(U) only B U f(U) is left; Stein's lemma with f' = f - delta does the rest.
         bend = (a - b) ** 2 * density + (a - b) * b * (d_f + f_d) + b * b * p.both
         steep1 = b * (a * (q1 * (p.f_on - at1 / 2) + p.k * f_d) + b * (q1 * (p.both - d_f) + p.k * (p.both - f_d)))
         steep2 = b * (a * (q2 * (p.on_f - at2 / 2) + p.k * d_f) + b * (q2 * (p.both - f_d) + p.k * (p.both - d_f)))
@@ -130,12 +136,14 @@ def half(s: Tensor) -> Tensor:
 def half_less(s: Tensor) -> Tensor:
     """E f(V) - 1/2, with all digits at small s."""
     t = s / math.sqrt(2)
+    # erfcx(t) - 1 cancels at small t; it is e^(t^2) erfc(t) - 1 = expm1(t^2) erfc(t) - erf(t)
     near = torch.expm1(t.clamp(max=1).square()) * torch.erfc(t) - torch.erf(t)
     return torch.where(t < 0.5, near, torch.special.erfcx(t) - 1) / 2
 
 
 def _ramp_with_bend(s1: Tensor, s2: Tensor, k: Tensor, sine: Tensor, on_f: Tensor) -> Tensor:
     """E max(U, 0) (f(V) - 1[V < 0]), by Stein's lemma."""
+    # E U g = s1^2 E dg/dU + k E dg/dV of g = 1[U > 0] bend(V). Given U = 0, V has the deviation s2 sin(theta).
     return s1 * half_less(s2 * sine) / ROOT + k * on_f
 
 
@@ -152,6 +160,7 @@ def _parts(rate: float, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor | None, o
     area, theta = area_and_angle(q1, k, q2, known, few, other)
     s = s1 * s2
     sine = area / torch.where(s > 0, s, torch.ones_like(s))
+    # s - k = s (1 - cos theta), without the subtraction
     gap = 2 * s * torch.sin(theta / 2).square()
     flat = [t.reshape(-1) for t in (s1, s2, theta)]
     chunks = zip(*(t.split(max(1, CHUNK // nodes)) for t in flat), strict=True)
@@ -170,14 +179,18 @@ def _integrals(s1: Tensor, s2: Tensor, theta: Tensor, nodes: int) -> tuple[Tenso
     tau = start[:, None] + span * (1 + x)
     r1, r2 = (_reduced(t[:, None] * torch.sin(tau)) for t in (s1, s2))
     w = (1 / (2 * math.pi) - (r1 + r2) / 2) * weight
+    # e^(k - kappa) - 1, with cos(theta) - cos(tau) as a product of sines
     lower = torch.expm1(-2 * s[:, None] * torch.sin((theta[:, None] + tau) / 2) * torch.sin((theta[:, None] - tau) / 2))
     with_expm1, alone = (span[:, 0] * t for t in ((lower * w).sum(1), w.sum(1)))
     i1, i2 = (span[:, 0] * (r @ weight) for r in (r1, r2))
     m1, m2, l1, l2 = half(s1), half(s2), half_less(s1), half_less(s2)
+    # G at the start: of independent values at a right angle; at angle 0 both are one z, with e^((s1 + s2) z).
     first = torch.where(right_angle, m1 * m2, half(s1 + s2))
     first_below = torch.where(right_angle, l1 * l2, half_less(s1 + s2) - l1 - l2)
     k_less = torch.expm1(torch.where(right_angle, s * torch.cos(theta), -2 * s * torch.sin(theta / 2).square()))
     both = first + k_less * first - with_expm1 - alone
+    # The integral of w alone is missing here: it cancels what the angle changes in E f(U) 1[V < 0], E 1[U < 0] f(V) and
+    # E 1[U < 0] 1[V < 0].
     below = first_below + k_less * first - with_expm1
     turn = (theta - start) / (2 * math.pi)
     on_f = torch.where(right_angle, m2 / 2, 0.0) + turn - i2 / 2

@@ -103,6 +103,7 @@ class Tokens(Op):
         """Inner products of one-hot vectors."""
         same = a == b
         if self.zero_row is not None:
+            # the padding row is zero, also with itself
             same = same & (a != self.zero_row)
         return same.to(dtype)
 

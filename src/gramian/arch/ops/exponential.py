@@ -20,6 +20,7 @@ class Sin(Activation):
         return torch.sin(x)
 
     def dual(self, q1: Tensor, k: Tensor, q2: Tensor) -> tuple[Tensor, Tensor]:
+        # sin u sin v = (cos(u - v) - cos(u + v)) / 2, and u - v, u + v have the variances q1 + q2 - 2 k, q1 + q2 + 2 k
         return _hyperbolic(q1, k, q2)
 
     def mean(self, q: Tensor) -> Tensor | None:

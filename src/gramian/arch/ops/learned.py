@@ -183,6 +183,7 @@ def vectors(entries: Entries, like: Value, *, widths: bool) -> tuple[Fixed, Lear
             fix="a vector of its own for each position, as long as there are channels",
         )
     places = nn.functional.one_hot(number, len(distinct)).to(torch.float64)
+    # Var(W_ij) = sigma_w^2 / fan-in, and the fan-in is the number of vectors: its root in the input leaves sigma_w^2
     places = (places if mix is None else mix @ places).T * math.sqrt(len(distinct))
     p = entries.parameter
     layer = Learned(like.shape[0], 1, p.name, None, p.trains, False)

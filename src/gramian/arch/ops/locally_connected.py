@@ -93,6 +93,7 @@ class Local(Affine):
         if isinstance(m, Moments) and not m.pairs:
             return m
         size = math.prod(self.places)
+        # weights of different positions are independent with mean zero, so only equal positions are correlated
         equal = torch.eye(size, device=m.xx.device).reshape(*self.places, *self.places).to(m.xx.dtype)
         if isinstance(m, Moments):
             return m.map_covariances(lambda field, _: field * equal)

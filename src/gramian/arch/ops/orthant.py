@@ -43,6 +43,8 @@ def orthant(h: Tensor, k: Tensor, theta: Tensor) -> Tensor:
 
 def _far(h: Tensor, k: Tensor, theta: Tensor) -> Tensor:
     x, weight = legendre(NODES, h.device)
+    # dP/dr is the density at (h, k); with r = sin(a) its factor 1 / sqrt(1 - r^2) goes into da, and at r = 0 the two
+    # are independent: tail(h) tail(k).
     half = (math.pi / 2 - theta) / 2
     sine = torch.sin(half[:, None] * (1 + x))
     exponent = (sine * (h * k)[:, None] - ((h * h + k * k) / 2)[:, None]) / (1 - sine * sine)
@@ -52,11 +54,16 @@ def _far(h: Tensor, k: Tensor, theta: Tensor) -> Tensor:
 def _near(h: Tensor, k: Tensor, theta: Tensor) -> Tensor:
     """Letters as in Genz's program: a the sine of the angle, b the distance of h and k."""
     x, weight = legendre(NODES, h.device)
+    # P(x > h, y > k) at correlation -r is tail(h) less P(x > h, y > -k) at r, whose value at r = 1 is tail(h) too: so a
+    # negative correlation returns the integral alone, with the other sign.
     negative = theta > math.pi / 2
     k = torch.where(negative, -k, k)
     hk, b = h * k, (h - k).abs()
     a = torch.sin(theta)
     sa, sb = a * a, b * b
+    # In x = sqrt(1 - r^2) the density is exp(-(sb / x^2 + hk) / 2) times exp(-hk / 2 x^2 / (1 + r)^2) / r. The first
+    # factor (`outer`) is singular at 0, the second (`exact`) is 1 + c x^2 (1 + 5 d x^2) there (`expansion`). Their
+    # product has a closed form, `first` - `second`, and the rule below sums only what the expansion leaves.
     c, d = (4 - hk) / 8, (12 - hk) / 80
     ratio = sb / sa.clamp_min(1e-300)
     first = a * torch.exp(-(ratio + hk) / 2) * (1 - c * (sb - sa) * (1 - d * sb) / 3 + c * d * sa * sa)

@@ -75,6 +75,7 @@ class Reshape(Op):
             return m[0].resized(self.after[1:])
         a = m[0].equal_positions()
         positions = math.prod(self.before[1:])
+        # a sum over all channels and positions meets only equal positions, each with the share 1 / positions
         flat = _averaged(a).resized(())
         return replace(flat, alike=a.alike and positions == 1)
 
@@ -165,6 +166,7 @@ class AdaptivePool(Op):
 def _adaptive(size: int, out: int) -> Tensor | None:
     """The matrix of adaptive average pooling along one axis, (out, size); windows of unequal length overlap."""
     eye = torch.eye(size, dtype=torch.float64)
+    # pooling is linear along each axis: its values on unit vectors are the columns of its matrix
     return None if size == out else functional.adaptive_avg_pool1d(eye[None], out)[0].T.contiguous()
 
 

@@ -80,6 +80,7 @@ def _fitted(phi: Callable[[Tensor], Tensor], low: float, high: float, reach: flo
     x = torch.cat([inside, outside])
     y = phi(x).detach().numpy()
     for degree in range(DEGREE + 1):
+        # powers of multiples of 1/8 are exact in binary, so simple coefficients come out exact
         at = np.round(8 * np.linspace(left, right, degree + 3)[1:-1]) / 8 if right - left > 1 else None
         at = np.linspace(left, right, degree + 3)[1:-1] if at is None or len(set(at)) <= degree else at
         values = phi(torch.from_numpy(at)).detach().numpy()
@@ -160,6 +161,7 @@ class _Line:
 
     def moments(self, count: int) -> list[Tensor]:
         """E x^m over the part beyond h."""
+        # By parts: E x^m = centre E x^(m-1) + spread^2 ((m - 1) E x^(m-2) + h^(m-1) density of x at h), over x > h.
         if self.h is None:
             made, edge, h = [torch.ones_like(self.spread)], torch.zeros_like(self.spread), self.spread
         else:
@@ -243,6 +245,7 @@ class _Corner:
         """One variable at `here`, the law of the other."""
         if beyond is None:
             return _Line(self.r * here, self.sine, None)
+        # k - r h = k - h + (1 - r) h: near correlation 1 the rounding of r h would be as large as the difference
         ahead = torch.where(self.r > 0, beyond - here + self.less * here, beyond - self.r * here)
         return _Line(self.r * here, self.sine, beyond, ahead / self.sine.clamp_min(1e-300))
 
@@ -253,6 +256,8 @@ class _Corner:
         return self._moments[m, n]
 
     def _stein(self, m: int, n: int) -> Tensor:
+        # E x F = E dF/dx + r E dF/dy with F = x^(m-1) y^n on the corner: the derivatives of the powers, and on the
+        # edges x = h and y = k the density there times a moment of the other variable. At m = 0 the same of y.
         along_h = self.at_h * self.y_at_h[n] if m else self.at_h * self.y_at_h[n - 1]
         if m == 0:
             made = self.r * along_h
@@ -283,6 +288,7 @@ class _Corner:
             spread = (self.s1 * self.s2).abs() * self.sine
             z = self._given(self.h, self.k).z
             assert z is not None
+            # the joint density at the corner: of u at its kink, times that of v given u
             at_both = self.at_h * density(z) / torch.where(spread > 0, spread, torch.ones_like(spread))
             total = total + mass1 * mass2 * torch.where(spread > 0, at_both, torch.zeros_like(spread))
         return total

@@ -59,6 +59,7 @@ class ConvTranspose(Affine):
         def slide(field: Tensor, axes: tuple[tuple[int, ...], ...]) -> Tensor:
             for moved, s in zip(axes, self.stride, strict=True):
                 for axis in moved:
+                    # a transposed convolution is one of stride 1 over the values with s - 1 zeros between them
                     field = _spaced(field, axis, s)
             return window_average(field, axes, self.window, ones, around, self.dilation)
 
