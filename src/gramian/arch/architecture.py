@@ -221,15 +221,15 @@ class Architecture:
             >>> [a.weight_trains for a in architecture(net, torch.ones(1, 2)).training({"0.weight"}).affine]
             [True, False]
         """
-        steps = [
-            replace(s, op=replace(s.op, weight_trains=s.op.weight_name in weights, bias_trains=False))
-            if isinstance(s.op, Affine)
-            else replace(s, op=replace(s.op, scale_trains=False, shift_trains=False))
-            if isinstance(s.op, Normalization)
-            else s
-            for s in self.steps
-        ]
-        return replace(self, steps=tuple(steps))
+
+        def training_only_these(op: Op) -> Op:
+            if isinstance(op, Affine):
+                return replace(op, weight_trains=op.weight_name in weights, bias_trains=False)
+            if isinstance(op, Normalization):
+                return replace(op, scale_trains=False, shift_trains=False)
+            return op
+
+        return replace(self, steps=tuple(replace(s, op=training_only_these(s.op)) for s in self.steps))
 
     def phase(self) -> tuple[Phase, ...]:
         r"""Order or chaos: what great depth does, for each activation and affine law that repeat in this network.

@@ -69,8 +69,11 @@ class Joint:
     def cross(self, s: int, t: int) -> Cross | None:
         """Of the values of steps s and t; None where it is zero."""
         if (s, t) not in self.known:
-            found = self._cross(s, t) if s >= t else None if (c := self.cross(t, s)) is None else c.swapped()
-            self.known[s, t] = found
+            if s >= t:
+                self.known[s, t] = self._cross(s, t)
+            else:
+                turned = self.cross(t, s)
+                self.known[s, t] = None if turned is None else turned.swapped()
         return self.known[s, t]
 
     def attention(self, number: int) -> tuple[Tensor, Tensor]:
@@ -140,7 +143,9 @@ class Joint:
         parts = [self.cross(i, t) for i in inputs]
         if isinstance(op, Sum):
             a, b = parts[0], None if parts[1] is None else parts[1].scaled(op.alpha)
-            return b if a is None else a if b is None else a.plus(b)
+            if a is None or b is None:
+                return b if a is None else a
+            return a.plus(b)
         if isinstance(op, Beside):
             whole = [self._zero(i, t) if part is None else part for i, part in zip(inputs, parts, strict=True)]
             return op.joint(whole) if any(part is not None for part in parts) else None
@@ -210,15 +215,15 @@ class Joint:
         # E phi(u) phi(v) is the dual at the covariance of u and v, and the NTK below is multiplied by E phi'(u)
         # phi'(v).
         sides = {"xx": (ux, vx), "yy": (uy, vy), "xy": (ux, vy), "yx": (uy, vx)}
-        made = {}
+        duals = {}
         for name, (q1, q2) in sides.items():
             field = getattr(below, name)
-            made[name] = op.dual(at_first(q1, field, name), field, at_second(q2, name, below.space))
+            duals[name] = op.dual(at_first(q1, field, name), field, at_second(q2, name, below.space))
         theta_xy, theta_yx = (
-            None if old is None else old * made[name][1]
+            None if old is None else old * duals[name][1]
             for old, name in ((below.theta_xy, "xy"), (below.theta_yx, "yx"))
         )
-        return Cross(made["xx"][0], made["yy"][0], made["xy"][0], made["yx"][0], theta_xy, theta_yx, below.space)
+        return Cross(duals["xx"][0], duals["yy"][0], duals["xy"][0], duals["yx"][0], theta_xy, theta_yx, below.space)
 
     def _stein(self, s: int, t: int) -> Cross | None:
         """The activation of step s with the Gaussian value of step t."""
@@ -282,9 +287,9 @@ class Joint:
         return any(v is not None and v.theta is not None for v in self.values)
 
     def _value(self, s: int) -> Moments:
-        found = self.values[s]
-        assert found is not None
-        return found
+        moments = self.values[s]
+        assert moments is not None
+        return moments
 
 
 def is_joint(steps: Sequence[Step]) -> bool:

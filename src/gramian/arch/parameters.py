@@ -85,7 +85,7 @@ def check_gradient(reading: Reading, target: str, args: list[Any], where: str) -
         )
 
 
-def trained_below(steps: Sequence[int], made: Sequence[Any]) -> str:
+def trained_below(steps: Sequence[int], read_steps: Sequence[Any]) -> str:
     """The name of a parameter that trains below some steps; "" if there is none."""
     stack, seen = [s for s in steps if s >= 0], set()
     while stack:
@@ -93,11 +93,11 @@ def trained_below(steps: Sequence[int], made: Sequence[Any]) -> str:
         if number in seen:
             continue
         seen.add(number)
-        op: Op = made[number].op
+        op: Op = read_steps[number].op
         for part in ("weight", "bias", "scale", "shift"):
             if getattr(op, f"{part}_trains", False) and getattr(op, f"{part}_name", None):
                 return str(getattr(op, f"{part}_name"))
-        stack += [i for i in made[number].inputs if i >= 0]
+        stack += [i for i in read_steps[number].inputs if i >= 0]
     return ""
 
 
@@ -107,9 +107,9 @@ def parameter_values(reading: Reading, args: list[Any], where: str) -> list[Any]
     if like is None or like.data:
         return args
 
-    def made(arg: Any, *, widths: bool) -> Any:
+    def as_value(arg: Any, *, widths: bool) -> Any:
         if isinstance(arg, list):
-            return [made(a, widths=False) for a in arg]
+            return [as_value(a, widths=False) for a in arg]
         if not isinstance(arg, Parameter | Entries):
             return arg
         entries = Entries.of(arg)
@@ -124,7 +124,7 @@ def parameter_values(reading: Reading, args: list[Any], where: str) -> list[Any]
         places = reading.add(fixed, (start,), (len(fixed.numbers), *shape[1:]), (), where)
         return reading.add(layer, (places,), shape, like.layout, where)
 
-    return [made(arg, widths=True) for arg in args]
+    return [as_value(arg, widths=True) for arg in args]
 
 
 def of_constants(reading: Reading, node: Node, args: list[Any], otherwise: str) -> Any:

@@ -142,7 +142,7 @@ class Activation(Op):
         theta = None if below.theta is None else below.theta * kdot
         if theta is not None and below.own:
             theta = theta + below.own * self.scale_dual(q1, below.xy, q2)
-        made = replace(
+        image = replace(
             below,
             xx=xx,
             yy=xx if same else self._covariance(below.yy, below.spread_self(q_y)),
@@ -154,10 +154,10 @@ class Activation(Op):
             gaussian=False,
         )
         if gap is not None and above is None:
-            above = gap_of_image(self, (q1, gap, q2), xy, made.spread(*made.variances()))
+            above = gap_of_image(self, (q1, gap, q2), xy, image.spread(*image.variances()))
         if below.gap is not None and below.gap.opposite is not None and odd(self):  # of u and -v
-            opposite = gap_of_image(self, (q1, below.gap.opposite, q2), -xy, made.spread(*made.variances()))
-        return made.with_gap(above, opposite)
+            opposite = gap_of_image(self, (q1, below.gap.opposite, q2), -xy, image.spread(*image.variances()))
+        return image.with_gap(above, opposite)
 
     def _apart(self, below: Moments, q_x: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """`dual_at_gap` to be differentiated: where both values are one, whatever is varied, by that one alone.
@@ -178,7 +178,7 @@ class Activation(Op):
         opposite = None if below.gap.opposite is None else torch.where(one, s, below.gap.opposite)
         xy, kdot, above = self.dual_at_gap(q1, away[0], q2, away[1], opposite)
         own = [below.spread(t, t)[0] for t in self.own_dual(q_x)]
-        xy, kdot = (torch.where(one, alone, made) for alone, made in zip(own, (xy, kdot), strict=True))
+        xy, kdot = (torch.where(one, alone, pair) for alone, pair in zip(own, (xy, kdot), strict=True))
         if above is None:
             return xy, kdot, None
         return xy, kdot, torch.where(one, torch.zeros_like(above), above)

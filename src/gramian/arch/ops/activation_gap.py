@@ -51,18 +51,18 @@ def gap_of_image(
     q1, gap, q2 = below
     root1, root2 = (safe_sqrt(q) for q in after)
     difference = root1 * root2 - kernel
-    made = difference.clamp_min(0)
+    image_gap = difference.clamp_min(0)
     s = safe_sqrt(q1) * safe_sqrt(q2)
     equal = (gap == 0) & (q1 == q2)
     near = ((gap < NEAR.get(kernel.dtype, ROUGH) * s) & ~equal).detach()
-    made = torch.where(equal, torch.zeros_like(made), made)
+    image_gap = torch.where(equal, torch.zeros_like(image_gap), image_gap)
     if difference.requires_grad:  # the derivatives of the difference, whose own value rounding spoils
-        made = difference + (made - difference).detach()
+        image_gap = difference + (image_gap - difference).detach()
     index = torch.nonzero(near, as_tuple=True)
     if len(index[0]) == 0 or op.jumps:  # where it jumps, the gap is as large as the root of that below
-        return made
+        return image_gap
     listed = [t.expand(kernel.shape)[index].double() for t in (q1, gap, q2, root1, root2)]
-    return made.index_put(index, _near(op, *listed).to(made.dtype))
+    return image_gap.index_put(index, _near(op, *listed).to(image_gap.dtype))
 
 
 def _near(op: Elementwise, q1: Tensor, gap: Tensor, q2: Tensor, root1: Tensor, root2: Tensor) -> Tensor:

@@ -96,7 +96,7 @@ class Affine(Op):
             gap = plus_constant(below.gap.size, *q, sw, sb)
             if below.gap.opposite is not None:
                 opposite = opposite_plus_constant(below.gap.opposite, *q, sw, sb)
-        made = replace(
+        moments = replace(
             below,
             xx=xx,
             yy=yy,
@@ -109,7 +109,7 @@ class Affine(Op):
             sources=frozenset({self.source}),
             mixed=False,
         )
-        return made.with_gap(gap, opposite)
+        return moments.with_gap(gap, opposite)
 
     def joint(self, below: Cross) -> Cross:
         """Of two values that this layer makes of others; their covariances are averaged over the window already."""
@@ -119,9 +119,9 @@ class Affine(Op):
         def theta(old: Tensor | None, k: Tensor) -> Tensor | None:
             return None if old is None else sw * old + gain_w * k + gain_b
 
-        made = below.fields(lambda field, _: sw * field + sb)
+        covariances = below.fields(lambda field, _: sw * field + sb)
         return replace(
-            made, theta_xy=theta(below.theta_xy, below.xy), theta_yx=theta(below.theta_yx, below.yx)
+            covariances, theta_xy=theta(below.theta_xy, below.xy), theta_yx=theta(below.theta_yx, below.yx)
         )  # fmt: skip
 
     def channels(self, *c: int, width: Callable[[int], int], hidden: bool) -> int:

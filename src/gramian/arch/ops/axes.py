@@ -51,7 +51,7 @@ class Take(Op):
                     why="each sample goes through the network by itself, and a kernel has entries for pairs of them",
                     fix="call the layers on the whole batch, without a loop over it and without choosing from it",
                 )
-            if axis >= GROUPED or axis < (not x.data):
+            if axis >= GROUPED or (axis == 0 and not x.data):
                 raise NoLimit(
                     f"`{kind}` acts on the channels (axis {dim}).",
                     why="there is a rule for choosing positions, and two or more of the channels in their order",

@@ -182,14 +182,14 @@ def _weighted(m: Moments, share: float) -> Moments:
 
 def _added(a: Moments, b: Moments) -> Moments:
     xx = a.xx + b.xx
-    made = replace(
+    total = replace(
         a,
         xx=xx,
         yy=xx if a.yy is a.xx else a.yy + b.yy,
         xy=a.xy + b.xy,
         theta=None if a.theta is None or b.theta is None else a.theta + b.theta,
     )
-    return made.with_gap(a.gap_plus(b))
+    return total.with_gap(a.gap_plus(b))
 
 
 @dataclass(frozen=True)

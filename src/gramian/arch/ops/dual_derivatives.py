@@ -130,11 +130,11 @@ def gradient(at: At, parts: list[tuple[Tensor, Slopes, Kernel | None]]) -> tuple
                 to_gap = _Infinite.apply(to_gap, infinite & acute)
                 to_opposite = _Infinite.apply(to_opposite, infinite & ~acute)
         steep = (_half_over(s + beside * d, q) for s, q in ((steep1, at.q1), (steep2, at.q2)))
-        made = (*(c * t for t in steep), to_gap, to_opposite)
-        total = [before + more for before, more in zip(total, made, strict=True)]
+        terms = (*(c * t for t in steep), to_gap, to_opposite)
+        total = [before + more for before, more in zip(total, terms, strict=True)]
     by1, by2, by_gap, by_opposite = total
-    found = (by1, torch.zeros_like(at.k), by2, by_gap, by_opposite)
-    return tuple(t.sum_to_size(field.shape) for t, field in zip(found, at, strict=True))
+    gradients = (by1, torch.zeros_like(at.k), by2, by_gap, by_opposite)
+    return tuple(t.sum_to_size(field.shape) for t, field in zip(gradients, at, strict=True))
 
 
 def _half_over(numerator: Tensor, q: Tensor) -> Tensor:
@@ -273,14 +273,14 @@ class Pair:
 
     def infinite(self, at: At) -> Tensor | None:
         f, g = self.f.slope, self.g.slope
-        found = None
+        places = None
         for a, m in zip(f.kinks, f.masses, strict=True):
             for b, n in zip(g.kinks, g.masses, strict=True):
                 if m and n:
                     # here v = (k / q1) u, so that u reaches a where v reaches b
                     meet = (b * at.q1 - a * at.k).abs() <= 1e-9 * (abs(a) + abs(b)) * at.q1
-                    found = at.touching & meet if found is None else found | (at.touching & meet)
-        return found
+                    places = at.touching & meet if places is None else places | (at.touching & meet)
+        return places
 
     def _of(self, f: Broken, g: Broken, at: At) -> Tensor:
         """Of functions with masses."""

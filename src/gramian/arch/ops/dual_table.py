@@ -18,10 +18,11 @@ from torch import Tensor
 from gramian.arch.covariance_gap import safe_sqrt
 
 Dual = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
-LEAST, LEAST_WIDE = 2**12, 2**14  # pairs below which a table is not worth its making, at one variance or many
-WIDEST = 8.0  # ratio of standard deviations in one table
-ORDERS = (8, 12, 16, 24)  # in a standard deviation
-ANGLES = (24, 32, 48, 64, 96, 128, 192, 256)
+LEAST_PAIRS = 2**12  # at one variance; for fewer a table is not worth its making
+LEAST_PAIRS_OF_MANY_VARIANCES = 2**14
+WIDEST_RATIO = 8.0  # ratio of standard deviations in one table
+DEVIATION_ORDERS = (8, 12, 16, 24)  # in a standard deviation
+ANGLE_ORDERS = (24, 32, 48, 64, 96, 128, 192, 256)
 TOLERANCE = 8e-12  # of the diagonal
 
 
@@ -72,7 +73,7 @@ def table_for(dual: Dual, key: object, q1: Tensor, q2: Tensor, pairs: int, *, ki
         pairs: how many are asked for.
         kinks_at_zero: whether the function has no kink elsewhere.
     """
-    if pairs < LEAST:
+    if pairs < LEAST_PAIRS:
         return None
     ends = [t.detach().double().aminmax() for t in (q1, q2)]
     low, high = min(float(e[0]) for e in ends) ** 0.5, max(float(e[1]) for e in ends) ** 0.5
@@ -82,7 +83,7 @@ def table_for(dual: Dual, key: object, q1: Tensor, q2: Tensor, pairs: int, *, ki
     if high - low <= few * high:  # as many digits of it as are sure, that the next tile finds the table
         only = float(f"{high:.{int(-math.log10(few)) - 1}e}")
         return _made(_Named(key, dual), only, only)
-    if not kinks_at_zero or high > WIDEST * low or pairs < LEAST_WIDE:
+    if not kinks_at_zero or high > WIDEST_RATIO * low or pairs < LEAST_PAIRS_OF_MANY_VARIANCES:
         return None
     return _made(
         _Named(key, dual), 2 ** (math.floor(2 * math.log2(low)) / 2), 2 ** (math.ceil(2 * math.log2(high)) / 2)
@@ -107,13 +108,13 @@ class _Named:
 def _made(named: _Named, low: float, high: float) -> Table | None:
     """With as many terms as its check asks for; None if none of the orders passes it."""
     # The number of angles is found at one variance, where a table is cheap; then the orders are tried with that number.
-    angles: tuple[int, ...] = ANGLES
+    angles: tuple[int, ...] = ANGLE_ORDERS
     orders: tuple[int, ...] = (1,)
     if low < high:
         narrow = _made(named, high, high)
         if narrow is None:
             return None
-        angles, orders = (narrow.coefficients.shape[-1],), ORDERS
+        angles, orders = (narrow.coefficients.shape[-1],), DEVIATION_ORDERS
     with torch.no_grad():
         s1, theta, s2 = _points(low, high)
         checks = _values(named.dual, s1, theta, s2)
@@ -121,8 +122,8 @@ def _made(named: _Named, low: float, high: float) -> Table | None:
         for a in angles:
             for order in orders:
                 table = Table(low, high, _coefficients(named.dual, low, high, order, a))
-                found = torch.stack(table(s1**2, theta, s2**2))
-                if bool(((found - checks).abs().amax(1) <= TOLERANCE * size).all()):
+                values = torch.stack(table(s1**2, theta, s2**2))
+                if bool(((values - checks).abs().amax(1) <= TOLERANCE * size).all()):
                     return table
     return None
 

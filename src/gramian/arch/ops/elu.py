@@ -29,7 +29,7 @@ from gramian.arch.ops.relu import area_and_angle
 CHUNK = 2**16  # integrand's values held at once
 ROOT = math.sqrt(2 * math.pi)
 # (largest standard deviation, nodes)
-NODES = ((0.5, 12), (2.0, 20), (8.0, 32), (16.0, 64), (32.0, 128), (64.0, 256))
+NODES_BY_DEVIATION = ((0.5, 12), (2.0, 20), (8.0, 32), (16.0, 64), (32.0, 128), (64.0, 256))
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def _parts(rate: float, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor | None, o
     q1, k, q2 = torch.broadcast_tensors(*(rate**2 * t.detach().double() for t in (q1, k, q2)))
     s1, s2 = safe_sqrt(q1), safe_sqrt(q2)
     largest = float(torch.maximum(s1.amax(), s2.amax())) if k.numel() else 0.0
-    nodes = next((count for reach, count in NODES if largest <= reach), None)
+    nodes = next((count for reach, count in NODES_BY_DEVIATION if largest <= reach), None)
     if nodes is None:
         return None
     known, other = (None if t is None else rate**2 * t.detach().double() for t in (gap, opposite))
@@ -164,9 +164,9 @@ def _parts(rate: float, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor | None, o
     gap = 2 * s * torch.sin(theta / 2).square()
     flat = [t.reshape(-1) for t in (s1, s2, theta)]
     chunks = zip(*(t.split(max(1, CHUNK // nodes)) for t in flat), strict=True)
-    found = [_integrals(one, two, angle, nodes) for one, two, angle in chunks]
-    made = (torch.cat(t).reshape(k.shape) for t in zip(*found, strict=True))
-    return Parts(s1, s2, k, gap, theta, area, sine, *made)
+    by_chunk = [_integrals(one, two, angle, nodes) for one, two, angle in chunks]
+    integrals = (torch.cat(t).reshape(k.shape) for t in zip(*by_chunk, strict=True))
+    return Parts(s1, s2, k, gap, theta, area, sine, *integrals)
 
 
 def _integrals(s1: Tensor, s2: Tensor, theta: Tensor, nodes: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -193,7 +193,9 @@ def _arithmetic(name: str | Op, args: tuple[Any, ...], p: Coefficients, q: Coeff
         return _times(p, (-1.0,))
     if base == "div" and len(args) == 2 and len(q) == 1 and q[0]:
         return _times(p, (1 / q[0],))
-    power = 2 if base == "square" else args[1] if base == "pow" and isinstance(args[0], At) else None
+    power = 2 if base == "square" else None
+    if base == "pow" and isinstance(args[0], At):
+        power = args[1]
     if isinstance(power, int | float) and power == int(power) and 1 <= power <= MOST_DEGREE:
         total = (1.0,)
         for _ in range(int(power)):
@@ -240,8 +242,11 @@ def _rectified(lines: Program, of: Any) -> int | None:
         return inner * (len(name.coefficients) - 1)
     if base == "mul":
         other = _rectified(lines, args[1])
-        return inner + other if other else (inner + 1 if other == 0 else None)
-    power = 2 if base == "square" else args[1] if base == "pow" else 0
+        # relu(x)^n relu(x)^m, or relu(x)^n x, which is one power more
+        return None if other is None else inner + max(other, 1)
+    power = 2 if base == "square" else 0
+    if base == "pow":
+        power = args[1]
     if isinstance(power, int | float) and power == int(power) and 1 <= power <= MOST_DEGREE:
         return inner * int(power)
     return None

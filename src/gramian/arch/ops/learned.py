@@ -62,8 +62,8 @@ def mixed(target: str, args: list[Any]) -> Entries | None:
             return None
         flat = entries.index.reshape(-1, entries.index.shape[-1])
         eye = torch.eye(len(flat), dtype=torch.float64)
-        made = _multiplied(entries, flat, factor * eye)
-        return replace(made, index=made.index.reshape(entries.index.shape))
+        rows = _multiplied(entries, flat, factor * eye)
+        return replace(rows, index=rows.index.reshape(entries.index.shape))
     if (
         base not in ("matmul", "mm", "_sparse_mm")
         or not isinstance(a, Tensor)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gramian.arch.ops.quadrature import legendre
 
-NODES = 20
+NODES_IN_CORRELATION = 20
 NEAR = 0.925  # correlation from which the integral is expanded around 1
 ROOT = math.sqrt(2 * math.pi)
 
@@ -33,16 +33,16 @@ def orthant(h: Tensor, k: Tensor, theta: Tensor) -> Tensor:
     2e-16.
     """
     near = torch.cos(theta).abs() > NEAR
-    made = torch.empty_like(theta)
+    probability = torch.empty_like(theta)
     for index, part in ((~near, _far), (near, _near)):
         where = torch.nonzero(index).flatten()
         if len(where):
-            made[where] = part(h[where], k[where], theta[where])
-    return made.clamp(0, 1)
+            probability[where] = part(h[where], k[where], theta[where])
+    return probability.clamp(0, 1)
 
 
 def _far(h: Tensor, k: Tensor, theta: Tensor) -> Tensor:
-    x, weight = legendre(NODES, h.device)
+    x, weight = legendre(NODES_IN_CORRELATION, h.device)
     # dP/dr is the density at (h, k); with r = sin(a) its factor 1 / sqrt(1 - r^2) goes into da, and at r = 0 the two
     # are independent: tail(h) tail(k).
     half = (math.pi / 2 - theta) / 2
@@ -53,7 +53,7 @@ def _far(h: Tensor, k: Tensor, theta: Tensor) -> Tensor:
 
 def _near(h: Tensor, k: Tensor, theta: Tensor) -> Tensor:
     """Letters as in Genz's program: a the sine of the angle, b the distance of h and k."""
-    x, weight = legendre(NODES, h.device)
+    x, weight = legendre(NODES_IN_CORRELATION, h.device)
     # P(x > h, y > k) at correlation -r is tail(h) less P(x > h, y > -k) at r, whose value at r = 1 is tail(h) too: so a
     # negative correlation returns the integral alone, with the other sign.
     negative = theta > math.pi / 2
@@ -75,5 +75,5 @@ def _near(h: Tensor, k: Tensor, theta: Tensor) -> Tensor:
     exact = torch.exp(-hk[:, None] / 2 * xs / (1 + rs).square()) / rs
     outer = torch.exp(-(sb[:, None] / xs.clamp_min(1e-300) + hk[:, None]) / 2)
     rest = half * ((outer * (expansion - exact)) @ weight)
-    made = (rest - first + second) / (2 * math.pi)
-    return torch.where(negative, -made, made + tail(torch.maximum(h, k)))
+    integral = (rest - first + second) / (2 * math.pi)
+    return torch.where(negative, -integral, integral + tail(torch.maximum(h, k)))

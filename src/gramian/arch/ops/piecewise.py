@@ -24,7 +24,7 @@ from gramian.arch.ops.relu import area_and_angle
 from gramian.arch.ops.spline import Spline, cut
 from gramian.errors import NoLimit
 
-NODES = (16, 20, 24, 32, 48, 64, 96)
+NODES_PER_PIECE = (16, 20, 24, 32, 48, 64, 96)
 TOLERANCE = 4e-12  # of the integral, at every pair of a grid of variances and correlations
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946  # torch's
 CORRELATIONS = (-0.9999, -0.6, 0.3, 0.95, 0.9999, 1.0)
@@ -92,10 +92,10 @@ class Piecewise(Activation):
     def _integrals(
         self, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor | None, opposite: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        form, made = self.closed, None
+        form, duals = self.closed, None
         if form is not None and (not isinstance(form, Spline) or _agrees(self, *_octaves(q1, q2, zeros=False))):
-            made = closed_dual(form, lambda: self._pairs(self._nodes(q1, q2)), q1, k, q2, gap, opposite)
-        return self._quadrature(q1, k, q2, gap, opposite) if made is None else made
+            duals = closed_dual(form, lambda: self._pairs(self._nodes(q1, q2)), q1, k, q2, gap, opposite)
+        return self._quadrature(q1, k, q2, gap, opposite) if duals is None else duals
 
     def _quadrature(
         self, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor | None, opposite: Tensor | None = None
@@ -160,10 +160,17 @@ def _octaves(q1: Tensor, q2: Tensor, *, zeros: bool = True) -> tuple[int, int]:
     """Of standard deviations, from the smallest to the largest."""
     given = [t.detach().double().flatten() for t in (q1, q2)]
     if not zeros:
-        given = [t if bool((t > 0).all()) else torch.cat([t[t > 0], t.new_ones(int(not t.any()))]) for t in given]
+        given = [_positive_or_one(t) for t in given]
     q = torch.stack([t.aminmax()[i] for t in given for i in (0, 1)]).clamp(1e-6, 1e20)
     exponents = torch.log2(q).tolist()
     return math.floor(min(exponents) / 2), math.ceil(max(exponents) / 2)
+
+
+def _positive_or_one(t: Tensor) -> Tensor:
+    """The numbers above zero; 1 where all are zero."""
+    if bool((t > 0).all()):
+        return t
+    return t[t > 0] if bool(t.any()) else t.new_ones(1)
 
 
 @lru_cache(maxsize=256)
@@ -184,9 +191,9 @@ def _agrees(op: Piecewise, low: int, high: int) -> bool:
     with torch.no_grad():
         q1, k, q2 = _grid(low, high)
         exact = form.values(q1, k, q2, None)
-        for f, found in zip((op.phi, op.slope), () if exact is None else exact, strict=True):
+        for f, closed in zip((op.phi, op.slope), () if exact is None else exact, strict=True):
             size = (_size(f, q1, op.splits, nodes) * _size(f, q2, op.splits, nodes)).sqrt()
-            error = (found - product_expectation(f, f, q1, k, q2, op.splits, nodes)).abs() / size
+            error = (closed - product_expectation(f, f, q1, k, q2, op.splits, nodes)).abs() / size
             if not float(error.max()) <= TOLERANCE:
                 return False
     return True
@@ -232,7 +239,7 @@ def _enough(op: Piecewise, low: int, high: int) -> int:
         scale = 4.0 ** torch.arange(low, high + 1, dtype=torch.float64)
         q1, k, q2 = _grid(low, high)
         error = math.inf
-        for few, more in pairwise(NODES):
+        for few, more in pairwise(NODES_PER_PIECE):
             error = max(_difference(f, op, q1, k, q2, few, more) for f in (op.phi, op.slope))
             if error <= TOLERANCE:
                 narrow = [overlooks(f, scale, _second(f, scale, op.splits, few), op.splits) for f in (op.phi, op.slope)]
@@ -290,9 +297,9 @@ FUNCTIONS: dict[str, tuple[Callable[..., Tensor], Callable[..., tuple[float, ...
     "hardshrink": (functional.hardshrink, lambda t: (-t, t) if t else (0.0,)),
     "softplus": (functional.softplus, lambda beta, threshold: (0.0, threshold / beta)),
 }
-SAME = {"hardtanh": "clamp", "relu6": "clamp", "clamp_min": "clamp", "clamp_max": "clamp"}
+SPELLED_AS = {"hardtanh": "clamp", "relu6": "clamp", "clamp_min": "clamp", "clamp_max": "clamp"}
 INPLACE = ("elu", "celu", "selu", "hardtanh", "relu6", "hardsigmoid", "hardswish", "threshold", "clamp")
-TARGETS = [f"aten.{name}.default" for name in (*FUNCTIONS, *SAME) if name != "softplus"]
+TARGETS = [f"aten.{name}.default" for name in (*FUNCTIONS, *SPELLED_AS) if name != "softplus"]
 TARGETS += [f"aten.{name}_.default" for name in INPLACE]
 
 
@@ -314,12 +321,12 @@ class Kinked(Piecewise):
             args = [0.0, 6.0]
         elif name == "clamp_max":
             args = [None, args[0]]
-        if SAME.get(name, name) == "clamp":
+        if SPELLED_AS.get(name, name) == "clamp":
             low, high = (*args, None)[:2]
             args = [-math.inf if low is None else low, math.inf if high is None else high]
         if not all(isinstance(a, int | float) for a in args):
             raise NoLimit(f"A bound of {name} is a tensor.", why="there is a rule for numbers only", fix="use numbers")
-        return cls(SAME.get(name, name), tuple(float(a) for a in args)), (value(x, f"the input of {name}"),)
+        return cls(SPELLED_AS.get(name, name), tuple(float(a) for a in args)), (value(x, f"the input of {name}"),)
 
     @property
     def name(self) -> str:

@@ -19,7 +19,7 @@ from gramian.arch.ops.smooth import SPLITS, Series
 from gramian.errors import NoLimit
 
 MOST_KINKS = 8
-REACH = 1e4  # kinks are looked for between minus this and this
+FARTHEST_KINK = 1e4  # kinks are looked for between minus this and this
 
 
 @dataclass(frozen=True)
@@ -109,9 +109,14 @@ class Pointwise(Piecewise, Series):
 def evaluate(lines: tuple[Line, ...], x: Tensor) -> list[Tensor]:
     """The result of each line at `x`."""
     results: list[Tensor] = []
+
+    def filled(arg: Any) -> Any:
+        if not isinstance(arg, At):
+            return arg
+        return x if arg.index < 0 else results[arg.index]
+
     for name, args in lines:
-        given = [(x if a.index < 0 else results[a.index]) if isinstance(a, At) else a for a in args]
-        results.append(_call(name, given, x))
+        results.append(_call(name, [filled(a) for a in args], x))
     return results
 
 
@@ -141,8 +146,8 @@ def _base(name: str) -> str:
 @lru_cache(maxsize=256)
 def _kinks(lines: tuple[Line, ...]) -> tuple[float, ...]:
     """Where the expression has kinks: each place is a root of the argument of a function with a kink."""
-    x = torch.from_numpy(np.sinh(np.linspace(-np.arcsinh(REACH), np.arcsinh(REACH), 20_002)))
-    values, found = [x], set()
+    x = torch.from_numpy(np.sinh(np.linspace(-np.arcsinh(FARTHEST_KINK), np.arcsinh(FARTHEST_KINK), 20_002)))
+    values, roots = [x], set()
     for number, (name, args) in enumerate(lines):
         values.append(evaluate(lines[: number + 1], x)[-1])
         for upper, lower in _crossings(name, args):
@@ -155,9 +160,9 @@ def _kinks(lines: tuple[Line, ...]) -> tuple[float, ...]:
                     fix=f"a function with at most {MOST_KINKS} kinks",
                 )
             for i in left.tolist():
-                found.add(_root(lines[:number], upper, lower, x[i], x[i + 1]))
+                roots.add(_root(lines[:number], upper, lower, x[i], x[i + 1]))
     places: list[float] = []
-    for t in sorted(found):
+    for t in sorted(roots):
         if not places or t - places[-1] > 1e-9 * (1 + abs(t)):
             places.append(t)
     return tuple(places)

@@ -64,7 +64,8 @@ class Polynomial(Activation):
         return means
 
     def describe(self) -> str:
-        terms = [f"{c:g}" + (f" x^{i}" if i > 1 else " x" * i) for i, c in enumerate(self.coefficients) if c]
+        powers = ("", " x", *(f" x^{i}" for i in range(2, len(self.coefficients))))
+        terms = [f"{c:g}{power}" for power, c in zip(powers, self.coefficients, strict=False) if c]
         return " + ".join(terms)
 
 

@@ -61,14 +61,11 @@ class Reshape(Op):
         )
 
     def apply(self, *x: Tensor) -> Tensor:
-        kept = (
-            (-1,)
-            if len(self.after) == 1
-            else self.after
-            if x[0].shape[1:] == self.before
-            else (x[0].shape[1], *self.after[1:])
-        )
-        return x[0].reshape(len(x[0]), *kept)  # in a finite network the channels may be more than were traced
+        if len(self.after) == 1:
+            return x[0].reshape(len(x[0]), -1)
+        # in a finite network the channels may be more than were traced
+        kept = self.after if x[0].shape[1:] == self.before else (x[0].shape[1], *self.after[1:])
+        return x[0].reshape(len(x[0]), *kept)
 
     def limit(self, *m: Moments) -> Moments:
         if len(self.after) > 1:  # positions only

@@ -113,11 +113,11 @@ def smooth_expectation(
     spread = torch.where(s > 0, spread, other)
     order = torch.argsort(wide)  # pieces out of reach are left out for all pairs of a chunk
     rows = max(1, 2**19 // (nodes**2 * (len(splits) + 1) * (len(splits) + 5)))
-    made = torch.empty_like(s)
+    expectations = torch.empty_like(s)
     for (outer, inner), group in (((f, g), order[~turned[order]]), ((g, f), order[turned[order]])):
         for at in group.split(rows) if len(group) else ():
-            made[at] = _inside(outer, inner, wide[at], slope[at], spread[at], splits, nodes, reach)
-    return made.reshape(shape).to(dtype)
+            expectations[at] = _inside(outer, inner, wide[at], slope[at], spread[at], splits, nodes, reach)
+    return expectations.reshape(shape).to(dtype)
 
 
 def _inside(f, g, s1, slope, spread, splits, nodes, reach) -> Tensor:
@@ -153,8 +153,8 @@ def overlooks(f: Function, q: Tensor, seen: Tensor, places: tuple[float, ...] = 
     )
     x = torch.cat([grid + t for t in (0.0, *places)], 1).sort(-1).values
     y = f(x) ** 2 * torch.exp(-((x / s) ** 2) / 2) / (math.sqrt(2 * math.pi) * s)
-    found = torch.trapezoid(torch.where(x.abs() <= RANGE * s, y, torch.zeros_like(y)), x, dim=-1)
-    return bool(((found - seen.double()).abs() > 0.05 * found.clamp_min(1e-140)).any())
+    second = torch.trapezoid(torch.where(x.abs() <= RANGE * s, y, torch.zeros_like(y)), x, dim=-1)
+    return bool(((second - seen.double()).abs() > 0.05 * second.clamp_min(1e-140)).any())
 
 
 def _part(f, g, q1, k, q2, kinks, nodes, reach, few, gap, known_opposite) -> Tensor:

@@ -47,7 +47,7 @@ GRIDS = (
 SPLITS = (-36.0, -6.0, 0.0, 6.0, 36.0)  # scales at which the functions below bend
 RANGE = 13.0  # the normal density is 8e-38 there
 CHUNK = 2**26  # function values held at once
-SLOW = 1000  # integrals by quadrature, from which on it is said how they are avoided
+MANY_INTEGRALS = 1000  # integrals by quadrature, from which on it is said how they are avoided
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,7 @@ class Smooth(Piecewise, Series):
             return self._integrals(q1, k, q2, None)
 
     def _warn(self, count: int, q1: Tensor, q2: Tensor) -> None:
-        if count >= SLOW:
+        if count >= MANY_INTEGRALS:
             wide = max(float(q.detach().max()) for q in (q1, q2)) ** 0.5
             warnings.warn(
                 f"{self.name} of values with standard deviations up to {wide:.3g} bends like a step: each of {count} "

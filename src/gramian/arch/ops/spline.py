@@ -18,7 +18,7 @@ from gramian.arch.ops.relu import area_and_angle
 
 DEGREE = 3  # the highest
 CHUNK = 2**14  # pairs at once
-FAR = 13.0  # standard deviations; the normal density is 8e-38 there
+FARTHEST_KINK = 13.0  # standard deviations; the normal density is 8e-38 there
 Polynomial = tuple[float, ...]  # coefficients, that of 1 first
 
 
@@ -67,10 +67,12 @@ def cut(phi: Callable[[Tensor], Tensor], kinks: tuple[float, ...]) -> Cut | None
     pieces = [_fitted(phi, low, high, reach) for low, high in pairwise((-math.inf, *kinks, math.inf))]
     if any(p is None for p in pieces):
         return None
-    found = [np.array(p) for p in pieces]
+    polynomials = [np.array(p) for p in pieces]
     below = sum(t < 0 for t in kinks)  # the piece of zero, where it is no kink
-    more = [right - left if t >= 0 else left - right for t, (left, right) in zip(kinks, pairwise(found), strict=True)]
-    return Cut(kinks, tuple(found[below].tolist()), tuple(tuple(p.tolist()) for p in more), (0.0,) * len(kinks))
+    more = [
+        right - left if t >= 0 else left - right for t, (left, right) in zip(kinks, pairwise(polynomials), strict=True)
+    ]
+    return Cut(kinks, tuple(polynomials[below].tolist()), tuple(tuple(p.tolist()) for p in more), (0.0,) * len(kinks))
 
 
 def _fitted(phi: Callable[[Tensor], Tensor], low: float, high: float, reach: float) -> Polynomial | None:
@@ -115,9 +117,9 @@ class Spline:
             kdot = self._where_zero(kdot, slope, self.slope_at_0, q1, q2)
         return kernel.to(k.dtype), kdot.to(k.dtype)
 
-    def _where_zero(self, found: Tensor, f: Cut, at_0: float, q1: Tensor, q2: Tensor) -> Tensor:
+    def _where_zero(self, apart: Tensor, f: Cut, at_0: float, q1: Tensor, q2: Tensor) -> Tensor:
         one, two = (torch.where(q > 0, mean(f, q.double()), at_0) for q in (q1, q2))
-        return torch.where((q1 > 0) & (q2 > 0), found, one * two)
+        return torch.where((q1 > 0) & (q2 > 0), apart, one * two)
 
     def slopes(
         self, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor | None, opposite: Tensor | None = None
@@ -147,7 +149,7 @@ def mean(f: Cut, q: Tensor) -> Tensor:
 
 def _place(kink: float, s: Tensor) -> tuple[float, Tensor]:
     """The side that is beyond the kink, and how far the kink is in standard deviations."""
-    return (1.0 if kink >= 0 else -1.0), (abs(kink) / s.clamp_min(1e-300)).clamp(max=FAR)
+    return (1.0 if kink >= 0 else -1.0), (abs(kink) / s.clamp_min(1e-300)).clamp(max=FARTHEST_KINK)
 
 
 @dataclass(frozen=True)
@@ -163,15 +165,15 @@ class _Line:
         """E x^m over the part beyond h."""
         # By parts: E x^m = centre E x^(m-1) + spread^2 ((m - 1) E x^(m-2) + h^(m-1) density of x at h), over x > h.
         if self.h is None:
-            made, edge, h = [torch.ones_like(self.spread)], torch.zeros_like(self.spread), self.spread
+            moments, edge, h = [torch.ones_like(self.spread)], torch.zeros_like(self.spread), self.spread
         else:
             h = self.h
             z = (h - self.centre) / self.spread if self.z is None else self.z
-            made, edge = [tail(z)], self.spread * density(z)
+            moments, edge = [tail(z)], self.spread * density(z)
         for m in range(1, count):
-            term = self.centre * made[-1] + edge * h ** (m - 1)
-            made.append(term + (m - 1) * self.spread.square() * made[-2] if m > 1 else term)
-        return made
+            term = self.centre * moments[-1] + edge * h ** (m - 1)
+            moments.append(term + (m - 1) * self.spread.square() * moments[-2] if m > 1 else term)
+        return moments
 
 
 def _expectations(
@@ -190,8 +192,8 @@ def _expectations(
     s1, s2 = safe_sqrt(q1), safe_sqrt(q2)
     sine = area / torch.where(s1 * s2 > 0, s1 * s2, torch.ones_like(area))
     flat = [t.reshape(-1).split(CHUNK) for t in (s1, s2, theta, sine)]
-    made = [_Pairs(wanted[0][0].kinks, *chunk).expectations(wanted) for chunk in zip(*flat, strict=True)]
-    return [torch.cat(parts).reshape(k.shape) for parts in zip(*made, strict=True)]
+    by_chunk = [_Pairs(wanted[0][0].kinks, *chunk).expectations(wanted) for chunk in zip(*flat, strict=True)]
+    return [torch.cat(parts).reshape(k.shape) for parts in zip(*by_chunk, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -260,18 +262,18 @@ class _Corner:
         # edges x = h and y = k the density there times a moment of the other variable. At m = 0 the same of y.
         along_h = self.at_h * self.y_at_h[n] if m else self.at_h * self.y_at_h[n - 1]
         if m == 0:
-            made = self.r * along_h
+            total = self.r * along_h
             if self.k is not None:
-                made = made + self.k ** (n - 1) * self.at_k * self.x_at_k[0]
-            return made + (n - 1) * self.moment(0, n - 2) if n > 1 else made
-        made = torch.zeros_like(self.r) if self.h is None else self.h ** (m - 1) * along_h
+                total = total + self.k ** (n - 1) * self.at_k * self.x_at_k[0]
+            return total + (n - 1) * self.moment(0, n - 2) if n > 1 else total
+        total = torch.zeros_like(self.r) if self.h is None else self.h ** (m - 1) * along_h
         if m > 1:
-            made = made + (m - 1) * self.moment(m - 2, n)
+            total = total + (m - 1) * self.moment(m - 2, n)
         if n:
-            made = made + self.r * n * self.moment(m - 1, n - 1)
+            total = total + self.r * n * self.moment(m - 1, n - 1)
         if self.k is not None:
-            made = made + self.r * self.k**n * self.at_k * self.x_at_k[m - 1]
-        return made
+            total = total + self.r * self.k**n * self.at_k * self.x_at_k[m - 1]
+        return total
 
     def of(self, f: Polynomial, mass1: float, g: Polynomial, mass2: float) -> Tensor:
         """E of two polynomials over the corner, and of point masses at its edges."""

@@ -129,11 +129,11 @@ def _chosen(mask: Value, on: Any, off: Any, inside: str) -> Read:
             why="a mask chooses between two values at each position, and these have others",
             fix="two values of one shape, or a plain number on one side",
         )
-    made = []
+    sides = []
     for h, how in ((a, of_a), (b, of_b)):
         op, inputs, layout = weighted(h, mask, how)
-        made.append(Pending(op, inputs, h.shape, layout))
-    return Sum(1.0), tuple(made), a.layout
+        sides.append(Pending(op, inputs, h.shape, layout))
+    return Sum(1.0), tuple(sides), a.layout
 
 
 def _constant(part: Any) -> float | None:
