@@ -57,6 +57,7 @@ def of_vectors(x: Tensor, y: Tensor, q1: Tensor, product: Tensor, q2: Tensor) ->
         # small: their rounding is too.
         centre = a.detach().mean(0)
         p, o = a - centre, b - centre
+        # mean squared distances of directions: |p|^2 + |o|^2 - 2 p o
         size = ((p * p).sum(1)[:, None] + (o * o).sum(1)[None]) / x.shape[1]
         apart = (size - 2 / x.shape[1] * p @ o.mT).clamp_min(0)
         gap = torch.where(near, s * apart / 2, gap)
@@ -79,6 +80,7 @@ def of_positions(x: Tensor, y: Tensor) -> Tensor:
     c = x.shape[2]
     r, t = (safe_sqrt((v * v).sum(2) / c) for v in (x, y))
     a, b = x / _or_one(r).unsqueeze(2), y / _or_one(t).unsqueeze(2)
+    # |x| |y| |x/|x| - y/|y||^2 / 2, channel by channel
     total = sum((p - o).square() for p, o in zip(a.unbind(2), b.unbind(2), strict=True))
     return r * t * total / (2 * c)
 
@@ -124,6 +126,7 @@ def plus_with_means(parts: Sequence[tuple[Tensor, Pair, Pair]], after: Pair) -> 
     size1, size2 = _sizes(after)
     apart, by_mean = torch.zeros_like(parts[0][0]), torch.full_like(parts[0][0], 2.0)
     for gap, (q1, q2), (m1, m2) in parts:
+        # in units of the largest roots, so that inputs of very different sizes keep their digits
         apart = apart + _squared_distance(gap, safe_sqrt(q1) / size1, safe_sqrt(q2) / size2, size1 * size2)
         by_mean = by_mean * (m1 / size1 - m2 / size2)
     r, t = (safe_sqrt(q) for q in after)

@@ -102,6 +102,7 @@ class Cross:
             rest = range(lead + self.space, field.ndim)
             return field.permute(*range(lead), *rest, *range(lead, lead + self.space))
 
+        # what was at (x, y) for h with g is at (y, x) for g with h, so xy and yx are exchanged
         c = self.fields(turned, self.xx.ndim - 1 - self.space)
         return replace(c, xy=c.yx, yx=c.xy, theta_xy=c.theta_yx, theta_yx=c.theta_xy)
 

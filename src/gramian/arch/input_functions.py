@@ -124,6 +124,7 @@ def computes_each_sample_alone(function: InputFunction, given: list[Tensor], see
             return False
         if not all(isinstance(r, Tensor) and r.ndim and len(r) == TRACED for r in results):
             return False
+        # first beside other, beside third, and second in the pair; then the first pair again
         pairs = ((results[0][0], results[1][0]), (results[0][0], results[2][1]), (results[0], results[3]))
         if not all(_same(a, b) for a, b in pairs):
             return False

@@ -169,6 +169,7 @@ class Joint:
         if g.mean_x is None or g.mean_y is None:
             return c
         c = self._zero(s, t) if c is None else c
+        # E (c + h) g = E h g + c E g
         of_x, of_y = (xx.new_full((len(xx), *h.positions), constant) for xx in (h.xx, h.yy))
         return replace(
             c,

@@ -55,6 +55,7 @@ def resolve(law: Law, path: str, *, fan_in: int, readout: bool, embedding: bool 
             if embedding:
                 return 1.0, 0.0
             fan = torch_fan or fan_in
+            # U(-1/sqrt(fan), 1/sqrt(fan)) has the variance 1 / (3 fan); sigma_w^2 is fan_in times that
             return math.sqrt(fan_in / fan) / math.sqrt(3), 1 / math.sqrt(3 * fan)
         if law not in NAMED:
             raise BadArgument(f"Unknown law {law!r}.", where=f"law, layer {path}", why="no law has that name", fix=LAWS)

@@ -110,6 +110,7 @@ class Moments:
         def averaged(field: Tensor) -> Tensor:
             return average(field, self._axes(2))
 
+        # a sum of squared distances stays accurate where variances minus covariances would cancel
         size = covariance_gap.averaged(self.gap.size, before, after, averaged)
         if self.pairs:  # where one of two positions leaves the image before the other
             inside = averaged(self.xy.new_ones(1, 1, *self.positions, *self.positions))
@@ -160,6 +161,7 @@ class Moments:
         """The same with the products of `own` counted by their averages, as whatever sums over channels sees them."""
         if not self.own or self.theta is None:
             return self
+        # E over the channels of h_c(x) h_c(y) is K
         return replace(self, theta=self.theta + self.own * self.xy, own=0.0)
 
     def times(self, at_x: Tensor, at_y: Tensor) -> Moments:
@@ -284,6 +286,7 @@ def input_moments(x: Tensor, x2: Tensor | None, *, pairs: bool, ntk: bool, gap: 
             index = torch.arange(len(x), device=x.device)
             xy = xy.index_put((index, index), xx)  # the diagonal exactly, differentiably
         if gap:
+            # s + k is the gap of x and -y
             opposite = covariance_gap.of_vectors(x, -other, xx, -xy, yy)[0]
     else:
         xy = _product(x[:, None], other[None], pairs, space) / c

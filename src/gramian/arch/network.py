@@ -29,6 +29,7 @@ class Scaled(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         s = self.scaling.weight
+        # s_w is on the input, so that the weight itself has unit variance
         out = self.layer(x * s) if x.is_floating_point() else self.layer(x) * s  # tokens are looked up
         if self.bias is None:
             return out
@@ -47,6 +48,7 @@ class Normalized(nn.Module):
         super().__init__()
         self.op = op
         self.scaling = Scaling(math.sqrt(op.rate_scale) or 1.0, math.sqrt(op.rate_shift) or 1.0)
+        # a rate r is a parameter sqrt(r) times smaller, multiplied by sqrt(r) more: its gradient step counts r times
         self.weight = nn.Parameter(torch.ones(channels) / self.scaling.weight, op.scale_trains and op.rate_scale > 0)
         self.bias = nn.Parameter(torch.zeros(channels), op.shift_trains and op.rate_shift > 0)
 

@@ -159,6 +159,7 @@ def _length(slope: float) -> float:
     slope = abs(slope)
     if slope == 0 or math.isnan(slope):
         return slope
+    # slope^l = e^-1 at l = -1 / log(slope)
     return math.inf if slope >= 1 else -1 / math.log(slope)
 
 
@@ -202,6 +203,7 @@ class _Recursion:
 
         A bias beside a bounded variance pulls correlations to 1 like chi_1^depth; else they go there by a power.
         """
+        # phi(x) = x phi'(x) with phi' constant on each side of 0, so E phi^2 = q E phi'^2: q -> chi q + sigma_b^2.
         chi = self.sigma_w**2 * self.duals(1.0)[1]
         if self.sigma_b == 0:
             q = 0.0 if chi < 1 else math.inf
@@ -252,12 +254,14 @@ class _Recursion:
         r"""Where $\chi_1 = 1$: $\sigma_w^2 = 1 / E\,\phi'^2$ at the q with $\sigma_b^2 = q - \sigma_w^2 E\,\phi^2$."""
         if self.ratio is not None:
             return self.duals(1.0)[1] ** -0.5
+        # at q = 0, phi(0) = 0 and no bias, chi_1 = sigma_w^2 phi'(0)^2
         k, kdot = self.duals(0.0)
         if k == 0 and self.sigma_b == 0:
             return kdot**-0.5 if kdot > 0 else math.nan
 
         def missing(q: float) -> float:
             k, kdot = self.duals(q)
+            # sigma_w^2 = 1 / kdot put into q = sigma_w^2 E phi^2 + sigma_b^2
             return q - k / kdot - self.sigma_b**2
 
         q, _ = _first_root(missing)

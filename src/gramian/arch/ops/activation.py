@@ -141,6 +141,7 @@ class Activation(Op):
         mean_x = self.mean(q_x)
         theta = None if below.theta is None else below.theta * kdot
         if theta is not None and below.own:
+            # a scale per channel below: h_c(x) h_c(y) times both slopes
             theta = theta + below.own * self.scale_dual(q1, below.xy, q2)
         image = replace(
             below,
@@ -174,6 +175,8 @@ class Activation(Op):
         if not bool(one.any()):
             return self.dual_at_gap(q1, k, q2, gap, below.gap.opposite)
         s = (safe_sqrt(q1) * safe_sqrt(q2)).detach()
+        # Entries of one value are moved to correlation 0, where every derivative is finite, and then replaced by
+        # `own_dual`.
         away = [torch.where(one, t, v) for t, v in ((torch.zeros_like(k), k), (s, gap))]
         opposite = None if below.gap.opposite is None else torch.where(one, s, below.gap.opposite)
         xy, kdot, above = self.dual_at_gap(q1, away[0], q2, away[1], opposite)

@@ -181,6 +181,7 @@ class Attention(Op):
             lead = field.shape[: field.ndim - (c.xx.ndim - 1)]
             rest = field.shape[len(lead) + c.space :]
             flat = field.reshape(*lead, a.shape[2], positions[-1], -1)
+            # linear in the values, so the mean over the heads may be taken of the weights
             matrix = a.mean(1) if len(lead) == 1 else a.mean(1).unsqueeze(1 - at)
             return (matrix @ flat).reshape(*lead, *positions[:-1], a.shape[-2], *rest)
 

@@ -161,6 +161,7 @@ def _with_cross(
         return fields
     back = cross.swapped()  # of g with h
     if theta is not None and cross.theta_xy is not None and back.theta_xy is not None:
+        # both orders: the gradient of h with that of alpha g, and the other way round
         theta = theta + alpha * (cross.theta_xy + back.theta_xy)
     return (
         xx + alpha * (cross.xx + back.xx),

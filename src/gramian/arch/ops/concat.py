@@ -113,6 +113,7 @@ class Beside(Op):
                     else:
                         block = getattr(cross if p < q else cross.swapped(), name)
                     row.append(block)
+                # along the second copy of the positions, and then along the first
                 rows.append(torch.cat(row, row[0].ndim - a.space + self.axis - 1))  # type: ignore[union-attr, arg-type]
             return torch.cat(rows, rows[0].ndim - 2 * parts[0].space + self.axis - 1)
 

@@ -131,6 +131,7 @@ class Dropout(Op):
         if not m.pairs:
             return q.new_ones(positions)
         size = positions.numel()
+        # one mask for all positions of a channel, or one for each
         block = q.new_ones(size, size) if self.whole else torch.eye(size).to(q)
         return block.reshape((*positions, *positions))
 

@@ -122,8 +122,10 @@ def gradient(at: At, parts: list[tuple[Tensor, Slopes, Kernel | None]]) -> tuple
     total: list[Tensor] = [zero, zero, zero, zero]
     for cotangent, (d, steep1, steep2), kernel in parts:
         c = cotangent.double()
+        # dM/dg = -E f'g' where k = s - g, dM/do = E f'g' where k = o - s
         to_gap, to_opposite = torch.where(acute, -c * d, zero), torch.where(acute, zero, c * d)
         if kernel is not None and torch.is_grad_enabled():
+            # this gradient is finite, but its own derivative by the gap is not: a second backward pass refuses there
             infinite = kernel.infinite(at)
             if infinite is not None:
                 infinite = infinite & (c != 0)
@@ -227,7 +229,10 @@ class Broken:
     @cached_property
     def times_x(self) -> Broken:
         return Broken(
-            lambda x: x * self.f(x), self.kinks, tuple(a * m for a, m in zip(self.kinks, self.masses, strict=True))
+            # x delta(x - a) = a delta(x - a)
+            lambda x: x * self.f(x),
+            self.kinks,
+            tuple(a * m for a, m in zip(self.kinks, self.masses, strict=True)),
         )
 
     @cached_property

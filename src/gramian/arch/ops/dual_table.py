@@ -40,6 +40,7 @@ class Table:
         p, r = c.shape[2:]
         of_x = torch.einsum("...a,zabr->z...br", self._basis(q1, p), c)
         of_y = self._basis(q2, p)
+        # the angles from 0 to pi onto the polynomials' interval
         y = theta * (2 / math.pi) - 1
         return self._clenshaw(of_x[0], of_y, y, r), self._clenshaw(of_x[1], of_y, y, r)
 
@@ -86,7 +87,10 @@ def table_for(dual: Dual, key: object, q1: Tensor, q2: Tensor, pairs: int, *, ki
     if not kinks_at_zero or high > WIDEST_RATIO * low or pairs < LEAST_PAIRS_OF_MANY_VARIANCES:
         return None
     return _made(
-        _Named(key, dual), 2 ** (math.floor(2 * math.log2(low)) / 2), 2 ** (math.ceil(2 * math.log2(high)) / 2)
+        # ends moved outwards to powers of sqrt 2, so that tiles of nearby variances share a table
+        _Named(key, dual),
+        2 ** (math.floor(2 * math.log2(low)) / 2),
+        2 ** (math.ceil(2 * math.log2(high)) / 2),
     )
 
 
@@ -118,6 +122,7 @@ def _made(named: _Named, low: float, high: float) -> Table | None:
     with torch.no_grad():
         s1, theta, s2 = _points(low, high)
         checks = _values(named.dual, s1, theta, s2)
+        # the scale of the error is the smallest diagonal, of which there are the first four points
         size = checks[:, :4].abs().amax(1)
         for a in angles:
             for order in orders:
@@ -154,6 +159,7 @@ def _coefficients(dual: Dual, low: float, high: float, order: int, angles: int) 
     half = _values(dual, s1, theta, s2)
     values = half.new_zeros(2, order, order, angles)
     values[:, i, j] = values[:, j, i] = half
+    # values to coefficients, along each of the three variables by itself
     return torch.einsum("ai,bj,rk,zijk->zabr", to_x, to_x, to_y, values)
 
 

@@ -50,6 +50,7 @@ class Bent:
     def mean(self, q: Tensor) -> Tensor:
         """E of the function."""
         s = self.rate * safe_sqrt(q)
+        # E max(U, 0) = s / sqrt(2 pi), and E f(U) - P(U < 0) = E f(U) - 1/2
         return self.right * s / ROOT + self.left * half_less(s)
 
     def mean_slope(self, q: Tensor) -> Tensor:
@@ -193,6 +194,7 @@ def _integrals(s1: Tensor, s2: Tensor, theta: Tensor, nodes: int) -> tuple[Tenso
     # E 1[U < 0] 1[V < 0].
     below = first_below + k_less * first - with_expm1
     turn = (theta - start) / (2 * math.pi)
+    # E 1[U > 0] f(V): at a right angle a product, at angle 0 zero; its slope in the angle is 1 / 2 pi - R_2 / 2
     on_f = torch.where(right_angle, m2 / 2, 0.0) + turn - i2 / 2
     f_on = torch.where(right_angle, m1 / 2, 0.0) + turn - i1 / 2
     return both, below, on_f, f_on

@@ -30,6 +30,7 @@ class Erf(Activation):
         return 2 / math.pi * torch.atan2(2 * k, root), 4 / math.pi / root
 
     def mean_slope(self, q: Tensor) -> Tensor:
+        # E exp(-u^2) = (1 + 2 q)^(-1/2)
         return 2 / math.sqrt(math.pi) / (1 + 2 * q).sqrt()
 
     def mean(self, q: Tensor) -> Tensor | None:
@@ -75,4 +76,5 @@ class GELU(Activation):
         return torch.full_like(q, 0.5)
 
     def mean(self, q: Tensor) -> Tensor | None:
+        # Stein: E u Phi(u) = q E of the density, which is (2 pi (1 + q))^(-1/2)
         return q / (math.sqrt(2 * math.pi) * (1 + q).sqrt())

@@ -82,6 +82,7 @@ class Gaussian(Activation):
 
     def dual(self, q1: Tensor, k: Tensor, q2: Tensor) -> tuple[Tensor, Tensor]:
         a, b = self.rate, self.height
+        # the determinant of 1 + 2 a times the covariance matrix
         d = 1 + 2 * a * (q1 + q2) + 4 * a * a * determinant(q1, k, q2)
         root = d.sqrt()
         return b * b / root, 4 * (a * b) ** 2 * k / (d * root)

@@ -81,6 +81,7 @@ def simplest(lines: Program) -> Op:
     name, args = lines[-1]
     if isinstance(name, Exp) or name == "aten.exp.default":
         p = _polynomial(lines[:-1], args[0])
+        # exp(b - a x^2)
         if p is not None and len(p) == 3 and p[1] == 0 and p[2] < 0:
             return Gaussian(-p[2], math.exp(p[0]))
     n = _rectified(lines, At(len(lines) - 1))
@@ -88,6 +89,7 @@ def simplest(lines: Program) -> Op:
         return RectifiedPower(n) if n > 1 else ReLU()
     if _homogeneous(lines):
         whole = Pointwise(lines)
+        # of f(t x) = t f(x) the values at -1 and 1 are all
         left, right = (float(s * whole.phi(torch.tensor(s, dtype=torch.float64))) for s in (-1.0, 1.0))
         return TwoSlopes(left, right)
     return Pointwise(lines)
@@ -178,6 +180,7 @@ def _arithmetic(name: str | Op, args: tuple[Any, ...], p: Coefficients, q: Coeff
         return _plus((name.constant,), _times(p, (name.factor,)))
     if isinstance(name, Polynomial):
         total: Coefficients = (0.0,)
+        # Horner, with polynomials in place of numbers
         for c in reversed(name.coefficients):
             total = _plus(_times(total, p), (c,))
         return total

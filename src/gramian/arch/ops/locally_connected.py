@@ -178,6 +178,7 @@ def _made(
         patches, (below,) = step.op, step.inputs
         x = Value(below, steps[below].shape if below >= 0 else x.shape, step.data if below < 0 else steps[below].data)
     fields = common(weight, bias, out)
+    # `common` counts all numbers of an output channel: with own weights there are as many sets of them as positions
     fan_in = fields["fan_in"] // (math.prod(places) if own else 1)
     op = Local(**{**fields, "fan_in": fan_in}, patches=patches, own=own, places=places)  # type: ignore[arg-type]
     return op, (x,), (out, *places), layout

@@ -41,6 +41,7 @@ class Normalization(Op):
         a = self.normalized(m[0])
         theta = a.theta
         if theta is not None and self.shift_trains:
+            # the gradient by beta_c is 1
             theta = theta + self.rate_shift
         # h_c(x) h_c(y) is not added as K yet: an activation on top needs u phi'(u) v phi'(v) of it
         a = replace(a, theta=theta, own=a.own + self.scale_trains * self.rate_scale)

@@ -202,6 +202,7 @@ def _agrees(op: Piecewise, low: int, high: int) -> bool:
 def _grid(low: int, high: int) -> tuple[Tensor, Tensor, Tensor]:
     """Variances and covariances at which integrals are checked."""
     scale = 4.0 ** torch.arange(low, high + 1, dtype=torch.float64)
+    # equal variances at each octave, and the smallest with each: the widest ratios
     ends = torch.stack([scale[:1].expand_as(scale), scale])
     q1, q2 = torch.cat([torch.stack([scale, scale]), ends], 1)[..., None]
     return q1, torch.tensor(CORRELATIONS, dtype=torch.float64) * (q1 * q2).sqrt(), q2
@@ -210,6 +211,7 @@ def _grid(low: int, high: int) -> tuple[Tensor, Tensor, Tensor]:
 @lru_cache(maxsize=256)
 def _jumps(op: Piecewise) -> bool:
     at = torch.tensor(op.kinks, dtype=torch.float64)
+    # over so short a step a slope of order 1 changes the function by 1e-10, a jump by its whole height
     step = 1e-10 * (1 + at.abs())
     return bool(((op.phi(at + step) - op.phi(at - step)).abs() > 1e-7).any())
 
@@ -262,6 +264,7 @@ def rule(kinks: tuple[float, ...]) -> Callable[..., Tensor]:
 
 def _difference(f, op, q1, k, q2, few, more) -> float:
     kinks, expected = op.splits, rule(op.kinks)
+    # both nodes and reach differ, so that a range that cuts off too much shows as well
     a = expected(f, f, q1, k, q2, kinks, few)
     b = expected(f, f, q1, k, q2, kinks, more, reach=1.1 * RANGE)
     size = (_size(f, q1, kinks, more) * _size(f, q2, kinks, more)).sqrt()
@@ -272,6 +275,7 @@ def _difference(f, op, q1, k, q2, few, more) -> float:
 def _size(f: Callable[[Tensor], Tensor], q: Tensor, kinks: tuple[float, ...], nodes: int) -> Tensor:
     """E f^2, or, if larger (f is zero up to far out, or grows), the largest f^2 weighted by the density's root."""
     z = torch.linspace(-RANGE, RANGE, 401, dtype=torch.float64)
+    # f^2 times the root of the density, exp(-z^2 / 4)
     largest = (f(q.sqrt()[..., None] * z) ** 2 * torch.exp(-z * z / 4)).amax(-1)
     return torch.maximum(_second(f, q, kinks, nodes), largest).clamp_min(1e-140)
 

@@ -146,12 +146,14 @@ def _base(name: str) -> str:
 @lru_cache(maxsize=256)
 def _kinks(lines: tuple[Line, ...]) -> tuple[float, ...]:
     """Where the expression has kinks: each place is a root of the argument of a function with a kink."""
+    # equal steps of arcsinh: dense at zero, in proportion to the distance far out
     x = torch.from_numpy(np.sinh(np.linspace(-np.arcsinh(FARTHEST_KINK), np.arcsinh(FARTHEST_KINK), 20_002)))
     values, roots = [x], set()
     for number, (name, args) in enumerate(lines):
         values.append(evaluate(lines[: number + 1], x)[-1])
         for upper, lower in _crossings(name, args):
             difference = _minus(upper, lower, values)
+            # a change of sign between neighbors; bisection finds the place
             left = torch.nonzero((difference[:-1] > 0) != (difference[1:] > 0)).flatten()
             if len(left) > MOST_KINKS:
                 raise NoLimit(
@@ -220,6 +222,7 @@ def _root(lines: tuple[Line, ...], upper: Any, lower: Any, low: Tensor, high: Te
 
     zero, before = torch.zeros_like(low), positive(low)
     if low < 0 < high:
+        # a kink at zero itself gets exactly 0.0, which closed forms and tables ask for
         tiny = torch.full_like(low, 1e-300)
         if positive(-tiny) != positive(tiny):
             return 0.0

@@ -126,6 +126,7 @@ class Average(Op):
         return x[0].mean(self.axes, keepdim=self.kept) * self.factor
 
     def limit(self, *m: Moments) -> Moments:
+        # the two copies of a position are averaged independently: a mean over all their pairs
         moved = [a - 2 for a in self.axes]
         ones = m[0].map_positions(lambda field, axes: field.mean([axes[k] for k in moved], keepdim=True))
         ones = ones if self.factor == 1 else ones.scaled(self.factor)

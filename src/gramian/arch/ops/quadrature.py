@@ -63,6 +63,7 @@ def product_expectation(
     few = 8 * torch.finfo(dtype).eps
     known = [t for t in (gap, opposite) if t is not None]
     flat = [t.double().expand(shape).flatten() for t in (q1, k, q2, *known)]
+    # about as many function values for a pair: the pieces in m times the pieces in p, and nodes in both
     rows = max(1, CHUNK // (nodes**2 * (len(kinks) ** 2 + 1) * (2 * len(kinks) + 1)))
 
     def part(q1: Tensor, k: Tensor, q2: Tensor, *known: Tensor) -> Tensor:

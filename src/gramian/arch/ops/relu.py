@@ -83,6 +83,7 @@ class LeakyReLU(Activation):
 
     def own_dual(self, q: Tensor) -> tuple[Tensor, Tensor]:
         a, b = self.slope, self.bend
+        # E (a u + b relu(u))^2 = (a^2 + a b + b^2 / 2) q, and of the slope the same factor
         size = a * a + a * b + b * b / 2
         return size * q, torch.where(q > 0, size, a * a).to(q.dtype)
 
@@ -90,6 +91,7 @@ class LeakyReLU(Activation):
         return self.slope + self.bend * torch.where(q > 0, 0.5, 0.0).to(q.dtype)
 
     def mean(self, q: Tensor) -> Tensor | None:
+        # E relu(u) = sqrt(q / 2 pi), and E u = 0
         return self.bend * safe_sqrt(q) / math.sqrt(2 * math.pi)
 
     def describe(self) -> str:

@@ -33,13 +33,17 @@ class Cut:
 
     def times_x(self) -> Cut:
         """x times the function."""
+        # x delta(x - a) = a delta(x - a)
         masses = tuple(a * m for a, m in zip(self.kinks, self.masses, strict=True))
         return Cut(self.kinks, (0.0, *self.base), tuple((0.0, *p) for p in self.more), masses)
 
     def slope(self, *, masses: bool) -> Cut:
         """The derivative, with or without the point masses that jumps leave in it."""
         jumps = tuple(
-            _at(p, a) * (1 if a >= 0 else -1) if masses else 0.0 for p, a in zip(self.more, self.kinks, strict=True)
+            # what begins at a kink jumps from 0 to its value there; below zero it begins on the left, and jumps the
+            # other way
+            _at(p, a) * (1 if a >= 0 else -1) if masses else 0.0
+            for p, a in zip(self.more, self.kinks, strict=True)
         )
         return Cut(self.kinks, _derivative(self.base), tuple(_derivative(p) for p in self.more), jumps)
 
@@ -210,6 +214,7 @@ class _Pairs:
         """E f(u) g(v) of each pair of functions."""
         totals = [torch.zeros_like(self.theta) for _ in wanted]
         places: list[int | None] = [None, *range(len(self.kinks))]
+        # f and g are sums of parts that begin at a kink each, so E f g is a sum over pairs of kinks
         for i in places:
             for j in places:
                 corner = self._corner(i, j)
@@ -220,6 +225,8 @@ class _Pairs:
     def _corner(self, i: int | None, j: int | None) -> _Corner:
         sign1, h = (1.0, None) if i is None else _place(self.kinks[i], self.s1)
         sign2, k = (1.0, None) if j is None else _place(self.kinks[j], self.s2)
+        # Beyond a kink below zero -x is above its size: the variable is reflected, and of one reflection the angle is
+        # pi - theta.
         theta = self.theta if sign1 == sign2 else math.pi - self.theta
         return _Corner(h, k, theta, self.sine, sign1 * self.s1, sign2 * self.s2)
 

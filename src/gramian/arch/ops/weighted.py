@@ -53,6 +53,7 @@ class Factor(Op):
                     why="a length, or a count of the positions that a mask keeps, is zero",
                     fix="drop empty rows, or divide by count.clamp(min=1)",
                 )
+        # not random: second moments are products of the numbers
         xx = x * x
         yy = xx if x2 is None else other * other
         xy = x[:, None] * other
