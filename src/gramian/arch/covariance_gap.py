@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-NEAR = 1e-2  # of their norm: pairs of unit vectors whose distance is computed from differences
+NEAR_DISTANCE = 1e-2  # of their norm: pairs of unit vectors whose distance is computed from differences
 Pair = tuple[Tensor, Tensor]
 CHUNK = 2**22  # numbers held at once
 
@@ -49,7 +49,7 @@ def of_vectors(x: Tensor, y: Tensor, q1: Tensor, product: Tensor, q2: Tensor) ->
         same = product.detach() >= 0
         return (torch.zeros_like(s) if bool(same.all()) else torch.where(same, torch.zeros_like(s), 2 * s)), product
     gap = s - product
-    near = (gap < NEAR * s).detach()
+    near = (gap < NEAR_DISTANCE * s).detach()
     gap = gap.clamp_min(0)
     a, b = x / _or_one(r)[:, None], y / _or_one(t)[:, None]
     if int(near.sum()) > 8 * (len(x) + len(y)):
@@ -61,7 +61,7 @@ def of_vectors(x: Tensor, y: Tensor, q1: Tensor, product: Tensor, q2: Tensor) ->
         size = ((p * p).sum(1)[:, None] + (o * o).sum(1)[None]) / x.shape[1]
         apart = (size - 2 / x.shape[1] * p @ o.mT).clamp_min(0)
         gap = torch.where(near, s * apart / 2, gap)
-        near &= apart.detach() < NEAR * size.detach()
+        near &= apart.detach() < NEAR_DISTANCE * size.detach()
     i, j = torch.nonzero(near, as_tuple=True)
     if len(i) == 0:
         return gap, product

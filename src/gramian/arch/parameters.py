@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from gramian.arch.reading import Reading
 
 # calls that leave a parameter's numbers as they are
-SAME = {"alias", "clone", "contiguous", "to", "_to_copy", "type_as", "lift_fresh_copy", "detach", "float", "double"}
+SAME_NUMBERS = {"alias", "clone", "contiguous", "to", "_to_copy", "type_as", "lift_fresh_copy", "detach", "float",
+                "double"}  # fmt: skip
 NUMBER_CALLS = ELEMENTWISE | {"add", "sub", "mul", "div", "pow", "rsub", "neg", "reciprocal", "square"}
 
 
@@ -134,7 +135,7 @@ def of_constants(reading: Reading, node: Node, args: list[Any], otherwise: str) 
     if base in ("item", "_local_scalar_dense") and isinstance(args[0], Parameter) and not args[0].trains:
         return float(args[0].tensor)
     if any(isinstance(a, Parameter | Entries) or a is otherwise for a in flat(args)):
-        if base in SAME and isinstance(args[0], Parameter | Entries):
+        if base in SAME_NUMBERS and isinstance(args[0], Parameter | Entries):
             return without_gradient(args[0]) if base == "detach" else args[0]
         transposed = str(node.target) in ("aten.t.default", "aten.numpy_T.default", "aten.permute.default",
                                           "aten.transpose.int")  # fmt: skip

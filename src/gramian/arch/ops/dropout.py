@@ -14,7 +14,7 @@ from gramian.arch.moments import Moments
 from gramian.arch.ops.base import Call, Op, Read, reads, value
 from gramian.errors import NoLimit
 
-ALPHA = 1.7580993408473766  # minus the limit of SELU at -infinity, as torch has it
+SELU_LOW = 1.7580993408473766  # minus the limit of SELU at -infinity, as torch has it
 
 
 @reads(
@@ -86,8 +86,8 @@ class Dropout(Op):
         r"""$a$ and $\beta$."""
         if not self.alpha:
             return 1 / (1 - self.p), 0.0
-        a = 1 / math.sqrt((ALPHA**2 * self.p + 1) * (1 - self.p))
-        return a, ALPHA * a
+        a = 1 / math.sqrt((SELU_LOW**2 * self.p + 1) * (1 - self.p))
+        return a, SELU_LOW * a
 
     def limit(self, *m: Moments) -> Moments:
         if not isinstance(m[0], Moments):  # covariances with another value, which has another mask

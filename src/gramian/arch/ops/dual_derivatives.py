@@ -30,7 +30,8 @@ from gramian.arch.covariance_gap import safe_sqrt
 from gramian.errors import NoLimit
 
 CHUNK = 2**14  # pairs whose edges are integrated at once
-STEP = 1e-7  # beside a kink, where its limits are extrapolated from
+ROOT_2_PI = math.sqrt(2 * math.pi)
+STEP_BESIDE_A_KINK = 1e-7  # its limits are extrapolated from one, two and three of these
 Slopes = tuple[Tensor, Tensor, Tensor]  # E f'g', E u f'(u) g(v), E f(u) v g'(v)
 
 
@@ -241,7 +242,7 @@ class Broken:
         return Broken(self.f, self.kinks, (0.0,) * len(self.kinks))
 
     def _jump(self, a: float) -> float:
-        h = STEP * (1 + abs(a))
+        h = STEP_BESIDE_A_KINK * (1 + abs(a))
         at = torch.tensor([a + sign * n * h for sign in (1, -1) for n in (1, 2, 3)], dtype=torch.float64)
         with torch.no_grad():
             y = self.f(at).detach()
@@ -338,7 +339,4 @@ def _density_at(a: float, b: float, at: At) -> Tensor:
     here, mean, spread = _given(a, at)
     some = spread > 0
     t = torch.where(some, spread, torch.ones_like(spread))
-    return torch.where(some, here * torch.exp(-(((b - mean) / t) ** 2) / 2) / (ROOT * t), torch.zeros_like(t))
-
-
-ROOT = math.sqrt(2 * math.pi)
+    return torch.where(some, here * torch.exp(-(((b - mean) / t) ** 2) / 2) / (ROOT_2_PI * t), torch.zeros_like(t))

@@ -27,7 +27,7 @@ from gramian.arch.ops.quadrature import legendre
 from gramian.arch.ops.relu import area_and_angle
 
 CHUNK = 2**16  # integrand's values held at once
-ROOT = math.sqrt(2 * math.pi)
+ROOT_2_PI = math.sqrt(2 * math.pi)
 # (largest standard deviation, nodes)
 NODES_BY_DEVIATION = ((0.5, 12), (2.0, 20), (8.0, 32), (16.0, 64), (32.0, 128), (64.0, 256))
 
@@ -51,7 +51,7 @@ class Bent:
         """E of the function."""
         s = self.rate * safe_sqrt(q)
         # E max(U, 0) = s / sqrt(2 pi), and E f(U) - P(U < 0) = E f(U) - 1/2
-        return self.right * s / ROOT + self.left * half_less(s)
+        return self.right * s / ROOT_2_PI + self.left * half_less(s)
 
     def mean_slope(self, q: Tensor) -> Tensor:
         """E of its slope."""
@@ -83,7 +83,7 @@ class Bent:
         assert p is not None
         a, b, rate = self.right, self.left, self.rate
         q1, q2 = p.s1 * p.s1, p.s2 * p.s2  # of U and V
-        at1, at2 = (torch.where(s > 0, 1 / (ROOT * s), torch.zeros_like(s)) for s in (p.s1, p.s2))  # E delta
+        at1, at2 = (torch.where(s > 0, 1 / (ROOT_2_PI * s), torch.zeros_like(s)) for s in (p.s1, p.s2))  # E delta
         m1, m2 = half(p.s1), half(p.s2)
         d_f, f_d = at1 * half(p.s2 * p.sine), at2 * half(p.s1 * p.sine)  # E delta(U) f(V), E f(U) delta(V)
         density = torch.where(p.area > 0, 1 / (2 * math.pi * p.area), torch.zeros_like(p.area))
@@ -99,7 +99,7 @@ class Bent:
         ramp1, ramp2 = (
             _ramp_with_bend(*t) for t in ((p.s2, p.s1, p.k, p.sine, p.f_on), (p.s1, p.s2, p.k, p.sine, p.on_f))
         )
-        image1, image2 = (a * s * p.sine / ROOT + b * half_less(s * p.sine) for s in (p.s2, p.s1))
+        image1, image2 = (a * s * p.sine / ROOT_2_PI + b * half_less(s * p.sine) for s in (p.s2, p.s1))
         kernel = Slope(
             rate**2 * slope,
             steep(q1, p.s1, at1, m1, p.f_on, ramp1, image1),
@@ -145,7 +145,7 @@ def half_less(s: Tensor) -> Tensor:
 def _ramp_with_bend(s1: Tensor, s2: Tensor, k: Tensor, sine: Tensor, on_f: Tensor) -> Tensor:
     """E max(U, 0) (f(V) - 1[V < 0]), by Stein's lemma."""
     # E U g = s1^2 E dg/dU + k E dg/dV of g = 1[U > 0] bend(V). Given U = 0, V has the deviation s2 sin(theta).
-    return s1 * half_less(s2 * sine) / ROOT + k * on_f
+    return s1 * half_less(s2 * sine) / ROOT_2_PI + k * on_f
 
 
 def _parts(rate: float, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor | None, opposite: Tensor | None) -> Parts | None:
@@ -201,4 +201,4 @@ def _integrals(s1: Tensor, s2: Tensor, theta: Tensor, nodes: int) -> tuple[Tenso
 
 
 def _reduced(t: Tensor) -> Tensor:
-    return t * torch.special.erfcx(t / math.sqrt(2)) / ROOT
+    return t * torch.special.erfcx(t / math.sqrt(2)) / ROOT_2_PI

@@ -10,8 +10,8 @@ from torch import Tensor
 from gramian.arch.ops.quadrature import legendre
 
 NODES_IN_CORRELATION = 20
-NEAR = 0.925  # correlation from which the integral is expanded around 1
-ROOT = math.sqrt(2 * math.pi)
+NEAR_ONE = 0.925  # correlation from which the integral is expanded around 1
+ROOT_2_PI = math.sqrt(2 * math.pi)
 
 
 def tail(x: Tensor) -> Tensor:
@@ -21,7 +21,7 @@ def tail(x: Tensor) -> Tensor:
 
 def density(x: Tensor) -> Tensor:
     """Of the standard normal law."""
-    return torch.exp(-x * x / 2) / ROOT
+    return torch.exp(-x * x / 2) / ROOT_2_PI
 
 
 def orthant(h: Tensor, k: Tensor, theta: Tensor) -> Tensor:
@@ -32,7 +32,7 @@ def orthant(h: Tensor, k: Tensor, theta: Tensor) -> Tensor:
     2004, 'Numerical computation of rectangular bivariate and trivariate normal and t probabilities'). Error below
     2e-16.
     """
-    near = torch.cos(theta).abs() > NEAR
+    near = torch.cos(theta).abs() > NEAR_ONE
     probability = torch.empty_like(theta)
     for index, part in ((~near, _far), (near, _near)):
         where = torch.nonzero(index).flatten()
@@ -67,7 +67,7 @@ def _near(h: Tensor, k: Tensor, theta: Tensor) -> Tensor:
     c, d = (4 - hk) / 8, (12 - hk) / 80
     ratio = sb / sa.clamp_min(1e-300)
     first = a * torch.exp(-(ratio + hk) / 2) * (1 - c * (sb - sa) * (1 - d * sb) / 3 + c * d * sa * sa)
-    second = torch.exp(-hk / 2) * ROOT * tail(b / a.clamp_min(1e-300)) * b * (1 - c * sb * (1 - d * sb) / 3)
+    second = torch.exp(-hk / 2) * ROOT_2_PI * tail(b / a.clamp_min(1e-300)) * b * (1 - c * sb * (1 - d * sb) / 3)
     half = a / 2
     xs = (half[:, None] * (1 + x)).square()
     expansion = 1 + c[:, None] * xs * (1 + 5 * d[:, None] * xs)

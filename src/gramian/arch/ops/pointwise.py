@@ -32,11 +32,11 @@ class At:
 Line = tuple[str | Op, tuple[Any, ...]]  # an aten name, or an elementwise op, and its arguments
 COMPARISONS = {"gt", "ge", "lt", "le", "eq", "ne"}
 # calls with a kink where their first argument is zero
-ZERO = {
+KINKED_AT_ZERO = {
     "abs", "relu", "leaky_relu", "sign", "sgn", "heaviside", "elu", "celu", "selu", "sqrt", "rsqrt", "reciprocal",
     "log", "log2", "log10", "xlogy",
 }  # fmt: skip
-ELEMENTWISE = COMPARISONS | ZERO | {
+ELEMENTWISE = COMPARISONS | KINKED_AT_ZERO | {
     "add", "sub", "rsub", "mul", "div", "neg", "pow", "square", "addcmul", "exp", "exp2", "expm1", "log1p", "sin",
     "cos", "tan", "sinh", "cosh", "tanh", "asinh", "acosh", "asin", "acos", "atan", "atanh", "atan2", "sinc", "erf",
     "erfc", "erfinv", "special_erfcx", "special_ndtr", "special_log_ndtr", "special_expit", "sigmoid", "silu",
@@ -195,7 +195,7 @@ def _crossings(name: str | Op, args: tuple[Any, ...]) -> list[tuple[Any, Any]]:
 
 def _places(base: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
     """Values of the first argument at which the named function has a kink."""
-    if base in ZERO:
+    if base in KINKED_AT_ZERO:
         return (0.0,)
     if base == "relu6":
         return (0.0, 6.0)
