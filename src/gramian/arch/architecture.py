@@ -194,6 +194,7 @@ class Architecture:
                 values.append(data.get(number))
                 continue
             m = [data.get(i) if i < 0 else values[i] for i in step.inputs]
+            # pairs of different positions are dropped as soon as nothing above needs them
             inputs = [v if pairs[number] or v is None else v.equal_positions() for v in m]
             if number > sharp:  # nothing above asks for the gap
                 inputs = [None if v is None else v.with_gap(None) for v in inputs]

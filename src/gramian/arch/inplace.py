@@ -31,6 +31,7 @@ def check_writes(graph: Graph, where: Callable[[Node], str]) -> None:
             memory[node] = root
         if not writes:
             continue
+        # other views of the same memory, which the exported graph takes for unchanged
         stale = [n for n, of in memory.items() if of is root and n not in (node, source)]
         stale += [root] if root is not source else []
         for later in nodes[number + 1 :]:

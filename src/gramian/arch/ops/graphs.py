@@ -107,6 +107,7 @@ class Graph(Op):
 
 def _along_each(field: Tensor, axis: int, matrices: Tensor, samples: int) -> Tensor:
     """Matrices (n, new, old) on an axis of a field, each on its own sample along the axis `samples`."""
+    # the axis of the samples is shared with the matrices, so that each sample is multiplied by its own
     letters = string.ascii_lowercase[: field.ndim]
     old, sample = letters[axis], letters[samples]
     return torch.einsum(f"{letters},{sample}Z{old}->{letters.replace(old, 'Z')}", field, matrices)

@@ -175,6 +175,8 @@ def vectors(entries: Entries, like: Value, *, widths: bool) -> tuple[Fixed, Lear
                 fix="whole rows, with as many numbers as there are channels, in their order",
             )
         rows, mix = entries.mix.rows, entries.mix.matrix[taken]
+    # positions that have the same vector are fully correlated, others not at all: a one-hot vector for each distinct
+    # one
     distinct, number = rows.unique(dim=0, return_inverse=True)
     if distinct.unique().numel() < distinct.numel():
         raise NoLimit(

@@ -51,6 +51,7 @@ class ConvTranspose(Affine):
     def average(self, m: Moments) -> Moments:
         check_alike(self.groups, m)
         ones = (1,) * len(self.window)
+        # of the zeros around: a window overlaps the outermost value by one place at least, less the padding
         around = tuple(
             (d * (w - 1) - p, d * (w - 1) - p + e)
             for w, p, e, d in zip(self.window, self.padding, self.extra, self.dilation, strict=True)
