@@ -69,12 +69,12 @@ def layer_with_bias(reading: Reading, node: Node, call: Call) -> Value | None:
     x = reading.values[given[0].name]
     names = {n for n in node.graph.nodes if _is_step(reading.values.get(n.name), x.index)}
     readers = {user for n in names for user in n.users} - names
-    found = with_bias(call.target, call.args, reading.made, alone=readers == {node})
-    return None if found is None else _replaced(reading, x, *found)
+    folded = with_bias(call.target, call.args, reading.made, alone=readers == {node})
+    return None if folded is None else _replaced(reading, x, *folded)
 
 
-def _is_step(made: object, index: int) -> bool:
-    return isinstance(made, Value) and made.index == index
+def _is_step(step_or_other: object, index: int) -> bool:
+    return isinstance(step_or_other, Value) and step_or_other.index == index
 
 
 def _replaced(reading: Reading, x: Value, layer: Affine, number: int) -> Value:
@@ -90,8 +90,8 @@ def read_addmm(reading: Reading, args: Sequence[Any], val: Tensor) -> Value | No
         return None
     product = reading.read(Call("aten.mm.default", (x, weight), ()), val, reading.where)
     assert isinstance(product, Value)
-    found = with_bias("aten.add.Tensor", (product, vector, 1), reading.made, alone=True)
-    return None if found is None else _replaced(reading, product, *found)
+    folded = with_bias("aten.add.Tensor", (product, vector, 1), reading.made, alone=True)
+    return None if folded is None else _replaced(reading, product, *folded)
 
 
 def respelled(target: str, args: list[Any]) -> tuple[str, list[Any]]:

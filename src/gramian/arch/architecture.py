@@ -194,6 +194,7 @@ class Architecture:
                 values.append(data.get(number))
                 continue
             m = [data.get(i) if i < 0 else values[i] for i in step.inputs]
+            # pairs of different positions are dropped as soon as nothing above needs them
             inputs = [v if pairs[number] or v is None else v.equal_positions() for v in m]
             if number > sharp:  # nothing above asks for the gap
                 inputs = [None if v is None else v.with_gap(None) for v in inputs]
@@ -221,15 +222,15 @@ class Architecture:
             >>> [a.weight_trains for a in architecture(net, torch.ones(1, 2)).training({"0.weight"}).affine]
             [True, False]
         """
-        steps = [
-            replace(s, op=replace(s.op, weight_trains=s.op.weight_name in weights, bias_trains=False))
-            if isinstance(s.op, Affine)
-            else replace(s, op=replace(s.op, scale_trains=False, shift_trains=False))
-            if isinstance(s.op, Normalization)
-            else s
-            for s in self.steps
-        ]
-        return replace(self, steps=tuple(steps))
+
+        def training_only_these(op: Op) -> Op:
+            if isinstance(op, Affine):
+                return replace(op, weight_trains=op.weight_name in weights, bias_trains=False)
+            if isinstance(op, Normalization):
+                return replace(op, scale_trains=False, shift_trains=False)
+            return op
+
+        return replace(self, steps=tuple(replace(s, op=training_only_these(s.op)) for s in self.steps))
 
     def phase(self) -> tuple[Phase, ...]:
         r"""Order or chaos: what great depth does, for each activation and affine law that repeat in this network.

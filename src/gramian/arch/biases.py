@@ -74,6 +74,7 @@ def is_homogeneous(kernel: Callable[..., Tensor], x: Tensor) -> bool:
     """Whether k(2 x, x') = 2 k(x, x') on the first rows: then f(2 x) = 2 f(x) for whatever the kernel predicts."""
     rows = x[:4]
     once, twice = kernel(rows, rows), kernel(2 * rows, rows)
+    # half of the digits: rounding must not hide that the kernel is homogeneous
     digits = torch.finfo(once.dtype).eps ** 0.5
     return bool(((twice - 2 * once).abs() <= digits * once.abs().max()).all()) and bool(once.abs().max() > 0)
 

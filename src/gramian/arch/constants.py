@@ -27,8 +27,8 @@ def looked_up(reading: Reading, args: list[Any], where: str) -> Value | Unbatche
     """A table at constant numbers: learned positions."""
     op, inputs, layout, batched = positional(args[0], args[1], args[2] if len(args) > 2 else -1)
     shape = (args[0].shape[1], *inputs[0].shape)
-    made = reading.add(op, tuple(reading.made_of(i, where) for i in inputs), shape, layout, where)
-    return made if batched else Unbatched(made)
+    rows = reading.add(op, tuple(reading.made_of(i, where) for i in inputs), shape, layout, where)
+    return rows if batched else Unbatched(rows)
 
 
 def of_numbers(reading: Reading, args: list[Any], val: Tensor, where: str) -> Value | Unbatched:
@@ -38,9 +38,9 @@ def of_numbers(reading: Reading, args: list[Any], val: Tensor, where: str) -> Va
     start, layout = Value(-1, (), data=True), (*range(1, stored.ndim), 0)
     fixed = reading.add(Fixed(stored), (start,), tuple(stored.shape), layout, where)
     call = Call("aten.linear.default", (fixed, *args[1:]), (), reading.training)
-    made = reading.read(call, torch.empty(2, *val.shape[int(batched) :], device="meta"), where)
-    assert isinstance(made, Value)
-    return made if batched else Unbatched(made)
+    encoded = reading.read(call, torch.empty(2, *val.shape[int(batched) :], device="meta"), where)
+    assert isinstance(encoded, Value)
+    return encoded if batched else Unbatched(encoded)
 
 
 def batched(reading: Reading, node: Node, args: list[Any], where: str) -> Any:
@@ -59,9 +59,9 @@ def batched(reading: Reading, node: Node, args: list[Any], where: str) -> Any:
     if base in WITHOUT_AXES and not any(isinstance(a, Value) for a in flat(args)):
         inside = tuple(a.value if isinstance(a, Unbatched) else a for a in args)
         call = Call(str(node.target), inside, (), reading.training)
-        made = reading.read(call, torch.empty(2, *val.shape, device="meta"), where)
-        assert isinstance(made, Value)
-        return Unbatched(made)
+        alike = reading.read(call, torch.empty(2, *val.shape, device="meta"), where)
+        assert isinstance(alike, Value)
+        return Unbatched(alike)
     raise at(
         NoLimit(
             f"`{base}` acts on an embedding of constant numbers, which has no axis of samples.",

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-NEAR = 1e-2  # of their norm: pairs of unit vectors whose distance is computed from differences
+NEAR_DISTANCE = 1e-2  # of their norm: pairs of unit vectors whose distance is computed from differences
 Pair = tuple[Tensor, Tensor]
 CHUNK = 2**22  # numbers held at once
 
@@ -49,16 +49,19 @@ def of_vectors(x: Tensor, y: Tensor, q1: Tensor, product: Tensor, q2: Tensor) ->
         same = product.detach() >= 0
         return (torch.zeros_like(s) if bool(same.all()) else torch.where(same, torch.zeros_like(s), 2 * s)), product
     gap = s - product
-    near = (gap < NEAR * s).detach()
+    near = (gap < NEAR_DISTANCE * s).detach()
     gap = gap.clamp_min(0)
     a, b = x / _or_one(r)[:, None], y / _or_one(t)[:, None]
     if int(near.sum()) > 8 * (len(x) + len(y)):
+        # Distances do not change when all directions are moved by their mean, and the products of what is left are
+        # small: their rounding is too.
         centre = a.detach().mean(0)
         p, o = a - centre, b - centre
+        # mean squared distances of directions: |p|^2 + |o|^2 - 2 p o
         size = ((p * p).sum(1)[:, None] + (o * o).sum(1)[None]) / x.shape[1]
         apart = (size - 2 / x.shape[1] * p @ o.mT).clamp_min(0)
         gap = torch.where(near, s * apart / 2, gap)
-        near &= apart.detach() < NEAR * size.detach()
+        near &= apart.detach() < NEAR_DISTANCE * size.detach()
     i, j = torch.nonzero(near, as_tuple=True)
     if len(i) == 0:
         return gap, product
@@ -77,6 +80,7 @@ def of_positions(x: Tensor, y: Tensor) -> Tensor:
     c = x.shape[2]
     r, t = (safe_sqrt((v * v).sum(2) / c) for v in (x, y))
     a, b = x / _or_one(r).unsqueeze(2), y / _or_one(t).unsqueeze(2)
+    # |x| |y| |x/|x| - y/|y||^2 / 2, channel by channel
     total = sum((p - o).square() for p, o in zip(a.unbind(2), b.unbind(2), strict=True))
     return r * t * total / (2 * c)
 
@@ -91,6 +95,7 @@ def plus_constant(gap: Tensor, q1: Tensor, q2: Tensor, w: float, b: float) -> Te
         return w * gap
     r, t = safe_sqrt(q1), safe_sqrt(q2)
     above = safe_sqrt(w * q1 + b) * safe_sqrt(w * q2 + b)
+    # s'^2 - (w s + b)^2 = w b (r - t)^2, with s' the root after the constant
     return w * gap + w * b * (r - t).square() / (above + w * (r * t) + b)
 
 
@@ -100,6 +105,7 @@ def opposite_plus_constant(opposite: Tensor, q1: Tensor, q2: Tensor, w: float, b
         return w * opposite
     s = safe_sqrt(q1) * safe_sqrt(q2)
     above = safe_sqrt(w * q1 + b) * safe_sqrt(w * q2 + b)
+    # s'^2 - (w s)^2 = w b (q1 + q2) + b^2
     return w * opposite + b + (w * b * (q1 + q2) + b * b) / (above + w * s)
 
 
@@ -107,6 +113,7 @@ def plus(gap1: Tensor, q1: Pair, gap2: Tensor, q2: Pair) -> Tensor:
     r"""Gap of $K_1 + K_2$: with roots r, t of the variances, $g_1 + g_2 + (r_1 t_2 - r_2 t_1)^2 / (s + s_1 + s_2)$."""
     (r1, t1), (r2, t2) = (tuple(safe_sqrt(q) for q in pair) for pair in (q1, q2))
     s = safe_sqrt(q1[0] + q2[0]) * safe_sqrt(q1[1] + q2[1])
+    # s^2 - (s1 + s2)^2 = (r1 t2 - r2 t1)^2
     total = s + r1 * t1 + r2 * t2
     return gap1 + gap2 + (r1 * t2 - r2 * t1).square() / _or_one(total)
 
@@ -119,6 +126,7 @@ def plus_with_means(parts: Sequence[tuple[Tensor, Pair, Pair]], after: Pair) -> 
     size1, size2 = _sizes(after)
     apart, by_mean = torch.zeros_like(parts[0][0]), torch.full_like(parts[0][0], 2.0)
     for gap, (q1, q2), (m1, m2) in parts:
+        # in units of the largest roots, so that inputs of very different sizes keep their digits
         apart = apart + _squared_distance(gap, safe_sqrt(q1) / size1, safe_sqrt(q2) / size2, size1 * size2)
         by_mean = by_mean * (m1 / size1 - m2 / size2)
     r, t = (safe_sqrt(q) for q in after)
@@ -141,6 +149,7 @@ def rest(apart: Tensor, r: Tensor, t: Tensor) -> Tensor:
     r"""Gap $(D - (r - t)^2) / 2$ from squared distances D, less what rounding can make of it."""
     few = 4 * torch.finfo(apart.dtype).eps
     difference = r - t
+    # D = (r - t)^2 + 2 g
     gap = torch.addcmul(apart, difference, difference, value=-1)
     return not_below_zero(gap - few * (r * r - t * t).detach().abs()) / 2
 

@@ -102,6 +102,7 @@ class Cross:
             rest = range(lead + self.space, field.ndim)
             return field.permute(*range(lead), *rest, *range(lead, lead + self.space))
 
+        # what was at (x, y) for h with g is at (y, x) for g with h, so xy and yx are exchanged
         c = self.fields(turned, self.xx.ndim - 1 - self.space)
         return replace(c, xy=c.yx, yx=c.xy, theta_xy=c.theta_yx, theta_yx=c.theta_xy)
 
@@ -129,15 +130,22 @@ def outer(a: Tensor, b: Tensor, name: str) -> Tensor:
 
 def at_first(at: Tensor, field: Tensor, name: str) -> Tensor:
     """Numbers of h, to broadcast against the field of this name."""
-    lead = 1 if name in ("xx", "yy") else 2
-    samples = (len(at),) if lead == 1 else (len(at), 1) if name == "xy" else (1, len(at))
-    ones = (1,) * (field.ndim - lead - (at.ndim - 1))
+    samples: tuple[int, ...] = (len(at),)
+    if name == "xy":
+        samples = (len(at), 1)
+    elif name not in ("xx", "yy"):
+        samples = (1, len(at))
+    ones = (1,) * (field.ndim - len(samples) - (at.ndim - 1))
     return at.reshape(*samples, *at.shape[1:], *ones)
 
 
 def at_second(at: Tensor, name: str, space: int) -> Tensor:
     """Numbers of g, to broadcast against the field of this name; `space` axes are those of h."""
-    samples = (len(at),) if name in ("xx", "yy") else (1, len(at)) if name == "xy" else (len(at), 1)
+    samples: tuple[int, ...] = (len(at),)
+    if name == "xy":
+        samples = (1, len(at))
+    elif name not in ("xx", "yy"):
+        samples = (len(at), 1)
     return at.reshape(*samples, *(1,) * space, *at.shape[1:])
 
 

@@ -163,8 +163,8 @@ def where_of(node: Node) -> str:
     kind = kind.rsplit(".", 1)[-1] if isinstance(kind, str) else getattr(kind, "__name__", "")
     path = re.sub(r"@\d+$", "", path)
     place = f"{path} ({kind})" if path else kind or str(node.target)
-    found = re.findall(r'File "([^"]+)", line (\d+), in (\w+)\n\s*(.+)', node.meta.get("stack_trace") or "")
-    own = [f for f in found if not _below(f[0], (TORCH,)) and os.path.abspath(f[0]) != UNPACKED]
+    frames = re.findall(r'File "([^"]+)", line (\d+), in (\w+)\n\s*(.+)', node.meta.get("stack_trace") or "")
+    own = [f for f in frames if not _below(f[0], (TORCH,)) and os.path.abspath(f[0]) != UNPACKED]
     if own:
         file, line, _, code = own[-1]
         place += f", {file}:{line}: {code.strip()}"
@@ -173,11 +173,11 @@ def where_of(node: Node) -> str:
 
 def needed(graph: Graph) -> set[Node]:
     """The nodes that the output needs, and those that write in place."""
-    found: set[Node] = set()
+    kept: set[Node] = set()
     for node in reversed(graph.nodes):
-        if node.op != "call_function" or in_place(node) or any(user in found for user in node.users):
-            found.add(node)
-    return found
+        if node.op != "call_function" or in_place(node) or any(user in kept for user in node.users):
+            kept.add(node)
+    return kept
 
 
 def in_place(node: Node) -> bool:

@@ -23,14 +23,14 @@ def inlined(owner: GraphModule, graph: Graph) -> Graph:
     """
     if not any(node.op == "get_attr" for node in graph.nodes):
         return graph
-    made = Graph()
+    flat_graph = Graph()
     env: dict[Node, Any] = {}
     for node in graph.nodes:
-        _copy(node, owner, made, env, no_grad=False)
-    return made
+        _copy(node, owner, flat_graph, env, no_grad=False)
+    return flat_graph
 
 
-def _copy(node: Node, owner: GraphModule, made: Graph, env: dict[Node, Any], no_grad: bool) -> None:
+def _copy(node: Node, owner: GraphModule, flat_graph: Graph, env: dict[Node, Any], no_grad: bool) -> None:
     if node.op == "get_attr" and isinstance(getattr(owner, str(node.target), None), GraphModule):
         return  # a block; its call inlines it
     if node.op == "call_function" and node.target is operator.getitem and isinstance(env.get(node.args[0]), tuple):  # type: ignore[arg-type]
@@ -38,7 +38,7 @@ def _copy(node: Node, owner: GraphModule, made: Graph, env: dict[Node, Any], no_
         return
     block = _block(node, owner)
     if block is None:
-        copied = made.node_copy(node, env.__getitem__)
+        copied = flat_graph.node_copy(node, env.__getitem__)
         copied.meta = {**node.meta, NO_GRAD: no_grad}
         env[node] = copied
         return
@@ -54,7 +54,7 @@ def _copy(node: Node, owner: GraphModule, made: Graph, env: dict[Node, Any], no_
             assert isinstance(results, list | tuple)
             env[node] = tuple(inside[r] if isinstance(r, Node) else r for r in results)
         else:
-            _copy(part, body, made, inside, no_grad if switch is None else switch)
+            _copy(part, body, flat_graph, inside, no_grad if switch is None else switch)
 
 
 def _block(node: Node, owner: GraphModule) -> tuple[GraphModule, tuple[Any, ...], bool | None] | None:

@@ -9,7 +9,8 @@ from torch.fx import Graph, Node
 from gramian.errors import NoLimit
 
 # views in effect, or copies, as the layout in memory wants; their schemas do not tell
-MAYBE = ("reshape", "flatten", "contiguous", "dropout", "feature_dropout", "to", "expand_as", "view_as", "unflatten")
+MAYBE_VIEWS = ("reshape", "flatten", "contiguous", "dropout", "feature_dropout", "to", "expand_as", "view_as",
+               "unflatten")  # fmt: skip
 
 
 def check_writes(graph: Graph, where: Callable[[Node], str]) -> None:
@@ -30,6 +31,7 @@ def check_writes(graph: Graph, where: Callable[[Node], str]) -> None:
             memory[node] = root
         if not writes:
             continue
+        # other views of the same memory, which the exported graph takes for unchanged
         stale = [n for n, of in memory.items() if of is root and n not in (node, source)]
         stale += [root] if root is not source else []
         for later in nodes[number + 1 :]:
@@ -54,4 +56,4 @@ def _is_view(node: Node) -> bool:
     if schema is None:  # an element of a tuple of views, such as those of split
         return "getitem" in str(node.target)
     name = str(node.target).removeprefix("aten.").split(".")[0]
-    return name in MAYBE or any(result.alias_info is not None for result in schema.returns)
+    return name in MAYBE_VIEWS or any(result.alias_info is not None for result in schema.returns)

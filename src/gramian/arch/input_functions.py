@@ -47,10 +47,10 @@ def read_as_function_of_inputs(reading: Reading, node: Node, error: NoLimit) -> 
     if not alike or not computes_each_sample_alone(function, _examples(reading)):
         return OfInputs(node, at(error, where))
     leaves = tuple(Value(-1 - k, leaf.shape, data=True) for k, leaf in enumerate(reading.form.leaves))
-    made = reading.add(function, leaves, tuple(val.shape[1:]), (), where)
+    result = reading.add(function, leaves, tuple(val.shape[1:]), (), where)
     if not val.is_floating_point():
-        reading.computed.add(made.index)
-    return replace(made, boolean=val.dtype == torch.bool)
+        reading.computed.add(result.index)
+    return replace(result, boolean=val.dtype == torch.bool)
 
 
 def _examples(reading: Reading) -> list[Tensor]:
@@ -94,14 +94,14 @@ def _ancestors(node: Node, values: dict[str, Any], inputs: list[Node]) -> set[No
         n = stack.pop()
         if n in wanted or n in inputs:
             continue
-        made = values.get(n.name)
-        if isinstance(made, Parameter | Entries | str) or (isinstance(made, Value) and not made.data):
+        read = values.get(n.name)
+        if isinstance(read, Parameter | Entries | str) or (isinstance(read, Value) and not read.data):
             return None
         if n.op != "call_function":
-            if n.op == "placeholder" and isinstance(made, Tensor | int | float | bool | type(None)):
+            if n.op == "placeholder" and isinstance(read, Tensor | int | float | bool | type(None)):
                 continue  # a buffer or a constant, which `values` holds
             return None
-        known = isinstance(made, Tensor | int | float)
+        known = isinstance(read, Tensor | int | float)
         if known and n is not node:
             continue  # a call on constants that was made already
         if not (str(n.target).startswith("aten.") or n.target is operator.getitem):
@@ -124,6 +124,7 @@ def computes_each_sample_alone(function: InputFunction, given: list[Tensor], see
             return False
         if not all(isinstance(r, Tensor) and r.ndim and len(r) == TRACED for r in results):
             return False
+        # first beside other, beside third, and second in the pair; then the first pair again
         pairs = ((results[0][0], results[1][0]), (results[0][0], results[2][1]), (results[0], results[3]))
         if not all(_same(a, b) for a, b in pairs):
             return False

@@ -16,7 +16,9 @@ KINDS = {"float": "floating-point numbers", "int": "whole numbers", "bool": "Tru
 
 def leaves(x: Inputs) -> tuple[Tensor, ...]:
     """The tensors in `x`, in its order."""
-    return (x,) if isinstance(x, Tensor) else tuple(x.values()) if isinstance(x, Mapping) else tuple(x)
+    if isinstance(x, Tensor):
+        return (x,)
+    return tuple(x.values()) if isinstance(x, Mapping) else tuple(x)
 
 
 def several(x: object) -> bool:
@@ -59,14 +61,16 @@ def rows(x: Inputs, index: slice | Tensor) -> Inputs:
 
 def kind_of(x: Tensor) -> str:
     """ "float", "int" or "bool"."""
-    return "float" if x.is_floating_point() else "bool" if x.dtype == torch.bool else "int"
+    if x.is_floating_point():
+        return "float"
+    return "bool" if x.dtype == torch.bool else "int"
 
 
 def precision(x: Sequence[Tensor]) -> torch.dtype:
     """In which a kernel of these inputs is computed: their own, or torch's default where all are whole numbers."""
-    found = [t.dtype for t in x if t.is_floating_point()]
-    dtype = found[0] if found else torch.get_default_dtype()
-    for other in found[1:]:
+    floating = [t.dtype for t in x if t.is_floating_point()]
+    dtype = floating[0] if floating else torch.get_default_dtype()
+    for other in floating[1:]:
         dtype = torch.promote_types(dtype, other)
     return dtype
 
@@ -99,9 +103,12 @@ class Form:
         Raises:
             BadData: not tensors, none, or without an axis of samples that they share.
         """
-        kind = "tensor" if isinstance(like, Tensor) else "dict" if isinstance(like, Mapping) else "tuple"
         given = leaves(like) if isinstance(like, Tensor | Mapping | list | tuple) else ()
-        names = [""] if kind == "tensor" else list(like) if isinstance(like, Mapping) else map(str, range(len(given)))
+        kind, names = "tuple", [str(k) for k in range(len(given))]
+        if isinstance(like, Tensor):
+            kind, names = "tensor", [""]
+        elif isinstance(like, Mapping):
+            kind, names = "dict", list(like)
         wrong = [type(t).__name__ for t in given if not isinstance(t, Tensor)]
         shapes = [tuple(t.shape) for t in given if isinstance(t, Tensor)]
         thin = [s for t, s in zip(given, shapes, strict=False) if len(s) < 1 + (kind_of(t) == "float")]
@@ -174,18 +181,13 @@ class Form:
             return tuple(x)
         if self.kind == "tensor" and not isinstance(x, Mapping | list | tuple):
             return (x,)  # type: ignore[return-value]  # what is no tensor is said to be none by the check of this leaf
-        said = (
-            f"a dict of {', '.join(map(repr, x))}"
-            if isinstance(x, Mapping)
-            else f"a {type(x).__name__}"
-            + (
-                f" of {len(x)}"
-                if isinstance(x, list | tuple)
-                else f" of shape {tuple(x.shape)}"
-                if isinstance(x, Tensor)
-                else ""
-            )
-        )
+        said = f"a {type(x).__name__}"
+        if isinstance(x, Mapping):
+            said = f"a dict of {', '.join(map(repr, x))}"
+        elif isinstance(x, list | tuple):
+            said += f" of {len(x)}"
+        elif isinstance(x, Tensor):
+            said += f" of shape {tuple(x.shape)}"
         raise BadData(
             f"`{name}` is {said}; this network takes {self._said()}.",
             where=f"argument `{name}` of a kernel",
@@ -244,11 +246,12 @@ def _check_leaf(leaf: Leaf, x: Tensor, name: str, n: int) -> None:
             why="the first axis counts the samples, the same ones in all tensors",
             fix="pass the same rows of each",
         )
-    if leaf.kind == "float" and bool((bad := ~torch.isfinite(x).flatten(1).all(1)).any()):
-        found = torch.nonzero(bad).flatten().tolist()
-        raise BadData(
-            f"`{name}` is not finite in {len(found)} of {len(x)} rows, first in row {found[0]}.",
-            where=f"{where}, row {found[0]}",
-            why="missing values, or a division by zero while scaling",
-            fix=f"drop these rows: {name} = {name}[torch.isfinite({name}).flatten(1).all(1)]",
-        )
+    if leaf.kind == "float":
+        bad_rows = torch.nonzero(~torch.isfinite(x).flatten(1).all(1)).flatten().tolist()
+        if bad_rows:
+            raise BadData(
+                f"`{name}` is not finite in {len(bad_rows)} of {len(x)} rows, first in row {bad_rows[0]}.",
+                where=f"{where}, row {bad_rows[0]}",
+                why="missing values, or a division by zero while scaling",
+                fix=f"drop these rows: {name} = {name}[torch.isfinite({name}).flatten(1).all(1)]",
+            )

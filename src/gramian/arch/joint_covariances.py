@@ -69,8 +69,11 @@ class Joint:
     def cross(self, s: int, t: int) -> Cross | None:
         """Of the values of steps s and t; None where it is zero."""
         if (s, t) not in self.known:
-            found = self._cross(s, t) if s >= t else None if (c := self.cross(t, s)) is None else c.swapped()
-            self.known[s, t] = found
+            if s >= t:
+                self.known[s, t] = self._cross(s, t)
+            else:
+                turned = self.cross(t, s)
+                self.known[s, t] = None if turned is None else turned.swapped()
         return self.known[s, t]
 
     def attention(self, number: int) -> tuple[Tensor, Tensor]:
@@ -140,7 +143,9 @@ class Joint:
         parts = [self.cross(i, t) for i in inputs]
         if isinstance(op, Sum):
             a, b = parts[0], None if parts[1] is None else parts[1].scaled(op.alpha)
-            return b if a is None else a if b is None else a.plus(b)
+            if a is None or b is None:
+                return b if a is None else a
+            return a.plus(b)
         if isinstance(op, Beside):
             whole = [self._zero(i, t) if part is None else part for i, part in zip(inputs, parts, strict=True)]
             return op.joint(whole) if any(part is not None for part in parts) else None
@@ -164,6 +169,7 @@ class Joint:
         if g.mean_x is None or g.mean_y is None:
             return c
         c = self._zero(s, t) if c is None else c
+        # E (c + h) g = E h g + c E g
         of_x, of_y = (xx.new_full((len(xx), *h.positions), constant) for xx in (h.xx, h.yy))
         return replace(
             c,
@@ -182,6 +188,7 @@ class Joint:
             return None if c is None else c.swapped()
         if not isinstance(other, Affine) or other.source != op.source:
             return None
+        # The same weight twice: sigma_w^2 avg E[h g] + sigma_b^2. Different weights are independent, with mean zero.
         below = self.cross(self.steps[s].inputs[0], self.steps[t].inputs[0])
         if below is not None:
             return op.joint(op.average(below))  # type: ignore[arg-type]
@@ -206,16 +213,18 @@ class Joint:
                 why="the covariance of two different functions of correlated Gaussians has no rule here",
                 fix="use the same activation in both, or give each branch its own weights",
             )
+        # E phi(u) phi(v) is the dual at the covariance of u and v, and the NTK below is multiplied by E phi'(u)
+        # phi'(v).
         sides = {"xx": (ux, vx), "yy": (uy, vy), "xy": (ux, vy), "yx": (uy, vx)}
-        made = {}
+        duals = {}
         for name, (q1, q2) in sides.items():
             field = getattr(below, name)
-            made[name] = op.dual(at_first(q1, field, name), field, at_second(q2, name, below.space))
+            duals[name] = op.dual(at_first(q1, field, name), field, at_second(q2, name, below.space))
         theta_xy, theta_yx = (
-            None if old is None else old * made[name][1]
+            None if old is None else old * duals[name][1]
             for old, name in ((below.theta_xy, "xy"), (below.theta_yx, "yx"))
         )
-        return Cross(made["xx"][0], made["yy"][0], made["xy"][0], made["yx"][0], theta_xy, theta_yx, below.space)
+        return Cross(duals["xx"][0], duals["yy"][0], duals["xy"][0], duals["yx"][0], theta_xy, theta_yx, below.space)
 
     def _stein(self, s: int, t: int) -> Cross | None:
         """The activation of step s with the Gaussian value of step t."""
@@ -224,6 +233,7 @@ class Joint:
         below = self.cross(u, t)
         if below is None:
             return None
+        # Stein's lemma: E phi(u) v = E phi'(u) E[u v]
         at_x, at_y = (op.mean_slope(q) for q in self._value(u).variances())
 
         def times(field: Tensor, at: Tensor, name: str) -> Tensor:
@@ -278,9 +288,9 @@ class Joint:
         return any(v is not None and v.theta is not None for v in self.values)
 
     def _value(self, s: int) -> Moments:
-        found = self.values[s]
-        assert found is not None
-        return found
+        moments = self.values[s]
+        assert moments is not None
+        return moments
 
 
 def is_joint(steps: Sequence[Step]) -> bool:

@@ -16,7 +16,7 @@ Law = str | Pair | Mapping[str, "str | Pair"]
 Rates = Mapping[str, float] | Optimizer
 
 NAMED: dict[str, Pair] = {"he": (math.sqrt(2), 0.0), "lecun": (1.0, 0.0)}
-HOW = 'law="he" | "lecun" | "torch" | (sigma_w, sigma_b) | {"features.*": "he", "readout": (1, 0)}'
+LAWS = 'law="he" | "lecun" | "torch" | (sigma_w, sigma_b) | {"features.*": "he", "readout": (1, 0)}'
 
 
 def resolve(law: Law, path: str, *, fan_in: int, readout: bool, embedding: bool = False, torch_fan: int = 0) -> Pair:
@@ -39,25 +39,26 @@ def resolve(law: Law, path: str, *, fan_in: int, readout: bool, embedding: bool 
         keys = (["readout"] if readout else []) + [k for k in law if k == path]
         keys += [k for k in law if k not in keys and k != "readout" and fnmatchcase(path, k)]
         # an exact path beats "readout", which beats a pattern
-        found = [k for k in sorted(keys, key=lambda k: (k != path, k != "readout")) if k in law]
-        if not found:
+        matching = [k for k in sorted(keys, key=lambda k: (k != path, k != "readout")) if k in law]
+        if not matching:
             raise BadArgument(
                 f"The law has no entry for the layer `{path}`; it has {', '.join(map(repr, law)) or 'none at all'}.",
                 where=f"law, layer {path}",
                 why="a mapping must cover every affine layer: a law is said, never guessed",
                 fix=f'add "{path}": (sigma_w, sigma_b), or a pattern for the rest: "*": "he"',
             )
-        entry = law[found[0]]
-        left = readout and found[0] != path and found[0] != "readout"
+        entry = law[matching[0]]
+        left = readout and matching[0] != path and matching[0] != "readout"
         return resolve(entry, path, fan_in=fan_in, readout=left, embedding=embedding, torch_fan=torch_fan)
     if isinstance(law, str):
         if law == "torch":
             if embedding:
                 return 1.0, 0.0
             fan = torch_fan or fan_in
+            # U(-1/sqrt(fan), 1/sqrt(fan)) has the variance 1 / (3 fan); sigma_w^2 is fan_in times that
             return math.sqrt(fan_in / fan) / math.sqrt(3), 1 / math.sqrt(3 * fan)
         if law not in NAMED:
-            raise BadArgument(f"Unknown law {law!r}.", where=f"law, layer {path}", why="no law has that name", fix=HOW)
+            raise BadArgument(f"Unknown law {law!r}.", where=f"law, layer {path}", why="no law has that name", fix=LAWS)
         return (1.0, 0.0) if readout else NAMED[law]
     try:
         sigma_w, sigma_b = (_deviation(s) for s in law)
@@ -68,7 +69,7 @@ def resolve(law: Law, path: str, *, fan_in: int, readout: bool, embedding: bool 
             f"{law!r} is not a pair of standard deviations.",
             where=f"law, layer {path}",
             why="sigma_w and sigma_b must be two finite numbers, zero or more",
-            fix=HOW,
+            fix=LAWS,
         )
     return sigma_w, sigma_b
 
@@ -100,8 +101,8 @@ def resolve_entries(law: Law, path: str) -> float:
     """
     said = law
     if isinstance(law, Mapping):
-        found = [k for k in law if k == path] or [k for k in law if k != "readout" and fnmatchcase(path, k)]
-        said = law[found[0]] if found else "none"
+        matching = [k for k in law if k == path] or [k for k in law if k != "readout" and fnmatchcase(path, k)]
+        said = law[matching[0]] if matching else "none"
     if isinstance(said, str):
         rest = "" if isinstance(law, Mapping) else f', "*": {law!r}'
         typed = f"{path}=0.02,0" + ("" if isinstance(law, Mapping) else f";*={law}")
@@ -128,7 +129,7 @@ def multipliers(rates: Rates | None, parameters: Mapping[str, nn.Parameter]) -> 
             )
         of = {id(p): lr / base for params, lr in groups for p in params}
         return {name: of.get(id(p), 0.0) for name, p in parameters.items()}
-    found: dict[str, float] = {}
+    rate_of: dict[str, float] = {}
     for pattern, rate in (rates or {}).items():
         names = [name for name in parameters if name == pattern or fnmatchcase(name, pattern)]
         if not names or not 0 <= rate < math.inf:
@@ -138,5 +139,5 @@ def multipliers(rates: Rates | None, parameters: Mapping[str, nn.Parameter]) -> 
                 why="a rate is a finite number, zero or more, for parameters of the module by name or pattern",
                 fix=f'rates={{"{next(iter(parameters), "0.weight")}": 0.5}}',
             )
-        found |= dict.fromkeys(names, float(rate))
-    return found
+        rate_of |= dict.fromkeys(names, float(rate))
+    return rate_of

@@ -102,21 +102,22 @@ class Moments:
 
         `average(field, axes)` gets one tuple of axes for each axis of `S`: those that the shift moves at once.
         """
-        made = self.map_covariances(lambda field, lead: average(field, self._axes(lead)))
+        after_average = self.map_covariances(lambda field, lead: average(field, self._axes(lead)))
         if self.gap is None:
-            return made
-        before, after = self.spread(*self.variances()), made.spread(*made.variances())
+            return after_average
+        before, after = self.spread(*self.variances()), after_average.spread(*after_average.variances())
 
         def averaged(field: Tensor) -> Tensor:
             return average(field, self._axes(2))
 
+        # a sum of squared distances stays accurate where variances minus covariances would cancel
         size = covariance_gap.averaged(self.gap.size, before, after, averaged)
         if self.pairs:  # where one of two positions leaves the image before the other
             inside = averaged(self.xy.new_ones(1, 1, *self.positions, *self.positions))
             own = _diagonal(inside, 2, self.space)[0]
             (one, two), (r, t) = self.spread(own, own), (covariance_gap.safe_sqrt(q) for q in after)
-            size = torch.where((inside == one) & (inside == two), size, (r * t - made.xy).clamp_min(0))
-        return made.with_gap(size)
+            size = torch.where((inside == one) & (inside == two), size, (r * t - after_average.xy).clamp_min(0))
+        return after_average.with_gap(size)
 
     def map_positions(self, apply: Callable[[Tensor, tuple[int, ...]], Tensor], *, moves: bool = False) -> Moments:
         """A linear map of the positions, `apply(field, axes of one copy of S)`, on every copy in every field.
@@ -135,8 +136,10 @@ class Moments:
     def resized(self, after: tuple[int, ...]) -> Moments:
         """Positions in another shape, in the same order."""
         copies = 2 if self.pairs else 1
-        made = self.map_covariances(lambda field, lead: field.reshape(*field.shape[:lead], *after * copies), moves=True)
-        return replace(made.map_means(lambda mean: mean.reshape(len(mean), *after)), space=len(after))
+        reshaped = self.map_covariances(
+            lambda field, lead: field.reshape(*field.shape[:lead], *after * copies), moves=True
+        )
+        return replace(reshaped.map_means(lambda mean: mean.reshape(len(mean), *after)), space=len(after))
 
     def permuted(self, order: tuple[int, ...]) -> Moments:
         """Positions with their axes in another order: axis k of the result was axis `order[k]` of `S`."""
@@ -151,20 +154,22 @@ class Moments:
 
     def scaled(self, factor: float) -> Moments:
         """Moments of `factor` times the values."""
-        made = self.map_covariances(lambda field, _: field * factor**2, moves=True)
-        return made.map_means(lambda mean: mean * factor)
+        scaled = self.map_covariances(lambda field, _: field * factor**2, moves=True)
+        return scaled.map_means(lambda mean: mean * factor)
 
     def averaged(self) -> Moments:
         """The same with the products of `own` counted by their averages, as whatever sums over channels sees them."""
         if not self.own or self.theta is None:
             return self
+        # E over the channels of h_c(x) h_c(y) is K
         return replace(self, theta=self.theta + self.own * self.xy, own=0.0)
 
     def times(self, at_x: Tensor, at_y: Tensor) -> Moments:
         """Moments of the values times a number at each (input, position); shapes (n, *S) and (m, *S)."""
         (x1, x2), (y1, y2), (l, r) = self.spread_self(at_x), self.spread_self(at_y), self.spread(at_x, at_y)
+        # E (a h)(b g) = a b E h g: each entry gets the numbers of both its ends
         xx, both = self.xx * (x1 * x2 if self.pairs else x1 * x1), l * r
-        made = replace(
+        product = replace(
             self,
             xx=xx,
             yy=xx if self.yy is self.xx else self.yy * (y1 * y2 if self.pairs else y1 * y1),
@@ -175,7 +180,7 @@ class Moments:
         )
         # a gap belongs to factors of one sign
         kept = self.gap is not None and bool((at_x >= 0).all() & (at_y >= 0).all())
-        return made.with_gap(self.gap.size * both) if kept and self.gap is not None else made
+        return product.with_gap(self.gap.size * both) if kept and self.gap is not None else product
 
     def plus(self, at_x: Tensor, at_y: Tensor) -> Moments:
         """Moments of the values plus a number at each (input, position); shapes (n, *S) and (m, *S)."""
@@ -185,6 +190,7 @@ class Moments:
         add_x, add_y = self.spread_self(at_x), self.spread_self(at_y)
         of_x, of_y = self.spread_self(mean_x), self.spread_self(mean_y)
         (l, r), (ml, mr) = self.spread(at_x, at_y), self.spread(mean_x, mean_y)
+        # E (h + a)(g + b) = E h g + a E g + b E h + a b
         xx = self.xx + add_x[0] * of_x[1] + of_x[0] * add_x[1] + add_x[0] * add_x[1]
         yy = self.yy + add_y[0] * of_y[1] + of_y[0] * add_y[1] + add_y[0] * add_y[1]
         return replace(
@@ -201,8 +207,8 @@ class Moments:
         """The same moments, held for equal positions only."""
         if not self.pairs:
             return self
-        made = self.map_covariances(lambda field, lead: _diagonal(field, lead, self.space), moves=True)
-        return replace(made, pairs=False)
+        diagonal = self.map_covariances(lambda field, lead: _diagonal(field, lead, self.space), moves=True)
+        return replace(diagonal, pairs=False)
 
     def variances(self) -> tuple[Tensor, Tensor]:
         """Variance at each position of each x and of each y; shapes (n, *S) and (m, *S)."""
@@ -223,6 +229,7 @@ class Moments:
 
     def _axes(self, lead: int) -> tuple[tuple[int, ...], ...]:
         copies = 2 if self.pairs else 1
+        # both positions shift together, so the axes of the first and of the second copy of S are paired
         return tuple(tuple(lead + s + c * self.space for c in range(copies)) for s in range(self.space))
 
     def map_covariances(self, apply: Callable[[Tensor, int], Tensor], *, moves: bool = False) -> Moments:
@@ -279,6 +286,7 @@ def input_moments(x: Tensor, x2: Tensor | None, *, pairs: bool, ntk: bool, gap: 
             index = torch.arange(len(x), device=x.device)
             xy = xy.index_put((index, index), xx)  # the diagonal exactly, differentiably
         if gap:
+            # s + k is the gap of x and -y
             opposite = covariance_gap.of_vectors(x, -other, xx, -xy, yy)[0]
     else:
         xy = _product(x[:, None], other[None], pairs, space) / c
@@ -286,8 +294,8 @@ def input_moments(x: Tensor, x2: Tensor | None, *, pairs: bool, ntk: bool, gap: 
             ones = (1,) * (space if pairs else 0)
             size = covariance_gap.of_positions(x.reshape(len(x), 1, *x.shape[1:], *ones), _at_last(other, ones))
     theta = torch.zeros_like(xy) if ntk else None
-    made = Moments(xx, yy, xy, theta, space=space, pairs=pairs, one_sample=x2 is None)
-    return made.with_gap(size if gap else None, opposite)
+    moments = Moments(xx, yy, xy, theta, space=space, pairs=pairs, one_sample=x2 is None)
+    return moments.with_gap(size if gap else None, opposite)
 
 
 def _at_last(x2: Tensor, ones: tuple[int, ...]) -> Tensor:

@@ -29,6 +29,7 @@ class Scaled(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         s = self.scaling.weight
+        # s_w is on the input, so that the weight itself has unit variance
         out = self.layer(x * s) if x.is_floating_point() else self.layer(x) * s  # tokens are looked up
         if self.bias is None:
             return out
@@ -47,6 +48,7 @@ class Normalized(nn.Module):
         super().__init__()
         self.op = op
         self.scaling = Scaling(math.sqrt(op.rate_scale) or 1.0, math.sqrt(op.rate_shift) or 1.0)
+        # a rate r is a parameter sqrt(r) times smaller, multiplied by sqrt(r) more: its gradient step counts r times
         self.weight = nn.Parameter(torch.ones(channels) / self.scaling.weight, op.scale_trains and op.rate_scale > 0)
         self.bias = nn.Parameter(torch.zeros(channels), op.shift_trains and op.rate_shift > 0)
 
@@ -96,15 +98,16 @@ class Network(nn.Module):
         largest = _largest_width(architecture)
         grown = _hidden_width(architecture, lambda own: _width(own, largest, width, widen))
         self.output_scale = 1 / math.sqrt(grown)
-        made: dict[str, nn.Module] = {}
+        by_name: dict[str, nn.Module] = {}
         for number, step in enumerate(architecture.steps):
             c = [channels[i] for i in step.inputs]
             hidden = isinstance(step.op, Affine) and architecture.hidden(number)
-            channels[number] = (
-                (step.shape[0] if step.shape else 1)
-                if step.data
-                else step.op.channels(*c, width=lambda own: _width(own, largest, width, widen), hidden=hidden)
-            )
+            if step.data:
+                channels[number] = step.shape[0] if step.shape else 1
+            else:
+                channels[number] = step.op.channels(
+                    *c, width=lambda own: _width(own, largest, width, widen), hidden=hidden
+                )
             if isinstance(step.op, Dropout):
                 self._at[number] = step.op.layer()
                 _attach(self.layers, f"dropout{number}", self._at[number])
@@ -113,15 +116,15 @@ class Network(nn.Module):
             name = step.op.path or f"norm{number}"
             if isinstance(step.op, Affine) and step.op.rows:
                 name += f".rows_{step.op.span}".replace(":", "_").replace(",", "_")
-            if name not in made:
+            if name not in by_name:
                 op = _faster(step.op, grown)
-                made[name] = (
+                by_name[name] = (
                     _affine(op, c[0], channels[number], dtype, device, generator)
                     if isinstance(op, Affine)
                     else Normalized(op, c[0]).to(device, dtype)
                 )
-                _attach(self.layers, name, made[name])
-            self._at[number] = made[name]  # a module that is used twice is one
+                _attach(self.layers, name, by_name[name])
+            self._at[number] = by_name[name]  # a module that is used twice is one
 
     def forward(self, *args: Tensor, **kwargs: Tensor) -> Tensor:
         values = {-1 - k: leaf for k, leaf in enumerate(self.architecture.inputs.bind(args, kwargs))}
@@ -197,11 +200,11 @@ def _affine(
     return Scaled(layer, bias, scaling)
 
 
-def _attach(root: nn.Module, path: str, made: nn.Module) -> None:
+def _attach(root: nn.Module, path: str, module: nn.Module) -> None:
     """Registers a module under a dotted path, making the modules between."""
     *between, last = path.split(".")
     for name in between:
         if name not in root._modules:
             root.add_module(name, nn.Module())
         root = root.get_submodule(name)
-    root.add_module(last, made)
+    root.add_module(last, module)

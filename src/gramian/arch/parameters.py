@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from gramian.arch.reading import Reading
 
 # calls that leave a parameter's numbers as they are
-SAME = {"alias", "clone", "contiguous", "to", "_to_copy", "type_as", "lift_fresh_copy", "detach", "float", "double"}
+SAME_NUMBERS = {"alias", "clone", "contiguous", "to", "_to_copy", "type_as", "lift_fresh_copy", "detach", "float",
+                "double"}  # fmt: skip
 NUMBER_CALLS = ELEMENTWISE | {"add", "sub", "mul", "div", "pow", "rsub", "neg", "reciprocal", "square"}
 
 
@@ -85,7 +86,7 @@ def check_gradient(reading: Reading, target: str, args: list[Any], where: str) -
         )
 
 
-def trained_below(steps: Sequence[int], made: Sequence[Any]) -> str:
+def trained_below(steps: Sequence[int], read_steps: Sequence[Any]) -> str:
     """The name of a parameter that trains below some steps; "" if there is none."""
     stack, seen = [s for s in steps if s >= 0], set()
     while stack:
@@ -93,11 +94,11 @@ def trained_below(steps: Sequence[int], made: Sequence[Any]) -> str:
         if number in seen:
             continue
         seen.add(number)
-        op: Op = made[number].op
+        op: Op = read_steps[number].op
         for part in ("weight", "bias", "scale", "shift"):
             if getattr(op, f"{part}_trains", False) and getattr(op, f"{part}_name", None):
                 return str(getattr(op, f"{part}_name"))
-        stack += [i for i in made[number].inputs if i >= 0]
+        stack += [i for i in read_steps[number].inputs if i >= 0]
     return ""
 
 
@@ -107,9 +108,9 @@ def parameter_values(reading: Reading, args: list[Any], where: str) -> list[Any]
     if like is None or like.data:
         return args
 
-    def made(arg: Any, *, widths: bool) -> Any:
+    def as_value(arg: Any, *, widths: bool) -> Any:
         if isinstance(arg, list):
-            return [made(a, widths=False) for a in arg]
+            return [as_value(a, widths=False) for a in arg]
         if not isinstance(arg, Parameter | Entries):
             return arg
         entries = Entries.of(arg)
@@ -124,7 +125,7 @@ def parameter_values(reading: Reading, args: list[Any], where: str) -> list[Any]
         places = reading.add(fixed, (start,), (len(fixed.numbers), *shape[1:]), (), where)
         return reading.add(layer, (places,), shape, like.layout, where)
 
-    return [made(arg, widths=True) for arg in args]
+    return [as_value(arg, widths=True) for arg in args]
 
 
 def of_constants(reading: Reading, node: Node, args: list[Any], otherwise: str) -> Any:
@@ -134,7 +135,7 @@ def of_constants(reading: Reading, node: Node, args: list[Any], otherwise: str) 
     if base in ("item", "_local_scalar_dense") and isinstance(args[0], Parameter) and not args[0].trains:
         return float(args[0].tensor)
     if any(isinstance(a, Parameter | Entries) or a is otherwise for a in flat(args)):
-        if base in SAME and isinstance(args[0], Parameter | Entries):
+        if base in SAME_NUMBERS and isinstance(args[0], Parameter | Entries):
             return without_gradient(args[0]) if base == "detach" else args[0]
         transposed = str(node.target) in ("aten.t.default", "aten.numpy_T.default", "aten.permute.default",
                                           "aten.transpose.int")  # fmt: skip

@@ -100,13 +100,13 @@ def phases(arch: Architecture) -> tuple[Phase, ...]:
             why="a phase is about depth, and nothing repeats here",
             fix="a module with two hidden layers or more: Linear, activation, Linear, activation, Linear",
         )
-    found = []
+    each_phase = []
     for key, where in seen.items():
         try:
-            found.append(_phase(*key))
+            each_phase.append(_phase(*key))
         except NoLimit as error:
             raise NoLimit(error.what, where=where, why=error.why, fix=error.fix) from None
-    return tuple(found)
+    return tuple(each_phase)
 
 
 def _keeps(arch: Architecture, number: int) -> bool:
@@ -137,7 +137,9 @@ def _phase(op: Activation, sigma_w: float, sigma_b: float) -> Phase:
     sigma_w, sigma_b = plain(sigma_w), plain(sigma_b)
     one = _Recursion(op, sigma_w, sigma_b)
     q, chi, c, slope_q, slope_c = one.homogeneous() if one.ratio is not None else one.smooth()
-    name = "critical" if abs(chi - 1) <= CRITICAL else "ordered" if chi < 1 else "chaotic"
+    name = "ordered" if chi < 1 else "chaotic"
+    if abs(chi - 1) <= CRITICAL:
+        name = "critical"
     return Phase(
         activation=f"{op.name} {op.describe()}".strip(),
         sigma_w=sigma_w,
@@ -157,6 +159,7 @@ def _length(slope: float) -> float:
     slope = abs(slope)
     if slope == 0 or math.isnan(slope):
         return slope
+    # slope^l = e^-1 at l = -1 / log(slope)
     return math.inf if slope >= 1 else -1 / math.log(slope)
 
 
@@ -191,6 +194,7 @@ class _Recursion:
     @property
     def ratio(self) -> float | None:
         r"""$E\,\phi^2 / q$ if it is the same for every q, as for ReLU; else None."""
+        # three variances a factor 4 apart: a homogeneous function gives the same ratio up to rounding
         ratios = [self.duals(q)[0] / q for q in (0.25, 1.0, 4.0)]
         return ratios[1] if max(ratios) - min(ratios) <= 1e-12 * ratios[1] else None
 
@@ -199,9 +203,12 @@ class _Recursion:
 
         A bias beside a bounded variance pulls correlations to 1 like chi_1^depth; else they go there by a power.
         """
+        # phi(x) = x phi'(x) with phi' constant on each side of 0, so E phi^2 = q E phi'^2: q -> chi q + sigma_b^2.
         chi = self.sigma_w**2 * self.duals(1.0)[1]
         if self.sigma_b == 0:
-            q = math.nan if abs(chi - 1) <= CRITICAL else 0.0 if chi < 1 else math.inf
+            q = 0.0 if chi < 1 else math.inf
+            if abs(chi - 1) <= CRITICAL:
+                q = math.nan
             return q, chi, 1.0, _rounded(chi), 1.0
         if chi < 1 - CRITICAL:
             return self.sigma_b**2 / (1 - chi), chi, 1.0, chi, chi
@@ -215,18 +222,18 @@ class _Recursion:
         if start == 0 and (chi < 1 - CRITICAL or (chi <= 1 + CRITICAL and self.step(small) <= small)):
             # phi(0) = 0 and no bias: small variances die out
             return 0.0, chi, math.nan, _rounded(chi), math.nan
-        found, reached = _first_root(lambda q: q - self.step(q))
-        if found is None:
+        fixed_point, reached = _first_root(lambda q: q - self.step(q))
+        if fixed_point is None:
             raise NoLimit(
                 f"The variance under {self.op.name} with sigma_w {self.sigma_w:g}, sigma_b {self.sigma_b:g} has no "
                 f"fixed point below {reached:.2g}.",
                 why="it grows from layer to layer without bound, or to where the activation's dual can't be had",
                 fix="a smaller sigma_w",
             )
-        chi = self.sigma_w**2 * self.duals(found)[1]
-        c = self.correlation(found, chi)
-        slope_c = self.sigma_w**2 * self.duals(found, c)[1] if c < 1 else _rounded(chi)
-        return found, chi, c, self.slope(found), slope_c
+        chi = self.sigma_w**2 * self.duals(fixed_point)[1]
+        c = self.correlation(fixed_point, chi)
+        slope_c = self.sigma_w**2 * self.duals(fixed_point, c)[1] if c < 1 else _rounded(chi)
+        return fixed_point, chi, c, self.slope(fixed_point), slope_c
 
     def correlation(self, q: float, chi: float) -> float:
         """The stable fixed point; the map is convex in c on [0, 1], with slope chi_1 at its fixed point 1."""
@@ -238,6 +245,8 @@ class _Recursion:
             return 1.0
         if change(0.0) <= 0:
             return 0.0
+        # At 1 `change` is zero with slope chi - 1 > 0: just below it is negative, and as it is convex it has one root
+        # before.
         near = next((1 - 4.0**-k for k in range(1, 24) if change(1 - 4.0**-k) < 0), None)
         return 1.0 if near is None else float(brentq(change, 0.0, near, xtol=1e-15, rtol=1e-14))
 
@@ -245,19 +254,21 @@ class _Recursion:
         r"""Where $\chi_1 = 1$: $\sigma_w^2 = 1 / E\,\phi'^2$ at the q with $\sigma_b^2 = q - \sigma_w^2 E\,\phi^2$."""
         if self.ratio is not None:
             return self.duals(1.0)[1] ** -0.5
+        # at q = 0, phi(0) = 0 and no bias, chi_1 = sigma_w^2 phi'(0)^2
         k, kdot = self.duals(0.0)
         if k == 0 and self.sigma_b == 0:
             return kdot**-0.5 if kdot > 0 else math.nan
 
         def missing(q: float) -> float:
             k, kdot = self.duals(q)
+            # sigma_w^2 = 1 / kdot put into q = sigma_w^2 E phi^2 + sigma_b^2
             return q - k / kdot - self.sigma_b**2
 
         q, _ = _first_root(missing)
         if q is None:
             return math.nan
-        found = self.duals(q)[1] ** -0.5
-        return found if replace(self, sigma_w=found).slope(q) < 1 else math.nan  # else q is no stable fixed point
+        critical = self.duals(q)[1] ** -0.5
+        return critical if replace(self, sigma_w=critical).slope(q) < 1 else math.nan  # else q is no stable fixed point
 
 
 def _first_root(f: Callable[[float], float]) -> tuple[float | None, float]:

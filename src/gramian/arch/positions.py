@@ -28,12 +28,14 @@ def window_average(
 
 def _slide(field: Tensor, axes: tuple[int, ...], w: int, s: int, p: tuple[int, int], d: int) -> Tensor:
     size = field.shape[axes[0]]
+    # the window spans d (w - 1) + 1 positions, and starts at every s-th
     out = (size + p[0] + p[1] - d * (w - 1) - 1) // s + 1
     if w == 1 and s == 1 and p == (0, 0):
         return field
     if p != (0, 0):
         field = pad(field, axes, p)
     total = None
+    # All axes take the same tap: with shared weights only equal places of both windows are correlated.
     for tap in range(w):
         term = field
         for axis in axes:
@@ -53,6 +55,7 @@ def pad(field: Tensor, axes: tuple[int, ...], p: tuple[int, int]) -> Tensor:
     """The field with `p` zeros before and after on each of these axes."""
     sizes = [0, 0] * field.ndim
     for axis in axes:
+        # torch wants the sizes from the last axis backwards
         at = 2 * (field.ndim - 1 - axis % field.ndim)
         sizes[at : at + 2] = p
     return functional.pad(field, sizes)
@@ -66,4 +69,5 @@ def take(field: Tensor, axis: int, index: tuple[int, ...]) -> Tensor:
         return taken
     shape = [1] * field.ndim
     shape[axis] = len(index)
+    # the zeros were taken from position 0
     return taken * (chosen >= 0).to(field.dtype).reshape(shape)

@@ -105,8 +105,8 @@ class Reading:
         """Which leaf each of the graph's inputs is: torch may order keywords as it likes."""
         args, kwargs = self.program.call_spec.in_spec.unflatten(range(len(self.form.leaves)))
         number = {leaf.name: k for k, leaf in enumerate(self.form.leaves)}
-        found = dict(enumerate(range(len(args)))) | {at: number[name] for name, at in kwargs.items()}
-        return [found[k] for k in range(len(self.form.leaves))]
+        leaf_at = dict(enumerate(range(len(args)))) | {at: number[name] for name, at in kwargs.items()}
+        return [leaf_at[k] for k in range(len(self.form.leaves))]
 
     def _finish(self, node: Node) -> tuple[list[Step], int]:
         results = [self.values[r.name] for r in node.args[0] if isinstance(r, Node)]  # type: ignore[union-attr]
@@ -127,15 +127,15 @@ class Reading:
         """What a call makes; of the inputs alone the user's own calls as they stand, where no op reads them."""
         self.no_grad = bool(node.meta.get(NO_GRAD))
         try:
-            waiting = [a for a in node.all_input_nodes if isinstance(self.values.get(a.name), OfInputs)]
-            if waiting:
-                raise self.values[waiting[0].name].refusal
+            for value in (self.values.get(a.name) for a in node.all_input_nodes):
+                if isinstance(value, OfInputs):
+                    raise value.refusal
             return self._call(node)
         except NoLimit as error:
-            made = read_as_function_of_inputs(self, node, error)
-            if made is None:
+            result = read_as_function_of_inputs(self, node, error)
+            if result is None:
                 raise
-            return made
+            return result
 
     def _call(self, node: Node) -> Any:
         where, target = where_of(node), str(node.target)
@@ -146,15 +146,16 @@ class Reading:
         if target == "aten.detach.default" and isinstance(args[0], Value):
             return args[0]
         try:
-            made = self.recurrent.read(target, args)
+            states = self.recurrent.read(target, args)
         except NoLimit as error:
             raise at(error, where) from None
-        if made is not None:
-            return made
+        if states is not None:
+            return states
         if node.target is operator.getitem:
             return args[0][args[1]]
-        if ends := [a for a in flat(args) if isinstance(a, Dropped)]:
-            raise at(ends[0].refusal, where)
+        end = next((a for a in flat(args) if isinstance(a, Dropped)), None)
+        if end is not None:
+            raise at(end.refusal, where)
         moved = next((a for a in args if isinstance(a, Turned | Columns)), None)
         if moved is not None:
             return self._turned(moved, Call(target, tuple(args), ()), val, where)
@@ -162,15 +163,15 @@ class Reading:
             return looked_up(self, args, where)
         if (entries := expanded_like(target, args)) is not None:
             return entries
-        if target == "aten.addmm.default" and (made := read_addmm(self, args, val)):
-            return made
+        if target == "aten.addmm.default" and (layer := read_addmm(self, args, val)):
+            return layer
         if any(isinstance(a, Unbatched) for a in args):
             args = batched(self, node, args, where)
             if isinstance(args, Value | Unbatched):
                 return args
-        made = heads_copied(self, target, args, val, where)
-        if made is not None:
-            return made
+        heads = heads_copied(self, target, args, val, where)
+        if heads is not None:
+            return heads
         if target == "aten.linear.default" and isinstance(args[0], Tensor) and isinstance(args[1], Parameter):
             return of_numbers(self, args, val, where)
         if not any(isinstance(a, Value | Scores) for a in flat(args)):
@@ -179,9 +180,9 @@ class Reading:
             return None
         call = Call(target, tuple(args), () if not isinstance(val, Tensor) else tuple(val.shape[1:]), self.training)
         try:
-            layer = None if is_scored(call.args) else local(call, self.made)
-            if layer is not None:
-                return self._add_here(*layer)
+            local_layer = None if is_scored(call.args) else local(call, self.made)
+            if local_layer is not None:
+                return self._add_here(*local_layer)
             if biased := layer_with_bias(self, node, call):
                 return biased
             if target in LEARNED:
@@ -190,17 +191,17 @@ class Reading:
                 return [self.read(c, v, where) for c, v in zip(pieces(call), val, strict=True)]
             if target == "aten.glu.default":
                 return self._gated(call, val, where)
-            made = self._of_data(node, call, where) if isinstance(val, Tensor) else None
-            if made is not None:
-                return made
+            of_data = self._of_data(node, call, where) if isinstance(val, Tensor) else None
+            if of_data is not None:
+                return of_data
             try:
                 return self.read(call, val, where)
             except NoLimit:
                 with suppress(NoLimit):
-                    made = self._of_data(node, call, where, numbers=True) if isinstance(val, Tensor) else None
-                if made is None:
+                    of_data = self._of_data(node, call, where, numbers=True) if isinstance(val, Tensor) else None
+                if of_data is None:
                     raise
-                return made
+                return of_data
         except NoLimit as error:
             raise at(error, where) from None
 
@@ -244,17 +245,17 @@ class Reading:
             return read
         if isinstance(read, Turned):
             return replace(read, where=where)
-        made = read
+        result = read
         if isinstance(read, Part):
             shape = (len(read.rows), *read.of.shape[1:])
-            made = Value(self.parts.step(read.of.index, read.rows), shape, False, read.layout, groups=read.groups)
+            result = Value(self.parts.step(read.of.index, read.rows), shape, False, read.layout, groups=read.groups)
         elif isinstance(read, tuple):
             op, inputs, *given = read
             read = _in_full((op, tuple(self.made_of(i, where) for i in inputs), *given), val, reader or type(op))
         if isinstance(read, Result):
-            made = self.add(read.op, read.inputs, read.shape, read.layout, where, read.groups)
-        number = NUMBERS.get(base_of(call.target)) if fused is not None else made.number
-        return replace(made, boolean=val.dtype == torch.bool, number=number)
+            result = self.add(read.op, read.inputs, read.shape, read.layout, where, read.groups)
+        number = NUMBERS.get(base_of(call.target)) if fused is not None else result.number
+        return replace(result, boolean=val.dtype == torch.bool, number=number)
 
     def _gated(self, call: Call, val: Tensor, where: str) -> Any:
         """A gated linear unit: one half of the channels times the sigmoid of the other."""
@@ -265,13 +266,13 @@ class Reading:
 
     def _turned(self, turned: Turned | Columns, call: Call, val: Any, where: str) -> Any:
         """A call on a value whose samples are not first: another order of the axes, or entries of one of them."""
-        made = merged(turned, call, tuple(val.shape)) if isinstance(val, Tensor) else None
-        if isinstance(made, MatrixProduct):
-            x = made.of.turned.value
-            shape = tuple(len(made.op.matrix) if k == made.op.at + 1 else size for k, size in enumerate(x.shape))
-            return multiplied(made, self.add(made.op, (x,), shape, x.layout, where))
-        if made is not None:
-            return made
+        result = merged(turned, call, tuple(val.shape)) if isinstance(val, Tensor) else None
+        if isinstance(result, MatrixProduct):
+            x = result.of.turned.value
+            shape = tuple(len(result.op.matrix) if k == result.op.at + 1 else size for k, size in enumerate(x.shape))
+            return multiplied(result, self.add(result.op, (x,), shape, x.layout, where))
+        if result is not None:
+            return result
         if isinstance(turned, Columns):
             raise at(stray_columns(), where)
         if READERS.get(call.target) is Permute:
@@ -285,7 +286,7 @@ class Reading:
         sizes = [2, *turned.value.user_shape]
         left = torch.empty(sizes[:dim] + sizes[dim + 1 :], device="meta", dtype=val.dtype)
         chosen = self.read(replace(call, args=(turned.value, dim, call.args[2])), left, where)
-        dims = tuple(d - (d > dim) for d in turned.dims if d != dim)
+        dims = tuple(d - 1 if d > dim else d for d in turned.dims if d != dim)
         assert isinstance(chosen, Value)
         return Turned(chosen, dims, turned.where).settled()
 
@@ -316,9 +317,9 @@ class Reading:
         known = base in COMPUTED or (numbers and base in ON_NUMBERS)
         if known and (numbers or own or not dtype.is_floating_point) and all(v.plain for v in values):
             op, shape = computed(call, given, dtype)
-            made = self.add(op, tuple(v for v, _, _ in given), shape, (), where)
-            self.computed.add(made.index)
-            return replace(made, boolean=dtype == torch.bool)
+            result = self.add(op, tuple(v for v, _, _ in given), shape, (), where)
+            self.computed.add(result.index)
+            return replace(result, boolean=dtype == torch.bool)
         expanded = [shape for v, shape, _ in given if (*shape[1:],) != v.user_shape]
         if expanded and not numbers:
             raise TracedWidth(
@@ -388,7 +389,8 @@ class Reading:
 def _in_full(read: tuple[Any, ...], val: Tensor, reader: type[Op]) -> Result:
     """With what a reader leaves out: the result's layout and groups, and its shape, channels first."""
     op, inputs, *given = read
-    layout = given[0] if given else inputs[0].layout if reader.any_layout else ()
+    inherited = inputs[0].layout if inputs and reader.any_layout else ()
+    layout = given[0] if given else inherited
     order = layout or tuple(range(val.ndim - 1))
     sizes = dict(zip(order, val.shape[1:], strict=True))
     groups = inputs[0].groups if any(axis >= GROUPED for axis in order) else ()

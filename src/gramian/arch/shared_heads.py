@@ -24,9 +24,9 @@ def heads_copied(reading: Reading, target: str, args: list[Any], val: Any, where
         return None
     if base in ("clone", "contiguous"):
         return first
-    found = first.reshaped(tuple(val.shape[1:])) if base in MERGES else None
-    if found is None:
+    reshaped = first.reshaped(tuple(val.shape[1:])) if base in MERGES else None
+    if reshaped is None:
         raise at(stray_copies(), where)
-    dropped, like = found
-    made = copied(replace(reading.made_of(dropped, where), groups=like.groups), first.times)
-    return reading.add(made.op, made.inputs, made.shape, made.layout, where, made.groups)
+    dropped, like = reshaped
+    copies = copied(replace(reading.made_of(dropped, where), groups=like.groups), first.times)
+    return reading.add(copies.op, copies.inputs, copies.shape, copies.layout, where, copies.groups)

@@ -17,8 +17,8 @@ def token_cross(
     xh, xg, yh, yg = (v.reshape(len(v), -1) for v in (x_h, x_g, y_h, y_g))
 
     def of(a: Tensor, b: Tensor) -> Tensor:
-        made = op.product(a[..., :, None], b[..., None, :], dtype)
-        return made.reshape(*made.shape[:-2], *ends)
+        products = op.product(a[..., :, None], b[..., None, :], dtype)
+        return products.reshape(*products.shape[:-2], *ends)
 
     xx, yy, xy, yx = of(xh, xg), of(yh, yg), of(xh[:, None], yg[None]), of(yh[None], xg[:, None])
     zero = torch.zeros_like(xy) if ntk else None

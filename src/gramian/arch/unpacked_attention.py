@@ -43,6 +43,7 @@ def _attention(a: dict[str, Any]) -> tuple[Tensor, Tensor | None]:
     out = F.linear(out.transpose(1, 2).flatten(2), a["out_proj_weight"], a["out_proj_bias"]).transpose(0, 1)
     if not a["need_weights"]:
         return out, None
+    # the fused call gives no weights, so that they are computed once more for whoever asks
     scores = q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5
     weights = torch.softmax(scores if mask is None else scores + mask, -1)
     return out, weights.mean(1) if a["average_attn_weights"] else weights

@@ -112,13 +112,13 @@ class Unroller:
         u = read_in
         if h is not None:
             u = self.add(Sum(), (u, self._linear(h, w, b, w)), u.shape, ())
-        made: Any = READERS[phi].read(Call(phi, (u,), u.shape))
-        return self.add(made[0], (u,), u.shape, ())
+        activation: Any = READERS[phi].read(Call(phi, (u,), u.shape))
+        return self.add(activation[0], (u,), u.shape, ())
 
     def _linear(self, x: Any, w: Any, b: Any, w_hh: Any) -> Value:
         size = w.shape[0]
-        made: Any = Linear.read(Call("aten.linear.default", (x, w, b), (*x.user_shape[:-1], size)))
-        op = replace(made[0], torch_fan=w_hh.shape[1])  # torch draws all of them by the hidden size
+        layer: Any = Linear.read(Call("aten.linear.default", (x, w, b), (*x.user_shape[:-1], size)))
+        op = replace(layer[0], torch_fan=w_hh.shape[1])  # torch draws all of them by the hidden size
         return self.add(op, (x,), (size, *x.shape[1:]), x.layout)
 
     def _side_by_side(self, values: Sequence[Value]) -> Value:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gramian.arch.architecture import Architecture
 from gramian.arch.ops import Piecewise
-from gramian.arch.ops.dual_table import LEAST
+from gramian.arch.ops.dual_table import LEAST_PAIRS
 from gramian.arch.ops.relu import LeakyReLU
 from gramian.library import library
 from gramian.limit import torch_engine
@@ -67,7 +67,7 @@ def _refused(does: object) -> str:
 def worthwhile(p: Program, pairs: int) -> bool:
     """Whether so many pairs pay for the tables that its activations need."""
     duals = [line.does.activation for line in p.lines if isinstance(line.does, Dual)]
-    return pairs >= LEAST or not any(isinstance(op, Piecewise) and op.sharp for op in duals)
+    return pairs >= LEAST_PAIRS or not any(isinstance(op, Piecewise) and op.sharp for op in duals)
 
 
 def conditions(p: Program) -> str:

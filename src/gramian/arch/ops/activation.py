@@ -126,6 +126,8 @@ class Activation(Op):
             )
         q_x, q_y = below.variances()
         same = below.yy is below.xx
+        # One function of all Gaussians: K is the dual at (q1, k, q2), and the NTK below is multiplied by the slopes'
+        # kernel.
         xx = self._covariance(below.xx, below.spread_self(q_x))
         q1, q2 = below.spread(q_x, q_y)
         gap, above, opposite = below.gap_size, None, None
@@ -139,8 +141,9 @@ class Activation(Op):
         mean_x = self.mean(q_x)
         theta = None if below.theta is None else below.theta * kdot
         if theta is not None and below.own:
+            # a scale per channel below: h_c(x) h_c(y) times both slopes
             theta = theta + below.own * self.scale_dual(q1, below.xy, q2)
-        made = replace(
+        image = replace(
             below,
             xx=xx,
             yy=xx if same else self._covariance(below.yy, below.spread_self(q_y)),
@@ -152,10 +155,10 @@ class Activation(Op):
             gaussian=False,
         )
         if gap is not None and above is None:
-            above = gap_of_image(self, (q1, gap, q2), xy, made.spread(*made.variances()))
+            above = gap_of_image(self, (q1, gap, q2), xy, image.spread(*image.variances()))
         if below.gap is not None and below.gap.opposite is not None and odd(self):  # of u and -v
-            opposite = gap_of_image(self, (q1, below.gap.opposite, q2), -xy, made.spread(*made.variances()))
-        return made.with_gap(above, opposite)
+            opposite = gap_of_image(self, (q1, below.gap.opposite, q2), -xy, image.spread(*image.variances()))
+        return image.with_gap(above, opposite)
 
     def _apart(self, below: Moments, q_x: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """`dual_at_gap` to be differentiated: where both values are one, whatever is varied, by that one alone.
@@ -172,11 +175,13 @@ class Activation(Op):
         if not bool(one.any()):
             return self.dual_at_gap(q1, k, q2, gap, below.gap.opposite)
         s = (safe_sqrt(q1) * safe_sqrt(q2)).detach()
+        # Entries of one value are moved to correlation 0, where every derivative is finite, and then replaced by
+        # `own_dual`.
         away = [torch.where(one, t, v) for t, v in ((torch.zeros_like(k), k), (s, gap))]
         opposite = None if below.gap.opposite is None else torch.where(one, s, below.gap.opposite)
         xy, kdot, above = self.dual_at_gap(q1, away[0], q2, away[1], opposite)
         own = [below.spread(t, t)[0] for t in self.own_dual(q_x)]
-        xy, kdot = (torch.where(one, alone, made) for alone, made in zip(own, (xy, kdot), strict=True))
+        xy, kdot = (torch.where(one, alone, pair) for alone, pair in zip(own, (xy, kdot), strict=True))
         if above is None:
             return xy, kdot, None
         return xy, kdot, torch.where(one, torch.zeros_like(above), above)
@@ -209,6 +214,7 @@ class _Determinant(torch.autograd.Function):
     def forward(ctx: Any, q1: Tensor, k: Tensor, q2: Tensor) -> Tensor:
         ctx.save_for_backward(q1, k, q2)
         s = (q1 * q2).sqrt()
+        # q1 q2 - k^2 = (s - k)(s + k): a factor that rounding alone can have made is zero
         apart, opposite = s - k, s + k
         few = 8 * torch.finfo(k.dtype).eps * s
         zero = torch.zeros_like(apart)

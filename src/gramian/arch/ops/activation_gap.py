@@ -11,11 +11,11 @@ from torch import Tensor
 from gramian.arch.covariance_gap import rest, safe_sqrt
 
 Dual = tuple[Tensor, Tensor]
-NEAR = {torch.float64: 1e-6}  # of the variance: gaps below are not found by subtraction
-ROUGH = 1e-2  # the same in lower precisions
-SMALL = 1e-4  # relative difference of standard deviations up to which they are expanded
+NEAR_GAP = {torch.float64: 1e-6}  # of the variance: gaps below are not found by subtraction
+NEAR_GAP_IN_LOW_PRECISION = 1e-2  # the same in lower precisions
+SMALL_DIFFERENCE = 1e-4  # relative difference of standard deviations up to which they are expanded
 # nodes and weights of Gauss's rule for 2 y dy on [0, 1]: a kernel's slope is smooth in the root of the gap
-RULE = tuple(((6 + sign * math.sqrt(6)) / 10, 0.5 + sign * math.sqrt(6) / 18) for sign in (-1, 1))
+GAUSS_RULE = tuple(((6 + sign * math.sqrt(6)) / 10, 0.5 + sign * math.sqrt(6) / 18) for sign in (-1, 1))
 
 
 class Elementwise(Protocol):
@@ -51,33 +51,35 @@ def gap_of_image(
     q1, gap, q2 = below
     root1, root2 = (safe_sqrt(q) for q in after)
     difference = root1 * root2 - kernel
-    made = difference.clamp_min(0)
+    image_gap = difference.clamp_min(0)
     s = safe_sqrt(q1) * safe_sqrt(q2)
     equal = (gap == 0) & (q1 == q2)
-    near = ((gap < NEAR.get(kernel.dtype, ROUGH) * s) & ~equal).detach()
-    made = torch.where(equal, torch.zeros_like(made), made)
+    near = ((gap < NEAR_GAP.get(kernel.dtype, NEAR_GAP_IN_LOW_PRECISION) * s) & ~equal).detach()
+    image_gap = torch.where(equal, torch.zeros_like(image_gap), image_gap)
     if difference.requires_grad:  # the derivatives of the difference, whose own value rounding spoils
-        made = difference + (made - difference).detach()
+        image_gap = difference + (image_gap - difference).detach()
     index = torch.nonzero(near, as_tuple=True)
     if len(index[0]) == 0 or op.jumps:  # where it jumps, the gap is as large as the root of that below
-        return made
+        return image_gap
     listed = [t.expand(kernel.shape)[index].double() for t in (q1, gap, q2, root1, root2)]
-    return made.index_put(index, _near(op, *listed).to(made.dtype))
+    return image_gap.index_put(index, _near(op, *listed).to(image_gap.dtype))
 
 
 def _near(op: Elementwise, q1: Tensor, gap: Tensor, q2: Tensor, root1: Tensor, root2: Tensor) -> Tensor:
     """Of a list of near pairs, in float64."""
     r, t = safe_sqrt(q1), safe_sqrt(q2)
     s = r * t
-    slope = sum(weight * op.dual_at_gap(q1, s - gap * y * y, q2, gap * y * y)[1] for y, weight in RULE)
+    # the integral over x = g y^2 from 0 to g, divided by g, is one over y with the weight 2 y
+    slope = sum(weight * op.dual_at_gap(q1, s - gap * y * y, q2, gap * y * y)[1] for y, weight in GAUSS_RULE)
     apart = 2 * gap * slope
     other = (q1 != q2).detach()
     if bool(other.any()):
+        # the deviations differ too: (r - t)^2 E z^2 phi'(rho z)^2, at the mean of both variances
         q = ((q1 + q2) / 2)[other]
         stretch = op.own_scale(q) / q
         apart = apart.index_put(torch.nonzero(other, as_tuple=True), apart[other] + (r - t).square()[other] * stretch)
     near = rest(apart, root1, root2)
-    far = ((r - t).abs() > SMALL * (r + t)) | (gap > NEAR[torch.float64] * s)
+    far = ((r - t).abs() > SMALL_DIFFERENCE * (r + t)) | (gap > NEAR_GAP[torch.float64] * s)
     if not bool(far.any()):
         return near
     own1, own2 = (op.dual(q, q, q)[0] for q in (q1[far], q2[far]))

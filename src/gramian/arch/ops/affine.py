@@ -80,6 +80,8 @@ class Affine(Op):
         gain_w, gain_b = self.gains
         theta = None
         if below.theta is not None:
+            # f = W h: what flows through W gives sigma_w^2 Theta, W's own gradient gives its gain times K, that of b
+            # its gain.
             theta = sw * below.theta
             if gain_w:
                 theta = theta + gain_w * below.xy
@@ -90,10 +92,11 @@ class Affine(Op):
         gap = opposite = None
         if below.gap is not None:
             q = below.spread(*below.variances())
+            # both variances get the constant sigma_b^2 as well, so the gap is not sigma_w^2 times that below
             gap = plus_constant(below.gap.size, *q, sw, sb)
             if below.gap.opposite is not None:
                 opposite = opposite_plus_constant(below.gap.opposite, *q, sw, sb)
-        made = replace(
+        moments = replace(
             below,
             xx=xx,
             yy=yy,
@@ -106,7 +109,7 @@ class Affine(Op):
             sources=frozenset({self.source}),
             mixed=False,
         )
-        return made.with_gap(gap, opposite)
+        return moments.with_gap(gap, opposite)
 
     def joint(self, below: Cross) -> Cross:
         """Of two values that this layer makes of others; their covariances are averaged over the window already."""
@@ -116,9 +119,9 @@ class Affine(Op):
         def theta(old: Tensor | None, k: Tensor) -> Tensor | None:
             return None if old is None else sw * old + gain_w * k + gain_b
 
-        made = below.fields(lambda field, _: sw * field + sb)
+        covariances = below.fields(lambda field, _: sw * field + sb)
         return replace(
-            made, theta_xy=theta(below.theta_xy, below.xy), theta_yx=theta(below.theta_yx, below.yx)
+            covariances, theta_xy=theta(below.theta_xy, below.xy), theta_yx=theta(below.theta_yx, below.yx)
         )  # fmt: skip
 
     def channels(self, *c: int, width: Callable[[int], int], hidden: bool) -> int:
@@ -311,6 +314,7 @@ def _padding(padding: object, window: tuple[int, ...], dilation: tuple[int, ...]
     if padding == "valid":
         return ((0, 0),) * len(window)
     if padding == "same":
+        # a window of w entries d apart covers d (w - 1) positions beside its own
         total = [d * (w - 1) for w, d in zip(window, dilation, strict=True)]
         return tuple((t // 2, t - t // 2) for t in total)
     return tuple((p, p) for p in pair(padding, len(window)))  # type: ignore[arg-type]

@@ -93,6 +93,7 @@ class Attention(Op):
 
     def apply(self, *x: Tensor) -> Tensor:
         q, k, v = (self._split(t, order) for t, order in zip(x, self.orders, strict=False))
+        # c / d, with the d of this width: the sum over d channels becomes c times their average
         scores = torch.einsum("nhdbs,nhdbt->nhbst", q, k) * (self.factor / q.shape[2])
         batch = x[0].permute(0, 1, *(2 + a for a in self.orders[0])).shape[2:-1]
         a = self._weights(scores.unflatten(2, batch) if batch else scores.squeeze(2), x[3:])
@@ -109,16 +110,14 @@ class Attention(Op):
         seen = scores.movedim(1, self.head_at) if self.head_at else scores.squeeze(1)
         views = [g.permute(0, *(1 + axis for axis in order)) for g, order in zip(given, self.given, strict=True)]
         results: list[Tensor] = []
+
+        def filled(arg: Any) -> Any:
+            if isinstance(arg, At):
+                return seen if arg.index < 0 else results[arg.index]
+            return views[arg.index] if isinstance(arg, Given) else arg
+
         for name, args in self.lines:
-            filled = [
-                (seen if a.index < 0 else results[a.index])
-                if isinstance(a, At)
-                else views[a.index]
-                if isinstance(a, Given)
-                else a
-                for a in args
-            ]
-            results.append(_line(name, filled, seen))
+            results.append(_line(name, [filled(a) for a in args], seen))
         a = results[-1] if results else seen
         a = a.movedim(self.head_at, 1) if self.head_at else a.unsqueeze(1)
         return a.reshape(len(a), a.shape[1], -1, *a.shape[-2:])
@@ -132,12 +131,12 @@ class Attention(Op):
         """
         if self.heads > 1 and not (q.alike and k.alike):
             raise _unlike("queries and keys")
-        made = []
+        weights = []
         for side, (name, of) in enumerate((("xx", q.xx), ("yy", q.yy))):
             zero = of.new_zeros(len(of), *q.positions, *k.positions) if cross is None else None
             field = self._equal(getattr(cross, name) if zero is None else zero) * self.factor
-            made.append(self._weights(field.unsqueeze(1), tuple(numbers[side] for numbers in given)))
-        return made[0], made[1]
+            weights.append(self._weights(field.unsqueeze(1), tuple(numbers[side] for numbers in given)))
+        return weights[0], weights[1]
 
     def _equal(self, field: Tensor) -> Tensor:
         """From covariances (n, *Sq, *Sk), those at equal positions on the axes with one attention each."""
@@ -159,7 +158,7 @@ class Attention(Op):
         same = v.yy is v.xx
         ordered = v.permuted(self.orders[2])
         xx = _both(ordered.xx, a_x, None)
-        made = replace(
+        moments = replace(
             ordered,
             xx=xx,
             yy=xx if same else _both(ordered.yy, a_y, None),
@@ -168,8 +167,8 @@ class Attention(Op):
             alike=ordered.alike and a_x.shape[1] == 1,
         )
         if ordered.mean_x is None or ordered.mean_y is None:
-            return made
-        return replace(made, mean_x=_of_mean(ordered.mean_x, a_x), mean_y=_of_mean(ordered.mean_y, a_y))
+            return moments
+        return replace(moments, mean_x=_of_mean(ordered.mean_x, a_x), mean_y=_of_mean(ordered.mean_y, a_y))
 
     def first(self, cross: Cross, weights: tuple[Tensor, Tensor]) -> Cross:
         """Covariances of the result with another value, from those of v with it."""
@@ -182,6 +181,7 @@ class Attention(Op):
             lead = field.shape[: field.ndim - (c.xx.ndim - 1)]
             rest = field.shape[len(lead) + c.space :]
             flat = field.reshape(*lead, a.shape[2], positions[-1], -1)
+            # linear in the values, so the mean over the heads may be taken of the weights
             matrix = a.mean(1) if len(lead) == 1 else a.mean(1).unsqueeze(1 - at)
             return (matrix @ flat).reshape(*lead, *positions[:-1], a.shape[-2], *rest)
 
@@ -233,11 +233,16 @@ class Attended:
         """The op, or a refusal. A constant that multiplies queries or keys counts in the scale."""
         scale, values = self.scale, [self.q, self.k]
         for at, x in enumerate(values):
-            while isinstance(op := steps[x.index].op if x.index >= 0 else None, Scale):
+            while x.index >= 0:
+                op = steps[x.index].op
+                if not isinstance(op, Scale):
+                    break
                 scale *= op.factor
                 x = values[at] = replace(x, index=steps[x.index].inputs[0])
-        made = _attention(values[0], values[1], self.v, scale, self.lines, self.given)
-        return made if self.after is None else replace(made, layout=tuple(made.layout[k] for k in self.after))
+        attention = _attention(values[0], values[1], self.v, scale, self.lines, self.given)
+        if self.after is None:
+            return attention
+        return replace(attention, layout=tuple(attention.layout[k] for k in self.after))
 
 
 def _attention(q: Value, k: Value, v: Value, scale: float, lines: Program, given: tuple[Value, ...]) -> Result:
@@ -348,11 +353,12 @@ def _both(field: Tensor, a_x: Tensor, a_y: Tensor | None) -> Tensor:
     flat = field.reshape(*field.shape[:lead], b, t, b, t)
     sides = "nbij,nbjcl,nckl->nbick" if a_y is None else "nbij,nmbjcl,mckl->nmbick"
     second = a_x if a_y is None else a_y
+    # each head has weights of its own, and a layer on top averages over the heads
     total = torch.stack([torch.einsum(sides, a_x[:, h], flat, second[:, h]) for h in range(heads)]).mean(0)
     return total.reshape(*field.shape[:lead], *batch, s, *batch, s)
 
 
 def _of_mean(mean: Tensor, a: Tensor) -> Tensor:
     """Weights times means; (n, *S)."""
-    made = torch.einsum("nhbst,nbt->nbs", a, mean.reshape(len(mean), a.shape[2], -1)) / a.shape[1]
-    return made.reshape(*mean.shape[:-1], a.shape[-2])
+    weighted = torch.einsum("nhbst,nbt->nbs", a, mean.reshape(len(mean), a.shape[2], -1)) / a.shape[1]
+    return weighted.reshape(*mean.shape[:-1], a.shape[-2])

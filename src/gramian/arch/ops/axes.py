@@ -51,7 +51,7 @@ class Take(Op):
                     why="each sample goes through the network by itself, and a kernel has entries for pairs of them",
                     fix="call the layers on the whole batch, without a loop over it and without choosing from it",
                 )
-            if axis >= GROUPED or axis < (not x.data):
+            if axis >= GROUPED or (axis == 0 and not x.data):
                 raise NoLimit(
                     f"`{kind}` acts on the channels (axis {dim}).",
                     why="there is a rule for choosing positions, and two or more of the channels in their order",
@@ -178,6 +178,7 @@ def _padded(size: int, p: tuple[int, int], mode: str) -> Index:
     if mode == "constant":
         line = (-1,) * p[0] + tuple(range(size)) + (-1,) * p[1]
         return line[max(-p[0], 0) : len(line) - max(-p[1], 0)]
+    # torch pads the numbers of the positions: what stands at a new place is the number of the old one
     numbers = torch.arange(size, dtype=torch.float64)[None, None]
     return tuple(int(i) for i in functional.pad(numbers, p, mode=mode).flatten())
 
@@ -228,6 +229,7 @@ def _interpolation(size: int, new: int, scale: float | None, mode: str, corners:
     eye = torch.eye(size, dtype=torch.float64)
     if mode == "bicubic":  # along one axis of an image; the other, of length one, stays as it is
         wanted: dict[str, Any] = {"size": (new, 1)} if scale is None else {"scale_factor": (scale, 1.0)}
+        # the channels are the unit vectors, so that each becomes a column of the matrix
         lines = functional.interpolate(eye[None, :, :, None], mode="bicubic", **wanted, **corners)
         return lines[0, :, :, 0].T.contiguous()
     kind = "nearest" if mode == "nearest" else "linear"

@@ -62,7 +62,9 @@ def merged(x: Turned | Columns, call: Call, sizes: tuple[int, ...]) -> Turned | 
 def _reshaped(x: Turned | Columns, sizes: tuple[int, ...]) -> Turned | Columns | None:
     if isinstance(x, Columns):
         first = x.turned.value.user_shape[x.turned.dims[0] - 1]
-        return x.turned if sizes == (first, *x.sizes) else x if sizes == (first, math.prod(x.sizes)) else None
+        if sizes == (first, *x.sizes):
+            return x.turned
+        return x if sizes == (first, math.prod(x.sizes)) else None
     shape = (2, *x.value.user_shape)  # traced on two samples
     own = tuple(shape[d] for d in x.dims)
     axis = x.value.axis(x.dims[0])
@@ -71,9 +73,9 @@ def _reshaped(x: Turned | Columns, sizes: tuple[int, ...]) -> Turned | Columns |
     return Columns(x, own[1:])
 
 
-def multiplied(made: Product, value: Value) -> Columns:
+def multiplied(product: Product, value: Value) -> Columns:
     """The columns of the product, whose value the op makes."""
-    return replace(made.of, turned=replace(made.of.turned, value=value))
+    return replace(product.of, turned=replace(product.of.turned, value=value))
 
 
 def stray_columns() -> NoLimit:

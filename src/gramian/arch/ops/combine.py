@@ -87,6 +87,7 @@ class Sum(Op):
                 why="their means differ between channels",
                 fix="add them before: it computes the same",
             )
+        # E (h + g)(h' + g') = E h h' + E g g' + E h g' + E g h'; the last two are zero, products of means, or `cross`.
         xx, yy, xy = a.xx + b.xx, a.yy + b.yy, a.xy + b.xy
         theta = None if a.theta is None or b.theta is None else a.theta + b.theta
         if shared:
@@ -95,7 +96,7 @@ class Sum(Op):
             xx = xx + _cross(a.spread_self(a.mean_x), a.spread_self(b.mean_x))
             yy = yy + _cross(a.spread_self(a.mean_y), a.spread_self(b.mean_y))
             xy = xy + _cross(a.spread(a.mean_x, a.mean_y), a.spread(b.mean_x, b.mean_y))
-        made = replace(
+        total = replace(
             a,
             xx=xx,
             yy=xx if a.yy is a.xx else yy,
@@ -108,14 +109,14 @@ class Sum(Op):
             sources=a.sources | b.sources,
             mixed=mixed,
         )
-        return made.with_gap(None if shared else _gap(a, b, made))
+        return total.with_gap(None if shared else _gap(a, b, total))
 
 
-def _gap(a: Moments, b: Moments, made: Moments) -> Tensor | None:
+def _gap(a: Moments, b: Moments, total: Moments) -> Tensor | None:
     if a.gap is None or b.gap is None or a.mean_x is None or b.mean_x is None or a.mean_y is None or b.mean_y is None:
         return a.gap_plus(b)
     parts = [(m.gap.size, m.spread(*m.variances()), m.spread(m.mean_x, m.mean_y)) for m in (a, b)]  # type: ignore[union-attr, arg-type]
-    return plus_with_means(parts, made.spread(*made.variances()))
+    return plus_with_means(parts, total.spread(*total.variances()))
 
 
 def _offset(a: object, b: object, alpha: float) -> Read:
@@ -131,7 +132,8 @@ def _offset(a: object, b: object, alpha: float) -> Read:
             "the law",
         )
     assert isinstance(constant, Tensor)
-    whole = constant.detach().expand(*(1,) * (constant.ndim <= len(x.order)), *x.user_shape)
+    samples = (1,) if constant.ndim <= len(x.order) else ()
+    whole = constant.detach().expand(*samples, *x.user_shape)
     stored = whole.permute(0, *(1 + x.order.index(axis) for axis in range(len(x.order))))
     return (Offset(stored, 1.0, alpha) if x is a else Offset(stored, alpha, 1.0)), (x,)
 
@@ -159,6 +161,7 @@ def _with_cross(
         return fields
     back = cross.swapped()  # of g with h
     if theta is not None and cross.theta_xy is not None and back.theta_xy is not None:
+        # both orders: the gradient of h with that of alpha g, and the other way round
         theta = theta + alpha * (cross.theta_xy + back.theta_xy)
     return (
         xx + alpha * (cross.xx + back.xx),

@@ -53,22 +53,28 @@ class Computed(Op):
             x = tuple(v if v.is_floating_point() else v.double() for v in x)
         base = base_of(self.target)
         if base in CASTS:
-            return (
-                x[0] if self.dtype.is_floating_point else x[0] != 0 if self.dtype == torch.bool else x[0].to(self.dtype)
-            )
+            if self.dtype.is_floating_point:
+                return x[0]
+            return x[0] != 0 if self.dtype == torch.bool else x[0].to(self.dtype)
         _, name, overload = self.target.split(".")
         call = getattr(getattr(torch.ops.aten, name.removesuffix("_") if not name.endswith("__") else name), overload)
         schema = call._schema.arguments
         args = [x[a.index] if isinstance(a, Slot) else a for a in self.args]
         if base in ("where",):
             args = [args[0] != 0, *args[1:]]
-        args = [a.to(x[0]) if isinstance(a, Tensor) and a.is_floating_point() and x[0].is_floating_point()
-                else a.to(x[0].device) if isinstance(a, Tensor) else a for a in args]  # fmt: skip
+        args = [_alongside(a, x[0]) if isinstance(a, Tensor) else a for a in args]
         names = {s.name: a for a, s in zip(args, schema, strict=False) if s.kwarg_only and s.name != "dtype"}
         return call(*(a for a, s in zip(args, schema, strict=False) if not s.kwarg_only), **names)
 
     def describe(self) -> str:
         return base_of(self.target)
+
+
+def _alongside(constant: Tensor, x: Tensor) -> Tensor:
+    """A constant on the device of x, and in its precision where both are floating."""
+    if constant.is_floating_point() and x.is_floating_point():
+        return constant.to(x)
+    return constant.to(x.device)
 
 
 def base_of(target: str) -> str:

@@ -113,6 +113,7 @@ class Beside(Op):
                     else:
                         block = getattr(cross if p < q else cross.swapped(), name)
                     row.append(block)
+                # along the second copy of the positions, and then along the first
                 rows.append(torch.cat(row, row[0].ndim - a.space + self.axis - 1))  # type: ignore[union-attr, arg-type]
             return torch.cat(rows, rows[0].ndim - 2 * parts[0].space + self.axis - 1)
 
@@ -182,14 +183,14 @@ def _weighted(m: Moments, share: float) -> Moments:
 
 def _added(a: Moments, b: Moments) -> Moments:
     xx = a.xx + b.xx
-    made = replace(
+    total = replace(
         a,
         xx=xx,
         yy=xx if a.yy is a.xx else a.yy + b.yy,
         xy=a.xy + b.xy,
         theta=None if a.theta is None or b.theta is None else a.theta + b.theta,
     )
-    return made.with_gap(a.gap_plus(b))
+    return total.with_gap(a.gap_plus(b))
 
 
 @dataclass(frozen=True)
@@ -228,6 +229,7 @@ class Product(Op):
             xx=xx,
             yy=xx if a.yy is a.xx else a.yy * b.yy,
             xy=a.xy * b.xy,
+            # the product rule: the gradient goes through one factor, the other keeps its covariance
             theta=None if a.theta is None or b.theta is None else a.theta * b.xy + a.xy * b.theta,
             mean_x=None if centred else a.mean_x * b.mean_x,  # type: ignore[operator]
             mean_y=None if centred else a.mean_y * b.mean_y,  # type: ignore[operator]

@@ -14,7 +14,7 @@ from gramian.arch.moments import Moments
 from gramian.arch.ops.base import Call, Op, Read, reads, value
 from gramian.errors import NoLimit
 
-ALPHA = 1.7580993408473766  # minus the limit of SELU at -infinity, as torch has it
+SELU_LOW = 1.7580993408473766  # minus the limit of SELU at -infinity, as torch has it
 
 
 @reads(
@@ -86,11 +86,12 @@ class Dropout(Op):
         r"""$a$ and $\beta$."""
         if not self.alpha:
             return 1 / (1 - self.p), 0.0
-        a = 1 / math.sqrt((ALPHA**2 * self.p + 1) * (1 - self.p))
-        return a, ALPHA * a
+        a = 1 / math.sqrt((SELU_LOW**2 * self.p + 1) * (1 - self.p))
+        return a, SELU_LOW * a
 
     def limit(self, *m: Moments) -> Moments:
         if not isinstance(m[0], Moments):  # covariances with another value, which has another mask
+            # the masks are independent of each other, so each value is multiplied by its mean
             return m[0] if not self.alpha else m[0].scaled(self._factor)
         below = m[0].averaged()
         q_x, q_y = below.variances()
@@ -104,6 +105,7 @@ class Dropout(Op):
         masks = samples.reshape(*samples.shape, *(1,) * mask.ndim) * mask
         theta = below.theta
         if theta is not None:
+            # a^2 (1 - p) under one mask, s^2 under two: a^2 E d^2 with d^2 = d, against a^2 (E d)^2
             theta = theta * (self._factor**2 + (self._own_factor - self._factor**2) * masks)
         return replace(
             below,
@@ -129,6 +131,7 @@ class Dropout(Op):
         if not m.pairs:
             return q.new_ones(positions)
         size = positions.numel()
+        # one mask for all positions of a channel, or one for each
         block = q.new_ones(size, size) if self.whole else torch.eye(size).to(q)
         return block.reshape((*positions, *positions))
 
@@ -137,6 +140,7 @@ class Dropout(Op):
         apart = k * self._factor**2
         shared = k * self._own_factor
         if beta:
+            # With E d = 1 - p: E (d - 1 + p)^2 = p (1 - p) and E d (d - 1 + p) = p (1 - p).
             shared = shared + (1 - p) * p * beta * (a * (means[0] + means[1]) + beta)
         return torch.where(one > 0, shared, apart)
 

@@ -30,7 +30,8 @@ from gramian.arch.covariance_gap import safe_sqrt
 from gramian.errors import NoLimit
 
 CHUNK = 2**14  # pairs whose edges are integrated at once
-STEP = 1e-7  # beside a kink, where its limits are extrapolated from
+ROOT_2_PI = math.sqrt(2 * math.pi)
+STEP_BESIDE_A_KINK = 1e-7  # its limits are extrapolated from one, two and three of these
 Slopes = tuple[Tensor, Tensor, Tensor]  # E f'g', E u f'(u) g(v), E f(u) v g'(v)
 
 
@@ -51,6 +52,7 @@ class At(NamedTuple):
     @property
     def area(self) -> Tensor:
         """Root of q1 q2 - k^2, as a function of the variances and one of the gaps."""
+        # q1 q2 - k^2 = (s - k)(s + k) = g (2 s - g), and the same of o
         s = safe_sqrt(self.q1) * safe_sqrt(self.q2)
         small = torch.where(self.acute, self.gap, self.opposite)
         return safe_sqrt(small * (2 * s - small))
@@ -88,6 +90,7 @@ def pairs(q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor | None = None, opposite
     def known(given: Tensor | None, difference: Tensor) -> Tensor:
         if given is not None:
             return given.double()
+        # the value is rounded to zero, the derivatives stay those of the difference
         value = torch.where(difference > few * s, difference, torch.zeros_like(difference))
         return difference + (value - difference).detach()
 
@@ -115,23 +118,26 @@ class _Price(torch.autograd.Function):
 def gradient(at: At, parts: list[tuple[Tensor, Slopes, Kernel | None]]) -> tuple[Tensor, ...]:
     """By each field of `at`, of sums of kernels with these cotangents."""
     acute, zero = at.acute, torch.zeros_like(at.gap)
+    # 2 q1 dM/dq1 is E u f'(u) g(v) + g E f'g' at fixed gap, and - o E f'g' at fixed opposite
     beside = torch.where(acute, at.gap, -at.opposite)
     total: list[Tensor] = [zero, zero, zero, zero]
     for cotangent, (d, steep1, steep2), kernel in parts:
         c = cotangent.double()
+        # dM/dg = -E f'g' where k = s - g, dM/do = E f'g' where k = o - s
         to_gap, to_opposite = torch.where(acute, -c * d, zero), torch.where(acute, zero, c * d)
         if kernel is not None and torch.is_grad_enabled():
+            # this gradient is finite, but its own derivative by the gap is not: a second backward pass refuses there
             infinite = kernel.infinite(at)
             if infinite is not None:
                 infinite = infinite & (c != 0)
                 to_gap = _Infinite.apply(to_gap, infinite & acute)
                 to_opposite = _Infinite.apply(to_opposite, infinite & ~acute)
         steep = (_half_over(s + beside * d, q) for s, q in ((steep1, at.q1), (steep2, at.q2)))
-        made = (*(c * t for t in steep), to_gap, to_opposite)
-        total = [before + more for before, more in zip(total, made, strict=True)]
+        terms = (*(c * t for t in steep), to_gap, to_opposite)
+        total = [before + more for before, more in zip(total, terms, strict=True)]
     by1, by2, by_gap, by_opposite = total
-    found = (by1, torch.zeros_like(at.k), by2, by_gap, by_opposite)
-    return tuple(t.sum_to_size(field.shape) for t, field in zip(found, at, strict=True))
+    gradients = (by1, torch.zeros_like(at.k), by2, by_gap, by_opposite)
+    return tuple(t.sum_to_size(field.shape) for t, field in zip(gradients, at, strict=True))
 
 
 def _half_over(numerator: Tensor, q: Tensor) -> Tensor:
@@ -175,6 +181,7 @@ class Angle:
         return torch.atan2(safe_sqrt(at.gap) * safe_sqrt(at.opposite), at.k + 0.0)
 
     def slopes(self, at: At) -> Slopes:
+        # theta = pi - 2 pi E 1[u > 0] 1[v > 0], the slope of the step is delta, and u delta(u) = 0
         return -2 * math.pi * density(at), torch.zeros_like(at.gap), torch.zeros_like(at.gap)
 
     def infinite(self, at: At) -> Tensor | None:
@@ -191,6 +198,7 @@ class Excess:
         return torch.addcmul(area / (2 * math.pi), theta / (2 * math.pi), at.k, value=-1)
 
     def slopes(self, at: At) -> Slopes:
+        # u relu'(u) = relu(u), and k / 2 is its own steep part as well; in k the slope is E 1[u > 0] 1[v > 0] - 1/2
         own = expectation_of(self, at)
         return -expectation_of(Angle(), at) / (2 * math.pi), own, own
 
@@ -222,7 +230,10 @@ class Broken:
     @cached_property
     def times_x(self) -> Broken:
         return Broken(
-            lambda x: x * self.f(x), self.kinks, tuple(a * m for a, m in zip(self.kinks, self.masses, strict=True))
+            # x delta(x - a) = a delta(x - a)
+            lambda x: x * self.f(x),
+            self.kinks,
+            tuple(a * m for a, m in zip(self.kinks, self.masses, strict=True)),
         )
 
     @cached_property
@@ -231,10 +242,11 @@ class Broken:
         return Broken(self.f, self.kinks, (0.0,) * len(self.kinks))
 
     def _jump(self, a: float) -> float:
-        h = STEP * (1 + abs(a))
+        h = STEP_BESIDE_A_KINK * (1 + abs(a))
         at = torch.tensor([a + sign * n * h for sign in (1, -1) for n in (1, 2, 3)], dtype=torch.float64)
         with torch.no_grad():
             y = self.f(at).detach()
+        # both limits at the kink, from the parabola through three points on each side
         above, below = (3 * side[0] - 3 * side[1] + side[2] for side in (y[:3], y[3:]))
         jump = float(above - below)
         return 0.0 if abs(jump) < 1e-9 * (1 + float(y.abs().max())) else jump
@@ -267,16 +279,19 @@ class Pair:
 
     def infinite(self, at: At) -> Tensor | None:
         f, g = self.f.slope, self.g.slope
-        found = None
+        places = None
         for a, m in zip(f.kinks, f.masses, strict=True):
             for b, n in zip(g.kinks, g.masses, strict=True):
                 if m and n:
+                    # here v = (k / q1) u, so that u reaches a where v reaches b
                     meet = (b * at.q1 - a * at.k).abs() <= 1e-9 * (abs(a) + abs(b)) * at.q1
-                    found = at.touching & meet if found is None else found | (at.touching & meet)
-        return found
+                    places = at.touching & meet if places is None else places | (at.touching & meet)
+        return places
 
     def _of(self, f: Broken, g: Broken, at: At) -> Tensor:
         """Of functions with masses."""
+        # (function + masses)(function + masses), multiplied out: smooth parts, each mass with the other function, and
+        # mass with mass
         total = expectation_of(Pair(f.plain, g.plain, self.splits, self.nodes), at)
         other = At(at.q2, at.k, at.q1, at.gap, at.opposite)
         for here, there, where in ((f, g, at), (g, f, other)):
@@ -292,6 +307,7 @@ class Pair:
 
 def _given(a: float, at: At) -> tuple[Tensor, Tensor, Tensor]:
     """Density of u at a, and mean and standard deviation of v there."""
+    # k as a function of the variances and of the gap by which the derivatives are taken
     s = safe_sqrt(at.q1) * safe_sqrt(at.q2)
     k = torch.where(at.acute, s - at.gap, at.opposite - s)
     q = torch.where(at.q1 > 0, at.q1, torch.ones_like(at.q1))
@@ -323,7 +339,4 @@ def _density_at(a: float, b: float, at: At) -> Tensor:
     here, mean, spread = _given(a, at)
     some = spread > 0
     t = torch.where(some, spread, torch.ones_like(spread))
-    return torch.where(some, here * torch.exp(-(((b - mean) / t) ** 2) / 2) / (ROOT * t), torch.zeros_like(t))
-
-
-ROOT = math.sqrt(2 * math.pi)
+    return torch.where(some, here * torch.exp(-(((b - mean) / t) ** 2) / 2) / (ROOT_2_PI * t), torch.zeros_like(t))

@@ -18,10 +18,11 @@ from torch import Tensor
 from gramian.arch.covariance_gap import safe_sqrt
 
 Dual = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
-LEAST, LEAST_WIDE = 2**12, 2**14  # pairs below which a table is not worth its making, at one variance or many
-WIDEST = 8.0  # ratio of standard deviations in one table
-ORDERS = (8, 12, 16, 24)  # in a standard deviation
-ANGLES = (24, 32, 48, 64, 96, 128, 192, 256)
+LEAST_PAIRS = 2**12  # at one variance; for fewer a table is not worth its making
+LEAST_PAIRS_OF_MANY_VARIANCES = 2**14
+WIDEST_RATIO = 8.0  # ratio of standard deviations in one table
+DEVIATION_ORDERS = (8, 12, 16, 24)  # in a standard deviation
+ANGLE_ORDERS = (24, 32, 48, 64, 96, 128, 192, 256)
 TOLERANCE = 8e-12  # of the diagonal
 
 
@@ -39,10 +40,12 @@ class Table:
         p, r = c.shape[2:]
         of_x = torch.einsum("...a,zabr->z...br", self._basis(q1, p), c)
         of_y = self._basis(q2, p)
+        # the angles from 0 to pi onto the polynomials' interval
         y = theta * (2 / math.pi) - 1
         return self._clenshaw(of_x[0], of_y, y, r), self._clenshaw(of_x[1], of_y, y, r)
 
     def _clenshaw(self, of_x: Tensor, of_y: Tensor, y: Tensor, terms: int) -> Tensor:
+        # Clenshaw's recurrence for sum_r c_r T_r(y); each pair's c_r is a sum over the polynomials of both deviations.
         one = two = torch.zeros_like(y)
         for r in range(terms - 1, -1, -1):
             factor = of_x[..., 0, r] * of_y[..., 0] - two
@@ -56,6 +59,7 @@ class Table:
         if terms == 1:
             return torch.ones_like(q)[..., None]
         x = ((2 * safe_sqrt(q) - self.low - self.high) / (self.high - self.low)).clamp(-1, 1)
+        # T_n(x) = cos(n arccos x)
         return torch.cos(torch.arange(terms, dtype=x.dtype, device=x.device) * torch.acos(x)[..., None])
 
 
@@ -70,7 +74,7 @@ def table_for(dual: Dual, key: object, q1: Tensor, q2: Tensor, pairs: int, *, ki
         pairs: how many are asked for.
         kinks_at_zero: whether the function has no kink elsewhere.
     """
-    if pairs < LEAST:
+    if pairs < LEAST_PAIRS:
         return None
     ends = [t.detach().double().aminmax() for t in (q1, q2)]
     low, high = min(float(e[0]) for e in ends) ** 0.5, max(float(e[1]) for e in ends) ** 0.5
@@ -80,10 +84,13 @@ def table_for(dual: Dual, key: object, q1: Tensor, q2: Tensor, pairs: int, *, ki
     if high - low <= few * high:  # as many digits of it as are sure, that the next tile finds the table
         only = float(f"{high:.{int(-math.log10(few)) - 1}e}")
         return _made(_Named(key, dual), only, only)
-    if not kinks_at_zero or high > WIDEST * low or pairs < LEAST_WIDE:
+    if not kinks_at_zero or high > WIDEST_RATIO * low or pairs < LEAST_PAIRS_OF_MANY_VARIANCES:
         return None
     return _made(
-        _Named(key, dual), 2 ** (math.floor(2 * math.log2(low)) / 2), 2 ** (math.ceil(2 * math.log2(high)) / 2)
+        # ends moved outwards to powers of sqrt 2, so that tiles of nearby variances share a table
+        _Named(key, dual),
+        2 ** (math.floor(2 * math.log2(low)) / 2),
+        2 ** (math.ceil(2 * math.log2(high)) / 2),
     )
 
 
@@ -104,22 +111,24 @@ class _Named:
 @lru_cache(maxsize=64)
 def _made(named: _Named, low: float, high: float) -> Table | None:
     """With as many terms as its check asks for; None if none of the orders passes it."""
-    angles: tuple[int, ...] = ANGLES
+    # The number of angles is found at one variance, where a table is cheap; then the orders are tried with that number.
+    angles: tuple[int, ...] = ANGLE_ORDERS
     orders: tuple[int, ...] = (1,)
     if low < high:
         narrow = _made(named, high, high)
         if narrow is None:
             return None
-        angles, orders = (narrow.coefficients.shape[-1],), ORDERS
+        angles, orders = (narrow.coefficients.shape[-1],), DEVIATION_ORDERS
     with torch.no_grad():
         s1, theta, s2 = _points(low, high)
         checks = _values(named.dual, s1, theta, s2)
+        # the scale of the error is the smallest diagonal, of which there are the first four points
         size = checks[:, :4].abs().amax(1)
         for a in angles:
             for order in orders:
                 table = Table(low, high, _coefficients(named.dual, low, high, order, a))
-                found = torch.stack(table(s1**2, theta, s2**2))
-                if bool(((found - checks).abs().amax(1) <= TOLERANCE * size).all()):
+                values = torch.stack(table(s1**2, theta, s2**2))
+                if bool(((values - checks).abs().amax(1) <= TOLERANCE * size).all()):
                     return table
     return None
 
@@ -150,6 +159,7 @@ def _coefficients(dual: Dual, low: float, high: float, order: int, angles: int) 
     half = _values(dual, s1, theta, s2)
     values = half.new_zeros(2, order, order, angles)
     values[:, i, j] = values[:, j, i] = half
+    # values to coefficients, along each of the three variables by itself
     return torch.einsum("ai,bj,rk,zijk->zabr", to_x, to_x, to_y, values)
 
 

@@ -27,9 +27,9 @@ from gramian.arch.ops.quadrature import legendre
 from gramian.arch.ops.relu import area_and_angle
 
 CHUNK = 2**16  # integrand's values held at once
-ROOT = math.sqrt(2 * math.pi)
+ROOT_2_PI = math.sqrt(2 * math.pi)
 # (largest standard deviation, nodes)
-NODES = ((0.5, 12), (2.0, 20), (8.0, 32), (16.0, 64), (32.0, 128), (64.0, 256))
+NODES_BY_DEVIATION = ((0.5, 12), (2.0, 20), (8.0, 32), (16.0, 64), (32.0, 128), (64.0, 256))
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,8 @@ class Bent:
     def mean(self, q: Tensor) -> Tensor:
         """E of the function."""
         s = self.rate * safe_sqrt(q)
-        return self.right * s / ROOT + self.left * half_less(s)
+        # E max(U, 0) = s / sqrt(2 pi), and E f(U) - P(U < 0) = E f(U) - 1/2
+        return self.right * s / ROOT_2_PI + self.left * half_less(s)
 
     def mean_slope(self, q: Tensor) -> Tensor:
         """E of its slope."""
@@ -59,6 +60,7 @@ class Bent:
 
     def _kernel(self, p: Parts) -> Tensor:
         a, b = self.right, self.left
+        # (A ramp(U) + B bend(U)) (A ramp(V) + B bend(V)), multiplied out; bend(U) = f(U) - 1[U < 0].
         ramps = (p.area + (math.pi - p.theta) * p.k) / (2 * math.pi)
         mixed = _ramp_with_bend(p.s1, p.s2, p.k, p.sine, p.on_f) + _ramp_with_bend(p.s2, p.s1, p.k, p.sine, p.f_on)
         kernel = a * a * ramps + a * b * mixed + b * b * p.below
@@ -66,6 +68,8 @@ class Bent:
 
     def _slopes(self, p: Parts) -> Tensor:
         a, b = self.right, self.left
+        # f' = f - delta, and -1[U < 0] has the slope delta: the masses cancel, and the function's slope is A 1[U > 0] +
+        # B f(U).
         on = (math.pi - p.theta) / (2 * math.pi)
         slopes = a * a * on + a * b * (p.on_f + p.f_on) + b * b * p.both
         one, two = (torch.where(s > 0, a / 2 + b * half(s), b) for s in (p.s1, p.s2))
@@ -79,7 +83,7 @@ class Bent:
         assert p is not None
         a, b, rate = self.right, self.left, self.rate
         q1, q2 = p.s1 * p.s1, p.s2 * p.s2  # of U and V
-        at1, at2 = (torch.where(s > 0, 1 / (ROOT * s), torch.zeros_like(s)) for s in (p.s1, p.s2))  # E delta
+        at1, at2 = (torch.where(s > 0, 1 / (ROOT_2_PI * s), torch.zeros_like(s)) for s in (p.s1, p.s2))  # E delta
         m1, m2 = half(p.s1), half(p.s2)
         d_f, f_d = at1 * half(p.s2 * p.sine), at2 * half(p.s1 * p.sine)  # E delta(U) f(V), E f(U) delta(V)
         density = torch.where(p.area > 0, 1 / (2 * math.pi * p.area), torch.zeros_like(p.area))
@@ -87,18 +91,21 @@ class Bent:
 
         def steep(q: Tensor, s: Tensor, at_0: Tensor, m: Tensor, f_on: Tensor, ramp: Tensor, image: Tensor) -> Tensor:
             """E U phi'(U) phi(V)."""
+            # Stein: q E phi''(U) phi(V) + k E phi'(U) phi'(V). `with_f` is E f(U) phi(V), where the part of max(V, 0)
+            # over U < 0 is gap E delta(U) / 2.
             with_f = a * (ramp + p.gap * at_0 / 2) + b * (p.both - m + f_on)
             return q * ((a - b) * at_0 * image + b * with_f) + p.k * slope
 
         ramp1, ramp2 = (
             _ramp_with_bend(*t) for t in ((p.s2, p.s1, p.k, p.sine, p.f_on), (p.s1, p.s2, p.k, p.sine, p.on_f))
         )
-        image1, image2 = (a * s * p.sine / ROOT + b * half_less(s * p.sine) for s in (p.s2, p.s1))
+        image1, image2 = (a * s * p.sine / ROOT_2_PI + b * half_less(s * p.sine) for s in (p.s2, p.s1))
         kernel = Slope(
             rate**2 * slope,
             steep(q1, p.s1, at1, m1, p.f_on, ramp1, image1),
             steep(q2, p.s2, at2, m2, p.on_f, ramp2, image2),
         )
+        # U delta(U) = 0, so that of U phi''(U) only B U f(U) is left; Stein's lemma with f' = f - delta does the rest.
         bend = (a - b) ** 2 * density + (a - b) * b * (d_f + f_d) + b * b * p.both
         steep1 = b * (a * (q1 * (p.f_on - at1 / 2) + p.k * f_d) + b * (q1 * (p.both - d_f) + p.k * (p.both - f_d)))
         steep2 = b * (a * (q2 * (p.on_f - at2 / 2) + p.k * d_f) + b * (q2 * (p.both - f_d) + p.k * (p.both - d_f)))
@@ -130,13 +137,15 @@ def half(s: Tensor) -> Tensor:
 def half_less(s: Tensor) -> Tensor:
     """E f(V) - 1/2, with all digits at small s."""
     t = s / math.sqrt(2)
+    # erfcx(t) - 1 cancels at small t; it is e^(t^2) erfc(t) - 1 = expm1(t^2) erfc(t) - erf(t)
     near = torch.expm1(t.clamp(max=1).square()) * torch.erfc(t) - torch.erf(t)
     return torch.where(t < 0.5, near, torch.special.erfcx(t) - 1) / 2
 
 
 def _ramp_with_bend(s1: Tensor, s2: Tensor, k: Tensor, sine: Tensor, on_f: Tensor) -> Tensor:
     """E max(U, 0) (f(V) - 1[V < 0]), by Stein's lemma."""
-    return s1 * half_less(s2 * sine) / ROOT + k * on_f
+    # E U g = s1^2 E dg/dU + k E dg/dV of g = 1[U > 0] bend(V). Given U = 0, V has the deviation s2 sin(theta).
+    return s1 * half_less(s2 * sine) / ROOT_2_PI + k * on_f
 
 
 def _parts(rate: float, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor | None, opposite: Tensor | None) -> Parts | None:
@@ -145,19 +154,20 @@ def _parts(rate: float, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor | None, o
     q1, k, q2 = torch.broadcast_tensors(*(rate**2 * t.detach().double() for t in (q1, k, q2)))
     s1, s2 = safe_sqrt(q1), safe_sqrt(q2)
     largest = float(torch.maximum(s1.amax(), s2.amax())) if k.numel() else 0.0
-    nodes = next((count for reach, count in NODES if largest <= reach), None)
+    nodes = next((count for reach, count in NODES_BY_DEVIATION if largest <= reach), None)
     if nodes is None:
         return None
     known, other = (None if t is None else rate**2 * t.detach().double() for t in (gap, opposite))
     area, theta = area_and_angle(q1, k, q2, known, few, other)
     s = s1 * s2
     sine = area / torch.where(s > 0, s, torch.ones_like(s))
+    # s - k = s (1 - cos theta), without the subtraction
     gap = 2 * s * torch.sin(theta / 2).square()
     flat = [t.reshape(-1) for t in (s1, s2, theta)]
     chunks = zip(*(t.split(max(1, CHUNK // nodes)) for t in flat), strict=True)
-    found = [_integrals(one, two, angle, nodes) for one, two, angle in chunks]
-    made = (torch.cat(t).reshape(k.shape) for t in zip(*found, strict=True))
-    return Parts(s1, s2, k, gap, theta, area, sine, *made)
+    by_chunk = [_integrals(one, two, angle, nodes) for one, two, angle in chunks]
+    integrals = (torch.cat(t).reshape(k.shape) for t in zip(*by_chunk, strict=True))
+    return Parts(s1, s2, k, gap, theta, area, sine, *integrals)
 
 
 def _integrals(s1: Tensor, s2: Tensor, theta: Tensor, nodes: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -170,20 +180,25 @@ def _integrals(s1: Tensor, s2: Tensor, theta: Tensor, nodes: int) -> tuple[Tenso
     tau = start[:, None] + span * (1 + x)
     r1, r2 = (_reduced(t[:, None] * torch.sin(tau)) for t in (s1, s2))
     w = (1 / (2 * math.pi) - (r1 + r2) / 2) * weight
+    # e^(k - kappa) - 1, with cos(theta) - cos(tau) as a product of sines
     lower = torch.expm1(-2 * s[:, None] * torch.sin((theta[:, None] + tau) / 2) * torch.sin((theta[:, None] - tau) / 2))
     with_expm1, alone = (span[:, 0] * t for t in ((lower * w).sum(1), w.sum(1)))
     i1, i2 = (span[:, 0] * (r @ weight) for r in (r1, r2))
     m1, m2, l1, l2 = half(s1), half(s2), half_less(s1), half_less(s2)
+    # G at the start: of independent values at a right angle; at angle 0 both are one z, with e^((s1 + s2) z).
     first = torch.where(right_angle, m1 * m2, half(s1 + s2))
     first_below = torch.where(right_angle, l1 * l2, half_less(s1 + s2) - l1 - l2)
     k_less = torch.expm1(torch.where(right_angle, s * torch.cos(theta), -2 * s * torch.sin(theta / 2).square()))
     both = first + k_less * first - with_expm1 - alone
+    # The integral of w alone is missing here: it cancels what the angle changes in E f(U) 1[V < 0], E 1[U < 0] f(V) and
+    # E 1[U < 0] 1[V < 0].
     below = first_below + k_less * first - with_expm1
     turn = (theta - start) / (2 * math.pi)
+    # E 1[U > 0] f(V): at a right angle a product, at angle 0 zero; its slope in the angle is 1 / 2 pi - R_2 / 2
     on_f = torch.where(right_angle, m2 / 2, 0.0) + turn - i2 / 2
     f_on = torch.where(right_angle, m1 / 2, 0.0) + turn - i1 / 2
     return both, below, on_f, f_on
 
 
 def _reduced(t: Tensor) -> Tensor:
-    return t * torch.special.erfcx(t / math.sqrt(2)) / ROOT
+    return t * torch.special.erfcx(t / math.sqrt(2)) / ROOT_2_PI

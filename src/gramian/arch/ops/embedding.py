@@ -94,6 +94,7 @@ class Tokens(Op):
             b = b.reshape(*b.shape[: b.ndim - space], *ones, *b.shape[b.ndim - space :])
             return self.product(a, b, dtype)
 
+        # the inner product of two one-hot vectors is 1 for equal tokens, else 0
         xx = equal(x, x)
         yy = xx if x2 is None else equal(other, other)
         xy = equal(x[:, None], other[None])
@@ -103,6 +104,7 @@ class Tokens(Op):
         """Inner products of one-hot vectors."""
         same = a == b
         if self.zero_row is not None:
+            # the padding row is zero, also with itself
             same = same & (a != self.zero_row)
         return same.to(dtype)
 

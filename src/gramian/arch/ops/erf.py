@@ -24,10 +24,13 @@ class Erf(Activation):
         return torch.erf(x)
 
     def dual(self, q1: Tensor, k: Tensor, q2: Tensor) -> tuple[Tensor, Tensor]:
+        # arcsin(2 k / sqrt((1 + 2 q1)(1 + 2 q2))) as an angle, whose other leg is (1 + 2 q1)(1 + 2 q2) - 4 k^2 = 1 + 2
+        # (q1 + q2) + 4 (q1 q2 - k^2): no digits are lost near correlation 1
         root = (1 + 2 * (q1 + q2) + 4 * determinant(q1, k, q2)).sqrt()
         return 2 / math.pi * torch.atan2(2 * k, root), 4 / math.pi / root
 
     def mean_slope(self, q: Tensor) -> Tensor:
+        # E exp(-u^2) = (1 + 2 q)^(-1/2)
         return 2 / math.sqrt(math.pi) / (1 + 2 * q).sqrt()
 
     def mean(self, q: Tensor) -> Tensor | None:
@@ -60,6 +63,7 @@ class GELU(Activation):
 
     def dual(self, q1: Tensor, k: Tensor, q2: Tensor) -> tuple[Tensor, Tensor]:
         gap = determinant(q1, k, q2)
+        # D and P of the docstring, with q1 q2 - k^2 taken out as `gap`
         d = 1 + q1 + q2 + gap
         a = 0.25 + torch.atan2(k, d.sqrt()) / (2 * math.pi)  # the arcsine, as an angle
         b = 1 / (2 * math.pi * d.sqrt())
@@ -72,4 +76,5 @@ class GELU(Activation):
         return torch.full_like(q, 0.5)
 
     def mean(self, q: Tensor) -> Tensor | None:
+        # Stein: E u Phi(u) = q E of the density, which is (2 pi (1 + q))^(-1/2)
         return q / (math.sqrt(2 * math.pi) * (1 + q).sqrt())

@@ -20,6 +20,7 @@ class Sin(Activation):
         return torch.sin(x)
 
     def dual(self, q1: Tensor, k: Tensor, q2: Tensor) -> tuple[Tensor, Tensor]:
+        # sin u sin v = (cos(u - v) - cos(u + v)) / 2, and u - v, u + v have the variances q1 + q2 - 2 k, q1 + q2 + 2 k
         return _hyperbolic(q1, k, q2)
 
     def mean(self, q: Tensor) -> Tensor | None:
@@ -81,6 +82,7 @@ class Gaussian(Activation):
 
     def dual(self, q1: Tensor, k: Tensor, q2: Tensor) -> tuple[Tensor, Tensor]:
         a, b = self.rate, self.height
+        # the determinant of 1 + 2 a times the covariance matrix
         d = 1 + 2 * a * (q1 + q2) + 4 * a * a * determinant(q1, k, q2)
         root = d.sqrt()
         return b * b / root, 4 * (a * b) ** 2 * k / (d * root)

@@ -81,6 +81,7 @@ def simplest(lines: Program) -> Op:
     name, args = lines[-1]
     if isinstance(name, Exp) or name == "aten.exp.default":
         p = _polynomial(lines[:-1], args[0])
+        # exp(b - a x^2)
         if p is not None and len(p) == 3 and p[1] == 0 and p[2] < 0:
             return Gaussian(-p[2], math.exp(p[0]))
     n = _rectified(lines, At(len(lines) - 1))
@@ -88,6 +89,7 @@ def simplest(lines: Program) -> Op:
         return RectifiedPower(n) if n > 1 else ReLU()
     if _homogeneous(lines):
         whole = Pointwise(lines)
+        # of f(t x) = t f(x) the values at -1 and 1 are all
         left, right = (float(s * whole.phi(torch.tensor(s, dtype=torch.float64))) for s in (-1.0, 1.0))
         return TwoSlopes(left, right)
     return Pointwise(lines)
@@ -178,6 +180,7 @@ def _arithmetic(name: str | Op, args: tuple[Any, ...], p: Coefficients, q: Coeff
         return _plus((name.constant,), _times(p, (name.factor,)))
     if isinstance(name, Polynomial):
         total: Coefficients = (0.0,)
+        # Horner, with polynomials in place of numbers
         for c in reversed(name.coefficients):
             total = _plus(_times(total, p), (c,))
         return total
@@ -193,7 +196,9 @@ def _arithmetic(name: str | Op, args: tuple[Any, ...], p: Coefficients, q: Coeff
         return _times(p, (-1.0,))
     if base == "div" and len(args) == 2 and len(q) == 1 and q[0]:
         return _times(p, (1 / q[0],))
-    power = 2 if base == "square" else args[1] if base == "pow" and isinstance(args[0], At) else None
+    power = 2 if base == "square" else None
+    if base == "pow" and isinstance(args[0], At):
+        power = args[1]
     if isinstance(power, int | float) and power == int(power) and 1 <= power <= MOST_DEGREE:
         total = (1.0,)
         for _ in range(int(power)):
@@ -240,8 +245,11 @@ def _rectified(lines: Program, of: Any) -> int | None:
         return inner * (len(name.coefficients) - 1)
     if base == "mul":
         other = _rectified(lines, args[1])
-        return inner + other if other else (inner + 1 if other == 0 else None)
-    power = 2 if base == "square" else args[1] if base == "pow" else 0
+        # relu(x)^n relu(x)^m, or relu(x)^n x, which is one power more
+        return None if other is None else inner + max(other, 1)
+    power = 2 if base == "square" else 0
+    if base == "pow":
+        power = args[1]
     if isinstance(power, int | float) and power == int(power) and 1 <= power <= MOST_DEGREE:
         return inner * int(power)
     return None

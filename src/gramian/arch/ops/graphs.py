@@ -74,7 +74,7 @@ class Graph(Op):
             return _along_each(field, lead + h.space + self.at, second, lead - 1)
 
         xx = both(h.xx, 1, at_x, at_x)
-        made = replace(
+        moments = replace(
             h,
             xx=xx,
             yy=xx if h.yy is h.xx else both(h.yy, 1, at_y, at_y),
@@ -82,9 +82,9 @@ class Graph(Op):
             theta=None if h.theta is None else both(h.theta, 2, at_x, at_y),
         )
         if h.mean_x is None or h.mean_y is None:
-            return made
+            return moments
         mean_x, mean_y = (_along_each(mean, 1 + self.at, a, 0) for mean, a in ((h.mean_x, at_x), (h.mean_y, at_y)))
-        return replace(made, mean_x=mean_x, mean_y=mean_y)
+        return replace(moments, mean_x=mean_x, mean_y=mean_y)
 
     def first(self, c: Cross, at_x: Tensor, at_y: Tensor) -> Cross:
         """Covariances of the result with another value, from those of h with it."""
@@ -107,6 +107,7 @@ class Graph(Op):
 
 def _along_each(field: Tensor, axis: int, matrices: Tensor, samples: int) -> Tensor:
     """Matrices (n, new, old) on an axis of a field, each on its own sample along the axis `samples`."""
+    # the axis of the samples is shared with the matrices, so that each sample is multiplied by its own
     letters = string.ascii_lowercase[: field.ndim]
     old, sample = letters[axis], letters[samples]
     return torch.einsum(f"{letters},{sample}Z{old}->{letters.replace(old, 'Z')}", field, matrices)

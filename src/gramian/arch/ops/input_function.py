@@ -73,8 +73,8 @@ class InputFunction(Op):
 
 def apply_to_data(op: Op, x: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
     """An op's result on numbers; floating ones that were computed from masks or tokens in this precision."""
-    made = op.apply(*x)
-    return made.to(dtype) if isinstance(op, Computed | InputFunction) and made.is_floating_point() else made
+    result = op.apply(*x)
+    return result.to(dtype) if isinstance(op, Computed | InputFunction) and result.is_floating_point() else result
 
 
 def _called(target: str, args: list[Any], kwargs: dict[str, Any], floating: torch.dtype) -> Any:

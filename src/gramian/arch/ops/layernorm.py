@@ -79,6 +79,7 @@ class LayerNorm(Normalization):
         scale_x, scale_y = self._scale(q_x, centre_x), self._scale(q_y, centre_y)
         if centre_x is not None and centre_y is not None:
             m = m.plus(-centre_x, -centre_y)
+        # K - mu mu' first, then each entry divided by the roots of both its ends
         return m.times(scale_x, scale_y)
 
     def _centre(self, mean: Tensor | None) -> Tensor | None:
@@ -91,6 +92,7 @@ class LayerNorm(Normalization):
         """1 / sqrt(s + eps) at each position; (n, *S)."""
         if self.whole:
             q = q.flatten(1).mean(1).reshape(-1, *(1,) * (q.ndim - 1)).expand_as(q)
+        # E h^2 - mu^2
         s = q if centre is None else q - centre.square()
         return (s.clamp_min(0) + self.epsilon).rsqrt()
 

@@ -92,6 +92,7 @@ def _dims(call: Call, ndim: int) -> list[int]:
     if kind in ("movedim", "moveaxis"):
         source, target = ([a] if isinstance(a, int) else list(a) for a in call.args[1:3])
         left = [d for d in dims if d not in {s % ndim for s in source}]
+        # in the order of their targets, so that each later one is inserted behind those before it
         for place, moved in sorted(zip((t % ndim for t in target), (s % ndim for s in source), strict=True)):
             left.insert(place, moved)
         return left

@@ -62,8 +62,8 @@ def mixed(target: str, args: list[Any]) -> Entries | None:
             return None
         flat = entries.index.reshape(-1, entries.index.shape[-1])
         eye = torch.eye(len(flat), dtype=torch.float64)
-        made = _multiplied(entries, flat, factor * eye)
-        return replace(made, index=made.index.reshape(entries.index.shape))
+        rows = _multiplied(entries, flat, factor * eye)
+        return replace(rows, index=rows.index.reshape(entries.index.shape))
     if (
         base not in ("matmul", "mm", "_sparse_mm")
         or not isinstance(a, Tensor)
@@ -175,6 +175,8 @@ def vectors(entries: Entries, like: Value, *, widths: bool) -> tuple[Fixed, Lear
                 fix="whole rows, with as many numbers as there are channels, in their order",
             )
         rows, mix = entries.mix.rows, entries.mix.matrix[taken]
+    # positions that have the same vector are fully correlated, others not at all: a one-hot vector for each distinct
+    # one
     distinct, number = rows.unique(dim=0, return_inverse=True)
     if distinct.unique().numel() < distinct.numel():
         raise NoLimit(
@@ -183,6 +185,7 @@ def vectors(entries: Entries, like: Value, *, widths: bool) -> tuple[Fixed, Lear
             fix="a vector of its own for each position, as long as there are channels",
         )
     places = nn.functional.one_hot(number, len(distinct)).to(torch.float64)
+    # Var(W_ij) = sigma_w^2 / fan-in, and the fan-in is the number of vectors: its root in the input leaves sigma_w^2
     places = (places if mix is None else mix @ places).T * math.sqrt(len(distinct))
     p = entries.parameter
     layer = Learned(like.shape[0], 1, p.name, None, p.trains, False)

@@ -50,6 +50,8 @@ class LinearAttention(Op):
                 why="channels were concatenated before, and each head sees others of them",
                 fix="put a Linear between the concatenation and the attention",
             )
+        # The result is s sum_d q_d sum_t k_dt v_t; only equal channels d are correlated, so its covariance is
+        # s^2 d q sum_tu k_tu v_tu.
         unit = self.scale**2 * self.width
 
         def total(a: Tensor, b: Tensor) -> Tensor:
@@ -57,6 +59,7 @@ class LinearAttention(Op):
 
         theta = None
         if q.theta is not None and k.theta is not None and v.theta is not None:
+            # the product rule: each factor's NTK with the other two covariances
             theta = q.theta * total(k.xy, v.xy) + q.xy * (total(k.theta, v.xy) + total(k.xy, v.theta))
         xx = q.xx * total(k.xx, v.xx)
         return replace(

@@ -20,7 +20,7 @@ from gramian.errors import NoLimit
 if TYPE_CHECKING:
     from gramian.arch.cross_covariances import Cross
 
-WAY = 'torch.einsum("bkl,okl->bol", F.unfold(h, 3), weight), or a Linear on its patches'
+WAY_OUT = 'torch.einsum("bkl,okl->bol", F.unfold(h, 3), weight), or a Linear on its patches'
 New = tuple[Op, tuple[Value, ...], tuple[int, ...], tuple[int, ...]]  # op, inputs, shape, layout
 
 
@@ -81,18 +81,19 @@ class Local(Affine):
         return self._apart(m) if self.own else m
 
     def limit(self, *m: Moments) -> Moments:
-        made = super().limit(*m)
-        return self._apart(made) if self.own_bias else made
+        moments = super().limit(*m)
+        return self._apart(moments) if self.own_bias else moments
 
     def joint(self, below: Cross) -> Cross:
-        made = super().joint(below)
-        return self._apart(made) if self.own_bias else made
+        covariances = super().joint(below)
+        return self._apart(covariances) if self.own_bias else covariances
 
     def _apart(self, m: Any) -> Any:
         """Covariances of different positions are zero."""
         if isinstance(m, Moments) and not m.pairs:
             return m
         size = math.prod(self.places)
+        # weights of different positions are independent with mean zero, so only equal positions are correlated
         equal = torch.eye(size, device=m.xx.device).reshape(*self.places, *self.places).to(m.xx.dtype)
         if isinstance(m, Moments):
             return m.map_covariances(lambda field, _: field * equal)
@@ -148,22 +149,22 @@ def local(call: Call, steps: Sequence[Made]) -> New | None:
     """
     values = [a for a in call.args if isinstance(a, Value)]
     if call.target == "aten.einsum.default":
-        found = _einsum(call, steps)
+        layer = _einsum(call, steps)
         values += [a for a in call.args[1] if isinstance(a, Value)]
     else:
         reader: dict[str, Callable[[Call, Sequence[Made]], New | None]] = {
             "aten.linear.default": _linear, "aten.matmul.default": _matmul, "aten.add.Tensor": _bias,
         }  # fmt: skip
-        found = reader[call.target](call, steps) if call.target in reader else None
-    if found is None and call.target.split(".")[1] not in ("permute", "transpose", "mT", "swapaxes", "movedim"):
+        layer = reader[call.target](call, steps) if call.target in reader else None
+    if layer is None and call.target.split(".")[1] not in ("permute", "transpose", "mT", "swapaxes", "movedim"):
         for v in values:
             if not v.data and v.index >= 0 and isinstance(steps[v.index].op, Unfold):
                 raise NoLimit(
                     f"Patches of the network's values, by F.unfold, are read by `{call.target.split('.')[1]}`.",
                     why="their channels are those of several positions, and have no law in common",
-                    fix=WAY,
+                    fix=WAY_OUT,
                 )
-    return found
+    return layer
 
 
 def _made(
@@ -177,6 +178,7 @@ def _made(
         patches, (below,) = step.op, step.inputs
         x = Value(below, steps[below].shape if below >= 0 else x.shape, step.data if below < 0 else steps[below].data)
     fields = common(weight, bias, out)
+    # `common` counts all numbers of an output channel: with own weights there are as many sets of them as positions
     fan_in = fields["fan_in"] // (math.prod(places) if own else 1)
     op = Local(**{**fields, "fan_in": fan_in}, patches=patches, own=own, places=places)  # type: ignore[arg-type]
     return op, (x,), (out, *places), layout
@@ -212,7 +214,7 @@ def _einsum(call: Call, steps: Sequence[Made]) -> New | None:
         raise NoLimit(
             f'The product "{call.args[0]}" of a parameter with values whose channels are "{channel}".',
             why="there is a rule for weights on the channels, the same or others at each position",
-            fix=WAY,
+            fix=WAY_OUT,
         )
     out = weight.shape[terms["w"].index(new[0])]
     order = [new[0], *places]

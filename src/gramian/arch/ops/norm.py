@@ -41,7 +41,9 @@ class Normalization(Op):
         a = self.normalized(m[0])
         theta = a.theta
         if theta is not None and self.shift_trains:
+            # the gradient by beta_c is 1
             theta = theta + self.rate_shift
+        # h_c(x) h_c(y) is not added as K yet: an activation on top needs u phi'(u) v phi'(v) of it
         a = replace(a, theta=theta, own=a.own + self.scale_trains * self.rate_scale)
         return a if a.gaussian else a.averaged()
 
@@ -84,6 +86,7 @@ class BatchNorm(Normalization):
                 fix="call .eval() on the module first, or use GroupNorm",
             )
         affine = scale_and_shift(weight, bias, running_mean=mean, running_variance=var)
+        # running mean 0 and variance 1 at the initial state
         return cls(*affine, float((1 + eps) ** -0.5)), (value(x, "the input of BatchNorm"),)
 
     def apply(self, *x: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from gramian.arch.ops.relu import area_and_angle
 from gramian.arch.ops.spline import Spline, cut
 from gramian.errors import NoLimit
 
-NODES = (16, 20, 24, 32, 48, 64, 96)
+NODES_PER_PIECE = (16, 20, 24, 32, 48, 64, 96)
 TOLERANCE = 4e-12  # of the integral, at every pair of a grid of variances and correlations
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946  # torch's
 CORRELATIONS = (-0.9999, -0.6, 0.3, 0.95, 0.9999, 1.0)
@@ -92,10 +92,10 @@ class Piecewise(Activation):
     def _integrals(
         self, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor | None, opposite: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        form, made = self.closed, None
+        form, duals = self.closed, None
         if form is not None and (not isinstance(form, Spline) or _agrees(self, *_octaves(q1, q2, zeros=False))):
-            made = closed_dual(form, lambda: self._pairs(self._nodes(q1, q2)), q1, k, q2, gap, opposite)
-        return self._quadrature(q1, k, q2, gap, opposite) if made is None else made
+            duals = closed_dual(form, lambda: self._pairs(self._nodes(q1, q2)), q1, k, q2, gap, opposite)
+        return self._quadrature(q1, k, q2, gap, opposite) if duals is None else duals
 
     def _quadrature(
         self, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor | None, opposite: Tensor | None = None
@@ -160,10 +160,17 @@ def _octaves(q1: Tensor, q2: Tensor, *, zeros: bool = True) -> tuple[int, int]:
     """Of standard deviations, from the smallest to the largest."""
     given = [t.detach().double().flatten() for t in (q1, q2)]
     if not zeros:
-        given = [t if bool((t > 0).all()) else torch.cat([t[t > 0], t.new_ones(int(not t.any()))]) for t in given]
+        given = [_positive_or_one(t) for t in given]
     q = torch.stack([t.aminmax()[i] for t in given for i in (0, 1)]).clamp(1e-6, 1e20)
     exponents = torch.log2(q).tolist()
     return math.floor(min(exponents) / 2), math.ceil(max(exponents) / 2)
+
+
+def _positive_or_one(t: Tensor) -> Tensor:
+    """The numbers above zero; 1 where all are zero."""
+    if bool((t > 0).all()):
+        return t
+    return t[t > 0] if bool(t.any()) else t.new_ones(1)
 
 
 @lru_cache(maxsize=256)
@@ -184,9 +191,9 @@ def _agrees(op: Piecewise, low: int, high: int) -> bool:
     with torch.no_grad():
         q1, k, q2 = _grid(low, high)
         exact = form.values(q1, k, q2, None)
-        for f, found in zip((op.phi, op.slope), () if exact is None else exact, strict=True):
+        for f, closed in zip((op.phi, op.slope), () if exact is None else exact, strict=True):
             size = (_size(f, q1, op.splits, nodes) * _size(f, q2, op.splits, nodes)).sqrt()
-            error = (found - product_expectation(f, f, q1, k, q2, op.splits, nodes)).abs() / size
+            error = (closed - product_expectation(f, f, q1, k, q2, op.splits, nodes)).abs() / size
             if not float(error.max()) <= TOLERANCE:
                 return False
     return True
@@ -195,6 +202,7 @@ def _agrees(op: Piecewise, low: int, high: int) -> bool:
 def _grid(low: int, high: int) -> tuple[Tensor, Tensor, Tensor]:
     """Variances and covariances at which integrals are checked."""
     scale = 4.0 ** torch.arange(low, high + 1, dtype=torch.float64)
+    # equal variances at each octave, and the smallest with each: the widest ratios
     ends = torch.stack([scale[:1].expand_as(scale), scale])
     q1, q2 = torch.cat([torch.stack([scale, scale]), ends], 1)[..., None]
     return q1, torch.tensor(CORRELATIONS, dtype=torch.float64) * (q1 * q2).sqrt(), q2
@@ -203,6 +211,7 @@ def _grid(low: int, high: int) -> tuple[Tensor, Tensor, Tensor]:
 @lru_cache(maxsize=256)
 def _jumps(op: Piecewise) -> bool:
     at = torch.tensor(op.kinks, dtype=torch.float64)
+    # over so short a step a slope of order 1 changes the function by 1e-10, a jump by its whole height
     step = 1e-10 * (1 + at.abs())
     return bool(((op.phi(at + step) - op.phi(at - step)).abs() > 1e-7).any())
 
@@ -232,7 +241,7 @@ def _enough(op: Piecewise, low: int, high: int) -> int:
         scale = 4.0 ** torch.arange(low, high + 1, dtype=torch.float64)
         q1, k, q2 = _grid(low, high)
         error = math.inf
-        for few, more in pairwise(NODES):
+        for few, more in pairwise(NODES_PER_PIECE):
             error = max(_difference(f, op, q1, k, q2, few, more) for f in (op.phi, op.slope))
             if error <= TOLERANCE:
                 narrow = [overlooks(f, scale, _second(f, scale, op.splits, few), op.splits) for f in (op.phi, op.slope)]
@@ -255,6 +264,7 @@ def rule(kinks: tuple[float, ...]) -> Callable[..., Tensor]:
 
 def _difference(f, op, q1, k, q2, few, more) -> float:
     kinks, expected = op.splits, rule(op.kinks)
+    # both nodes and reach differ, so that a range that cuts off too much shows as well
     a = expected(f, f, q1, k, q2, kinks, few)
     b = expected(f, f, q1, k, q2, kinks, more, reach=1.1 * RANGE)
     size = (_size(f, q1, kinks, more) * _size(f, q2, kinks, more)).sqrt()
@@ -265,6 +275,7 @@ def _difference(f, op, q1, k, q2, few, more) -> float:
 def _size(f: Callable[[Tensor], Tensor], q: Tensor, kinks: tuple[float, ...], nodes: int) -> Tensor:
     """E f^2, or, if larger (f is zero up to far out, or grows), the largest f^2 weighted by the density's root."""
     z = torch.linspace(-RANGE, RANGE, 401, dtype=torch.float64)
+    # f^2 times the root of the density, exp(-z^2 / 4)
     largest = (f(q.sqrt()[..., None] * z) ** 2 * torch.exp(-z * z / 4)).amax(-1)
     return torch.maximum(_second(f, q, kinks, nodes), largest).clamp_min(1e-140)
 
@@ -290,9 +301,9 @@ FUNCTIONS: dict[str, tuple[Callable[..., Tensor], Callable[..., tuple[float, ...
     "hardshrink": (functional.hardshrink, lambda t: (-t, t) if t else (0.0,)),
     "softplus": (functional.softplus, lambda beta, threshold: (0.0, threshold / beta)),
 }
-SAME = {"hardtanh": "clamp", "relu6": "clamp", "clamp_min": "clamp", "clamp_max": "clamp"}
+SPELLED_AS = {"hardtanh": "clamp", "relu6": "clamp", "clamp_min": "clamp", "clamp_max": "clamp"}
 INPLACE = ("elu", "celu", "selu", "hardtanh", "relu6", "hardsigmoid", "hardswish", "threshold", "clamp")
-TARGETS = [f"aten.{name}.default" for name in (*FUNCTIONS, *SAME) if name != "softplus"]
+TARGETS = [f"aten.{name}.default" for name in (*FUNCTIONS, *SPELLED_AS) if name != "softplus"]
 TARGETS += [f"aten.{name}_.default" for name in INPLACE]
 
 
@@ -314,12 +325,12 @@ class Kinked(Piecewise):
             args = [0.0, 6.0]
         elif name == "clamp_max":
             args = [None, args[0]]
-        if SAME.get(name, name) == "clamp":
+        if SPELLED_AS.get(name, name) == "clamp":
             low, high = (*args, None)[:2]
             args = [-math.inf if low is None else low, math.inf if high is None else high]
         if not all(isinstance(a, int | float) for a in args):
             raise NoLimit(f"A bound of {name} is a tensor.", why="there is a rule for numbers only", fix="use numbers")
-        return cls(SAME.get(name, name), tuple(float(a) for a in args)), (value(x, f"the input of {name}"),)
+        return cls(SPELLED_AS.get(name, name), tuple(float(a) for a in args)), (value(x, f"the input of {name}"),)
 
     @property
     def name(self) -> str:

@@ -19,7 +19,7 @@ from gramian.arch.ops.smooth import SPLITS, Series
 from gramian.errors import NoLimit
 
 MOST_KINKS = 8
-REACH = 1e4  # kinks are looked for between minus this and this
+FARTHEST_KINK = 1e4  # kinks are looked for between minus this and this
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,11 @@ class At:
 Line = tuple[str | Op, tuple[Any, ...]]  # an aten name, or an elementwise op, and its arguments
 COMPARISONS = {"gt", "ge", "lt", "le", "eq", "ne"}
 # calls with a kink where their first argument is zero
-ZERO = {
+KINKED_AT_ZERO = {
     "abs", "relu", "leaky_relu", "sign", "sgn", "heaviside", "elu", "celu", "selu", "sqrt", "rsqrt", "reciprocal",
     "log", "log2", "log10", "xlogy",
 }  # fmt: skip
-ELEMENTWISE = COMPARISONS | ZERO | {
+ELEMENTWISE = COMPARISONS | KINKED_AT_ZERO | {
     "add", "sub", "rsub", "mul", "div", "neg", "pow", "square", "addcmul", "exp", "exp2", "expm1", "log1p", "sin",
     "cos", "tan", "sinh", "cosh", "tanh", "asinh", "acosh", "asin", "acos", "atan", "atanh", "atan2", "sinc", "erf",
     "erfc", "erfinv", "special_erfcx", "special_ndtr", "special_log_ndtr", "special_expit", "sigmoid", "silu",
@@ -109,9 +109,14 @@ class Pointwise(Piecewise, Series):
 def evaluate(lines: tuple[Line, ...], x: Tensor) -> list[Tensor]:
     """The result of each line at `x`."""
     results: list[Tensor] = []
+
+    def filled(arg: Any) -> Any:
+        if not isinstance(arg, At):
+            return arg
+        return x if arg.index < 0 else results[arg.index]
+
     for name, args in lines:
-        given = [(x if a.index < 0 else results[a.index]) if isinstance(a, At) else a for a in args]
-        results.append(_call(name, given, x))
+        results.append(_call(name, [filled(a) for a in args], x))
     return results
 
 
@@ -141,12 +146,14 @@ def _base(name: str) -> str:
 @lru_cache(maxsize=256)
 def _kinks(lines: tuple[Line, ...]) -> tuple[float, ...]:
     """Where the expression has kinks: each place is a root of the argument of a function with a kink."""
-    x = torch.from_numpy(np.sinh(np.linspace(-np.arcsinh(REACH), np.arcsinh(REACH), 20_002)))
-    values, found = [x], set()
+    # equal steps of arcsinh: dense at zero, in proportion to the distance far out
+    x = torch.from_numpy(np.sinh(np.linspace(-np.arcsinh(FARTHEST_KINK), np.arcsinh(FARTHEST_KINK), 20_002)))
+    values, roots = [x], set()
     for number, (name, args) in enumerate(lines):
         values.append(evaluate(lines[: number + 1], x)[-1])
         for upper, lower in _crossings(name, args):
             difference = _minus(upper, lower, values)
+            # a change of sign between neighbors; bisection finds the place
             left = torch.nonzero((difference[:-1] > 0) != (difference[1:] > 0)).flatten()
             if len(left) > MOST_KINKS:
                 raise NoLimit(
@@ -155,9 +162,9 @@ def _kinks(lines: tuple[Line, ...]) -> tuple[float, ...]:
                     fix=f"a function with at most {MOST_KINKS} kinks",
                 )
             for i in left.tolist():
-                found.add(_root(lines[:number], upper, lower, x[i], x[i + 1]))
+                roots.add(_root(lines[:number], upper, lower, x[i], x[i + 1]))
     places: list[float] = []
-    for t in sorted(found):
+    for t in sorted(roots):
         if not places or t - places[-1] > 1e-9 * (1 + abs(t)):
             places.append(t)
     return tuple(places)
@@ -188,7 +195,7 @@ def _crossings(name: str | Op, args: tuple[Any, ...]) -> list[tuple[Any, Any]]:
 
 def _places(base: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
     """Values of the first argument at which the named function has a kink."""
-    if base in ZERO:
+    if base in KINKED_AT_ZERO:
         return (0.0,)
     if base == "relu6":
         return (0.0, 6.0)
@@ -215,6 +222,7 @@ def _root(lines: tuple[Line, ...], upper: Any, lower: Any, low: Tensor, high: Te
 
     zero, before = torch.zeros_like(low), positive(low)
     if low < 0 < high:
+        # a kink at zero itself gets exactly 0.0, which closed forms and tables ask for
         tiny = torch.full_like(low, 1e-300)
         if positive(-tiny) != positive(tiny):
             return 0.0

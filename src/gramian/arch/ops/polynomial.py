@@ -43,6 +43,7 @@ class Polynomial(Activation):
         means1, means2 = self._means(q1), self._means(q2)
         kernel = kdot = torch.zeros_like(k)
         power = torch.ones_like(k)
+        # the slope has the same derivatives one order up, so its series takes the means one place further
         for r, (m1, m2) in enumerate(zip(means1, means2, strict=True)):
             kernel = kernel + m1 * m2 * power / math.factorial(r)
             if r + 1 < len(means1):
@@ -63,7 +64,8 @@ class Polynomial(Activation):
         return means
 
     def describe(self) -> str:
-        terms = [f"{c:g}" + (f" x^{i}" if i > 1 else " x" * i) for i, c in enumerate(self.coefficients) if c]
+        powers = ("", " x", *(f" x^{i}" for i in range(2, len(self.coefficients))))
+        terms = [f"{c:g}{power}" for power, c in zip(powers, self.coefficients, strict=False) if c]
         return " + ".join(terms)
 
 
@@ -100,6 +102,7 @@ class RectifiedPower(Activation):
 
     def own_dual(self, q: Tensor) -> tuple[Tensor, Tensor]:
         n = self.power
+        # E u_+^(2m) = (2m - 1)!! q^m / 2: half of the moment of the whole line
         one, two = (math.prod(range(1, 2 * m, 2)) / 2 for m in (n, n - 1))
         return one * q**n, two * n * n * q ** (n - 1)
 
@@ -113,6 +116,7 @@ class RectifiedPower(Activation):
         return self._closed(q1, k, q2, *area_and_angle(q1, k, q2, gap, opposite=opposite))
 
     def _closed(self, q1: Tensor, k: Tensor, q2: Tensor, area: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
+        # H = E 1[u > 0] 1[v > 0]
         half = (math.pi - angle) / (2 * math.pi)
         product = q1 * q2
 
@@ -124,6 +128,7 @@ class RectifiedPower(Activation):
 
     def mean(self, q: Tensor) -> Tensor | None:
         n = self.power
+        # E u_+^n = 2^(n/2 - 1) Gamma((n + 1) / 2) / sqrt(pi) q^(n/2), with no root where n is even
         factor = 2 ** (n / 2 - 1) * math.gamma((n + 1) / 2) / math.sqrt(math.pi)
         return factor * q ** (n // 2) * (safe_sqrt(q) if n % 2 else 1)
 
@@ -166,6 +171,8 @@ def _moments(i: int, j: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     known = {(0, 0): ((1,), (0,)), (1, 1): ((0, 1), (1,)), (2, 0): ((1,), (0, 1))}
     if (i, j) in known:
         return known[i, j]
+    # Stein at unit variances: E u u_+^(i-1) v_+^j = (i - 1) E u_+^(i-2) v_+^j + c j E u_+^(i-1) v_+^(j-1). From i = j
+    # this ends in the three known ones.
     above, beside = _moments(i - 2, j), (_moments(i - 1, j - 1) if j else ((0,), (0,)))
     parts = []
     for a, b in zip(above, beside, strict=True):

@@ -61,20 +61,18 @@ class Reshape(Op):
         )
 
     def apply(self, *x: Tensor) -> Tensor:
-        kept = (
-            (-1,)
-            if len(self.after) == 1
-            else self.after
-            if x[0].shape[1:] == self.before
-            else (x[0].shape[1], *self.after[1:])
-        )
-        return x[0].reshape(len(x[0]), *kept)  # in a finite network the channels may be more than were traced
+        if len(self.after) == 1:
+            return x[0].reshape(len(x[0]), -1)
+        # in a finite network the channels may be more than were traced
+        kept = self.after if x[0].shape[1:] == self.before else (x[0].shape[1], *self.after[1:])
+        return x[0].reshape(len(x[0]), *kept)
 
     def limit(self, *m: Moments) -> Moments:
         if len(self.after) > 1:  # positions only
             return m[0].resized(self.after[1:])
         a = m[0].equal_positions()
         positions = math.prod(self.before[1:])
+        # a sum over all channels and positions meets only equal positions, each with the share 1 / positions
         flat = _averaged(a).resized(())
         return replace(flat, alike=a.alike and positions == 1)
 
@@ -128,6 +126,7 @@ class Average(Op):
         return x[0].mean(self.axes, keepdim=self.kept) * self.factor
 
     def limit(self, *m: Moments) -> Moments:
+        # the two copies of a position are averaged independently: a mean over all their pairs
         moved = [a - 2 for a in self.axes]
         ones = m[0].map_positions(lambda field, axes: field.mean([axes[k] for k in moved], keepdim=True))
         ones = ones if self.factor == 1 else ones.scaled(self.factor)
@@ -165,6 +164,7 @@ class AdaptivePool(Op):
 def _adaptive(size: int, out: int) -> Tensor | None:
     """The matrix of adaptive average pooling along one axis, (out, size); windows of unequal length overlap."""
     eye = torch.eye(size, dtype=torch.float64)
+    # pooling is linear along each axis: its values on unit vectors are the columns of its matrix
     return None if size == out else functional.adaptive_avg_pool1d(eye[None], out)[0].T.contiguous()
 
 

@@ -63,6 +63,7 @@ def product_expectation(
     few = 8 * torch.finfo(dtype).eps
     known = [t for t in (gap, opposite) if t is not None]
     flat = [t.double().expand(shape).flatten() for t in (q1, k, q2, *known)]
+    # about as many function values for a pair: the pieces in m times the pieces in p, and nodes in both
     rows = max(1, CHUNK // (nodes**2 * (len(kinks) ** 2 + 1) * (2 * len(kinks) + 1)))
 
     def part(q1: Tensor, k: Tensor, q2: Tensor, *known: Tensor) -> Tensor:
@@ -108,15 +109,16 @@ def smooth_expectation(
     turned = s2 > s1  # the wider value is the outer one: in it the other's bends are not sharp
     wide, other = torch.maximum(s1, s2), torch.minimum(s1, s2)
     one = torch.where(wide > 0, wide, torch.ones_like(s1))
+    # given u, v has the mean k u / q1 and the variance (s - k)(s + k) / q1
     slope, spread = k / (one * one), (known(gap, s - k) * known(opposite, s + k)).sqrt() / one
     spread = torch.where(s > 0, spread, other)
     order = torch.argsort(wide)  # pieces out of reach are left out for all pairs of a chunk
     rows = max(1, 2**19 // (nodes**2 * (len(splits) + 1) * (len(splits) + 5)))
-    made = torch.empty_like(s)
+    expectations = torch.empty_like(s)
     for (outer, inner), group in (((f, g), order[~turned[order]]), ((g, f), order[turned[order]])):
         for at in group.split(rows) if len(group) else ():
-            made[at] = _inside(outer, inner, wide[at], slope[at], spread[at], splits, nodes, reach)
-    return made.reshape(shape).to(dtype)
+            expectations[at] = _inside(outer, inner, wide[at], slope[at], spread[at], splits, nodes, reach)
+    return expectations.reshape(shape).to(dtype)
 
 
 def _inside(f, g, s1, slope, spread, splits, nodes, reach) -> Tensor:
@@ -146,13 +148,14 @@ def overlooks(f: Function, q: Tensor, seen: Tensor, places: tuple[float, ...] = 
     """
     s = q.double().sqrt()[:, None]
     fine = 1e-2 * s.clamp(1e-300, 1.0)
+    # sinh of equal steps: steps of the size `fine` at the place, and in proportion to the distance far from it
     grid = fine * torch.sinh(
         torch.asinh(RANGE * s / fine) * torch.linspace(-1, 1, 2001, dtype=s.dtype, device=s.device)
     )
     x = torch.cat([grid + t for t in (0.0, *places)], 1).sort(-1).values
     y = f(x) ** 2 * torch.exp(-((x / s) ** 2) / 2) / (math.sqrt(2 * math.pi) * s)
-    found = torch.trapezoid(torch.where(x.abs() <= RANGE * s, y, torch.zeros_like(y)), x, dim=-1)
-    return bool(((found - seen.double()).abs() > 0.05 * found.clamp_min(1e-140)).any())
+    second = torch.trapezoid(torch.where(x.abs() <= RANGE * s, y, torch.zeros_like(y)), x, dim=-1)
+    return bool(((second - seen.double()).abs() > 0.05 * second.clamp_min(1e-140)).any())
 
 
 def _part(f, g, q1, k, q2, kinks, nodes, reach, few, gap, known_opposite) -> Tensor:
@@ -160,6 +163,7 @@ def _part(f, g, q1, k, q2, kinks, nodes, reach, few, gap, known_opposite) -> Ten
     s = s1 * s2
     some = s > 0
     safe = torch.where(some, s, torch.ones_like(s))
+    # S^2 = (s - k) / 2s and C^2 = (s + k) / 2s, exchanged below where the correlation is negative
     apart, opposite = ((torch.where(some, s - sign * k, safe) / (2 * safe)) for sign in (1, -1))
     apart, opposite = (torch.where(t > few / 2, t, torch.zeros_like(t)).clamp(max=1.0) for t in (apart, opposite))
     if gap is not None:
@@ -171,6 +175,7 @@ def _part(f, g, q1, k, q2, kinks, nodes, reach, few, gap, known_opposite) -> Ten
     small = safe_sqrt(torch.where(flip, opposite, apart))[:, None]
     sign = torch.where(flip, -1.0, 1.0).to(s.dtype)[:, None]
     a, b = _places(kinks, s1[:, None]), sign * _places(kinks, s2[:, None])
+    # u has its kinks at p = (a - S m) / C, v at p = (b + S m) / C: two of them meet at m = (a - b) / 2S.
     meet = (a[:, :, None] - b[:, None, :]).flatten(1).detach() / (2 * small.detach()).clamp_min(1e-300)
     meet = torch.cat([meet, torch.zeros_like(s)[:, None]], 1)  # and at the density's peak
     m, weight_m = _between(meet, nodes, reach)

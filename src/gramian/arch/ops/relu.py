@@ -51,6 +51,8 @@ class LeakyReLU(Activation):
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         kernel, kdot, excess = self._dual(q1, k, q2, gap, opposite)
         a, b = self.slope, self.bend
+        # The variances are multiplied by m = a^2 + a b + b^2 / 2, and K = m k + b^2 excess: so m s - K = m g - b^2
+        # excess, with no large numbers subtracted.
         return kernel, kdot, not_below_zero((a * a + a * b + b * b / 2) * gap - b * b * excess)
 
     def _dual(
@@ -73,6 +75,7 @@ class LeakyReLU(Activation):
         a, b = self.slope, self.bend
         if a == 0 and b == 1:
             return both, on_both, excess
+        # phi(x) = a x + b relu(x), and E u relu(v) = k / 2: the mixed products give a b k
         return a * a * k + a * b * k + b * b * both, a * a + a * b * (on1 + on2) + b * b * on_both, excess
 
     def scale_dual(self, q1: Tensor, k: Tensor, q2: Tensor) -> Tensor:
@@ -80,6 +83,7 @@ class LeakyReLU(Activation):
 
     def own_dual(self, q: Tensor) -> tuple[Tensor, Tensor]:
         a, b = self.slope, self.bend
+        # E (a u + b relu(u))^2 = (a^2 + a b + b^2 / 2) q, and of the slope the same factor
         size = a * a + a * b + b * b / 2
         return size * q, torch.where(q > 0, size, a * a).to(q.dtype)
 
@@ -87,6 +91,7 @@ class LeakyReLU(Activation):
         return self.slope + self.bend * torch.where(q > 0, 0.5, 0.0).to(q.dtype)
 
     def mean(self, q: Tensor) -> Tensor | None:
+        # E relu(u) = sqrt(q / 2 pi), and E u = 0
         return self.bend * safe_sqrt(q) / math.sqrt(2 * math.pi)
 
     def describe(self) -> str:
@@ -225,6 +230,7 @@ class _Angle(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor, Tensor]:
         area, k = ctx.saved_tensors
+        # divided twice by the size: its square is what would overflow
         size = torch.hypot(area, k)
         size = torch.where(size > 0, size, torch.ones_like(size))
         return grad[0] / size * (k / size), -grad[0] / size * (area / size)

@@ -53,6 +53,7 @@ class Sign(Activation):
         zero = torch.zeros_like(k)
         both = (q1 > 0) & (q2 > 0)
         angle = torch.atan2(torch.where(both, k, zero), torch.where(both, area, torch.ones_like(area)))
+        # K = 1 - 2 theta / pi at variance 1, so that the gap is 2 theta / pi
         return 2 / math.pi * angle, zero, torch.where(both, 2 / math.pi * theta, zero)
 
     def mean(self, q: Tensor) -> Tensor | None:
@@ -91,6 +92,7 @@ class Step(Activation):
     def dual(self, q1: Tensor, k: Tensor, q2: Tensor) -> tuple[Tensor, Tensor]:
         sign, zero = Sign().dual(q1, k, q2)
         m1, m2 = self.mean(q1), self.mean(q2)
+        # 1[u > 0] = (1 + sign(u)) / 2
         return m1 * m2 + sign / 4, zero
 
     def own_dual(self, q: Tensor) -> tuple[Tensor, Tensor]:

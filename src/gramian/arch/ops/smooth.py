@@ -47,7 +47,7 @@ GRIDS = (
 SPLITS = (-36.0, -6.0, 0.0, 6.0, 36.0)  # scales at which the functions below bend
 RANGE = 13.0  # the normal density is 8e-38 there
 CHUNK = 2**26  # function values held at once
-SLOW = 1000  # integrals by quadrature, from which on it is said how they are avoided
+MANY_INTEGRALS = 1000  # integrals by quadrature, from which on it is said how they are avoided
 
 
 @dataclass(frozen=True)
@@ -122,6 +122,7 @@ class _Product(torch.autograd.Function):
     def forward(ctx: Any, q1: Tensor, k: Tensor, q2: Tensor, op: Series, i: int, j: int) -> Tensor:
         ctx.save_for_backward(q1, k, q2)
         ctx.op, ctx.orders = op, (i, j)
+        # Mehler's formula: E f(u) g(v) = sum_r a_r(q1) b_r(q2) c^r
         a1 = op.coefficients(q1, i)
         a2 = a1 if q2 is q1 and i == j else op.coefficients(q2, j)
         s = safe_sqrt(q1 * q2)
@@ -131,6 +132,7 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor | None, ...]:
         (q1, k, q2), (i, j) = ctx.saved_tensors, ctx.orders
+        # Price's theorem: d/dk E f(u) g(v) = E f'(u) g'(v), d/dq1 = E f''(u) g(v) / 2
         orders = ((i + 2, j, 0.5), (i + 1, j + 1, 1.0), (i, j + 2, 0.5))
         gradients = [
             (grad[0] * factor * _Product.apply(q1, k, q2, ctx.op, a, b)).sum_to_size(t.shape) if want else None
@@ -184,7 +186,7 @@ class Smooth(Piecewise, Series):
             return self._integrals(q1, k, q2, None)
 
     def _warn(self, count: int, q1: Tensor, q2: Tensor) -> None:
-        if count >= SLOW:
+        if count >= MANY_INTEGRALS:
             wide = max(float(q.detach().max()) for q in (q1, q2)) ** 0.5
             warnings.warn(
                 f"{self.name} of values with standard deviations up to {wide:.3g} bends like a step: each of {count} "
@@ -224,6 +226,7 @@ def _hermite_functions(nodes: int, terms: int, dtype: torch.dtype, device: torch
     z = torch.linspace(-RANGE, RANGE, nodes, dtype=torch.float64, device=device)
     density = torch.exp(-z * z / 2) / math.sqrt(2 * math.pi) * (z[1] - z[0])
     columns = [density, z * density]
+    # sqrt(r + 1) h_(r+1) = z h_r - sqrt(r) h_(r-1); with the density in each column nothing overflows
     for r in range(1, terms - 1):
         columns.append((z * columns[r] - math.sqrt(r) * columns[r - 1]) / math.sqrt(r + 1))
     return z.to(dtype), torch.stack(columns, 1).to(dtype)
@@ -232,6 +235,8 @@ def _hermite_functions(nodes: int, terms: int, dtype: torch.dtype, device: torch
 def _left_out(values: Tensor, terms: Tensor, weighted: Tensor) -> float:
     """Largest share of E f^2 that the series lacks, or by which every second node changes E f^2."""
     second = values.double() ** 2 @ weighted[:, 0].double()
+    # Parseval: E f^2 = sum_r a_r^2, so the difference is the series' tail. The rule's own error is far below that of
+    # every second node, as it converges exponentially: this difference counts a thousandth.
     half = values[..., ::2].double() ** 2 @ (2 * weighted[::2, 0].double())
     scale = second.clamp_min(1e-300)
     tail = (second - terms.double().square().sum(-1)).abs() / scale

@@ -18,7 +18,7 @@ from gramian.arch.ops.relu import area_and_angle
 
 DEGREE = 3  # the highest
 CHUNK = 2**14  # pairs at once
-FAR = 13.0  # standard deviations; the normal density is 8e-38 there
+FARTHEST_KINK = 13.0  # standard deviations; the normal density is 8e-38 there
 Polynomial = tuple[float, ...]  # coefficients, that of 1 first
 
 
@@ -33,13 +33,17 @@ class Cut:
 
     def times_x(self) -> Cut:
         """x times the function."""
+        # x delta(x - a) = a delta(x - a)
         masses = tuple(a * m for a, m in zip(self.kinks, self.masses, strict=True))
         return Cut(self.kinks, (0.0, *self.base), tuple((0.0, *p) for p in self.more), masses)
 
     def slope(self, *, masses: bool) -> Cut:
         """The derivative, with or without the point masses that jumps leave in it."""
         jumps = tuple(
-            _at(p, a) * (1 if a >= 0 else -1) if masses else 0.0 for p, a in zip(self.more, self.kinks, strict=True)
+            # what begins at a kink jumps from 0 to its value there; below zero it begins on the left, and jumps the
+            # other way
+            _at(p, a) * (1 if a >= 0 else -1) if masses else 0.0
+            for p, a in zip(self.more, self.kinks, strict=True)
         )
         return Cut(self.kinks, _derivative(self.base), tuple(_derivative(p) for p in self.more), jumps)
 
@@ -67,10 +71,12 @@ def cut(phi: Callable[[Tensor], Tensor], kinks: tuple[float, ...]) -> Cut | None
     pieces = [_fitted(phi, low, high, reach) for low, high in pairwise((-math.inf, *kinks, math.inf))]
     if any(p is None for p in pieces):
         return None
-    found = [np.array(p) for p in pieces]
+    polynomials = [np.array(p) for p in pieces]
     below = sum(t < 0 for t in kinks)  # the piece of zero, where it is no kink
-    more = [right - left if t >= 0 else left - right for t, (left, right) in zip(kinks, pairwise(found), strict=True)]
-    return Cut(kinks, tuple(found[below].tolist()), tuple(tuple(p.tolist()) for p in more), (0.0,) * len(kinks))
+    more = [
+        right - left if t >= 0 else left - right for t, (left, right) in zip(kinks, pairwise(polynomials), strict=True)
+    ]
+    return Cut(kinks, tuple(polynomials[below].tolist()), tuple(tuple(p.tolist()) for p in more), (0.0,) * len(kinks))
 
 
 def _fitted(phi: Callable[[Tensor], Tensor], low: float, high: float, reach: float) -> Polynomial | None:
@@ -80,6 +86,7 @@ def _fitted(phi: Callable[[Tensor], Tensor], low: float, high: float, reach: flo
     x = torch.cat([inside, outside])
     y = phi(x).detach().numpy()
     for degree in range(DEGREE + 1):
+        # powers of multiples of 1/8 are exact in binary, so simple coefficients come out exact
         at = np.round(8 * np.linspace(left, right, degree + 3)[1:-1]) / 8 if right - left > 1 else None
         at = np.linspace(left, right, degree + 3)[1:-1] if at is None or len(set(at)) <= degree else at
         values = phi(torch.from_numpy(at)).detach().numpy()
@@ -114,9 +121,9 @@ class Spline:
             kdot = self._where_zero(kdot, slope, self.slope_at_0, q1, q2)
         return kernel.to(k.dtype), kdot.to(k.dtype)
 
-    def _where_zero(self, found: Tensor, f: Cut, at_0: float, q1: Tensor, q2: Tensor) -> Tensor:
+    def _where_zero(self, apart: Tensor, f: Cut, at_0: float, q1: Tensor, q2: Tensor) -> Tensor:
         one, two = (torch.where(q > 0, mean(f, q.double()), at_0) for q in (q1, q2))
-        return torch.where((q1 > 0) & (q2 > 0), found, one * two)
+        return torch.where((q1 > 0) & (q2 > 0), apart, one * two)
 
     def slopes(
         self, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor | None, opposite: Tensor | None = None
@@ -146,7 +153,7 @@ def mean(f: Cut, q: Tensor) -> Tensor:
 
 def _place(kink: float, s: Tensor) -> tuple[float, Tensor]:
     """The side that is beyond the kink, and how far the kink is in standard deviations."""
-    return (1.0 if kink >= 0 else -1.0), (abs(kink) / s.clamp_min(1e-300)).clamp(max=FAR)
+    return (1.0 if kink >= 0 else -1.0), (abs(kink) / s.clamp_min(1e-300)).clamp(max=FARTHEST_KINK)
 
 
 @dataclass(frozen=True)
@@ -160,16 +167,17 @@ class _Line:
 
     def moments(self, count: int) -> list[Tensor]:
         """E x^m over the part beyond h."""
+        # By parts: E x^m = centre E x^(m-1) + spread^2 ((m - 1) E x^(m-2) + h^(m-1) density of x at h), over x > h.
         if self.h is None:
-            made, edge, h = [torch.ones_like(self.spread)], torch.zeros_like(self.spread), self.spread
+            moments, edge, h = [torch.ones_like(self.spread)], torch.zeros_like(self.spread), self.spread
         else:
             h = self.h
             z = (h - self.centre) / self.spread if self.z is None else self.z
-            made, edge = [tail(z)], self.spread * density(z)
+            moments, edge = [tail(z)], self.spread * density(z)
         for m in range(1, count):
-            term = self.centre * made[-1] + edge * h ** (m - 1)
-            made.append(term + (m - 1) * self.spread.square() * made[-2] if m > 1 else term)
-        return made
+            term = self.centre * moments[-1] + edge * h ** (m - 1)
+            moments.append(term + (m - 1) * self.spread.square() * moments[-2] if m > 1 else term)
+        return moments
 
 
 def _expectations(
@@ -188,8 +196,8 @@ def _expectations(
     s1, s2 = safe_sqrt(q1), safe_sqrt(q2)
     sine = area / torch.where(s1 * s2 > 0, s1 * s2, torch.ones_like(area))
     flat = [t.reshape(-1).split(CHUNK) for t in (s1, s2, theta, sine)]
-    made = [_Pairs(wanted[0][0].kinks, *chunk).expectations(wanted) for chunk in zip(*flat, strict=True)]
-    return [torch.cat(parts).reshape(k.shape) for parts in zip(*made, strict=True)]
+    by_chunk = [_Pairs(wanted[0][0].kinks, *chunk).expectations(wanted) for chunk in zip(*flat, strict=True)]
+    return [torch.cat(parts).reshape(k.shape) for parts in zip(*by_chunk, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -206,6 +214,7 @@ class _Pairs:
         """E f(u) g(v) of each pair of functions."""
         totals = [torch.zeros_like(self.theta) for _ in wanted]
         places: list[int | None] = [None, *range(len(self.kinks))]
+        # f and g are sums of parts that begin at a kink each, so E f g is a sum over pairs of kinks
         for i in places:
             for j in places:
                 corner = self._corner(i, j)
@@ -216,6 +225,8 @@ class _Pairs:
     def _corner(self, i: int | None, j: int | None) -> _Corner:
         sign1, h = (1.0, None) if i is None else _place(self.kinks[i], self.s1)
         sign2, k = (1.0, None) if j is None else _place(self.kinks[j], self.s2)
+        # Beyond a kink below zero -x is above its size: the variable is reflected, and of one reflection the angle is
+        # pi - theta.
         theta = self.theta if sign1 == sign2 else math.pi - self.theta
         return _Corner(h, k, theta, self.sine, sign1 * self.s1, sign2 * self.s2)
 
@@ -243,6 +254,7 @@ class _Corner:
         """One variable at `here`, the law of the other."""
         if beyond is None:
             return _Line(self.r * here, self.sine, None)
+        # k - r h = k - h + (1 - r) h: near correlation 1 the rounding of r h would be as large as the difference
         ahead = torch.where(self.r > 0, beyond - here + self.less * here, beyond - self.r * here)
         return _Line(self.r * here, self.sine, beyond, ahead / self.sine.clamp_min(1e-300))
 
@@ -253,20 +265,22 @@ class _Corner:
         return self._moments[m, n]
 
     def _stein(self, m: int, n: int) -> Tensor:
+        # E x F = E dF/dx + r E dF/dy with F = x^(m-1) y^n on the corner: the derivatives of the powers, and on the
+        # edges x = h and y = k the density there times a moment of the other variable. At m = 0 the same of y.
         along_h = self.at_h * self.y_at_h[n] if m else self.at_h * self.y_at_h[n - 1]
         if m == 0:
-            made = self.r * along_h
+            total = self.r * along_h
             if self.k is not None:
-                made = made + self.k ** (n - 1) * self.at_k * self.x_at_k[0]
-            return made + (n - 1) * self.moment(0, n - 2) if n > 1 else made
-        made = torch.zeros_like(self.r) if self.h is None else self.h ** (m - 1) * along_h
+                total = total + self.k ** (n - 1) * self.at_k * self.x_at_k[0]
+            return total + (n - 1) * self.moment(0, n - 2) if n > 1 else total
+        total = torch.zeros_like(self.r) if self.h is None else self.h ** (m - 1) * along_h
         if m > 1:
-            made = made + (m - 1) * self.moment(m - 2, n)
+            total = total + (m - 1) * self.moment(m - 2, n)
         if n:
-            made = made + self.r * n * self.moment(m - 1, n - 1)
+            total = total + self.r * n * self.moment(m - 1, n - 1)
         if self.k is not None:
-            made = made + self.r * self.k**n * self.at_k * self.x_at_k[m - 1]
-        return made
+            total = total + self.r * self.k**n * self.at_k * self.x_at_k[m - 1]
+        return total
 
     def of(self, f: Polynomial, mass1: float, g: Polynomial, mass2: float) -> Tensor:
         """E of two polynomials over the corner, and of point masses at its edges."""
@@ -283,6 +297,7 @@ class _Corner:
             spread = (self.s1 * self.s2).abs() * self.sine
             z = self._given(self.h, self.k).z
             assert z is not None
+            # the joint density at the corner: of u at its kink, times that of v given u
             at_both = self.at_h * density(z) / torch.where(spread > 0, spread, torch.ones_like(spread))
             total = total + mass1 * mass2 * torch.where(spread > 0, at_both, torch.zeros_like(spread))
         return total

@@ -51,6 +51,7 @@ class ConvTranspose(Affine):
     def average(self, m: Moments) -> Moments:
         check_alike(self.groups, m)
         ones = (1,) * len(self.window)
+        # of the zeros around: a window overlaps the outermost value by one place at least, less the padding
         around = tuple(
             (d * (w - 1) - p, d * (w - 1) - p + e)
             for w, p, e, d in zip(self.window, self.padding, self.extra, self.dilation, strict=True)
@@ -59,6 +60,7 @@ class ConvTranspose(Affine):
         def slide(field: Tensor, axes: tuple[tuple[int, ...], ...]) -> Tensor:
             for moved, s in zip(axes, self.stride, strict=True):
                 for axis in moved:
+                    # a transposed convolution is one of stride 1 over the values with s - 1 zeros between them
                     field = _spaced(field, axis, s)
             return window_average(field, axes, self.window, ones, around, self.dilation)
 

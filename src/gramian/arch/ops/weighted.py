@@ -53,6 +53,7 @@ class Factor(Op):
                     why="a length, or a count of the positions that a mask keeps, is zero",
                     fix="drop empty rows, or divide by count.clamp(min=1)",
                 )
+        # not random: second moments are products of the numbers
         xx = x * x
         yy = xx if x2 is None else other * other
         xy = x[:, None] * other
@@ -129,11 +130,11 @@ def _chosen(mask: Value, on: Any, off: Any, inside: str) -> Read:
             why="a mask chooses between two values at each position, and these have others",
             fix="two values of one shape, or a plain number on one side",
         )
-    made = []
+    sides = []
     for h, how in ((a, of_a), (b, of_b)):
         op, inputs, layout = weighted(h, mask, how)
-        made.append(Pending(op, inputs, h.shape, layout))
-    return Sum(1.0), tuple(made), a.layout
+        sides.append(Pending(op, inputs, h.shape, layout))
+    return Sum(1.0), tuple(sides), a.layout
 
 
 def _constant(part: Any) -> float | None:
