@@ -229,3 +229,27 @@ def test_a_mask_changes_no_phase_and_a_weight_of_the_inputs_is_refused():
         assert architecture(Masked(mask), (x, lengths), law=(1.5, 0.3)).phase() == short(nn.Tanh(), (1.5, 0.3)).phase()
     with pytest.raises(NoLimit, match=r"(?s)Masked is not a part of the recursion"):
         architecture(Masked(lambda x, lengths: x[..., :1]), (x, lengths)).phase()
+
+
+@pytest.mark.parametrize("jump", [torch.sign, torch.nn.functional.hardshrink, lambda h: (h > 0).to(h.dtype)])
+def test_an_activation_that_jumps_has_no_chi(jump):
+    """It was called ordered with chi_1 = 0, or divided by zero; close inputs are torn apart."""
+
+    class Jumps(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.c = nn.Linear(3, 4), nn.Linear(4, 4), nn.Linear(4, 1)
+
+        def forward(self, x):
+            return self.c(jump(self.b(jump(self.a(x)))))
+
+    for law in ("he", (1.4, 0.1)):
+        with pytest.raises(NoLimit, match=r"(?s)jumps, so chi_1 is infinite.*fix: an activation without jumps"):
+            architecture(Jumps(), torch.randn(2, 3), law=law).phase()
+
+
+def test_an_activation_that_is_zero_around_zero_has_a_phase():
+    net = nn.Sequential(nn.Linear(3, 4), nn.Softshrink(), nn.Linear(4, 4), nn.Softshrink(), nn.Linear(4, 1))
+    (one,) = architecture(net, torch.randn(2, 3), law=(1.4, 0.1)).phase()
+    assert one.phase == "ordered"
+    assert one.variance == pytest.approx(0.01, rel=1e-6)

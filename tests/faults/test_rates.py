@@ -344,3 +344,31 @@ def test_training_at_the_advice_for_momentum_is_never_ruined():
             right.append(float((trained(x[5000:]).argmax(1) == y[5000:]).double().mean()))
         print(f"seed {seed}: {right[0]:.3f} at the advice, {right[1]:.3f} at 0.05")
         assert right[0] > right[1] - 0.02
+
+
+def test_a_readout_of_zeros_does_not_make_the_cross_entropy_linear():
+    """Its Hessian was asked along 1 + outputs, which is 1 there: the one direction in which it is flat."""
+    torch.manual_seed(0)
+    x, y = torch.randn(64, 10), torch.randint(0, 4, (64,))
+    net = nn.Sequential(nn.Linear(10, 32), nn.ReLU(), nn.Linear(32, 4))
+    for p in net[2].parameters():
+        nn.init.zeros_(p)
+    text = str(suggest(net, (x, y), nn.CrossEntropyLoss(), "sgd"))
+    assert "linear in the outputs" not in text
+    assert "Linearized, on this batch alone" in text
+
+
+def test_the_spread_of_gradients_does_not_depend_on_how_the_loss_is_reduced():
+    """Of a sum it was 64 times too small beside the gradient."""
+    from gramian.train.edge import _gradients
+
+    torch.manual_seed(0)
+    x, y = torch.randn(64, 10, dtype=torch.float64), torch.randint(0, 4, (64,))
+    net = nn.Sequential(nn.Linear(10, 8), nn.ReLU(), nn.Linear(8, 4)).double()
+    shares = []
+    for reduction in ("mean", "sum"):
+        loss = nn.CrossEntropyLoss(reduction=reduction)
+        now, squares = _gradients(net, x, y, loss, reduction == "sum")
+        shares.append({name: squares[name] / now[name].square() for name in now})
+    for name, share in shares[0].items():
+        torch.testing.assert_close(share, shares[1][name], rtol=1e-9, atol=1e-9, equal_nan=True)

@@ -135,6 +135,12 @@ def _activation_below(arch: Architecture, number: int) -> Activation | None:
 
 def _phase(op: Activation, sigma_w: float, sigma_b: float) -> Phase:
     sigma_w, sigma_b = plain(sigma_w), plain(sigma_b)
+    if op.jumps or isinstance(op, ops.Sign | ops.Step):
+        raise NoLimit(
+            f"{op.name} jumps, so chi_1 is infinite: close inputs are pulled apart at once.",
+            why="chi_1 is sigma_w^2 E phi'^2, and a jump has the square of a point mass for its part of phi'^2",
+            fix="an activation without jumps, such as nn.Tanh or nn.Hardtanh in the place of torch.sign",
+        )
     one = _Recursion(op, sigma_w, sigma_b)
     q, chi, c, slope_q, slope_c = one.homogeneous() if one.ratio is not None else one.smooth()
     name = "ordered" if chi < 1 else "chaotic"
@@ -261,6 +267,8 @@ class _Recursion:
 
         def missing(q: float) -> float:
             k, kdot = self.duals(q)
+            if kdot == 0:  # a function that is 0 around 0, at a variance that never leaves there: k is 0 as well
+                return q - self.sigma_b**2
             # sigma_w^2 = 1 / kdot put into q = sigma_w^2 E phi^2 + sigma_b^2
             return q - k / kdot - self.sigma_b**2
 

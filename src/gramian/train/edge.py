@@ -67,9 +67,9 @@ def stable_rate(
     with evaluating(module):
         with torch.no_grad():
             outputs = call(module, x)
-        now, squares = _gradients(module, x, y, loss)
-        rule = step_rule(optimizer, module, now, squares=squares, now=now)
         summed = _is_sum(loss, outputs, y)
+        now, squares = _gradients(module, x, y, loss, summed)
+        rule = step_rule(optimizer, module, now, squares=squares, now=now)
         rows = batch_size or len(x)
         if jumps(loss, outputs, y):
             why = "the loss is piecewise linear in the outputs, and has no curvature that says where steps turn back"
@@ -100,13 +100,13 @@ def _is_sum(loss: LossOf, outputs: Tensor, y: Tensor) -> bool:
 
 
 def _gradients(
-    module: nn.Module, x: Tensor, y: Tensor, loss: LossOf
+    module: nn.Module, x: Tensor, y: Tensor, loss: LossOf, summed: bool
 ) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
     r"""The gradient of the batch, and the expected square of that of another batch of its size.
 
-    $E\,\hat g^2 = g^2 + \mathrm{Var}\,\hat g$, the variance from the gradients of `GRADIENT_PARTS` parts of the batch,
-    over their number. Of one batch's gradient alone the smallest coordinates would be far too small. None: of the
-    gradient itself.
+    $E\,\hat g^2 = g^2 + \mathrm{Var}\,\hat g$, the variance from the gradients of `GRADIENT_PARTS` parts of the
+    batch, over their number, or times it where the loss is a sum. Of one batch's gradient alone the smallest
+    coordinates would be far too small. None: of the gradient itself.
     """
     now = gradient(module, x, y, loss)[1]
     if len(x) < GRADIENT_PARTS or mixes_samples(module):
@@ -118,8 +118,10 @@ def _gradients(
         ]
     except (RuntimeError, ValueError):
         return now, None
-    # where the gradient is the mean of its parts', its variance is that of a part over their number
+    # of P independent parts the mean has the variance of a part over P, and the sum that of a part times P
+    parts = len(part_gradients)
+    times = parts if summed else 1 / parts
     return now, {
-        name: g.square() + torch.stack([part[name] for part in part_gradients]).var(0) / len(part_gradients)
+        name: g.square() + torch.stack([part[name] for part in part_gradients]).var(0) * times
         for name, g in now.items()
     }
