@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.fx import Node
 
-from gramian.arch.ops import Affine, Call, Op, Permute, Value
-from gramian.arch.ops.base import Parameter
+from gramian.arch.ops import Affine, Call, Permute, Value
+from gramian.arch.ops.base import EarlierStep, Parameter
 from gramian.arch.ops.combine import Sum
 from gramian.arch.ops.learned import Entries
 
@@ -20,17 +20,6 @@ if TYPE_CHECKING:
 
 TAKE_BIAS = {"linear", "conv1d", "conv2d", "conv3d"}
 ADDS = {"aten.add.Tensor", "aten.add_.Tensor", "aten.sub.Tensor", "aten.sub_.Tensor"}
-
-
-class Made(Protocol):
-    """A step that was read before."""
-
-    @property
-    def op(self) -> Op: ...
-    @property
-    def inputs(self) -> tuple[int, ...]: ...
-    @property
-    def shape(self) -> tuple[int, ...]: ...
 
 
 def is_bias(entries: Entries, like: Value) -> bool:
@@ -49,7 +38,7 @@ def is_bias(entries: Entries, like: Value) -> bool:
     return bool((vectors == vectors[:1]).all()) and len(vectors[0].unique()) == channels
 
 
-def layer_under(index: int, steps: Sequence[Made]) -> Affine | None:
+def layer_under(index: int, steps: Sequence[EarlierStep]) -> Affine | None:
     """The affine layer that a value comes from by moves and sums alone: the one whose bias a vector on top of it is."""
     while index >= 0:
         op = steps[index].op
@@ -111,7 +100,7 @@ def respelled(target: str, args: list[Any]) -> tuple[str, list[Any]]:
     return target, args
 
 
-def with_bias(target: str, args: Sequence[Any], steps: Sequence[Made], alone: bool) -> tuple[Affine, int] | None:
+def with_bias(target: str, args: Sequence[Any], steps: Sequence[EarlierStep], alone: bool) -> tuple[Affine, int] | None:
     """The layer with the vector that is added to it as its bias, and the step that it replaces; None for other sums.
 
     Args:

@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from gramian.arch.moments import Moments
-from gramian.arch.ops.base import GROUPED, Call, Op, Result, Value, reads, value
+from gramian.arch.ops.base import GROUPED, Call, EarlierStep, Op, Result, Value, reads, value
 from gramian.arch.ops.combine import Scale
-from gramian.arch.ops.groups import Made
 from gramian.arch.ops.linear_attention import LinearAttention
 from gramian.arch.ops.pointwise import At
 from gramian.errors import BadArgument, NoLimit
@@ -229,7 +228,7 @@ class Attended:
     given: tuple[Value, ...] = ()
     after: tuple[int, ...] | None = None
 
-    def result(self, steps: Sequence[Made]) -> Result:
+    def result(self, steps: Sequence[EarlierStep]) -> Result:
         """The op, or a refusal. A constant that multiplies queries or keys counts in the scale."""
         scale, values = self.scale, [self.q, self.k]
         for at, x in enumerate(values):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -149,6 +149,19 @@ class Op:
 
 
 Made = tuple[Value | Pending, ...]
+
+
+class EarlierStep(Protocol):
+    """A step that was read before, as the ops that look back at it see it."""
+
+    @property
+    def op(self) -> Op: ...
+    @property
+    def inputs(self) -> tuple[int, ...]: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def data(self) -> bool: ...
 
 
 @dataclass(frozen=True)

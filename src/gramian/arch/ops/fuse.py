@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from gramian.arch.ops.activation import Activation
-from gramian.arch.ops.base import READERS, Call, Op, Value
+from gramian.arch.ops.base import READERS, Call, EarlierStep, Op, Value
 from gramian.arch.ops.combine import Scale, Shift
 from gramian.arch.ops.exponential import Exp, Gaussian
 from gramian.arch.ops.pointwise import ELEMENTWISE, At, Line, Pointwise
@@ -23,16 +23,7 @@ Coefficients = tuple[float, ...]
 MOST_DEGREE = 16
 
 
-class Made(Protocol):
-    """A step that was read before: its op and the steps that it takes."""
-
-    @property
-    def op(self) -> Op: ...
-    @property
-    def inputs(self) -> tuple[int, ...]: ...
-
-
-def fuse(call: Call, steps: Sequence[Made]) -> tuple[Op, tuple[Value, ...]] | None:
+def fuse(call: Call, steps: Sequence[EarlierStep]) -> tuple[Op, tuple[Value, ...]] | None:
     """One op for an elementwise call whose tensors are all functions of one value; None where another rule applies.
 
     A sum of two branches, a multiple of an activation and an activation of a Gaussian keep their own rules. What is
@@ -111,12 +102,12 @@ def _nonlinear(reader: type[Op]) -> bool:
     return issubclass(reader, Activation)
 
 
-def _bent(value: Value, steps: Sequence[Made]) -> bool:
+def _bent(value: Value, steps: Sequence[EarlierStep]) -> bool:
     """Whether a value is a function of another that leaves no Gaussian."""
     return any(not isinstance(op, Scale) for op, _ in _trace(value.index, steps)[1])
 
 
-def _trace(index: int, steps: Sequence[Made]) -> tuple[int, Program]:
+def _trace(index: int, steps: Sequence[EarlierStep]) -> tuple[int, Program]:
     """The value that a step is an elementwise function of, and that function."""
     ops: list[Op] = []
     while index >= 0 and isinstance(steps[index].op, Activation | Scale | Shift):

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, MutableSequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -74,15 +74,6 @@ def pieces(call: Call) -> list[Call]:
         ends = [sum(given[:k]) for k in range(1, len(given))]
     cuts = [0, *ends, size]
     return [Call("aten.slice.Tensor", (x, dim, a, b, 1), (), call.training) for a, b in pairwise(cuts)]
-
-
-class Made(Protocol):
-    """A step that was read before."""
-
-    @property
-    def op(self) -> Op: ...
-    @property
-    def inputs(self) -> tuple[int, ...]: ...
 
 
 @dataclass

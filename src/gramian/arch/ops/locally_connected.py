@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from gramian.arch.moments import Moments
 from gramian.arch.ops.affine import Affine, common, own_parameters
-from gramian.arch.ops.base import Call, Op, Parameter, Value, pair, reads, value
+from gramian.arch.ops.base import Call, EarlierStep, Op, Parameter, Value, pair, reads, value
 from gramian.arch.positions import window_average
 from gramian.errors import NoLimit
 
@@ -22,19 +22,6 @@ if TYPE_CHECKING:
 
 WAY_OUT = 'torch.einsum("bkl,okl->bol", F.unfold(h, 3), weight), or a Linear on its patches'
 New = tuple[Op, tuple[Value, ...], tuple[int, ...], tuple[int, ...]]  # op, inputs, shape, layout
-
-
-class Made(Protocol):
-    """A step that was read before."""
-
-    @property
-    def op(self) -> Op: ...
-    @property
-    def inputs(self) -> tuple[int, ...]: ...
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-    @property
-    def data(self) -> bool: ...
 
 
 @reads("aten.im2col.default")
@@ -141,7 +128,7 @@ class LocalLayer(nn.Module):
         return out.reshape(*out.shape[:2], *self.op.places)
 
 
-def local(call: Call, steps: Sequence[Made]) -> New | None:
+def local(call: Call, steps: Sequence[EarlierStep]) -> New | None:
     """A layer made of several calls: weights on patches, or weights of each position's own; None for other calls.
 
     Raises:
@@ -152,7 +139,7 @@ def local(call: Call, steps: Sequence[Made]) -> New | None:
         layer = _einsum(call, steps)
         values += [a for a in call.args[1] if isinstance(a, Value)]
     else:
-        reader: dict[str, Callable[[Call, Sequence[Made]], New | None]] = {
+        reader: dict[str, Callable[[Call, Sequence[EarlierStep]], New | None]] = {
             "aten.linear.default": _linear, "aten.matmul.default": _matmul, "aten.add.Tensor": _bias,
         }  # fmt: skip
         layer = reader[call.target](call, steps) if call.target in reader else None
@@ -169,7 +156,7 @@ def local(call: Call, steps: Sequence[Made]) -> New | None:
 
 def _made(
     x: Value, weight: object, bias: object, out: int, own: bool, places: tuple[int, ...], layout: tuple[int, ...],
-    steps: Sequence[Made],
+    steps: Sequence[EarlierStep],
 ) -> New:  # fmt: skip
     weight, bias = own_parameters(weight, bias, "This locally connected layer")
     patches = None
@@ -184,7 +171,7 @@ def _made(
     return op, (x,), (out, *places), layout
 
 
-def _einsum(call: Call, steps: Sequence[Made]) -> New | None:
+def _einsum(call: Call, steps: Sequence[EarlierStep]) -> New | None:
     """`bkl,okl->bol`: letters of the samples, the channels, the positions, and the new channels."""
     equation, operands = call.args[0].replace(" ", ""), call.args[1]
     if len(operands) != 2 or "->" not in equation or "." in equation:
@@ -222,25 +209,25 @@ def _einsum(call: Call, steps: Sequence[Made]) -> New | None:
     return _made(x, weight, None, out, own, x.shape[1:], layout, steps)
 
 
-def _linear(call: Call, steps: Sequence[Made]) -> New | None:
+def _linear(call: Call, steps: Sequence[EarlierStep]) -> New | None:
     x = call.args[0]
     if not _patched(x, steps) or x.order[-1] != 0:
         return None
     return _made(x, call.args[1], call.args[2], call.shape[-1], False, x.shape[1:], x.layout, steps)
 
 
-def _matmul(call: Call, steps: Sequence[Made]) -> New | None:
+def _matmul(call: Call, steps: Sequence[EarlierStep]) -> New | None:
     weight, x = call.args[:2]
     if not _patched(x, steps) or not isinstance(weight, Parameter) or len(weight.shape) != 2 or x.axis(-2) != 0:
         return None
     return _made(x, weight, None, call.shape[0], False, x.shape[1:], x.layout, steps)
 
 
-def _patched(x: object, steps: Sequence[Made]) -> bool:
+def _patched(x: object, steps: Sequence[EarlierStep]) -> bool:
     return isinstance(x, Value) and x.index >= 0 and isinstance(steps[x.index].op, Unfold) and not x.data
 
 
-def _bias(call: Call, steps: Sequence[Made]) -> New | None:
+def _bias(call: Call, steps: Sequence[EarlierStep]) -> New | None:
     """A parameter that is added to a locally connected layer: its bias, of each position or of all."""
     x, bias, alpha = call.args
     if isinstance(x, Parameter):
