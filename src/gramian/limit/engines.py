@@ -34,7 +34,8 @@ class Part(Protocol):
 
 PARTS: dict[str, tuple[Part, ...]] = {"native": (vectors, planes), "cuda": (cuda.vectors, cuda.images)}
 NAMES = {"native": "native", "cuda": "CUDA"}
-DEVICE = {"native": "cpu", "cuda": "cuda"}
+# types of torch devices on which an engine runs
+DEVICES = {"native": ("cpu",), "cuda": cuda.DEVICES}
 
 
 def kernels(
@@ -176,9 +177,10 @@ def explain(arch: Architecture) -> str:
 
 def _missing(engine: str, arch: Architecture, x: Inputs, x2: Inputs | None, outputs: str) -> Lack | None:
     """What about the machine, the inputs or the outputs keeps a compiled engine away."""
-    absent = cuda.missing() if engine == "cuda" else None
-    if absent is not None:
-        return absent
+    if engine == "cuda":
+        absent = cuda.missing(x.device.type if isinstance(x, Tensor) else "cuda")
+        if absent is not None:
+            return absent
     if arch.inputs.kind != "tensor" or arch.inputs.leaves[0].kind != "float":
         return Lack("inputs", "that are not one tensor of numbers", "it takes one tensor of floating-point numbers")
     if any(isinstance(s, Tensor) for a in arch.affine for s in (a.sigma_w, a.sigma_b)):
@@ -187,7 +189,7 @@ def _missing(engine: str, arch: Architecture, x: Inputs, x2: Inputs | None, outp
         return Lack("outputs", "at positions", "it computes one number for a pair of inputs")
     given = [t for t in (x, x2) if isinstance(t, Tensor)]
     for t in given:
-        if t.device.type != DEVICE[engine]:
+        if t.device.type not in DEVICES[engine]:
             runs = "runs on the CPU" if engine == "native" else "runs on a GPU, where x.cuda() would be"
             return Lack("inputs", f"on {t.device}", f"it {runs}")
         if t.dtype not in (torch.float32, torch.float64):
