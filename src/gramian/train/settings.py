@@ -74,7 +74,10 @@ class Settings:
         """The torch optimizer; "momentum" is heavy ball, "nesterov" is torch's form of Nesterov's method."""
         if self.optimizer == "adam":
             return torch.optim.Adam(parameters, lr=lr)
-        beta = self.momentum if self.optimizer in ("momentum", "nesterov") else 0.0
+        if self.optimizer in ("momentum", "nesterov"):
+            beta = self.momentum
+        else:
+            beta = 0.0
         return torch.optim.SGD(parameters, lr=lr, momentum=beta, nesterov=self.optimizer == "nesterov" and beta > 0)
 
 

@@ -112,7 +112,10 @@ def train(
         )
     if checkpoint is not None:
         check_writable(checkpoint)
-    kept = Checkpoint.read(checkpoint) if resume and checkpoint is not None and Path(checkpoint).exists() else None
+    if resume and checkpoint is not None and Path(checkpoint).exists():
+        kept = Checkpoint.read(checkpoint)
+    else:
+        kept = None
     batches = Batches(len(run.train), settings.batch(len(run.train)), generator or torch.Generator().manual_seed(seed))
     chosen = choose(probes)
     with _random(module, seed), CtrlC() as interrupt, Bar(steps, progress) as bar:
@@ -136,7 +139,10 @@ def _start(module, x, y, x_test, y_test, loss, settings: Settings) -> Run:
         )
     goal = objective(loss)
     data = samples(module, x, y, goal)
-    test = None if x_test is None or y_test is None else samples(module, x_test, y_test, goal, name="_test")
+    if x_test is None or y_test is None:
+        test = None
+    else:
+        test = samples(module, x_test, y_test, goal, name="_test")
     pick = torch.Generator().manual_seed(settings.seed)
     rows = torch.randperm(len(data), generator=pick)[: settings.gram_rows].sort().values
     return Run(module, data, test, goal, rows.to(data.x.device))
