@@ -66,7 +66,10 @@ def solve_in_place(k: Tensor, y: Tensor, ridge: float = 0.0, *, progress: Progre
         raise not_positive("gram", n, k.dtype, lowest, highest, ridge, diagonal=float(diagonal.max()), equal=equal)
     alpha = _substituted(k, columns)
     size = float(columns.norm())
-    residual = float((_times(k, diagonal + ridge, alpha) - columns).norm()) / size if size else 0.0
+    if size:
+        residual = float((_times(k, diagonal + ridge, alpha) - columns).norm()) / size
+    else:
+        residual = 0.0
     if progress:
         progress(1.0)
     return Solution(alpha.reshape(given.shape), float(ridge), residual)

@@ -44,12 +44,14 @@ def choose_lr(run: Run, settings: Settings, batches: Batches) -> LearningRate:
         raise _no_lr(f"the curvature of the loss {run.objective.name!r} is not known")
     if not (math.isfinite(lam) and lam > 0):
         raise _no_lr(f"the Gram matrix at initialization has largest eigenvalue {lam:g}")
-    of = (
-        "the Gram matrix at initialization"
-        if batches.size >= batches.n
-        else "the minibatches' Gram matrices at initialization"
-    )
-    times = "" if run.objective.curvature == 1 else f" times the loss's curvature {run.objective.curvature:g}"
+    if batches.size >= batches.n:
+        of = "the Gram matrix at initialization"
+    else:
+        of = "the minibatches' Gram matrices at initialization"
+    if run.objective.curvature == 1:
+        times = ""
+    else:
+        times = f" times the loss's curvature {run.objective.curvature:g}"
     # half of 2/lambda_max, the largest stable rate of plain gradient descent
     return LearningRate(1 / lam, f"1/lambda_max of {of}{times}", lam)
 

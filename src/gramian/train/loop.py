@@ -64,14 +64,20 @@ class Loop:
 
     def begin(self, probes: list[Probe], kept: Checkpoint | None, *, standard: bool) -> None:
         """Learning rate, optimizer and probes at the initialization; then on to the checkpoint, if there is one."""
-        self.made = {**self._made(), "probes": [probe.name for probe in probes]} if self.path is not None else {}
+        if self.path is not None:
+            self.made = {**self._made(), "probes": [probe.name for probe in probes]}
+        else:
+            self.made = {}
         if kept is not None:
             kept.check(self.made, str(self.path), self.n_steps)
             load_tensors(self.run.module, {**kept.tensors["now"], **kept.tensors["initial"]})
             self.run.initial = {name: p.detach().clone() for name, p in self.run.parameters().items()}
         self.initial = {name: t.detach().clone() for name, t in tensors_of(self.run.module).items()}
         with self.record.timed("learning rate"):
-            self.lr = LearningRate(**kept.trace.config["learning_rate"]) if kept else self._choose_lr()
+            if kept:
+                self.lr = LearningRate(**kept.trace.config["learning_rate"])
+            else:
+                self.lr = self._choose_lr()
         self.run.lr, self.run.asks_after_each_step = self.lr.value, True
         self.optimizer = self.settings.torch_optimizer(self.run.parameters().values(), self.lr.value)
         with evaluating(self.run.module):
@@ -98,7 +104,10 @@ class Loop:
                     break
             if self.step == self.n_steps:
                 end["reason"] = f"all {self.step} steps done"
-                loss = self._forward(gradient=False) if self.full_batch else 0.0
+                if self.full_batch:
+                    loss = self._forward(gradient=False)
+                else:
+                    loss = 0.0
                 if self.probes and self.step:
                     # nan counts as the largest: comparisons with it are all false, and max alone could pass it over
                     loss = max(loss, self._loss_in_evaluation(), key=lambda v: (math.isnan(v), v))
@@ -214,14 +223,20 @@ class Loop:
                     self.record.add(self.step, probe.name, reading)
             if self.bar.shown:
                 labeled = self.run.train.labels is not None
-                self.accuracy = self._accuracy() if labeled else None
+                if labeled:
+                    self.accuracy = self._accuracy()
+                else:
+                    self.accuracy = None
                 self.bar.show(self.step, self.run.loss(), self.accuracy)
 
     def _accuracy(self) -> float:
         return float(self.run.train.correct(self.run.train_outputs()).double().mean())
 
     def _diverged(self, loss: float) -> bool:
-        first = self.record.losses[0] if self.record.losses else 0.0
+        if self.record.losses:
+            first = self.record.losses[0]
+        else:
+            first = 0.0
         # a first loss of 0 is no scale: then only what is not finite has diverged
         return not math.isfinite(loss) or loss > DIVERGED * (first or math.inf)
 
@@ -229,7 +244,9 @@ class Loop:
     def _loss_alone(self) -> float | None:
         """The loss at which to stop, where that can be told at every step and nothing else is asked for."""
         alone = self.full_batch and self.options.stop_accuracy is None
-        return self.options.stop_loss if alone else None
+        if alone:
+            return self.options.stop_loss
+        return None
 
     def _loss_in_evaluation(self) -> float:
         """The loss as it is measured: dropout and batch normalization make that of a step another one."""
@@ -282,7 +299,10 @@ class Loop:
 
     def _random(self) -> dict[str, Tensor]:
         device = self.run.train.x.device
-        on_device = {"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {}
+        if device.type == "cuda":
+            on_device = {"cuda": torch.cuda.get_rng_state(device)}
+        else:
+            on_device = {}
         return {"cpu": torch.get_rng_state(), **on_device}
 
     def _restore(self, kept: Checkpoint) -> None:

@@ -108,7 +108,10 @@ def train(
         )
     if checkpoint is not None:
         check_writable(checkpoint)
-    kept = Checkpoint.read(checkpoint) if resume and checkpoint is not None and Path(checkpoint).exists() else None
+    if resume and checkpoint is not None and Path(checkpoint).exists():
+        kept = Checkpoint.read(checkpoint)
+    else:
+        kept = None
     n = len(run.train)
     batches = Batches(n, settings.rows_per_step(n), generator or torch.Generator().manual_seed(settings.seed))
     chosen = choose(probes)
@@ -134,7 +137,10 @@ def _start(module, x, y, x_test, y_test, settings: Settings, options: RunOptions
         )
     goal = objective(settings.loss)
     data = samples(module, x, y, goal)
-    test = None if x_test is None or y_test is None else samples(module, x_test, y_test, goal, name="_test")
+    if x_test is None or y_test is None:
+        test = None
+    else:
+        test = samples(module, x_test, y_test, goal, name="_test")
     pick = torch.Generator().manual_seed(settings.seed)
     rows = torch.randperm(len(data), generator=pick)[: options.gram_rows].sort().values
     return Run(module, data, test, goal, rows.to(data.x.device))
