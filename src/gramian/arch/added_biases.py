@@ -59,7 +59,9 @@ def layer_with_bias(reading: Reading, node: Node, call: Call) -> Value | None:
     names = {n for n in node.graph.nodes if _is_step(reading.values.get(n.name), x.index)}
     readers = {user for n in names for user in n.users} - names
     folded = with_bias(call.target, call.args, reading.made, alone=readers == {node})
-    return None if folded is None else _replaced(reading, x, *folded)
+    if folded is None:
+        return None
+    return _replaced(reading, x, *folded)
 
 
 def _is_step(step_or_other: object, index: int) -> bool:
@@ -80,12 +82,17 @@ def read_addmm(reading: Reading, args: Sequence[Any], val: Tensor) -> Value | No
     product = reading.read(Call("aten.mm.default", (x, weight), ()), val, reading.where)
     assert isinstance(product, Value)
     folded = with_bias("aten.add.Tensor", (product, vector, 1), reading.made, alone=True)
-    return None if folded is None else _replaced(reading, product, *folded)
+    if folded is None:
+        return None
+    return _replaced(reading, product, *folded)
 
 
 def respelled(target: str, args: list[Any]) -> tuple[str, list[Any]]:
     """Other spellings of a layer: `tensordot(x, W, 1)` as `x @ W`; a reshaped vector as a layer's bias."""
-    base = target.split(".")[1] if target.count(".") > 1 else target
+    if target.count(".") > 1:
+        base = target.split(".")[1]
+    else:
+        base = target
     if base == "tensordot" and isinstance(args[0], Value) and isinstance(args[1], Parameter):
         own, others = args[2], args[3]
         last = len(args[0].order)

@@ -172,7 +172,9 @@ class Architecture:
 
     def source_shape(self, number: int) -> tuple[int, ...]:
         """Shape, without the batch axis, of a step's result or (below zero) of an input."""
-        return self.steps[number].shape if number >= 0 else self.inputs.leaves[-1 - number].shape
+        if number >= 0:
+            return self.steps[number].shape
+        return self.inputs.leaves[-1 - number].shape
 
     def limit(
         self,
@@ -187,7 +189,10 @@ class Architecture:
         such a value itself, at x and at x2.
         """
         values: list[Moments | None] = []
-        joint = Joint(self.steps, values, between, numbers) if self.joint else None
+        if self.joint:
+            joint = Joint(self.steps, values, between, numbers)
+        else:
+            joint = None
         sharp = max((n for n, s in enumerate(self.steps) if isinstance(s.op, Activation) and s.op.sharp), default=-1)
         for number, step in enumerate(self.steps):
             if step.data:
@@ -277,7 +282,9 @@ class Architecture:
         for number, step in enumerate(self.steps):
             below = max((depth[i] for i in step.inputs if i >= 0), default=0)
             depth[number] = below + step.op.random
-        return depth[self.output] if self.steps else 0
+        if self.steps:
+            return depth[self.output]
+        return 0
 
     @property
     def n_outputs(self) -> int:
@@ -301,12 +308,18 @@ class Architecture:
         rows = [(f"input {leaf.name}".strip(), "", "x".join(map(str, leaf.shape)), "") for leaf in leaves]
         for number, step in enumerate(self.steps):
             of = [f"input {leaves[-1 - i].name}" if named and i < 0 else str(i + 1) for i in step.inputs]
-            before = "" if step.inputs == (number - 1,) and not (named and number == 0) else " of " + ", ".join(of)
+            if step.inputs == (number - 1,) and not (named and number == 0):
+                before = ""
+            else:
+                before = " of " + ", ".join(of)
             text = f"{step.op.name} {step.op.describe()}".strip()
             rows.append((f"{number + 1}{before}", text, "x".join(map(str, step.shape)), step.where.split(",")[0]))
         widths = [max(len(row[c]) for row in rows) for c in range(4)]
         lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
-        means = ": outputs start at 0, the NTK is the first step's" if self.learns_features else ""
+        if self.learns_features:
+            means = ": outputs start at 0, the NTK is the first step's"
+        else:
+            means = ""
         title = f"Architecture, {self.parametrization} parametrization{means}\n"
         uncounted = uncounted_biases(self)
         if uncounted:

@@ -37,8 +37,14 @@ def says_uncounted(arch: Architecture, law: Law) -> str:
     n = uncounted_biases(arch)
     if not n:
         return ""
-    named = f"law {law!r}" if isinstance(law, str) else "this law"
-    biases = "The bias of the module does" if n == 1 else f"The {n} biases of the module do"
+    if isinstance(law, str):
+        named = f"law {law!r}"
+    else:
+        named = "this law"
+    if n == 1:
+        biases = "The bias of the module does"
+    else:
+        biases = f"The {n} biases of the module do"
     return (
         f"{biases} not count under {named}, which gives biases the standard deviation 0: the kernel is that of a "
         "network without them. --law torch (law='torch'), or a pair such as --law 1.4,0.1 (law=(1.4, 0.1)), makes "
@@ -65,8 +71,14 @@ def biases_in_words(arch: Architecture) -> str:
     if uncounted == len(deviations):
         return f"{uncounted} in the network, NONE in the kernel: --law torch puts them in"
     low, high = min(deviations), max(deviations)
-    size = f"{low:.3g}" if low == high else f"{low:.3g} to {high:.3g}"
-    left = f"; {uncounted} of them not in the kernel: --law torch puts them in" if uncounted else ""
+    if low == high:
+        size = f"{low:.3g}"
+    else:
+        size = f"{low:.3g} to {high:.3g}"
+    if uncounted:
+        left = f"; {uncounted} of them not in the kernel: --law torch puts them in"
+    else:
+        left = ""
     return f"{len(deviations)}, of standard deviation {size}{left}"
 
 
@@ -118,4 +130,6 @@ def _disagreement(y: Tensor, other: Tensor) -> float:
     if not y.is_floating_point():
         return float((y != other).double().mean())
     spread = float((y - y.mean(0)).square().mean())
-    return float((y - other).square().mean()) / (2 * spread) if spread > 0 else 0.0
+    if spread > 0:
+        return float((y - other).square().mean()) / (2 * spread)
+    return 0.0

@@ -28,7 +28,9 @@ def looked_up(reading: Reading, args: list[Any], where: str) -> Value | Unbatche
     op, inputs, layout, batched = positional(args[0], args[1], args[2] if len(args) > 2 else -1)
     shape = (args[0].shape[1], *inputs[0].shape)
     rows = reading.add(op, tuple(reading.made_of(i, where) for i in inputs), shape, layout, where)
-    return rows if batched else Unbatched(rows)
+    if batched:
+        return rows
+    return Unbatched(rows)
 
 
 def of_numbers(reading: Reading, args: list[Any], val: Tensor, where: str) -> Value | Unbatched:
@@ -40,7 +42,9 @@ def of_numbers(reading: Reading, args: list[Any], val: Tensor, where: str) -> Va
     call = Call("aten.linear.default", (fixed, *args[1:]), (), reading.training)
     encoded = reading.read(call, torch.empty(2, *val.shape[int(batched) :], device="meta"), where)
     assert isinstance(encoded, Value)
-    return encoded if batched else Unbatched(encoded)
+    if batched:
+        return encoded
+    return Unbatched(encoded)
 
 
 def batched(reading: Reading, node: Node, args: list[Any], where: str) -> Any:

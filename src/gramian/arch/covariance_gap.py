@@ -27,7 +27,9 @@ def safe_sqrt(x: Tensor) -> Tensor:
 
 def not_below_zero(x: Tensor) -> Tensor:
     """x where it is above zero, else zero; with the derivatives of x everywhere: rounding alone makes it less."""
-    return x + (x.clamp_min(0) - x).detach() if x.requires_grad else x.clamp_min(0)
+    if x.requires_grad:
+        return x + (x.clamp_min(0) - x).detach()
+    return x.clamp_min(0)
 
 
 def of_vectors(x: Tensor, y: Tensor, q1: Tensor, product: Tensor, q2: Tensor) -> tuple[Tensor, Tensor]:

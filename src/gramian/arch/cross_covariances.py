@@ -113,7 +113,10 @@ def itself(m: Moments) -> Cross:
     def turned(field: Tensor) -> Tensor:  # E[h_i(y_b) h_j(x_a)] from E[h_j(x_a) h_i(y_b)]
         return field.permute(0, 1, *range(2 + m.space, field.ndim), *range(2, 2 + m.space))
 
-    theta = None if m.theta is None else turned(m.theta)
+    if m.theta is None:
+        theta = None
+    else:
+        theta = turned(m.theta)
     return Cross(m.xx, m.yy, m.xy, turned(m.xy), m.theta, theta, m.space)
 
 
@@ -158,5 +161,8 @@ def data_cross(x_h: Tensor, x_g: Tensor, y_h: Tensor, y_g: Tensor, *, ntk: bool)
     xy, yx = torch.einsum("acp,bcq->abpq", xh, yg) / c, torch.einsum("bcp,acq->abpq", yh, xg) / c
     n, m = len(x_h), len(y_h)
     xy, yx = xy.reshape(n, m, *ends), yx.reshape(n, m, *ends)
-    zero = torch.zeros_like(xy) if ntk else None
+    if ntk:
+        zero = torch.zeros_like(xy)
+    else:
+        zero = None
     return Cross(xx.reshape(n, *ends), yy.reshape(m, *ends), xy, yx, zero, zero, space)

@@ -18,8 +18,9 @@ from torch.fx import Graph, Node
 from gramian.arch import unpacked_attention
 from gramian.arch.exported_blocks import inference_as_no_grad
 from gramian.arch.inputs import Form, Inputs, leaves
+from gramian.arch.module_attributes import Attributes
 from gramian.arch.unpacked_attention import Unpacked
-from gramian.arch.untouched import Attributes, loan_of
+from gramian.arch.untouched import loan_of
 from gramian.errors import BadData, GramianError, NoLimit
 
 SPARSE = (
@@ -159,10 +160,19 @@ def in_order(node: Node) -> list[Any]:
 def where_of(node: Node) -> str:
     """The module's path, its class, and the last line of code outside of torch."""
     stack = list((node.meta.get("nn_module_stack") or {}).values())
-    path, kind = stack[-1] if stack else ("", "")
-    kind = kind.rsplit(".", 1)[-1] if isinstance(kind, str) else getattr(kind, "__name__", "")
+    if stack:
+        path, kind = stack[-1]
+    else:
+        path, kind = ("", "")
+    if isinstance(kind, str):
+        kind = kind.rsplit(".", 1)[-1]
+    else:
+        kind = getattr(kind, "__name__", "")
     path = re.sub(r"@\d+$", "", path)
-    place = f"{path} ({kind})" if path else kind or str(node.target)
+    if path:
+        place = f"{path} ({kind})"
+    else:
+        place = kind or str(node.target)
     frames = re.findall(r'File "([^"]+)", line (\d+), in (\w+)\n\s*(.+)', node.meta.get("stack_trace") or "")
     own = [f for f in frames if not _below(f[0], (TORCH,)) and os.path.abspath(f[0]) != UNPACKED]
     if own:

@@ -48,7 +48,10 @@ def _copy(node: Node, owner: GraphModule, flat_graph: Graph, env: dict[Node, Any
     for part in body.graph.nodes:
         if part.op == "placeholder":
             given = next(places)
-            inside[part] = env[given] if isinstance(given, Node) else given
+            if isinstance(given, Node):
+                inside[part] = env[given]
+            else:
+                inside[part] = given
         elif part.op == "output":
             results = part.args[0]
             assert isinstance(results, list | tuple)
@@ -59,7 +62,10 @@ def _copy(node: Node, owner: GraphModule, flat_graph: Graph, env: dict[Node, Any
 
 def _block(node: Node, owner: GraphModule) -> tuple[GraphModule, tuple[Any, ...], bool | None] | None:
     """The body of a block, what it is called with, and whether gradients are off in it (None: as outside)."""
-    name = getattr(node.target, "__name__", str(node.target)) if node.op == "call_function" else ""
+    if node.op == "call_function":
+        name = getattr(node.target, "__name__", str(node.target))
+    else:
+        name = ""
     if name == GRAD_BLOCK:
         enabled, body, *args = node.args
         return getattr(owner, str(body.target)), tuple(args), not enabled  # type: ignore[union-attr]

@@ -22,7 +22,10 @@ def check_writes(graph: Graph, where: Callable[[Node], str]) -> None:
     memory: dict[Node, Node] = {}  # the tensor whose memory each node looks at
     nodes = list(graph.nodes)
     for number, node in enumerate(nodes):
-        source = node.args[0] if node.op == "call_function" and node.args else None
+        if node.op == "call_function" and node.args:
+            source = node.args[0]
+        else:
+            source = None
         if not isinstance(source, Node):
             continue
         root = memory.get(source, source)
@@ -33,7 +36,8 @@ def check_writes(graph: Graph, where: Callable[[Node], str]) -> None:
             continue
         # other views of the same memory, which the exported graph takes for unchanged
         stale = [n for n, of in memory.items() if of is root and n not in (node, source)]
-        stale += [root] if root is not source else []
+        if root is not source:
+            stale += [root]
         for later in nodes[number + 1 :]:
             if any(n in later.all_input_nodes for n in stale):
                 name = str(node.target).removeprefix("aten.").split(".")[0]
@@ -47,7 +51,10 @@ def check_writes(graph: Graph, where: Callable[[Node], str]) -> None:
 
 def _writes(node: Node) -> bool:
     schema = getattr(node.target, "_schema", None)
-    first = schema.arguments[0].alias_info if schema is not None and schema.arguments else None
+    if schema is not None and schema.arguments:
+        first = schema.arguments[0].alias_info
+    else:
+        first = None
     return first is not None and first.is_write
 
 

@@ -69,14 +69,19 @@ def function_of_inputs(node: Node, values: dict[str, Any], inputs: list[Node]) -
 
     def line_of(arg: Any) -> Any:
         if isinstance(arg, Node):
-            return Line(number[arg]) if arg in number else values[arg.name]
+            if arg in number:
+                return Line(number[arg])
+            return values[arg.name]
         if isinstance(arg, list | tuple):
             return type(arg)(line_of(a) for a in arg)
         return arg
 
     for call in node.graph.nodes:
         if call in wanted and call not in number:
-            target = "getitem" if call.target is operator.getitem else str(call.target)
+            if call.target is operator.getitem:
+                target = "getitem"
+            else:
+                target = str(call.target)
             args, kwargs = tuple(line_of(a) for a in call.args), tuple((k, line_of(v)) for k, v in call.kwargs.items())
             number[call] = len(inputs) + len(lines)
             lines.append(CallLine(target, args, kwargs))

@@ -18,7 +18,9 @@ def leaves(x: Inputs) -> tuple[Tensor, ...]:
     """The tensors in `x`, in its order."""
     if isinstance(x, Tensor):
         return (x,)
-    return tuple(x.values()) if isinstance(x, Mapping) else tuple(x)
+    if isinstance(x, Mapping):
+        return tuple(x.values())
+    return tuple(x)
 
 
 def several(x: object) -> bool:
@@ -32,13 +34,18 @@ def tensors(x: Inputs) -> Inputs:
     """The same structure with every leaf a tensor; a list that holds no tensor becomes one itself."""
     if isinstance(x, Mapping):
         return {k: torch.as_tensor(v) for k, v in x.items()}
-    return tuple(torch.as_tensor(v) for v in x) if several(x) else torch.as_tensor(x)
+    if several(x):
+        return tuple(torch.as_tensor(v) for v in x)
+    return torch.as_tensor(x)
 
 
 def one_tensor(x: object, where: str) -> None:
     """Raises BadArgument for several tensors, where only one is taken."""
     if several(x) and isinstance(x, Mapping | list | tuple):
-        said = f"a dict of {', '.join(map(repr, x))}" if isinstance(x, Mapping) else f"a {type(x).__name__} of {len(x)}"
+        if isinstance(x, Mapping):
+            said = f"a dict of {', '.join(map(repr, x))}"
+        else:
+            said = f"a {type(x).__name__} of {len(x)}"
         raise BadArgument(
             f"`x` is {said} tensors; {where} takes one tensor of numbers.",
             where=f"argument `x` of {where}",
@@ -56,20 +63,27 @@ def rows(x: Inputs, index: slice | Tensor) -> Inputs:
     """Some of the samples, in the same structure."""
     if isinstance(x, Tensor):
         return x[index]
-    return {k: v[index] for k, v in x.items()} if isinstance(x, Mapping) else tuple(v[index] for v in x)
+    if isinstance(x, Mapping):
+        return {k: v[index] for k, v in x.items()}
+    return tuple(v[index] for v in x)
 
 
 def kind_of(x: Tensor) -> str:
     """ "float", "int" or "bool"."""
     if x.is_floating_point():
         return "float"
-    return "bool" if x.dtype == torch.bool else "int"
+    if x.dtype == torch.bool:
+        return "bool"
+    return "int"
 
 
 def precision(x: Sequence[Tensor]) -> torch.dtype:
     """In which a kernel of these inputs is computed: their own, or torch's default where all are whole numbers."""
     floating = [t.dtype for t in x if t.is_floating_point()]
-    dtype = floating[0] if floating else torch.get_default_dtype()
+    if floating:
+        dtype = floating[0]
+    else:
+        dtype = torch.get_default_dtype()
     for other in floating[1:]:
         dtype = torch.promote_types(dtype, other)
     return dtype
@@ -103,7 +117,10 @@ class Form:
         Raises:
             BadData: not tensors, none, or without an axis of samples that they share.
         """
-        given = leaves(like) if isinstance(like, Tensor | Mapping | list | tuple) else ()
+        if isinstance(like, Tensor | Mapping | list | tuple):
+            given = leaves(like)
+        else:
+            given = ()
         kind, names = "tuple", [str(k) for k in range(len(given))]
         if isinstance(like, Tensor):
             kind, names = "tensor", [""]
@@ -113,7 +130,11 @@ class Form:
         shapes = [tuple(t.shape) for t in given if isinstance(t, Tensor)]
         thin = [s for t, s in zip(given, shapes, strict=False) if len(s) < 1 + (kind_of(t) == "float")]
         if wrong or thin or not given or any(not s[0] or s[0] != shapes[0][0] for s in shapes):
-            said = shapes[0] if kind == "tensor" and shapes else f"{type(like).__name__} of {wrong or shapes}"
+            said: str | tuple[int, ...]
+            if kind == "tensor" and shapes:
+                said = shapes[0]
+            else:
+                said = f"{type(like).__name__} of {wrong or shapes}"
             raise BadData(
                 f"`like` is {said}; it must be an example input of shape (n, features) or (n, channels, *positions).",
                 where=where,
@@ -147,32 +168,40 @@ class Form:
         if self.kind == "dict" and args and not kwargs and len(args) == 1 and isinstance(args[0], Mapping):
             kwargs, args = args[0], ()
         names = [leaf.name for leaf in self.leaves]
-        right = (
-            not args and set(kwargs) == set(names) if self.kind == "dict" else not kwargs and len(args) == len(names)
-        )
+        if self.kind == "dict":
+            right = not args and set(kwargs) == set(names)
+        else:
+            right = not kwargs and len(args) == len(names)
         if not right:
             said = ", ".join([type(a).__name__ for a in args] + [f"{k}=" for k in kwargs])
-            call = ", ".join(f"{n}={n}" for n in names) if self.kind == "dict" else ", ".join(f"x{n}" for n in names)
+            if self.kind == "dict":
+                call = ", ".join(f"{n}={n}" for n in names)
+            else:
+                call = ", ".join(f"x{n}" for n in names)
             raise BadData(
                 f"The network was called with ({said}); it takes {self._said()}.",
                 where="a finite network of an architecture",
                 why="it is called as the module that was read, with the structure of `like`",
                 fix=f"network({call})",
             )
-        return tuple(kwargs[n] for n in names) if self.kind == "dict" else args
+        if self.kind == "dict":
+            return tuple(kwargs[n] for n in names)
+        return args
 
     def structure(self, given: Sequence[Tensor]) -> Inputs:
         """Tensors in the order of `leaves`, as the caller has them."""
         if self.kind == "tensor":
             return given[0]
-        return (
-            dict(zip((leaf.name for leaf in self.leaves), given, strict=True)) if self.kind == "dict" else tuple(given)
-        )
+        if self.kind == "dict":
+            return dict(zip((leaf.name for leaf in self.leaves), given, strict=True))
+        return tuple(given)
 
     def call(self, given: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
         """The arguments, positional and by keyword, with which the module takes these leaves."""
         x = self.structure(given)
-        return ((), x) if isinstance(x, dict) else (tuple(given), {})
+        if isinstance(x, dict):
+            return ((), x)
+        return (tuple(given), {})
 
     def _ordered(self, x: Inputs, name: str) -> tuple[Tensor, ...]:
         if self.kind == "dict" and isinstance(x, Mapping) and set(x) == {leaf.name for leaf in self.leaves}:
@@ -199,7 +228,9 @@ class Form:
         if self.kind == "tensor":
             return "one tensor"
         names = ", ".join(repr(leaf.name) for leaf in self.leaves)
-        return f"a dict of {names}" if self.kind == "dict" else f"{len(self.leaves)} tensors, in a tuple"
+        if self.kind == "dict":
+            return f"a dict of {names}"
+        return f"{len(self.leaves)} tensors, in a tuple"
 
     def _example(self, name: str) -> str:
         if self.kind == "tensor":
@@ -212,7 +243,10 @@ class Form:
 
 def _check_leaf(leaf: Leaf, x: Tensor, name: str, n: int) -> None:
     where = f"argument `{name}` of a kernel"
-    kind = kind_of(x) if isinstance(x, Tensor) and not x.is_complex() else None
+    if isinstance(x, Tensor) and not x.is_complex():
+        kind = kind_of(x)
+    else:
+        kind = None
     if kind != leaf.kind:
         if isinstance(x, Tensor) and x.is_complex():
             raise BadData(
@@ -222,7 +256,10 @@ def _check_leaf(leaf: Leaf, x: Tensor, name: str, n: int) -> None:
                 fix=f"torch.view_as_real({name}).flatten(1), for the module too",
             )
         cast = {"float": "torch.float64", "int": "torch.long", "bool": "torch.bool"}[leaf.kind]
-        said = x.dtype if isinstance(x, Tensor) else type(x).__name__
+        if isinstance(x, Tensor):
+            said = x.dtype
+        else:
+            said = type(x).__name__
         raise BadData(
             f"`{name}` is {said}, not a tensor of {KINDS[leaf.kind]}.",
             where=where,

@@ -73,7 +73,10 @@ class Joint:
                 self.known[s, t] = self._cross(s, t)
             else:
                 turned = self.cross(t, s)
-                self.known[s, t] = None if turned is None else turned.swapped()
+                if turned is None:
+                    self.known[s, t] = None
+                else:
+                    self.known[s, t] = turned.swapped()
         return self.known[s, t]
 
     def attention(self, number: int) -> tuple[Tensor, Tensor]:
@@ -95,14 +98,22 @@ class Joint:
         if s == t and s >= 0:  # of the network's input there are only numbers, no moments
             return itself(self._value(s))
         if self._is_data(s) or self._is_data(t):
-            return self.data(s, t, self._has_ntk()) if self._is_data(s) and self._is_data(t) else self._with_data(s, t)
+            if self._is_data(s) and self._is_data(t):
+                return self.data(s, t, self._has_ntk())
+            return self._with_data(s, t)
         op = self.steps[s].op
         if isinstance(op, Concat) and t >= 0 and self.steps[t].op == op:
             return self._channel_by_channel(s, t, op.shares)
-        leaves = (Affine, Activation, Concat) if isinstance(op, Concat) else (Affine, Activation)
+        leaves: tuple[type, ...]
+        if isinstance(op, Concat):
+            leaves = (Affine, Activation, Concat)
+        else:
+            leaves = (Affine, Activation)
         if isinstance(op, leaves) and t >= 0 and not isinstance(self.steps[t].op, leaves):
             other = self._through(t, s)
-            return None if other is None else other.swapped()
+            if other is None:
+                return None
+            return other.swapped()
         if isinstance(op, Affine):
             return self._affine(s, t)
         if isinstance(op, Activation):
@@ -135,11 +146,18 @@ class Joint:
             c, by = self.cross(inputs[0], t), self._value(inputs[1])
             assert by.mean_x is not None
             assert by.mean_y is not None
-            act = op.first if isinstance(op, Graph) else masked_cross
-            return None if c is None else act(c, by.mean_x, by.mean_y)
+            if isinstance(op, Graph):
+                act = op.first
+            else:
+                act = masked_cross
+            if c is None:
+                return None
+            return act(c, by.mean_x, by.mean_y)
         if isinstance(op, Attention):
             below = self.cross(inputs[2], t)
-            return None if below is None else op.first(below, self.attention(s))
+            if below is None:
+                return None
+            return op.first(below, self.attention(s))
         parts = [self.cross(i, t) for i in inputs]
         if isinstance(op, Sum):
             a, b = parts[0], None if parts[1] is None else parts[1].scaled(op.alpha)
@@ -148,7 +166,9 @@ class Joint:
             return a.plus(b)
         if isinstance(op, Beside):
             whole = [self._zero(i, t) if part is None else part for i, part in zip(inputs, parts, strict=True)]
-            return op.joint(whole) if any(part is not None for part in parts) else None
+            if any(part is not None for part in parts):
+                return op.joint(whole)
+            return None
         if isinstance(op, Shift):
             return self._shifted(None if parts[0] is None else parts[0].scaled(op.factor), op.constant, s, t)
         return None if parts[0] is None else op.limit(parts[0])  # type: ignore[arg-type, return-value]
@@ -160,7 +180,10 @@ class Joint:
             part = self.cross(a, b)
             if part is not None:
                 part = part.scaled(share)
-                total = part if total is None else total.plus(part)
+                if total is None:
+                    total = part
+                else:
+                    total = total.plus(part)
         return total
 
     def _shifted(self, c: Cross | None, constant: float, s: int, t: int) -> Cross | None:
@@ -185,14 +208,18 @@ class Joint:
         assert isinstance(op, Affine)
         if isinstance(other, Activation):
             c = self._stein(t, s)
-            return None if c is None else c.swapped()
+            if c is None:
+                return None
+            return c.swapped()
         if not isinstance(other, Affine) or other.source != op.source:
             return None
         # The same weight twice: sigma_w^2 avg E[h g] + sigma_b^2. Different weights are independent, with mean zero.
         below = self.cross(self.steps[s].inputs[0], self.steps[t].inputs[0])
         if below is not None:
             return op.joint(op.average(below))  # type: ignore[arg-type]
-        return op.joint(self._zero(s, t)) if op.sigma_b else None
+        if op.sigma_b:
+            return op.joint(self._zero(s, t))
+        return None
 
     def _activation(self, s: int, t: int) -> Cross | None:
         """An activation with a layer or an activation below it."""
@@ -263,7 +290,10 @@ class Joint:
                 ("yx", a.mean_y, b.mean_x),
             )
         }
-        zero = torch.zeros_like(like["xy"]) if self._has_ntk() else None
+        if self._has_ntk():
+            zero = torch.zeros_like(like["xy"])
+        else:
+            zero = None
         return Cross(like["xx"], like["yy"], like["xy"], like["yx"], zero, zero, a.space)
 
     def _zero(self, s: int, t: int) -> Cross:
@@ -272,11 +302,17 @@ class Joint:
         ends = (*a.positions, *b.positions)
         n, m = a.xy.shape[:2]
         xx, yy, xy = (a.xy.new_zeros(*lead, *ends) for lead in ((n,), (m,), (n, m)))
-        theta = xy if a.theta is not None else None
+        if a.theta is not None:
+            theta = xy
+        else:
+            theta = None
         return Cross(xx, yy, xy, xy, theta, theta, a.space)
 
     def _with_data(self, s: int, t: int) -> Cross | None:
-        random = t if self._is_data(s) else s
+        if self._is_data(s):
+            random = t
+        else:
+            random = s
         if self._value(random).mean_x is None:
             return None
         raise NoLimit("A random value with a mean is compared with the input itself.", where=self.steps[s].where)

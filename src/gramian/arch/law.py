@@ -59,7 +59,9 @@ def resolve(law: Law, path: str, *, fan_in: int, readout: bool, embedding: bool 
             return math.sqrt(fan_in / fan) / math.sqrt(3), 1 / math.sqrt(3 * fan)
         if law not in NAMED:
             raise BadArgument(f"Unknown law {law!r}.", where=f"law, layer {path}", why="no law has that name", fix=LAWS)
-        return (1.0, 0.0) if readout else NAMED[law]
+        if readout:
+            return (1.0, 0.0)
+        return NAMED[law]
     try:
         sigma_w, sigma_b = (_deviation(s) for s in law)
     except (TypeError, ValueError):
@@ -76,7 +78,9 @@ def resolve(law: Law, path: str, *, fan_in: int, readout: bool, embedding: bool 
 
 def plain(s: float | Tensor) -> float:
     """A number of a law without its gradient."""
-    return float(s.detach()) if isinstance(s, Tensor) else float(s)
+    if isinstance(s, Tensor):
+        return float(s.detach())
+    return float(s)
 
 
 def _deviation(s: float | Tensor) -> float:
@@ -102,9 +106,15 @@ def resolve_entries(law: Law, path: str) -> float:
     said = law
     if isinstance(law, Mapping):
         matching = [k for k in law if k == path] or [k for k in law if k != "readout" and fnmatchcase(path, k)]
-        said = law[matching[0]] if matching else "none"
+        if matching:
+            said = law[matching[0]]
+        else:
+            said = "none"
     if isinstance(said, str):
-        rest = "" if isinstance(law, Mapping) else f', "*": {law!r}'
+        if isinstance(law, Mapping):
+            rest = ""
+        else:
+            rest = f', "*": {law!r}'
         typed = f"{path}=0.02,0" + ("" if isinstance(law, Mapping) else f";*={law}")
         raise BadArgument(
             f"The law says nothing of the parameter `{path}`, which is added to the values, or stands beside them.",

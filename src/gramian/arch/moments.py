@@ -79,7 +79,9 @@ class Moments:
     @property
     def gap_size(self) -> Tensor | None:
         """The numbers of `gap`."""
-        return None if self.gap is None else self.gap.size
+        if self.gap is None:
+            return None
+        return self.gap.size
 
     def with_gap(self, size: Tensor | None, opposite: Tensor | None = None) -> Moments:
         """The same with the gap of `xy`, or without one."""
@@ -135,7 +137,10 @@ class Moments:
 
     def resized(self, after: tuple[int, ...]) -> Moments:
         """Positions in another shape, in the same order."""
-        copies = 2 if self.pairs else 1
+        if self.pairs:
+            copies = 2
+        else:
+            copies = 1
         reshaped = self.map_covariances(
             lambda field, lead: field.reshape(*field.shape[:lead], *after * copies), moves=True
         )
@@ -180,7 +185,9 @@ class Moments:
         )
         # a gap belongs to factors of one sign
         kept = self.gap is not None and bool((at_x >= 0).all() & (at_y >= 0).all())
-        return product.with_gap(self.gap.size * both) if kept and self.gap is not None else product
+        if kept and self.gap is not None:
+            return product.with_gap(self.gap.size * both)
+        return product
 
     def plus(self, at_x: Tensor, at_y: Tensor) -> Moments:
         """Moments of the values plus a number at each (input, position); shapes (n, *S) and (m, *S)."""
@@ -219,16 +226,25 @@ class Moments:
     def spread(self, at_x: Tensor, at_y: Tensor) -> tuple[Tensor, Tensor]:
         """Numbers at each (x, position) and (y, position), shaped to broadcast against `xy`."""
         shape = at_x.shape[1:]
-        ones = (1,) * self.space if self.pairs else ()
+        if self.pairs:
+            ones = (1,) * self.space
+        else:
+            ones = ()
         return at_x.reshape(len(at_x), 1, *shape, *ones), at_y.reshape(1, len(at_y), *ones, *shape)
 
     def spread_self(self, at: Tensor) -> tuple[Tensor, Tensor]:
         """Numbers at each (input, position), shaped to broadcast against `xx`, as first and as second factor."""
-        ones = (1,) * self.space if self.pairs else ()
+        if self.pairs:
+            ones = (1,) * self.space
+        else:
+            ones = ()
         return at.reshape(len(at), *at.shape[1:], *ones), at.reshape(len(at), *ones, *at.shape[1:])
 
     def _axes(self, lead: int) -> tuple[tuple[int, ...], ...]:
-        copies = 2 if self.pairs else 1
+        if self.pairs:
+            copies = 2
+        else:
+            copies = 1
         # both positions shift together, so the axes of the first and of the second copy of S are paired
         return tuple(tuple(lead + s + c * self.space for c in range(copies)) for s in range(self.space))
 
@@ -278,7 +294,10 @@ def input_moments(x: Tensor, x2: Tensor | None, *, pairs: bool, ntk: bool, gap: 
     c, space = x.shape[1], x.ndim - 2
     pairs = pairs and space > 0
     xx = _self_product(x, pairs) / c
-    yy = xx if x2 is None else _self_product(other, pairs) / c
+    if x2 is None:
+        yy = xx
+    else:
+        yy = _self_product(other, pairs) / c
     size = opposite = None
     if space == 0:
         size, xy = covariance_gap.of_vectors(x, other, xx, x @ other.mT / c, yy)
@@ -293,7 +312,10 @@ def input_moments(x: Tensor, x2: Tensor | None, *, pairs: bool, ntk: bool, gap: 
         if gap:
             ones = (1,) * (space if pairs else 0)
             size = covariance_gap.of_positions(x.reshape(len(x), 1, *x.shape[1:], *ones), _at_last(other, ones))
-    theta = torch.zeros_like(xy) if ntk else None
+    if ntk:
+        theta = torch.zeros_like(xy)
+    else:
+        theta = None
     moments = Moments(xx, yy, xy, theta, space=space, pairs=pairs, one_sample=x2 is None)
     return moments.with_gap(size if gap else None, opposite)
 
@@ -303,19 +325,24 @@ def _at_last(x2: Tensor, ones: tuple[int, ...]) -> Tensor:
 
 
 def _self_product(x: Tensor, pairs: bool) -> Tensor:
-    return _product(x, x, pairs, x.ndim - 2) if x.ndim > 2 else (x * x).sum(1)
+    if x.ndim > 2:
+        return _product(x, x, pairs, x.ndim - 2)
+    return (x * x).sum(1)
 
 
 def _product(x: Tensor, x2: Tensor, pairs: bool, space: int) -> Tensor:
     """Products over channels, one channel after the other: equal pixels get equal bits in `xx` and in `xy`."""
     total = None
     for x_c, y_c in zip(x.unbind(-space - 1), x2.unbind(-space - 1), strict=True):
-        term = (
-            x_c.reshape(*x_c.shape, *(1,) * space)
-            * y_c.reshape(*y_c.shape[:-space], *(1,) * space, *y_c.shape[-space:])
-            if pairs
-            else x_c * y_c
-        )
-        total = term if total is None else total + term
+        if pairs:
+            term = x_c.reshape(*x_c.shape, *(1,) * space) * y_c.reshape(
+                *y_c.shape[:-space], *(1,) * space, *y_c.shape[-space:]
+            )
+        else:
+            term = x_c * y_c
+        if total is None:
+            total = term
+        else:
+            total = total + term
     assert total is not None
     return total

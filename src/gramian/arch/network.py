@@ -30,7 +30,11 @@ class Scaled(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         s = self.scaling.weight
         # s_w is on the input, so that the weight itself has unit variance
-        out = self.layer(x * s) if x.is_floating_point() else self.layer(x) * s  # tokens are looked up
+        # tokens are looked up
+        if x.is_floating_point():
+            out = self.layer(x * s)
+        else:
+            out = self.layer(x) * s
         if self.bias is None:
             return out
         shift = self.bias(x.new_full((1, 1), self.scaling.bias))
@@ -103,7 +107,10 @@ class Network(nn.Module):
             c = [channels[i] for i in step.inputs]
             hidden = isinstance(step.op, Affine) and architecture.hidden(number)
             if step.data:
-                channels[number] = step.shape[0] if step.shape else 1
+                if step.shape:
+                    channels[number] = step.shape[0]
+                else:
+                    channels[number] = 1
             else:
                 channels[number] = step.op.channels(
                     *c, width=lambda own: _width(own, largest, width, widen), hidden=hidden
@@ -118,11 +125,10 @@ class Network(nn.Module):
                 name += f".rows_{step.op.span}".replace(":", "_").replace(",", "_")
             if name not in by_name:
                 op = _faster(step.op, grown)
-                by_name[name] = (
-                    _affine(op, c[0], channels[number], dtype, device, generator)
-                    if isinstance(op, Affine)
-                    else Normalized(op, c[0]).to(device, dtype)
-                )
+                if isinstance(op, Affine):
+                    by_name[name] = _affine(op, c[0], channels[number], dtype, device, generator)
+                else:
+                    by_name[name] = Normalized(op, c[0]).to(device, dtype)
                 _attach(self.layers, name, by_name[name])
             self._at[number] = by_name[name]  # a module that is used twice is one
 
@@ -141,7 +147,9 @@ class Network(nn.Module):
             else:
                 values[number] = self._at[number](*inputs)
         out = values[self.architecture.output]
-        return out if self.output_scale == 1 else out * self.output_scale
+        if self.output_scale == 1:
+            return out
+        return out * self.output_scale
 
 
 def _hidden_width(architecture: Architecture, width: Callable[[int], int]) -> int:
@@ -172,7 +180,9 @@ def _width(own: int, largest: int | None, width: int | None, widen: int) -> int:
     """A hidden layer's channels: `width`, in proportion where there is a largest one, or `widen` times its own."""
     if width is None:
         return own * widen
-    return width if largest is None else max(1, round(width * own / largest))
+    if largest is None:
+        return width
+    return max(1, round(width * own / largest))
 
 
 def _affine(

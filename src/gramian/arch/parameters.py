@@ -51,7 +51,10 @@ def scalars_as_numbers(target: str, args: list[Any]) -> list[Any]:
     def number(arg: Any) -> Any:
         if isinstance(arg, Tensor) and arg.numel() == 1 and adds and random:
             return float(arg)
-        parameter = arg.parameter if isinstance(arg, Entries) else arg
+        if isinstance(arg, Entries):
+            parameter = arg.parameter
+        else:
+            parameter = arg
         if not isinstance(parameter, Parameter) or parameter.trains or parameter.tensor.numel() != 1:
             return arg
         if isinstance(arg, Entries) and arg.mix is not None:
@@ -67,7 +70,9 @@ def expanded_like(target: str, args: list[Any]) -> Entries | None:
     """A parameter that is expanded to the shape of a value: its numbers, which a sum or a product broadcasts."""
     if base_of(target) not in ("expand_as", "view_as", "type_as") or not isinstance(args[0], Parameter | Entries):
         return None
-    return Entries.of(args[0]) if isinstance(args[1], Value) else None
+    if isinstance(args[1], Value):
+        return Entries.of(args[0])
+    return None
 
 
 def check_gradient(reading: Reading, target: str, args: list[Any], where: str) -> None:
@@ -77,7 +82,10 @@ def check_gradient(reading: Reading, target: str, args: list[Any], where: str) -
         return
     trained = trained_below([a.index for a in flat(args) if isinstance(a, Value) and not a.data], reading.made)
     if trained:
-        how = "Gradients are switched off" if reading.no_grad else "The values are detached"
+        if reading.no_grad:
+            how = "Gradients are switched off"
+        else:
+            how = "The values are detached"
         raise NoLimit(
             f"{how} behind `{trained}`, which trains: no gradient reaches it from here.",
             where=where,
@@ -114,7 +122,10 @@ def parameter_values(reading: Reading, args: list[Any], where: str) -> list[Any]
         if not isinstance(arg, Parameter | Entries):
             return arg
         entries = Entries.of(arg)
-        under = layer_under(like.index, reading.made) if widths and is_bias(entries, like) else None
+        if widths and is_bias(entries, like):
+            under = layer_under(like.index, reading.made)
+        else:
+            under = None
         try:
             fixed, layer, shape = vectors(entries, like, widths=widths)
         except NoLimit as error:
@@ -136,7 +147,9 @@ def of_constants(reading: Reading, node: Node, args: list[Any], otherwise: str) 
         return float(args[0].tensor)
     if any(isinstance(a, Parameter | Entries) or a is otherwise for a in flat(args)):
         if base in SAME_NUMBERS and isinstance(args[0], Parameter | Entries):
-            return without_gradient(args[0]) if base == "detach" else args[0]
+            if base == "detach":
+                return without_gradient(args[0])
+            return args[0]
         transposed = str(node.target) in ("aten.t.default", "aten.numpy_T.default", "aten.permute.default",
                                           "aten.transpose.int")  # fmt: skip
         weight = args[0]
@@ -156,6 +169,15 @@ def of_constants(reading: Reading, node: Node, args: list[Any], otherwise: str) 
 
 def _tensor_like(number: Any, arg: Any, reading: Reading) -> Any:
     """A frozen parameter's number as a tensor of no axes, for a call that takes tensors."""
-    held = reading.values.get(arg.name) if isinstance(arg, Node) else None
-    parameter = held.parameter if isinstance(held, Entries) else held
-    return parameter.tensor.reshape(()) if isinstance(parameter, Parameter) else number
+    if isinstance(arg, Node):
+        held = reading.values.get(arg.name)
+    else:
+        held = None
+    parameter: Any
+    if isinstance(held, Entries):
+        parameter = held.parameter
+    else:
+        parameter = held
+    if isinstance(parameter, Parameter):
+        return parameter.tensor.reshape(())
+    return number

@@ -59,7 +59,10 @@ class Phase:
         q, c, critical = f"{self.variance:.4g}", f"{self.correlation:.4g}", f"{self.critical_sigma_w:.4g}"
         if math.isfinite(self.variance):
             q += ", " + _reached(self.variance_length)
-        c = "that of the inputs" if c == "nan" else f"{c}, {_reached(self.correlation_length)}"
+        if c == "nan":
+            c = "that of the inputs"
+        else:
+            c = f"{c}, {_reached(self.correlation_length)}"
         return "\n".join(
             (
                 f"{self.activation}, sigma_w {self.sigma_w:.4g}, sigma_b {self.sigma_b:.4g}: {self.phase}",
@@ -72,7 +75,9 @@ class Phase:
 
 
 def _reached(length: float) -> str:
-    return f"e times closer in {length:.3g} layers" if math.isfinite(length) else "closer by a power of the depth"
+    if math.isfinite(length):
+        return f"e times closer in {length:.3g} layers"
+    return "closer by a power of the depth"
 
 
 def phases(arch: Architecture) -> tuple[Phase, ...]:
@@ -111,7 +116,10 @@ def phases(arch: Architecture) -> tuple[Phase, ...]:
 
 def _keeps(arch: Architecture, number: int) -> bool:
     """Whether numbers of the inputs are a mask, or divide by a length: then what is kept obeys the recursion."""
-    step = arch.steps[number] if number >= 0 else None
+    if number >= 0:
+        step = arch.steps[number]
+    else:
+        step = None
     if step is None:
         return arch.inputs.leaves[-1 - number].kind != "float"
     if isinstance(step.op, ops.Factor) and step.op.how == "inverse":
@@ -142,8 +150,14 @@ def _phase(op: Activation, sigma_w: float, sigma_b: float) -> Phase:
             fix="an activation without jumps, such as nn.Tanh or nn.Hardtanh in the place of torch.sign",
         )
     one = _Recursion(op, sigma_w, sigma_b)
-    q, chi, c, slope_q, slope_c = one.homogeneous() if one.ratio is not None else one.smooth()
-    name = "ordered" if chi < 1 else "chaotic"
+    if one.ratio is not None:
+        q, chi, c, slope_q, slope_c = one.homogeneous()
+    else:
+        q, chi, c, slope_q, slope_c = one.smooth()
+    if chi < 1:
+        name = "ordered"
+    else:
+        name = "chaotic"
     if abs(chi - 1) <= CRITICAL:
         name = "critical"
     return Phase(
@@ -166,12 +180,16 @@ def _length(slope: float) -> float:
     if slope == 0 or math.isnan(slope):
         return slope
     # slope^l = e^-1 at l = -1 / log(slope)
-    return math.inf if slope >= 1 else -1 / math.log(slope)
+    if slope >= 1:
+        return math.inf
+    return -1 / math.log(slope)
 
 
 def _rounded(chi: float) -> float:
     """1 for what is critical, so that its length is infinite."""
-    return 1.0 if abs(chi - 1) <= CRITICAL else chi
+    if abs(chi - 1) <= CRITICAL:
+        return 1.0
+    return chi
 
 
 @dataclass(frozen=True)
@@ -202,7 +220,9 @@ class _Recursion:
         r"""$E\,\phi^2 / q$ if it is the same for every q, as for ReLU; else None."""
         # three variances a factor 4 apart: a homogeneous function gives the same ratio up to rounding
         ratios = [self.duals(q)[0] / q for q in (0.25, 1.0, 4.0)]
-        return ratios[1] if max(ratios) - min(ratios) <= 1e-12 * ratios[1] else None
+        if max(ratios) - min(ratios) <= 1e-12 * ratios[1]:
+            return ratios[1]
+        return None
 
     def homogeneous(self) -> tuple[float, float, float, float, float]:
         r"""q*, chi_1, c* and the slopes, of $\phi(a x) = a\,\phi(x)$: nothing depends on the variance.
@@ -212,7 +232,10 @@ class _Recursion:
         # phi(x) = x phi'(x) with phi' constant on each side of 0, so E phi^2 = q E phi'^2: q -> chi q + sigma_b^2.
         chi = self.sigma_w**2 * self.duals(1.0)[1]
         if self.sigma_b == 0:
-            q = 0.0 if chi < 1 else math.inf
+            if chi < 1:
+                q = 0.0
+            else:
+                q = math.inf
             if abs(chi - 1) <= CRITICAL:
                 q = math.nan
             return q, chi, 1.0, _rounded(chi), 1.0
@@ -238,7 +261,10 @@ class _Recursion:
             )
         chi = self.sigma_w**2 * self.duals(fixed_point)[1]
         c = self.correlation(fixed_point, chi)
-        slope_c = self.sigma_w**2 * self.duals(fixed_point, c)[1] if c < 1 else _rounded(chi)
+        if c < 1:
+            slope_c = self.sigma_w**2 * self.duals(fixed_point, c)[1]
+        else:
+            slope_c = _rounded(chi)
         return fixed_point, chi, c, self.slope(fixed_point), slope_c
 
     def correlation(self, q: float, chi: float) -> float:
@@ -254,7 +280,9 @@ class _Recursion:
         # At 1 `change` is zero with slope chi - 1 > 0: just below it is negative, and as it is convex it has one root
         # before.
         near = next((1 - 4.0**-k for k in range(1, 24) if change(1 - 4.0**-k) < 0), None)
-        return 1.0 if near is None else float(brentq(change, 0.0, near, xtol=1e-15, rtol=1e-14))
+        if near is None:
+            return 1.0
+        return float(brentq(change, 0.0, near, xtol=1e-15, rtol=1e-14))
 
     def critical_sigma_w(self) -> float:
         r"""Where $\chi_1 = 1$: $\sigma_w^2 = 1 / E\,\phi'^2$ at the q with $\sigma_b^2 = q - \sigma_w^2 E\,\phi^2$."""
@@ -263,7 +291,9 @@ class _Recursion:
         # at q = 0, phi(0) = 0 and no bias, chi_1 = sigma_w^2 phi'(0)^2
         k, kdot = self.duals(0.0)
         if k == 0 and self.sigma_b == 0:
-            return kdot**-0.5 if kdot > 0 else math.nan
+            if kdot > 0:
+                return kdot**-0.5
+            return math.nan
 
         def missing(q: float) -> float:
             k, kdot = self.duals(q)
@@ -276,7 +306,10 @@ class _Recursion:
         if q is None:
             return math.nan
         critical = self.duals(q)[1] ** -0.5
-        return critical if replace(self, sigma_w=critical).slope(q) < 1 else math.nan  # else q is no stable fixed point
+        # else q is no stable fixed point
+        if replace(self, sigma_w=critical).slope(q) < 1:
+            return critical
+        return math.nan
 
 
 def _first_root(f: Callable[[float], float]) -> tuple[float | None, float]:

@@ -40,7 +40,10 @@ def _slide(field: Tensor, axes: tuple[int, ...], w: int, s: int, p: tuple[int, i
         term = field
         for axis in axes:
             term = _strided(term, axis, tap * d, out, s)
-        total = term if total is None else total + term
+        if total is None:
+            total = term
+        else:
+            total = total + term
     assert total is not None
     return total
 

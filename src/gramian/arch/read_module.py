@@ -88,7 +88,10 @@ def _with_law(arch: Architecture, number: int, law: Law, rates: Mapping[str, flo
     step, op = arch.steps[number], arch.steps[number].op
     if isinstance(op, Normalization):
         scale, shift = rates.get(op.scale_name or "", 1.0), rates.get(op.shift_name or "", 1.0)
-        scale = scale / op.factor**2 if isinstance(op, ChannelScale) else scale
+        if isinstance(op, ChannelScale):
+            scale = scale / op.factor**2
+        else:
+            scale = scale
         return replace(step, op=replace(op, rate_scale=scale, rate_shift=shift))
     if not isinstance(op, Affine):
         return step

@@ -180,7 +180,10 @@ class Reading:
             return None
         call = Call(target, tuple(args), () if not isinstance(val, Tensor) else tuple(val.shape[1:]), self.training)
         try:
-            local_layer = None if is_scored(call.args) else local(call, self.made)
+            if is_scored(call.args):
+                local_layer = None
+            else:
+                local_layer = local(call, self.made)
             if local_layer is not None:
                 return self._add_here(*local_layer)
             if biased := layer_with_bias(self, node, call):
@@ -191,14 +194,20 @@ class Reading:
                 return [self.read(c, v, where) for c, v in zip(pieces(call), val, strict=True)]
             if target == "aten.glu.default":
                 return self._gated(call, val, where)
-            of_data = self._of_data(node, call, where) if isinstance(val, Tensor) else None
+            if isinstance(val, Tensor):
+                of_data = self._of_data(node, call, where)
+            else:
+                of_data = None
             if of_data is not None:
                 return of_data
             try:
                 return self.read(call, val, where)
             except NoLimit:
                 with suppress(NoLimit):
-                    of_data = self._of_data(node, call, where, numbers=True) if isinstance(val, Tensor) else None
+                    if isinstance(val, Tensor):
+                        of_data = self._of_data(node, call, where, numbers=True)
+                    else:
+                        of_data = None
                 if of_data is None:
                     raise
                 return of_data
@@ -212,13 +221,19 @@ class Reading:
         call, after = replace(call, shape=tuple(val.shape[1:])), None
         if end := dropped(call):
             return end
-        mapped = einsum_graph(call) if call.target == "aten.einsum.default" else None
+        if call.target == "aten.einsum.default":
+            mapped = einsum_graph(call)
+        else:
+            mapped = None
         if call.target == "aten.einsum.default" and mapped is None:
             call, after = products(call)
         reader = READERS.get(call.target)
         split = [v for v in flat(list(call.args)) if isinstance(v, Value) and v.groups]
         scored = is_scored(call.args)
-        fused = None if scored else fuse(call, self.made)
+        if scored:
+            fused = None
+        else:
+            fused = fuse(call, self.made)
         read: Any
         if scored:
             read = on_scores(call)
@@ -235,7 +250,10 @@ class Reading:
                 fix="merge them first, h.flatten(-2), or split them later",
             )
         else:
-            bring = self._channels_last if reader.channels_last else self._channels_first
+            if reader.channels_last:
+                bring = self._channels_last
+            else:
+                bring = self._channels_first
             if reader.channels_last or not reader.any_layout:
                 call = replace(call, args=tuple(bring(a, where) for a in call.args))
             read = reader.read(call)
@@ -254,7 +272,10 @@ class Reading:
             read = _in_full((op, tuple(self.made_of(i, where) for i in inputs), *given), val, reader or type(op))
         if isinstance(read, Result):
             result = self.add(read.op, read.inputs, read.shape, read.layout, where, read.groups)
-        number = NUMBERS.get(base_of(call.target)) if fused is not None else result.number
+        if fused is not None:
+            number = NUMBERS.get(base_of(call.target))
+        else:
+            number = result.number
         return replace(result, boolean=val.dtype == torch.bool, number=number)
 
     def _gated(self, call: Call, val: Tensor, where: str) -> Any:
@@ -266,7 +287,10 @@ class Reading:
 
     def _turned(self, turned: Turned | Columns, call: Call, val: Any, where: str) -> Any:
         """A call on a value whose samples are not first: another order of the axes, or entries of one of them."""
-        result = merged(turned, call, tuple(val.shape)) if isinstance(val, Tensor) else None
+        if isinstance(val, Tensor):
+            result = merged(turned, call, tuple(val.shape))
+        else:
+            result = None
         if isinstance(result, MatrixProduct):
             x = result.of.turned.value
             shape = tuple(len(result.op.matrix) if k == result.op.at + 1 else size for k, size in enumerate(x.shape))
@@ -280,7 +304,10 @@ class Reading:
         if call.target == "aten.unbind.int":
             taken = [replace(call, target="aten.select.int", args=(*call.args, k)) for k in range(len(val))]
             return [self._turned(turned, each, v, where) for each, v in zip(taken, val, strict=True)]
-        dim = turned.dims[call.args[1]] if call.target == "aten.select.int" else 0
+        if call.target == "aten.select.int":
+            dim = turned.dims[call.args[1]]
+        else:
+            dim = 0
         if dim == 0:
             raise at(turned.refusal, turned.where)
         sizes = [2, *turned.value.user_shape]
@@ -380,7 +407,9 @@ class Reading:
     def argument(self, arg: Any) -> Any:
         if isinstance(arg, Node):
             value = self.values[arg.name]
-            return without_gradient(value) if self.no_grad else value
+            if self.no_grad:
+                return without_gradient(value)
+            return value
         if isinstance(arg, list | tuple):
             return [self.argument(a) for a in arg]
         return arg
@@ -389,11 +418,20 @@ class Reading:
 def _in_full(read: tuple[Any, ...], val: Tensor, reader: type[Op]) -> Result:
     """With what a reader leaves out: the result's layout and groups, and its shape, channels first."""
     op, inputs, *given = read
-    inherited = inputs[0].layout if inputs and reader.any_layout else ()
-    layout = given[0] if given else inherited
+    if inputs and reader.any_layout:
+        inherited = inputs[0].layout
+    else:
+        inherited = ()
+    if given:
+        layout = given[0]
+    else:
+        layout = inherited
     order = layout or tuple(range(val.ndim - 1))
     sizes = dict(zip(order, val.shape[1:], strict=True))
-    groups = inputs[0].groups if any(axis >= GROUPED for axis in order) else ()
+    if any(axis >= GROUPED for axis in order):
+        groups = inputs[0].groups
+    else:
+        groups = ()
     if groups:
         sizes[0] = inputs[0].shape[0]
     return Result(op, inputs, tuple(sizes[axis] for axis in sorted(sizes) if axis < GROUPED), layout, groups)

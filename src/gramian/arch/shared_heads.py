@@ -24,7 +24,10 @@ def heads_copied(reading: Reading, target: str, args: list[Any], val: Any, where
         return None
     if base in ("clone", "contiguous"):
         return first
-    reshaped = first.reshaped(tuple(val.shape[1:])) if base in MERGES else None
+    if base in MERGES:
+        reshaped = first.reshaped(tuple(val.shape[1:]))
+    else:
+        reshaped = None
     if reshaped is None:
         raise at(stray_copies(), where)
     dropped, like = reshaped

@@ -21,5 +21,8 @@ def token_cross(
         return products.reshape(*products.shape[:-2], *ends)
 
     xx, yy, xy, yx = of(xh, xg), of(yh, yg), of(xh[:, None], yg[None]), of(yh[None], xg[:, None])
-    zero = torch.zeros_like(xy) if ntk else None
+    if ntk:
+        zero = torch.zeros_like(xy)
+    else:
+        zero = None
     return Cross(xx, yy, xy, yx, zero, zero, space)

@@ -37,8 +37,14 @@ def _attention(a: dict[str, Any]) -> tuple[Tensor, Tensor | None]:
     q, k, v = (_heads(x, a["num_heads"]) for x in _projected(a))
     mask, hidden = a["attn_mask"], a["key_padding_mask"]
     if hidden is not None:
-        mask = hidden[:, None, None, :] if mask is None else mask + hidden[:, None, None, :]
-    dropout = a["dropout_p"] if a["training"] else 0.0
+        if mask is None:
+            mask = hidden[:, None, None, :]
+        else:
+            mask = mask + hidden[:, None, None, :]
+    if a["training"]:
+        dropout = a["dropout_p"]
+    else:
+        dropout = 0.0
     out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
     out = F.linear(out.transpose(1, 2).flatten(2), a["out_proj_weight"], a["out_proj_bias"]).transpose(0, 1)
     if not a["need_weights"]:
@@ -54,7 +60,10 @@ def _projected(a: dict[str, Any]) -> list[Tensor]:
     inputs = [a[name].transpose(0, 1) for name in ("query", "key", "value")]
     bias, e = a["in_proj_bias"], a["query"].shape[-1]
     if a["use_separate_proj_weight"]:
-        biases = [None] * 3 if bias is None else bias.chunk(3)
+        if bias is None:
+            biases = [None] * 3
+        else:
+            biases = bias.chunk(3)
         weights = [a[f"{name}_proj_weight"] for name in "qkv"]
         return [F.linear(x, w, b) for x, w, b in zip(inputs, weights, biases, strict=True)]
     return [F.linear(x, a["in_proj_weight"], bias)[..., i * e : (i + 1) * e] for i, x in enumerate(inputs)]

@@ -50,7 +50,10 @@ class Unroller:
             return self._layers(CALLS[target], *args)
         if target in CELLS:
             x, h, w_ih, w_hh, b_ih, b_hh = args
-            h = None if isinstance(h, Tensor) else h
+            if isinstance(h, Tensor):
+                h = None
+            else:
+                h = h
             _check_start(args[1])
             return self._step(CELLS[target], self._linear(x, w_ih, b_ih, w_hh), h, w_hh, b_hh)
         if args and isinstance(args[0], tuple) and "getitem" in target:

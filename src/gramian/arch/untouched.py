@@ -2,107 +2,19 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, nullcontext
-from operator import is_
 from typing import Any
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from gramian.arch.module_attributes import Attributes
 from gramian.errors import BadArgument
 
 COPIED = 2**27  # bytes of parameters up to which a module that is lent is copied
-ATOMS = {str, int, float, bool, complex, bytes, type, type(None), torch.dtype, torch.device, torch.Size}
-EMPTY: dict[Any, Any] = {}
-
-
-class Attributes:
-    """The attributes of a module's parts and all lists, dicts and sets in them, to be brought back as they are now.
-
-    Parts are its submodules, those that only a plain list, tuple or dict holds too. What changes in the values of the
-    `tensors` is no matter of this class.
-
-    Attributes:
-        parts: the modules, each once.
-        holders: lists and dicts, among them the parts' `_parameters` and `_buffers`, with what they held.
-        tensors: all tensors that were found, each once.
-        generators: random number generators.
-    """
-
-    def __init__(self, module: nn.Module) -> None:
-        self.parts: list[nn.Module] = []
-        self.holders: list[tuple[Any, Any]] = []
-        self.tensors: list[Tensor] = []
-        self.generators: list[Generator] = []
-        self._kinds: list[type] = []
-        self._slots: list[tuple[nn.Module, str, Any]] = []
-        seen: set[int] = set()
-        todo: list[Any] = [module]
-        while todo:
-            value = todo.pop()
-            if id(value) in seen:
-                continue
-            seen.add(id(value))
-            if isinstance(value, Tensor):
-                self.tensors.append(value)
-            elif isinstance(value, dict):
-                if value:
-                    self.holders.append((value, dict(value)))
-                    todo += [v for v in value.values() if type(v) not in ATOMS]
-                else:
-                    self.holders.append((value, EMPTY))
-            elif isinstance(value, list | set | deque):
-                self.holders.append((value, list(value)))
-                todo += [v for v in value if type(v) not in ATOMS]
-            elif isinstance(value, tuple):
-                todo += [v for v in value if type(v) not in ATOMS]
-            elif isinstance(value, nn.Module):
-                self._part(value, todo)
-            elif isinstance(value, Generator):
-                self.generators.append(value)
-
-    def _part(self, part: nn.Module, todo: list[Any]) -> None:
-        self.parts.append(part)
-        self._kinds.append(type(part))
-        todo.append(part.__dict__)
-        for kind in type(part).__mro__:
-            names = kind.__dict__.get("__slots__", ())
-            for name in (names,) if isinstance(names, str) else names:
-                if name not in ("__dict__", "__weakref__") and hasattr(part, name):
-                    self._slots.append((part, name, getattr(part, name)))
-                    todo.append(self._slots[-1][2])
-        if isinstance(part, torch.jit.ScriptModule):  # what it holds lies in C++
-            todo.extend([*part.children(), *part.parameters(recurse=False), *part.buffers(recurse=False)])
-
-    def bring_back(self) -> None:
-        """Every attribute, and what is in the lists and dicts; only what has changed is written."""
-        for part, kind in zip(self.parts, self._kinds, strict=True):
-            if type(part) is not kind:
-                part.__class__ = kind
-        for part, name, value in self._slots:
-            if getattr(part, name, self) is not value:
-                setattr(part, name, value)
-        for holder, held in self.holders:
-            _refill(holder, held)
-
-
-def _refill(holder: Any, held: Any) -> None:
-    if not holder and not held:
-        return
-    same = len(holder) == len(held) and all(map(is_, holder, held))  # of a dict these are the keys
-    if isinstance(holder, dict):
-        same = same and all(map(is_, holder.values(), held.values()))
-    if same:
-        return
-    holder.clear()
-    if isinstance(holder, dict | set):
-        holder.update(held)
-    else:
-        holder.extend(held)
 
 
 class _Values:
@@ -115,12 +27,19 @@ class _Values:
         self.tensor, self.leaf, self.wanted = t, t.is_leaf, t.requires_grad
         self.numbers: Tensor | None = None
         self.touched = False  # an operation of the first call wrote into its memory
-        self.place = None if torch.nn.parameter.is_lazy(t) else t.detach()  # the memory, should `t.data = ...` go on
+        # the memory, should `t.data = ...` go on
+        if torch.nn.parameter.is_lazy(t):
+            self.place = None
+        else:
+            self.place = t.detach()
         self.hooks: list[tuple[str, dict | None]] = []
         for name in ("_backward_hooks", "_post_accumulate_grad_hooks"):
             hooks = getattr(t, name, None)
             self.hooks.append((name, None if hooks is None else dict(hooks)))
-        self.grad = t.grad if self.leaf else None
+        if self.leaf:
+            self.grad = t.grad
+        else:
+            self.grad = None
         if self.grad is not None:
             t.grad = None
 
@@ -193,15 +112,21 @@ def _same(t: Tensor, numbers: Tensor) -> bool:
         numbers = numbers.to(t.device)
         if t.layout is torch.strided and not t.is_quantized:
             return torch.equal(t, numbers) or bool(((t == numbers) | ((t != t) & (numbers != numbers))).all())
-        return torch.equal(t.to_dense(), numbers.to_dense()) if t.layout is torch.sparse_coo else True
+        if t.layout is torch.sparse_coo:
+            return torch.equal(t.to_dense(), numbers.to_dense())
+        return True
 
 
 def _bytes(t: Tensor) -> int:
-    return 0 if torch.nn.parameter.is_lazy(t) or t.layout is not torch.strided else t.numel() * t.element_size()
+    if torch.nn.parameter.is_lazy(t) or t.layout is not torch.strided:
+        return 0
+    return t.numel() * t.element_size()
 
 
 def _version(t: Tensor) -> int:
-    return -1 if t.is_inference() else t._version
+    if t.is_inference():
+        return -1
+    return t._version
 
 
 class Loan:
@@ -236,7 +161,10 @@ class Loan:
         if self.tried:
             self.called = {id(t) for t in self.attributes.tensors}
         size = sum(_bytes(value.tensor) for value in self.values if isinstance(value.tensor, nn.Parameter))
-        self.copied = size if size <= self.most else 0
+        if size <= self.most:
+            self.copied = size
+        else:
+            self.copied = 0
         for value in self.values:
             if value.leaf and (size <= self.most or not isinstance(value.tensor, nn.Parameter)):
                 value.keep()
@@ -309,7 +237,10 @@ class _CopyOnWrite(TorchDispatchMode):
             for place, argument in enumerate(func._schema.arguments):
                 if argument.alias_info is None or not argument.alias_info.is_write:
                     continue
-                given = args[place] if place < len(args) else kwargs.get(argument.name)
+                if place < len(args):
+                    given = args[place]
+                else:
+                    given = kwargs.get(argument.name)
                 for t in given if isinstance(given, list | tuple) else (given,):
                     if isinstance(t, Tensor) and t.layout is torch.strided and not t.is_meta:
                         for value in self.by_memory.get(_memory(t), ()):
@@ -324,7 +255,10 @@ def _memory(t: Tensor) -> int:
 
 def _written_late(module: nn.Module, name: str, value: _Values) -> BadArgument:
     t = value.tensor
-    fate = "it is put back" if value.numbers is not None else "this change stays, as no copy of them was kept"
+    if value.numbers is not None:
+        fate = "it is put back"
+    else:
+        fate = "this change stays, as no copy of them was kept"
     return BadArgument(
         f"A forward pass wrote into the module's parameter `{name}`, which the first one had left alone.",
         where=f"{type(module).__name__}.{name}, shape {tuple(t.shape)}",

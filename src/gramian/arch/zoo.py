@@ -40,7 +40,10 @@ def cnn(in_shape: Shape, n_outputs: int, depth: int = 3, width: int = 64, activa
     c, size, layers = in_shape[0], min(in_shape[1:]), []
     shape = list(in_shape[1:])
     for number in range(depth - 1):
-        stride = 2 if number and size >= 7 else 1
+        if number and size >= 7:
+            stride = 2
+        else:
+            stride = 1
         layers += [convolution(c, width, 3, stride, 1, bias=bias), ACTIVATIONS[activation]()]
         c, size, shape = width, -(-size // stride), [-(-s // stride) for s in shape]
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(c * math.prod(shape), n_outputs, bias=bias))

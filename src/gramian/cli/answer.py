@@ -47,4 +47,6 @@ def _theorem(certificate: dict[str, Any], console: Console) -> Text:
 def _to_paste(run: dict[str, Any]) -> list[str]:
     """The optimizer's line for a loop in plain torch, whole, so that it can be pasted."""
     rate = (run.get("loss") or {}).get("torch") or {}
-    return [rate["line"]] if rate.get("line") else []
+    if rate.get("line"):
+        return [rate["line"]]
+    return []

@@ -218,7 +218,10 @@ def certify(
     failed = stopped = False
     for number, one_network in enumerate(built):
         if not quiet:
-            which = f" ({number + 1} of {len(built)})" if len(built) > 1 else ""
+            if len(built) > 1:
+                which = f" ({number + 1} of {len(built)})"
+            else:
+                which = ""
             show.talk(f"{one_network.title}{which}: limit kernel and width, then training", "bold")
         choices = settings | {
             "law": opt.law_of(law, one_network.law),
@@ -255,12 +258,14 @@ def _exit_code(done: list[Certification], wanted: int, failed: bool, stopped: bo
         return 2
     if stopped or any(one.run["made"]["interrupted"] for one in done):
         return show.INTERRUPTED
-    return 0 if len(done) == wanted and all(one.holds for one in done) else 1
+    if len(done) == wanted and all(one.holds for one in done):
+        return 0
+    return 1
 
 
 def _certified(net: Made, data: Dataset, checkpoint: Path | None, **settings: Any) -> Certification:
     """The one call."""
-    from gramian.certify import certify
+    from gramian.certify import Description, certify
 
     return certify(
         net.module,
@@ -268,12 +273,14 @@ def _certified(net: Made, data: Dataset, checkpoint: Path | None, **settings: An
         data.y,
         x_test=data.x_test,
         y_test=data.y_test,
-        name=net.title,
-        data_name=data.name,
-        source=data.source,
-        classes=data.classes,
-        rows=data.rows,
-        notes=(*data.notes, *([net.says] if net.says else [])),
+        description=Description(
+            name=net.title,
+            data_name=data.name,
+            source=data.source,
+            classes=data.classes,
+            rows=data.rows,
+            notes=(*data.notes, *([net.says] if net.says else [])),
+        ),
         checkpoint=checkpoint,
         resume=checkpoint is not None and checkpoint.exists(),
         **settings,
@@ -290,7 +297,10 @@ def _print(done: list[Certification], out: Path) -> None:
     html, _ = write(facts, out)
     console = show.out()
     print_answer(facts, console)
-    more = ", in place of the one that was there; --out FOLDER writes beside it" if replaced else ""
+    if replaced:
+        more = ", in place of the one that was there; --out FOLDER writes beside it"
+    else:
+        more = ""
     show.written([("report", f"{html}{more}")], console)
 
 
@@ -342,14 +352,20 @@ def _described(data: Dataset) -> str:
     from gramian.data.columns import counted
 
     shape = "x".join(map(str, data.in_shape))
-    kind = f"{data.n_outputs} classes" if data.classes else "regression"
+    if data.classes:
+        kind = f"{data.n_outputs} classes"
+    else:
+        kind = "regression"
     return f"{len(data.x):,} training and {counted(len(data.x_test), 'test row')} of shape {shape}, {kind}"
 
 
 def _python(name: str, drawn: dict[str, Any], data: Dataset, flat: bool, net: Made, settings: dict[str, Any]) -> str:
     """The lines of Python that do the same, as one."""
     loaded, said = (", ".join(f"{k}={v!r}" for k, v in d.items() if v is not None) for d in (drawn, settings))
-    vector = ".flatten(1)" if flat else ""
+    if flat:
+        vector = ".flatten(1)"
+    else:
+        vector = ""
     lines = [
         "import torch, gramian, gramian.data",
         net.imports,

@@ -61,7 +61,11 @@ def _machine(missing: list[tuple[str, str]]) -> list[tuple[str, str]]:
         import torch
     except Exception:  # said under Versions
         return [("threads", "not known without torch")]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores: int | None
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count()
     said = os.environ.get("OMP_NUM_THREADS")
     pairs = [("processor", f"{cores} cores, {torch.backends.cpu.get_cpu_capability()}")]
     if hasattr(os, "sysconf"):
@@ -136,9 +140,15 @@ def _data(data_dir: Path | None, missing: list[tuple[str, str]]) -> list[tuple[s
     for one in sets:
         if one.where == "scikit-learn":
             continue
-        note = f" ({one.note})" if one.note else ""
+        if one.note:
+            note = f" ({one.note})"
+        else:
+            note = ""
         if one.found:
-            gap = f"; without {', '.join(one.missing)}" if one.missing else ""
+            if one.missing:
+                gap = f"; without {', '.join(one.missing)}"
+            else:
+                gap = ""
             pairs.append((one.name, f"{one.where}{note if one.name == 'uci' else ''}{gap}"))
         else:
             absent.append(one.name)

@@ -140,4 +140,6 @@ def _scores(preparation: Prepared, model: Pipeline) -> list[tuple[str, str]]:
 
 def identity(data: str) -> str:
     """What tells one data set from another: a path whole, or a name."""
-    return str(Path(data).absolute()) if os.path.exists(data) else data.lower()
+    if os.path.exists(data):
+        return str(Path(data).absolute())
+    return data.lower()

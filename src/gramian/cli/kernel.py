@@ -86,7 +86,10 @@ def kernel(
         check_file(out, ".npy")
     replaced = out.is_file()
     precision, where = opt.dtype_of(dtype), opt.device_of(device)
-    itemsize = 0 if in_tiles else precision.itemsize
+    if in_tiles:
+        itemsize = 0
+    else:
+        itemsize = precision.itemsize
 
     def cost_of(rows: int, _test: int, _d: int, per_entry: float) -> Cost:
         return kernel_cost(rows, per_entry, itemsize)
@@ -187,7 +190,10 @@ def _spectrum(gram: Gram | Tensor) -> list[tuple[str, str]]:
     except GramianError as error:
         return [("condition", error.what)]
     low, high = float(lam[0]), float(lam[-1])
-    condition = number(high / low) if low > 0 else "singular to working precision"
+    if low > 0:
+        condition = number(high / low)
+    else:
+        condition = "singular to working precision"
     return [("eigenvalues", f"{number(low)} to {number(high)}"), ("condition", condition)]
 
 

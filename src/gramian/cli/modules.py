@@ -68,10 +68,16 @@ def own_module(spec: str, x: Tensor, n_outputs: int, seed: int) -> nn.Module:
 
 
 def _split(spec: str) -> tuple[Path, str]:
-    text, _, name = spec.rpartition(":") if not spec.endswith(".py") else (spec, ":", "")
+    if not spec.endswith(".py"):
+        text, _, name = spec.rpartition(":")
+    else:
+        text, _, name = (spec, ":", "")
     path = Path(text).expanduser()
     if not path.is_file():
-        beside = [f.name for f in path.parent.glob("*.py")] if path.parent.is_dir() else []
+        if path.parent.is_dir():
+            beside = [f.name for f in path.parent.glob("*.py")]
+        else:
+            beside = []
         raise BadArgument(
             f"no file {text}.",
             where=f"--net {spec}, looked for at {path.absolute()}",
@@ -174,13 +180,20 @@ def _try(module: nn.Module, x: Tensor, n_outputs: int, path: Path, name: str) ->
     inputs = x[:2].to(parameter.device, parameter.dtype)
     shape = tuple(inputs.shape)
     hint = "--flatten, or nn.Flatten() as its first layer, if it takes vectors; else mend that layer."
-    hint = hint if len(shape) > 2 else ""
+    if len(shape) > 2:
+        hint = hint
+    else:
+        hint = ""
     with (
         torch.no_grad(),
         _users_code(path, f"{name} does not run on inputs of shape {shape}", BadData, hint),
     ):
         outputs = tried(inputs)
-    given = tuple(outputs.shape) if isinstance(outputs, torch.Tensor) else type(outputs).__name__
+    given: str | tuple[int, ...]
+    if isinstance(outputs, torch.Tensor):
+        given = tuple(outputs.shape)
+    else:
+        given = type(outputs).__name__
     if given != (len(inputs), n_outputs):
         raise BadData(
             f"{name} gives {given} for inputs of shape {shape}; these labels need ({len(inputs)}, {n_outputs}).",
@@ -239,7 +252,10 @@ def _layer(owners: list[Any]) -> str:
         return ""
     names = {id(module): name for name, module in layers[0].named_modules()}
     text = str(layers[-1])
-    shown = text if "\n" not in text else type(layers[-1]).__name__
+    if "\n" not in text:
+        shown = text
+    else:
+        shown = type(layers[-1]).__name__
     return f"{names.get(id(layers[-1]), '')} {shown}".strip()
 
 

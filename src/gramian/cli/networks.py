@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gramian.cli import modules
 from gramian.cli.options import nearest
@@ -93,7 +93,8 @@ def network(
     module = ZOO[spec](data.in_shape, data.n_outputs, **options)
     said = "".join(f", {name}={value!r}" for name, value in options.items())
     title = f"{TITLE[spec]}, depth {options['depth']}" + (f", {activation}" if activation else "")
-    title += ", with biases" if bias else ""
+    if bias:
+        title += ", with biases"
     return Made(
         module,
         title,
@@ -124,7 +125,11 @@ def _about_biases(spec: str, in_shape: tuple[int, ...], activation: str | None, 
 
 def says_law_without_biases(law: Law | None, net: Made, bias: bool) -> str:
     """A law that was said and gives biases a size, for a built-in network without any; "" for all others."""
-    entries = law.values() if isinstance(law, Mapping) else (law,)
+    entries: Iterable[Any]
+    if isinstance(law, Mapping):
+        entries = law.values()
+    else:
+        entries = (law,)
     if net.own or bias or not any(isinstance(entry, tuple) and entry[1] for entry in entries):
         return ""
     return "The second number of --law is of the biases, and this network has none: --bias adds them."
@@ -133,7 +138,10 @@ def says_law_without_biases(law: Law | None, net: Made, bias: bool) -> str:
 def _check(
     spec: str, data: Dataset, depth: int | None, width: int | None, activation: str | None, known: tuple[str, ...]
 ) -> None:
-    least = 2 if spec in ("mlp", "cnn") else 3
+    if spec in ("mlp", "cnn"):
+        least = 2
+    else:
+        least = 3
     for option, value, at_least in (("--depth", depth, least), ("--width", width, 1)):
         if value is not None and value < at_least:
             raise BadArgument(

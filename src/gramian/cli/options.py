@@ -189,7 +189,9 @@ Quiet = Annotated[
 def nearest(word: str, known: Iterable[str]) -> str:
     """ " Did you mean ...?" or nothing."""
     close = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=0.5)
-    return f" Did you mean {close[0]!r}?" if close else ""
+    if close:
+        return f" Did you mean {close[0]!r}?"
+    return ""
 
 
 def one_of(option: str, value: str, known: tuple[str, ...]) -> str:
@@ -289,7 +291,9 @@ def number_of_rows(n: str | None) -> int | None:
         BadArgument: it is neither.
     """
     try:
-        return None if n in (None, "all") else int(str(n))
+        if n in (None, "all"):
+            return None
+        return int(str(n))
     except ValueError:
         raise BadArgument(f"--n {n} is no number of rows.", where="--n", fix=f"--n {ROWS}, or --n all.") from None
 
@@ -342,7 +346,9 @@ def dataset(
     if n is None and count is not None and count < there:
         said = f"{count:,} of {there:,} training rows were drawn; --n all takes all, --n INT another number."
         loaded = replace(loaded, notes=(*loaded.notes, said))
-    return flattened(loaded) if flatten else loaded
+    if flatten:
+        return flattened(loaded)
+    return loaded
 
 
 def flattened(data: Dataset) -> Dataset:
@@ -361,4 +367,6 @@ def say(notes: Iterable[str], quiet: bool) -> None:
 
 def on_the_networks_scale(x: torch.Tensor, normalize: str) -> torch.Tensor:
     r"""Rows of norm 1 times $\sqrt d$, d numbers in a row, for networks that are trained: entries of size 1."""
-    return x * x[0].numel() ** 0.5 if normalize == "unit" and len(x) else x
+    if normalize == "unit" and len(x):
+        return x * x[0].numel() ** 0.5
+    return x

@@ -85,7 +85,10 @@ def predict(
     predicted = _predicted(loaded, given.x, quiet)
     frame = _columns(given.rows, predicted)
     again = given.whole and identity(data) == known["data"]
-    trained = np.isin(given.rows, known["rows"]) if again else np.zeros(len(given.rows), bool)
+    if again:
+        trained = np.isin(given.rows, known["rows"])
+    else:
+        trained = np.zeros(len(given.rows), bool)
     lines: list[tuple[str, object]] = [
         ("model", known["network"]),
         ("data", f"{given.name}, {counted(len(given.x), 'row')}"),
@@ -168,7 +171,10 @@ def _given(
         rows.missing = "drop"
     rows.unseen = unseen
     label = target or model.trained_on["target"]
-    parsed = table(data, label) if columns is None or not columns.target else table(data, None)
+    if columns is None or not columns.target:
+        parsed = table(data, label)
+    else:
+        parsed = table(data, None)
     if parsed is not None and columns is not None:
         return _from_table(model, rows, parsed[0], label, explicit=target is not None)
     return _from_source(model, rows, data, target, data_dir, layout)
@@ -207,7 +213,10 @@ def _from_table(model: Pipeline, rows: Any, table: Table, label: str, *, explici
     if explicit:
         rows.columns = replace(rows.columns, target=label)
     x, said = rows.encoded(table)
-    labels = _labels(model, table, label) if label in there else None
+    if label in there:
+        labels = _labels(model, table, label)
+    else:
+        labels = None
     return Given(table.name, x, table.frame.index.to_numpy(np.int64), labels, True, (*notes, *said))
 
 
@@ -215,8 +224,7 @@ def _labels(model: Pipeline, table: Table, label: str) -> np.ndarray | None:
     """The labels as the model gives them: names of classes, or numbers; "" or NaN where there is none."""
     import numpy as np
 
-    from gramian.data.columns import as_text
-    from gramian.data.numerals import numbers_in
+    from gramian.data.numerals import as_text, numbers_in
 
     column = table.frame[label]
     text = as_text(column)
@@ -225,7 +233,9 @@ def _labels(model: Pipeline, table: Table, label: str) -> np.ndarray | None:
     if model.trained_on["classes"]:
         return text.fillna("").to_numpy(str)
     read = numbers_in(text, f"{table.where}, column {label!r}", separator=table.separator)
-    return np.full(len(text), np.nan) if read is None else read[0]
+    if read is None:
+        return np.full(len(text), np.nan)
+    return read[0]
 
 
 def _from_source(
@@ -236,7 +246,10 @@ def _from_source(
 
     raw = opt.raw_data(data, target=target or _array_target(model, data), data_dir=data_dir, layout=layout)
     held, y = raw.test or (raw.x, raw.y)
-    numbers = np.arange(len(held)) if raw.rows is None or raw.test is not None else raw.rows
+    if raw.rows is None or raw.test is not None:
+        numbers = np.arange(len(held))
+    else:
+        numbers = raw.rows
     x = rows.scaled(np.asarray(held[np.arange(len(held))], np.float64), raw.source)
     known = tuple(model.trained_on["classes"])
     labels = y
@@ -253,11 +266,15 @@ def _from_source(
 
 
 def _class_name(value: float) -> str:
-    return str(int(value)) if value == int(value) else str(value)
+    if value == int(value):
+        return str(int(value))
+    return str(value)
 
 
 def _array_target(model: Pipeline, data: str) -> str | None:
-    return model.trained_on["target"] if Path(data).suffix.lower() in (".npz", ".npy") else None
+    if Path(data).suffix.lower() in (".npz", ".npy"):
+        return model.trained_on["target"]
+    return None
 
 
 def _predicted(model: Pipeline, x: np.ndarray, quiet: bool) -> np.ndarray:
@@ -286,11 +303,17 @@ def _scores(labels: np.ndarray, predicted: np.ndarray, trained: np.ndarray, clas
 
     from gramian.data.columns import counted
 
-    known = labels != "" if classes else ~np.isnan(labels.reshape(len(labels), -1)).any(1)
+    if classes:
+        known = labels != ""
+    else:
+        known = ~np.isnan(labels.reshape(len(labels), -1)).any(1)
     scored = known & ~trained
     notes = []
     if trained.any():
-        verb = "is" if trained.sum() == 1 else "are"
+        if trained.sum() == 1:
+            verb = "is"
+        else:
+            verb = "are"
         notes.append(("not scored", f"{counted(int(trained.sum()), 'row')} that it was trained on {verb} left out"))
     if (~known).any():
         notes.append(("not scored", f"{counted(int((~known).sum()), 'row')} without a label"))

@@ -83,7 +83,9 @@ class Prepared:
         from gramian.arch.biases import biases_in_words
 
         words = biases_in_words(self.arch)
-        return words + "; --bias adds them" if words.startswith("none") and not self.made.own else words
+        if words.startswith("none") and not self.made.own:
+            return words + "; --bias adds them"
+        return words
 
 
 def prepared(
@@ -132,7 +134,10 @@ def _made(data: Dataset, draw: Draw, options: NetworkOptions, dtype: torch.dtype
     from gramian.arch.biases import says_homogeneous, says_uncounted
     from gramian.predict.cost import seconds_per_entry
 
-    given = opt.flattened(data) if draw.flatten else data
+    if draw.flatten:
+        given = opt.flattened(data)
+    else:
+        given = data
     net = network(
         options.net,
         given,

@@ -30,7 +30,10 @@ def report(
     from gramian.cli.answer import print_answer
     from gramian.report import write
 
-    path = source / "report.json" if source.is_dir() else source
+    if source.is_dir():
+        path = source / "report.json"
+    else:
+        path = source
     facts = read_facts(path)
     html, _ = write(facts, out if out is not None else path.parent)
     console = show.out()
@@ -61,14 +64,20 @@ def read_facts(path: Path) -> dict[str, Any]:
         where = f"{path}, line {error.lineno}, column {error.colno}"
         why = "it is truncated or was edited by hand."
         raise BadData(f"{path} is no JSON: {error.msg}.", where=where, why=why, fix=again) from None
-    runs = facts.get("runs") if isinstance(facts, dict) else None
+    if isinstance(facts, dict):
+        runs = facts.get("runs")
+    else:
+        runs = None
     if not isinstance(runs, list) or not runs or not all(isinstance(run, dict) for run in runs):
         raise BadData(
             f"{path} holds no runs.", where=str(path), why="it is JSON, but not a report of gramian's.", fix=again
         )
     if facts.get("schema") != SCHEMA:
         origin = runs[0].get("made")
-        command = origin.get("command") if isinstance(origin, dict) else None
+        if isinstance(origin, dict):
+            command = origin.get("command")
+        else:
+            command = None
         raise BadData(
             f"{path} has schema {facts.get('schema')}; this version reads {SCHEMA}.",
             where=f"{path}, schema",

@@ -22,7 +22,10 @@ def score_lines(what: str, truth: np.ndarray, predicted: np.ndarray, classes: bo
 
     from gramian.report.numbers import count, number, percent
 
-    name = f"{what} " if what else ""
+    if what:
+        name = f"{what} "
+    else:
+        name = ""
     n = len(truth)
     if classes:
         right = truth == predicted

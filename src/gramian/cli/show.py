@@ -172,7 +172,9 @@ def status(text: str) -> Text:
 
 
 def _cell(name: str, text: str) -> Text:
-    return status(text) if name == "Verdict" and text in STATUS else Text(text)
+    if name == "Verdict" and text in STATUS:
+        return status(text)
+    return Text(text)
 
 
 def _hanging(pairs: Sequence[tuple[Text, Text]], console: Console) -> Padding:

@@ -46,7 +46,10 @@ def check(
 
 def _check_shape(x: Tensor, in_shape: tuple[int, ...] | None, name: str) -> None:
     if x.ndim < 2 or (in_shape is not None and tuple(x.shape[1:]) != tuple(in_shape)):
-        needs = "(n, d), or (n, c, h, w) for images" if in_shape is None else f"(n, {', '.join(map(str, in_shape))})"
+        if in_shape is None:
+            needs = "(n, d), or (n, c, h, w) for images"
+        else:
+            needs = f"(n, {', '.join(map(str, in_shape))})"
         raise BadData(
             f"inputs of shape {tuple(x.shape)} are not of shape {needs}.",
             where=name,
@@ -81,8 +84,15 @@ def _check_finite(x: Tensor, rows: Tensor | None, name: str) -> None:
             first = (start + i, *rest)
         bad += here
     if bad:
-        row = first[0] if rows is None else int(rows[first[0]])
-        at = first[1] if x.ndim == 2 else first[1:]
+        if rows is None:
+            row = first[0]
+        else:
+            row = int(rows[first[0]])
+        at: int | tuple[int, ...]
+        if x.ndim == 2:
+            at = first[1]
+        else:
+            at = first[1:]
         raise BadData(
             f"{bad} of {x.numel()} numbers are not finite; the first is {float(x[first])}.",
             where=f"{name}, row {row}, {'column' if x.ndim == 2 else 'position'} {at} (both counted from 0)",
@@ -133,7 +143,10 @@ def _check_labels(x: Tensor, y: Tensor, n_classes: int | None, rows: Tensor | No
             fix="number the labels from 0 and give the right number of classes.",
         )
     if bool((y == y[0]).all()):
-        labels = "the only label is" if len(y) == 1 else f"all {len(y)} labels are"
+        if len(y) == 1:
+            labels = "the only label is"
+        else:
+            labels = f"all {len(y)} labels are"
         raise BadData(
             f"{labels} class {int(y[0])}: there is nothing to tell apart.",
             where=f"labels of {name}",

@@ -56,7 +56,10 @@ class Part:
 
 def _header(file) -> tuple[int, ...]:
     version = np.lib.format.read_magic(file)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    if version == (1, 0):
+        read = np.lib.format.read_array_header_1_0
+    else:
+        read = np.lib.format.read_array_header_2_0
     shape, fortran, dtype = read(file)
     if len(shape) != 4 or shape[3] != 3 or dtype != np.uint8 or fortran:
         raise ValueError(f"{dtype} of shape {shape} where bytes of shape (n, h, w, 3) are expected")
@@ -91,7 +94,9 @@ class Images:
             if len(here):
                 picked.append(part.images(here))
             start += part.count
-        return np.concatenate(picked) if picked else np.empty((0, 3, 32, 32), np.uint8)
+        if picked:
+            return np.concatenate(picked)
+        return np.empty((0, 3, 32, 32), np.uint8)
 
 
 def find(folder: Path) -> dict[str, tuple[Part, ...]]:

@@ -9,8 +9,8 @@ import pandas as pd
 
 from gramian.errors import BadArgument, BadData
 
-from .labels import nearest, text_of
-from .numerals import are_dates, numbers_in, refuse_objects, refuse_units
+from .labels import nearest
+from .numerals import are_dates, as_float, as_text, numbers_in, refuse_objects, refuse_units
 
 MISSING = ("refuse", "drop", "mean")
 UNSEEN = ("refuse", "zero")
@@ -40,7 +40,9 @@ class Table:
 
     def row(self, i: int) -> str:
         """What errors call the row with index i."""
-        line = f"; line {self.lines[i]} of the file" if self.lines is not None else ""
+        line = ""
+        if self.lines is not None:
+            line = f"; line {self.lines[i]} of the file"
         return f"row {i} (counted from 0{line})"
 
     def rows(self, indices: np.ndarray) -> str:
@@ -48,7 +50,9 @@ class Table:
         if len(indices) == 1:
             return self.row(int(indices[0]))
         shown = ", ".join(str(int(i)) for i in indices[:MOST_SHOWN]) + (", ..." if len(indices) > MOST_SHOWN else "")
-        line = f"; line {self.lines[int(indices[0])]} of the file is row {indices[0]}" if self.lines is not None else ""
+        line = ""
+        if self.lines is not None:
+            line = f"; line {self.lines[int(indices[0])]} of the file is row {indices[0]}"
         return f"rows {shown} (counted from 0{line})"
 
 
@@ -67,7 +71,9 @@ class Column:
     @property
     def width(self) -> int:
         """Numbers that it is encoded into."""
-        return 1 if self.categories is None else len(self.categories)
+        if self.categories is None:
+            return 1
+        return len(self.categories)
 
 
 @dataclass(frozen=True)
@@ -194,10 +200,15 @@ def complete(table: Table, missing: str, target: str) -> tuple[Table, tuple[str,
         return table, ()
     if missing == "refuse":
         _refuse_empty_cells(table, empty)
-    lost = empty.any(axis=1) if missing == "drop" else empty[target]
+    lost = empty[target]
+    if missing == "drop":
+        lost = empty.any(axis=1)
     kept, notes = frame[~lost], []
     if lost.any():
-        of = "with an empty cell" if missing == "drop" else f"without a label in {target!r}"
+        if missing == "drop":
+            of = "with an empty cell"
+        else:
+            of = f"without a label in {target!r}"
         notes.append(f"Left out: {counted(int(lost.sum()), 'row')} of {len(frame)} {of}.")
     if missing == "mean":
         columns = [str(name) for name in frame.columns if name != target and kept[name].isna().any()]
@@ -325,11 +336,14 @@ def _encoded(table: Table, column: Column, unseen: str) -> tuple[np.ndarray, lis
 def _numbers(table: Table, name: str, column: pd.Series) -> tuple[np.ndarray, list[str]]:
     notes: list[str] = []
     if _is_numeric(column) or column.isna().all():
-        values = _as_float(column)
+        values = as_float(column)
     else:
         text = as_text(column)
         parsed = numbers_in(text, f"{table.where}, column {name!r}", separator=table.separator)
-        values = np.full(len(text), np.nan) if parsed is None else parsed[0]
+        if parsed is None:
+            values = np.full(len(text), np.nan)
+        else:
+            values = parsed[0]
         _refuse_no_numbers(table, name, text, values)
         if parsed is not None and parsed[1]:
             notes.append(f"Column {name!r} was read as numbers {parsed[1]}.")
@@ -358,15 +372,6 @@ def _is_numeric(column: pd.Series) -> bool:
     return len(known) > 0 and bool(known.map(lambda v: isinstance(v, bool | np.bool_ | int | float | np.number)).all())
 
 
-def _as_float(column: pd.Series) -> np.ndarray:
-    return column.astype("Float64" if column.dtype == object else column.dtype).to_numpy(np.float64, na_value=np.nan)
-
-
-def as_text(column: pd.Series) -> pd.Series:
-    """Cells as text, whole numbers without a point; empty ones NaN."""
-    return column.astype(object).map(text_of, na_action="ignore").astype(object)
-
-
 def one_hot_notes(columns: Columns) -> tuple[str, ...]:
     """A sentence for each column of text."""
     return tuple(
@@ -379,9 +384,10 @@ def one_hot_notes(columns: Columns) -> tuple[str, ...]:
 
 def counted(n: int, thing: str, verb: tuple[str, str] = ("", "")) -> str:
     """ "1 cell", "3 cells"; with a verb "1 cell is", "3 cells are"."""
-    text = f"{n:,} {thing}" if n == 1 else f"{n:,} {thing}s"
     one, several = verb
-    return f"{text} {one if n == 1 else several}".rstrip()
+    if n == 1:
+        return f"{n:,} {thing} {one}".rstrip()
+    return f"{n:,} {thing}s {several}".rstrip()
 
 
 def share_of_rows(some: int, of: int, what: str) -> str:

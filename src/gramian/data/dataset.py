@@ -72,10 +72,15 @@ class Dataset:
         return self._numbers(self.y_test)
 
     def _numbers(self, y: Tensor) -> Tensor:
-        return one_hot(y, len(self.classes), dtype=self.x.dtype) if self.classes else y.to(self.x.dtype)
+        if self.classes:
+            return one_hot(y, len(self.classes), dtype=self.x.dtype)
+        return y.to(self.x.dtype)
 
     def __repr__(self) -> str:
-        kind = f"{self.n_outputs} classes" if self.classes else f"regression, {self.n_outputs} target(s)"
+        if self.classes:
+            kind = f"{self.n_outputs} classes"
+        else:
+            kind = f"regression, {self.n_outputs} target(s)"
         test = counted(len(self.x_test), "test row")
         return (
             f"Dataset({self.name!r}: {len(self.x)} training and {test} of shape {self.in_shape}, "
@@ -122,4 +127,6 @@ def one_hot(y: Tensor, n_classes: int, *, centered: bool = True, dtype: torch.dt
             fix="number the labels from 0, or give the right number of classes.",
         )
     rows = torch.nn.functional.one_hot(y.long(), n_classes).to(dtype)
-    return rows - 1 / n_classes if centered else rows
+    if centered:
+        return rows - 1 / n_classes
+    return rows

@@ -28,7 +28,10 @@ def _table(name: str, fetch: Callable) -> Callable[[], Raw]:
     def read() -> Raw:
         bunch = fetch()
         classes = tuple(str(c) for c in getattr(bunch, "target_names", ()))
-        y = bunch.target.astype(np.int64) if classes else bunch.target.astype(np.float64)[:, None]
+        if classes:
+            y = bunch.target.astype(np.int64)
+        else:
+            y = bunch.target.astype(np.float64)[:, None]
         columns = Columns(tuple(Column(str(column)) for column in bunch.feature_names), "target")
         return Raw(name, "scikit-learn", bunch.data, y, classes, columns=columns)
 

@@ -35,9 +35,15 @@ class ImageFiles:
         return len(self.paths)
 
     def __getitem__(self, rows: np.ndarray, /) -> np.ndarray:
-        channels = 1 if self.mode == "L" else 3
+        if self.mode == "L":
+            channels = 1
+        else:
+            channels = 3
         out = np.empty((len(self.paths[rows] if isinstance(rows, slice) else rows), channels, *self.size), np.uint8)
-        picked = range(len(self.paths))[rows] if isinstance(rows, slice) else rows
+        if isinstance(rows, slice):
+            picked = range(len(self.paths))[rows]
+        else:
+            picked = rows
         for i, row in enumerate(picked):
             image = _opened(self.paths[int(row)], self.mode)
             out[i] = np.asarray(image).reshape(*self.size, channels).transpose(2, 0, 1)
@@ -117,7 +123,10 @@ def _contents(folder: Path) -> str:
     names = sorted(f"{path.name}/" if path.is_dir() else path.name for path in folder.iterdir())
     if not names:
         return "nothing"
-    more = f", ... ({len(names)} in all)" if len(names) > 8 else ""
+    if len(names) > 8:
+        more = f", ... ({len(names)} in all)"
+    else:
+        more = ""
     return ", ".join(names[:8]) + more
 
 
@@ -180,7 +189,9 @@ def _opened(path: Path, mode: str | None = None) -> Any:
         ) from None
     try:
         with Image.open(path) as image:
-            return image if mode is None else image.convert(mode)
+            if mode is None:
+                return image
+            return image.convert(mode)
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         raise BadData(
             f"the image cannot be read: {str(error).partition(chr(10))[0]}",

@@ -37,7 +37,10 @@ def read_idx(path: Path) -> np.ndarray:
             fix=COPY_AGAIN,
         )
     start = 4 + 4 * content[3]
-    shape = tuple(int(d) for d in np.frombuffer(content[4:start], ">u4")) if len(content) >= start else ()
+    if len(content) >= start:
+        shape = tuple(int(d) for d in np.frombuffer(content[4:start], ">u4"))
+    else:
+        shape = ()
     dtype = np.dtype(TYPES[content[2]])
     needed = start + math.prod(shape) * dtype.itemsize
     if len(content) != needed or len(shape) != content[3]:

@@ -15,7 +15,9 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """ " Did you mean ...?" or nothing."""
     by_lower = {name.lower(): name for name in known}
     close = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.5)
-    return f" Did you mean {by_lower[close[0]]!r}?" if close else ""
+    if close:
+        return f" Did you mean {by_lower[close[0]]!r}?"
+    return ""
 
 
 def text_of(value: object) -> str:
@@ -121,7 +123,10 @@ def as_labels(column: np.ndarray, where: str, task: str | None = None) -> Labels
     whole = text or bool(np.isfinite(column).all() and (column == np.round(column)).all())
     few = len(values) <= max(10, min(100, len(column) // 10))
     if task == "regression" or (task is None and not (text or (whole and few))):
-        kind = "numbers" if not whole else f"{len(values)} different whole numbers"
+        if not whole:
+            kind = "numbers"
+        else:
+            kind = f"{len(values)} different whole numbers"
         guessed = f'Labels are {kind}, taken as regression targets; task="classification" (--task) makes them classes.'
         return Labels(_targets(column), (), values, () if task else (guessed,))
     said: tuple[str, ...] = ()
@@ -148,4 +153,6 @@ def _one_column(column: np.ndarray) -> np.ndarray:
 
 def _targets(column: np.ndarray) -> np.ndarray:
     column = np.asarray(column).astype(np.float64)
-    return column[:, None] if column.ndim == 1 else column
+    if column.ndim == 1:
+        return column[:, None]
+    return column

@@ -82,8 +82,16 @@ def load(
     known_normalization(normalize)
     if not dtype.is_floating_point:
         raise BadArgument(f"dtype={dtype} is not floating point.", where="dtype", fix="torch.float64 or torch.float32.")
-    columns = (without,) if isinstance(without, str) else tuple(map(str, without))
-    named = None if target is None else str(target)  # columns of a frame may be numbers
+    columns: tuple[str, ...]
+    if isinstance(without, str):
+        columns = (without,)
+    else:
+        columns = tuple(map(str, without))
+    # columns of a frame may be numbers
+    if target is None:
+        named = None
+    else:
+        named = str(target)
     raw = read(data, data_dir, Choices(named, known_task(task), missing, columns, layout))
     return drawn(raw, n=n, n_test=n_test, seed=seed, normalize=normalize, dtype=dtype)
 
@@ -119,12 +127,16 @@ def drawn(
             x_test, None if raw.classes else y_test, rows=rows_test, name=f"{name}, test", in_shape=tuple(x.shape[1:])
         )
     if normalize == "auto":
-        normalize = "standardize" if x.ndim == 2 else "none"
+        if x.ndim == 2:
+            normalize = "standardize"
+        else:
+            normalize = "none"
     scaling = Scaling.of(x, normalize)
     notes += _constant(raw, x)
     before, x = x, scaling(x, rows=rows, name=name)
     x_test = scaling(x_test, rows=rows_test, name=f"{name}, test")
-    notes += _collapsed(before, x) if normalize == "unit" else ()
+    if normalize == "unit":
+        notes += _collapsed(before, x)
     scaling = Scaling(normalize, raw.scale, scaling.mean, scaling.sigma, plain.fill)
     said = (*raw.notes, *notes, scaling.says)
     return Dataset(
@@ -141,7 +153,10 @@ def available_rows(raw: Raw, n_test: int | None) -> int:
 
 def _draw(raw: Raw, n: int | None, n_test: int | None, seed: int) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
     """Training rows, test rows (of the official test set if there is one), and a note if parts were left unread."""
-    strata = raw.y if raw.classes else np.zeros(len(raw.y), np.int64)
+    if raw.classes:
+        strata = raw.y
+    else:
+        strata = np.zeros(len(raw.y), np.int64)
     enough(n, len(strata), "training")
     if raw.test is None:
         wanted = n
@@ -152,7 +167,10 @@ def _draw(raw: Raw, n: int | None, n_test: int | None, seed: int) -> tuple[np.nd
     else:
         pool = _pool(raw.pools, len(strata), n)
         train = head(strata[:pool], n, seed, "training")
-        strata_test = raw.test[1] if raw.classes else np.zeros(len(raw.test[1]), np.int64)
+        if raw.classes:
+            strata_test = raw.test[1]
+        else:
+            strata_test = np.zeros(len(raw.test[1]), np.int64)
         enough(n_test, len(strata_test), "test")
         if n_test is None and n is not None:
             n_test = min(TEST_ROWS, len(strata_test))

@@ -63,7 +63,10 @@ def read_npz(path: Path, target: str | None = None, task: str | None = None, lay
                     fix="np.savez(path, x=..., y=...), or `target` = the name of the labels.",
                 )
         x, y = _members(file, path, names)
-        test = None if None in names_test else _members(file, path, names_test)
+        if None in names_test:
+            test = None
+        else:
+            test = _members(file, path, names_test)
     return from_arrays(str(path), x, y, test, task, layout)
 
 
@@ -98,7 +101,10 @@ def from_array(where: str, table: np.ndarray, target: str | None = None, task: s
         )
     width = table.shape[1]
     try:
-        column = int(target) if target is not None else width
+        if target is not None:
+            column = int(target)
+        else:
+            column = width
     except ValueError:
         column = width
     if not -width <= column < width:

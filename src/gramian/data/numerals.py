@@ -10,6 +10,8 @@ import pandas as pd
 
 from gramian.errors import BadData
 
+from .labels import text_of
+
 THOUSANDS = re.compile(r"[-+]?\d{1,3}(,\d{3})+(\.\d+)?")  # 1,234 and 1,234,567.8
 DECIMAL_COMMA = re.compile(r"[-+]?(\d{1,3}(\.\d{3})+|\d+)(,\d+)")  # 3,5 and 1.234,5
 CLOCK = r"\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?"
@@ -98,10 +100,16 @@ def refuse_objects(column: pd.Series, name: str, where: str) -> None:
     """Raise for complex numbers, and for lists and other objects, which are neither numbers nor text."""
     known = column.dropna()
     plain = (str, bytes, bool, int, float, np.generic, datetime.date, datetime.time, datetime.timedelta)
-    odd = [value for value in known if not isinstance(value, plain)] if column.dtype == object else []
+    if column.dtype == object:
+        odd = [value for value in known if not isinstance(value, plain)]
+    else:
+        odd = []
     if column.dtype.kind != "c" and not odd:
         return
-    first = odd[0] if odd else known.iloc[0]
+    if odd:
+        first = odd[0]
+    else:
+        first = known.iloc[0]
     raise BadData(
         f"column {name!r} holds neither numbers nor text; the first such value is {first!r}.",
         where=where,
@@ -119,3 +127,13 @@ def are_dates(text: pd.Series) -> bool:
         len(known) > 0
         and known.map(lambda cell: DATE.fullmatch(cell.strip()) is not None).mean() > LEAST_READABLE_SHARE
     )
+
+
+def as_float(column: pd.Series) -> np.ndarray:
+    """Cells as float64, empty ones NaN."""
+    return column.astype("Float64" if column.dtype == object else column.dtype).to_numpy(np.float64, na_value=np.nan)
+
+
+def as_text(column: pd.Series) -> pd.Series:
+    """Cells as text, whole numbers without a point; empty ones NaN."""
+    return column.astype(object).map(text_of, na_action="ignore").astype(object)

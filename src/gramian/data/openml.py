@@ -49,5 +49,8 @@ def read_openml(number: str, target: str | None = None) -> tuple[Table, str]:
             why="its authors named none, or several.",
             fix="`target` = one column.",
         )
-    name = str(bunch.details.get("name", number)) if "details" in bunch else number
+    if "details" in bunch:
+        name = str(bunch.details.get("name", number))
+    else:
+        name = number
     return table_of(bunch.frame, name, f"openml:{number}"), targets[0]

@@ -69,7 +69,10 @@ class Scaling:
             divisor: as above.
             missing: whether NaN stands for a missing number, in a table.
         """
-        x = x / divisor if divisor != 1 else x
+        if divisor != 1:
+            x = x / divisor
+        else:
+            x = x
         fill = None
         if missing:
             fill = x.nanmean(0, keepdim=True)
@@ -101,7 +104,9 @@ class Scaling:
         if self.fill is not None:
             x = torch.where(x.isnan(), self.fill.to(x.dtype), x)
         if self.kind == "unit":
-            return unit_norm(x, rows=rows, name=name) if len(x) else x
+            if len(x):
+                return unit_norm(x, rows=rows, name=name)
+            return x
         if self.mean is None or self.sigma is None:
             return x
         mean, sigma = self.mean.to(x.dtype), self.sigma.to(x.dtype)
@@ -110,7 +115,10 @@ class Scaling:
     @property
     def says(self) -> str:
         """One sentence: what is done to the inputs."""
-        divided = f" after a division by {self.divisor:g}" if self.divisor != 1 else ""
+        if self.divisor != 1:
+            divided = f" after a division by {self.divisor:g}"
+        else:
+            divided = ""
         if self.kind == "standardize":
             return f"Inputs: columns (channels) brought to mean 0 and deviation 1 by the training rows{divided}."
         if self.kind == "unit":

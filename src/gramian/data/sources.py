@@ -145,7 +145,10 @@ def _in_memory(data: Any, choices: Choices) -> Raw:
 
 def _frame_and_labels(x: pd.DataFrame, y: Any, choices: Choices) -> Raw:
     """A frame of inputs and its labels as one table, in which the labels' column hides none of the inputs."""
-    labels = y if isinstance(y, pd.Series) else pd.Series(as_array(y, "y").tolist())
+    if isinstance(y, pd.Series):
+        labels = y
+    else:
+        labels = pd.Series(as_array(y, "y").tolist())
     if len(labels) != len(x):
         raise BadData(
             f"{counted(len(x), 'row')} of inputs, but {counted(len(labels), 'label')}.",
@@ -153,7 +156,10 @@ def _frame_and_labels(x: pd.DataFrame, y: Any, choices: Choices) -> Raw:
             why="inputs and labels of different files or splits.",
             fix="one label a row, in the same order.",
         )
-    name = "label" if labels.name is None else str(labels.name)
+    if labels.name is None:
+        name = "label"
+    else:
+        name = str(labels.name)
     while name in {str(column) for column in x.columns}:
         name += "_"
     frame = x.reset_index(drop=True).assign(**{name: labels.reset_index(drop=True)})
@@ -184,7 +190,10 @@ def _refuse_no_file(text: str, path: Path) -> None:
                 why="another spelling." + nearest(text, [*EMBEDDED, *IN_FOLDERS, *ALIASES]),
                 fix="one of these; `gramian doctor` lists what is found.",
             )
-        beside = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
+        if path.parent.is_dir():
+            beside = [file.name for file in path.parent.iterdir()]
+        else:
+            beside = []
         raise BadData(
             f"no file {text}.",
             where=str(path.absolute()),

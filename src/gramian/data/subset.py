@@ -67,12 +67,17 @@ def split(labels: np.ndarray, n: int | None, n_test: int | None, seed: int) -> t
 def head(labels: np.ndarray, n: int | None, seed: int, what: str) -> np.ndarray:
     """`n` stratified rows, sorted; all of them for None."""
     enough(n, len(labels), what)
-    return np.arange(len(labels)) if n is None else np.sort(stratified_order(labels, seed)[:n])
+    if n is None:
+        return np.arange(len(labels))
+    return np.sort(stratified_order(labels, seed)[:n])
 
 
 def enough(n: int | None, available: int, what: str) -> None:
     """Raise BadArgument unless `n` rows can be had."""
-    least = 0 if what == "test" else 1
+    if what == "test":
+        least = 0
+    else:
+        least = 1
     if n is not None and not least <= n <= available:
         raise BadArgument(
             f"{n} {what} rows were asked for; there are {available}.",

@@ -12,9 +12,9 @@ import pandas as pd
 
 from gramian.errors import BadData
 
-from .columns import Table, as_text, complete, counted, learn, one_hot_notes, refuse_infinite
+from .columns import Table, complete, counted, learn, one_hot_notes, refuse_infinite
 from .labels import as_labels, nearest
-from .numerals import are_dates, numbers_in
+from .numerals import are_dates, as_text, numbers_in
 from .raw import Raw
 
 USUAL_TARGETS = ("target", "label", "class", "y")
@@ -24,7 +24,9 @@ TABLES = (".csv", ".tsv", ".txt", ".parquet")
 
 def read_table(path: Path) -> Table:
     """The table in a file that ends in one of `TABLES`."""
-    return read_parquet(path) if path.suffix.lower() == ".parquet" else read_csv(path)
+    if path.suffix.lower() == ".parquet":
+        return read_parquet(path)
+    return read_csv(path)
 
 
 def read_csv(path: Path) -> Table:
@@ -55,7 +57,10 @@ def read_csv(path: Path) -> Table:
         ) from None
     frame.columns = pd.Index(columns)
     _refuse_data_as_names(frame, path, skip)
-    lines = np.arange(len(frame)) + skip + 2 if _one_line_a_row(frame) else None
+    if _one_line_a_row(frame):
+        lines = np.arange(len(frame)) + skip + 2
+    else:
+        lines = None
     frame = frame[~frame.isna().all(axis=1)]  # blank lines
     return _without_index(Table(frame, path.stem, str(path), lines, separator))
 

@@ -97,9 +97,16 @@ def in_order(values: Any, columns: tuple[str, ...], name: str) -> Any:
         return values
     missing, extra = [c for c in columns if c not in here], [c for c in here if c not in columns]
     if missing or extra:
-        parts = [f"missing {', '.join(map(repr, missing[:5]))}"] if missing else []
-        parts += [f"unknown {', '.join(map(repr, extra[:5]))}"] if extra else []
-        fix = f"a frame with the column {missing[0]!r} too." if missing else f"{name}.drop(columns={extra!r})."
+        if missing:
+            parts = [f"missing {', '.join(map(repr, missing[:5]))}"]
+        else:
+            parts = []
+        if extra:
+            parts += [f"unknown {', '.join(map(repr, extra[:5]))}"]
+        if missing:
+            fix = f"a frame with the column {missing[0]!r} too."
+        else:
+            fix = f"{name}.drop(columns={extra!r})."
         if missing and extra:
             fix = f"{name}.rename(columns={{{extra[0]!r}: {missing[0]!r}}}), if these are the same."
         raise BadData(
@@ -140,14 +147,21 @@ def numbers_of(frame: pd.DataFrame, name: str) -> np.ndarray:
                 f"column {column!r} is there twice.", where=name, why="two columns have one name.", fix="rename one."
             )
         if not (pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values)):
-            first = values.dropna().iloc[0] if values.notna().any() else None
+            if values.notna().any():
+                first = values.dropna().iloc[0]
+            else:
+                first = None
             raise BadData(
                 f"column {column!r} holds {values.dtype}, not numbers; its first value is {first!r}.",
                 where=f"{name}, a DataFrame with columns {', '.join(map(str, list(frame.columns)[:10]))}",
                 why="a network takes numbers, and which numbers stand for text or dates is the reader's choice.",
                 fix="gramian.data.load(frame, target=...) codes text by categories; or drop or replace the column.",
             )
-    dtype = np.float32 if len(frame.columns) and all(d == np.float32 for d in frame.dtypes) else np.float64
+    dtype: type[np.floating[Any]]
+    if len(frame.columns) and all(d == np.float32 for d in frame.dtypes):
+        dtype = np.float32
+    else:
+        dtype = np.float64
     return frame.to_numpy(dtype, na_value=np.nan)
 
 
@@ -178,7 +192,10 @@ def as_array(values: Any, name: str) -> np.ndarray:
         )
     if isinstance(values, pd.Series | pd.Index | pd.DataFrame):
         if isinstance(values, pd.DataFrame) or not isinstance(values.dtype, pd.CategoricalDtype):
-            values = values.to_numpy(np.float64, na_value=np.nan) if _extension_number(values) else values.to_numpy()
+            if _extension_number(values):
+                values = values.to_numpy(np.float64, na_value=np.nan)
+            else:
+                values = values.to_numpy()
         else:
             values = values.astype(object).to_numpy()
     if isinstance(values, list | tuple) and values and all(isinstance(row, Tensor) for row in values):
@@ -209,7 +226,10 @@ def as_array(values: Any, name: str) -> np.ndarray:
 
 def _extension_number(values: pd.Series | pd.Index | pd.DataFrame) -> bool:
     """Whether these are pandas' own nullable numbers, of which numpy would make objects."""
-    dtypes = values.dtypes if isinstance(values, pd.DataFrame) else [values.dtype]
+    if isinstance(values, pd.DataFrame):
+        dtypes = values.dtypes
+    else:
+        dtypes = [values.dtype]
     return all(pd.api.types.is_numeric_dtype(d) and pd.api.types.is_extension_array_dtype(d) for d in dtypes)
 
 

@@ -60,7 +60,10 @@ class Estimate:
         return self.value - half, self.value + half
 
     def __str__(self) -> str:
-        more = f" ± {self.bracket:.1e} (quadrature)" if self.bracket else ""
+        if self.bracket:
+            more = f" ± {self.bracket:.1e} (quadrature)"
+        else:
+            more = ""
         if math.isnan(self.bracket):
             more = " (of the probes; the quadrature's error is not known)"
         return f"{self.value:.6g} ± {self.standard_error:.1e}{more}, {self.probes} probes, {self.products} products"
@@ -69,7 +72,10 @@ class Estimate:
 def mean_of(samples: Tensor, products: int, *, add: float = 0.0, bracket: float = 0.0) -> Estimate:
     """The estimate from independent unbiased samples, plus a number that is known."""
     n = len(samples)
-    error = float(samples.double().std(correction=1)) / math.sqrt(n) if n > 1 else 0.0
+    if n > 1:
+        error = float(samples.double().std(correction=1)) / math.sqrt(n)
+    else:
+        error = 0.0
     return Estimate(add + float(samples.double().mean()) if n else add, error, n, products, bracket)
 
 

@@ -90,7 +90,9 @@ def condition_number(operator: Operator, ridge: float = 0.0, *, tol: float = 1e-
     check_operator(operator, "condition_number(operator)")
     (low, *_), (*_, high) = (lam.tolist() for lam in extremes_by_products(operator, 1, tol, max_products))
     rounding = max(operator.shape[0] * torch.finfo(torch.float64).eps, _reachable(operator, tol)) * abs(high)
-    return float("inf") if low + ridge <= rounding else (high + ridge) / (low + ridge)
+    if low + ridge <= rounding:
+        return float("inf")
+    return (high + ridge) / (low + ridge)
 
 
 def _reachable(operator: Operator, tol: float) -> float:
@@ -113,7 +115,10 @@ def top(
     while True:
         last = kept >= most
         # after a restart ARPACK makes at most kept - k new vectors, a product each
-        restarts = max(1, left // (kept - k)) if last else 4
+        if last:
+            restarts = max(1, left // (kept - k))
+        else:
+            restarts = 4
         counted, calls = _counted(times)
         operator = LinearOperator((n, n), matvec=counted, dtype=np.float64)
         try:
@@ -131,7 +136,10 @@ def top(
                     fix=f"max_products={10 * max_products}, or tol={1e3 * tol:.0e}",
                 ) from None
             kept = min(4 * kept, most)
-    lam, u = ritz if vectors else (ritz, None)
+    if vectors:
+        lam, u = ritz
+    else:
+        lam, u = (ritz, None)
     order = np.argsort(lam)
     return lam[order], None if u is None else u[:, order]
 
@@ -148,11 +156,19 @@ def _counted(times: Times) -> tuple[Times, list[int]]:
 
 def _times(operator: Operator) -> Times:
     device = device_of(operator)
-    matrix = operator.double() if isinstance(operator, Tensor) else operator
+    matrix: Operator | Tensor
+    if isinstance(operator, Tensor):
+        matrix = operator.double()
+    else:
+        matrix = operator
     return lambda v: (matrix @ torch.from_numpy(np.ascontiguousarray(v).reshape(-1)).to(device)).double().cpu().numpy()
 
 
 def _by_unit_vectors(operator: Operator, n: int) -> Tensor:
-    matrix = operator.double() if isinstance(operator, Tensor) else operator
+    matrix: Operator | Tensor
+    if isinstance(operator, Tensor):
+        matrix = operator.double()
+    else:
+        matrix = operator
     dense = (matrix @ torch.eye(n, dtype=torch.float64, device=device_of(operator))).double().cpu()
     return (dense + dense.mT) / 2

@@ -64,7 +64,10 @@ class Features:
 
     def moments(self, y: Tensor | None = None) -> Tensor:
         """Phi^T Phi, (k, k), or Phi^T y, (k, C); sums in float64."""
-        right = self.shape[1] if y is None else y.shape[1]
+        if y is None:
+            right = self.shape[1]
+        else:
+            right = y.shape[1]
         total = torch.zeros(self.shape[1], right, dtype=torch.float64)
         for rows, tile in self.tiles():
             wide = tile.double()

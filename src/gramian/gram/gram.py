@@ -59,7 +59,10 @@ class Gram:
             raise BadArgument(f"tile={tile}", why="a tile has at least one row", fix="tile=1024")
         self.kernel: Kernel | None = kernel
         self.x: Inputs | None = tensors(x)
-        self.x2 = None if x2 is None else tensors(x2)
+        if x2 is None:
+            self.x2 = None
+        else:
+            self.x2 = tensors(x2)
         columns = self.x if self.x2 is None else self.x2
         given = [*leaves(self.x), *leaves(columns)]
         if not given or any(t.ndim == 0 or not len(t) for t in given):
@@ -209,8 +212,14 @@ class Gram:
         return {**self.__dict__, "_kept": {}}
 
     def __repr__(self) -> str:
-        kind = "symmetric, " if self.symmetric else ""
-        where = f"in {self._store.folder}" if self._store else f"kept {len(self._kept)} of {len(self._index())}"
+        if self.symmetric:
+            kind = "symmetric, "
+        else:
+            kind = ""
+        if self._store:
+            where = f"in {self._store.folder}"
+        else:
+            where = f"kept {len(self._kept)} of {len(self._index())}"
         return f"Gram({self.shape[0]} x {self.shape[1]}, {kind}tiles of {self.tile}, {where})"
 
     def _blocks(self, dim: int) -> int:
@@ -238,7 +247,10 @@ class Gram:
     def _tile(self, i: int, j: int, keep: bool = True) -> Tensor:
         if (i, j) in self._kept:
             return self._kept[i, j]
-        tile = self._compute(i, j) if self._store is None else self._store.read(i, j)
+        if self._store is None:
+            tile = self._compute(i, j)
+        else:
+            tile = self._store.read(i, j)
         if keep and self.keep and not tile.requires_grad:  # a kept graph could be gone backward through only once
             self._kept[i, j] = tile
         return tile
@@ -246,7 +258,10 @@ class Gram:
     def _compute(self, i: int, j: int) -> Tensor:
         kernel, x, x2 = self._source()
         x, x2 = rows(x, self._slice(i)), rows(x2, self._slice(j))
-        tile = kernel(x) if self.symmetric and i == j else kernel(x, x2)
+        if self.symmetric and i == j:
+            tile = kernel(x)
+        else:
+            tile = kernel(x, x2)
         expected = (samples(x), samples(x2))
         if tuple(tile.shape) != expected:
             raise BadArgument(

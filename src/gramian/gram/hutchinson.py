@@ -73,5 +73,9 @@ def _form(operator: Operator, v: Tensor) -> Tensor:
 
 def _by_columns(operator: Operator, v: Tensor) -> Tensor:
     dtype = torch.promote_types(operator.dtype, torch.float64)
-    matrix = operator.to(dtype) if isinstance(operator, Tensor) else operator
+    matrix: Operator | Tensor
+    if isinstance(operator, Tensor):
+        matrix = operator.to(dtype)
+    else:
+        matrix = operator
     return (matrix @ v).double()

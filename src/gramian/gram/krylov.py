@@ -128,7 +128,9 @@ def top_eigenvalue(
     first = product(start / start.norm()).to(start)
     size, products = float(first.norm()), 1
     if not (math.isfinite(size) and size > 0):
-        return 0.0 if size == 0 else math.nan
+        if size == 0:
+            return 0.0
+        return math.nan
     # with probability 1 - failure, -log(|u'g| / |g|) is below this
     hidden = -math.log(failure * math.sqrt(math.pi / (2 * max(n - 1, 1))))
     kept = max(LEAST_VECTORS, min(most, n, max_bytes // (n * start.element_size())))

@@ -112,8 +112,14 @@ class SpectralDensity:
         if not width > 0:
             raise BadArgument(f"width={width}", why="the density is a sum of points", fix="width=0.1")
         at = self._places(at)
-        weights = torch.where(self.nodes > 0, self.weights, 0.0) if log else self.weights
-        place = self.nodes.clamp(min=torch.finfo(torch.float64).tiny).log10() if log else self.nodes
+        if log:
+            weights = torch.where(self.nodes > 0, self.weights, 0.0)
+        else:
+            weights = self.weights
+        if log:
+            place = self.nodes.clamp(min=torch.finfo(torch.float64).tiny).log10()
+        else:
+            place = self.nodes
         peak = 1 / (width * math.sqrt(2 * math.pi))
         bump = peak * (-0.5 * ((at[:, None, None] - place) / width) ** 2).exp()
         each = (weights * bump).sum(-1)
@@ -213,7 +219,11 @@ def spectral_density(operator: Operator, *, steps: int = 40, probes: int = 10, s
     if steps < 1:
         raise BadArgument(f"steps={steps}", why="each probe makes one product or more", fix="steps=40")
     steps, device, draw = min(steps, n), device_of(operator), generator(seed)
-    matrix = operator.double() if isinstance(operator, Tensor) else operator
+    matrix: Operator | Tensor
+    if isinstance(operator, Tensor):
+        matrix = operator.double()
+    else:
+        matrix = operator
     eps = torch.finfo(operator.dtype).eps
     spaces = []
     for _ in range(probes):

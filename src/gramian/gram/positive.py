@@ -142,12 +142,18 @@ def not_positive(
     enough = ridge + max(-2 * lo, 2 * floor, solvable, torch.finfo(torch.float64).tiny)
     digits = f"{enough:.1e}"
     # two digits, not rounded down: a unit of the second is at most a tenth of the number
-    enough = float(digits) if float(digits) >= enough else float(digits) * 1.1
+    if float(digits) >= enough:
+        enough = float(digits)
+    else:
+        enough = float(digits) * 1.1
     lower = torch.finfo(dtype).eps > torch.finfo(torch.float64).eps
     fixes = [f"`ridge={enough:.1e}`"]
     if equal:
         named = ", ".join(f"{i} and {j}" for i, j in equal[:PAIRS_NAMED])
-        more = f" and {len(equal) - PAIRS_NAMED} more pairs" if len(equal) > PAIRS_NAMED else ""
+        if len(equal) > PAIRS_NAMED:
+            more = f" and {len(equal) - PAIRS_NAMED} more pairs"
+        else:
+            more = ""
         why = f"two inputs are equal to the kernel: rows {named}{more}"
         fixes = ["drop one row of each pair", *fixes]
     elif lo < -floor:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
-from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
+from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, aslinearoperator, eigsh
 from torch import Tensor
 
 from gramian.errors import BadArgument, BadData, GramianError, named_in_errors
@@ -42,7 +42,10 @@ def symmetric_dense(matrix: Gram | Tensor, name: str = "gram") -> Tensor:
         BadArgument: not square or not symmetric.
         BadData: an entry is NaN or infinite.
     """
-    dense = matrix.dense() if isinstance(matrix, Gram) else real_matrix(matrix, name)
+    if isinstance(matrix, Gram):
+        dense = matrix.dense()
+    else:
+        dense = real_matrix(matrix, name)
     if dense.ndim != 2 or dense.shape[0] != dense.shape[1]:
         raise BadArgument(
             f"`{name}` has shape {tuple(dense.shape)}",
@@ -77,7 +80,10 @@ def eigensystem(matrix: Gram | Tensor, name: str = "gram") -> Eigensystem:
         BadArgument: not square, not symmetric, or a gradient of it is asked for.
         BadData: an entry is not finite.
     """
-    dtype = matrix.dtype if isinstance(matrix, Gram) else real_matrix(matrix, name).dtype
+    if isinstance(matrix, Gram):
+        dtype = matrix.dtype
+    else:
+        dtype = real_matrix(matrix, name).dtype
     dense = symmetric_dense(matrix, name)
     refuse_gradient(name, dense)
     values, vectors = torch.linalg.eigh(dense)
@@ -116,7 +122,9 @@ def as_tensor(values: Any) -> Tensor:
         raise _no_numbers(values)
     if not array.flags.writeable or any(stride < 0 for stride in array.strides):
         array = array.copy()  # torch takes neither read-only memory nor negative strides
-    return torch.from_numpy(array) if array.ndim else torch.tensor(array.item())
+    if array.ndim:
+        return torch.from_numpy(array)
+    return torch.tensor(array.item())
 
 
 def _no_numbers(values: Any) -> BadData:
@@ -138,7 +146,9 @@ def real_matrix(values: Any, name: str) -> Tensor:
             why="kernels here are real: the imaginary parts would be lost",
             fix=f"{name}.real, if its imaginary part is zero",
         )
-    return dense if dense.is_floating_point() else dense.double()
+    if dense.is_floating_point():
+        return dense
+    return dense.double()
 
 
 @named_in_errors
@@ -197,10 +207,15 @@ def extreme_eigenvalues(
     if n < max(FEWEST_ROWS_FOR_LANCZOS, 3 * k):
         lam = eigenvalues(operator)
         return lam[:k], lam[-k:]
-    dense = symmetric_dense(operator).cpu().numpy() if 2 * 8 * n * n <= max_bytes else None
+    if 2 * 8 * n * n <= max_bytes:
+        dense = symmetric_dense(operator).cpu().numpy()
+    else:
+        dense = None
     start = np.random.default_rng(0).standard_normal(n)
-    times = (lambda v: dense @ v) if dense is not None else _product(operator)
-    plain = LinearOperator((n, n), matvec=times, dtype=np.float64)
+    if dense is not None:
+        plain = aslinearoperator(dense)
+    else:
+        plain = LinearOperator((n, n), matvec=_product(operator), dtype=np.float64)
     try:
         largest = eigsh(plain, k, which="LA", v0=start, tol=tol, return_eigenvectors=False)
         if dense is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,11 @@ def _spread(x: Inputs) -> Inputs:
 
 def _digest(x: Inputs) -> str:
     if not isinstance(x, Tensor):
-        names = list(x) if isinstance(x, Mapping) else range(len(x))
+        names: Iterable[Any]
+        if isinstance(x, Mapping):
+            names = list(x)
+        else:
+            names = range(len(x))
         return "; ".join(f"{name}: {_digest(t)}" for name, t in zip(names, leaves(x), strict=True))
     flat = x.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
     return f"{str(x.dtype).removeprefix('torch.')}{list(x.shape)} sha256:{hashlib.sha256(flat.data).hexdigest()}"

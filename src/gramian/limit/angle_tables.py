@@ -129,7 +129,10 @@ def tabulated(
 def _ends(low: Tensor, high: Tensor, same: bool, dtype: torch.dtype) -> tuple[float, float]:
     """As many digits as are sure, or rounded outwards."""
     if same:
-        digits = 6 if dtype == torch.float32 else 13
+        if dtype == torch.float32:
+            digits = 6
+        else:
+            digits = 13
         only = float(f"{float(high):.{digits}e}")
         return only, only
     below = math.floor(END_STEPS * math.log2(low)) / END_STEPS
@@ -175,12 +178,18 @@ def of_powers(a: Tensor, q: float, second: float, dtype: torch.dtype) -> Table:
 def _checked_table(op: Activation, low: float, high: float, dtype: torch.dtype) -> Table | None:
     forms: tuple[int, ...] = SMOOTH, KINKS
     if op.sharp:
-        forms = (JUMPS,) if op.jumps else (KINKS,)
+        if op.jumps:
+            forms = (JUMPS,)
+        else:
+            forms = (KINKS,)
     try:
         with torch.no_grad():
             for form in forms:
                 angles = _angles(op, form, low, high, dtype)
-                order = _order(op, form, low, high, dtype) if angles else 0
+                if angles:
+                    order = _order(op, form, low, high, dtype)
+                else:
+                    order = 0
                 if order:
                     table = _interpolated(op, form, low, high, order, angles, dtype)
                     if _right(op, table, dtype):
@@ -224,7 +233,10 @@ def _interpolated(
     s = (low + high) / 2 + (high - low) / 2 * x
     i, j = torch.triu_indices(order, order)
     half = _slopes(op, form, s[i], s[j], angles)[0]  # (pairs, angles)
-    rest = _jumps(op, s[i], s[j], angles) if form == JUMPS else _integral(form, half)
+    if form == JUMPS:
+        rest = _jumps(op, s[i], s[j], angles)
+    else:
+        rest = _integral(form, half)
 
     def mapped(values: Tensor) -> Tensor:
         both = values.new_zeros(order, order, angles)
@@ -239,7 +251,10 @@ def _interpolated(
 def _slopes(op: Activation, form: int, s1: Tensor, s2: Tensor, angles: int) -> Tensor:
     """Chebyshev coefficients of D in the angle's variable; shape (1, pairs, angles)."""
     x, to_x = nodes(angles)
-    theta = torch.acos(x) if form == SMOOTH else (x + 1) * (math.pi / 2)
+    if form == SMOOTH:
+        theta = torch.acos(x)
+    else:
+        theta = (x + 1) * (math.pi / 2)
     return (_pairs(op, s1[:, None], theta, s2[:, None])[1] @ to_x.T)[None]
 
 
@@ -344,7 +359,9 @@ def _kept(coefficients: Tensor, dtype: torch.dtype, *, even: bool = True) -> int
     left = size.flip(0).cumsum(0).flip(0)
     # |T_r| <= 1: what is cut off is at most the sum of the coefficients' sizes
     length = int((left > TAIL[dtype] * left[0]).sum())
-    return max(2, length + length % 2) if even else length
+    if even:
+        return max(2, length + length % 2)
+    return length
 
 
 def _long(coefficients: Tensor, length: int) -> Tensor:

@@ -46,4 +46,6 @@ def _rows(eye: Tensor, index: tuple[int, ...]) -> Tensor:
 
 def two(numbers: tuple[int, ...], missing: int) -> tuple[int, int]:
     """A setting of each axis of one or two, as of height and width."""
-    return (missing, numbers[0]) if len(numbers) == 1 else (numbers[0], numbers[1])
+    if len(numbers) == 1:
+        return (missing, numbers[0])
+    return (numbers[0], numbers[1])

@@ -34,32 +34,47 @@ def prepared(arch: Architecture, x: Inputs, x2: Inputs | None) -> tuple[Inputs, 
     if not floating:
         return x, x2, None
     dtype = precision(floating)
-    used = torch.float32 if dtype.itemsize < 4 else dtype
+    if dtype.itemsize < 4:
+        used = torch.float32
+    else:
+        used = dtype
     if all(type(t) is Tensor and t.dtype == used for t in floating) and len(floating) == len(given):
         return x, x2, None
 
     def plain(t: Tensor) -> Tensor:
-        t = t if type(t) is Tensor else t.as_subclass(Tensor)
-        return t.to(used) if t.is_floating_point() else t
+        if type(t) is Tensor:
+            t = t
+        else:
+            t = t.as_subclass(Tensor)
+        if t.is_floating_point():
+            return t.to(used)
+        return t
 
     return _mapped(x, plain), None if x2 is None else _mapped(x2, plain), None if used == dtype else dtype
 
 
 def _tensors(x: object) -> list[Tensor]:
     """What is a tensor in it; the rest is refused by the check of the inputs' structure."""
-    given = leaves(x) if isinstance(x, Tensor | Mapping | list | tuple) else ()
+    if isinstance(x, Tensor | Mapping | list | tuple):
+        given = leaves(x)
+    else:
+        given = ()
     return [t for t in given if isinstance(t, Tensor)]
 
 
 def _mapped(x: Inputs, change: Callable[[Tensor], Tensor]) -> Inputs:
     def of(t: Tensor) -> Tensor:
-        return change(t) if isinstance(t, Tensor) else t
+        if isinstance(t, Tensor):
+            return change(t)
+        return t
 
     if isinstance(x, Tensor):
         return change(x)
     if isinstance(x, Mapping):
         return {k: of(v) for k, v in x.items()}
-    return tuple(of(v) for v in x) if isinstance(x, list | tuple) else x
+    if isinstance(x, list | tuple):
+        return tuple(of(v) for v in x)
+    return x
 
 
 def _check(name: str, t: Tensor) -> None:
@@ -74,7 +89,10 @@ def _check(name: str, t: Tensor) -> None:
             "a Jacobian torch.autograd.functional.jacobian; instead of vmap pass all rows at once",
         )
     if t.layout != torch.strided or t.is_quantized:
-        quantized = ", quantized" if t.is_quantized else ""
+        if t.is_quantized:
+            quantized = ", quantized"
+        else:
+            quantized = ""
         raise BadData(
             f"`{name}` is a tensor of layout {t.layout}{quantized}, not dense.",
             where=where,

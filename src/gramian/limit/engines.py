@@ -86,7 +86,10 @@ def _computed(
     odd = isinstance(x, Tensor) and not isinstance(x2, Tensor | None)  # torch's way says what is wrong with `x2`
     if engine == "torch" or odd:
         return _by_torch(arch, x, x2, ntk, outputs)
-    compiled = engine if engine != "auto" else _of_device(x)
+    if engine != "auto":
+        compiled = engine
+    else:
+        compiled = _of_device(x)
     lack = _missing(compiled, arch, x, x2, outputs)
     p = None
     if lack is None:
@@ -125,7 +128,9 @@ def _worthwhile(p: Program, x: Tensor, x2: Tensor | None) -> bool:
 
 
 def _of_device(x: Inputs) -> str:
-    return "cuda" if isinstance(x, Tensor) and x.is_cuda else "native"
+    if isinstance(x, Tensor) and x.is_cuda:
+        return "cuda"
+    return "native"
 
 
 def _compiled(
@@ -157,7 +162,9 @@ def lacks(p: Program, engine: str = "native") -> Lack | None:
         return None
     for_vectors, for_images = reasons
     has_positions = len(p.lines[0].shape) > 1
-    return for_images if has_positions else for_vectors
+    if has_positions:
+        return for_images
+    return for_vectors
 
 
 def explain(arch: Architecture) -> str:
@@ -166,12 +173,18 @@ def explain(arch: Architecture) -> str:
     lack, on_gpu = lacks(p), lacks(p, "cuda")
     if lack is None:
         first = f"native engine ({library().isa}), for float32 and float64 on a CPU without gradients; else torch"
-        condition = vectors.conditions(p) if vectors.lacks(p) is None else ""
+        if vectors.lacks(p) is None:
+            condition = vectors.conditions(p)
+        else:
+            condition = ""
         if condition:
             first += f" ({condition})"
     else:
         first = f"torch engine: the native one lacks {lack}"
-    second = "CUDA engine, where cuda.core is installed" if on_gpu is None else f"torch engine: CUDA lacks {on_gpu}"
+    if on_gpu is None:
+        second = "CUDA engine, where cuda.core is installed"
+    else:
+        second = f"torch engine: CUDA lacks {on_gpu}"
     return f"{first}\non a GPU: {second}"
 
 
@@ -190,7 +203,10 @@ def _missing(engine: str, arch: Architecture, x: Inputs, x2: Inputs | None, outp
     given = [t for t in (x, x2) if isinstance(t, Tensor)]
     for t in given:
         if t.device.type not in DEVICES[engine]:
-            runs = "runs on the CPU" if engine == "native" else "runs on a GPU, where x.cuda() would be"
+            if engine == "native":
+                runs = "runs on the CPU"
+            else:
+                runs = "runs on a GPU, where x.cuda() would be"
             return Lack("inputs", f"on {t.device}", f"it {runs}")
         if t.dtype not in (torch.float32, torch.float64):
             return Lack("inputs", f"of {t.dtype}", "it computes in float32 and float64")
@@ -200,4 +216,6 @@ def _missing(engine: str, arch: Architecture, x: Inputs, x2: Inputs | None, outp
         return Lack("inputs", "of two dtypes", "it computes in one")
     if len({t.device for t in given}) > 1:
         return Lack("inputs", "on two devices", "it runs on one")
-    return None if given else Lack("inputs", "that are no tensors", "it takes tensors")
+    if given:
+        return None
+    return Lack("inputs", "that are no tensors", "it takes tensors")

@@ -50,7 +50,10 @@ def refuse(
         names = f"rows {i} of x and {j} of x"
     else:
         names = f"rows {i} of x and {j} of x2"
-    count_of_pairs = f", first of {count} pairs." if count > 1 else "."
+    if count > 1:
+        count_of_pairs = f", first of {count} pairs."
+    else:
+        count_of_pairs = "."
     largest = max(float(t.abs().max()) for r in (row, column) for t in leaves(r) if t.is_floating_point() and t.numel())
     raise BadData(
         f"The kernel is not finite in {dtype} at {names}{count_of_pairs}",

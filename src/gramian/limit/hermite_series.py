@@ -53,7 +53,10 @@ class Powers:
             which = ODD
         else:
             which = EVEN
-        rest = self.a[2:] if which == ALL else self.a[which::2]
+        if which == ALL:
+            rest = self.a[2:]
+        else:
+            rest = self.a[which::2]
         rest = torch.nn.functional.pad(rest, (0, 0, 0, -len(rest) % 4))
         first = self.a[:2]
         if which == ODD and not bool((first[0].square() > ABSENT).any()):  # exactly odd: the loops then use it

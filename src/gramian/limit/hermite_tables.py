@@ -87,7 +87,10 @@ def _octave(op: Activation, octave: int, dtype: torch.dtype) -> tuple[int, np.nd
     """How many terms are needed, and all that a table may have; shape (2, MOST_TERMS, DEGREE + 1)."""
     x, to_powers = _chebyshev()
     q = torch.from_numpy(2.0 ** (octave + (x + 1) / 2))
-    expanded = op if isinstance(op, Series) else _OfOp(op)
+    if isinstance(op, Series):
+        expanded = op
+    else:
+        expanded = _OfOp(op)
     try:
         series = [expanded.coefficients(q, order).numpy() for order in (0, 1)]
     except NoLimit as error:

@@ -118,9 +118,15 @@ def program(arch: Architecture) -> Program:
         return len(lines) - 1
 
     for number in _used(arch):
-        step = arch.steps[number] if number >= 0 else None
+        if number >= 0:
+            step = arch.steps[number]
+        else:
+            step = None
         if step is None or step.data:
-            shape, where = (arch.source_shape(number), "") if step is None else (step.shape, step.where)
+            if step is None:
+                shape, where = (arch.source_shape(number), "")
+            else:
+                shape, where = (step.shape, step.where)
             line_of[number] = add(Data(number), (), shape, where)
             continue
         inputs = tuple(line_of[i] for i in step.inputs)

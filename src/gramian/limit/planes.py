@@ -81,7 +81,9 @@ class PlaneProgram:
 def lacks(p: Program) -> Lack | None:
     """What keeps this part of the engine from running the program; None if nothing does."""
     planes = plane_program(p)
-    return planes if isinstance(planes, Lack) else None
+    if isinstance(planes, Lack):
+        return planes
+    return None
 
 
 def kernels(
@@ -91,7 +93,10 @@ def kernels(
     planes = plane_program(p)
     assert isinstance(planes, PlaneProgram)
     left = _images(arch, planes, x)
-    right = left if x2 is None else _images(arch, planes, x2)
+    if x2 is None:
+        right = left
+    else:
+        right = _images(arch, planes, x2)
     shape = len(left), len(right)
     nngp, theta = x.new_empty(shape), x.new_empty(shape if ntk else 0)
     tables = _Tables(planes, x.dtype)
@@ -117,13 +122,19 @@ def _patch_near(
     """Images that are nearly the same or opposite up to a factor, or so small that a bias makes them the same, by the
     oracle: it carries how far they are apart, of which a subtraction in the compiled loops leaves half the digits."""
     other = given[0] if given[1] is None else given[1]
-    most = max(math.prod(step.shape[1:]) for step in arch.steps) ** 2 if any(torch_engine.demand(arch)) else 1
+    if any(torch_engine.demand(arch)):
+        most = max(math.prod(step.shape[1:]) for step in arch.steps) ** 2
+    else:
+        most = 1
     if most * kernels[0].element_size() > WORKING_BYTES:
         return
     first, size = arch.affine[0], left[0].numel()
     # to the first layer a bias is one more coordinate of every image, sqrt(size) sigma_b / sigma_w; small images nearly
     # point along it, and are then near to each other
-    bias = math.sqrt(size) * first.sigma_b / first.sigma_w if first.sigma_w else 0.0
+    if first.sigma_w:
+        bias = math.sqrt(size) * first.sigma_b / first.sigma_w
+    else:
+        bias = 0.0
     near = torch.zeros_like(kernels[0], dtype=torch.bool)
     for constant in {0.0, bias}:
         unit = []
@@ -151,8 +162,14 @@ def _images(arch: Architecture, planes: PlaneProgram, x: Tensor) -> Tensor:
 
 def _rows(planes: PlaneProgram) -> int:
     """Rows of a tile: the variances of an image are computed once for each tile that it is in."""
-    most = ROWS_OF_ALL if {MEAN, AXES} & set(planes.kinds) else ROWS
-    terms = 64 if planes.series else 1
+    if {MEAN, AXES} & set(planes.kinds):
+        most = ROWS_OF_ALL
+    else:
+        most = ROWS
+    if planes.series:
+        terms = 64
+    else:
+        terms = 1
     return max(16, min(most, WORKING_BYTES // (12 * max(1, planes.variances * terms))))
 
 
@@ -328,7 +345,10 @@ class _Compiler:
     def _other(self, op: object, a: _Value, size: tuple[int, int]) -> _Value:
         if isinstance(op, BatchNorm):
             own = a.own + op.scale_trains * op.rate_scale
-            now = 0.0 if a.gaussian else own * op.factor**2
+            if a.gaussian:
+                now = 0.0
+            else:
+                now = own * op.factor**2
             value = self._linear(SCALE, a, size, (op.factor**2, 0.0, now, op.shift_trains * op.rate_shift))
             return replace(value, own=own if a.gaussian else 0.0)
         if isinstance(op, Reshape | Resize):
@@ -338,7 +358,10 @@ class _Compiler:
     def _reshape(self, op: Reshape | Resize, a: _Value, size: tuple[int, int]) -> _Value:
         if isinstance(op, Reshape) and len(op.after) == 1:
             positions = math.prod(a.size)
-            value = a if positions == 1 else self._linear(TRACE, a, ONE, (1.0 / positions, 0.0, 0.0, 0.0))
+            if positions == 1:
+                value = a
+            else:
+                value = self._linear(TRACE, a, ONE, (1.0 / positions, 0.0, 0.0, 0.0))
             return replace(value, alike=a.alike and positions == 1)
         if size != a.size:
             raise NotPlanes("positions in another shape")
@@ -364,7 +387,9 @@ class _Compiler:
 def _name(does: object) -> str:
     if isinstance(does, Dual):
         return does.activation.name
-    return does.op.name if isinstance(does, Other) else type(does).__name__
+    if isinstance(does, Other):
+        return does.op.name
+    return type(does).__name__
 
 
 def _size(shape: tuple[int, ...]) -> tuple[int, int]:

@@ -184,7 +184,10 @@ def _forward(
     both: list[Tensor] = []  # for each l so far, where g_l..g_j are positive for both inputs
     joint: dict[tuple[int, int], Tensor] = {}
     for j in range(s.depth + 1):
-        q = k if variances is None else variances[j]
+        if variances is None:
+            q = k
+        else:
+            q = variances[j]
         r = (k / q).clamp(-1, 1)
         step = abs(s.tau if j else 1.0) * q.sqrt()
         # (1 - r)(1 + r) keeps the digits of 1 - r^2 near r = 1
@@ -255,7 +258,10 @@ def _check_input(name: str, x: Tensor, like: Tensor) -> None:
         or 0 in x.shape
         or x.shape[1] != like.shape[1]
     ):
-        has = f"shape {tuple(x.shape)}, {x.dtype}" if isinstance(x, Tensor) else f"type {type(x).__name__}"
+        if isinstance(x, Tensor):
+            has = f"shape {tuple(x.shape)}, {x.dtype}"
+        else:
+            has = f"type {type(x).__name__}"
         raise BadData(
             f"`{name}` has {has}; this network takes floating-point vectors, shape (n, d).",
             where=f"allen_zhu_resnet_kernels, argument `{name}`",

@@ -39,7 +39,10 @@ def kernels(
     many as stay in the cache."""
     arch = chosen_output(arch, outputs)
     x_all = arch.inputs.check(x, "x")
-    y_all = x_all if x2 is None else arch.inputs.check(x2, "x2")
+    if x2 is None:
+        y_all = x_all
+    else:
+        y_all = arch.inputs.check(x2, "x2")
     pairs = demand(arch, outputs == "full")
     if rows is None:
         rows = tile_rows(arch, precision(x_all).itemsize, pairs, BUDGET.get(x_all[0].device.type, BUDGET["cuda"]))
@@ -79,7 +82,10 @@ def diagonals(
         except NotFinite as error:
             refuse(arch, x, None, error.pair, 1, error.dtype)
     both = tuple(torch.cat([t.diagonal() for t in column]) for column in zip(*tiles, strict=True))
-    nngp, theta = both if dtype is None else (t.to(dtype) for t in both)
+    if dtype is None:
+        nngp, theta = both
+    else:
+        nngp, theta = (t.to(dtype) for t in both)
     for k in (nngp, theta):
         bad = torch.nonzero(~torch.isfinite(k.detach())).flatten().tolist()
         if bad:
@@ -170,7 +176,10 @@ def _moments(
     """The inputs and what is made of them alone by numbers, everything above by moments."""
     dtype = precision(x)
     at_x = values_of_data(arch, x, dtype, here[0])
-    at_y = at_x if x2 is None else values_of_data(arch, x2, dtype, here[1])
+    if x2 is None:
+        at_y = at_x
+    else:
+        at_y = values_of_data(arch, x2, dtype, here[1])
     needed: dict[int, bool] = {}
     for number, step in enumerate(arch.steps):
         if not step.data:
@@ -181,9 +190,15 @@ def _moments(
     still = not any(t.requires_grad for t in (*x, *(() if x2 is None else x2)))
     sharp = any(isinstance(step.op, Activation) and step.op.sharp for step in arch.steps)
     for i, full in needed.items():
-        op = arch.steps[i].op if i >= 0 else Op()
+        if i >= 0:
+            op = arch.steps[i].op
+        else:
+            op = Op()
         try:
-            of_y = None if x2 is None else at_y[i]
+            if x2 is None:
+                of_y = None
+            else:
+                of_y = at_y[i]
             moments = op.data_moments(at_x[i], of_y, pairs=full, ntk=ntk, dtype=dtype, gap=sharp)
             start[i] = replace(moments, one_sample=x2 is None, still=still)
         except IndexError:  # a value without channels
@@ -191,7 +206,10 @@ def _moments(
         _check_start(start[i], here, x2 is None)
 
     def between(s: int, t: int, ntk: bool) -> Cross:
-        source = arch.steps[s].op if s >= 0 else None
+        if s >= 0:
+            source = arch.steps[s].op
+        else:
+            source = None
         if isinstance(source, Tokens):
             return token_cross(source, at_x[s], at_x[t], at_y[s], at_y[t], ntk=ntk, dtype=dtype)
         return data_cross(at_x[s], at_x[t], at_y[s], at_y[t], ntk=ntk)
@@ -212,7 +230,10 @@ def _check_start(m: Moments, here: tuple[int, int], same: bool) -> None:
     row = _first_not_finite(m.xx)
     if row is not None:
         raise NotFinite((here[0] + row, here[1] + row if same else here[1]), m.xx.dtype)
-    row = None if same else _first_not_finite(m.yy)
+    if same:
+        row = None
+    else:
+        row = _first_not_finite(m.yy)
     if row is not None:
         raise NotFinite((here[0], here[1] + row), m.xx.dtype)
 
@@ -263,7 +284,10 @@ def values_of_data(arch: Architecture, x: tuple[Tensor, ...], dtype: torch.dtype
     for number in of_data:
         step = arch.steps[number]
         values[number] = apply_to_data(step.op, [values[i] for i in step.inputs], dtype)
-    used = {i for step in arch.steps if not step.data for i in step.inputs} if of_data else set()
+    if of_data:
+        used = {i for step in arch.steps if not step.data for i in step.inputs}
+    else:
+        used = set()
     for number in of_data:
         if number in used:
             check_data(values[number], arch.steps[number].where, first)
@@ -273,9 +297,13 @@ def values_of_data(arch: Architecture, x: tuple[Tensor, ...], dtype: torch.dtype
 def _transposed(tile: Tensor) -> Tensor:
     """Of x and x2, and of their positions."""
     space = (tile.ndim - 2) // 2
-    return tile.permute(1, 0, *range(2 + space, tile.ndim), *range(2, 2 + space)) if tile.ndim > 1 else tile
+    if tile.ndim > 1:
+        return tile.permute(1, 0, *range(2 + space, tile.ndim), *range(2, 2 + space))
+    return tile
 
 
 def _mirrored(tile: Tensor) -> Tensor:
     """The upper triangle on both sides: products and sums may round (i, j) and (j, i) differently."""
-    return tile.triu() + tile.triu(1).mT if tile.ndim == 2 else tile
+    if tile.ndim == 2:
+        return tile.triu() + tile.triu(1).mT
+    return tile

@@ -106,7 +106,10 @@ def side(p: Program, q: Tensor, dtype: torch.dtype, pairs: float = math.inf) -> 
         elif isinstance(does, Dual):
             values.append(_activated(does.activation, below[0], dtype, pairs, arcsine=arcsine, mean=sums))
         elif isinstance(does, Times):
-            mean = None if below[0].mean is None else math.copysign(1.0, does.factor) * below[0].mean
+            if below[0].mean is None:
+                mean = None
+            else:
+                mean = math.copysign(1.0, does.factor) * below[0].mean
             values.append(Side(does.factor**2 * below[0].q, does.factor**2 * below[0].theta, mean))
         elif isinstance(does, Plus):
             values.append(_summed(below[0], below[1], does.alpha))
@@ -143,12 +146,25 @@ def _weighed(does: Weights, below: Side) -> Side:
 
 def _summed(a: Side, b: Side, alpha: float) -> Side:
     # independent a and b: E (a + alpha b)^2 = q_a + alpha^2 q_b + 2 alpha E a E b, and means are kept over sqrt(q)
-    cross = 0.0 if a.mean is None or b.mean is None else 2 * alpha * a.mean * b.mean * (a.q * b.q).sqrt()
+    cross: float | Tensor
+    if a.mean is None or b.mean is None:
+        cross = 0.0
+    else:
+        cross = 2 * alpha * a.mean * b.mean * (a.q * b.q).sqrt()
     q = a.q + alpha**2 * b.q + cross
     sizes = (a.q / q).sqrt(), abs(alpha) * (b.q / q).sqrt()
-    of_a = torch.zeros_like(q) if a.mean is None else sizes[0] * a.mean
-    of_b = torch.zeros_like(q) if b.mean is None else math.copysign(1.0, alpha) * sizes[1] * b.mean
-    mean = None if a.mean is None and b.mean is None else of_a + of_b
+    if a.mean is None:
+        of_a = torch.zeros_like(q)
+    else:
+        of_a = sizes[0] * a.mean
+    if b.mean is None:
+        of_b = torch.zeros_like(q)
+    else:
+        of_b = math.copysign(1.0, alpha) * sizes[1] * b.mean
+    if a.mean is None and b.mean is None:
+        mean = None
+    else:
+        mean = of_a + of_b
     return Side(q, a.theta + alpha**2 * b.theta, mean, Loop(SUM, factors=torch.stack([*sizes, of_a, of_b])))
 
 
@@ -160,7 +176,10 @@ def _activated(op: Activation, below: Side, dtype: torch.dtype, pairs: float, *,
         k, slope = op.dual(q, q, q)
     else:
         k, slope, loop = _summed_up(op, q, dtype, pairs)
-    at = op.mean(q) if mean else None
+    if mean:
+        at = op.mean(q)
+    else:
+        at = None
     return Side(k, below.theta * slope, None if at is None else at / k.sqrt(), loop)
 
 
@@ -169,7 +188,9 @@ def _closed(op: Activation, q: Tensor, arcsine: bool) -> Loop | None:
         return Loop(SLOPES, slopes(op)[1])
     if isinstance(op, Sign | Step):
         return Loop(JUMP, 2.0 if isinstance(op, Sign) else 1.0)
-    return Loop(ERF, factors=_of_erf(op.dual(q, q, q)[0], q)) if isinstance(op, Erf) and arcsine else None
+    if isinstance(op, Erf) and arcsine:
+        return Loop(ERF, factors=_of_erf(op.dual(q, q, q)[0], q))
+    return None
 
 
 def _summed_up(op: Activation, q: Tensor, dtype: torch.dtype, pairs: float) -> tuple[Tensor, Tensor, Loop]:
@@ -182,7 +203,10 @@ def _summed_up(op: Activation, q: Tensor, dtype: torch.dtype, pairs: float) -> t
     except TooLong:
         of_angle, s, k, slope = angle_tables.tabulated(op, q, dtype, pairs)
         # a homogeneous function's table is of variance 1
-        second = k if bool((s == q.sqrt()).all()) else angle_tables.own(op, s * s)[0]
+        if bool((s == q.sqrt()).all()):
+            second = k
+        else:
+            second = angle_tables.own(op, s * s)[0]
         return k, slope, _of_table(op, of_angle, s, second)
     some = torch.nonzero(q > 0).flatten()
     if len(some) and angle_tables.uniform(q, dtype):
@@ -246,7 +270,10 @@ def code(p: Program, values: list[Side]) -> Code:
         loop = values[number].loop
         if loop is None:
             continue
-        many = 0 if loop.factors is None else len(loop.factors)
+        if loop.factors is None:
+            many = 0
+        else:
+            many = len(loop.factors)
         ops.append((loop.kind, at[number], at[operands[0]], at[operands[-1]], count if many else 0))
         settings.append((loop.first, loop.second))
         count += many

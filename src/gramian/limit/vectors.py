@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,7 +53,9 @@ def lacks(p: Program) -> Lack | None:
 def _name(does: object) -> str:
     if isinstance(does, Dual):
         return does.activation.name
-    return does.op.name if isinstance(does, Other) else type(does).__name__
+    if isinstance(does, Other):
+        return does.op.name
+    return type(does).__name__
 
 
 def _refused(does: object) -> str:
@@ -61,7 +64,9 @@ def _refused(does: object) -> str:
         return "its weights are zero"
     if isinstance(does, Dual) and isinstance(does.activation, LeakyReLU) and not slopes(does.activation)[0]:
         return "it is zero everywhere"
-    return "only the torch engine has this op" if isinstance(does, Window | Other) else ""
+    if isinstance(does, Window | Other):
+        return "only the torch engine has this op"
+    return ""
 
 
 def worthwhile(p: Program, pairs: int) -> bool:
@@ -74,7 +79,9 @@ def conditions(p: Program) -> str:
     """What the inputs must be like; empty if nothing."""
     duals = [line.does.activation for line in p.lines if isinstance(line.does, Dual)]
     bent = sorted({op.name for op in duals if isinstance(op, Piecewise) and op.sharp and any(op.kinks)})
-    return f"for {', '.join(bent)} where all inputs have one norm" if bent else ""
+    if bent:
+        return f"for {', '.join(bent)} where all inputs have one norm"
+    return ""
 
 
 def kernels(
@@ -89,7 +96,11 @@ def kernels(
     """`(nngp, ntk)`, see `gramian.limit.kernels`; `tile` has so many rows and columns."""
     rows, cols, c = sides(arch, p, x, x2)
     shape = len(rows.values), len(cols.values)
-    of_numpy = np.float32 if x.dtype == torch.float32 else np.float64
+    of_numpy: type[np.floating[Any]]
+    if x.dtype == torch.float32:
+        of_numpy = np.float32
+    else:
+        of_numpy = np.float64
     nngp, theta = (torch.from_numpy(np.empty(s, of_numpy)) for s in (shape, shape if ntk else (0, 0)))  # in huge pages
     work = partial(_tile, size=tile, rows=rows, cols=cols, c=c, symmetric=x2 is None, nngp=nngp, ntk=theta)
     places = [
@@ -103,17 +114,29 @@ def kernels(
 def sides(arch: Architecture, p: Program, x: Tensor, x2: Tensor | None) -> tuple[Inputs, Inputs, Code]:
     """What the loops need of the rows and of the columns, and the program as they read it."""
     rows = Inputs(arch, p, x)
-    cols = rows if x2 is None else Inputs(arch, p, x2)
+    if x2 is None:
+        cols = rows
+    else:
+        cols = Inputs(arch, p, x2)
     n = len(rows.values)
     try:
-        q = rows.q if x2 is None else torch.cat([rows.q, cols.q])
-        pairs = n * (n + 1) / 2 if x2 is None else n * len(cols.values)
+        if x2 is None:
+            q = rows.q
+        else:
+            q = torch.cat([rows.q, cols.q])
+        if x2 is None:
+            pairs = n * (n + 1) / 2
+        else:
+            pairs = n * len(cols.values)
         values = side(p, q, x.dtype, pairs)
     except TooLong as error:
         raise Unable(str(error)) from None
     except NotFinite as error:
         row = error.pair[0]
-        pair = (row, row) if x2 is None else (min(row, n - 1), max(row - n, 0))
+        if x2 is None:
+            pair = (row, row)
+        else:
+            pair = (min(row, n - 1), max(row - n, 0))
         raise NotFinite(pair, x.dtype) from None
     c = code(p, values)
     parts = [(rows, slice(n))]
@@ -155,7 +178,9 @@ class Inputs:
 def plain(x: Tensor) -> Tensor:
     """Contiguous with the strides that its shape says: torch leaves any to an axis of one number."""
     x = x.contiguous()
-    return x if x.stride() == (x.shape[1], 1) else x.new_empty(x.shape).copy_(x)
+    if x.stride() == (x.shape[1], 1):
+        return x
+    return x.new_empty(x.shape).copy_(x)
 
 
 def _tile(

@@ -67,16 +67,22 @@ class Rows:
 def tensors(given: Any) -> list[Tensor]:
     """The tensors with rows in a structure, in order."""
     if isinstance(given, Tensor):
-        return [given] if given.ndim else []
+        if given.ndim:
+            return [given]
+        return []
     if isinstance(given, Mapping):
         return [t for value in given.values() for t in tensors(value)]
-    return [t for value in given for t in tensors(value)] if isinstance(given, tuple | list) else []
+    if isinstance(given, tuple | list):
+        return [t for value in given for t in tensors(value)]
+    return []
 
 
 def changed(given: Any, change: Callable[[Tensor], Any]) -> Any:
     """The structure with `change` of each tensor that has rows in its place."""
     if isinstance(given, Tensor):
-        return change(given) if given.ndim else given
+        if given.ndim:
+            return change(given)
+        return given
     if isinstance(given, Mapping):
         return {name: changed(value, change) for name, value in given.items()}
     if isinstance(given, tuple | list):
@@ -88,14 +94,20 @@ def called(module: Callable[..., Any], given: Any, how: str) -> Any:
     """The module on a structure of inputs: by name, in order, or as one argument."""
     if how == "names":
         return module(**given)
-    return module(*given) if how == "order" else module(given)
+    if how == "order":
+        return module(*given)
+    return module(given)
 
 
 def ways(given: Any) -> tuple[str, ...]:
     """How a module may take this structure, the likely way first."""
     if isinstance(given, Mapping):
-        return ("names", "one") if all(isinstance(name, str) for name in given) else ("one",)
-    return ("order", "one") if isinstance(given, tuple) else ("one",)
+        if all(isinstance(name, str) for name in given):
+            return ("names", "one")
+        return ("one",)
+    if isinstance(given, tuple):
+        return ("order", "one")
+    return ("one",)
 
 
 def _converted(given: Any, device: torch.device) -> Any:
@@ -112,7 +124,9 @@ def _converted(given: Any, device: torch.device) -> Any:
         return torch.as_tensor(given).to(device)
     if hasattr(given, "to_numpy"):  # a frame, a series
         return torch.as_tensor(given.to_numpy()).to(device)
-    return torch.as_tensor(given).to(device) if hasattr(given, "__array__") else given
+    if hasattr(given, "__array__"):
+        return torch.as_tensor(given).to(device)
+    return given
 
 
 def _numbers(given: Any) -> bool:

@@ -124,7 +124,10 @@ def TrainerMonitor(loss: Loss | None, x: Inputs, y: Tensor | None = None, **sett
 
         def _take_up(self, args: Any, state: Any, model: nn.Module, optimizer: Any) -> None:
             steps = int(getattr(state, "global_step", 0) or 0)
-            file = _checkpoint(args, steps) / STATE_FILE if steps else None
+            if steps:
+                file = _checkpoint(args, steps) / STATE_FILE
+            else:
+                file = None
             if file is not None and file.exists():
                 self._state = torch.load(file, weights_only=True)
             self._begin(model, optimizer, steps)

@@ -65,7 +65,10 @@ class EdgeOfStability:
         if self._rule(run).guessed:
             self.why = "no step of the optimizer was seen yet"
             return None
-        n = self.batch() if self.kind == "sum" else len(self.x)
+        if self.kind == "sum":
+            n = self.batch()
+        else:
+            n = len(self.x)
         if n is None:
             self.why = "no batch of the loop was seen yet"
             return None

@@ -40,7 +40,10 @@ def _rate(trace: Trace) -> str:
 
 def _on_the_way(points: list[tuple[float, int]], moving: list[tuple[float, int]]) -> str:
     most, step = max(moving)
-    now = f", and is {points[-1][0]:.2g} times it now" if points[-1][1] != step else ""
+    if points[-1][1] != step:
+        now = f", and is {points[-1][0]:.2g} times it now"
+    else:
+        now = ""
     where = f"The learning rate was {most:.2g} times the largest stable one at step {step:,}{now}"
     if most > ABOVE:
         return f"{where}: it was above the edge of stability on the way."
@@ -53,14 +56,29 @@ def _on_the_way(points: list[tuple[float, int]], moving: list[tuple[float, int]]
 
 
 def _now(trace: Trace, edge: float, step: int, moving: list[tuple[float, int]], lr: float) -> str:
-    rate = f" ({lr:.3g} of {lr / edge:.3g})" if lr else ""
-    batch = trace.config.get("step_rows") if trace.config.get("loss_kind") == "sum" else None
-    of = f" of a batch of {batch:,} rows, as a step takes them" if batch else ""
+    if lr:
+        rate = f" ({lr:.3g} of {lr / edge:.3g})"
+    else:
+        rate = ""
+    if trace.config.get("loss_kind") == "sum":
+        batch = trace.config.get("step_rows")
+    else:
+        batch = None
+    if batch:
+        of = f" of a batch of {batch:,} rows, as a step takes them"
+    else:
+        of = ""
     times = f"The learning rate is {edge:.2g} times the largest stable one{of}{rate}"
     most, highest = max(moving)
-    before = f"; it came to {most:.2g} times it at step {highest:,}" if most > max(1.3 * edge, 0.3) else ""
+    if most > max(1.3 * edge, 0.3):
+        before = f"; it came to {most:.2g} times it at step {highest:,}"
+    else:
+        before = ""
     unseen = trace.config.get("unseen")
-    but = f"; without {unseen:,} coordinates that had no gradient yet" if unseen else ""
+    if unseen:
+        but = f"; without {unseen:,} coordinates that had no gradient yet"
+    else:
+        but = ""
     once = f" (measured {_at([k for _, k in moving])}{but})"
     if edge > ABOVE:
         return f"{times}, above the edge of stability{_what_follows(trace)}{once}."
@@ -87,7 +105,9 @@ def _rise(trace: Trace) -> str:
         if math.isfinite(loss) and loss > 0:
             low = min(low, loss)
             most, peak = max((most, peak), (loss / low, step))
-    return f" On the way the loss rose {fold(most)}, up to step {peak:,}." if most > LEAST_RISE else ""
+    if most > LEAST_RISE:
+        return f" On the way the loss rose {fold(most)}, up to step {peak:,}."
+    return ""
 
 
 def _at(steps: list[int]) -> str:
@@ -99,4 +119,6 @@ def _at(steps: list[int]) -> str:
     """
     if len(steps) == 1:
         return f"once, at step {steps[0]:,}"
-    return f"at steps {steps[0]:,} and {steps[1]:,}" if len(steps) == 2 else f"at {len(steps):,} steps"
+    if len(steps) == 2:
+        return f"at steps {steps[0]:,} and {steps[1]:,}"
+    return f"at {len(steps):,} steps"

@@ -68,7 +68,10 @@ def positions_of(call: Call, user: UserLoss, tokens: int, *, most: int | None = 
         at_last = True
     elif not (user.by_class and y.ndim > 1 and len(shape) == y.ndim and tuple(y.shape[1:]) == tuple(shape[1:])):
         return None
-    classes = shape[-1] if at_last else shape[0]
+    if at_last:
+        classes = shape[-1]
+    else:
+        classes = shape[0]
     if classes < 2:
         return None
     ignored = user.ignored if user.ignored is not None else IGNORED
@@ -90,4 +93,6 @@ def positions_of(call: Call, user: UserLoss, tokens: int, *, most: int | None = 
 
 def _by_position(logits: Tensor, torch_layout: bool) -> Tensor:
     """Logits (n, positions, classes)."""
-    return logits.flatten(2).transpose(1, 2) if torch_layout else logits
+    if torch_layout:
+        return logits.flatten(2).transpose(1, 2)
+    return logits

@@ -28,10 +28,16 @@ class Log:
     """
 
     def __init__(self, lines: str | Path | None, tensorboard: str | Path | None) -> None:
-        self.lines = None if lines is None else Path(lines)
+        if lines is None:
+            self.lines = None
+        else:
+            self.lines = Path(lines)
         self._waiting: list[str] = []
         self._warned: set[str] = set()
-        self.writer = None if tensorboard is None else self._writer(tensorboard)
+        if tensorboard is None:
+            self.writer = None
+        else:
+            self.writer = self._writer(tensorboard)
         if self.lines is not None:
             try:
                 self.lines.parent.mkdir(parents=True, exist_ok=True)
@@ -90,7 +96,10 @@ class Log:
         if what in self._warned:
             return
         self._warned.add(what)
-        said = "TensorBoard is not installed" if error is None else getattr(error, "strerror", None) or reason(error)
+        if error is None:
+            said = "TensorBoard is not installed"
+        else:
+            said = getattr(error, "strerror", None) or reason(error)
         tell(
             f"{what} cannot be written: {said}. The training goes on.",
             where="Monitor(..., log=, tensorboard=)",
@@ -142,7 +151,10 @@ def _before(runs: list[list[dict[str, Any]]], line: dict[str, Any]) -> list[dict
     mark, step = line["resumed"], line["step"]
     if mark.get("replaces") and len(runs) > 1:  # what the monitor wrote before it was told
         runs.pop()
-    older = runs.pop() if runs else []
+    if runs:
+        older = runs.pop()
+    else:
+        older = []
     kept = [one for one in older if one["step"] < step or (one["step"] == step and "loss" not in line)]
     if mark["since"] < step:
         return kept
@@ -152,7 +164,9 @@ def _before(runs: list[list[dict[str, Any]]], line: dict[str, Any]) -> list[dict
 def _numbers(value: Any) -> Any:
     if isinstance(value, dict):
         return {label: _numbers(number) for label, number in value.items()}
-    return math.nan if value is None else float(value)
+    if value is None:
+        return math.nan
+    return float(value)
 
 
 def _append(path: Path, text: bytes) -> None:
@@ -183,4 +197,6 @@ def _end_line(file: Any) -> None:
 def _plain(value: Value) -> Any:
     if isinstance(value, dict):
         return {label: _plain(number) for label, number in value.items()}
-    return value if math.isfinite(value) else None
+    if math.isfinite(value):
+        return value
+    return None

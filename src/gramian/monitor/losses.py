@@ -48,7 +48,10 @@ class UserLoss:
         self, loss: Any, look: Look, targets: Rows, *, template: Callable[[Tensor], Any] | None = None
     ) -> None:
         self.loss, self.look, self.template = loss, look, template
-        self.name = loss if isinstance(loss, str) else getattr(loss, "__name__", type(loss).__name__)
+        if isinstance(loss, str):
+            self.name = loss
+        else:
+            self.name = getattr(loss, "__name__", type(loss).__name__)
         self.kind, self._targets, self._test = "mean", targets, targets
         self._fit: Callable[[Any, Tensor], Any] = _as_it_is
         self.by_number = isinstance(loss, NUMBERWISE) or loss in NUMBERWISE_FUNCTIONS or loss == "squared"
@@ -79,22 +82,30 @@ class UserLoss:
         y = self._fit(y, only)
         if self.loss == "squared":
             return squared(out.reshape(len(f), -1), y)
-        return cross_entropy(out, y) if self.loss == "cross-entropy" else self.loss(out, y)
+        if self.loss == "cross-entropy":
+            return cross_entropy(out, y)
+        return self.loss(out, y)
 
     def value(self, f: Tensor, rows: Tensor) -> Tensor:
         """One number: the loss of these rows as a batch."""
         number = number_of(self.raw(f, rows))
-        return number if number.numel() == 1 else number.float().mean()
+        if number.numel() == 1:
+            return number
+        return number.float().mean()
 
     def summed(self, f: Tensor, rows: Tensor) -> Tensor:
         """The same as probes take it, a sum over rows: a mean times their number."""
         value = self.value(f, rows).reshape(())
-        return value if self.kind == "sum" else len(f) * value
+        if self.kind == "sum":
+            return value
+        return len(f) * value
 
     @property
     def unit(self) -> int:
         """What a sum over all watched rows is divided by to be the user's own loss."""
-        return 1 if self.kind == "sum" else self._targets.n
+        if self.kind == "sum":
+            return 1
+        return self._targets.n
 
     def fit(self, f: Tensor, rows: Tensor) -> None:
         """Finds the form in which the loss takes these targets, and whether it is a mean or a sum.
@@ -107,7 +118,10 @@ class UserLoss:
         with torch.no_grad(), quiet():
             once = number_of(self.raw(f, rows))
             alone = once.numel() == 1 and getattr(self.loss, "reduction", "") != "none"
-            self.kind = self._kind(f, rows, float(once)) if alone else "rows"
+            if alone:
+                self.kind = self._kind(f, rows, float(once))
+            else:
+                self.kind = "rows"
 
     def _form(self, f: Tensor, rows: Tensor) -> Callable[[Any, Tensor], Any]:
         y, only = self.targets(rows), next(iter(self.look.tensors(f).values()))
@@ -125,7 +139,9 @@ class UserLoss:
                 first = first or error
             else:
                 number_of(value)
-                return self._paired(f, rows, value) if form is _as_it_is else form
+                if form is _as_it_is:
+                    return self._paired(f, rows, value)
+                return form
         assert first is not None
         raise _no_loss(self.name, only, y, first) from first
 
@@ -166,7 +182,10 @@ class UserLoss:
             return lambda y, f: one_hot(y, f[0].numel(), dtype=f.dtype)
         if y.numel() != only.numel():
             c = only[0].numel()
-            said = f"class numbers in shape {tuple(y.shape)}" if classes else f"shape {tuple(y.shape)}"
+            if classes:
+                said = f"class numbers in shape {tuple(y.shape)}"
+            else:
+                said = f"shape {tuple(y.shape)}"
             raise BadData(
                 f"{self.name} compares numbers; y has {said}, the outputs have shape {tuple(only.shape)}.",
                 where="Monitor(module, optimizer, loss, x, y)",
@@ -177,7 +196,9 @@ class UserLoss:
 
     def _kind(self, f: Tensor, rows: Tensor, once: float) -> str:
         if self.by_number or self.by_class:
-            return "sum" if isinstance(self.loss, str) else _reduction(self.loss)
+            if isinstance(self.loss, str):
+                return "sum"
+            return _reduction(self.loss)
         if not math.isfinite(once) or once == 0:  # says nothing: ask at other outputs
             draw = torch.Generator().manual_seed(0)
             f = f + torch.randn(f.shape, generator=draw).to(f)
@@ -204,13 +225,18 @@ def is_classification(user: UserLoss, y: Tensor, c: int, offset: int = 0) -> boo
 
 def _reduction(loss: Any) -> str:
     """Of torch's own losses; functions have a mean by default."""
-    return "sum" if getattr(loss, "reduction", "mean") == "sum" else "mean"
+    if getattr(loss, "reduction", "mean") == "sum":
+        return "sum"
+    return "mean"
 
 
 def number_of(value: Any) -> Tensor:
     """The loss among what a loss gives: itself, the first of a tuple, `loss` of a dict or an object."""
     if isinstance(value, Mapping):
-        value = value["loss"] if "loss" in value else next(iter(value.values()), None)
+        if "loss" in value:
+            value = value["loss"]
+        else:
+            value = next(iter(value.values()), None)
     elif isinstance(value, tuple | list) and value:
         value = value[0]
     elif not isinstance(value, Tensor | int | float):
@@ -242,7 +268,9 @@ def _classes(y: Tensor, _f: Tensor) -> Tensor:
 def _numbers_like(y: Tensor, f: Tensor) -> Tensor:
     """The outputs' type and, if there are as many numbers, their shape."""
     y = y.to(f.dtype)
-    return y.reshape(f.shape) if y.numel() == f.numel() else y
+    if y.numel() == f.numel():
+        return y.reshape(f.shape)
+    return y
 
 
 class quiet(warnings.catch_warnings):
@@ -254,7 +282,10 @@ class quiet(warnings.catch_warnings):
 
 
 def _no_loss(name: str, f: Tensor, y: Any, error: Exception) -> BadData:
-    shape = f"shape {tuple(y.shape)}, {y.dtype}" if isinstance(y, Tensor) else type(y).__name__
+    if isinstance(y, Tensor):
+        shape = f"shape {tuple(y.shape)}, {y.dtype}"
+    else:
+        shape = type(y).__name__
     return BadData(
         f"The loss {name} does not take outputs of shape {tuple(f.shape)} with targets of {shape}.",
         where="Monitor(module, optimizer, loss, x, y)",

@@ -13,7 +13,9 @@ AT_FIRST = 1.0  # seconds that may be spent before the share of the time is as m
 
 def kind_of(name: str, cost: str) -> str:
     """Of a probe: "quick", "cheap" or "gram"."""
-    return "quick" if name in QUICK else cost
+    if name in QUICK:
+        return "quick"
+    return cost
 
 
 class Schedule:
@@ -56,7 +58,9 @@ class Schedule:
     def overhead(self) -> float:
         """Seconds spent over those of the training itself."""
         rest = self.training
-        return self.spent / rest if rest > 0 else 0.0
+        if rest > 0:
+            return self.spent / rest
+        return 0.0
 
     def due(self, step: int) -> set[str]:
         """The kinds that may be measured after this step; the quick ones whenever another is."""
@@ -68,7 +72,9 @@ class Schedule:
             if step >= max(APART[kind] * self.measured[kind], self.measured[kind] + 1)
             and self.spent_on[kind] + cost <= PART[kind] * whole
         }
-        return kinds | {"quick"} if kinds else kinds
+        if kinds:
+            return kinds | {"quick"}
+        return kinds
 
     def took(self, kind: str, step: int, seconds: float) -> None:
         """A measurement was made."""

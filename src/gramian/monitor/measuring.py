@@ -159,7 +159,9 @@ class Measuring:
 
     def _statistics(self, kind: str) -> AbstractContextManager[None]:
         """Kernels are those of batch normalization with the watched rows' statistics, at the start and now."""
-        return statistics_of(self.run.module, self.run.x_rows) if kind == "gram" else nullcontext()
+        if kind == "gram":
+            return statistics_of(self.run.module, self.run.x_rows)
+        return nullcontext()
 
     def before(self) -> None:
         """Before a step: decide whether to measure after it."""
@@ -259,11 +261,17 @@ class Measuring:
             reading /= units[probe.name]
         if reading is not None:
             self.record.add(self.step, probe.name, reading)
-            values[probe.name] = reading.value if isinstance(reading, Reading) else reading
+            if isinstance(reading, Reading):
+                values[probe.name] = reading.value
+            else:
+                values[probe.name] = reading
 
     def _finite(self) -> bool:
         """Whether the smallest gradient is: a loss that is not finite spoils all. On a GPU it would cost a wait."""
-        grad = None if self._witness is None else self._witness.grad
+        if self._witness is None:
+            grad = None
+        else:
+            grad = self._witness.grad
         if grad is None or grad.device.type != "cpu" or grad.layout is not torch.strided:
             return True
         return bool(grad.isfinite().all())

@@ -64,7 +64,9 @@ class Call:
     @property
     def picture(self) -> Tensor | None:
         """The inputs where they are one tensor."""
-        return self.rows.given if isinstance(self.rows.given, Tensor) else None
+        if isinstance(self.rows.given, Tensor):
+            return self.rows.given
+        return None
 
     @property
     def plain(self) -> bool:
@@ -92,7 +94,9 @@ class Call:
 
     def x(self, rows: Tensor) -> Tensor:
         """The rows as a network of `Seen` takes them: themselves, or their numbers."""
-        return self.numbered(rows) if self.picture is None else self.picture[rows]
+        if self.picture is None:
+            return self.numbered(rows)
+        return self.picture[rows]
 
     def numbered(self, rows: Tensor, numbers: int = 0) -> Tensor:
         """Row numbers; shape (n, 1, k), k as large as says how much a pass of a sample holds."""
@@ -105,7 +109,10 @@ class Call:
         given = x
         if isinstance(self.rows.given, Mapping) and isinstance(x, Mapping):
             labels = dict.fromkeys(self.rows.given.keys() & {"labels"}, y)
-            given = {**x, **labels} if y is not None else dict(x)
+            if y is not None:
+                given = {**x, **labels}
+            else:
+                given = dict(x)
         rows = _like(Rows(given, self.device, name="x_test"), self.rows)
         targets = Rows(y, self.device, n=rows.n, name="y_test")
         return _counted(replace(self, rows=rows, targets=targets, numbers=torch.arange(rows.n, device=self.device)))
@@ -181,9 +188,16 @@ def _with_labels(x: Any, y: Any) -> tuple[Any, Any]:
 
 def _main(out: Any, n: int) -> Look:
     path = main_of(out)
-    t = None if path is None else part(out, path)
+    if path is None:
+        t = None
+    else:
+        t = part(out, path)
     if not isinstance(t, Tensor) or not t.is_floating_point() or n not in t.shape[:2]:
-        shape = tuple(t.shape) if isinstance(t, Tensor) else type(out).__name__
+        shape: str | tuple[int, ...]
+        if isinstance(t, Tensor):
+            shape = tuple(t.shape)
+        else:
+            shape = type(out).__name__
         raise BadData(
             f"The module gives {shape} for {n} inputs.",
             where="Monitor(module, optimizer, loss, x, y)",
@@ -252,7 +266,9 @@ def _counted(call: Call) -> Call:
 def _like(rows: Rows, other: Rows) -> Rows:
     """In the precision in which the other's tensors are taken."""
     kinds = {t.dtype for t in tensors(other.given) if t.is_floating_point()}
-    return rows.cast(kinds.pop()) if len(kinds) == 1 else rows
+    if len(kinds) == 1:
+        return rows.cast(kinds.pop())
+    return rows
 
 
 def _no_targets() -> BadData:

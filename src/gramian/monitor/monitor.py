@@ -106,7 +106,10 @@ class Monitor:
         check_settings(module, optimizer, loss, share, rows, tokens, probes)
         self.optimizer, self.classes = optimizer, tuple(map(str, classes))
         self._schedule, self._log = Schedule(share), Log(log, tensorboard)
-        self._count = resume if isinstance(resume, int) else int(resume.get("step", 0))
+        if isinstance(resume, int):
+            self._count = resume
+        else:
+            self._count = int(resume.get("step", 0))
         self._ended = ""  # why it watches no more
         self._module = module
         self._measuring: Measuring | None = None
@@ -178,7 +181,10 @@ class Monitor:
         said = self.answer()
         if self._measuring is None:
             return "\n".join([f"After {self.step} steps:", *(f"  {line}" for line in said)])
-        ended = f"; not watched any more: {self._ended}" if self._ended else ""
+        if self._ended:
+            ended = f"; not watched any more: {self._ended}"
+        else:
+            ended = ""
         lines = [f"After {self.step} steps (measuring took {self.overhead:.1%} of the training time{ended}):"]
         return "\n".join([*lines, *(f"  {sentence}" for sentence in said)])
 
@@ -193,8 +199,14 @@ class Monitor:
         said, slow = self._answered()
         start = time.perf_counter()
         try:
-            shown = [] if slow is None or self._measuring is None else self._named(slow)
-            spectra = {} if self._measuring is None else self._measuring.spectra()
+            if slow is None or self._measuring is None:
+                shown = []
+            else:
+                shown = self._named(slow)
+            if self._measuring is None:
+                spectra = {}
+            else:
+                spectra = self._measuring.spectra()
             report_facts = facts(self.trace, said, spectra, self._seconds(), shown)
             paths = write(report_facts, folder)
         except Exception as error:
@@ -266,7 +278,10 @@ class Monitor:
         if self._measuring is not None:
             self._measuring.skipped["the monitor"] = f"failed at step {self.step}: {self._ended}"
             self._measuring.close()
-        first = error.what if isinstance(error, GramianError) else ""
+        if isinstance(error, GramianError):
+            first = error.what
+        else:
+            first = ""
         tell(
             f"the monitor {what}; the training goes on." + (f" {first}" if first else ""),
             where=(error.where if isinstance(error, GramianError) else "") or "gramian.Monitor",
@@ -298,7 +313,9 @@ class Monitor:
         return self._measuring.named(slow, self.classes)
 
     def _slow(self) -> Slow | None:
-        return None if self._measuring is None else self._safely(self._measuring.slow, None)
+        if self._measuring is None:
+            return None
+        return self._safely(self._measuring.slow, None)
 
     def _seconds(self) -> dict[str, float]:
         times = self._schedule

@@ -74,7 +74,10 @@ def facts(
     """Facts for `gramian.report.write`; `spectra` are ascending eigenvalues, "initial" and "final"."""
     config, edge = trace.config, trace.measured.get(EDGE)
     lr, name = config["lr"], config["module"]
-    last = edge.values[-1] if edge is not None and edge.values else None
+    if edge is not None and edge.values:
+        last = edge.values[-1]
+    else:
+        last = None
     test = trace.measured.get("test_accuracy")
     failed = {one: why for one, why in config["skipped"].items() if why.startswith("failed")}
     run = {
@@ -130,8 +133,14 @@ def layer_facts(trace: Trace) -> list[dict[str, Any]]:
     layers = []
     for label in way.labels if way is not None else []:
         assert way is not None
-        pulls = [math.sqrt(v) for v in pull.of(label) if v >= 0] if pull is not None else []
-        moved = share.of(label)[-1] if share is not None and label in share.labels else None
+        if pull is not None:
+            pulls = [math.sqrt(v) for v in pull.of(label) if v >= 0]
+        else:
+            pulls = []
+        if share is not None and label in share.labels:
+            moved = share.of(label)[-1]
+        else:
+            moved = None
         layers.append(
             {
                 "name": layer_name(label),

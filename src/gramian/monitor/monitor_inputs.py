@@ -19,7 +19,10 @@ def check_settings(
 ) -> None:
     """Raises BadArgument for a mistake in the call itself: what is no module, no optimizer, no loss, no setting."""
     if not isinstance(module, nn.Module):
-        kind = f"the class {module.__name__}" if isinstance(module, type) else f"a {type(module).__name__}"
+        if isinstance(module, type):
+            kind = f"the class {module.__name__}"
+        else:
+            kind = f"a {type(module).__name__}"
         raise BadArgument(
             f"The module is {kind}, no torch.nn.Module.",
             where=WHERE,

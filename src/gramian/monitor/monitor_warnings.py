@@ -14,7 +14,10 @@ KEPT = "what was measured before is kept; the error tells what to change"
 def tell_failed(failed: list[tuple[str, Exception]], step: int) -> None:
     """One warning for all that failed in one measurement; the reason is the first one's."""
     names = [name for name, _ in failed]
-    more = f" and {len(names) - MOST_PROBES_NAMED} more" if len(names) > MOST_PROBES_NAMED else ""
+    if len(names) > MOST_PROBES_NAMED:
+        more = f" and {len(names) - MOST_PROBES_NAMED} more"
+    else:
+        more = ""
     many = len(names) > 1
     said = ", ".join(names[:MOST_PROBES_NAMED]) + more
     error = failed[0][1]
@@ -34,4 +37,6 @@ def tell(what: str, *, where: str, why: str, fix: str) -> None:
 def reason(error: BaseException) -> str:
     """The first line of an error, with its kind where it is not one of ours."""
     said = (str(error).strip().splitlines() or ["no text"])[0]
-    return said if isinstance(error, GramianError) else f"{type(error).__name__}: {said}"
+    if isinstance(error, GramianError):
+        return said
+    return f"{type(error).__name__}: {said}"

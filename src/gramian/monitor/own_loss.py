@@ -49,11 +49,20 @@ def own_loss(module: nn.Module, rows: Rows, targets: Rows, how: str) -> OwnLoss:
     """
     few = torch.arange(min(TRIAL_ROWS, rows.n), device=_device(targets))
     out = _with_labels(module, rows.at(few), targets.at(few), how)
-    own = out.get("loss") if isinstance(out, Mapping) else getattr(out, "loss", None)
+    if isinstance(out, Mapping):
+        own = out.get("loss")
+    else:
+        own = getattr(out, "loss", None)
     if isinstance(own, Tensor):
-        near = NEAR_HALF if own.dtype in (torch.bfloat16, torch.float16) or _half(module) else NEAR
+        if own.dtype in (torch.bfloat16, torch.float16) or _half(module):
+            near = NEAR_HALF
+        else:
+            near = NEAR
         for known in _known(out, targets):
-            first = out if known.whole else part(out, known.paths[0])
+            if known.whole:
+                first = out
+            else:
+                first = part(out, known.paths[0])
             try:
                 value = known.loss(first, known.targets.at(few))
             except Exception:  # it takes other targets
@@ -86,7 +95,10 @@ def _known(out: Any, targets: Rows) -> Iterator[OwnLoss]:
             yield OwnLoss(span_loss, targets, tuple((place,) for place in SPANS), whole=True)
         return
     path = main_of(out)
-    logits = None if path is None else part(out, path)
+    if path is None:
+        logits = None
+    else:
+        logits = part(out, path)
     if path is None or not isinstance(logits, Tensor) or not isinstance(y, Tensor):
         return
     whole = not y.is_floating_point()
@@ -105,11 +117,16 @@ def _known(out: Any, targets: Rows) -> Iterator[OwnLoss]:
 
 
 def _with_labels(module: nn.Module, given: Any, y: Any, how: str) -> Any:
-    more = dict(y) if isinstance(y, Mapping) else {"labels": y}
+    if isinstance(y, Mapping):
+        more = dict(y)
+    else:
+        more = {"labels": y}
     with torch.no_grad():
         if how == "names":
             return called(partial(call_once, module), {**given, **more}, how)
-        return call_once(module, *given, **more) if how == "order" else call_once(module, given, **more)
+        if how == "order":
+            return call_once(module, *given, **more)
+        return call_once(module, given, **more)
 
 
 def _device(targets: Rows) -> Any:

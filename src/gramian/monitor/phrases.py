@@ -14,8 +14,13 @@ MOST_LAYERS_NAMED = 5  # layers that a sentence names
 def last(trace: Trace, name: str) -> float | None:
     """The last finite number of a series; None without one."""
     series = trace.measured.get(name)
-    values = [] if series is None else [v for v in series.values if good(v)]
-    return values[-1] if values else None
+    if series is None:
+        values = []
+    else:
+        values = [v for v in series.values if good(v)]
+    if values:
+        return values[-1]
+    return None
 
 
 def good(value: object) -> TypeGuard[float]:
@@ -30,7 +35,9 @@ def fold(factor: float) -> str:
         >>> fold(25.0), fold(1.9e16)
         ('25-fold', '1.9e+16-fold')
     """
-    return f"{factor:,.0f}-fold" if factor < 1e6 else f"{factor:.1e}-fold"
+    if factor < 1e6:
+        return f"{factor:,.0f}-fold"
+    return f"{factor:.1e}-fold"
 
 
 def measured_at(series: Series) -> str:
@@ -49,14 +56,18 @@ def measured_at(series: Series) -> str:
 def since_when(trace: Trace) -> str:
     """Since the start, or since the step at which a resumed run was taken up."""
     start = int(trace.config.get("since", 0))
-    return f"since step {start:,}" if start else "since the start"
+    if start:
+        return f"since step {start:,}"
+    return "since the start"
 
 
 def why_not(trace: Trace, *names: str) -> str:
     """Why the first of these was left out, in brackets; "" where no reason is known."""
     skipped = trace.config.get("skipped", {})
     reason = next((skipped[name] for name in names if skipped.get(name)), "")
-    return f" ({reason.rstrip('.')})" if reason else ""
+    if reason:
+        return f" ({reason.rstrip('.')})"
+    return ""
 
 
 def names_of(layers: list[str]) -> str:
@@ -64,4 +75,6 @@ def names_of(layers: list[str]) -> str:
     names = [f"`{layer_name(name)}`" for name in layers[:MOST_LAYERS_NAMED]]
     if len(layers) > MOST_LAYERS_NAMED:
         return f"{', '.join(names)} and {len(layers) - MOST_LAYERS_NAMED} more"
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    if len(names) == 1:
+        return names[0]
+    return f"{', '.join(names[:-1])} and {names[-1]}"

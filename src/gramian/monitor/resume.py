@@ -73,7 +73,10 @@ def recorded(log: Path | None, step: int) -> Recorder:
     """What a log says of the steps before: not what compares with its start, which is not this run's."""
     record = Recorder()
     try:
-        trace = read_log(log) if log is not None and log.exists() else None
+        if log is not None and log.exists():
+            trace = read_log(log)
+        else:
+            trace = None
     except (OSError, ValueError):  # it begins now
         trace = None
     if trace is None:
@@ -90,7 +93,10 @@ def recorded(log: Path | None, step: int) -> Recorder:
 
 def _fitting(m: Measuring, state: Mapping[str, Any]) -> dict[str, Tensor]:
     now = {name: tuple(p.shape) for name, p in m.run.parameters().items()}
-    then = state.get("initial", {}) if isinstance(state, Mapping) else {}
+    if isinstance(state, Mapping):
+        then = state.get("initial", {})
+    else:
+        then = {}
     if state.get("format") != FORMAT or {name: tuple(t.shape) for name, t in then.items()} != now:
         raise BadData(
             "The monitor's state does not fit: its trainable parameters are not those of this module.",

@@ -43,13 +43,19 @@ class RowsOfSteps:
     @property
     def rows(self) -> int | None:
         """Rows of a step; None as long as none was seen."""
-        return sorted(self._seen)[len(self._seen) // 2] if self._seen else None
+        if self._seen:
+            return sorted(self._seen)[len(self._seen) // 2]
+        return None
 
     def __call__(self, module: nn.Module, args: Any, kwargs: Any, out: Any) -> None:
         if not self.counting or not torch.is_grad_enabled() or not module.training:
             return
-        inputs = tensors((*args, *kwargs.values())) if args or kwargs else []
-        self._now += _length(inputs[0]) if inputs else 0
+        if args or kwargs:
+            inputs = tensors((*args, *kwargs.values()))
+        else:
+            inputs = []
+        if inputs:
+            self._now += _length(inputs[0])
 
     def __deepcopy__(self, _memo: Any) -> RowsOfSteps:
         return _nothing()
@@ -65,4 +71,6 @@ def _nothing() -> RowsOfSteps:
 
 
 def _length(t: Tensor) -> int:
-    return len(t) if t.ndim else 0
+    if t.ndim:
+        return len(t)
+    return 0

@@ -71,4 +71,6 @@ def _png(shades: Tensor) -> bytes:
 
 
 def _class(number: int, classes: Sequence[str]) -> str:
-    return classes[number] if number < len(classes) else str(number)
+    if number < len(classes):
+        return classes[number]
+    return str(number)

@@ -69,4 +69,6 @@ def slow_rows(run: WatchedRun, rows: Tensor, first: Tensor, most: int = 12) -> S
 
 
 def _ratio(after: Tensor, before: Tensor) -> float:
-    return math.sqrt(float(after.sum()) / float(before.sum())) if float(before.sum()) > 0 else 0.0
+    if float(before.sum()) > 0:
+        return math.sqrt(float(after.sum()) / float(before.sum()))
+    return 0.0

@@ -50,12 +50,16 @@ def _eager() -> AbstractContextManager[Any]:
     # without it nothing is compiled, and loading it takes seconds
     used = "torch._dynamo" in sys.modules
     stance = getattr(torch.compiler, "set_stance", None)
-    return stance("force_eager") if used and stance is not None else nullcontext()
+    if used and stance is not None:
+        return stance("force_eager")
+    return nullcontext()
 
 
 def _unprofiled(modules: list[nn.Module]) -> AbstractContextManager[Any]:
     """Modules of torch.jit are optimized after some calls: ours are none of them, or training rounds otherwise."""
-    return torch.jit.optimized_execution(False) if any(map(_scripted, modules)) else nullcontext()
+    if any(map(_scripted, modules)):
+        return torch.jit.optimized_execution(False)
+    return nullcontext()
 
 
 @contextmanager

@@ -65,7 +65,10 @@ class Watched:
 def watched(module: nn.Module, loss: Any, x: Any, y: Any, test: tuple[Any, Any], rows: int, tokens: int) -> Watched:
     """The first rows of the user's, as many as `WORK` allows; `test` is (x_test, y_test), None for none."""
     call = call_of(module, loss, x, y)
-    other = None if test[0] is None else call.same(*test)
+    if test[0] is None:
+        other = None
+    else:
+        other = call.same(*test)
     f = call.outputs(torch.arange(min(ROWS_TRIED, call.n), device=call.device))
     user = UserLoss(call.loss, call.look, call.targets, template=call.output)
     if other is not None:
@@ -94,9 +97,15 @@ def _assembled(
     data = _samples(call, user, places, n)
     tested, test_net = None, None
     if other is not None:
-        at = None if places is None else positions_of(other, user, tokens, most=places.n)
+        if places is None:
+            at = None
+        else:
+            at = positions_of(other, user, tokens, most=places.n)
         tested = _samples(other, user, at, min(other.n, plan.fits["all"]), offset=call.n)
-        test_net = None if call.plain and places is None else _network(other, user, at)[0]
+        if call.plain and places is None:
+            test_net = None
+        else:
+            test_net = _network(other, user, at)[0]
     run = WatchedRun(net, data, tested, goal, plan.few, test_module=test_net, columns=plan.columns)
     edge_net = _network(call, user, None)[0]
     edge_rows = min(n, EDGE_ROWS, plan.fits["edge"])
@@ -127,7 +136,10 @@ class _Plan:
     def __init__(self, call: Call, net: nn.Module, places: Positions | None, rows: int) -> None:
         work = WORK.get(call.device.type, WORK_ELSEWHERE)
         each = _operations(call, counted=places is not None)
-        c = call.look.columns if places is None else places.n
+        if places is None:
+            c = call.look.columns
+        else:
+            c = places.n
         self.columns: Tensor | None = None
         most = max(FEWEST_OUTPUTS, int(work / (2 * KERNEL_ROWS * each)))
         if most < c and places is None:
@@ -150,19 +162,31 @@ def _network(call: Call, user: UserLoss, places: Positions | None) -> tuple[nn.M
         # p (1 - p) <= 1/4 is the curvature of one token in its log-odds; a sample has the mean of its tokens
         goal = Objective("cross-entropy of tokens", places.loss, 0.25 / places.n)
         return Seen(call.module, call.rows, call.how, places.log_odds), goal
-    curvature = _curvature(call.loss, call.look) if user.kind in ("mean", "sum") else None
+    if user.kind in ("mean", "sum"):
+        curvature = _curvature(call.loss, call.look)
+    else:
+        curvature = None
     goal = Objective(user.name, user.summed, curvature)
     if call.plain:
         return call.module, goal
-    rows = None if call.picture is not None and call.how == "one" else call.rows
+    if call.picture is not None and call.how == "one":
+        rows = None
+    else:
+        rows = call.rows
     return Seen(call.module, rows, call.how, lambda out, _: call.look.flat(out)), goal
 
 
 def _samples(call: Call, user: UserLoss, places: Positions | None, n: int, offset: int = 0) -> Samples:
     """The first rows, their targets by number, and what accuracy and alignment need of the targets."""
     first = torch.arange(n, device=call.device)
-    c = call.look.columns if places is None else places.n
-    x = call.x(first) if places is None else call.numbered(first, places.numbers)
+    if places is None:
+        c = call.look.columns
+    else:
+        c = places.n
+    if places is None:
+        x = call.x(first)
+    else:
+        x = call.numbered(first, places.numbers)
     y, labels = call.targets.given, None
     matrix = torch.zeros(n, c, dtype=torch.float64, device=call.device)
     if places is None and isinstance(y, Tensor):
@@ -175,7 +199,10 @@ def _samples(call: Call, user: UserLoss, places: Positions | None, n: int, offse
         elif y.numel() == n * c:
             matrix = y.reshape(n, c).double()
             signs = bool((matrix.abs() == 1).all()) or (user.by_logit and bool(((matrix == 0) | (matrix == 1)).all()))
-            labels = matrix[:, 0] if c == 1 and signs and (y.is_floating_point() or user.by_logit) else None
+            if c == 1 and signs and (y.is_floating_point() or user.by_logit):
+                labels = matrix[:, 0]
+            else:
+                labels = None
     return Samples(x, first + offset, labels, matrix)
 
 

@@ -54,7 +54,10 @@ class Seen(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The rows that are looked at; shape (n, columns)."""
         me = self.__dict__
-        given = x if me["_rows"] is None else me["_rows"].at(x.reshape(len(x), -1)[:, 0])
+        if me["_rows"] is None:
+            given = x
+        else:
+            given = me["_rows"].at(x.reshape(len(x), -1)[:, 0])
         return me["_then"](called(me["_inner"], given, me["_how"]), x)
 
 

@@ -38,7 +38,10 @@ def main_of(out: Any) -> Path | None:
 def part(out: Any, path: Path) -> Any:
     """What lies at a place."""
     for key in path:
-        out = out[key] if isinstance(out, Mapping | tuple | list) else getattr(out, key)
+        if isinstance(out, Mapping | tuple | list):
+            out = out[key]
+        else:
+            out = getattr(out, key)
     return out
 
 
@@ -52,7 +55,9 @@ def replaced(out: Any, values: Mapping[Path, Tensor]) -> Any:
     new = {key: replaced(part(out, (key,)), below) for key, below in inner.items()}
     if isinstance(out, tuple | list):
         entries = [new.get(k, value) for k, value in enumerate(out)]
-        return type(out)(*entries) if hasattr(out, "_fields") else type(out)(entries)
+        if hasattr(out, "_fields"):
+            return type(out)(*entries)
+        return type(out)(entries)
     changed = copy.copy(out)
     for key, value in new.items():
         if isinstance(changed, Mapping):
@@ -110,7 +115,9 @@ class Look:
         parts = [part(out, path).movedim(self.axis, 0) for path in self.paths]
         parts = [t.reshape(len(t), -1) for t in parts]
         parts = [t.float() if t.dtype in (torch.bfloat16, torch.float16) else t for t in parts]
-        return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+        if len(parts) == 1:
+            return parts[0]
+        return torch.cat(parts, 1)
 
     def tensors(self, f: Tensor) -> dict[Path, Tensor]:
         """The tensors at their places, from rows of `flat`."""

@@ -33,7 +33,10 @@ class WatchedRun(Run):
     ) -> None:
         super().__init__(module, train, test, objective, rows)
         self._test_module = module if test_module is None else test_module
-        self._for_kernels = module if columns is None else Columns(module, columns)
+        if columns is None:
+            self._for_kernels = module
+        else:
+            self._for_kernels = Columns(module, columns)
 
     def test_outputs(self) -> Tensor:
         """Outputs on all test samples; shape (m, C)."""
@@ -60,9 +63,15 @@ class WatchedRun(Run):
         """Gradient of the loss of some samples, by name: back from its slope in the outputs, in parts."""
         parameters = self.parameters()
         whole = targets is self.train.targets
-        slope = self.slope() if whole else self._slope(self.outputs(x), targets)
+        if whole:
+            slope = self.slope()
+        else:
+            slope = self._slope(self.outputs(x), targets)
         total = {name: torch.zeros_like(p) for name, p in parameters.items()}
-        size = len(x) if len(passes(self.module, x)) == 1 else rows_per_pass(x)
+        if len(passes(self.module, x)) == 1:
+            size = len(x)
+        else:
+            size = rows_per_pass(x)
         with torch.enable_grad():
             for part, pull in zip(x.split(size), slope.split(size), strict=True):
                 out = outputs_of(self.module, part)

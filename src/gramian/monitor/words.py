@@ -32,7 +32,9 @@ def sentences(trace: Trace, slow: Slow | None) -> tuple[str, ...]:
     """One sentence or two for each of the four `QUESTIONS`; of a run that broke, first where."""
     said = (_regime(trace), edge_sentence(trace), _layers(trace), _slow(slow, trace))
     lost = _lost(trace)
-    return (lost, *said) if lost else said
+    if lost:
+        return (lost, *said)
+    return said
 
 
 def _lost(trace: Trace) -> str:
@@ -42,15 +44,23 @@ def _lost(trace: Trace) -> str:
         return ""
     first = next(step for step in trace.steps if not finite or step > finite[-1])
     broken = trace.config.get("broken")
-    since = f"since step {broken + 1:,}" if broken is not None else f"at step {first:,}"
-    before = f"; at step {finite[-1]:,} it was finite" if finite else ""
+    if broken is not None:
+        since = f"since step {broken + 1:,}"
+    else:
+        since = f"at step {first:,}"
+    if finite:
+        before = f"; at step {finite[-1]:,} it was finite"
+    else:
+        before = ""
     edge = last(trace, "edge")
-    why = (
-        f" The learning rate was {edge:.2g} times the largest stable one when last measured."
-        if edge is not None and edge > 0.8
-        else ""
-    )
-    after = " What follows is from before." if finite else ""
+    if edge is not None and edge > 0.8:
+        why = f" The learning rate was {edge:.2g} times the largest stable one when last measured."
+    else:
+        why = ""
+    if finite:
+        after = " What follows is from before."
+    else:
+        after = ""
     return f"The loss is not finite {since}{before}.{why}{after}"
 
 
@@ -65,13 +75,19 @@ def _regime(trace: Trace) -> str:
     if _unmoved(trace):
         return f"Lazy or feature learning: not known, no weight has moved up to step {series.steps[-1]:,}."
     when = f" ({measured_at(series)})"
-    near = "" if gap is None else f", and the outputs are {gap:.0%} off the network's linearization"
+    if gap is None:
+        near = ""
+    else:
+        near = f", and the outputs are {gap:.0%} off the network's linearization"
     if drift < LAZY:
         little = f"the kernel has changed by {drift:.0%} {since_when(trace)}{near}{when}"
         fell = _fell(trace)
         if fell is not None and fell < LEAST_FALL:
             return f"Lazy or feature learning: too early to say, the loss fell by {max(fell, 0.0):.0%}; {little}."
-        theory = "" if gap is not None and gap > FEATURES else "; so far kernel theory describes this run"
+        if gap is not None and gap > FEATURES:
+            theory = ""
+        else:
+            theory = "; so far kernel theory describes this run"
         return f"Lazy: {little}{theory}."
     moved = _turned(trace, drift, last(trace, "kernel_cosine"), trace.measured.get("gram_max"))
     if drift > FEATURES:
@@ -106,20 +122,34 @@ def _turned(trace: Trace, drift: float, cosine: float | None, largest: Series | 
         return f"the kernel has changed {_much(drift)} {since_when(trace)}"
     # g^2 - 2 g c + 1 = drift^2 has the solutions g = c +- sqrt(c^2 - 1 + drift^2)
     root = math.sqrt(max(drift**2 + cosine**2 - 1, 0.0))
-    values = [v for v in largest.values if good(v)] if largest is not None else []
+    if largest is not None:
+        values = [v for v in largest.values if good(v)]
+    else:
+        values = []
     # of the two solutions, the one nearer to the growth of the largest eigenvalue
-    near = values[-1] / values[0] if values and values[0] else 2.0
+    if values and values[0]:
+        near = values[-1] / values[0]
+    else:
+        near = 2.0
     grown = min((cosine + root, cosine - root), key=lambda g: abs(g - near))
     if 0.9 < grown < 1.1:
         size = f"kept its size, changed by {drift:.0%}"
     else:
-        size = f"grown {fold(grown)}" if grown >= 10 else _factor(grown)
-    shape = "kept its shape" if cosine > SAME_SHAPE_COSINE else "turned"
+        if grown >= 10:
+            size = f"grown {fold(grown)}"
+        else:
+            size = _factor(grown)
+    if cosine > SAME_SHAPE_COSINE:
+        shape = "kept its shape"
+    else:
+        shape = "turned"
     return f"{since_when(trace)} the kernel has {size} and {shape} (cosine {cosine:.2f})"
 
 
 def _factor(grown: float) -> str:
-    return f"grown {grown:.1f}-fold" if grown > 1 else f"shrunk to {max(grown, 0.0):.0%} of its size"
+    if grown > 1:
+        return f"grown {grown:.1f}-fold"
+    return f"shrunk to {max(grown, 0.0):.0%} of its size"
 
 
 def _layers(trace: Trace) -> str:
@@ -135,7 +165,10 @@ def _layers(trace: Trace) -> str:
     moved = way is not None and bool(_after(way, int(trace.config.get("since", 0))))
     dead = [name for name, value in now.items() if value == 0]
     if dead:
-        why = ": dead units, or parameters that the loss does not use" if moved else ""
+        if moved:
+            why = ": dead units, or parameters that the loss does not use"
+        else:
+            why = ""
         return f"No gradient reaches {names_of(dead)} at step {step:,}{why}."
     if not moved or way is None:
         return "Which layer stopped learning: not known before a step was made."
@@ -203,7 +236,9 @@ def lately(way: Series, label: str) -> float | None:
     since = next(k for k, step in enumerate(way.steps) if 3 * step >= 2 * way.steps[-1])
     far = way.of(label)
     since = min(since, len(far) - 2)
-    return abs(far[-1] - far[since]) / far[-1] if far[-1] > 0 else None
+    if far[-1] > 0:
+        return abs(far[-1] - far[since]) / far[-1]
+    return None
 
 
 def _still(way: Series) -> list[str]:
@@ -215,9 +250,15 @@ def _still(way: Series) -> list[str]:
 def _slow(slow: Slow | None, trace: Trace) -> str:
     if slow is None:
         before = trace.config.get("step", 1) == trace.config.get("since", 0)
-        why = " (before a step was made)" if before else why_not(trace, "gram_min", "slowest samples")
+        if before:
+            why = " (before a step was made)"
+        else:
+            why = why_not(trace, "gram_min", "slowest samples")
         return f"Slowest samples: not measured{why}."
-    rows = f" The most residual has {_rows(slow.rows[:5])}." if slow.rows else ""
+    if slow.rows:
+        rows = f" The most residual has {_rows(slow.rows[:5])}."
+    else:
+        rows = ""
     if not slow.directions:
         return (
             f"None stands out: all {slow.of} directions of the watched samples have lost 1/e of their residual or more."
@@ -234,8 +275,12 @@ def _slow(slow: Slow | None, trace: Trace) -> str:
 
 
 def _rows(rows: tuple[int, ...]) -> str:
-    return f"row {rows[0]}" if len(rows) == 1 else f"rows {', '.join(map(str, rows[:-1]))} and {rows[-1]}"
+    if len(rows) == 1:
+        return f"row {rows[0]}"
+    return f"rows {', '.join(map(str, rows[:-1]))} and {rows[-1]}"
 
 
 def _much(share: float) -> str:
-    return f"by {share:.0%}" if share < 2 else fold(share)
+    if share < 2:
+        return f"by {share:.0%}"
+    return fold(share)

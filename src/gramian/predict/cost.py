@@ -111,7 +111,10 @@ def fit_cost(n: int, m: int, d: int, per_entry: float) -> Cost:
     """Of a kernel predictor: the matrix of n rows, its factorization in place, and m test rows of d numbers."""
     seconds = per_entry * (n * (n + 1) / 2 + n * m) + seconds_of_factorization(n)
     # `solve` holds the matrix, the factor and two temporaries
-    copies = 1 if n > 4000 else 4
+    if n > 4000:
+        copies = 1
+    else:
+        copies = 4
     return Cost(seconds, resident_memory() + 8 * (copies * n * n + 2 * n * d))
 
 
@@ -134,5 +137,8 @@ def most_rows(cost: Callable[[int], Cost], available: int, *, seconds: float = f
     low, high = 1, available
     while high - low > max(1, low // 50):
         middle = (low + high) // 2
-        low, high = (middle, high) if can(middle) else (low, middle)
+        if can(middle):
+            low, high = (middle, high)
+        else:
+            low, high = (low, middle)
     return low

@@ -106,14 +106,22 @@ class _KernelPredictor(BaseEstimator):
 
     def _tell(self, what: str) -> Callable[[float], object]:
         progress = self._progress
-        return (lambda share: None) if progress is None else (lambda share: progress(what, share))
+        if progress is None:
+            return lambda share: None
+        return lambda share: progress(what, share)
 
     def _in_our_unit(self, error: NotPositive, mean: float) -> NotPositive:
         """The error with a ridge as `ridge` counts it here, a multiple of the mean of the kernel's diagonal."""
-        relative = (error.enough or 0.0) / mean if mean > 0 else 0.0
+        if mean > 0:
+            relative = (error.enough or 0.0) / mean
+        else:
+            relative = 0.0
         if not relative:
             return error
-        drop = "drop one row of each pair, or " if "equal to the kernel" in error.why else ""
+        if "equal to the kernel" in error.why:
+            drop = "drop one row of each pair, or "
+        else:
+            drop = ""
         return NotPositive(
             error.what,
             where=f"{type(self).__name__}(ridge={self.ridge}).fit",
@@ -166,7 +174,11 @@ class _KernelPredictor(BaseEstimator):
         return getattr(arch, self.which)
 
     def _fold(self, x: np.ndarray) -> Tensor:
-        shape = (x.shape[1],) if self.input_shape is None else tuple(self.input_shape)
+        shape: tuple[int, ...]
+        if self.input_shape is None:
+            shape = (x.shape[1],)
+        else:
+            shape = tuple(self.input_shape)
         if math.prod(shape) != x.shape[1]:
             raise BadArgument(
                 f"input_shape={shape} has {math.prod(shape)} numbers, X has {x.shape[1]} columns",
@@ -299,7 +311,9 @@ class NTKClassifier(ClassifierMixin, _KernelPredictor):
     def decision_function(self, X) -> np.ndarray:
         """Outputs; shape (m, C), or for two classes the second minus the first, shape (m,)."""
         outputs = self._outputs(X)
-        return outputs[:, 1] - outputs[:, 0] if len(self.classes_) == 2 else outputs
+        if len(self.classes_) == 2:
+            return outputs[:, 1] - outputs[:, 0]
+        return outputs
 
     def predict(self, X) -> np.ndarray:
         """The class with the largest output; shape (m,)."""

@@ -66,7 +66,10 @@ class Rows(TransformerMixin, BaseEstimator):
                 if not note.endswith(FILLED):  # as was asked for in training
                     warnings.warn(note, stacklevel=2)
             return values
-        numbers = numbers_of(X, "X") if isinstance(X, pd.DataFrame) else as_array(X, "X")
+        if isinstance(X, pd.DataFrame):
+            numbers = numbers_of(X, "X")
+        else:
+            numbers = as_array(X, "X")
         if self.columns is not None and any(column.categories is not None for column in self.columns.columns):
             raise BadArgument(
                 "an array has no names of columns, and some of them hold text",
@@ -168,7 +171,11 @@ def fit(
         >>> [str(name) for name in model.predict(load_wine().data[:2])]
         ['class_0', 'class_0']
     """
-    shape = (math.prod(data.in_shape),) if flatten else data.in_shape
+    shape: tuple[int, ...]
+    if flatten:
+        shape = (math.prod(data.in_shape),)
+    else:
+        shape = data.in_shape
     options: dict[str, Any] = {"which": which, "law": law, "ridge": ridge, "input_shape": shape, "tile": tile}
     predictor: NTKClassifier | NTKRegressor
     if data.classes:
@@ -182,7 +189,10 @@ def fit(
         said = says_homogeneous(predictor.kernel_, predictor.X_fit_, how)
         if said:
             warnings.warn(said, stacklevel=2)
-    missing = "mean" if data.columns is not None and data.columns.missing == "mean" else "refuse"
+    if data.columns is not None and data.columns.missing == "mean":
+        missing = "mean"
+    else:
+        missing = "refuse"
     return Pipeline([("rows", Rows(data.columns, data.scaling, data.in_shape, missing)), ("predictor", predictor)])
 
 
@@ -190,4 +200,6 @@ def names(data: Dataset, y: Tensor) -> np.ndarray:
     """Labels as a model gives them: names of classes, or numbers; (n,) where there is one target."""
     if data.classes:
         return np.array(data.classes)[y.numpy()]
-    return y[:, 0].numpy() if y.shape[1] == 1 else y.numpy()
+    if y.shape[1] == 1:
+        return y[:, 0].numpy()
+    return y.numpy()

@@ -122,7 +122,9 @@ def without_nan(value):
         return {key: without_nan(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [without_nan(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
 
 
 def _complete_run(run: dict) -> dict:
@@ -147,6 +149,9 @@ def _fill(shape: dict, given: dict | None) -> dict:
         if isinstance(default, dict) and default:
             out[key] = _fill(default, value)
         else:
-            default = default.copy() if isinstance(default, dict | list) else default
+            if isinstance(default, dict | list):
+                default = default.copy()
+            else:
+                default = default
             out[key] = default if value is None else value
     return out

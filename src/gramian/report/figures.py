@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 from gramian.report import sentences
 from gramian.report.numbers import missing, number, percent
@@ -68,7 +70,9 @@ def loss(block: dict) -> Picture:
 
 
 def _loss_name(name: str | None) -> str:
-    return name if name and name.lower().endswith("loss") else f"{name or ''} loss".strip()
+    if name and name.lower().endswith("loss"):
+        return name
+    return f"{name or ''} loss".strip()
 
 
 def spectrum(block: dict) -> Picture:
@@ -114,7 +118,10 @@ def moved(block: dict) -> Picture:
         thin = 1.3
     traces: list[dict] = []
     for kind, rows, style in (("distance", distance, NETWORK), ("signs flipped", flips, FLIPS)):
-        name = f"{kind} per layer" if len(rows) > 1 else kind
+        if len(rows) > 1:
+            name = f"{kind} per layer"
+        else:
+            name = kind
         for values in rows:
             at = [(step, v) for step, v in zip(steps or [], values, strict=False) if not missing(v)]
             traces += curve([step for step, _ in at], percents([v for _, v in at]), name, style, width=thin)
@@ -125,7 +132,10 @@ def moved(block: dict) -> Picture:
         for trace in traces:
             trace["y"] = [v if v is not None and v > 0 else None for v in trace["y"]]
     for trace in traces:
-        trace["mode"] = "lines" if sum(v is not None for v in trace["y"]) > 1 else "markers"
+        if sum(v is not None for v in trace["y"]) > 1:
+            trace["mode"] = "lines"
+        else:
+            trace["mode"] = "markers"
     of_steps = {
         "largest distance": [_largest(row) for row in block["distance"] or []],
         "largest share flipped": [_largest(row) for row in block["flips"] or []],
@@ -153,8 +163,16 @@ def test_error(block: dict) -> Picture:
     curves, kernel = block["kernel_curve_steps"], block["kernel_error"]
     steps = [*(block["steps"] or []), *(curves or [])] or [0, 1]
     own_unit = sentences.in_own_unit(block)
-    drawn = list if own_unit else percents
-    write = number if own_unit else percent
+    drawn: Callable[..., list[Any]]
+    if own_unit:
+        drawn = list
+    else:
+        drawn = percents
+    write: Callable[[float], str]
+    if own_unit:
+        write = number
+    else:
+        write = percent
     traces = ribbon(block["steps"], drawn(block["network_error"] or []), "trained network", NETWORK)
     traces += curve(curves, drawn(block["kernel_curve"] or []), "kernel predictor", LIMIT)
     traces += curve([min(steps), max(steps)], drawn([kernel] * 2), "kernel predictor, at the end", BOUND, width=1.6)
@@ -250,7 +268,10 @@ def probe(block: dict) -> Picture:
     traces += curve(steps, block["lower"], "lower bound", (BOUND[0], "dash"), width=1.6)
     traces += curve(steps, block["upper"], "upper bound", BOUND, width=1.6)
     share = unit == "share"
-    suffix = " %" if share else ""
+    if share:
+        suffix = " %"
+    else:
+        suffix = ""
     if share:
         for trace in traces:
             trace["y"] = percents(trace["y"])

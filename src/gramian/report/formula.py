@@ -96,7 +96,9 @@ def typeset(text: object, *, powers_only: bool = False) -> Markup:
 
 
 def _plain(text: str) -> str:
-    return str(escape(prose(text))) if text else ""
+    if text:
+        return str(escape(prose(text)))
+    return ""
 
 
 def _end_of_word(text: str, at: int) -> int:
@@ -227,7 +229,10 @@ def _norm(reader: _Reader, bars: str) -> str:
     inside = _sum(reader)
     reader.need(bars)
     reader.bars, reader.strong = "", True
-    shown = "‖" if bars == "||" else "|"
+    if bars == "||":
+        shown = "‖"
+    else:
+        shown = "|"
     return f'<mrow><mo stretchy="false">{shown}</mo>{inside}<mo stretchy="false">{shown}</mo></mrow>'
 
 
@@ -308,7 +313,10 @@ def _letter(reader: _Reader, name: str, subscript: str | None) -> str:
     if subscript:
         reader.strong = True
         below = GREEK.get(subscript, subscript)
-        tag = "mn" if below.isdigit() else "mi"
+        if below.isdigit():
+            tag = "mn"
+        else:
+            tag = "mi"
         out = f"<msub>{out}<{tag}>{below}</{tag}></msub>"
     if re.match(r"'(?![A-Za-z])", reader.text[reader.at : reader.at + 2]):
         reader.at += 1

@@ -44,7 +44,10 @@ def number(value: float | None, digits: int = 3) -> str:
     mantissa, exponent = f"{size:.{digits - 1}e}".split("e")
     power = int(exponent)
     if -4 < power < 6:
-        text = f"{float(f'{mantissa}e{power}'):,.{max(0, digits - 1 - power)}f}" if power < digits else f"{size:,.0f}"
+        if power < digits:
+            text = f"{float(f'{mantissa}e{power}'):,.{max(0, digits - 1 - power)}f}"
+        else:
+            text = f"{size:,.0f}"
         return sign + _trim(text)
     ten = "10" + str(power).translate(_SUPERSCRIPT)
     return sign + (ten if float(mantissa) == 1 else f"{_trim(mantissa)} × {ten}")
@@ -61,7 +64,9 @@ def percent(share: float | None, digits: int = 3) -> str:
     if math.isinf(share):
         return "not finite"
     if share < 1 and number(100 * share, digits) == "100":
-        return f"{100 * share:.2f} %" if share < 0.99995 else "> 99.99 %"
+        if share < 0.99995:
+            return f"{100 * share:.2f} %"
+        return "> 99.99 %"
     return f"{number(100.0 * share, digits)} %"
 
 
@@ -94,14 +99,20 @@ def duration(seconds: float | None) -> str:
     if seconds is None or missing(seconds):
         return NOT_MEASURED
     if seconds < 1:
-        return f"{1000 * seconds:.0f} ms" if seconds >= 1e-3 else "< 1 ms"
+        if seconds >= 1e-3:
+            return f"{1000 * seconds:.0f} ms"
+        return "< 1 ms"
     if seconds < 59.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
-        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+        if rest:
+            return f"{minutes} min {rest} s"
+        return f"{minutes} min"
     hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    if minutes:
+        return f"{hours} h {minutes} min"
+    return f"{hours} h"
 
 
 def date(iso: str | None) -> str:
@@ -116,7 +127,10 @@ def date(iso: str | None) -> str:
         moment = datetime.fromisoformat(iso)
     except ValueError:
         return iso
-    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    else:
+        moment = moment.astimezone(UTC)
     return f"{moment.day} {moment:%B %Y, %H:%M} UTC"
 
 
@@ -127,7 +141,9 @@ def quantity(value: object) -> str:
     ('1.3 × 10⁴¹', '≥ 2,500', 'not measured', '512', 'not measured')
     """
     if isinstance(value, bool):
-        return "yes" if value else "no"
+        if value:
+            return "yes"
+        return "no"
     if isinstance(value, int | float) or value is None:
         return number(value)
     text = str(value).strip()
@@ -136,7 +152,9 @@ def quantity(value: object) -> str:
     if text.lower() in ("inf", "-inf", "infinity", "-infinity"):
         return number(float(text))
     if endless := re.fullmatch(r"(>=|<=|[≥≤<>])\s*(-?)inf(?:inity)?", text):
-        return NO_FINITE if endless[1] in (">=", "≥", ">") and not endless[2] else NO_BOUND
+        if endless[1] in (">=", "≥", ">") and not endless[2]:
+            return NO_FINITE
+        return NO_BOUND
     alone = re.fullmatch(r"(\D{0,4})(\d{4,})", text)  # a year stands in a longer text
     return prose(alone[1] + number(int(alone[2])) if alone else text)
 
@@ -160,7 +178,9 @@ def prose(text: object) -> str:
 
 def steps_taken(steps: list | None) -> int | None:
     """The last of the measured steps, or None."""
-    return steps[-1] if steps else None
+    if steps:
+        return steps[-1]
+    return None
 
 
 def last(values: list | None) -> float | None:
@@ -173,4 +193,6 @@ def _from_text(digits: str) -> str:
 
 
 def _trim(text: str) -> str:
-    return text.rstrip("0").rstrip(".") if "." in text else text
+    if "." in text:
+        return text.rstrip("0").rstrip(".")
+    return text

@@ -45,7 +45,9 @@ def row(run: dict, data: dict | None = None) -> dict[str, str]:
         "Useful width": run["width"]["useful_words"] or number(run["width"]["useful_width"]),
         **({} if data.get("n_test") == 0 else _test(run, data, regression)),
     }
-    return cells if run["status"] != WATCHED else {name: text for name, text in cells.items() if text != NOT_MEASURED}
+    if run["status"] != WATCHED:
+        return cells
+    return {name: text for name, text in cells.items() if text != NOT_MEASURED}
 
 
 def _training_fit(run: dict) -> dict[str, str]:
@@ -81,10 +83,14 @@ def _rmse(scores: dict) -> str:
     if not errors:
         return NOT_MEASURED
     shown = ", ".join(number(v) for v in errors[:3])
-    return f"{shown}, ..." if len(errors) > 3 else shown
+    if len(errors) > 3:
+        return f"{shown}, ..."
+    return shown
 
 
 def _learning_rate(loss: dict) -> str:
     torch_loop = loss["torch"] or loss
     lr, largest = torch_loop["lr"], torch_loop["lr_max"]
-    return number(lr) if missing(lr) or missing(largest) else f"{number(lr)} / {number(largest)}"
+    if missing(lr) or missing(largest):
+        return number(lr)
+    return f"{number(lr)} / {number(largest)}"

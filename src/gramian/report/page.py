@@ -111,7 +111,9 @@ def linked(text: object) -> Markup:
 
 def quantity(value: object) -> str:
     """What a condition needs or has: a number, or a text that may be a formula."""
-    return formulas(value) if "^" in str(value) else nobreak(numbers.quantity(value))
+    if "^" in str(value):
+        return formulas(value)
+    return nobreak(numbers.quantity(value))
 
 
 def _environment() -> Environment:

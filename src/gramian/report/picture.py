@@ -74,7 +74,10 @@ def picture(
 ) -> Picture:
     """A picture from its traces: the legend is read off them, one line for each name and style."""
     legend = {t["name"]: _legend_line(t) for t in traces if t["showlegend"]}
-    figure = {"data": traces, "layout": _layout(x, y, marks or [])} if traces else None
+    if traces:
+        figure = {"data": traces, "layout": _layout(x, y, marks or [])}
+    else:
+        figure = None
     told = [t for t in tables if t.rows]
     return Picture(name, title, axis, sentence, without_nan(figure), list(legend.values()), told, about(name))
 
@@ -126,8 +129,14 @@ def log_axis(values: list, title: str = "", suffix: str = "") -> dict:
     Plotly would label every digit of a short axis, one over the other, so a short one has its labels given.
     """
     sizes = [math.log10(v) for v in values if _drawable(v) and v > 0]
-    decades = max(sizes) - min(sizes) if sizes else 0
-    places = log_ticks(10 ** min(sizes), 10 ** max(sizes)) if decades > 0 else sorted({10**size for size in sizes})
+    if sizes:
+        decades = max(sizes) - min(sizes)
+    else:
+        decades = 0
+    if decades > 0:
+        places = log_ticks(10 ** min(sizes), 10 ** max(sizes))
+    else:
+        places = sorted({10**size for size in sizes})
     ticks: dict = {"tickmode": "array", "tickvals": places, "ticktext": [number(v) + suffix for v in places]}
     # plotly writes powers of ten a quarter larger than other labels
     if decades >= 2:
@@ -138,7 +147,10 @@ def log_axis(values: list, title: str = "", suffix: str = "") -> dict:
 def mark_x(at: float, text: str, *, log: bool = False, left: bool = False) -> list[dict]:
     """A vertical hairline with its label at the top: [shape, annotation]."""
     # annotations on a log axis are placed by exponent, shapes by value
-    place = math.log10(at) if log else at
+    if log:
+        place = math.log10(at)
+    else:
+        place = at
     hairline = {"type": "line", "x0": at, "x1": at, "yref": "paper", "y0": 0, "y1": 1}
     label = {
         "x": place,
@@ -153,7 +165,10 @@ def mark_x(at: float, text: str, *, log: bool = False, left: bool = False) -> li
 
 def mark_y(at: float, text: str, *, log: bool = False) -> list[dict]:
     """A horizontal hairline with its label at the left: [shape, annotation]."""
-    place = math.log10(at) if log else at
+    if log:
+        place = math.log10(at)
+    else:
+        place = at
     hairline = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": at, "y1": at}
     label = {"x": 0, "xref": "paper", "xanchor": "left", "y": place, "yanchor": "bottom"}
     return [hairline | _HAIRLINE, label | _LABEL | {"text": text}]
@@ -170,7 +185,9 @@ def spread(n: int, most: int) -> list[int]:
     >>> spread(3, 5), spread(100, 4)
     ([0, 1, 2], [0, 33, 66, 99])
     """
-    return list(range(n)) if n <= most else sorted({round(k * (n - 1) / (most - 1)) for k in range(most)})
+    if n <= most:
+        return list(range(n))
+    return sorted({round(k * (n - 1) / (most - 1)) for k in range(most)})
 
 
 def spread_log(n: int, most: int) -> list[int]:
@@ -180,7 +197,9 @@ def spread_log(n: int, most: int) -> list[int]:
     [0, 9, 99, 999]
     """
     # the k-th is n to a power that grows evenly with k
-    return list(range(n)) if n <= most else sorted({round(n ** (k / (most - 1))) - 1 for k in range(most)})
+    if n <= most:
+        return list(range(n))
+    return sorted({round(n ** (k / (most - 1))) - 1 for k in range(most)})
 
 
 def series_table(x_name: str, x: list | None, columns: Mapping[str, list | None], write=number) -> Table:
@@ -195,7 +214,9 @@ def series_table(x_name: str, x: list | None, columns: Mapping[str, list | None]
 
 def thinned(shown: int, of: int) -> str:
     """What a table says about the rows that it leaves out."""
-    return "" if shown == of else f"{shown} of {number(of)} rows; report.json has them all."
+    if shown == of:
+        return ""
+    return f"{shown} of {number(of)} rows; report.json has them all."
 
 
 _AXIS: dict = {

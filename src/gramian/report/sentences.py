@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from gramian.report.numbers import NOT_MEASURED, count, fold, last, missing, number, percent, steps_taken
 
@@ -69,7 +70,10 @@ def moved(block: dict) -> str:
         )
     ):
         distance, name = max(far, key=lambda pair: pair[0])
-        how = percent(distance) + " of" if distance < 10 else fold(distance)
+        if distance < 10:
+            how = percent(distance) + " of"
+        else:
+            how = fold(distance)
         parts.append(f"layer {name} moved most, {how} its initial norm")
     rows = [row for row in block["flips"] or [] if row]
     if rows and (shares := [s for s in rows[-1] if _finite(s)]):
@@ -85,7 +89,9 @@ def moved(block: dict) -> str:
 
 
 def _of_initial_norm(drift: float) -> str:
-    return percent(drift) if drift < 10 else fold(drift) + " its initial norm"
+    if drift < 10:
+        return percent(drift)
+    return fold(drift) + " its initial norm"
 
 
 def _weights_first(far: list[tuple[float, str]]) -> list[tuple[float, str]]:
@@ -96,8 +102,15 @@ def _weights_first(far: list[tuple[float, str]]) -> list[tuple[float, str]]:
 def test_error(block: dict) -> str:
     """The last test error of the network beside the kernel predictor's."""
     mine, kernel = last(block["network_error"]), block["kernel_error"]
-    write = number if in_own_unit(block) else percent
-    name = "test RMSE" if in_own_unit(block) else "test error"
+    write: Callable[[float], str]
+    if in_own_unit(block):
+        write = number
+    else:
+        write = percent
+    if in_own_unit(block):
+        name = "test RMSE"
+    else:
+        name = "test error"
     if mine is None and missing(kernel):
         return _sentence("The test error was " + NOT_MEASURED)
     if mine is None:
@@ -131,10 +144,16 @@ def width(block: dict) -> str:
     if not missing(slope):
         parts.append(f"The kernel's error shrinks like width to the power {number(slope, 2)} (theory: −0.5).")
     if not missing(useful):
-        goal = "" if missing(block["tolerance"]) else f" to be below {percent(block['tolerance'])}"
+        if missing(block["tolerance"]):
+            goal = ""
+        else:
+            goal = f" to be below {percent(block['tolerance'])}"
         parts.append(f"It is expected{goal} from width {block['useful_words'] or number(useful)} on.")
     if not missing(mine):
-        error = "" if missing(block["run_error"]) else f" (error {percent(block['run_error'])})"
+        if missing(block["run_error"]):
+            error = ""
+        else:
+            error = f" (error {percent(block['run_error'])})"
         where = {True: " is in this regime", False: " is not yet there"}.get(block["in_regime"], " is drawn beside it")
         parts.append(f"This run's width {number(mine)}{error}{where}.")
     return " ".join(parts)
@@ -146,8 +165,15 @@ def probe(block: dict) -> str:
     if not values:
         return _sentence(NOT_MEASURED)
     share = block["unit"] == "share"
-    write = percent if share else number
-    unit = f" {block['unit']}" if block["unit"] and not share else ""
+    write: Callable[[float], str]
+    if share:
+        write = percent
+    else:
+        write = number
+    if block["unit"] and not share:
+        unit = f" {block['unit']}"
+    else:
+        unit = ""
     said = f"From {write(values[0])} to {write(values[-1])}{unit}"
     if len(values) > 2 and min(values) < min(values[0], values[-1]):
         said += f", smallest {write(min(values))}"
@@ -155,13 +181,19 @@ def probe(block: dict) -> str:
         said += f", largest {write(max(values))}"
     outside = [crossed(block, key) for key in ("lower", "upper") if block[key]]
     if outside:
-        said += "; always within its bounds" if not sum(outside) else f"; outside its bounds {sum(outside)} times"
+        if not sum(outside):
+            said += "; always within its bounds"
+        else:
+            said += f"; outside its bounds {sum(outside)} times"
     return _sentence(said)
 
 
 def crossed(block: dict, key: str) -> int:
     """At how many steps a probe is beyond its "lower" or "upper" bound."""
-    sign = 1 if key == "upper" else -1
+    if key == "upper":
+        sign = 1
+    else:
+        sign = -1
     pairs = zip(block["values"] or [], block[key] or [], strict=False)
     return sum(sign * v > sign * bound for v, bound in pairs if _finite(v) and _finite(bound))
 

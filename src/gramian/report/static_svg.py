@@ -36,7 +36,10 @@ class Axis:
         """The place of a value; None where there is none."""
         if value is None or (self.log and value <= 0):
             return None
-        position = math.log10(value) if self.log else value
+        if self.log:
+            position = math.log10(value)
+        else:
+            position = value
         return self.start + (position - self.low) / (self.high - self.low) * (self.end - self.start)
 
 
@@ -79,11 +82,17 @@ def _axis(axis: dict[str, Any], values: list[Any], start: float, end: float, mos
     if finite:
         low, high = min(finite), max(finite)
     else:
-        low, high = (1.0, 10.0) if log else (0.0, 1.0)
+        if log:
+            low, high = (1.0, 10.0)
+        else:
+            low, high = (0.0, 1.0)
     if axis.get("rangemode") == "tozero":
         low, high = min(low, 0.0), max(high, 0.0)
     if not high > low:
-        low, high = (low / 1.5, high * 1.5) if log else (low - (abs(low) or 1) / 2, high + (abs(high) or 1) / 2)
+        if log:
+            low, high = (low / 1.5, high * 1.5)
+        else:
+            low, high = (low - (abs(low) or 1) / 2, high + (abs(high) or 1) / 2)
     ticks = axis.get("tickvals") or (log_ticks(low, high, most) if log else linear_ticks(low, high, most))
     texts = axis.get("ticktext") or [number(v, 4) + axis.get("ticksuffix", "") for v in ticks]
     if log:
@@ -111,7 +120,9 @@ def _grid(x: Axis, y: Axis) -> list[str]:
 
 
 def _x_title(title: str, middle: float, height: float) -> list[str]:
-    return [f'<text x="{middle:.1f}" y="{height - 5:.1f}" text-anchor="middle">{escape(title)}</text>'] if title else []
+    if title:
+        return [f'<text x="{middle:.1f}" y="{height - 5:.1f}" text-anchor="middle">{escape(title)}</text>']
+    return []
 
 
 def _text(x: float, y: float, value: float, text: str, anchor: str) -> str:
@@ -119,14 +130,23 @@ def _text(x: float, y: float, value: float, text: str, anchor: str) -> str:
     exponent = power_of_ten(value)
     inside = str(escape(text))
     if exponent is not None:
-        suffix = " %" if text.endswith(" %") else ""
-        sign = "−" if exponent < 0 else ""
+        if text.endswith(" %"):
+            suffix = " %"
+        else:
+            suffix = ""
+        if exponent < 0:
+            sign = "−"
+        else:
+            sign = ""
         inside = f'10<tspan dy="-4" font-size="9">{sign}{abs(exponent)}</tspan><tspan dy="4">{suffix}</tspan>'
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{inside}</text>'
 
 
 def _line(x0: float, y0: float, x1: float, y1: float, color: str, width: float, dashes: str = "") -> str:
-    dashed = f' stroke-dasharray="{dashes}"' if dashes else ""
+    if dashes:
+        dashed = f' stroke-dasharray="{dashes}"'
+    else:
+        dashed = ""
     return (
         f'<line x1="{x0:.1f}" y1="{y0:.1f}" x2="{x1:.1f}" y2="{y1:.1f}" '
         f'style="stroke:{escape(color)};stroke-width:{width:g}"{dashed}/>'
@@ -138,7 +158,10 @@ def _trace(trace: dict[str, Any], x: Axis, y: Axis) -> list[str]:
     line, marker, mode = trace["line"], trace["marker"], trace["mode"]
     pieces: list[list[tuple[float, float]]] = [[]]
     for a, b in zip(trace["x"], trace["y"], strict=True):
-        place = None if a is None or b is None else (x.at(a), y.at(b))
+        if a is None or b is None:
+            place = None
+        else:
+            place = (x.at(a), y.at(b))
         if place is None or place[0] is None or place[1] is None:
             pieces.append([])
         else:
@@ -146,7 +169,10 @@ def _trace(trace: dict[str, Any], x: Axis, y: Axis) -> list[str]:
     parts = []
     if "lines" in mode:
         dashes = DASHES.get(line["dash"], "")
-        dashed = f' stroke-dasharray="{dashes}"' if dashes else ""
+        if dashes:
+            dashed = f' stroke-dasharray="{dashes}"'
+        else:
+            dashed = ""
         style = f"stroke:{line['color']};stroke-width:{line['width']:g};opacity:{trace['opacity']:g}"
         for piece in pieces:
             if len(piece) > 1:
@@ -176,7 +202,10 @@ def _marks(layout: dict[str, Any], x: Axis, y: Axis) -> list[str]:
                 continue
             parts.append(_line(place, y.end, place, y.start, "var(--muted)", 1, "2 3"))
             end = label["xanchor"] == "right"
-            anchor, beside = ("end", place - 4) if end else ("start", place + 4)
+            if end:
+                anchor, beside = ("end", place - 4)
+            else:
+                anchor, beside = ("start", place + 4)
             parts.append(f'<text x="{beside:.1f}" y="{y.end + 9:.1f}" text-anchor="{anchor}">{text}</text>')
         else:
             height = y.at(shape["y0"])

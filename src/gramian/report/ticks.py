@@ -74,4 +74,6 @@ def power_of_ten(value: float) -> int | None:
         return None
     exponent = round(math.log10(value))
     exact = math.isclose(value, 10.0**exponent, rel_tol=1e-9)
-    return exponent if exact and abs(exponent) > 3 else None
+    if exact and abs(exponent) > 3:
+        return exponent
+    return None

@@ -102,7 +102,10 @@ def solve(gram: Gram | Tensor, y: Tensor, ridge: float | Tensor = 0.0, *, leave_
         3.0
     """
     k = symmetric_dense(gram)
-    dtype = gram.dtype if isinstance(gram, Gram) else real_matrix(gram, "gram").dtype
+    if isinstance(gram, Gram):
+        dtype = gram.dtype
+    else:
+        dtype = real_matrix(gram, "gram").dtype
     y = targets(y, len(k)).to(k)
     plain = check_ridge(ridge)
     regular, factor = positive_factor(k, ridge, "gram", dtype)
@@ -110,7 +113,10 @@ def solve(gram: Gram | Tensor, y: Tensor, ridge: float | Tensor = 0.0, *, leave_
     alpha = torch.cholesky_solve(columns, factor)
     with torch.no_grad():
         size = float(columns.norm())
-        residual = float((regular @ alpha - columns).norm()) / size if size else 0.0
+        if size:
+            residual = float((regular @ alpha - columns).norm()) / size
+        else:
+            residual = 0.0
     errors = None
     if leave_one_out:
         errors = (alpha / torch.cholesky_inverse(factor).diagonal()[:, None]).reshape(y.shape)
@@ -152,9 +158,15 @@ def positive_factor(k: Tensor, ridge: float | Tensor, name: str, dtype: torch.dt
 def check_ridge(ridge: float | Tensor) -> float:
     """The one number that a ridge is, not negative and finite."""
     try:
-        plain = float(ridge.detach()) if isinstance(ridge, Tensor) else float(ridge)
+        if isinstance(ridge, Tensor):
+            plain = float(ridge.detach())
+        else:
+            plain = float(ridge)
     except (TypeError, ValueError, RuntimeError) as error:
-        said = f"a tensor of shape {tuple(ridge.shape)}" if isinstance(ridge, Tensor) else repr(ridge)
+        if isinstance(ridge, Tensor):
+            said = f"a tensor of shape {tuple(ridge.shape)}"
+        else:
+            said = repr(ridge)
         raise BadArgument(
             f"ridge={said}", why="it is one number, added to every eigenvalue", fix="ridge=0.0"
         ) from error

@@ -52,7 +52,10 @@ def coupled_descent(
     r = r0.double().flatten()
     u = torch.zeros_like(r)
     wanted = set(steps)
-    kept = [r] if 0 in wanted else []
+    if 0 in wanted:
+        kept = [r]
+    else:
+        kept = []
     for step, rows in enumerate(batches, 1):
         if rows is None:
             g = blocks.view(n * c, n * c) @ r

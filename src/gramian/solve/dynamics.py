@@ -152,7 +152,9 @@ def loss_curve(
         if cross is not None:
             test.append(loss(test0 - projected @ (d[:, :, None] * q)))
     curve = _overflow(torch.cat(train))
-    return curve if cross is None else (curve, _overflow(torch.cat(test)))
+    if cross is None:
+        return curve
+    return (curve, _overflow(torch.cat(test)))
 
 
 def _overflow(curve: Tensor) -> Tensor:
@@ -183,14 +185,20 @@ def _prepare(theta, r0, steps, lr, method, beta) -> tuple[Eigensystem, Tensor, T
 
 def modes(theta: Theta) -> Eigensystem:
     """Eigensystem of a positive semidefinite kernel, with the eigenvalues that rounding made negative set to zero."""
-    system = theta if isinstance(theta, Eigensystem) else eigensystem(theta, "theta")
+    if isinstance(theta, Eigensystem):
+        system = theta
+    else:
+        system = eigensystem(theta, "theta")
     check_psd(system.values, "theta", system.dtype, system.entries)
     return replace(system, values=system.values.clamp(min=0))
 
 
 def _columns(r: Tensor, n: int, name: str, of: str) -> Tensor:
     r = real_matrix(r, name)
-    r = r[:, None] if r.ndim == 1 else r
+    if r.ndim == 1:
+        r = r[:, None]
+    else:
+        r = r
     if r.ndim != 2 or len(r) != n:
         raise BadArgument(f"`{name}` has shape {tuple(r.shape)}", why=f"its rows are {of}", fix=f"({n}, C)")
     if not bool(r.isfinite().all()):
@@ -207,14 +215,22 @@ def _times(steps, flow: bool) -> Tensor:
     t = torch.as_tensor(list(steps) if isinstance(steps, range | Iterator) else steps).reshape(-1)
     whole = flow or not t.is_floating_point() or bool((t == t.round()).all())
     if not len(t) or not whole or not bool((t >= 0).all()) or not bool(t.isfinite().all()):
-        bad = "there are none" if not len(t) else f"from {float(t.min()):g} to {float(t.max()):g}"
-        kind = "times" if flow else "steps"
+        if not len(t):
+            bad = "there are none"
+        else:
+            bad = f"from {float(t.min()):g} to {float(t.max()):g}"
+        if flow:
+            kind = "times"
+        else:
+            kind = "steps"
         raise BadArgument(
             f"`{kind}`: {bad}",
             why=f"{kind} are {'finite' if flow else 'whole'} and not negative",
             fix="torch.arange(100)",
         )
-    return t.double() if flow else t.long()
+    if flow:
+        return t.double()
+    return t.long()
 
 
 def _test(cross: Cross, system: Eigensystem, r0: Tensor) -> Cross:

@@ -82,7 +82,10 @@ def solve_in_place(
         raise not_positive("gram", n, k.dtype, lowest, highest, ridge, diagonal=float(diagonal.max()), equal=equal)
     alpha = _substituted(k, columns, blocks.panel)
     size = float(columns.norm())
-    residual = float((_times(k, diagonal + ridge, alpha, blocks.tile) - columns).norm()) / size if size else 0.0
+    if size:
+        residual = float((_times(k, diagonal + ridge, alpha, blocks.tile) - columns).norm()) / size
+    else:
+        residual = 0.0
     if progress:
         progress(1.0)
     return Solution(alpha.reshape(given.shape), float(ridge), residual)

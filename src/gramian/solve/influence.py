@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -76,7 +77,10 @@ def attribution(gram: Gram | Tensor, k_test_train: Gram | Tensor, y: Tensor, rid
     """
     k = symmetric_dense(gram)
     y = targets(y, len(k)).to(k).reshape(len(k), -1)
-    cross = k_test_train.dense() if isinstance(k_test_train, Gram) else as_tensor(k_test_train)
+    if isinstance(k_test_train, Gram):
+        cross = k_test_train.dense()
+    else:
+        cross = as_tensor(k_test_train)
     if cross.ndim != 2 or cross.shape[1] != len(k):
         raise BadArgument(
             f"a test kernel of shape {tuple(cross.shape)} for {len(k)} training samples",
@@ -137,7 +141,11 @@ def attribution_of_features(
     test = (test_features.dense() if isinstance(test_features, Features) else test_features).detach().double()
     reach, beta = g @ test.mT, g @ right
     errors, weights = torch.empty_like(y), y.new_empty(len(test), n)
-    tiles = features.tiles() if isinstance(features, Features) else [(slice(0, n), features.detach())]
+    tiles: Iterable[tuple[slice, Tensor]]
+    if isinstance(features, Features):
+        tiles = features.tiles()
+    else:
+        tiles = [(slice(0, n), features.detach())]
     for rows, tile in tiles:
         wide = tile.double()
         # H_ii = phi_i' (Phi'Phi + rho)^-1 phi_i, the leverage of row i

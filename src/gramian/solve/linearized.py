@@ -83,7 +83,10 @@ def fit_linearized(
     with torch.no_grad():
         out = _outputs(model, x)
     if not isinstance(y, Tensor) or y.shape != out.shape or not y.is_floating_point():
-        has = f"{tuple(y.shape)}, {y.dtype}" if isinstance(y, Tensor) else type(y).__name__
+        if isinstance(y, Tensor):
+            has = f"{tuple(y.shape)}, {y.dtype}"
+        else:
+            has = type(y).__name__
         raise BadData(
             f"`y` is {has}; the model's output on `x` is {tuple(out.shape)}, {out.dtype}",
             where="fit_linearized(model, x, y)",
@@ -92,7 +95,10 @@ def fit_linearized(
         )
     operator = EmpiricalNTK(model.at_origin(), x)
     r = (y - out).reshape(-1).double().cpu()
-    u = _by_products(operator, r, ridge, tol) if solver == "cg" else _dense(operator, r, ridge, time)
+    if solver == "cg":
+        u = _by_products(operator, r, ridge, tol)
+    else:
+        u = _dense(operator, r, ridge, time)
     fitted = copied(model)
     with torch.no_grad():
         theta = dict(fitted.module.named_parameters())

@@ -42,7 +42,10 @@ def minibatch_descent(
         True
     """
     theta, r = theta.double(), r0.double().clone()
-    k, f = (None, None) if cross is None else (cross[0].double(), cross[1].double().clone())
+    if cross is None:
+        k, f = (None, None)
+    else:
+        k, f = (cross[0].double(), cross[1].double().clone())
     wanted, kept, kept_test = set(steps), [], []
 
     def keep(step: int) -> None:
@@ -60,4 +63,6 @@ def minibatch_descent(
             f -= k[:, rows] @ move
         keep(step)
     train = torch.stack(kept)
-    return train if cross is None else (train, torch.stack(kept_test))
+    if cross is None:
+        return train
+    return (train, torch.stack(kept_test))

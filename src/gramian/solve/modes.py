@@ -24,7 +24,11 @@ METHODS = ("gd", "momentum", "nesterov")
 
 
 def check_method(method: str, beta: float, flow: bool = False) -> None:
-    names = (*METHODS, "flow") if flow else METHODS
+    names: tuple[str, ...]
+    if flow:
+        names = (*METHODS, "flow")
+    else:
+        names = METHODS
     if method not in names:
         raise BadArgument(f"method={method!r}", why="no such dynamics", fix=f"one of {', '.join(map(repr, names))}")
     if not isinstance(beta, Real) or not 0 <= beta < 1:
@@ -46,7 +50,10 @@ def transition(x: Tensor, method: str, beta: float) -> Tensor:
     one, zero = torch.ones_like(x), torch.zeros_like(x)
     # nesterov: d' - d = a + beta b' = (1 + beta) a + beta^2 b; and for all methods a' = 1 - x d' = a - x (d' - d)
     buffer = torch.stack([one, beta * one, zero], -1)
-    step = buffer if method != "nesterov" else torch.stack([(1 + beta) * one, beta**2 * one, zero], -1)
+    if method != "nesterov":
+        step = buffer
+    else:
+        step = torch.stack([(1 + beta) * one, beta**2 * one, zero], -1)
     residual = torch.stack([one, zero, zero], -1) - x[:, None] * step
     displacement = step + torch.stack([zero, zero, one], -1)
     return torch.stack([residual, buffer, displacement], 1)

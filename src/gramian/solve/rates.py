@@ -149,7 +149,9 @@ def _late_enough(x: Tensor, weight: Tensor, target: float, method: str, beta: fl
         return float(torch.minimum(apart, together).square() @ weight) <= target
 
     late = _bisect(low, 1.0, lambda a, b: (a + b) // 2, 60)
-    return None if late is None or late > NEVER_STEPS else int(late)
+    if late is None or late > NEVER_STEPS:
+        return None
+    return int(late)
 
 
 def _bisect(low, start: float, middle, doublings: int) -> float | None:

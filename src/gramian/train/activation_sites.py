@@ -64,7 +64,10 @@ class _Watch(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
-        before = args[0] if args else kwargs.get("input")
+        if args:
+            before = args[0]
+        else:
+            before = kwargs.get("input")
         if name not in ACTIVATIONS or not isinstance(before, Tensor) or before.ndim < 2 or len(before) != self.n:
             return func(*args, **kwargs)
         if name.endswith("_") or kwargs.get("inplace"):

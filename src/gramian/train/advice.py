@@ -120,7 +120,10 @@ class Advice:
         used = self.lr if self.lr_now is None else self.lr_now
         reached = self.steps is not None and self.steps <= self.budget
         to = f"{self.target:.3g}"
-        falls = f"falls to {to} in {self.steps:,.0f} steps" if reached else f"stays above {to}"
+        if reached:
+            falls = f"falls to {to} in {self.steps:,.0f} steps"
+        else:
+            falls = f"stays above {to}"
         lines.append(
             f"Linearized, on this batch alone and at {used:.3g}, the loss {self.loss:.3g} {falls} "
             f"(of {self.budget:,} steps)."

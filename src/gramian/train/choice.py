@@ -37,7 +37,10 @@ def choose(edge: StableRate, optimizer: Optimizer | str, rehearsal: Rehearsal | 
     if edge.rule.adaptive:
         return _customary(edge, _customary_adaptive(optimizer), rehearsal)
     if edge.largest is None:
-        usual = CUSTOMARY_MOMENTUM if edge.rule.momentum else CUSTOMARY_SGD
+        if edge.rule.momentum:
+            usual = CUSTOMARY_MOMENTUM
+        else:
+            usual = CUSTOMARY_SGD
         return _customary(edge, usual / (edge.rows if edge.summed else 1), rehearsal)
     return _below_the_edge(edge, edge.largest, rehearsal)
 
@@ -50,10 +53,16 @@ def _below_the_edge(edge: StableRate, largest: float, rehearsal: Rehearsal | Non
     beta = edge.rule.momentum
     # of the largest stable rate: what noise leaves where it alone limits the steps
     quiet = (1 - beta) / (1 + beta)
-    share, part = (SHARE_WITH_MOMENTUM, "a quarter") if beta else (SHARE_OF_HELD, "half")
+    if beta:
+        share, part = (SHARE_WITH_MOMENTUM, "a quarter")
+    else:
+        share, part = (SHARE_OF_HELD, "half")
     if rehearsal is None:
         lr = share * quiet * largest
-        noise = f", times (1 - {beta:g})/(1 + {beta:g}) for the noise of minibatches" if beta else ""
+        if beta:
+            noise = f", times (1 - {beta:g})/(1 + {beta:g}) for the noise of minibatches"
+        else:
+            noise = ""
         return Choice(lr, f"{part} of the largest stable one{noise}; it was not tried", (), True)
     trials = trials_upwards(rehearsal, FIRST_TRIAL_SHARE * quiet * largest, largest)
     held = [t for t in trials if t.held]
@@ -75,9 +84,15 @@ def _below_the_edge(edge: StableRate, largest: float, rehearsal: Rehearsal | Non
 
 def _customary(edge: StableRate, usual: float, rehearsal: Rehearsal | None) -> Choice:
     cap = edge.largest is not None and not edge.rule.guessed and edge.largest < usual
-    lr = edge.largest if cap and edge.largest is not None else usual
+    if cap and edge.largest is not None:
+        lr = edge.largest
+    else:
+        lr = usual
     name, unit = edge.rule.name, ", over the rows of the sum" if edge.summed and not edge.rule.adaptive else ""
-    what = f"the largest stable one, as {name}'s usual {usual:.3g} is above it" if cap else f"{name}'s usual one{unit}"
+    if cap:
+        what = f"the largest stable one, as {name}'s usual {usual:.3g} is above it"
+    else:
+        what = f"{name}'s usual one{unit}"
     if rehearsal is None:
         if edge.largest is None:
             return Choice(None, f"{edge.why}, and none was tried", (), False)
@@ -103,7 +118,9 @@ def _none(trials: list[Trial]) -> Choice:
 def _batches(rehearsal: Rehearsal) -> str:
     n, b = len(rehearsal.x), rehearsal.batch
     if b == n:
-        return f"these {n} rows" if n > 1 else "this row"
+        if n > 1:
+            return f"these {n} rows"
+        return "this row"
     if rehearsal.halves:
         return f"random halves of these {n} rows"
     return f"minibatches of {b} of these {n} rows"

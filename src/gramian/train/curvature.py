@@ -37,7 +37,10 @@ def loss_value(loss: LossOf, outputs: Tensor, y: Tensor) -> Tensor:
     """
     value = loss(outputs, y)
     if not isinstance(value, Tensor) or value.numel() != 1:
-        shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        if isinstance(value, Tensor):
+            shape = tuple(value.shape)
+        else:
+            shape = type(value).__name__
         raise BadArgument(
             f"The loss gives {shape}, not one number.",
             where="the loss, called with the module's outputs and the targets",
@@ -87,7 +90,10 @@ def hessian_products(module: nn.Module, x: Tensor, y: Tensor, loss: LossOf) -> H
     check_masks(module, x[:2])
     in_parts = len(x) > rows_per_pass(x) and not mixes_samples(module) and _rows_stand_alone(module, x)
     try:
-        product = _in_parts(module, x, y, loss) if in_parts else _whole(module, x, y, loss)
+        if in_parts:
+            product = _in_parts(module, x, y, loss)
+        else:
+            product = _whole(module, x, y, loss)
         product({name: torch.zeros_like(p) for name, p in weights.items()})
     except torch.OutOfMemoryError:
         raise
@@ -236,7 +242,10 @@ def jumps(loss: LossOf, outputs: Tensor, y: Tensor) -> bool:
         curved = torch.zeros_like(outputs)
     if bool((curved != 0).any()):
         return False
-    size = 1 + float(outputs.float().std(correction=0)) if outputs.numel() else 1.0
+    if outputs.numel():
+        size = 1 + float(outputs.float().std(correction=0))
+    else:
+        size = 1.0
     for times in JUMP_DISTANCES:
         try:
             there = loss_slope(loss, outputs + times * size * noise, y)
@@ -291,7 +300,10 @@ def sharpness(
         hessian = hessian_products(module, x, y, loss)
         weights = movable(module)
         first = next(iter(weights.values()))
-        kind = torch.float64 if first.dtype == torch.float64 else torch.float32
+        if first.dtype == torch.float64:
+            kind = torch.float64
+        else:
+            kind = torch.float32
         numbers = [p.numel() for p in weights.values()]
 
         def product(v: Tensor) -> Tensor:
@@ -302,7 +314,10 @@ def sharpness(
             at = {name: t * scale.get(name, 1.0) for name, t in raw.items()}
             products = []
             for name, h in hessian.product(at).items():
-                w = decay.get(name, 0.0) if isinstance(decay, Mapping) else decay
+                if isinstance(decay, Mapping):
+                    w = decay.get(name, 0.0)
+                else:
+                    w = decay
                 products.append((times * h + w * at[name]) * scale.get(name, 1.0) + shift.get(name, 0.0) * raw[name])
             return torch.cat([t.flatten() for t in products]).to(kind)
 

@@ -74,9 +74,15 @@ def stable_rate(
         if jumps(loss, outputs, y):
             why = "the loss is piecewise linear in the outputs, and has no curvature that says where steps turn back"
             return StableRate(rule, 0.0, None, why, summed, rows)
-        goal = _climbed(loss) if rule.maximize else loss
+        if rule.maximize:
+            goal = _climbed(loss)
+        else:
+            goal = loss
         # the curvature of a sum grows with its rows: from these rows to those of a batch
-        times = rows / len(x) if summed else 1.0
+        if summed:
+            times = rows / len(x)
+        else:
+            times = 1.0
         sharp = sharpness(
             module, x, y, goal, rule.scale, decay=rule.decay, shift=rule.shift, times=times, tolerance=tolerance
         )
@@ -120,7 +126,11 @@ def _gradients(
         return now, None
     # of P independent parts the mean has the variance of a part over P, and the sum that of a part times P
     parts = len(part_gradients)
-    times = parts if summed else 1 / parts
+    times: float
+    if summed:
+        times = parts
+    else:
+        times = 1 / parts
     return now, {
         name: g.square() + torch.stack([part[name] for part in part_gradients]).var(0) * times
         for name, g in now.items()

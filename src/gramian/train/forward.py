@@ -64,7 +64,9 @@ def mixes_samples(module: nn.Module) -> bool:
 
 def passes(module: nn.Module, x: Tensor) -> tuple[Tensor, ...]:
     """The rows in parts that go through the network one after the other; all at once where samples are mixed."""
-    return (x,) if mixes_samples(module) else x.split(rows_per_pass(x))
+    if mixes_samples(module):
+        return (x,)
+    return x.split(rows_per_pass(x))
 
 
 @contextmanager

@@ -44,12 +44,14 @@ def choose_lr(run: Run, settings: Settings, batches: Batches) -> LearningRate:
         raise _no_lr(f"the curvature of the loss {run.objective.name!r} is not known")
     if not (math.isfinite(lam) and lam > 0):
         raise _no_lr(f"the Gram matrix at initialization has largest eigenvalue {lam:g}")
-    of = (
-        "the Gram matrix at initialization"
-        if batches.size >= batches.n
-        else "the minibatches' Gram matrices at initialization"
-    )
-    times = "" if run.objective.curvature == 1 else f" times the loss's curvature {run.objective.curvature:g}"
+    if batches.size >= batches.n:
+        of = "the Gram matrix at initialization"
+    else:
+        of = "the minibatches' Gram matrices at initialization"
+    if run.objective.curvature == 1:
+        times = ""
+    else:
+        times = f" times the loss's curvature {run.objective.curvature:g}"
     # half of 2/lambda_max, the largest stable rate of plain gradient descent
     return LearningRate(1 / lam, f"1/lambda_max of {of}{times}", lam)
 
@@ -74,9 +76,11 @@ def why_diverged(settings: Settings, lr: float, lam: float | None, step: int, fi
         return f"{what} Adam has no fixed limit on its learning rate {lr:.3g}; try lr={lr / 10:.1g}"
     if lam is None or not math.isfinite(lam) or lam <= 0:
         return f"{what} Try a smaller learning rate than {lr:.3g}"
-    momentum = settings.optimizer in ("momentum", "nesterov")
-    limit = max_lr(lam, settings.optimizer if momentum else "gd", settings.momentum if momentum else 0.0)
-    form = f"with momentum {settings.momentum:g}; 2/lambda_max is {2 / lam:.3g}" if momentum else "2/lambda_max"
+    method, form = "gd", "2/lambda_max"
+    if settings.optimizer in ("momentum", "nesterov"):
+        method = settings.optimizer
+        form = f"with momentum {settings.momentum:g}; 2/lambda_max is {2 / lam:.3g}"
+    limit = max_lr(lam, method, settings.effective_momentum)
     stable = f"the largest stable one at initialization, {limit:.3g} ({form}, lambda_max = {lam:.3g})"
     if lr > limit:
         return f"{what} The learning rate {lr:.3g} is {lr / limit:.3g} times {stable}; try lr={limit / 2:.1g}"

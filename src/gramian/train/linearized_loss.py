@@ -89,7 +89,10 @@ def forecast(
         c = call(module, x[:1]).numel()
         rows = min(len(x), max(1, MOST_GRAM_ROWS // c))
         f0 = call(module, x[:rows]).double()
-    target = y[:rows].double() if y.is_floating_point() else y[:rows]
+    if y.is_floating_point():
+        target = y[:rows].double()
+    else:
+        target = y[:rows]
     gram = empirical_ntk(module, x[:rows], outputs="full").double()
     # (n, n, C, C) to a matrix over (sample, output), in the order of f.flatten()
     gram = gram.permute(0, 2, 1, 3).reshape(rows * c, rows * c)
@@ -112,7 +115,10 @@ def forecast(
     pulled = before > 1e-6 * total
     slow, left = _slowest(f0, last, target, loss)
     # the curve is that of the first rows; the loss of the whole batch starts at `value`
-    scale = value / losses[0] if losses[0] else 1.0
+    if losses[0]:
+        scale = value / losses[0]
+    else:
+        scale = 1.0
     return Forecast(
         losses=tuple(scale * v for v in losses),
         rows=rows,
@@ -141,8 +147,15 @@ def _descend(
             return losses, f
         # weights that move by -lr J^T g move the linearized outputs by -lr J J^T g
         pull = gram @ g.flatten()
-        u = pull if u is None else rule.momentum * u + (1 - rule.dampening) * pull  # torch begins undampened
-        step = pull + rule.momentum * u if rule.nesterov else u
+        # torch begins undampened
+        if u is None:
+            u = pull
+        else:
+            u = rule.momentum * u + (1 - rule.dampening) * pull
+        if rule.nesterov:
+            step = pull + rule.momentum * u
+        else:
+            step = u
         f = f - lr * step.reshape(f.shape)
     losses.append(_slope(loss, f, y)[0])
     return losses, f

@@ -163,7 +163,11 @@ def n_outputs_of(module: nn.Module, x: Tensor, where: str) -> int:
             fix="x of shape (n, features) for a Linear (nn.Flatten() before it for images), (n, c, h, w) for a Conv2d",
         ) from None
     if not isinstance(out, Tensor) or out.ndim == 0 or out.shape[0] != len(rows):
-        shape = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
+        shape: str | tuple[int, ...]
+        if isinstance(out, Tensor):
+            shape = tuple(out.shape)
+        else:
+            shape = type(out).__name__
         raise BadData(
             f"The module gives {shape} for {len(rows)} inputs.",
             where=where,

@@ -67,7 +67,10 @@ class AllenZhuNetwork(nn.Module):
         super().__init__()
         _check(kind, ("fc", "cnn", "resnet"), "cnn", pixels, window, in_features, n_outputs, depth, width)
         self.kind, self.depth, self.width, self.n_outputs = kind, depth, width, n_outputs
-        self.pixels = _count(pixels) if kind == "cnn" and pixels is not None else 1
+        if kind == "cnn" and pixels is not None:
+            self.pixels = _count(pixels)
+        else:
+            self.pixels = 1
         layer = _layer(pixels if kind == "cnn" else None, window)
         self.first = layer(in_features, width, 1)
         self.hidden = nn.ModuleList(layer(width, width, window) for _ in range(depth))
@@ -150,7 +153,10 @@ class DuNetwork(nn.Module):
         if not 0 < residual < 1:
             raise BadArgument(f"residual={residual!r} is not between 0 and 1.", where="DuNetwork(residual=)", fix="0.5")
         convolutional = kind == "conv-resnet"
-        count = _count(pixels) if convolutional and pixels is not None else 1
+        if convolutional and pixels is not None:
+            count = _count(pixels)
+        else:
+            count = 1
         layer = _layer(pixels if convolutional else None, window)
         self.kind, self.activation = kind, activation
         self.first_scale = math.sqrt(second_moment_inverse(activation) / width)
@@ -166,7 +172,10 @@ class DuNetwork(nn.Module):
         h = self.first_scale * self.activation(self.first(x))
         for hidden in self.hidden:
             z = self.activation(hidden(h))
-            h = self.first_scale * z if self.kind == "fc" else h + self.residual_scale * z
+            if self.kind == "fc":
+                h = self.first_scale * z
+            else:
+                h = h + self.residual_scale * z
         return self.last(h.flatten(1))
 
 
@@ -187,7 +196,11 @@ def _layer(pixels: Pixels | None, window: int) -> Callable[[int, int, int], nn.L
     """Makes a layer (in, out, window) without bias: linear, or a convolution that keeps the pixels."""
     if pixels is None:
         return lambda i, o, _: nn.Linear(i, o, bias=False)
-    convolution = nn.Conv1d if isinstance(pixels, int) else nn.Conv2d
+    convolution: type[nn.Module]
+    if isinstance(pixels, int):
+        convolution = nn.Conv1d
+    else:
+        convolution = nn.Conv2d
     return lambda i, o, w: convolution(i, o, w, padding=w // 2, bias=False)
 
 
@@ -197,7 +210,9 @@ def _normal(module: nn.Module, std: float, generator: torch.Generator | None) ->
 
 
 def _count(pixels: Pixels) -> int:
-    return pixels if isinstance(pixels, int) else math.prod(pixels)
+    if isinstance(pixels, int):
+        return pixels
+    return math.prod(pixels)
 
 
 def _check(kind: str, known: tuple[str, ...], on_pixels: str, pixels: Pixels | None, window: int, *sizes: int) -> None:

@@ -39,7 +39,10 @@ def preconditioner(
     state, eps = optimizer.state.get(p, {}), float(group["eps"])
     step = float(torch.as_tensor(state.get("step", 0)))
     squares = gradient.square() if squares is None else squares
-    memory = None if step < 1 else _memory(optimizer, state, group)
+    if step < 1:
+        memory = None
+    else:
+        memory = _memory(optimizer, state, group)
     guessed = memory is None
     if memory is None:
         memory = squares + float(group.get("initial_accumulator_value", 0.0))
@@ -51,7 +54,10 @@ def preconditioner(
     correction = _correction(optimizer, group, step)
     root = memory.clamp(min=0).sqrt()
     if isinstance(optimizer, Adamax):  # its norm holds eps already
-        inverse = correction / root if not guessed else correction / (root + eps)
+        if not guessed:
+            inverse = correction / root
+        else:
+            inverse = correction / (root + eps)
     else:
         inverse = correction / (root + eps)
     if isinstance(optimizer, RAdam) and _longest_mean(float(group["betas"][1])) <= 5:  # never divides
@@ -68,10 +74,16 @@ def _memory(optimizer: Optimizer, state: dict[str, Any], group: dict[str, Any]) 
         # torch adds eps to each gradient's size before the maximum: what is about eps had no gradient
         return torch.where(state["exp_inf"] <= 2 * float(group["eps"]), 0.0, state["exp_inf"]).square()
     if isinstance(optimizer, RMSprop):
-        centered = state["grad_avg"].square() if group["centered"] else 0.0
+        if group["centered"]:
+            centered = state["grad_avg"].square()
+        else:
+            centered = 0.0
         return state["square_avg"] - centered
     # a running mean that began at 0 has collected 1 - beta_2^step of its weight after `step` steps
-    held = state["max_exp_avg_sq"] if group.get("amsgrad") else state["exp_avg_sq"]
+    if group.get("amsgrad"):
+        held = state["max_exp_avg_sq"]
+    else:
+        held = state["exp_avg_sq"]
     return held / (1 - float(group["betas"][1]) ** float(torch.as_tensor(state["step"])))
 
 

@@ -23,7 +23,10 @@ class Bar:
 
     def show(self, step: int, loss: float, accuracy: float | None) -> None:
         """Where the run stands."""
-        share = "" if accuracy is None else f"accuracy {accuracy:.1%}"
+        if accuracy is None:
+            share = ""
+        else:
+            share = f"accuracy {accuracy:.1%}"
         self.progress.update(self.task, completed=step, loss=f"{loss:.3e}", accuracy=share)
 
     def __exit__(self, *exception: object) -> None:

@@ -121,7 +121,9 @@ def logits_of(out: Any) -> Any:
     """A model's output tensor: itself, or its `logits`."""
     if isinstance(out, Tensor):
         return out
-    return out.get("logits") if isinstance(out, Mapping) else getattr(out, "logits", out)
+    if isinstance(out, Mapping):
+        return out.get("logits")
+    return getattr(out, "logits", out)
 
 
 def token_samples(seen: View) -> tuple[nn.Module, Samples, Objective]:
@@ -146,7 +148,9 @@ def _called(module: nn.Module, x: Inputs, **more: Any) -> Any:
         try:
             if isinstance(few, Mapping):
                 return call(module, **few, **more)
-            return call(module, few, **more) if isinstance(few, Tensor) else call(module, *few, **more)
+            if isinstance(few, Tensor):
+                return call(module, few, **more)
+            return call(module, *few, **more)
         except (RuntimeError, IndexError, ValueError, TypeError) as error:
             shapes = ", ".join(str(tuple(t.shape)) for t in leaves(x))
             raise BadData(
@@ -160,7 +164,10 @@ def _called(module: nn.Module, x: Inputs, **more: Any) -> Any:
 def _own_loss(module: nn.Module, x: Inputs, y: Tensor) -> tuple[Loss, Tensor]:
     """The model's own loss as one of its logits, with the targets that it takes; a causal model shifts them."""
     out = _called(module, x, labels=y[:2])
-    own = out.get("loss") if isinstance(out, Mapping) else getattr(out, "loss", None)
+    if isinstance(out, Mapping):
+        own = out.get("loss")
+    else:
+        own = getattr(out, "loss", None)
     logits = logits_of(out)
     tried: list[tuple[Loss, Tensor]] = []
     if isinstance(own, Tensor) and isinstance(logits, Tensor):
@@ -168,9 +175,14 @@ def _own_loss(module: nn.Module, x: Inputs, y: Tensor) -> tuple[Loss, Tensor]:
             shifted = torch.cat([y[:, 1:], y.new_full((len(y), 1), IGNORED)], 1)
             tried = [(mean_of_tokens, y), (mean_of_tokens, shifted)]
         else:
-            tried = [(nn.MSELoss(), y.reshape(-1, *logits.shape[1:]))] if y.is_floating_point() else []
-            tried += [(nn.CrossEntropyLoss(), y)] if y.ndim == 1 and not y.is_floating_point() else []
-            tried += [(nn.BCEWithLogitsLoss(), y)] if y.is_floating_point() else []
+            if y.is_floating_point():
+                tried = [(nn.MSELoss(), y.reshape(-1, *logits.shape[1:]))]
+            else:
+                tried = []
+            if y.ndim == 1 and not y.is_floating_point():
+                tried += [(nn.CrossEntropyLoss(), y)]
+            if y.is_floating_point():
+                tried += [(nn.BCEWithLogitsLoss(), y)]
         for loss, targets in tried:
             assert callable(loss)
             if torch.allclose(loss(logits, targets[:2]), own, rtol=1e-3, atol=1e-5):

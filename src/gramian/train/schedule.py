@@ -21,7 +21,10 @@ def measured_steps(steps: int, every: int | None = None) -> tuple[int, ...]:
     if every is not None:
         return tuple(sorted({*range(0, steps, every), steps}))
     # steps^(k / last) for k = 0, 1, ..., last: evenly spaced on a logarithmic axis from 1 to the last step
-    points = {round(steps ** (k / (MEASUREMENTS - 1))) for k in range(MEASUREMENTS)} if steps else set()
+    if steps:
+        points = {round(steps ** (k / (MEASUREMENTS - 1))) for k in range(MEASUREMENTS)}
+    else:
+        points = set()
     return tuple(sorted({0, *points, steps}))
 
 

@@ -75,7 +75,10 @@ def named_optimizer(name: str, weights: list[Tensor], lr: float | None = None) -
     rate = 1e-3 if lr is None else lr
     if name == "adam":
         return Adam(weights, lr=rate)
-    beta = MOMENTUM if name in ("momentum", "nesterov") else 0.0
+    if name in ("momentum", "nesterov"):
+        beta = MOMENTUM
+    else:
+        beta = 0.0
     return SGD(weights, lr=rate, momentum=beta, nesterov=name == "nesterov")
 
 
@@ -127,7 +130,10 @@ def step_rule(
             inverse: Tensor | float = 1.0
             w = float(group["weight_decay"])
             if adaptive:
-                square = None if squares is None else squares[name]
+                if squares is None:
+                    square = None
+                else:
+                    square = squares[name]
                 divisor = preconditioner(
                     optimizer, p, group, gradient[name], square, None if now is None else now[name]
                 )
@@ -181,7 +187,9 @@ def _sgd_edge(group: dict[str, Any]) -> float:
     # torch then takes no notice of the dampening
     if not beta:
         return 2.0
-    return 2 * (1 + beta) / (1 - dampening) if dampening < 1 else float("inf")
+    if dampening < 1:
+        return 2 * (1 + beta) / (1 - dampening)
+    return float("inf")
 
 
 def _name(optimizer: Optimizer, groups: list[dict[str, Any]]) -> str:
@@ -190,7 +198,10 @@ def _name(optimizer: Optimizer, groups: list[dict[str, Any]]) -> str:
     betas = {float(g["momentum"]) for g in groups}
     if betas == {0.0}:
         return "SGD"
-    kind = "Nesterov " if all(g["nesterov"] for g in groups) else ""
+    if all(g["nesterov"] for g in groups):
+        kind = "Nesterov "
+    else:
+        kind = ""
     return f"SGD with {kind}momentum {', '.join(f'{b:g}' for b in sorted(betas))}"
 
 

@@ -87,11 +87,17 @@ def suggest(
         edge = stable_rate(module, x, y, function, optimizer, batch_size=batch_size)
     tried = _rehearsal(module, x, y, function, optimizer, edge, batch_size, rehearse)
     choice = choose(edge, optimizer, tried)
-    target = value / 100 if target is None else float(target)
+    if target is None:
+        target = value / 100
+    else:
+        target = float(target)
     used = choice.lr if edge.rule.lr is None else edge.rule.lr
     with _measured(module):
         prediction, why = _forecast(module, x, y, function, outputs, edge, optimizer, used, value, budget)
-        real = losses_of_whole_steps(tried, used) if tried is not None and prediction is not None and used else []
+        if tried is not None and prediction is not None and used:
+            real = losses_of_whole_steps(tried, used)
+        else:
+            real = []
     return Advice(
         optimizer=edge.rule.name,
         sharpness=edge.sharpness,
@@ -143,7 +149,10 @@ def _rehearsal(
     n = len(x)
     halves = batch_size is None or batch_size >= n
     # fewer than four rows stay together: batch normalization has no statistics of halves so small
-    batch = n if n < 4 else (n + 1) // 2
+    if n < 4:
+        batch = n
+    else:
+        batch = (n + 1) // 2
     if not halves:
         assert batch_size is not None
         batch = batch_size
@@ -154,7 +163,10 @@ def _rehearsal(
         with torch.no_grad(), _measured(net):
             return float(loss(call(net, x), y))
 
-    times = n / batch if halves and edge.summed else 1.0
+    if halves and edge.summed:
+        times = n / batch
+    else:
+        times = 1.0
     return Rehearsal(
         module, x, y, loss, optimizer, measured, batch, times, steps, climbs=edge.rule.maximize, halves=halves
     )
@@ -165,8 +177,12 @@ def _paste(optimizer: Optimizer | str, edge: StableRate, lr: float) -> str:
     if isinstance(optimizer, str):
         if optimizer == "adam":
             return f"torch.optim.Adam(module.parameters(), lr={lr:.3g})"
-        more = f", momentum={MOMENTUM}" if edge.rule.momentum else ""
-        more += ", nesterov=True" if edge.rule.nesterov else ""
+        if edge.rule.momentum:
+            more = f", momentum={MOMENTUM}"
+        else:
+            more = ""
+        if edge.rule.nesterov:
+            more += ", nesterov=True"
         return f"torch.optim.SGD(module.parameters(), lr={lr:.3g}{more})"
     if len({float(g["lr"]) for g in optimizer.param_groups}) == 1 or not edge.rule.lr:
         return f'for group in optimizer.param_groups: group["lr"] = {lr:.3g}'
@@ -183,7 +199,10 @@ def _draws(module: nn.Module, x: Tensor) -> bool:
     if not isinstance(first, Tensor) or not isinstance(again, Tensor) or first.shape != again.shape:
         return drawn
     # half of the digits are left to rounding, which sums in another order differ by
-    allowed = torch.finfo(first.dtype).eps ** 0.5 if first.is_floating_point() else 0.0
+    if first.is_floating_point():
+        allowed = torch.finfo(first.dtype).eps ** 0.5
+    else:
+        allowed = 0.0
     return drawn or not torch.allclose(first, again, rtol=allowed, atol=allowed * float(first.abs().max()))
 
 
@@ -196,7 +215,10 @@ def _notes(module: nn.Module, x: Tensor, edge: StableRate, tried: Rehearsal | No
         )
     drops = [m for m in module.modules() if isinstance(m, nn.modules.dropout._DropoutNd) and m.training and m.p > 0]
     if drops:
-        with_it = ", the rates tried with it" if tried is not None else ""
+        if tried is not None:
+            with_it = ", the rates tried with it"
+        else:
+            with_it = ""
         said.append(f"The module trains with dropout: curvature and loss are measured without it{with_it}.")
     if _draws(module, x):
         said.append(
@@ -267,7 +289,9 @@ def _why_no_forecast(
         straight = not bool(loss_hessian_product(loss, outputs, y, along.to(outputs)).any())
     except (RuntimeError, NotImplementedError):
         return "the loss has no second derivative in torch"
-    return "the loss is linear in the outputs, and falls without end along a linearized network" if straight else ""
+    if straight:
+        return "the loss is linear in the outputs, and falls without end along a linearized network"
+    return ""
 
 
 def _velocity(optimizer: Optimizer | str, module: nn.Module) -> dict[str, Tensor] | None:

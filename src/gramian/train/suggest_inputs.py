@@ -176,7 +176,10 @@ def _pair(batch: Any, dtype: torch.dtype) -> tuple[Inputs, Tensor | None]:
     x, y = batch
     if not isinstance(x, Tensor) and not several(x):
         x = as_tensors(x).x
-        x = x.to(dtype) if x.is_floating_point() else x
+        if x.is_floating_point():
+            x = x.to(dtype)
+        else:
+            x = x
     if y is None and not (isinstance(x, Mapping) and "labels" in x):
         raise BadArgument(
             "There are no targets.",

@@ -38,8 +38,13 @@ class Series:
     @property
     def labels(self) -> list[str]:
         """Names of the labels; empty for a series of numbers."""
-        first = self.values[0] if self.values else 0.0
-        return list(first) if isinstance(first, dict) else []
+        if self.values:
+            first = self.values[0]
+        else:
+            first = 0.0
+        if isinstance(first, dict):
+            return list(first)
+        return []
 
     def of(self, label: str) -> list[float]:
         """The values of one label."""
@@ -136,7 +141,10 @@ class Trace:
         if "loss" not in columns:
             columns = {"loss": dict(zip(self.steps, self.losses, strict=True)), **columns}
         steps = sorted(set().union(*columns.values()))
-        shown = sorted({steps[round(k * (len(steps) - 1) / 7)] for k in range(8)}) if steps else []
+        if steps:
+            shown = sorted({steps[round(k * (len(steps) - 1) / 7)] for k in range(8)})
+        else:
+            shown = []
         rows = [["step", *(n.replace("_", " ") for n in columns)]]
         rows += [[str(s), *(_short(c[s]) if s in c else "" for c in columns.values())] for s in shown]
         widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
@@ -153,7 +161,9 @@ def _scalars(name: str, trace: Trace) -> list[float]:
 
 
 def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return str(value)
 
 
 def _plain(value: Any) -> Any:

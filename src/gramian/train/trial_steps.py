@@ -84,10 +84,16 @@ class Rehearsal:
         net = copied(self.module)
         draw = torch.Generator().manual_seed(0)
         # a loss that is climbed is looked at with the other sign, so that lower is better in either case
-        sign = -1.0 if self.climbs else 1.0
+        if self.climbs:
+            sign = -1.0
+        else:
+            sign = 1.0
         looks: list[float] = []
         optimizer, step = copy_of(self.optimizer, self.module, movable(net), lr), 0
-        devices = [self.x.device] if self.x.device.type == "cuda" else []
+        if self.x.device.type == "cuda":
+            devices = [self.x.device]
+        else:
+            devices = []
         with torch.random.fork_rng(devices):
             torch.manual_seed(0)  # of dropout; the caller's numbers come back
             looks.append(sign * self.measured(net))
@@ -107,7 +113,10 @@ class Rehearsal:
         rows = rows.to(self.x.device)
         with torch.enable_grad():
             optimizer.zero_grad(set_to_none=True)
-            x, y = (self.x.clone(), self.y) if whole else (self.x[rows], self.y[rows])
+            if whole:
+                x, y = (self.x.clone(), self.y)
+            else:
+                x, y = (self.x[rows], self.y[rows])
             value = self.times * self.loss(net(x), y)
             value.backward()
         optimizer.step()
@@ -165,7 +174,10 @@ def trials_upwards(rehearsal: Rehearsal, start: float, most: float) -> list[Tria
             trials.insert(0, rehearsal.trial(trials[0].lr / 2, math.inf))
         return trials
     while len(trials) < MOST_TRIALS and trials[-1].held and 2 * trials[-1].lr <= most * (1 + 1e-9):
-        sign = -1.0 if rehearsal.climbs else 1.0
+        if rehearsal.climbs:
+            sign = -1.0
+        else:
+            sign = 1.0
         trials.append(rehearsal.trial(2 * trials[-1].lr, min(sign * t.last for t in trials)))
     return trials
 

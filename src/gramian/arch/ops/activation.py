@@ -139,7 +139,10 @@ class Activation(Op):
             assert below.gap is not None
             xy, kdot, above = self.dual_at_gap(q1, below.xy, q2, gap, below.gap.opposite)
         mean_x = self.mean(q_x)
-        theta = None if below.theta is None else below.theta * kdot
+        if below.theta is None:
+            theta = None
+        else:
+            theta = below.theta * kdot
         if theta is not None and below.own:
             # a scale per channel below: h_c(x) h_c(y) times both slopes
             theta = theta + below.own * self.scale_dual(q1, below.xy, q2)
@@ -178,7 +181,10 @@ class Activation(Op):
         # Entries of one value are moved to correlation 0, where every derivative is finite, and then replaced by
         # `own_dual`.
         away = [torch.where(one, t, v) for t, v in ((torch.zeros_like(k), k), (s, gap))]
-        opposite = None if below.gap.opposite is None else torch.where(one, s, below.gap.opposite)
+        if below.gap.opposite is None:
+            opposite = None
+        else:
+            opposite = torch.where(one, s, below.gap.opposite)
         xy, kdot, above = self.dual_at_gap(q1, away[0], q2, away[1], opposite)
         own = [below.spread(t, t)[0] for t in self.own_dual(q_x)]
         xy, kdot = (torch.where(one, alone, pair) for alone, pair in zip(own, (xy, kdot), strict=True))

@@ -51,7 +51,10 @@ class Affine(Op):
     @property
     def gains(self) -> tuple[float, float]:
         """What the weight adds to the NTK, per unit of K, and what the bias adds; zero where they do not train."""
-        w, b = (float(self.fan_in), 1.0) if self.standard else (self.sigma_w**2, self.sigma_b**2)
+        if self.standard:
+            w, b = (float(self.fan_in), 1.0)
+        else:
+            w, b = (self.sigma_w**2, self.sigma_b**2)
         return w * self.rate_w * self.weight_trains, b * self.rate_b * self.bias_trains
 
     def average(self, m: Moments) -> Moments:
@@ -88,7 +91,10 @@ class Affine(Op):
             if gain_b:
                 theta = theta + gain_b
         xx = sw * below.xx + sb
-        yy = xx if below.yy is below.xx else sw * below.yy + sb
+        if below.yy is below.xx:
+            yy = xx
+        else:
+            yy = sw * below.yy + sb
         gap = opposite = None
         if below.gap is not None:
             q = below.spread(*below.variances())
@@ -117,7 +123,9 @@ class Affine(Op):
         gain_w, gain_b = self.gains
 
         def theta(old: Tensor | None, k: Tensor) -> Tensor | None:
-            return None if old is None else sw * old + gain_w * k + gain_b
+            if old is None:
+                return None
+            return sw * old + gain_w * k + gain_b
 
         covariances = below.fields(lambda field, _: sw * field + sb)
         return replace(
@@ -125,7 +133,9 @@ class Affine(Op):
         )  # fmt: skip
 
     def channels(self, *c: int, width: Callable[[int], int], hidden: bool) -> int:
-        return width(self.out_channels) if hidden else self.out_channels
+        if hidden:
+            return width(self.out_channels)
+        return self.out_channels
 
     @property
     def path(self) -> str:
@@ -135,7 +145,9 @@ class Affine(Op):
     @property
     def source(self) -> str:
         """The random weights: the name of the weight, and its rows where they are not all of them."""
-        return f"{self.weight_name}[{self.span}]" if self.rows else self.weight_name
+        if self.rows:
+            return f"{self.weight_name}[{self.span}]"
+        return self.weight_name
 
     @property
     def span(self) -> str:
@@ -146,9 +158,18 @@ class Affine(Op):
         return ",".join(map(str, self.rows))
 
     def describe(self) -> str:
-        frozen = "" if self.weight_trains else ", frozen"
-        bias = f", b {plain(self.sigma_b):.4g}" if self.bias_name else ", no bias"
-        rows = f", rows {self.span}" if self.rows else ""
+        if self.weight_trains:
+            frozen = ""
+        else:
+            frozen = ", frozen"
+        if self.bias_name:
+            bias = f", b {plain(self.sigma_b):.4g}"
+        else:
+            bias = ", no bias"
+        if self.rows:
+            rows = f", rows {self.span}"
+        else:
+            rows = ""
         return f"-> {self.out_channels}, sigma_w {plain(self.sigma_w):.4g}{bias}{frozen}{rows}"
 
 
@@ -207,7 +228,9 @@ class Linear(Affine):
         return nn.Linear(in_channels, out_channels, bias=bias)
 
     def run(self, layer: nn.Module, x: Tensor) -> Tensor:
-        return layer(x) if x.ndim == 2 else layer(x.movedim(1, -1)).movedim(-1, 1)
+        if x.ndim == 2:
+            return layer(x)
+        return layer(x.movedim(1, -1)).movedim(-1, 1)
 
 
 @reads(
@@ -256,7 +279,12 @@ class Conv(Affine):
         check_width(self.groups, in_channels, out_channels)
         conv: Any = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}[len(self.window)]
         even = all(before == after for before, after in self.padding)
-        padding = tuple(before for before, _ in self.padding) if even else "same"  # torch pads unevenly only there
+        # torch pads unevenly only there
+        padding: str | tuple[int, ...]
+        if even:
+            padding = tuple(before for before, _ in self.padding)
+        else:
+            padding = "same"
         return conv(in_channels, out_channels, self.window, self.stride, padding, self.dilation, self.groups, bias=bias)
 
     def describe(self) -> str:

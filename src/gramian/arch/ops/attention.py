@@ -82,8 +82,14 @@ class Attention(Op):
         if mask is not None:
             if isinstance(mask, Value) and mask.data:
                 given = (mask,)
-            hides = mask.boolean if isinstance(mask, Value) else isinstance(mask, Tensor) and mask.dtype == torch.bool
-            arg = Given(0) if given else mask
+            if isinstance(mask, Value):
+                hides = mask.boolean
+            else:
+                hides = isinstance(mask, Tensor) and mask.dtype == torch.bool
+            if given:
+                arg = Given(0)
+            else:
+                arg = mask
             at = At(len(lines) - 1)
             lines.append((CAUSAL, (at, arg)) if hides else ("aten.add.Tensor", (at, arg)))
         lines.append((SOFTMAX, (At(len(lines) - 1), -1)))
@@ -106,19 +112,32 @@ class Attention(Op):
 
     def _weights(self, scores: Tensor, given: tuple[Tensor, ...]) -> Tensor:
         """From scores (n, heads or 1, *batch, s, t), the weights; (n, heads or 1, b, s, t)."""
-        seen = scores.movedim(1, self.head_at) if self.head_at else scores.squeeze(1)
+        if self.head_at:
+            seen = scores.movedim(1, self.head_at)
+        else:
+            seen = scores.squeeze(1)
         views = [g.permute(0, *(1 + axis for axis in order)) for g, order in zip(given, self.given, strict=True)]
         results: list[Tensor] = []
 
         def filled(arg: Any) -> Any:
             if isinstance(arg, At):
-                return seen if arg.index < 0 else results[arg.index]
-            return views[arg.index] if isinstance(arg, Given) else arg
+                if arg.index < 0:
+                    return seen
+                return results[arg.index]
+            if isinstance(arg, Given):
+                return views[arg.index]
+            return arg
 
         for name, args in self.lines:
             results.append(_line(name, [filled(a) for a in args], seen))
-        a = results[-1] if results else seen
-        a = a.movedim(self.head_at, 1) if self.head_at else a.unsqueeze(1)
+        if results:
+            a = results[-1]
+        else:
+            a = seen
+        if self.head_at:
+            a = a.movedim(self.head_at, 1)
+        else:
+            a = a.unsqueeze(1)
         return a.reshape(len(a), a.shape[1], -1, *a.shape[-2:])
 
     def weights(
@@ -132,7 +151,10 @@ class Attention(Op):
             raise _unlike("queries and keys")
         weights = []
         for side, (name, of) in enumerate((("xx", q.xx), ("yy", q.yy))):
-            zero = of.new_zeros(len(of), *q.positions, *k.positions) if cross is None else None
+            if cross is None:
+                zero = of.new_zeros(len(of), *q.positions, *k.positions)
+            else:
+                zero = None
             field = self._equal(getattr(cross, name) if zero is None else zero) * self.factor
             weights.append(self._weights(field.unsqueeze(1), tuple(numbers[side] for numbers in given)))
         return weights[0], weights[1]
@@ -181,7 +203,10 @@ class Attention(Op):
             rest = field.shape[len(lead) + c.space :]
             flat = field.reshape(*lead, a.shape[2], positions[-1], -1)
             # linear in the values, so the mean over the heads may be taken of the weights
-            matrix = a.mean(1) if len(lead) == 1 else a.mean(1).unsqueeze(1 - at)
+            if len(lead) == 1:
+                matrix = a.mean(1)
+            else:
+                matrix = a.mean(1).unsqueeze(1 - at)
             return (matrix @ flat).reshape(*lead, *positions[:-1], a.shape[-2], *rest)
 
         return replace(
@@ -209,7 +234,10 @@ class Attention(Op):
 
     def describe(self) -> str:
         named = [name.split(".")[1].strip("_") if "." in name else name for name, _ in self.lines]
-        heads = f", {self.heads} heads" if self.head_at else ""
+        if self.head_at:
+            heads = f", {self.heads} heads"
+        else:
+            heads = ""
         return f"{', '.join(n.replace('safe_', '') for n in named) or 'linear'}{heads}, scale {self.factor:.4g} / width"
 
 
@@ -278,7 +306,10 @@ def _attention(q: Value, k: Value, v: Value, scale: float, lines: Program, given
     if many and _by_root(scale, q.groups[1]):
         return Result(LinearAttention(scale, q.groups[1]), (q, k, v), shape, layout, v.groups)
     factor = _factor(scale, q.user_shape[-1], lines)
-    head_at = 1 + q.order.index(GROUPED) if q.groups else 0
+    if q.groups:
+        head_at = 1 + q.order.index(GROUPED)
+    else:
+        head_at = 0
     orders = tuple(tuple(a - 1 for a in x.order[:-1] if a < GROUPED) for x in (q, k, v))
     op = Attention(factor, lines, q.groups[0] if q.groups else 1, head_at, orders, tuple(g.order for g in given))
     return Result(op, (q, k, v, *given), shape, layout, v.groups)
@@ -299,7 +330,10 @@ def _by_root(scale: float, d: int) -> bool:
 def _factor(scale: float, d: int, lines: Program) -> float:
     """c of a scale c / d, or a refusal of scores that stay random as d grows."""
     softmax = any("softmax" in name for name, _ in lines)
-    kind = "Softmax attention" if softmax else "Attention"
+    if softmax:
+        kind = "Softmax attention"
+    else:
+        kind = "Attention"
     if _by_root(scale, d):
         raise NoLimit(
             f"{kind} with its scores divided by the square root of the width of a head, here {d}.",
@@ -346,12 +380,13 @@ def _line(name: str, args: list[Any], scores: Tensor) -> Tensor:
 
 def _both(field: Tensor, a_x: Tensor, a_y: Tensor | None) -> Tensor:
     """`A K A'`, averaged over the heads, on the last axes of a field; with one matrix for (n, *S, *S)."""
-    lead = 1 if a_y is None else 2
+    if a_y is None:
+        lead, sides, second = 1, "nbij,nbjcl,nckl->nbick", a_x
+    else:
+        lead, sides, second = 2, "nbij,nmbjcl,mckl->nmbick", a_y
     batch = field.shape[lead : lead + (field.ndim - lead) // 2 - 1]
     (b, s, t), heads = a_x.shape[2:], a_x.shape[1]
     flat = field.reshape(*field.shape[:lead], b, t, b, t)
-    sides = "nbij,nbjcl,nckl->nbick" if a_y is None else "nbij,nmbjcl,mckl->nmbick"
-    second = a_x if a_y is None else a_y
     # each head has weights of its own, and a layer on top averages over the heads
     total = torch.stack([torch.einsum(sides, a_x[:, h], flat, second[:, h]) for h in range(heads)]).mean(0)
     return total.reshape(*field.shape[:lead], *batch, s, *batch, s)

@@ -73,7 +73,10 @@ def on_scores(call: Call) -> Scores | Attended:
         return scores
     if base in ("mul", "div") and not scores.lines and args[0] is scores:
         number = args[1]
-        number = float(number) if isinstance(number, int | float) or _single(number) else None
+        if isinstance(number, int | float) or _single(number):
+            number = float(number)
+        else:
+            number = None
         if number is not None:
             return replace(scores, scale=scores.scale * number if base == "mul" else scores.scale / number)
     if base == "mul" and not scores.lines and args[1] is scores and (_single(args[0]) or isinstance(args[0], float)):

@@ -42,7 +42,10 @@ class Take(Op):
             axis = x.axis(dim)
             if not x.data and (axis == 0 or axis >= GROUPED):
                 size = x.user_shape[dim % (len(x.order) + 1) - 1]
-                part = None if kind in ("flip", "roll") else channels_taken(x, dim, chosen(size), drop=kind == "select")
+                if kind in ("flip", "roll"):
+                    part = None
+                else:
+                    part = channels_taken(x, dim, chosen(size), drop=kind == "select")
                 if part is not None:
                     return part
             if axis < 0:
@@ -58,13 +61,19 @@ class Take(Op):
                     fix="choose positions, or read out the channels you want with nn.Linear",
                 )
             index[axis] = chosen(x.shape[axis])
-        dropped = (x.axis(call.args[1]),) if kind == "select" else ()
+        dropped: tuple[int, ...]
+        if kind == "select":
+            dropped = (x.axis(call.args[1]),)
+        else:
+            dropped = ()
         left = [a for a in x.order if a not in dropped]
         return cls(tuple(index), dropped), (x,), renumbered(left)
 
     def apply(self, *x: Tensor) -> Tensor:
         taken = _taken(x[0], tuple(range(1, 1 + len(self.index))), self.index)
-        return taken.squeeze([d + 1 for d in self.dropped]) if self.dropped else taken
+        if self.dropped:
+            return taken.squeeze([d + 1 for d in self.dropped])
+        return taken
 
     def limit(self, *m: Moments) -> Moments:
         taken = m[0].map_positions(lambda field, axes: _taken(field, axes, self.index[1:]), moves=True)
@@ -118,7 +127,11 @@ class Resize(Op):
     whole: bool = False  # whether the channels' axis may change as well, as that of the input may
 
     def apply(self, *x: Tensor) -> Tensor:
-        c = self.after[:1] if self.whole else x[0].shape[1:2]  # in a finite network the channels may be more
+        # in a finite network the channels may be more
+        if self.whole:
+            c = self.after[:1]
+        else:
+            c = x[0].shape[1:2]
         return x[0].reshape(len(x[0]), *c, *self.after[1:])
 
     def limit(self, *m: Moments) -> Moments:
@@ -198,7 +211,10 @@ class AxisMaps(Op):
     def read(cls, call: Call) -> Read:
         x = value(call.args[0], "what is interpolated")
         mode = call.target.split(".")[1].removeprefix("upsample_")[:-2]
-        corners = {} if mode == "nearest" else {"align_corners": bool(call.args[2])}
+        if mode == "nearest":
+            corners = {}
+        else:
+            corners = {"align_corners": bool(call.args[2])}
         scales = call.args[-1]
         shapes = zip(x.shape[1:], call.shape[1:], scales or [None] * len(x.shape[1:]), strict=True)
         return cls(tuple(_interpolation(size, new, scale, mode, corners) for size, new, scale in shapes)), (x,)
@@ -228,12 +244,22 @@ def _interpolation(size: int, new: int, scale: float | None, mode: str, corners:
         return None
     eye = torch.eye(size, dtype=torch.float64)
     if mode == "bicubic":  # along one axis of an image; the other, of length one, stays as it is
-        wanted: dict[str, Any] = {"size": (new, 1)} if scale is None else {"scale_factor": (scale, 1.0)}
+        wanted: dict[str, Any]
+        if scale is None:
+            wanted = {"size": (new, 1)}
+        else:
+            wanted = {"scale_factor": (scale, 1.0)}
         # the channels are the unit vectors, so that each becomes a column of the matrix
         lines = functional.interpolate(eye[None, :, :, None], mode="bicubic", **wanted, **corners)
         return lines[0, :, :, 0].T.contiguous()
-    kind = "nearest" if mode == "nearest" else "linear"
-    wanted = {"size": new} if scale is None else {"scale_factor": scale}
+    if mode == "nearest":
+        kind = "nearest"
+    else:
+        kind = "linear"
+    if scale is None:
+        wanted = {"size": new}
+    else:
+        wanted = {"scale_factor": scale}
     return functional.interpolate(eye[None], mode=kind, **wanted, **corners)[0].T.contiguous()
 
 

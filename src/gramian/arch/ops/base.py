@@ -45,7 +45,9 @@ class Value:
     def axis(self, dim: int) -> int:
         """The axis of `shape` that the user's axis `dim` (with the batch, may be negative) is; -1 for the batch."""
         dim %= len(self.order) + 1
-        return self.order[dim - 1] if dim else -1
+        if dim:
+            return self.order[dim - 1]
+        return -1
 
     @property
     def channels_at(self) -> int:
@@ -211,7 +213,10 @@ def value(arg: Any, what: str) -> Value:
             why="a parameter is read where it comes as it stands, moved, times a number, or behind a fixed matrix",
             fix="add each one by itself, h + self.rows + self.columns; or make it a layer",
         )
-    kind = "a parameter" if isinstance(arg, Parameter) else "a constant"
+    if isinstance(arg, Parameter):
+        kind = "a parameter"
+    else:
+        kind = "a constant"
     raise NoLimit(
         f"{what} is {kind}, not a layer's output.",
         why="gramian has a rule for this call only when it acts on the network's values",
@@ -228,5 +233,8 @@ def renumbered(layout: Sequence[int]) -> tuple[int, ...]:
 
 def pair(number: int | list[int], axes: int) -> tuple[int, ...]:
     """An int or a list of ints as one int per axis, as torch reads them."""
-    numbers = [number] if isinstance(number, int) else list(number)
+    if isinstance(number, int):
+        numbers = [number]
+    else:
+        numbers = list(number)
     return tuple(numbers * axes if len(numbers) == 1 else numbers)

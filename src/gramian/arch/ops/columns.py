@@ -64,7 +64,9 @@ def _reshaped(x: Turned | Columns, sizes: tuple[int, ...]) -> Turned | Columns |
         first = x.turned.value.user_shape[x.turned.dims[0] - 1]
         if sizes == (first, *x.sizes):
             return x.turned
-        return x if sizes == (first, math.prod(x.sizes)) else None
+        if sizes == (first, math.prod(x.sizes)):
+            return x
+        return None
     shape = (2, *x.value.user_shape)  # traced on two samples
     own = tuple(shape[d] for d in x.dims)
     axis = x.value.axis(x.dims[0])

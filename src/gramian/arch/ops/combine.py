@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -38,7 +38,10 @@ class Sum(Op):
     @classmethod
     def read(cls, call: Call) -> Read:
         a, b, alpha = call.args
-        alpha = -float(alpha) if "sub" in call.target else float(alpha)
+        if "sub" in call.target:
+            alpha = -float(alpha)
+        else:
+            alpha = float(alpha)
         if isinstance(a, int | float) and alpha != 0:  # c + alpha h, of which torch makes h + c / alpha elsewhere
             return Shift(float(a), alpha), (value(b, "a summand"),)
         if isinstance(b, int | float):
@@ -68,7 +71,9 @@ class Sum(Op):
         return cls(alpha), (a, b)
 
     def apply(self, *x: Tensor) -> Tensor:
-        return x[0] + self.alpha * x[1] if self.alpha != 1 else x[0] + x[1]
+        if self.alpha != 1:
+            return x[0] + self.alpha * x[1]
+        return x[0] + x[1]
 
     def limit(self, *m: Moments, cross: Cross | None = None, joint: bool = False) -> Moments:
         """`cross` is the covariance of the summands, known (zero for None) if `joint`."""
@@ -89,7 +94,10 @@ class Sum(Op):
             )
         # E (h + g)(h' + g') = E h h' + E g g' + E h g' + E g h'; the last two are zero, products of means, or `cross`.
         xx, yy, xy = a.xx + b.xx, a.yy + b.yy, a.xy + b.xy
-        theta = None if a.theta is None or b.theta is None else a.theta + b.theta
+        if a.theta is None or b.theta is None:
+            theta = None
+        else:
+            theta = a.theta + b.theta
         if shared:
             xx, yy, xy, theta = _with_cross((xx, yy, xy, theta), cross, self.alpha)
         elif a.mean_x is not None and b.mean_x is not None and a.mean_y is not None and b.mean_y is not None:
@@ -121,7 +129,11 @@ def _gap(a: Moments, b: Moments, total: Moments) -> Tensor | None:
 
 def _offset(a: object, b: object, alpha: float) -> Read:
     """A constant tensor added: to the input it is numbers, to values of the network it has no channels to grow with."""
-    x, constant = (a, b) if isinstance(a, Value) else (b, a)
+    x: Any
+    if isinstance(a, Value):
+        x, constant = (a, b)
+    else:
+        x, constant = (b, a)
     x = value(x, "a summand")
     if not x.data:
         raise NoLimit(
@@ -132,7 +144,11 @@ def _offset(a: object, b: object, alpha: float) -> Read:
             "the law",
         )
     assert isinstance(constant, Tensor)
-    samples = (1,) if constant.ndim <= len(x.order) else ()
+    samples: tuple[int, ...]
+    if constant.ndim <= len(x.order):
+        samples = (1,)
+    else:
+        samples = ()
     whole = constant.detach().expand(*samples, *x.user_shape)
     stored = whole.permute(0, *(1 + x.order.index(axis) for axis in range(len(x.order))))
     return (Offset(stored, 1.0, alpha) if x is a else Offset(stored, alpha, 1.0)), (x,)
@@ -231,7 +247,9 @@ class Scale(Op):
 def _product(a: Value, b: Value, times: bool) -> Read:
     if times and a.user_shape == b.user_shape and a.order == b.order and a.data == b.data:
         return Product(), (a, b)
-    return weighted(b, a, "as is") if a.data > b.data else weighted(a, b, "as is" if times else "inverse")
+    if a.data > b.data:
+        return weighted(b, a, "as is")
+    return weighted(a, b, "as is" if times else "inverse")
 
 
 def _number(arg: object) -> object:

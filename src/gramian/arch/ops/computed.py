@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,7 +55,9 @@ class Computed(Op):
         if base in CASTS:
             if self.dtype.is_floating_point:
                 return x[0]
-            return x[0] != 0 if self.dtype == torch.bool else x[0].to(self.dtype)
+            if self.dtype == torch.bool:
+                return x[0] != 0
+            return x[0].to(self.dtype)
         _, name, overload = self.target.split(".")
         call = getattr(getattr(torch.ops.aten, name.removesuffix("_") if not name.endswith("__") else name), overload)
         schema = call._schema.arguments
@@ -80,7 +82,9 @@ def _alongside(constant: Tensor, x: Tensor) -> Tensor:
 def base_of(target: str) -> str:
     """`aten.clamp_.default` as `clamp`."""
     name = target.removeprefix("aten.").split(".")[0]
-    return name if name.endswith("__") else name.rstrip("_")
+    if name.endswith("__"):
+        return name
+    return name.rstrip("_")
 
 
 def _mixes(left: object, right: object) -> bool:
@@ -112,9 +116,19 @@ def computed(
         mixed = _mixes(*call.args[:2])
     if base in REDUCTIONS or base in ALONG:
         k = ALONG.get(base, 1)
-        axes = call.args[k] if len(call.args) > k else None
-        axes = [axes] if isinstance(axes, int) else axes
-        over = [a % ndim for a in axes] if axes else range(ndim)
+        if len(call.args) > k:
+            axes = call.args[k]
+        else:
+            axes = None
+        if isinstance(axes, int):
+            axes = [axes]
+        else:
+            axes = axes
+        over: Iterable[int]
+        if axes:
+            over = [a % ndim for a in axes]
+        else:
+            over = range(ndim)
         mixed = mixed or 0 in over
         value, shape, _ = given[0]
         if base in COUNTS and any(shape[a] != (2, *value.user_shape)[a] for a in over if a):

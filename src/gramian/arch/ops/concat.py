@@ -32,7 +32,10 @@ class Concat(Op):
     @classmethod
     def read(cls, call: Call) -> Read:
         parts = [value(v, "a part of this concatenation") for v in call.args[0]]
-        dim = call.args[1] if len(call.args) > 1 else 0
+        if len(call.args) > 1:
+            dim = call.args[1]
+        else:
+            dim = 0
         first = parts[0]
         axis = first.axis(dim)
         if any(p.order != first.order for p in parts):
@@ -104,7 +107,10 @@ class Beside(Op):
             for p, a in enumerate(parts):
                 row = []
                 for q, b in enumerate(parts):
-                    cross = None if p == q else crosses[min(p, q), max(p, q)]
+                    if p == q:
+                        cross = None
+                    else:
+                        cross = crosses[min(p, q), max(p, q)]
                     if p == q:
                         block = own(a)
                     elif cross is None:
@@ -139,7 +145,9 @@ class Beside(Op):
 
         def joined(name: str, lead: int) -> Tensor | None:
             fields = [getattr(part, name) for part in parts]
-            return None if any(f is None for f in fields) else torch.cat(fields, lead + self.axis - 1)
+            if any(f is None for f in fields):
+                return None
+            return torch.cat(fields, lead + self.axis - 1)
 
         lead = {"xx": 1, "yy": 1, "xy": 2, "yx": 2, "theta_xy": 2, "theta_yx": 2}
         return replace(first, **{name: joined(name, at) for name, at in lead.items()})  # type: ignore[arg-type]
@@ -174,7 +182,9 @@ class Join(Op):
 def _mean(means: list[Tensor | None], shares: tuple[float, ...]) -> Tensor | None:
     """Over all channels; None where every part is centred."""
     given = [mean * share for mean, share in zip(means, shares, strict=True) if mean is not None]
-    return torch.stack(given).sum(0) if given else None
+    if given:
+        return torch.stack(given).sum(0)
+    return None
 
 
 def _weighted(m: Moments, share: float) -> Moments:

@@ -100,7 +100,9 @@ def expanded(x: Value, sizes: tuple[int, ...]) -> Expanded | None:
     if len(sizes) != len(before) or len(wider) != 1 or before[wider[0] - 1] != 1 or wider[0] < 2:
         return None
     behind_heads = is_heads(x, wider[0] - 1) and 1 <= x.axis(wider[0]) < GROUPED
-    return Expanded(x, wider[0], sizes[wider[0] - 1]) if behind_heads else None
+    if behind_heads:
+        return Expanded(x, wider[0], sizes[wider[0] - 1])
+    return None
 
 
 def stray_copies() -> NoLimit:

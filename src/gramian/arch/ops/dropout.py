@@ -92,7 +92,9 @@ class Dropout(Op):
     def limit(self, *m: Moments) -> Moments:
         if not isinstance(m[0], Moments):  # covariances with another value, which has another mask
             # the masks are independent of each other, so each value is multiplied by its mean
-            return m[0] if not self.alpha else m[0].scaled(self._factor)
+            if not self.alpha:
+                return m[0]
+            return m[0].scaled(self._factor)
         below = m[0].averaged()
         q_x, q_y = below.variances()
         mean_x = torch.zeros_like(q_x) if below.mean_x is None else below.mean_x
@@ -100,8 +102,14 @@ class Dropout(Op):
         mask = self._shared(below, q_x)  # 1 where two entries of one sample share a mask, else 0
         xx = self._covariance(below.xx, below.spread_self(mean_x), mask)
         same = below.yy is below.xx
-        yy = xx if same else self._covariance(below.yy, below.spread_self(mean_y), mask)
-        samples = torch.eye(len(q_x)).to(q_x) if below.one_sample else q_x.new_zeros(len(q_x), len(q_y))
+        if same:
+            yy = xx
+        else:
+            yy = self._covariance(below.yy, below.spread_self(mean_y), mask)
+        if below.one_sample:
+            samples = torch.eye(len(q_x)).to(q_x)
+        else:
+            samples = q_x.new_zeros(len(q_x), len(q_y))
         masks = samples.reshape(*samples.shape, *(1,) * mask.ndim) * mask
         theta = below.theta
         if theta is not None:
@@ -120,7 +128,9 @@ class Dropout(Op):
 
     @property
     def _factor(self) -> float:
-        return self.constants[0] * (1 - self.p) if self.alpha else 1.0
+        if self.alpha:
+            return self.constants[0] * (1 - self.p)
+        return 1.0
 
     @property
     def _own_factor(self) -> float:
@@ -132,7 +142,10 @@ class Dropout(Op):
             return q.new_ones(positions)
         size = positions.numel()
         # one mask for all positions of a channel, or one for each
-        block = q.new_ones(size, size) if self.whole else torch.eye(size).to(q)
+        if self.whole:
+            block = q.new_ones(size, size)
+        else:
+            block = torch.eye(size).to(q)
         return block.reshape((*positions, *positions))
 
     def _covariance(self, k: Tensor, means: tuple[Tensor, Tensor], one: Tensor) -> Tensor:

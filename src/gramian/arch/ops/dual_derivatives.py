@@ -249,7 +249,9 @@ class Broken:
         # both limits at the kink, from the parabola through three points on each side
         above, below = (3 * side[0] - 3 * side[1] + side[2] for side in (y[:3], y[3:]))
         jump = float(above - below)
-        return 0.0 if abs(jump) < 1e-9 * (1 + float(y.abs().max())) else jump
+        if abs(jump) < 1e-9 * (1 + float(y.abs().max())):
+            return 0.0
+        return jump
 
 
 @dataclass(frozen=True, eq=False)
@@ -285,7 +287,10 @@ class Pair:
                 if m and n:
                     # here v = (k / q1) u, so that u reaches a where v reaches b
                     meet = (b * at.q1 - a * at.k).abs() <= 1e-9 * (abs(a) + abs(b)) * at.q1
-                    places = at.touching & meet if places is None else places | (at.touching & meet)
+                    if places is None:
+                        places = at.touching & meet
+                    else:
+                        places = places | (at.touching & meet)
         return places
 
     def _of(self, f: Broken, g: Broken, at: At) -> Tensor:

@@ -45,7 +45,9 @@ class Bent:
     ) -> tuple[Tensor, Tensor] | None:
         """Kernel and slope's kernel at `(q1, k, q2)` and its gaps; None at standard deviations above 64."""
         p, dtype = _parts(self.rate, q1, k, q2, gap, opposite), k.dtype
-        return None if p is None else (self._kernel(p).to(dtype), self.rate**2 * self._slopes(p).to(dtype))
+        if p is None:
+            return None
+        return (self._kernel(p).to(dtype), self.rate**2 * self._slopes(p).to(dtype))
 
     def mean(self, q: Tensor) -> Tensor:
         """E of the function."""
@@ -153,7 +155,10 @@ def _parts(rate: float, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor | None, o
     few = 8 * torch.finfo(k.dtype).eps
     q1, k, q2 = torch.broadcast_tensors(*(rate**2 * t.detach().double() for t in (q1, k, q2)))
     s1, s2 = safe_sqrt(q1), safe_sqrt(q2)
-    largest = float(torch.maximum(s1.amax(), s2.amax())) if k.numel() else 0.0
+    if k.numel():
+        largest = float(torch.maximum(s1.amax(), s2.amax()))
+    else:
+        largest = 0.0
     nodes = next((count for reach, count in NODES_BY_DEVIATION if largest <= reach), None)
     if nodes is None:
         return None

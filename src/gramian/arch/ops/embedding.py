@@ -34,7 +34,10 @@ class Embedding(Affine):
     @classmethod
     def read(cls, call: Call) -> Read:
         table, tokens = call.args[:2]
-        padding = call.args[2] if len(call.args) > 2 else -1
+        if len(call.args) > 2:
+            padding = call.args[2]
+        else:
+            padding = -1
         return cls.of(table, value(tokens, "the numbers of the rows"), padding)
 
     @classmethod
@@ -47,7 +50,10 @@ class Embedding(Affine):
                 fix="nn.Embedding on tokens of the input",
             )
         rows, width = table.shape
-        zero_row = padding if padding >= 0 else None
+        if padding >= 0:
+            zero_row = padding
+        else:
+            zero_row = None
         op = cls(**{**common(table, None, width), "fan_in": 1}, entries=rows, zero_row=zero_row)
         one_hot = Pending(Tokens(rows, zero_row), (tokens,), tokens.user_shape)
         return op, (one_hot,), (*range(1, len(tokens.shape) + 1), 0)
@@ -89,14 +95,20 @@ class Tokens(Op):
             self._check(at, name)
 
         def equal(a: Tensor, b: Tensor) -> Tensor:
-            ones = (1,) * space if pairs else ()
+            if pairs:
+                ones = (1,) * space
+            else:
+                ones = ()
             a = a.reshape(*a.shape, *ones)
             b = b.reshape(*b.shape[: b.ndim - space], *ones, *b.shape[b.ndim - space :])
             return self.product(a, b, dtype)
 
         # the inner product of two one-hot vectors is 1 for equal tokens, else 0
         xx = equal(x, x)
-        yy = xx if x2 is None else equal(other, other)
+        if x2 is None:
+            yy = xx
+        else:
+            yy = equal(other, other)
         xy = equal(x[:, None], other[None])
         return Moments(xx, yy, xy, torch.zeros_like(xy) if ntk else None, space=space, pairs=pairs)
 
@@ -152,7 +164,10 @@ def positional(table: Parameter, numbers: Tensor, padding: int) -> tuple[Op, tup
             why="they must be the same for every sample",
             fix="numbers of shape (positions,) or (1, positions)",
         )
-    numbers = numbers[0] if batched else numbers
+    if batched:
+        numbers = numbers[0]
+    else:
+        numbers = numbers
     constant = Pending(Constant(numbers.clone()), (Value(-1, (), data=True),), tuple(numbers.shape))
     like = Value(-1, tuple(numbers.shape), data=True)
     op, (one_hot,), layout = Embedding.of(table, like, padding)

@@ -67,7 +67,9 @@ def simplest(lines: Program) -> Op:
     p = _polynomial(lines)
     if p is not None:
         if len(p) == 2:
-            return Scale(p[1]) if p[0] == 0 else Shift(p[0], p[1])
+            if p[0] == 0:
+                return Scale(p[1])
+            return Shift(p[0], p[1])
         return Polynomial(p)
     name, args = lines[-1]
     if isinstance(name, Exp) or name == "aten.exp.default":
@@ -77,7 +79,9 @@ def simplest(lines: Program) -> Op:
             return Gaussian(-p[2], math.exp(p[0]))
     n = _rectified(lines, At(len(lines) - 1))
     if n:
-        return RectifiedPower(n) if n > 1 else ReLU()
+        if n > 1:
+            return RectifiedPower(n)
+        return ReLU()
     if _homogeneous(lines):
         whole = Pointwise(lines)
         # of f(t x) = t f(x) the values at -1 and 1 are all
@@ -90,7 +94,10 @@ def _homogeneous(lines: Program) -> bool:
     """Whether the expression is made of such parts alone that it is f(t x) = t f(x) for t > 0: bent once, at 0."""
     for name, args in lines:
         values = [a for a in args if isinstance(a, At)]
-        base = "" if isinstance(name, Op) else name.split(".")[1]
+        if isinstance(name, Op):
+            base = ""
+        else:
+            base = name.split(".")[1]
         alike = isinstance(name, LeakyReLU | Scale) or base in ("relu", "leaky_relu", "abs", "neg")
         multiple = base in ("mul", "div") and len(values) == 1 and isinstance(args[0], At)
         if not (alike or multiple or (base in ("add", "sub") and len(values) == 2)):
@@ -141,7 +148,9 @@ def _out_of_place(target: str) -> str:
 
 
 def _number(a: Any) -> Any:
-    return float(a) if isinstance(a, Tensor) and a.numel() == 1 else a
+    if isinstance(a, Tensor) and a.numel() == 1:
+        return float(a)
+    return a
 
 
 def _polynomial(lines: Program, of: Any = None) -> Coefficients | None:
@@ -161,7 +170,9 @@ def _polynomial(lines: Program, of: Any = None) -> Coefficients | None:
     assert p is not None
     assert q is not None
     result = _arithmetic(name, args, p, q)
-    return result if result is None or len(result) <= MOST_DEGREE + 1 else None
+    if result is None or len(result) <= MOST_DEGREE + 1:
+        return result
+    return None
 
 
 def _arithmetic(name: str | Op, args: tuple[Any, ...], p: Coefficients, q: Coefficients) -> Coefficients | None:
@@ -175,11 +186,17 @@ def _arithmetic(name: str | Op, args: tuple[Any, ...], p: Coefficients, q: Coeff
         for c in reversed(name.coefficients):
             total = _plus(_times(total, p), (c,))
         return total
-    base = "" if isinstance(name, Op) else name.split(".")[1]
+    if isinstance(name, Op):
+        base = ""
+    else:
+        base = name.split(".")[1]
     if base == "mul":
         return _times(p, q)
     if base in ("add", "sub", "rsub"):
-        alpha = float(args[2]) if len(args) > 2 else 1.0
+        if len(args) > 2:
+            alpha = float(args[2])
+        else:
+            alpha = 1.0
         if base == "rsub":
             return _plus(q, _times(p, (-alpha,)))
         return _plus(p, _times(q, (alpha if base == "add" else -alpha,)))
@@ -187,7 +204,10 @@ def _arithmetic(name: str | Op, args: tuple[Any, ...], p: Coefficients, q: Coeff
         return _times(p, (-1.0,))
     if base == "div" and len(args) == 2 and len(q) == 1 and q[0]:
         return _times(p, (1 / q[0],))
-    power = 2 if base == "square" else None
+    if base == "square":
+        power = 2
+    else:
+        power = None
     if base == "pow" and isinstance(args[0], At):
         power = args[1]
     if isinstance(power, int | float) and power == int(power) and 1 <= power <= MOST_DEGREE:
@@ -224,7 +244,10 @@ def _rectified(lines: Program, of: Any) -> int | None:
     if of.index < 0:
         return 0
     name, args = lines[of.index]
-    base = "" if isinstance(name, Op) else name.split(".")[1]
+    if isinstance(name, Op):
+        base = ""
+    else:
+        base = name.split(".")[1]
     inner = _rectified(lines, args[0])
     if inner is None:
         return None
@@ -237,8 +260,13 @@ def _rectified(lines: Program, of: Any) -> int | None:
     if base == "mul":
         other = _rectified(lines, args[1])
         # relu(x)^n relu(x)^m, or relu(x)^n x, which is one power more
-        return None if other is None else inner + max(other, 1)
-    power = 2 if base == "square" else 0
+        if other is None:
+            return None
+        return inner + max(other, 1)
+    if base == "square":
+        power = 2
+    else:
+        power = 0
     if base == "pow":
         power = args[1]
     if isinstance(power, int | float) and power == int(power) and 1 <= power <= MOST_DEGREE:

@@ -33,14 +33,19 @@ class Matrices(Op):
     def apply(self, *x: Tensor) -> Tensor:
         a = x[0].permute(0, *(1 + axis for axis in self.order))
         a = a.reshape(len(a), 1, *a.shape[-2:])
-        return a.mT if self.turned else a
+        if self.turned:
+            return a.mT
+        return a
 
     def data_moments(
         self, x: Tensor, x2: Tensor | None, *, pairs: bool, ntk: bool, dtype: torch.dtype, gap: bool = False
     ) -> Moments:
         """The matrices themselves are the means; nothing else of them is asked for."""
         x = x[:, 0].to(dtype)
-        other = x if x2 is None else x2[:, 0].to(dtype)
+        if x2 is None:
+            other = x
+        else:
+            other = x2[:, 0].to(dtype)
         none = x.new_zeros(())
         return Moments(x, other, none, none if ntk else None, x, other, space=2)
 
@@ -155,7 +160,10 @@ def einsum_graph(call: Call) -> Read | None:
         return None
     (of_matrix, matrix), (of_x, x) = of[True], of[False]
     summed, new = (set(of_matrix) & set(of_x)) - set(out), (set(of_matrix) & set(out)) - set(of_x)
-    each = of_x[0] if isinstance(matrix, Value) else ""
+    if isinstance(matrix, Value):
+        each = of_x[0]
+    else:
+        each = ""
     if len(summed) != 1 or len(new) != 1 or set(of_matrix) != {*summed, *new, *each} or of_x[0] != out[0]:
         return None
     (old,), (fresh,) = summed, new
@@ -169,7 +177,10 @@ def einsum_graph(call: Call) -> Read | None:
     if not each:
         dense = as_dense(matrix)
         return Aggregate(dense if left_to_right else dense.T, axis - 1), (x,), layout
-    shape = matrix.user_shape if left_to_right else matrix.user_shape[::-1]
+    if left_to_right:
+        shape = matrix.user_shape
+    else:
+        shape = matrix.user_shape[::-1]
     by = Pending(Matrices(matrix.order, turned=not left_to_right), (matrix,), (1, *shape))
     return Graph(axis - 1), (x, by), layout
 

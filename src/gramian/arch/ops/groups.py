@@ -33,7 +33,10 @@ def regrouped(x: Value, after: tuple[int, ...]) -> Value | None:
         return None
     if behind and after[-behind:] != before[-behind:]:
         return None
-    groups = middle if len(middle) > 1 else ()
+    if len(middle) > 1:
+        groups = middle
+    else:
+        groups = ()
     axes = tuple(GROUPED + k for k in range(len(groups))) or (0,)
     layout = order[:first] + axes + order[at[-1] + 1 :]
     return replace(x, layout=() if layout == tuple(range(len(x.shape))) else layout, groups=groups)
@@ -53,7 +56,10 @@ def channels_taken(x: Value, dim: int, index: tuple[int, ...], *, drop: bool) ->
         return None
     new = {GROUPED + k: GROUPED + place if len(kept) > 1 else 0 for place, k in enumerate(kept)}
     layout = tuple(new.get(a, a) for a in x.order if not (drop and a == GROUPED + group))
-    groups = tuple(sizes[k] for k in kept) if len(kept) > 1 else ()
+    if len(kept) > 1:
+        groups = tuple(sizes[k] for k in kept)
+    else:
+        groups = ()
     return Part(x, rows, layout, groups)
 
 
@@ -68,7 +74,10 @@ def pieces(call: Call) -> list[Call]:
         raise NoLimit("The samples are split.", why="they are alike", fix="split positions or channels")
     size, given = x.user_shape[dim % (len(x.order) + 1) - 1], call.args[1]
     if isinstance(given, int):
-        length = given if kind.startswith("split") else -(-size // given)
+        if kind.startswith("split"):
+            length = given
+        else:
+            length = -(-size // given)
         ends = list(range(length, size, length))
     else:
         ends = [sum(given[:k]) for k in range(1, len(given))]

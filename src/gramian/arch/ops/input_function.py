@@ -74,7 +74,9 @@ class InputFunction(Op):
 def apply_to_data(op: Op, x: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
     """An op's result on numbers; floating ones that were computed from masks or tokens in this precision."""
     result = op.apply(*x)
-    return result.to(dtype) if isinstance(op, Computed | InputFunction) and result.is_floating_point() else result
+    if isinstance(op, Computed | InputFunction) and result.is_floating_point():
+        return result.to(dtype)
+    return result
 
 
 def _called(target: str, args: list[Any], kwargs: dict[str, Any], floating: torch.dtype) -> Any:
@@ -96,7 +98,9 @@ def _filled(arg: Any, values: list[Any], floating: torch.dtype, device: torch.de
         return type(arg)(_filled(a, values, floating, device) for a in arg)
     if isinstance(arg, Tensor):
         moved = arg.to(device)
-        return moved.to(_precise(arg.dtype, floating)) if arg.is_floating_point() or arg.is_complex() else moved
+        if arg.is_floating_point() or arg.is_complex():
+            return moved.to(_precise(arg.dtype, floating))
+        return moved
     if isinstance(arg, torch.dtype):
         return _precise(arg, floating)
     if isinstance(arg, torch.device):
@@ -106,5 +110,9 @@ def _filled(arg: Any, values: list[Any], floating: torch.dtype, device: torch.de
 
 def _precise(dtype: torch.dtype, floating: torch.dtype) -> torch.dtype:
     if dtype.is_complex:
-        return torch.complex128 if floating == torch.float64 else torch.complex64
-    return floating if dtype.is_floating_point else dtype
+        if floating == torch.float64:
+            return torch.complex128
+        return torch.complex64
+    if dtype.is_floating_point:
+        return floating
+    return dtype

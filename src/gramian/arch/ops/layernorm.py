@@ -39,7 +39,10 @@ class LayerNorm(Normalization):
         x = value(call.args[0], "the input of this normalization")
         shape, weight = call.args[1:3]
         rms = "rms_norm" in call.target
-        bias, epsilon = (None, call.args[3]) if rms else call.args[3:5]
+        if rms:
+            bias, epsilon = (None, call.args[3])
+        else:
+            bias, epsilon = call.args[3:5]
         if epsilon is None:
             epsilon = torch.finfo(torch.get_default_dtype()).eps
         axes = x.order[-len(shape) :]
@@ -62,7 +65,10 @@ class LayerNorm(Normalization):
     def apply(self, *x: Tensor) -> Tensor:
         h = x[0]
         flat = h.reshape(len(h), self.groups, h.shape[1] // self.groups, *h.shape[2:])
-        axes = tuple(range(2, flat.ndim)) if self.whole else (2,)
+        if self.whole:
+            axes = tuple(range(2, flat.ndim))
+        else:
+            axes = (2,)
         if self.centred:
             flat = flat - flat.mean(axes, keepdim=True)
         return (flat * (flat.square().mean(axes, keepdim=True) + self.epsilon).rsqrt()).reshape(h.shape)
@@ -86,18 +92,25 @@ class LayerNorm(Normalization):
         """What is subtracted at each position; (n, *S)."""
         if mean is None or not self.centred:
             return None
-        return mean.flatten(1).mean(1).reshape(-1, *(1,) * (mean.ndim - 1)).expand_as(mean) if self.whole else mean
+        if self.whole:
+            return mean.flatten(1).mean(1).reshape(-1, *(1,) * (mean.ndim - 1)).expand_as(mean)
+        return mean
 
     def _scale(self, q: Tensor, centre: Tensor | None) -> Tensor:
         """1 / sqrt(s + eps) at each position; (n, *S)."""
         if self.whole:
             q = q.flatten(1).mean(1).reshape(-1, *(1,) * (q.ndim - 1)).expand_as(q)
         # E h^2 - mu^2
-        s = q if centre is None else q - centre.square()
+        if centre is None:
+            s = q
+        else:
+            s = q - centre.square()
         return (s.clamp_min(0) + self.epsilon).rsqrt()
 
     def describe(self) -> str:
-        return "over channels and positions" if self.whole else "over channels"
+        if self.whole:
+            return "over channels and positions"
+        return "over channels"
 
 
 @reads("aten.group_norm.default")

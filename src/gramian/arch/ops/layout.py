@@ -96,6 +96,9 @@ def _dims(call: Call, ndim: int) -> list[int]:
         for place, moved in sorted(zip((t % ndim for t in target), (s % ndim for s in source), strict=True)):
             left.insert(place, moved)
         return left
-    a, b = (ndim - 2, ndim - 1) if kind == "mT" else (d % ndim for d in call.args[1:3])
+    if kind == "mT":
+        a, b = (ndim - 2, ndim - 1)
+    else:
+        a, b = (d % ndim for d in call.args[1:3])
     dims[a], dims[b] = dims[b], dims[a]
     return dims

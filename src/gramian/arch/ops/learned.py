@@ -51,9 +51,10 @@ def mixed(target: str, args: list[Any]) -> Entries | None:
     base = target.removeprefix("aten.").split(".")[0]
     a, b = (*args, None, None)[:2]
     if base in ("mul", "div", "neg"):
-        x, number = (
-            (b, a) if isinstance(b, Parameter | Entries) and base == "mul" else (a, -1.0 if base == "neg" else b)
-        )
+        if isinstance(b, Parameter | Entries) and base == "mul":
+            x, number = (b, a)
+        else:
+            x, number = (a, -1.0 if base == "neg" else b)
         single = isinstance(number, int | float) or (isinstance(number, Tensor) and number.numel() == 1)
         if not isinstance(x, Parameter | Entries) or not single:
             return None
@@ -71,7 +72,9 @@ def mixed(target: str, args: list[Any]) -> Entries | None:
     ):
         return None
     entries = Entries.of(b)
-    return _multiplied(entries, entries.index, as_dense(a)) if a.ndim == 2 and entries.index.ndim == 2 else None
+    if a.ndim == 2 and entries.index.ndim == 2:
+        return _multiplied(entries, entries.index, as_dense(a))
+    return None
 
 
 def _multiplied(entries: Entries, rows: Tensor, matrix: Tensor) -> Entries:
@@ -97,7 +100,9 @@ def laid_out(base: str, call: Any, args: list[Any], named: dict[str, Any]) -> En
         return None
     entries = Entries.of(args[0])
     if base == "embedding":
-        return replace(entries, index=entries.index[args[1]]) if isinstance(args[1], Tensor) else None
+        if isinstance(args[1], Tensor):
+            return replace(entries, index=entries.index[args[1]])
+        return None
     return replace(entries, index=call(entries.index, *args[1:], **named))
 
 
@@ -108,7 +113,10 @@ class Fixed(Op):
     numbers: Tensor  # (c, *S)
 
     def apply(self, *x: Tensor) -> Tensor:
-        dtype = x[0].dtype if x[0].is_floating_point() else torch.get_default_dtype()
+        if x[0].is_floating_point():
+            dtype = x[0].dtype
+        else:
+            dtype = torch.get_default_dtype()
         return self.numbers.to(x[0].device, dtype).expand(len(x[0]), *self.numbers.shape)
 
     def describe(self) -> str:
@@ -134,7 +142,10 @@ class Learned(Linear):
         return super().run(layer, x / math.sqrt(x.shape[1]))
 
     def describe(self) -> str:
-        frozen = "" if self.weight_trains else ", frozen"
+        if self.weight_trains:
+            frozen = ""
+        else:
+            frozen = ", frozen"
         return f"`{self.weight_name}` -> {self.out_channels}, standard deviation {plain(self.sigma_w):.4g}{frozen}"
 
 
@@ -164,7 +175,10 @@ def vectors(entries: Entries, like: Value, *, widths: bool) -> tuple[Fixed, Lear
     if widths:
         index = index.expand(like.user_shape)
     stored = index.permute([like.order.index(axis) for axis in range(len(like.order))])  # channels first
-    rows = stored.flatten(1).T if stored.ndim > 1 else stored[None]
+    if stored.ndim > 1:
+        rows = stored.flatten(1).T
+    else:
+        rows = stored[None]
     mix = None
     if entries.mix is not None:  # the positions' rows of the matrix, and the vectors that it mixes
         width = entries.mix.rows.shape[1]

@@ -57,7 +57,10 @@ class Local(Affine):
     places: tuple[int, ...] = ()  # positions of the result
 
     def average(self, m: Moments) -> Moments:
-        m = replace(m, mean_x=None, mean_y=None) if isinstance(m, Moments) else m
+        if isinstance(m, Moments):
+            m = replace(m, mean_x=None, mean_y=None)
+        else:
+            m = m
         if self.patches is not None:
             p = self.patches
             zeros = tuple((by, by) for by in p.padding)
@@ -65,15 +68,21 @@ class Local(Affine):
                 m.shift_average(lambda f, axes: window_average(f, axes, p.window, p.stride, zeros, p.dilation)),
                 math.prod(self.places),
             )
-        return self._apart(m) if self.own else m
+        if self.own:
+            return self._apart(m)
+        return m
 
     def limit(self, *m: Moments) -> Moments:
         moments = super().limit(*m)
-        return self._apart(moments) if self.own_bias else moments
+        if self.own_bias:
+            return self._apart(moments)
+        return moments
 
     def joint(self, below: Cross) -> Cross:
         covariances = super().joint(below)
-        return self._apart(covariances) if self.own_bias else covariances
+        if self.own_bias:
+            return self._apart(covariances)
+        return covariances
 
     def _apart(self, m: Any) -> Any:
         """Covariances of different positions are zero."""
@@ -93,10 +102,15 @@ class Local(Affine):
         return weight.shape[1]
 
     def n_biases(self, out_channels: int) -> int:
-        return out_channels * math.prod(self.places) if self.own_bias else out_channels
+        if self.own_bias:
+            return out_channels * math.prod(self.places)
+        return out_channels
 
     def describe(self) -> str:
-        size = "" if self.patches is None else "x".join(map(str, self.patches.window)) + ", "
+        if self.patches is None:
+            size = ""
+        else:
+            size = "x".join(map(str, self.patches.window)) + ", "
         return f"{size}{'own weights' if self.own else 'shared'} {super().describe()}"
 
 
@@ -116,15 +130,25 @@ class LocalLayer(nn.Module):
         fan_in = in_channels * (1 if op.patches is None else math.prod(op.patches.window))
         places = math.prod(op.places)
         self.weight = nn.Parameter(torch.empty(out_channels, fan_in, places if op.own else 1))
-        self.bias = nn.Parameter(torch.empty(out_channels, places if op.own_bias else 1)) if bias else None
+        self.bias: nn.Parameter | None
+        if bias:
+            self.bias = nn.Parameter(torch.empty(out_channels, places if op.own_bias else 1))
+        else:
+            self.bias = None
 
     def forward(self, x: Tensor) -> Tensor:
-        patches = x.flatten(2) if self.op.patches is None else self.op.patches.apply(x)
+        if self.op.patches is None:
+            patches = x.flatten(2)
+        else:
+            patches = self.op.patches.apply(x)
         if self.op.own:
             out = torch.einsum("bkl,okl->bol", patches, self.weight)
         else:
             out = torch.einsum("bkl,ok->bol", patches, self.weight[..., 0])
-        out = out if self.bias is None else out + self.bias
+        if self.bias is None:
+            out = out
+        else:
+            out = out + self.bias
         return out.reshape(*out.shape[:2], *self.op.places)
 
 
@@ -142,7 +166,10 @@ def local(call: Call, steps: Sequence[EarlierStep]) -> New | None:
         reader: dict[str, Callable[[Call, Sequence[EarlierStep]], New | None]] = {
             "aten.linear.default": _linear, "aten.matmul.default": _matmul, "aten.add.Tensor": _bias,
         }  # fmt: skip
-        layer = reader[call.target](call, steps) if call.target in reader else None
+        if call.target in reader:
+            layer = reader[call.target](call, steps)
+        else:
+            layer = None
     if layer is None and call.target.split(".")[1] not in ("permute", "transpose", "mT", "swapaxes", "movedim"):
         for v in values:
             if not v.data and v.index >= 0 and isinstance(steps[v.index].op, Unfold):
@@ -237,7 +264,10 @@ def _bias(call: Call, steps: Sequence[EarlierStep]) -> New | None:
     step = steps[x.index]
     if not isinstance(step.op, Local) or step.op.bias_name is not None:
         return None
-    shape = bias.shape[1:] if len(bias.shape) == len(x.shape) + 1 else bias.shape
+    if len(bias.shape) == len(x.shape) + 1:
+        shape = bias.shape[1:]
+    else:
+        shape = bias.shape
     shape = (1,) * (len(x.shape) - len(shape)) + shape
     whole, ones = x.user_shape, tuple(s if axis == 0 else 1 for axis, s in zip(x.order, x.user_shape, strict=True))
     if shape not in (whole, ones):

@@ -36,12 +36,20 @@ class MatMul(Op):
             weight = replace(b, tensor=b.tensor.T, turned=not b.turned)
             return Linear.read(replace(call, target="aten.linear.default", args=(a, weight, None)))
         if isinstance(a, Value) and isinstance(b, Value):
-            scores = product(a, b) if not (a.data or b.data) else None
+            if not (a.data or b.data):
+                scores = product(a, b)
+            else:
+                scores = None
             if scores is not None:
                 return scores
             if a.data != b.data:
-                return graph(a, b, -2) if a.data else graph(b, a, -1)
-        matrix, x, dim = (a, b, -2) if isinstance(b, Value) else (b, a, -1)
+                if a.data:
+                    return graph(a, b, -2)
+                return graph(b, a, -1)
+        if isinstance(b, Value):
+            matrix, x, dim = (a, b, -2)
+        else:
+            matrix, x, dim = (b, a, -1)
         if isinstance(matrix, Tensor) and matrix.layout == torch.strided:
             while matrix.ndim > 2 and matrix.shape[0] == 1:
                 matrix = matrix[0]

@@ -45,15 +45,23 @@ class Normalization(Op):
             theta = theta + self.rate_shift
         # h_c(x) h_c(y) is not added as K yet: an activation on top needs u phi'(u) v phi'(v) of it
         a = replace(a, theta=theta, own=a.own + self.scale_trains * self.rate_scale)
-        return a if a.gaussian else a.averaged()
+        if a.gaussian:
+            return a
+        return a.averaged()
 
 
 def scale_and_shift(weight: object, bias: object, **statistics: object) -> tuple[bool, bool, str | None, str | None]:
     """Which of scale and shift train, and their names; they and the statistics must be at their initial values."""
     held = {"weight": weight, "bias": bias} | {name.replace("_", " "): v for name, v in statistics.items()}
     for name, tensor in held.items():
-        start = 1 if name in ("weight", "running variance") else 0
-        tensor = tensor.tensor if isinstance(tensor, Parameter) else tensor
+        if name in ("weight", "running variance"):
+            start = 1
+        else:
+            start = 0
+        if isinstance(tensor, Parameter):
+            tensor = tensor.tensor
+        else:
+            tensor = tensor
         if isinstance(tensor, Tensor) and not torch.all(tensor == start):
             raise NoLimit(
                 f"The normalization's {name} is not at its initial value {start}.",

@@ -170,7 +170,9 @@ def _positive_or_one(t: Tensor) -> Tensor:
     """The numbers above zero; 1 where all are zero."""
     if bool((t > 0).all()):
         return t
-    return t[t > 0] if bool(t.any()) else t.new_ones(1)
+    if bool(t.any()):
+        return t[t > 0]
+    return t.new_ones(1)
 
 
 @lru_cache(maxsize=256)
@@ -180,7 +182,9 @@ def _spline(op: Piecewise) -> Spline | None:
         return None
     function = cut(op.phi, op.kinks)
     zero = torch.zeros(1, dtype=torch.float64)
-    return None if function is None else Spline(function, float(op.phi(zero)), float(op.slope(zero)))
+    if function is None:
+        return None
+    return Spline(function, float(op.phi(zero)), float(op.slope(zero)))
 
 
 @lru_cache(maxsize=1024)
@@ -226,7 +230,10 @@ def _broken(op: Piecewise) -> tuple[Broken, Broken]:
 def slope(phi: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """The derivative of an elementwise function, differentiable where `x` is."""
     with torch.enable_grad():
-        at = x if x.requires_grad else x.detach().requires_grad_()
+        if x.requires_grad:
+            at = x
+        else:
+            at = x.detach().requires_grad_()
         y = phi(at)
         if not y.requires_grad:
             return torch.zeros_like(x)
@@ -246,7 +253,9 @@ def _enough(op: Piecewise, low: int, high: int) -> int:
             if error <= TOLERANCE:
                 narrow = [overlooks(f, scale, _second(f, scale, op.splits, few), op.splits) for f in (op.phi, op.slope)]
                 if not any(narrow):  # more are close to rounding, so that a matrix of these is positive to rounding
-                    return more if op.kinks else few
+                    if op.kinks:
+                        return more
+                    return few
                 error = 1.0
     raise NoLimit(
         f"The quadrature for {op.name} {op.describe()} has an error of {error:.1e}, more than {TOLERANCE:.0e}.",
@@ -259,7 +268,9 @@ def _enough(op: Piecewise, low: int, high: int) -> int:
 
 def rule(kinks: tuple[float, ...]) -> Callable[..., Tensor]:
     """The quadrature of a function with these kinks."""
-    return product_expectation if kinks else smooth_expectation
+    if kinks:
+        return product_expectation
+    return smooth_expectation
 
 
 def _difference(f, op, q1, k, q2, few, more) -> float:
@@ -269,7 +280,9 @@ def _difference(f, op, q1, k, q2, few, more) -> float:
     b = expected(f, f, q1, k, q2, kinks, more, reach=1.1 * RANGE)
     size = (_size(f, q1, kinks, more) * _size(f, q2, kinks, more)).sqrt()
     error = float(((a - b).abs() / size).max())
-    return error if math.isfinite(error) else math.inf
+    if math.isfinite(error):
+        return error
+    return math.inf
 
 
 def _size(f: Callable[[Tensor], Tensor], q: Tensor, kinks: tuple[float, ...], nodes: int) -> Tensor:
@@ -349,16 +362,26 @@ class Kinked(Piecewise):
         """ELU, CELU and SELU in one form."""
         if self.function == "elu":
             alpha, scale, rate = self.args
-            return Bent(scale / rate, alpha * scale, rate) if rate > 0 else None
+            if rate > 0:
+                return Bent(scale / rate, alpha * scale, rate)
+            return None
         if self.function == "celu":
-            return Bent(self.args[0], self.args[0], 1 / self.args[0]) if self.args[0] > 0 else None
-        return Bent(SELU_SCALE, SELU_ALPHA * SELU_SCALE, 1.0) if self.function == "selu" else None
+            if self.args[0] > 0:
+                return Bent(self.args[0], self.args[0], 1 / self.args[0])
+            return None
+        if self.function == "selu":
+            return Bent(SELU_SCALE, SELU_ALPHA * SELU_SCALE, 1.0)
+        return None
 
     def mean(self, q: Tensor) -> Tensor | None:
-        return super().mean(q) if self.bent is None else self.bent.mean(q)
+        if self.bent is None:
+            return super().mean(q)
+        return self.bent.mean(q)
 
     def mean_slope(self, q: Tensor) -> Tensor:
-        return super().mean_slope(q) if self.bent is None else self.bent.mean_slope(q)
+        if self.bent is None:
+            return super().mean_slope(q)
+        return self.bent.mean_slope(q)
 
     def phi(self, x: Tensor) -> Tensor:
         return FUNCTIONS[self.function][0](x, *self.args)

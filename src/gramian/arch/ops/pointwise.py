@@ -85,7 +85,9 @@ class Pointwise(Piecewise, Series):
     def dual_at_gap(
         self, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor, opposite: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        return Piecewise.dual_at_gap(self, q1, k, q2, gap, opposite) if self.kinks else (*self.dual(q1, k, q2), None)
+        if self.kinks:
+            return Piecewise.dual_at_gap(self, q1, k, q2, gap, opposite)
+        return (*self.dual(q1, k, q2), None)
 
     @property
     def sharp(self) -> bool:  # type: ignore[override]
@@ -100,7 +102,9 @@ class Pointwise(Piecewise, Series):
         return Piecewise.mean(self, q)
 
     def _covariance(self, k: Tensor, q: tuple[Tensor, Tensor]) -> Tensor:
-        return Piecewise._covariance(self, k, q) if self.kinks else self.dual(q[0], k, q[1])[0]
+        if self.kinks:
+            return Piecewise._covariance(self, k, q)
+        return self.dual(q[0], k, q[1])[0]
 
     def describe(self) -> str:
         return ", ".join(_base(name) if isinstance(name, str) else name.name for name, _ in self.lines)
@@ -113,7 +117,9 @@ def evaluate(lines: tuple[Line, ...], x: Tensor) -> list[Tensor]:
     def filled(arg: Any) -> Any:
         if not isinstance(arg, At):
             return arg
-        return x if arg.index < 0 else results[arg.index]
+        if arg.index < 0:
+            return x
+        return results[arg.index]
 
     for name, args in lines:
         results.append(_call(name, [filled(a) for a in args], x))
@@ -136,7 +142,9 @@ def _call(name: str | Op, args: list[Any], x: Tensor) -> Tensor:
     ]
     names = {s.name: a for a, s in zip(args, schema, strict=False) if s.kwarg_only}
     result = call(*args[: len(args) - len(names)], **names)
-    return result.to(x.dtype) if base in COMPARISONS else result
+    if base in COMPARISONS:
+        return result.to(x.dtype)
+    return result
 
 
 def _base(name: str) -> str:
@@ -205,7 +213,9 @@ def _places(base: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
         return (-args[0], args[0])
     if base in ("clamp", "hardtanh"):
         return args[:2]
-    return args[:1] if base in ("clamp_min", "clamp_max", "threshold") else ()
+    if base in ("clamp_min", "clamp_max", "threshold"):
+        return args[:1]
+    return ()
 
 
 def _minus(upper: Any, lower: Any, values: list[Tensor]) -> Tensor:
@@ -226,10 +236,16 @@ def _root(lines: tuple[Line, ...], upper: Any, lower: Any, low: Tensor, high: Te
         tiny = torch.full_like(low, 1e-300)
         if positive(-tiny) != positive(tiny):
             return 0.0
-        low, high = (zero, high) if positive(zero) == before else (low, zero)
+        if positive(zero) == before:
+            low, high = (zero, high)
+        else:
+            low, high = (low, zero)
     for _ in range(2000):
         middle = (low + high) / 2
         if middle in (low, high):
             break
-        low, high = (middle, high) if positive(middle) == before else (low, middle)
+        if positive(middle) == before:
+            low, high = (middle, high)
+        else:
+            low, high = (low, middle)
     return float(high)

@@ -26,7 +26,10 @@ class Polynomial(Activation):
 
     @classmethod
     def read(cls, call: Call) -> tuple[Op, tuple[Value, ...]]:
-        power = 2.0 if "square" in call.target else float(call.args[1])
+        if "square" in call.target:
+            power = 2.0
+        else:
+            power = float(call.args[1])
         if power != int(power) or power < 1:
             raise NoLimit(
                 f"A power with exponent {power:g} has no rule.",
@@ -52,7 +55,9 @@ class Polynomial(Activation):
         return kernel, kdot
 
     def mean(self, q: Tensor) -> Tensor | None:
-        return self._means(q)[0] if any(self.coefficients[::2]) else None
+        if any(self.coefficients[::2]):
+            return self._means(q)[0]
+        return None
 
     def _means(self, q: Tensor) -> list[Tensor]:
         """Mean of each derivative: a polynomial in q, since E u^(2j) = (2j - 1)!! q^j."""

@@ -64,7 +64,10 @@ class Reshape(Op):
         if len(self.after) == 1:
             return x[0].reshape(len(x[0]), -1)
         # in a finite network the channels may be more than were traced
-        kept = self.after if x[0].shape[1:] == self.before else (x[0].shape[1], *self.after[1:])
+        if x[0].shape[1:] == self.before:
+            kept = self.after
+        else:
+            kept = (x[0].shape[1], *self.after[1:])
         return x[0].reshape(len(x[0]), *kept)
 
     def limit(self, *m: Moments) -> Moments:
@@ -77,10 +80,14 @@ class Reshape(Op):
         return replace(flat, alike=a.alike and positions == 1)
 
     def needs_pairs(self, out: bool) -> bool:
-        return out if len(self.after) > 1 else False
+        if len(self.after) > 1:
+            return out
+        return False
 
     def channels(self, *c: int, width: Callable[[int], int], hidden: bool) -> int:
-        return c[0] * math.prod(self.before[1:]) if len(self.after) == 1 else c[0]
+        if len(self.after) == 1:
+            return c[0] * math.prod(self.before[1:])
+        return c[0]
 
     def describe(self) -> str:
         return f"to {'x'.join(map(str, self.after))}"
@@ -116,8 +123,15 @@ class Average(Op):
                 fix="average over axes of positions only; channels are read out by nn.Linear; for sums over channels, "
                 "such as the product of two branches, gramian.monte_carlo(module, x)",
             )
-        kept = bool(call.args[2]) if len(call.args) > 2 else False
-        factor = math.prod(x.shape[a] for a in axes) if "sum" in call.target else 1.0
+        if len(call.args) > 2:
+            kept = bool(call.args[2])
+        else:
+            kept = False
+        factor: float
+        if "sum" in call.target:
+            factor = math.prod(x.shape[a] for a in axes)
+        else:
+            factor = 1.0
         left = [a for a in x.order if kept or a not in axes]
         layout = tuple(sorted(left).index(a) for a in left)
         return cls(tuple(a + 1 for a in axes), kept, float(factor)), (x,), layout
@@ -129,7 +143,10 @@ class Average(Op):
         # the two copies of a position are averaged independently: a mean over all their pairs
         moved = [a - 2 for a in self.axes]
         ones = m[0].map_positions(lambda field, axes: field.mean([axes[k] for k in moved], keepdim=True))
-        ones = ones if self.factor == 1 else ones.scaled(self.factor)
+        if self.factor == 1:
+            ones = ones
+        else:
+            ones = ones.scaled(self.factor)
         if self.kept:
             return ones
         return ones.resized(tuple(s for k, s in enumerate(m[0].positions) if k not in moved))
@@ -165,7 +182,9 @@ def _adaptive(size: int, out: int) -> Tensor | None:
     """The matrix of adaptive average pooling along one axis, (out, size); windows of unequal length overlap."""
     eye = torch.eye(size, dtype=torch.float64)
     # pooling is linear along each axis: its values on unit vectors are the columns of its matrix
-    return None if size == out else functional.adaptive_avg_pool1d(eye[None], out)[0].T.contiguous()
+    if size == out:
+        return None
+    return functional.adaptive_avg_pool1d(eye[None], out)[0].T.contiguous()
 
 
 def _pooled(size: int, window: int, stride: int, padding: int, ceil_mode: bool, include_pad: bool) -> Tensor:
@@ -197,7 +216,10 @@ class AveragePool(Op):
                 fix="divisor_override=None, and multiply by a number after",
             )
         window = pair(window, axes)
-        stride = pair(stride, axes) if stride else window
+        if stride:
+            stride = pair(stride, axes)
+        else:
+            stride = window
         x = value(x, "what is pooled")
         if ceil_mode or (any(padding) and not include_pad):  # windows at the edge count less, along each axis apart
             given = zip(x.shape[1:], window, stride, padding, strict=True)
@@ -217,7 +239,9 @@ class AveragePool(Op):
         )
 
     def needs_pairs(self, out: bool) -> bool:
-        return True if set(self.window) != {1} else out
+        if set(self.window) != {1}:
+            return True
+        return out
 
     def describe(self) -> str:
         return f"{'x'.join(map(str, self.window))}, stride {'x'.join(map(str, self.stride))}"

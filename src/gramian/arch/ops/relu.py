@@ -71,7 +71,10 @@ class LeakyReLU(Activation):
         both = torch.add(excess, k, alpha=0.5)  # E relu(u) relu(v)
         on1, on2 = (q1 > 0).to(k.dtype) / 2, (q2 > 0).to(k.dtype) / 2  # E 1[u > 0], and at variance 0 torch's relu'(0)
         some = bool((q1 > 0).all() & (q2 > 0).all())
-        on_both = half if some else torch.where((q1 > 0) & (q2 > 0), half, torch.zeros_like(half))
+        if some:
+            on_both = half
+        else:
+            on_both = torch.where((q1 > 0) & (q2 > 0), half, torch.zeros_like(half))
         a, b = self.slope, self.bend
         if a == 0 and b == 1:
             return both, on_both, excess
@@ -159,7 +162,10 @@ class PReLU(LeakyReLU):
     @classmethod
     def read(cls, call: Call) -> tuple[Op, tuple[Value, ...]]:
         x, weight = value(call.args[0], "the input of PReLU"), call.args[1]
-        slopes = weight.tensor if isinstance(weight, Parameter) else weight
+        if isinstance(weight, Parameter):
+            slopes = weight.tensor
+        else:
+            slopes = weight
         if isinstance(weight, Parameter) and weight.trains:
             raise NoLimit(
                 f"The slope of PReLU, `{weight.name}`, is trained.",
@@ -206,7 +212,11 @@ def area_and_angle(
     `opposite` s + k, if known. Where one is subtracted, what rounding alone can make of it (`few` of s, by default
     units in the last place) is zero, or equal inputs would get an angle of 1e-8.
     """
-    s = safe_sqrt(q1 * q2) if gap is None else safe_sqrt(q1) * safe_sqrt(q2)  # the first is exact at equal variances
+    # the first is exact at equal variances
+    if gap is None:
+        s = safe_sqrt(q1 * q2)
+    else:
+        s = safe_sqrt(q1) * safe_sqrt(q2)
     rounding = (8 * torch.finfo(k.dtype).eps if few is None else few) * s
     if opposite is None:
         opposite = s + k

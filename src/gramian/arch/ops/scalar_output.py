@@ -43,8 +43,13 @@ class Dropped:
 
 def dropped(call: Call) -> Dropped | None:
     """What a call makes of a value with one channel if it drops that axis and does nothing else."""
-    x = call.args[0] if call.args else None
+    if call.args:
+        x = call.args[0]
+    else:
+        x = None
     if not isinstance(x, Value) or x.data or x.groups or x.shape[0] != 1 or 1 in x.shape[1:]:
         return None
     left = tuple(size for size, axis in zip(x.user_shape, x.order, strict=True) if axis != 0)
-    return Dropped(x) if base_of(call.target) in DROPS and call.shape == left else None
+    if base_of(call.target) in DROPS and call.shape == left:
+        return Dropped(x)
+    return None

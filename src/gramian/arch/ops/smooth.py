@@ -63,7 +63,9 @@ class Series(Activation):
 
     def derivative(self, order: int, x: Tensor) -> Tensor:
         """The derivative of this order, differentiable where `x` is."""
-        return slope(partial(self.derivative, order - 1), x) if order else self.phi(x)
+        if order:
+            return slope(partial(self.derivative, order - 1), x)
+        return self.phi(x)
 
     def mean(self, q: Tensor) -> Tensor | None:
         return self.coefficients(q, 0)[0]
@@ -76,7 +78,10 @@ class Series(Activation):
 
         Those of orders 0 and 1 are accurate or refused; the others, of gradients, are as accurate as the grids allow.
         """
-        tolerance = 1e-12 if q.dtype == torch.float64 else 2e-6
+        if q.dtype == torch.float64:
+            tolerance = 1e-12
+        else:
+            tolerance = 2e-6
         flat, left = q.flatten(), 0.0
         for nodes, terms in GRIDS:
             z, weighted = _hermite_functions(nodes, terms, q.dtype, q.device)
@@ -124,7 +129,10 @@ class _Product(torch.autograd.Function):
         ctx.op, ctx.orders = op, (i, j)
         # Mehler's formula: E f(u) g(v) = sum_r a_r(q1) b_r(q2) c^r
         a1 = op.coefficients(q1, i)
-        a2 = a1 if q2 is q1 and i == j else op.coefficients(q2, j)
+        if q2 is q1 and i == j:
+            a2 = a1
+        else:
+            a2 = op.coefficients(q2, j)
         s = safe_sqrt(q1 * q2)
         c = torch.where(s > 0, k / torch.where(s > 0, s, torch.ones_like(s)), torch.zeros_like(k)).clamp(-1, 1)
         return _series(a1, a2, c)

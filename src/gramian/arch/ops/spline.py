@@ -49,7 +49,9 @@ class Cut:
 
     def at(self, place: int | None) -> tuple[Polynomial, float]:
         """What begins at a kink: polynomial and point mass; the whole line's at None."""
-        return (self.base, 0.0) if place is None else (self.more[place], self.masses[place])
+        if place is None:
+            return (self.base, 0.0)
+        return (self.more[place], self.masses[place])
 
     def parts(self) -> list[tuple[int | None, Polynomial]]:
         """(kink beyond which, polynomial)."""
@@ -87,8 +89,14 @@ def _fitted(phi: Callable[[Tensor], Tensor], low: float, high: float, reach: flo
     y = phi(x).detach().numpy()
     for degree in range(DEGREE + 1):
         # powers of multiples of 1/8 are exact in binary, so simple coefficients come out exact
-        at = np.round(8 * np.linspace(left, right, degree + 3)[1:-1]) / 8 if right - left > 1 else None
-        at = np.linspace(left, right, degree + 3)[1:-1] if at is None or len(set(at)) <= degree else at
+        if right - left > 1:
+            at = np.round(8 * np.linspace(left, right, degree + 3)[1:-1]) / 8
+        else:
+            at = None
+        if at is None or len(set(at)) <= degree:
+            at = np.linspace(left, right, degree + 3)[1:-1]
+        else:
+            at = at
         values = phi(torch.from_numpy(at)).detach().numpy()
         if not np.isfinite(values).all():
             return None
@@ -143,7 +151,10 @@ def mean(f: Cut, q: Tensor) -> Tensor:
     s = safe_sqrt(q)
     total = torch.zeros_like(s)
     for place, p in f.parts():
-        sign, h = (1.0, None) if place is None else _place(f.kinks[place], s)
+        if place is None:
+            sign, h = (1.0, None)
+        else:
+            sign, h = _place(f.kinks[place], s)
         moments = _Line(torch.zeros_like(s), torch.ones_like(s), h).moments(len(p))
         for m, c in enumerate(p):
             if c:
@@ -223,11 +234,20 @@ class _Pairs:
         return totals
 
     def _corner(self, i: int | None, j: int | None) -> _Corner:
-        sign1, h = (1.0, None) if i is None else _place(self.kinks[i], self.s1)
-        sign2, k = (1.0, None) if j is None else _place(self.kinks[j], self.s2)
+        if i is None:
+            sign1, h = (1.0, None)
+        else:
+            sign1, h = _place(self.kinks[i], self.s1)
+        if j is None:
+            sign2, k = (1.0, None)
+        else:
+            sign2, k = _place(self.kinks[j], self.s2)
         # Beyond a kink below zero -x is above its size: the variable is reflected, and of one reflection the angle is
         # pi - theta.
-        theta = self.theta if sign1 == sign2 else math.pi - self.theta
+        if sign1 == sign2:
+            theta = self.theta
+        else:
+            theta = math.pi - self.theta
         return _Corner(h, k, theta, self.sine, sign1 * self.s1, sign2 * self.s2)
 
 
@@ -240,8 +260,14 @@ class _Corner:
         self.less = 2 * torch.sin(theta / 2).square()  # 1 - r
         count = DEGREE + 3  # of moments: x times a function has a degree more
         none = [torch.zeros_like(theta)] * count
-        self.y_at_h = none if h is None else self._given(h, k).moments(count)
-        self.x_at_k = none if k is None else self._given(k, h).moments(count)
+        if h is None:
+            self.y_at_h = none
+        else:
+            self.y_at_h = self._given(h, k).moments(count)
+        if k is None:
+            self.x_at_k = none
+        else:
+            self.x_at_k = self._given(k, h).moments(count)
         self.at_h, self.at_k = (none[0] if t is None else density(t) for t in (h, k))
         one = torch.ones_like(theta)
         if h is None or k is None:
@@ -267,13 +293,21 @@ class _Corner:
     def _stein(self, m: int, n: int) -> Tensor:
         # E x F = E dF/dx + r E dF/dy with F = x^(m-1) y^n on the corner: the derivatives of the powers, and on the
         # edges x = h and y = k the density there times a moment of the other variable. At m = 0 the same of y.
-        along_h = self.at_h * self.y_at_h[n] if m else self.at_h * self.y_at_h[n - 1]
+        if m:
+            along_h = self.at_h * self.y_at_h[n]
+        else:
+            along_h = self.at_h * self.y_at_h[n - 1]
         if m == 0:
             total = self.r * along_h
             if self.k is not None:
                 total = total + self.k ** (n - 1) * self.at_k * self.x_at_k[0]
-            return total + (n - 1) * self.moment(0, n - 2) if n > 1 else total
-        total = torch.zeros_like(self.r) if self.h is None else self.h ** (m - 1) * along_h
+            if n > 1:
+                return total + (n - 1) * self.moment(0, n - 2)
+            return total
+        if self.h is None:
+            total = torch.zeros_like(self.r)
+        else:
+            total = self.h ** (m - 1) * along_h
         if m > 1:
             total = total + (m - 1) * self.moment(m - 2, n)
         if n:

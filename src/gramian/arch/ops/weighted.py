@@ -35,15 +35,23 @@ class Factor(Op):
         f = x[0].permute(0, *(1 + axis for axis in self.order)).expand(len(x[0]), 1, *self.space)
         if self.how == "as is":
             return f
-        f = f if f.is_floating_point() else f.double()
-        return 1 / f if self.how == "inverse" else 1 - f
+        if f.is_floating_point():
+            f = f
+        else:
+            f = f.double()
+        if self.how == "inverse":
+            return 1 / f
+        return 1 - f
 
     def data_moments(
         self, x: Tensor, x2: Tensor | None, *, pairs: bool, ntk: bool, dtype: torch.dtype, gap: bool = False
     ) -> Moments:
         """The numbers themselves are the mean."""
         x = x[:, 0].to(dtype)
-        other = x if x2 is None else x2[:, 0].to(dtype)
+        if x2 is None:
+            other = x
+        else:
+            other = x2[:, 0].to(dtype)
         for at, name in ((x, "x"), (other, "x2")):
             bad = ~torch.isfinite(at).reshape(len(at), -1).all(1)
             if bool(bad.any()):
@@ -55,7 +63,10 @@ class Factor(Op):
                 )
         # not random: second moments are products of the numbers
         xx = x * x
-        yy = xx if x2 is None else other * other
+        if x2 is None:
+            yy = xx
+        else:
+            yy = other * other
         xy = x[:, None] * other
         return Moments(xx, yy, xy, torch.zeros_like(xy) if ntk else None, x, other, space=len(self.space))
 
@@ -105,7 +116,10 @@ class Masked(Op):
 
 def _chosen(mask: Value, on: Any, off: Any, inside: str) -> Read:
     """`on` where the mask is True, else `off`; one of them may be zero."""
-    outside = "as is" if inside == "other" else "other"
+    if inside == "other":
+        outside = "as is"
+    else:
+        outside = "other"
     parts: list[tuple[Value, str]] = []
     for part, how in ((on, inside), (off, outside)):
         number = _constant(part)
@@ -142,9 +156,16 @@ def _constant(part: Any) -> float | None:
     if isinstance(part, Value):
         return part.number
     if isinstance(part, Tensor):
-        same = bool((part == part.flatten()[0]).all()) if part.numel() else False
-        return float(part.flatten()[0]) if same else math.nan
-    return None if isinstance(part, Parameter) or part is None else float(part)
+        if part.numel():
+            same = bool((part == part.flatten()[0]).all())
+        else:
+            same = False
+        if same:
+            return float(part.flatten()[0])
+        return math.nan
+    if isinstance(part, Parameter) or part is None:
+        return None
+    return float(part)
 
 
 def weighted(h: Value, numbers: Value, how: str) -> tuple[Op, tuple[Value | Pending, ...], tuple[int, ...]]:

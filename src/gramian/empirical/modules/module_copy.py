@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from gramian.arch.untouched import Attributes, untouched
+from gramian.arch.module_attributes import Attributes
+from gramian.arch.untouched import untouched
 from gramian.empirical.modules.calling import ASIDE
 from gramian.errors import BadArgument
 

@@ -77,7 +77,10 @@ def missing(where: str = "cuda") -> Lack | None:
     if where != "cuda" and where in DEVICES:
         return None
     if not torch.cuda.is_available():
-        built = "" if torch.version.cuda else ": this torch is built without CUDA"
+        if torch.version.cuda:
+            built = ""
+        else:
+            built = ": this torch is built without CUDA"
         return Lack("a GPU", "", f"torch finds no CUDA device{built}")
     if library() is None:
         return Lack("cuda.core", "", f"it is not installed: {INSTALL}")
@@ -127,7 +130,9 @@ class _Stream:
 def _argument(given: Argument) -> object:
     if isinstance(given, Tensor):
         return given.data_ptr()
-    return np.float64(given) if isinstance(given, float) else np.int64(given)
+    if isinstance(given, float):
+        return np.float64(given)
+    return np.int64(given)
 
 
 def kernel(source: str, name: str, capability: tuple[int, int]) -> Any:

@@ -25,12 +25,16 @@ SHARED_CODE = ("angles.h", "planes.h")
 def lacks(p: Program) -> Lack | None:
     """What keeps this part of the engine from running the program; None if nothing does."""
     schedule = _plan(p)
-    return schedule if isinstance(schedule, Lack) else None
+    if isinstance(schedule, Lack):
+        return schedule
+    return None
 
 
 def _plan(p: Program) -> Plan | Lack:
     planes = plane_program(p)
-    return planes if isinstance(planes, Lack) else plan(planes)
+    if isinstance(planes, Lack):
+        return planes
+    return plan(planes)
 
 
 def kernels(
@@ -45,7 +49,10 @@ def kernels(
         return torch_engine.values_of_data(arch, (inputs,), inputs.dtype)[of_planes.data].flatten(2).contiguous()
 
     left = images(x)
-    right = left if x2 is None else images(x2)
+    if x2 is None:
+        right = left
+    else:
+        right = images(x2)
     run = _Run(schedule, device(left), ntk)
     out = [x.new_empty(len(left), len(right)) for _ in range(1 + ntk)]
     if rows is None:
@@ -53,7 +60,10 @@ def kernels(
     for i in range(0, len(left), rows):
         a = run.side(left[i : i + rows], diagonal=x2 is None)
         for j in range(i if x2 is None else 0, len(right), rows):
-            b = a if x2 is None and i == j else run.side(right[j : j + rows], diagonal=False)
+            if x2 is None and i == j:
+                b = a
+            else:
+                b = run.side(right[j : j + rows], diagonal=False)
             tile = run.tile(a, b)
             for whole, part in zip(out, tile, strict=True):
                 whole[i : i + rows, j : j + rows] = part
@@ -157,7 +167,10 @@ class _Run:
         warps = max(WARPS, warps // WARPS * WARPS)
         where = pairs.device
         memory = torch.empty(warps * held[1] + 1, dtype=dtype, device=where)
-        kind = "planes_registers.h" if rows else "planes_memory.h"
+        if rows:
+            kind = "planes_registers.h"
+        else:
+            kind = "planes_memory.h"
         code = source(dtype, self.ntk, *SHARED_CODE, kind, "planes_run.h", rows=rows)
         spreads = [side.single if dtype == a.x.dtype else side.spread for side in (a, b)]
         arguments: tuple[Argument, ...] = (
@@ -172,18 +185,26 @@ class _Run:
         """0: values lie in memory. Two values of 32 rows in float64 are all the registers that a lane can have."""
         most = max(self.plan.nodes[v].size[0] for v in self.plan.body)
         rows = next((r for r in (8, 16, 32) if r >= most), 0)
-        return rows if self.plan.in_registers and (dtype == torch.float32 or rows < 32) else 0
+        if self.plan.in_registers and (dtype == torch.float32 or rows < 32):
+            return rows
+        return 0
 
     def _program(self, rows: int, same: bool) -> tuple[list[int], list[float], tuple[int, int]]:
         """`Head` and `Op` of planes.h; and numbers of one value in memory, and of all that a warp keeps."""
         schedule = self.plan
         sizes = [schedule.nodes[v].size for v in schedule.body]
-        width = max(size[1] for size in sizes) if rows else 32
+        if rows:
+            width = max(size[1] for size in sizes)
+        else:
+            width = 32
         positions = math.prod(sizes[0])
         held = (1 + self.ntk) * (32 * rows if rows else max(map(math.prod, sizes)))
         total = held * (schedule.places + (0 if rows else 2))
         down, along = schedule.axes
-        together = min(32 // width, along.count) if rows else 1
+        if rows:
+            together = min(32 // width, along.count)
+        else:
+            together = 1
         ints = [
             len(schedule.ops), schedule.channels, positions, schedule.variances, int(down.wraps), int(along.wraps),
             down.first, down.count, along.first, along.count, width, together,
@@ -193,7 +214,10 @@ class _Run:
         places = schedule.places_of_variances
         for kind, place, v, p in schedule.ops:
             node = schedule.nodes[v]
-            below = schedule.nodes[node.inputs[0]].size if node.inputs else node.size
+            if node.inputs:
+                below = schedule.nodes[node.inputs[0]].size
+            else:
+                below = node.size
             scale = schedule.scale[schedule.body.index(v)]
             ints += [
                 kind, places[v] if kind in (BENDS, ERFS) else place, *below, *node.size,

@@ -136,8 +136,14 @@ def plan(planes: PlaneProgram) -> Plan | Lack:
     reductions = [v for v, node in enumerate(every) if node.kind in (MEAN, TRACE)]
     if len(reductions) > 1:
         return Lack("several sums over positions", "", "it has one at the end of the convolutions")
-    reduction = reductions[0] if reductions else None
-    last = len(every) - 1 if reduction is None else every[reduction].inputs[0]
+    if reductions:
+        reduction = reductions[0]
+    else:
+        reduction = None
+    if reduction is None:
+        last = len(every) - 1
+    else:
+        last = every[reduction].inputs[0]
     scale = _scales(every, last, reduction is not None and every[reduction].kind == MEAN)
     if scale is None:
         return Lack("ways of different strides to one value", "", "their displacements differ")
@@ -159,7 +165,10 @@ def _scales(every: tuple[Node, ...], last: int, shifted: bool) -> dict[int, tupl
     for v in range(last, -1, -1):
         if v not in scale:
             continue
-        stride = every[v].stride if every[v].kind == AFFINE else ONE
+        if every[v].kind == AFFINE:
+            stride = every[v].stride
+        else:
+            stride = ONE
         for i in every[v].inputs:
             # positions p and p + e of a layer's output read windows that are stride times e apart
             below = scale[v][0] * stride[0], scale[v][1] * stride[1]
@@ -219,7 +228,10 @@ def _ops(
         for i in set(node.inputs):
             if readers[i][-1] == v:
                 place.pop(i, None)
-        following = body[number + 1] if number + 1 < len(body) else -1
+        if number + 1 < len(body):
+            following = body[number + 1]
+        else:
+            following = -1
         again = [u for u in readers[v] if u != following or every[u].inputs.count(v) == 2]
         if again:
             place[v] = min(set(range(len(body))) - set(place.values()))

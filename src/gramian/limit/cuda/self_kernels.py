@@ -33,8 +33,14 @@ def variances(plan: Plan, x: Tensor) -> tuple[Tensor, Pair | None]:
         if node.kind in (RELU, ERF):
             q = below[0][0]
             spread.append((q.sqrt() if node.kind == RELU else (1 + 2 * q).rsqrt()).flatten(1))
-        values[v] = _convolved(node, *below[0]) if node.kind == AFFINE else step(node, below)
-    sums = None if plan.all_pairs else tuple(t.sum((1, 2)) for t in values[plan.body[-1]])
+        if node.kind == AFFINE:
+            values[v] = _convolved(node, *below[0])
+        else:
+            values[v] = step(node, below)
+    if plan.all_pairs:
+        sums = None
+    else:
+        sums = tuple(t.sum((1, 2)) for t in values[plan.body[-1]])
     return torch.cat(spread, 1) if spread else x.new_empty(len(x), 0).double(), sums  # type: ignore[return-value]
 
 
@@ -84,10 +90,16 @@ def finish(plan: Plan, sums: Pair, q: Sequence[dict[int, Tensor]] | None = None)
         below = [values[i] for i in node.inputs]
         if node.kind in (RELU, ERF):
             q_of[v] = below[0][0]
-            sides = None if q is None else (q[0][v], q[1][v])
+            if q is None:
+                sides = None
+            else:
+                sides = (q[0][v], q[1][v])
             values[v] = step(node, below, sides)
         else:
-            values[v] = _affine(node, *below[0]) if node.kind in (AFFINE, TRACE) else step(node, below)
+            if node.kind in (AFFINE, TRACE):
+                values[v] = _affine(node, *below[0])
+            else:
+                values[v] = step(node, below)
     return values[len(plan.nodes) - 1], q_of
 
 
@@ -100,7 +112,10 @@ def step(node: Node, below: list[Pair], sides: Pair | None = None) -> Pair:
     if node.kind not in (RELU, ERF):
         return _affine(node, k, theta)
     out, slope = (_relu if node.kind == RELU else _erf)(node, k, *(sides or (k, k)))
-    own = node.p[2] if node.kind == RELU else 0.0
+    if node.kind == RELU:
+        own = node.p[2]
+    else:
+        own = 0.0
     return out, theta * slope + own * out
 
 

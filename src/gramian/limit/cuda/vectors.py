@@ -48,7 +48,10 @@ def kernels(
                         part.copy_(part.triu() + part.triu(1).mT)
                     else:
                         k[there, here] = part.mT
-    theta = out[1] if ntk else x.new_empty(0)
+    if ntk:
+        theta = out[1]
+    else:
+        theta = x.new_empty(0)
     vectors.finish(arch, x, x2, rows, cols, out[0], theta)
     return out[0], theta
 

@@ -54,7 +54,11 @@ def choose(probes: str | Sequence[str | Probe]) -> list[Probe]:
     """
     if probes == "standard":
         return [make() for make in PROBES.values()]
-    wanted = [probes] if isinstance(probes, str) else list(probes)
+    wanted: list[str | Probe]
+    if isinstance(probes, str):
+        wanted = [probes]
+    else:
+        wanted = list(probes)
     chosen: list[Probe] = []
     for probe in wanted:
         if isinstance(probe, str) and probe == "standard":

@@ -55,7 +55,9 @@ class StepRemainder:
             "remainder": float(remainder.norm()),
             "next residual": float((outputs - run.train.targets.double()).norm()),
         }
-        return values if all(math.isfinite(v) for v in values.values()) else None
+        if all(math.isfinite(v) for v in values.values()):
+            return values
+        return None
 
 
 class UpdateError:
@@ -81,7 +83,9 @@ class UpdateError:
         wanted = {name: run.lr * g.double() for name, g in self.gradient.items()}
         size = _norm(wanted.values())
         off = _norm(p.detach().double() - self.origin[n].double() + wanted[n] for n, p in run.parameters().items())
-        return off / size if size > 0 and math.isfinite(off) else None
+        if size > 0 and math.isfinite(off):
+            return off / size
+        return None
 
 
 def _norm(parts: Iterable[Tensor]) -> float:

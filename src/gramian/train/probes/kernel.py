@@ -38,7 +38,9 @@ class KernelCosine:
 
     def measure(self, run: Run) -> float | None:
         size = float(run.gram().norm() * self.initial.norm())
-        return float((run.gram() * self.initial).sum()) / size if size else None
+        if size:
+            return float((run.gram() * self.initial).sum()) / size
+        return None
 
 
 class KernelAlignment:
@@ -55,7 +57,9 @@ class KernelAlignment:
 
     def measure(self, run: Run) -> float | None:
         size = float(run.gram().norm() * self.target.norm())
-        return float((run.gram() * self.target).sum()) / size if size else None
+        if size:
+            return float((run.gram() * self.target).sum()) / size
+        return None
 
 
 class KernelEntryDrift:

@@ -27,4 +27,6 @@ class LinearizationGap:
             f0, change = along(run.module, run.initial, run.moved(), run.x_rows)
             f = run.outputs(run.x_rows)
         size = float(f.norm())
-        return float((f - (f0 + change).reshape(f.shape)).norm()) / size if size else None
+        if size:
+            return float((f - (f0 + change).reshape(f.shape)).norm()) / size
+        return None

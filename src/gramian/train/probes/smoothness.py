@@ -49,7 +49,9 @@ class SemiSmoothness:
         change = {name: p.detach() - self.origin[name] for name, p in run.parameters().items()}
         first = math.fsum(float((self.gradient[name].double() * w.double()).sum()) for name, w in change.items())
         quadratic = self._quadratic(change)
-        return (run.loss() - self.loss - first) / quadratic if quadratic else None
+        if quadratic:
+            return (run.loss() - self.loss - first) / quadratic
+        return None
 
     def _quadratic(self, change: dict[str, Tensor]) -> float:
         if self.scale is None:
