@@ -100,8 +100,7 @@ def kernels(
     shape = len(left), len(right)
     nngp, theta = x.new_empty(shape), x.new_empty(shape if ntk else 0)
     tables = _Tables(planes, x.dtype)
-    if rows is None:
-        rows = _rows(planes)
+    rows = rows if rows is not None else _rows(planes)
     for i in range(0, shape[0], rows):
         for j in range(i if x2 is None else 0, shape[1], rows):
             own, here, there = x2 is None and i == j, slice(i, i + rows), slice(j, j + rows)
