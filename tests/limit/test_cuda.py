@@ -13,7 +13,7 @@ import pytest
 import test_duals as duals
 import torch
 from hypothesis import HealthCheck, Phase, given, settings
-from layers import LAYERS
+from layers import LAYERS, architecture_of_layer
 from test_native import NETWORKS, of, some
 from test_native import error as error_of_engine
 from test_planes import images_net, networks, off, read
@@ -120,9 +120,7 @@ def test_random_networks_agree_with_torch(gpu, network):
 @compiled
 @pytest.mark.parametrize("name", LAYERS)
 def test_what_it_takes_of_the_registry_agrees(name, gpu):
-    make, shape = LAYERS[name]
-    x = torch.randn(3, *shape, generator=torch.Generator().manual_seed(3))
-    arch = architecture(make(), x, law=(1.3, 0.3))
+    arch, x = architecture_of_layer(name), torch.randn(3, *LAYERS[name][1], generator=torch.Generator().manual_seed(3))
     if engines.lacks(program(arch), "cuda"):
         with pytest.raises(BadArgument, match="The CUDA engine cannot compute this kernel"):
             arch.ntk(x, engine="cuda")
