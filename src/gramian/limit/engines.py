@@ -34,7 +34,8 @@ class Part(Protocol):
 
 PARTS: dict[str, tuple[Part, ...]] = {"native": (vectors, planes), "cuda": (cuda.vectors, cuda.images)}
 NAMES = {"native": "native", "cuda": "CUDA"}
-DEVICE = {"native": "cpu", "cuda": "cuda"}
+# types of torch devices on which an engine runs
+DEVICES = {"native": ("cpu",), "cuda": cuda.DEVICES}
 
 
 def kernels(
@@ -190,11 +191,9 @@ def explain(arch: Architecture) -> str:
 def _missing(engine: str, arch: Architecture, x: Inputs, x2: Inputs | None, outputs: str) -> Lack | None:
     """What about the machine, the inputs or the outputs keeps a compiled engine away."""
     if engine == "cuda":
-        absent = cuda.missing()
-    else:
-        absent = None
-    if absent is not None:
-        return absent
+        absent = cuda.missing(x.device.type if isinstance(x, Tensor) else "cuda")
+        if absent is not None:
+            return absent
     if arch.inputs.kind != "tensor" or arch.inputs.leaves[0].kind != "float":
         return Lack("inputs", "that are not one tensor of numbers", "it takes one tensor of floating-point numbers")
     if any(isinstance(s, Tensor) for a in arch.affine for s in (a.sigma_w, a.sigma_b)):
@@ -203,7 +202,7 @@ def _missing(engine: str, arch: Architecture, x: Inputs, x2: Inputs | None, outp
         return Lack("outputs", "at positions", "it computes one number for a pair of inputs")
     given = [t for t in (x, x2) if isinstance(t, Tensor)]
     for t in given:
-        if t.device.type != DEVICE[engine]:
+        if t.device.type not in DEVICES[engine]:
             if engine == "native":
                 runs = "runs on the CPU"
             else:

@@ -33,8 +33,10 @@ def kernels(
     *,
     ntk: bool = True,
     outputs: str = "mean",
+    rows: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """`(nngp, ntk)` of an architecture at infinite width, see `gramian.limit.kernels`."""
+    """`(nngp, ntk)` of an architecture at infinite width, see `gramian.limit.kernels`; `rows` of a tile, if not as
+    many as stay in the cache."""
     arch = chosen_output(arch, outputs)
     x_all = arch.inputs.check(x, "x")
     if x2 is None:
@@ -42,7 +44,8 @@ def kernels(
     else:
         y_all = arch.inputs.check(x2, "x2")
     pairs = demand(arch, outputs == "full")
-    rows = tile_rows(arch, precision(x_all).itemsize, pairs, BUDGET.get(x_all[0].device.type, BUDGET["cuda"]))
+    if rows is None:
+        rows = tile_rows(arch, precision(x_all).itemsize, pairs, BUDGET.get(x_all[0].device.type, BUDGET["cuda"]))
     symmetric = x2 is None
     nngp_rows, ntk_rows = [], []
     grid: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
@@ -62,14 +65,16 @@ def kernels(
     return torch.cat(nngp_rows), torch.cat(ntk_rows) if ntk else ntk_rows[0]
 
 
-def diagonals(arch: Architecture, x: Inputs, *, engine: str = "auto") -> tuple[Tensor, Tensor]:
-    """The diagonals of `(nngp, ntk)`, from tiles of a few rows; shapes (n,)."""
+def diagonals(
+    arch: Architecture, x: Inputs, *, engine: str = "auto", budget: int = DIAGONAL_BUDGET
+) -> tuple[Tensor, Tensor]:
+    """The diagonals of `(nngp, ntk)`, from tiles of a few rows, whose covariance takes `budget` bytes; shapes (n,)."""
     check_engine(engine)
     arch = chosen_output(arch, "mean")
     x, _, dtype = prepared(arch, x, None)
     x_all = arch.inputs.check(x, "x")
     pairs = demand(arch)
-    parts = split(x_all, tile_rows(arch, precision(x_all).itemsize, pairs, DIAGONAL_BUDGET))
+    parts = split(x_all, tile_rows(arch, precision(x_all).itemsize, pairs, budget))
     first = [0, *accumulate(len(part[0]) for part in parts)]
     with no_autocast():
         try:

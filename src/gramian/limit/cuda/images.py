@@ -37,8 +37,10 @@ def _plan(p: Program) -> Plan | Lack:
     return plan(planes)
 
 
-def kernels(arch: Architecture, p: Program, x: Tensor, x2: Tensor | None, *, ntk: bool) -> tuple[Tensor, Tensor]:
-    """`(nngp, ntk)`, see `gramian.limit.kernels`."""
+def kernels(
+    arch: Architecture, p: Program, x: Tensor, x2: Tensor | None, *, ntk: bool, rows: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """`(nngp, ntk)`, see `gramian.limit.kernels`; `rows` of a tile, if not as many as its sums allow."""
     schedule, of_planes = _plan(p), plane_program(p)
     assert isinstance(schedule, Plan)
     assert isinstance(of_planes, PlaneProgram)
@@ -53,7 +55,8 @@ def kernels(arch: Architecture, p: Program, x: Tensor, x2: Tensor | None, *, ntk
         right = images(x2)
     run = _Run(schedule, device(left), ntk)
     out = [x.new_empty(len(left), len(right)) for _ in range(1 + ntk)]
-    rows = run.rows
+    if rows is None:
+        rows = run.rows
     for i in range(0, len(left), rows):
         a = run.side(left[i : i + rows], diagonal=x2 is None)
         for j in range(i if x2 is None else 0, len(right), rows):
