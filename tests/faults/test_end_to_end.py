@@ -19,7 +19,7 @@ import gramian
 import gramian.data
 import gramian.predict
 from gramian.arch.zoo import ZOO
-from gramian.certify.cost import seconds_per_pair
+from gramian.certify.limit_cost import seconds_per_pair
 from gramian.cli import app
 
 
