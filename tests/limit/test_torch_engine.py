@@ -152,7 +152,8 @@ def architecture_of(name):
     if name in LAYERS:
         return architecture_of_layer(name)
     make, _, law = NETS[name]
-    return architecture(make(), samples_for(name, 2), law=law)
+    with torch.random.fork_rng():
+        return architecture(make(), samples_for(name, 2), law=law)
 
 
 def read(name, n=5):
