@@ -34,7 +34,6 @@ def empirical_ntk(
     outputs: str | Callable[..., Tensor] = "mean",
     *,
     targets: Tensor | tuple[Tensor, Tensor] | None = None,
-    engine: str = "auto",
     max_bytes: int = 2**30,
 ) -> Tensor:
     r"""Neural tangent kernel of a module as it stands, exactly.
@@ -58,7 +57,6 @@ def empirical_ntk(
             a loss, one entry of a dictionary.
         targets: one a sample, shape (n, ...); the function of the outputs gets that of its sample, shape (1, ...), as
             second argument, as in `outputs=F.cross_entropy`. With `x2` a pair, of `x` and of `x2`.
-        engine: "auto" or "torch"; the device is that of the module and `x`.
         max_bytes: bound on the working memory beside the module and the result, in bytes.
 
     Returns:
@@ -82,7 +80,7 @@ def empirical_ntk(
         tensor([[5., 3.],
                 [3., 9.]])
     """
-    return _theta(module, x, x2, outputs, targets, engine, max_bytes, apart=False)[""]
+    return _theta(module, x, x2, outputs, targets, max_bytes, apart=False)[""]
 
 
 def empirical_ntk_by_layer(
@@ -92,7 +90,6 @@ def empirical_ntk_by_layer(
     outputs: str | Callable[..., Tensor] = "mean",
     *,
     targets: Tensor | tuple[Tensor, Tensor] | None = None,
-    engine: str = "auto",
     max_bytes: int = 2**30,
 ) -> dict[str, Tensor]:
     r"""Each trainable parameter's share of the empirical tangent kernel.
@@ -112,7 +109,7 @@ def empirical_ntk_by_layer(
         >>> {name: k.item() for name, k in empirical_ntk_by_layer(layer, torch.tensor([[3.0, 4.0]])).items()}
         {'weight': 25.0, 'bias': 1.0}
     """
-    return _theta(module, x, x2, outputs, targets, engine, max_bytes, apart=True)
+    return _theta(module, x, x2, outputs, targets, max_bytes, apart=True)
 
 
 def _theta(
@@ -121,11 +118,10 @@ def _theta(
     x2: Inputs | None,
     outputs: str | Callable[..., Tensor],
     targets: Tensor | tuple[Tensor, Tensor] | None,
-    engine: str,
     max_bytes: int,
     apart: bool,
 ) -> dict[str, Tensor]:
-    checks.check_options(outputs, engine, max_bytes)
+    checks.check_options(outputs, max_bytes)
     checks.trainable(module)
     keep_freed_blocks()
     module, x, x2 = packed(module, x, None if x2 is x else x2)

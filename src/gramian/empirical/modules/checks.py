@@ -27,10 +27,9 @@ from gramian.empirical.modules.output_functions import Batch, Model
 from gramian.errors import BadArgument, BadData
 
 OUTPUTS = ("mean", "sum", "full")
-ENGINES = ("auto", "torch")
 
 
-def check_options(outputs: object, engine: str, max_bytes: int) -> None:
+def check_options(outputs: object, max_bytes: int) -> None:
     """The options that are words or numbers."""
     if outputs not in OUTPUTS and not callable(outputs):
         raise BadArgument(
@@ -38,14 +37,6 @@ def check_options(outputs: object, engine: str, max_bytes: int) -> None:
             where="empirical_ntk(..., outputs=...)",
             why='"mean" averages the outputs\' kernels, "sum" adds them, "full" keeps every pair of outputs',
             fix='outputs="mean"',
-        )
-    if engine not in ENGINES:
-        unbuilt = engine in ("native", "cuda")
-        raise BadArgument(
-            f"`engine` is {engine!r}; this version has {', '.join(map(repr, ENGINES))}.",
-            where="empirical_ntk(..., engine=...)",
-            why="this engine is not built in this version" if unbuilt else "there is no engine of this name",
-            fix='engine="auto"; the module and x decide the device, so `module.cuda()` and `x.cuda()` use the GPU',
         )
     if max_bytes < 1:
         raise BadArgument(

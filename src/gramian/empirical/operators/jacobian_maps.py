@@ -27,7 +27,7 @@ class Derivative:
 
     Attributes:
         counts: samples of each process; one number without a group.
-        n_outputs: outputs of a sample, C; `out_shape`: their shape.
+        n_outputs: outputs of a sample, C.
         theta: the trainable parameters, by name.
         way: how J u is had, one of `forward.WAYS`.
         apart: J^T v is had from each sample on its own, since torch's backward pass of a batch is another.
@@ -39,10 +39,9 @@ class Derivative:
         self.theta = checks.trainable(module)
         problem: GramianError | None = None
         self.n_outputs, self.dtype, self.quiet = 0, torch.float32, False
-        self.out_shape: tuple[int, ...] = ()
         self.way, self.apart, self.why_twice_backward = FORWARD, False, ""
         try:
-            checks.check_options("full", "auto", max_bytes)
+            checks.check_options("full", max_bytes)
             checks.check_mode(module)
             checks.check_counts(module)
             self.x = checks.check_input("x", x)
@@ -66,8 +65,6 @@ class Derivative:
         rows = self.x[:n]
         v = torch.randn(n, self.n_outputs, generator=torch.Generator().manual_seed(0)).to(self.device, self.dtype)
         with differentiable_math():
-            with torch.no_grad():
-                self.out_shape = tuple(call(self.module, rows[:1]).shape[1:])
             total = self._pulled(rows[:1], v[:1])
             for i in range(1, n):
                 for name, g in self._pulled(rows[i : i + 1], v[i : i + 1]).items():

@@ -66,7 +66,7 @@ def projected_gradients(
                 [5., 6., 5.],
                 [5., 5., 6.]])
     """
-    checks.check_options(outputs, "auto", max_bytes)
+    checks.check_options(outputs, max_bytes)
     checks.trainable(module)
     if targets is None:
         module, x, _ = packed(unwrapped(module), x, None)
