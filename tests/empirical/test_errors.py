@@ -153,5 +153,5 @@ def test_overflow_is_never_silent():
         net.layer.weight.fill_(200.0)
     with says(BadData, "NaN or infinite entries, in torch.float64", "empirical_ntk", "too large", "double"):
         empirical_ntk(net, torch.ones(2, 3))
-    with says(BadData, "output on the first sample is NaN or infinite", "Body", "overflow", "double"):
+    with says(BadData, "output on the last sample is NaN or infinite", "Body", "overflow", "double"):
         empirical_ntk(net, 2 * torch.ones(2, 3))

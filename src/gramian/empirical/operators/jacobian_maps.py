@@ -7,13 +7,14 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from gramian.arch.untouched import COPIED, untouched
+from gramian.arch.untouched import COPIED
 from gramian.empirical.modules import checks
-from gramian.empirical.modules.calling import call
+from gramian.empirical.modules.calling import call, lent
 from gramian.empirical.modules.composed_outputs import own_name
 from gramian.empirical.modules.gradient_hooks import checked_backward
 from gramian.empirical.modules.observed_calls import differentiable_math
 from gramian.empirical.modules.plain_gradients import differs, gradients_along, marks, named_errors, tolerance
+from gramian.empirical.modules.trial_passes import try_module
 from gramian.empirical.operators.distributed import Share
 from gramian.empirical.taylor.forward_mode import BACKWARD, EACH, FORWARD, along, checked_way
 from gramian.errors import GramianError
@@ -45,8 +46,8 @@ class Derivative:
             checks.check_mode(module)
             checks.check_counts(module)
             self.x = checks.check_input("x", x)
-            with untouched(module) as loan, differentiable_math():
-                out, saved = checks.try_module(module, "x", self.x)
+            with lent(module) as loan, differentiable_math():
+                out, saved = try_module(module, "x", self.x)
                 backward = checked_backward(module, self.x[:1])
                 backward.check_places(module)
                 self.n_outputs, self.dtype = out.numel(), out.dtype
@@ -102,7 +103,7 @@ class Derivative:
         wide = {name: torch.promote_types(p.dtype, torch.float32) for name, p in self.theta.items()}
         total = {name: torch.zeros_like(p, dtype=wide[name]).detach() for name, p in self.theta.items()}
         v = self.share.mine(v, self.counts)
-        with untouched(self.module, self.quiet, self._most), differentiable_math():
+        with lent(self.module, self.quiet, self._most), differentiable_math():
             for rows in self._chunks():
                 for name, g in self._pulled(self.x[rows], v[rows]).items():
                     total[name] += g
@@ -113,7 +114,7 @@ class Derivative:
     def push(self, u: dict[str, Tensor]) -> Tensor:
         """J u, for the samples of all processes; shape (n, C)."""
         with (
-            untouched(self.module, self.quiet, self._most),
+            lent(self.module, self.quiet, self._most),
             differentiable_math(),
             torch.no_grad(),
         ):  # no fused attention, nothing compiled, and no graph
