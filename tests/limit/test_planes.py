@@ -1,6 +1,5 @@
 """Displacement planes against the torch engine: random networks, precision, memory, instructions."""
 
-import os
 import subprocess
 import sys
 
@@ -198,24 +197,6 @@ def test_values_made_of_the_input_alone_are_numbers():
     arch = read(module, 8)
     x = torch.randn(3, 3, 8, 8)
     torch.testing.assert_close(arch.ntk(x, engine="native"), arch.ntk(x, engine="torch"), rtol=1e-13, atol=0)
-
-
-@pytest.mark.parametrize("isa", ["base", "avx2", "avx512"])
-def test_every_instruction_set_agrees(isa, tmp_path):
-    """In a process of its own: the choice is made once. What the machine lacks, a lower one computes."""
-    arch = read(images_net(4, pooled=True, stride=2), 9)
-    x = torch.randn(20, 3, 9, 9)
-    torch.save((arch, x), tmp_path / "arch")
-    script = (
-        "import torch, sys; arch, x = torch.load(sys.argv[1], weights_only=False); "
-        "torch.save([arch.ntk(x, engine='native'), arch.ntk(x.float(), engine='native')], sys.argv[2])"
-    )
-    command = [sys.executable, "-c", script, str(tmp_path / "arch"), str(tmp_path / "ntk")]
-    subprocess.run(command, check=True, env=os.environ | {"GRAMIAN_ISA": isa})
-    double, single = torch.load(tmp_path / "ntk")
-    expected = arch.ntk(x, engine="torch")
-    torch.testing.assert_close(double, expected, rtol=1e-13, atol=0)
-    assert off(single, expected, expected) < 1e-6
 
 
 SMOOTH = {
