@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from gramian.arch.zoo import mlp
 from gramian.certify import width
 from gramian.certify.setup import setup
 from gramian.certify.width import KernelError, Sweep, affordable_rows, choose_width, kernel_error, mean_interval, sweep
 from gramian.errors import BadArgument
+from gramian.network.zoo import mlp
 
 
 def made_up(monkeypatch, few, error):

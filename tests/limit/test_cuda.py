@@ -21,8 +21,8 @@ from gramian.errors import BadArgument
 from gramian.limit import engines
 from gramian.limit.cuda import device, images, vectors
 from gramian.limit.cuda.plane_schedule import CONVOLVES, KEEPS, TAKES, Plan, plan
-from gramian.limit.kernel_program import Lack, program
-from gramian.limit.planes import plane_program
+from gramian.limit.kernel_program import program
+from gramian.limit.planes import prepare as plane_program
 
 compiled = pytest.mark.skipif(
     emulated.COMPILER is None and not os.environ.get("CI"), reason="there is no C++ compiler to run device code with"
@@ -39,7 +39,7 @@ def gpu(emulator, monkeypatch):
     """A device that is this CPU, and engine="cuda" on it."""
     monkeypatch.setattr(vectors, "device", lambda x: emulator)
     monkeypatch.setattr(images, "device", lambda x: emulator)
-    monkeypatch.setattr(engines.cuda, "missing", lambda: None)
+    monkeypatch.setattr(engines.cuda, "check_gpu", lambda: None)
     monkeypatch.setitem(engines.DEVICE, "cuda", "cpu")
     return emulator
 
@@ -110,7 +110,7 @@ def test_random_networks_agree_with_torch(gpu, network):
     x, y = torch.randn(4, *shape), torch.randn(3, *shape)
     x[1, ..., : shape[-1] // 2] = 0  # variances of zero
     arch = architecture(module, x, law=(1.2, 0.3))
-    if engines.lacks(program(arch), "cuda"):
+    if not runs_on_cuda(arch):
         return
     for other in (None, y):
         expected = arch.kernels(x, other, engine="torch")
@@ -124,13 +124,17 @@ def test_random_networks_agree_with_torch(gpu, network):
         torch.testing.assert_close(alone, arch.kernels(x, other, engine="cuda")[0], rtol=1e-13, atol=0)
 
 
+def runs_on_cuda(arch):
+    return arch.explain().splitlines()[1] == "on a GPU: CUDA engine, where cuda.core is installed"
+
+
 @compiled
 @pytest.mark.parametrize("name", LAYERS)
 def test_what_it_takes_of_the_registry_agrees(name, gpu):
     make, shape = LAYERS[name]
     x = torch.randn(3, *shape, generator=torch.Generator().manual_seed(3))
     arch = architecture(make(), x, law=(1.3, 0.3))
-    if engines.lacks(program(arch), "cuda"):
+    if not runs_on_cuda(arch):
         with pytest.raises(BadArgument, match="The CUDA engine cannot compute this kernel"):
             arch.ntk(x, engine="cuda")
         return
@@ -181,7 +185,6 @@ def test_registers_and_memory_give_the_same(pooled, gpu, monkeypatch):
     for a, b in zip(first, arch.kernels(x.float(), engine="cuda"), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-6, atol=0)
     assert all("#define ROWS 0" in source for source, *_ in gpu.started)
-    assert not isinstance(plan(plane_program(program(read(images_net(pooled=pooled), 33)))), Lack)
     assert not plan(plane_program(program(read(images_net(pooled=pooled), 33)))).in_registers
 
 
@@ -231,7 +234,7 @@ def test_what_it_lacks_is_named(says, monkeypatch):
     x = torch.randn(2, 2, 4, 4)
     body = nn.Sequential(*NOT_RUN[says], nn.Flatten())
     arch = architecture(nn.Sequential(*body, nn.Linear(body(x.float()).shape[1], 1)).double(), x.double())
-    monkeypatch.setattr(engines.cuda, "missing", lambda: None)
+    monkeypatch.setattr(engines.cuda, "check_gpu", lambda: None)
     monkeypatch.setitem(engines.DEVICE, "cuda", "cpu")
     with pytest.raises(BadArgument, match=rf"(?s)CUDA engine cannot.*why: .*{says}.*fix: engine=\"auto\""):
         arch.ntk(x.double(), engine="cuda")

@@ -16,7 +16,7 @@ from torch import nn
 from gramian import architecture
 from gramian.errors import BadArgument, NoLimit
 from gramian.library import Library, library
-from gramian.limit import engines, explain, vector_inputs, vectors
+from gramian.limit import explain, vector_inputs, vectors
 from gramian.limit.kernel_program import program
 
 pytestmark = pytest.mark.skipif(
@@ -282,7 +282,7 @@ def test_an_unknown_engine_is_refused():
 
 
 def test_without_the_library_auto_is_torch(monkeypatch):
-    monkeypatch.setattr(engines, "library", lambda: Library(None, why="not built: install"))
+    monkeypatch.setattr("gramian.limit.compiled.library", lambda: Library(None, why="not built: install"))
     arch, x = of("mlp relu", "bias"), some(3)
     assert torch.equal(arch.ntk(x), arch.ntk(x, engine="torch"))
     with pytest.raises(BadArgument, match=r"(?s)where: the compiled library.*why: not built: install"):

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from gramian import architecture, empirical_ntk
-from gramian.arch.zoo import mlp
 from gramian.errors import BadArgument, NoLimit
+from gramian.network.zoo import mlp
 
 LAW = (1.3, 0.3)
 

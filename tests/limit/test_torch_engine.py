@@ -16,8 +16,8 @@ import gramian.limit.torch_engine as limit
 from gramian import architecture
 from gramian.arch.inputs import leaves, rows, samples
 from gramian.arch.ops import Dropout
-from gramian.arch.zoo import ZOO, DuResNet, cnn, mlp
 from gramian.errors import BadArgument, BadData
+from gramian.network.zoo import ZOO, DuResNet, cnn, mlp
 
 
 def relu_dual(k):

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from gramian.arch import covariance_gap
+from gramian.duals import covariance_gap
 
 
 @dataclass(frozen=True)
 class Gap:
-    """`sqrt(q1 q2) - k` of one covariance, the field `of`, and `sqrt(q1 q2) + k`; see `gramian.arch.covariance_gap`."""
+    """`sqrt(q1 q2) - k` of one covariance, the field `of`, and `sqrt(q1 q2) + k`; see `duals.covariance_gap`."""
 
     of: Tensor
     size: Tensor

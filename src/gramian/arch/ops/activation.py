@@ -10,11 +10,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from gramian.arch.covariance_gap import safe_sqrt as safe_sqrt
 from gramian.arch.moments import Moments
-from gramian.arch.ops.activation_gap import gap_of_image
 from gramian.arch.ops.base import Call, Op, Value, value
-from gramian.arch.ops.dual_derivatives import wanted
+from gramian.duals.activation_gap import gap_of_image
+from gramian.duals.covariance_gap import safe_sqrt
+from gramian.duals.derivatives import wanted
 from gramian.errors import NoLimit
 
 
@@ -32,6 +32,9 @@ class Activation(Op):
     each_channel: ClassVar[bool] = True
     sharp: ClassVar[bool] = False  # whether its dual has a square root at correlation 1, as a kink or jump makes it
     jumps: ClassVar[bool] = False  # whether the function itself jumps
+    integrated: ClassVar[bool] = False  # whether its dual is integrals by quadrature
+    by_series: ClassVar[bool] = False  # whether its dual is the Hermite series of `phi`
+    homogeneous: ClassVar[bool] = False  # whether phi(a x) is a power of a times phi(x) for a > 0
 
     @classmethod
     def read(cls, call: Call) -> tuple[Op, tuple[Value, ...]]:
@@ -60,6 +63,19 @@ class Activation(Op):
         A `sharp` activation gives this; None for a gap that the general way finds, `gap_of_image`.
         """
         return *self.dual(q1, k, q2), None
+
+    def untabulated_dual(self, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor) -> tuple[Tensor, Tensor]:
+        """`dual_at_gap` without its gap, and never from a table: what tables are made of."""
+        return self.dual_at_gap(q1, k, q2, gap)[:2]
+
+    def closed_coefficients(self, q: Tensor) -> Tensor | None:
+        r"""$a_r = E\,\phi(\sqrt q\,z)\,h_r(z)$, shape (terms, n) for q of shape (n,); None without a closed form."""
+        return None
+
+    @property
+    def kinks(self) -> tuple[float, ...]:
+        """Where the quadrature of its dual must be divided; empty for a dual in closed form."""
+        return ()
 
     def own_dual(self, q: Tensor) -> tuple[Tensor, Tensor]:
         r"""$E\,\phi(u)^2$ and $E\,\phi'(u)^2$, differentiable in q: `dual` of one value with itself."""
@@ -213,29 +229,3 @@ def odd(op: Activation) -> bool:
     x = torch.linspace(0.0, 50.0, 1999, dtype=torch.float64) ** 2 / 50
     with torch.no_grad():
         return bool((op.phi(x) == -op.phi(-x)).all())
-
-
-class _Determinant(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, q1: Tensor, k: Tensor, q2: Tensor) -> Tensor:
-        ctx.save_for_backward(q1, k, q2)
-        s = (q1 * q2).sqrt()
-        # q1 q2 - k^2 = (s - k)(s + k): a factor that rounding alone can have made is zero
-        apart, opposite = s - k, s + k
-        few = 8 * torch.finfo(k.dtype).eps * s
-        zero = torch.zeros_like(apart)
-        return torch.where(apart > few, apart, zero) * torch.where(opposite > few, opposite, zero)
-
-    @staticmethod
-    def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor, ...]:
-        q1, k, q2 = ctx.saved_tensors
-        return (
-            (grad[0] * q2).sum_to_size(q1.shape),
-            (-2 * grad[0] * k).sum_to_size(k.shape),
-            (grad[0] * q1).sum_to_size(q2.shape),
-        )
-
-
-def determinant(q1: Tensor, k: Tensor, q2: Tensor) -> Tensor:
-    """`q1 q2 - k^2` without cancellation; exactly 0 where k is a few units in the last place from its bounds."""
-    return _Determinant.apply(q1, k, q2)

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from gramian.arch.inputs import Inputs
-from gramian.arch.untouched import COPIED, untouched
 from gramian.empirical.contraction.contracted_parameters import cheaper, make_units
 from gramian.empirical.contraction.deferred_gradients import add_late
 from gramian.empirical.contraction.gradient_checks import check_pulled
@@ -25,6 +24,7 @@ from gramian.empirical.modules.packed_inputs import packed
 from gramian.empirical.modules.structured_parameters import Uses, uses
 from gramian.empirical.workarounds.reused_memory import keep_freed_blocks
 from gramian.errors import BadData, GramianError
+from gramian.module_state.untouched import COPIED, untouched
 
 
 def empirical_ntk(

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from gramian.arch.inputs import Inputs
-from gramian.arch.untouched import untouched
 from gramian.empirical.modules.calling import call
 from gramian.empirical.modules.checks import check_input, check_product, check_repeats, taken, trainable
 from gramian.empirical.modules.gradient_hooks import checked_backward
 from gramian.empirical.modules.packed_inputs import packed
 from gramian.empirical.modules.plain_gradients import gradients, named_errors, right_batch_norm
+from gramian.module_state.untouched import untouched
 
 
 def jacobian(module: nn.Module, x: Inputs) -> Tensor:

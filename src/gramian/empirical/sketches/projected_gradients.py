@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.func import vjp, vmap
 
 from gramian.arch.inputs import Inputs, leaves, tensors
-from gramian.arch.untouched import untouched
 from gramian.empirical.contraction.gradient_checks import Untrusted
 from gramian.empirical.modules import checks
 from gramian.empirical.modules.calling import call, call_at
@@ -22,6 +21,7 @@ from gramian.empirical.modules.plain_gradients import differs, gradients_along, 
 from gramian.empirical.operators.jacobian import rows
 from gramian.empirical.sketches.random_projections import Sketch
 from gramian.errors import BadData, GramianError
+from gramian.module_state.untouched import untouched
 
 
 def projected_gradients(
