@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gramian import architecture, empirical_ntk, train
-from gramian.certify import certify
+from gramian.certify import Description, certify
 from gramian.data import load, unit_norm
 from gramian.gram import eigensystem
 from gramian.network.zoo import ZOO, mlp
@@ -113,7 +113,7 @@ def test_sgd_fits_all_digits_with_the_command_line_s_defaults(net, depth):
     data = load("digits", n=500)
     module = ZOO[net](data.in_shape, data.n_outputs, depth=depth)
     tested = {"x_test": data.x_test, "y_test": data.y_test}
-    one = certify(module, data.x, data.y, parametrization="ntk", name=net, **tested)
+    one = certify(module, data.x, data.y, parametrization="ntk", description=Description(name=net), **tested)
     assert one.run["accuracy"]["train"][-1] == 1.0
     assert one.reached
     assert one.answer[0].startswith("Reached: SGD brought the training loss to 0.")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gramian import predicted
-    from gramian.certify import Certificate, Certification, Condition, certify  # type: ignore[no-redef]
+    from gramian.certify import Certificate, Certification, Condition, Description, certify  # type: ignore[no-redef]
     from gramian.empirical import (
         EmpiricalNTK,
         GaussNewton,
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from gramian.gram import Gram
     from gramian.monitor import LightningMonitor, Monitor, TrainerMonitor
     from gramian.network import Architecture, MonteCarlo, architecture, monte_carlo
-    from gramian.solve import Solution, attribution, gradient_descent, gradient_flow, momentum, nesterov, solve
-    from gramian.train import Advice, Trace, suggest, train
+    from gramian.solve import Solution, attribution, solve
+    from gramian.train import Advice, Settings, Trace, suggest, train
 
 __version__ = "0.1.0"
 
@@ -34,12 +34,14 @@ _PACKAGES = {
     "Certificate": "certify",
     "Certification": "certify",
     "Condition": "certify",
+    "Description": "certify",
     "EmpiricalNTK": "empirical",
     "GaussNewton": "empirical",
     "Gram": "gram",
     "LightningMonitor": "monitor",
     "Monitor": "monitor",
     "MonteCarlo": "network",
+    "Settings": "train",
     "Sketch": "empirical",
     "Solution": "solve",
     "Trace": "train",
@@ -48,12 +50,8 @@ _PACKAGES = {
     "attribution": "solve",
     "certify": "certify",
     "empirical_ntk": "empirical",
-    "gradient_descent": "solve",
-    "gradient_flow": "solve",
     "linearize": "empirical",
-    "momentum": "solve",
     "monte_carlo": "network",
-    "nesterov": "solve",
     "projected_gradients": "empirical",
     "quadratic": "empirical",
     "solve": "solve",

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import gramian
-from gramian.certify import IMPLIED, NOT_SHOWN, OBSERVED, certify, report_facts
+from gramian.certify import IMPLIED, NOT_SHOWN, OBSERVED, Description, certify, report_facts
 from gramian.network.zoo import ResNet, cnn, mlp
 from gramian.report import write
 from gramian.train.loop import Loop
@@ -219,7 +219,7 @@ def test_equal_rows_with_different_labels_end_it_before_anything_is_trained(few)
     module = with_softmax()
     before = copy.deepcopy(module.state_dict())
     x, y = torch.cat([x, x[4:5], x[9:10]]), torch.cat([y, (y[4:5] + 1) % 3, (y[9:10] + 1) % 3])
-    one = certify(module, x, y, rows=torch.arange(1000, 1026), parametrization="own", name="mine")
+    one = certify(module, x, y, parametrization="own", description=Description(name="mine", rows=range(1000, 1026)))
     assert one.answer[0] == (
         "No network can: rows 1004 and 1024 are the same input with different labels, and so is one more pair (equal: "
         "all numbers are, in float64, in which the network gets them)."

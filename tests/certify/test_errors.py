@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from gramian.certify import certify, cost
+from gramian.certify import Description, certify, cost
 from gramian.errors import BadArgument, BadData, GramianError
 from gramian.network.zoo import mlp
 
@@ -25,7 +25,7 @@ ROWS = torch.arange(1000, 1024)
 NAN = r"1 of 1536 numbers are not finite; the first is nan.*where: x, row 1003, position \(0, 2, 1\).*why: .*fix: "
 # name: (what is given for x, y and the rest, the error, its text)
 DATA = {
-    "nan": (lambda x, y, *_: (holed(x), y, {"rows": ROWS}), NAN),
+    "nan": (lambda x, y, *_: (holed(x), y, {"description": Description(rows=ROWS)}), NAN),
     "nan in the test rows": (
         lambda x, y, *_: (x, y, {"x_test": holed(x), "y_test": y}),
         r"not finite.*where: x_test, row 3, position \(0, 2, 1\).*why: .*fix: ",
@@ -66,7 +66,7 @@ DATA = {
     ),
 }
 ARGUMENTS = {
-    "accuracy": ({"accuracy": 2}, r"accuracy=2 is no share.*where: argument `accuracy` of certify.*why: .*fix: "),
+    "accuracy": ({"accuracy": 2}, r"accuracy=2 is no share.*where: setting `accuracy`.*why: .*fix: "),
     "tolerance": ({"tolerance": 0.0}, r"tolerance=0.0 is no share.*where: argument `tolerance`.*why: .*fix: "),
     "optimizer": ({"optimizer": "lbfgs"}, r"optimizer='lbfgs' is not known.*where: .*fix: one of gd, sgd"),
     "loss": ({"loss": "hinge"}, r"loss='hinge'.*where: argument `loss`.*why: .*fix: .*squared"),

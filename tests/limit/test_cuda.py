@@ -4,6 +4,7 @@ import contextlib
 import os
 import shutil
 import subprocess
+import sys
 from types import SimpleNamespace
 
 import emulated
@@ -18,7 +19,6 @@ from torch import nn
 
 from gramian import architecture
 from gramian.errors import BadArgument
-from gramian.limit import engines
 from gramian.limit.cuda import device, images, vectors
 from gramian.limit.cuda.plane_schedule import CONVOLVES, KEEPS, TAKES, Plan, plan
 from gramian.limit.kernel_program import program
@@ -37,10 +37,7 @@ def emulator(tmp_path_factory):
 @pytest.fixture
 def gpu(emulator, monkeypatch):
     """A device that is this CPU, and engine="cuda" on it."""
-    monkeypatch.setattr(vectors, "device", lambda x: emulator)
-    monkeypatch.setattr(images, "device", lambda x: emulator)
-    monkeypatch.setattr(engines.cuda, "check_gpu", lambda: None)
-    monkeypatch.setitem(engines.DEVICE, "cuda", "cpu")
+    monkeypatch.setitem(device.DEVICES, "cpu", lambda number: emulator)
     return emulator
 
 
@@ -76,11 +73,11 @@ def test_tables_and_series_agree_with_torch(name, spread, gpu):
 
 
 @compiled
-def test_tiles_do_not_show_and_the_kernel_is_symmetric(gpu, monkeypatch):
+def test_tiles_do_not_show_and_the_kernel_is_symmetric(gpu):
     arch, x = of("residual relu False", "bias"), some(75)
     whole = arch.kernels(x, engine="cuda")
-    monkeypatch.setattr(vectors, "TILE", 40)
-    for has, right in zip(arch.kernels(x, engine="cuda"), whole, strict=True):
+    tiled = vectors.kernels(arch, program(arch), x, None, ntk=True, tile=40)
+    for has, right in zip(tiled, whole, strict=True):
         torch.testing.assert_close(has, right, rtol=1e-13, atol=0)
         assert torch.equal(has, has.mT)
 
@@ -173,23 +170,21 @@ def test_values_that_are_kept_come_back(size, gpu):
 
 @compiled
 @pytest.mark.parametrize("pooled", [False, True])
-def test_registers_and_memory_give_the_same(pooled, gpu, monkeypatch):
-    """The same network, once with rows in registers and once in memory; 33 columns only fit into memory."""
-    arch = read(images_net(pooled=pooled, bias=True), 9, law=(1.3, 0.3))
-    x = torch.randn(3, 3, 9, 9, generator=torch.Generator().manual_seed(2))
-    gpu.started.clear()
-    first = arch.kernels(x.float(), engine="cuda")
-    assert any("#define ROWS 16" in source for source, *_ in gpu.started)
-    monkeypatch.setattr(images._Run, "_rows_in_registers", lambda run, dtype: 0)
-    gpu.started.clear()
-    for a, b in zip(first, arch.kernels(x.float(), engine="cuda"), strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-6, atol=0)
-    assert all("#define ROWS 0" in source for source, *_ in gpu.started)
-    assert not plan(plane_program(program(read(images_net(pooled=pooled), 33)))).in_registers
+def test_rows_in_registers_and_in_memory_agree_with_torch(pooled, gpu):
+    """9 columns fit into registers, 33 only into memory."""
+    for shape, held in (((3, 9, 9), "#define ROWS 16"), ((3, 2, 33), "#define ROWS 0")):
+        x = torch.randn(3, *shape, generator=torch.Generator().manual_seed(2))
+        module = images_net(pooled=pooled, bias=True)
+        module(x)
+        arch = architecture(module, x, law=(1.3, 0.3))
+        gpu.started.clear()
+        assert error(arch, x, None, torch.float32) < 1e-6
+        assert {line for source, *_ in gpu.started for line in source.splitlines() if "define ROWS" in line} >= {held}
+        assert error(arch, x, None, torch.float64) < 1e-12
 
 
 @compiled
-def test_full_width_and_two_tiles(gpu, monkeypatch):
+def test_full_width_and_two_tiles(gpu):
     """32 columns fill a warp; two tiles of images, and a network after the mean."""
     module = nn.Sequential(
         nn.Conv2d(2, 3, 3, padding=1), nn.ReLU(), nn.Conv2d(3, 3, 3, padding=1), nn.ReLU(),
@@ -197,11 +192,12 @@ def test_full_width_and_two_tiles(gpu, monkeypatch):
     )  # fmt: skip
     x = torch.randn(3, 2, 4, 32, generator=torch.Generator().manual_seed(2))
     arch = architecture(module, x, law=(1.3, 0.3))
-    monkeypatch.setattr(images, "SUM_BYTES", 32 * 4 * 4)  # two images a tile
     for dtype, bound in ((torch.float64, 1e-12), (torch.float32, 1e-6)):
         assert error(arch, x, None, dtype) < bound
-    found = arch.ntk(x, engine="cuda")
-    assert torch.equal(found, found.mT)
+    whole = arch.ntk(x, engine="cuda")
+    _, tiled = images.kernels(arch, images.prepare(program(arch)), x, None, ntk=True, rows=2)
+    torch.testing.assert_close(tiled, whole, rtol=1e-13, atol=0)
+    assert torch.equal(tiled, tiled.mT)
 
 
 @compiled
@@ -230,33 +226,41 @@ NOT_RUN = {
 
 
 @pytest.mark.parametrize("says", NOT_RUN)
-def test_what_it_lacks_is_named(says, monkeypatch):
+def test_what_it_lacks_is_named(says, gpu):
     x = torch.randn(2, 2, 4, 4)
     body = nn.Sequential(*NOT_RUN[says], nn.Flatten())
     arch = architecture(nn.Sequential(*body, nn.Linear(body(x.float()).shape[1], 1)).double(), x.double())
-    monkeypatch.setattr(engines.cuda, "check_gpu", lambda: None)
-    monkeypatch.setitem(engines.DEVICE, "cuda", "cpu")
     with pytest.raises(BadArgument, match=rf"(?s)CUDA engine cannot.*why: .*{says}.*fix: engine=\"auto\""):
         arch.ntk(x.double(), engine="cuda")
     assert says in arch.explain().splitlines()[1]
+
+
+@pytest.fixture
+def own_cuda_core():
+    """`cuda.core` is looked for again, before and after."""
+    device.library.cache_clear()
+    yield
+    device.library.cache_clear()
 
 
 def test_explain_speaks_of_gpus():
     assert of("mlp relu", "bias").explain().endswith("on a GPU: CUDA engine, where cuda.core is installed")
 
 
-def test_without_a_gpu_or_cuda_core_it_says_so(monkeypatch):
+def test_without_a_gpu_or_cuda_core_it_says_so(monkeypatch, own_cuda_core):
     arch, x = of("mlp relu", "bias"), some(2)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(BadArgument, match=r"(?s)where: a GPU.*why: torch finds no CUDA device.*fix: engine=\"auto\""):
         arch.ntk(x, engine="cuda")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(device, "library", lambda: None)
+    for name in ("cuda.core", "cuda.core.experimental"):
+        monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(
         BadArgument, match=r"(?s)where: cuda.core.*why: it is not installed: pip install 'gramian\[cuda"
     ):
         arch.ntk(x, engine="cuda")
-    monkeypatch.setattr(device, "library", lambda: object())
+    monkeypatch.setitem(sys.modules, "cuda.core", SimpleNamespace(Program=None))
+    device.library.cache_clear()
     with pytest.raises(BadArgument, match=r"(?s)where: inputs, on cpu.*why: it runs on a GPU, where x.cuda\(\)"):
         arch.ntk(x, engine="cuda")
 
@@ -346,7 +350,7 @@ def test_nvrtc_takes_the_same_code(tmp_path):
     assert len(made.code) > 10_000
 
 
-def test_a_launch_has_torch_s_stream_whole_blocks_and_eight_bytes_an_argument(monkeypatch):
+def test_a_launch_has_torch_s_stream_whole_blocks_and_eight_bytes_an_argument(monkeypatch, own_cuda_core):
     """What `cuda.core` gets, with one that only writes it down; each kernel is compiled once."""
     told = []
     core = SimpleNamespace(
@@ -358,7 +362,7 @@ def test_a_launch_has_torch_s_stream_whole_blocks_and_eight_bytes_an_argument(mo
         ),
         launch=lambda *given: told.append(given),
     )
-    monkeypatch.setattr(device, "library", lambda: core)
+    monkeypatch.setitem(sys.modules, "cuda.core", core)
     monkeypatch.setattr(torch.cuda, "device", lambda n: contextlib.nullcontext())
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda n: SimpleNamespace(multi_processor_count=2))
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda n: (9, 0))

@@ -15,7 +15,7 @@ from torch import nn
 
 from gramian import architecture
 from gramian.errors import BadArgument, NoLimit
-from gramian.library import Library, library
+from gramian.library import library
 from gramian.limit import explain, vector_inputs, vectors
 from gramian.limit.kernel_program import program
 
@@ -203,12 +203,11 @@ def test_tiles_and_threads_change_nothing(monkeypatch):
     """Sizes that fill no tile, on two threads; the result is symmetric bit by bit."""
     arch, x = of("residual relu False", "bias"), some(131)
     whole = arch.kernels(x, engine="native")
-    monkeypatch.setattr(vectors, "ROWS", 20)
-    monkeypatch.setattr(vectors, "COLS", 70)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     set_to = []
     monkeypatch.setattr(torch, "set_num_threads", set_to.append)
-    for has, right in zip(arch.kernels(x, engine="native"), whole, strict=True):
+    tiled = vectors.kernels(arch, program(arch), x, None, ntk=True, tile=(20, 70))
+    for has, right in zip(tiled, whole, strict=True):
         torch.testing.assert_close(has, right, rtol=1e-13, atol=0)
         assert torch.equal(has, has.mT)
     assert set_to[-1] == 2
@@ -281,8 +280,8 @@ def test_an_unknown_engine_is_refused():
         of("mlp relu", "bias").ntk(some(2), engine="quantum")
 
 
-def test_without_the_library_auto_is_torch(monkeypatch):
-    monkeypatch.setattr("gramian.limit.compiled.library", lambda: Library(None, why="not built: install"))
+@pytest.mark.usefixtures("without_native_library")
+def test_without_the_library_auto_is_torch():
     arch, x = of("mlp relu", "bias"), some(3)
     assert torch.equal(arch.ntk(x), arch.ntk(x, engine="torch"))
     with pytest.raises(BadArgument, match=r"(?s)where: the compiled library.*why: not built: install"):

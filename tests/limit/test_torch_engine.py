@@ -12,11 +12,11 @@ from structured import STRUCTURED
 from torch import nn
 from torch.nn import functional as F
 
-import gramian.limit.torch_engine as limit
 from gramian import architecture
 from gramian.arch.inputs import leaves, rows, samples
 from gramian.arch.ops import Dropout
 from gramian.errors import BadArgument, BadData
+from gramian.limit import diagonals, torch_engine
 from gramian.network.zoo import ZOO, DuResNet, cnn, mlp
 
 
@@ -185,13 +185,12 @@ def test_a_kernel_is_symmetric_positive_and_the_same_in_blocks(name):
 
 
 @every_net
-def test_tiles_do_not_show(name, monkeypatch):
+def test_tiles_do_not_show(name):
     arch, x = read(name, 7)
     y = each(floats(lambda t: t + 1), rows(x, slice(5)))
-    whole, cross = arch.kernels(x), arch.kernels(x, y)
-    monkeypatch.setattr(limit, "tile_rows", lambda *_: 3)
-    torch.testing.assert_close(arch.kernels(x), whole, rtol=1e-13, atol=1e-13)
-    torch.testing.assert_close(arch.kernels(x, y), cross, rtol=1e-13, atol=1e-13)
+    whole, cross = torch_engine.kernels(arch, x), torch_engine.kernels(arch, x, y)
+    torch.testing.assert_close(torch_engine.kernels(arch, x, rows=3), whole, rtol=1e-13, atol=1e-13)
+    torch.testing.assert_close(torch_engine.kernels(arch, x, y, rows=3), cross, rtol=1e-13, atol=1e-13)
 
 
 @every_net
@@ -204,12 +203,11 @@ def test_the_diagonal_is_the_kernel_of_the_row_alone(name):
 
 
 @every_net
-def test_diag_is_the_diagonal_of_the_whole_kernel(name, monkeypatch):
+def test_diag_is_the_diagonal_of_the_whole_kernel(name):
     arch, x = read(name, 7)
     whole = arch.kernels(x)
     for budget in (2**8, 2**16):
-        monkeypatch.setattr(limit, "DIAGONAL_BUDGET", budget)
-        for k, own in zip(whole, arch.diag(x), strict=True):
+        for k, own in zip(whole, diagonals(arch, x, most_bytes=budget), strict=True):
             torch.testing.assert_close(k.diagonal(), own, rtol=1e-12, atol=0)
 
 

@@ -151,7 +151,7 @@ def run(key: str, title: str, status: str, gap: float, layers: int, width: int, 
         "warnings": ["The loss was still falling at the last step."] if key == "resnet" else [],
         "made": {
             "command": f"gramian certify --data digits --n 500 --net {key} --width {width} --optimizer gd --seed 0",
-            "python": f'gramian.certify(net, x, y, name="{key}", optimizer="gd", lr=0.4, steps=400, seed=0)',
+            "python": 'gramian.certify(net, x, y, optimizer="gd", lr=0.4, steps=400, seed=0)',
             "seed": 0,
             "dtype": "float32",
             "device": "cpu",

@@ -11,6 +11,7 @@ from gramian.certify.conditions import (
     Certificate,
     Condition,
 )
+from gramian.certify.description import Description
 from gramian.certify.evidence import Evidence
 from gramian.certify.theorems import THEOREMS, certificates
 
@@ -24,6 +25,7 @@ __all__ = [
     "Certificate",
     "Certification",
     "Condition",
+    "Description",
     "Evidence",
     "certificates",
     "certify",

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ from gramian.certify.cost import (
     with_fewer_test_rows,
     words,
 )
+from gramian.certify.description import Description
 from gramian.certify.facts import data_facts
 from gramian.certify.finished_run import Run
 from gramian.certify.goal import conflicts, equal_to_the_network, goal
@@ -40,11 +41,12 @@ from gramian.errors import BadArgument
 from gramian.gram.spectrum import eigensystem
 from gramian.solve import time_to
 from gramian.train import train
-from gramian.train.settings import SGD_BATCH, Settings
+from gramian.train.settings import SGD_BATCH, Settings, SettingsKeywords, merged_settings
 
 MOST_STEPS = 20_000
 ADAM_LR = 1e-3
 PLAIN_SHARE, MOMENTUM_SHARE = 0.75, 0.5  # of the largest stable learning rate: room for it to fall during training
+DESCRIBED = {field.name: f"description=gramian.Description({field.name}=...)" for field in fields(Description)}
 WATCH_OPERATIONS = 1.5e10  # for each of about a dozen during the run
 
 
@@ -58,27 +60,16 @@ def certify(
     law: Law | None = None,
     parametrization: str | None = None,
     width: int | str = "auto",
-    optimizer: str = "sgd",
-    lr: float | None = None,
-    batch_size: int | None = None,
-    momentum: float = 0.9,
-    steps: int | None = None,
-    accuracy: float = 0.01,
     tolerance: float = 0.1,
-    loss: str = "squared",
     targets: str = "auto",
-    seed: int = 0,
     dtype: torch.dtype | None = None,
     device: str | None = None,
-    name: str = "network",
-    data_name: str = "data",
-    source: str = "",
-    classes: Sequence[str] = (),
-    rows: Tensor | None = None,
-    notes: Sequence[str] = (),
+    settings: Settings | None = None,
+    description: Description | None = None,
     progress: bool = False,
     checkpoint: str | Path | None = None,
     resume: bool = False,
+    **keywords: Unpack[SettingsKeywords],
 ) -> Certification:
     r"""Will gradient descent reach the global minimum with this network on these data, how fast, and why do we know?
 
@@ -102,28 +93,25 @@ def certify(
             same family, on rows scaled and padded as in the paper.
         width: of every hidden layer, for "ntk" and "allen-zhu"; "auto" takes the useful width that was measured. The
             others keep the module's widths.
-        optimizer: "gd", "sgd", "momentum", "nesterov" or "adam".
-        lr: learning rate of the loss *summed over the rows* (squared: half the squared errors); default 3/4 of the
-            largest stable one (half with momentum; Adam: 1e-3). The answer gives it for the mean over a batch, as
-            people write it, with the line of torch to paste: times n for `nn.CrossEntropyLoss()`, times n C / 2 for
-            `nn.MSELoss()`, with n rows and C outputs.
-        batch_size: of "sgd", default 32.
-        momentum: of "momentum" and "nesterov".
-        steps: at most; default ten times what the kernel predicts (the module as it stands: 2,000 or more), at most
-            20,000.
-        accuracy: share of the best constant predictor's loss that counts as having reached the minimum; there the run
-            stops, with classes as soon as all training rows are right as well.
         tolerance: relative error of the kernel that counts as being in the regime of the limit.
-        loss: "squared" or "cross-entropy".
         targets: "as given"; or "standardized": real targets are brought to mean 0 and deviation 1 before training, and
             errors are reported in their own unit. "auto": as given for "own"; for a copy of the module standardized
             where they are far from a network's first outputs (ten deviations, or a deviation above 10 or below 1/10);
             standardized where "ntk", "standard" or "allen-zhu" is asked for by name. A note says so.
-        seed: of the weights, the minibatches and the sweep's draws.
         dtype: of the training; kernels are float64. Default: the module's own where it is trained, else float32.
         device: of the training. Default: the module's own where it is trained, else "cpu".
-        name, data_name, source, classes, rows, notes: for the report: what to call the network and the data, where
-            they came from, the classes' names, original row numbers, and sentences to repeat as warnings.
+        settings: how to train: optimizer (default "sgd"), lr, batch_size, momentum, loss (one of the two words), steps,
+            accuracy (default 0.01) and seed, see `gramian.Settings`. Each of them can be given as a plain keyword,
+            `certify(net, x, y, optimizer="gd")`; one that stands beside `settings` wins.
+
+            lr: of the loss *summed over the rows* (squared: half the squared errors); default 3/4 of the largest
+            stable one (half with momentum; Adam: 1e-3). The answer gives it for the mean over a batch, as people write
+            it, with the line of torch to paste: times n for `nn.CrossEntropyLoss()`, times n C / 2 for
+            `nn.MSELoss()`, with n rows and C outputs. steps: default ten times what the kernel predicts (the module as
+            it stands: 2,000 or more), at most 20,000. accuracy: there the run stops, with classes as soon as all
+            training rows are right as well. seed: of the weights, the minibatches and the sweep's draws.
+        description: for the report: what to call the network and the data, names of classes, numbers of rows; see
+            `gramian.Description`.
         progress: say on stderr what is being done, with a progress bar for what takes long.
         checkpoint, resume: as for `train`.
 
@@ -142,8 +130,17 @@ def certify(
         Allen-Zhu, Li, Song 2019, arXiv:1811.03962; Du et al. 2019, arXiv:1811.03804; Jacot et al. 2018,
         arXiv:1806.07572; Arora et al. 2019, arXiv:1904.11955.
     """
-    check_words(loss, targets, accuracy, tolerance)
-    Settings(optimizer, lr, steps or 0, batch_size, momentum, seed, None, None, None, 1)  # refuses before any work
+    settings = merged_settings(
+        certify, settings, keywords, elsewhere=DESCRIBED, optimizer="sgd", accuracy=0.01
+    )  # refuses before any work
+    check_words(settings.loss, targets, tolerance)
+    about = description or Description()
+    rows, classes, name = about.row_numbers, about.classes, about.name
+    optimizer, lr, batch_size, steps, loss, seed = (
+        str(settings.optimizer), settings.lr, settings.batch_size, settings.steps, str(settings.loss), settings.seed
+    )  # fmt: skip
+    accuracy = settings.accuracy
+    assert accuracy is not None
     check_module(module)
     in_place, way = parametrization == "own", parametrization
     if way is None:
@@ -155,14 +152,14 @@ def certify(
     clock = Clock(aloud=progress)
     data = given(x, y, x_test, y_test, rows=rows, classes=classes, loss=loss)
     data = with_scale(data, targets, parametrization, loss)
-    warnings = [*notes, *data.notes]
+    warnings = [*about.notes, *data.notes]
     if way == "own" and not in_place:
         module = copied(module)
     with clock("limit kernel"):
         network_setup = setup(module, data.x, data.x_test, law, way, dtype, device)
     shape = geometry(data.x, data.y, rows=rows)
     same = equal_to_the_network(network_setup.x, dtype)
-    known = data_facts(data_name, source, data, shape)
+    known = data_facts(about.data_name, about.source, data, shape)
     aim = goal(_targets(data.trained(data.y)), data.y, loss, accuracy, dtype, same)
     pairs = conflicts(same, data.y)
     if pairs and (aim.classes or aim.floor > aim.target):
@@ -231,7 +228,7 @@ def certify(
         coupled = coupled_gram(network, network_setup.x, c, dtype) if loss == "squared" else None
 
     size = min(batch_size or SGD_BATCH, len(inputs)) if optimizer == "sgd" else len(inputs)
-    beta = momentum if optimizer in ("momentum", "nesterov") else 0.0
+    beta = settings.effective_momentum
     with clock("learning rate"):
         lr_max = largest_lr(network, inputs, error.own, optimizer, beta, size, loss, seed)
     times = 1.0 if optimizer == "adam" else per_batch(loss, len(inputs), c)
@@ -258,13 +255,9 @@ def certify(
             _on(trained, device, dtype),
             x_test=test_inputs if has_test else None,
             y_test=_on(trained_test, device, dtype) if has_test else None,
-            loss=loss,
-            optimizer=optimizer,
-            lr=lr,
-            steps=steps,
-            batch_size=size if optimizer == "sgd" else None,
-            momentum=momentum,
-            seed=seed,
+            settings=replace(
+                settings, lr=lr, steps=steps, batch_size=size if optimizer == "sgd" else None, accuracy=None
+            ),
             stop_loss=aim.target,
             stop_accuracy=1.0 if aim.classes else None,
             checkpoint=checkpoint,

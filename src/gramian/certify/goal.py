@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gramian.data.geometry import equal_rows
 from gramian.train import Trace
+from gramian.train.best_constant import best_constant_loss, scatter, summed_entropy
 
 REACHED, NOT_REACHED, IMPOSSIBLE = "reached", "not reached", "impossible"
 
@@ -73,15 +74,12 @@ def goal(targets: Tensor, y: Tensor, loss: str, share: float, dtype: torch.dtype
     """
     targets = targets.double()
     classes = y.dtype == torch.int64 or (are_signs(y) and are_signs(targets))
+    best = best_constant_loss(loss, targets, y)
     if loss == "cross-entropy":
-        counts = torch.bincount(y).double()
-        # the best constant gives each class its share, so its loss is n times the entropy of the shares
-        best = float(-torch.xlogy(counts, counts / len(y)).sum())
         # rows that are equal to the network get one output: the entropy of their labels is left for each
-        floor = sum(_entropy(y[list(group)]) for group in same)
+        floor = sum(summed_entropy(y[list(group)]) for group in same)
     else:
-        best = _scatter(targets)
-        floor = sum(_scatter(targets[list(group)]) for group in same)
+        floor = sum(scatter(targets[list(group)]) for group in same)
     target = share * best
     # a residual of sqrt(eps) times the targets, half of their digits: no loss is that small by chance
     if best == 0:
@@ -92,18 +90,6 @@ def goal(targets: Tensor, y: Tensor, loss: str, share: float, dtype: torch.dtype
 def are_signs(y: Tensor) -> bool:
     """Whether real targets are two classes, written 1 and -1. Any two values become that when they are standardized."""
     return y.ndim == 2 and y.shape[1] == 1 and bool((y.abs() == 1).all())
-
-
-def _scatter(targets: Tensor) -> float:
-    """Half the summed squared distances of rows from their mean; 0 where all rows are equal, whatever rounding says."""
-    if bool((targets == targets[0]).all()):
-        return 0.0
-    return float((targets - targets.mean(0)).square().sum() / 2)
-
-
-def _entropy(labels: Tensor) -> float:
-    counts = torch.unique(labels, return_counts=True)[1].double()
-    return float(-torch.xlogy(counts, counts / len(labels)).sum())
 
 
 def conflicts(same: list[tuple[int, ...]], y: Tensor) -> list[tuple[int, int]]:

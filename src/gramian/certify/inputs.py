@@ -85,17 +85,15 @@ def check_module(module: object) -> nn.Module:
     return module
 
 
-def check_words(loss: object, targets: str, accuracy: float, tolerance: float) -> None:
+def check_words(loss: object, targets: str, tolerance: float) -> None:
     """Raise unless the settings that are words or shares are known."""
-    for name, value in (("accuracy", accuracy), ("tolerance", tolerance)):
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
-            raise BadArgument(
-                f"{name}={value!r} is no share between 0 and 1.",
-                where=f"argument `{name}` of certify",
-                why="accuracy is the share of the best constant predictor's loss that counts as the minimum, tolerance "
-                "the kernel's relative error",
-                fix="accuracy=0.01, tolerance=0.1",
-            )
+    if isinstance(tolerance, bool) or not isinstance(tolerance, int | float) or not 0 < tolerance < 1:
+        raise BadArgument(
+            f"tolerance={tolerance!r} is no share between 0 and 1.",
+            where="argument `tolerance` of certify",
+            why="it is the kernel's relative error that counts as being in the regime of the limit",
+            fix="tolerance=0.1",
+        )
     if loss not in LOSSES:
         raise BadArgument(
             f"loss={loss!r} is not known.",

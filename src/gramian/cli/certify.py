@@ -265,7 +265,7 @@ def _exit_code(done: list[Certification], wanted: int, failed: bool, stopped: bo
 
 def _certified(net: Made, data: Dataset, checkpoint: Path | None, **settings: Any) -> Certification:
     """The one call."""
-    from gramian.certify import certify
+    from gramian.certify import Description, certify
 
     return certify(
         net.module,
@@ -273,12 +273,14 @@ def _certified(net: Made, data: Dataset, checkpoint: Path | None, **settings: An
         data.y,
         x_test=data.x_test,
         y_test=data.y_test,
-        name=net.title,
-        data_name=data.name,
-        source=data.source,
-        classes=data.classes,
-        rows=data.rows,
-        notes=(*data.notes, *([net.says] if net.says else [])),
+        description=Description(
+            name=net.title,
+            data_name=data.name,
+            source=data.source,
+            classes=data.classes,
+            rows=data.rows,
+            notes=(*data.notes, *([net.says] if net.says else [])),
+        ),
         checkpoint=checkpoint,
         resume=checkpoint is not None and checkpoint.exists(),
         **settings,

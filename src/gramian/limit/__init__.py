@@ -1,6 +1,6 @@
 """Infinite width: the exact kernels of an architecture."""
 
-from gramian.limit.diagonals import diagonals
+from gramian.limit.diagonal_tiles import diagonals
 from gramian.limit.engines import explain, kernels
 from gramian.limit.residual import ResidualKernels, allen_zhu_resnet_kernels
 

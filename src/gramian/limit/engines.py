@@ -20,7 +20,8 @@ ENGINES = ("auto", "torch", "native", "cuda")
 
 
 NAMES = {"native": "native", "cuda": "CUDA"}
-DEVICE = {"native": "cpu", "cuda": "cuda"}
+# types of torch devices on which an engine runs
+DEVICES = {"native": ("cpu",), "cuda": cuda.DEVICES}
 RUNS_ON = {"native": "it runs on the CPU", "cuda": "it runs on a GPU, where x.cuda() would be"}
 
 
@@ -144,7 +145,7 @@ def explain(arch: Structure) -> str:
 def check_inputs(engine: str, arch: Structure, x: Inputs, x2: Inputs | None, outputs: str) -> None:
     """Raises Unsupported where the machine, the inputs or the outputs keep a compiled engine away."""
     if engine == "cuda":
-        cuda.check_gpu()
+        cuda.check_gpu(x.device.type if isinstance(x, Tensor) else "cuda")
     if arch.inputs.kind != "tensor" or arch.inputs.leaves[0].kind != "float":
         raise _inputs("that are not one tensor of numbers", "it takes one tensor of floating-point numbers")
     if arch.has_tensor_laws:
@@ -153,7 +154,7 @@ def check_inputs(engine: str, arch: Structure, x: Inputs, x2: Inputs | None, out
         raise Unsupported("it computes one number for a pair of inputs", op="outputs", where="at positions")
     given = [t for t in (x, x2) if isinstance(t, Tensor)]
     for t in given:
-        if t.device.type != DEVICE[engine]:
+        if t.device.type not in DEVICES[engine]:
             raise _inputs(f"on {t.device}", RUNS_ON[engine])
         if t.dtype not in (torch.float32, torch.float64):
             raise _inputs(f"of {t.dtype}", "it computes in float32 and float64")

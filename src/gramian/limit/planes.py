@@ -84,8 +84,10 @@ class PlaneProgram:
         return np.concatenate([*parts, np.array(self.reals[done:])])
 
 
-def kernels(arch: Structure, planes: PlaneProgram, x: Tensor, x2: Tensor | None, *, ntk: bool) -> tuple[Tensor, Tensor]:
-    """`(nngp, ntk)`, see `gramian.limit.kernels`."""
+def kernels(
+    arch: Structure, planes: PlaneProgram, x: Tensor, x2: Tensor | None, *, ntk: bool, rows: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """`(nngp, ntk)`, see `gramian.limit.kernels`; `rows` of a tile, if not as many as its variances allow."""
     left = _images(arch, planes, x)
     if x2 is None:
         right = left
@@ -93,7 +95,8 @@ def kernels(arch: Structure, planes: PlaneProgram, x: Tensor, x2: Tensor | None,
         right = _images(arch, planes, x2)
     shape = len(left), len(right)
     nngp, theta = x.new_empty(shape), x.new_empty(shape if ntk else 0)
-    rows, tables = _rows(planes), _Tables(planes, x.dtype)
+    tables = _Tables(planes, x.dtype)
+    rows = rows if rows is not None else _rows(planes)
     for i in range(0, shape[0], rows):
         for j in range(i if x2 is None else 0, shape[1], rows):
             own, here, there = x2 is None and i == j, slice(i, i + rows), slice(j, j + rows)

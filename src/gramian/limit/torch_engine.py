@@ -32,8 +32,10 @@ def kernels(
     *,
     ntk: bool = True,
     outputs: str = "mean",
+    rows: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """`(nngp, ntk)` of an architecture at infinite width, see `gramian.limit.kernels`."""
+    """`(nngp, ntk)` of an architecture at infinite width, see `gramian.limit.kernels`; `rows` of a tile, if not as
+    many as stay in the cache."""
     arch = chosen_output(arch, outputs)
     x_all = arch.inputs.check(x, "x")
     if x2 is None:
@@ -41,7 +43,9 @@ def kernels(
     else:
         y_all = arch.inputs.check(x2, "x2")
     pairs = demand(arch, outputs == "full")
-    rows = tile_rows(arch, precision(x_all).itemsize, pairs, TILE_BYTES.get(x_all[0].device.type, TILE_BYTES["cuda"]))
+    if rows is None:
+        most_bytes = TILE_BYTES.get(x_all[0].device.type, TILE_BYTES["cuda"])
+        rows = tile_rows(arch, precision(x_all).itemsize, pairs, most_bytes)
     symmetric = x2 is None
     nngp_rows, ntk_rows = [], []
     grid: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}

@@ -80,8 +80,16 @@ def conditions(p: Program) -> str:
     return ""
 
 
-def kernels(arch: Structure, p: Program, x: Tensor, x2: Tensor | None, *, ntk: bool) -> tuple[Tensor, Tensor]:
-    """`(nngp, ntk)`, see `gramian.limit.kernels`."""
+def kernels(
+    arch: Structure,
+    p: Program,
+    x: Tensor,
+    x2: Tensor | None,
+    *,
+    ntk: bool,
+    tile: tuple[int, int] = (ROWS, COLS),
+) -> tuple[Tensor, Tensor]:
+    """`(nngp, ntk)`, see `gramian.limit.kernels`; `tile` has so many rows and columns."""
     rows, cols, c = sides(arch, p, x, x2)
     shape = len(rows.values), len(cols.values)
     of_numpy: type[np.floating[Any]]
@@ -90,9 +98,9 @@ def kernels(arch: Structure, p: Program, x: Tensor, x2: Tensor | None, *, ntk: b
     else:
         of_numpy = np.float64
     nngp, theta = (torch.from_numpy(np.empty(s, of_numpy)) for s in (shape, shape if ntk else (0, 0)))  # in huge pages
-    work = partial(_tile, rows=rows, cols=cols, c=c, symmetric=x2 is None, nngp=nngp, ntk=theta)
+    work = partial(_tile, size=tile, rows=rows, cols=cols, c=c, symmetric=x2 is None, nngp=nngp, ntk=theta)
     places = [
-        (i, j) for i in range(0, shape[0], ROWS) for j in range(i if x2 is None else 0, shape[1], COLS)
+        (i, j) for i in range(0, shape[0], tile[0]) for j in range(i if x2 is None else 0, shape[1], tile[1])
     ]  # fmt: skip
     _in_threads(work, places)
     finish(arch, x, x2, rows, cols, nngp, theta)
@@ -170,10 +178,18 @@ def plain(x: Tensor) -> Tensor:
 
 
 def _tile(
-    place: tuple[int, int], *, rows: Inputs, cols: Inputs, c: Code, symmetric: bool, nngp: Tensor, ntk: Tensor
+    place: tuple[int, int],
+    *,
+    size: tuple[int, int],
+    rows: Inputs,
+    cols: Inputs,
+    c: Code,
+    symmetric: bool,
+    nngp: Tensor,
+    ntk: Tensor,
 ) -> None:
     i, j = place
-    here, there = slice(i, i + ROWS), slice(j, j + COLS)
+    here, there = slice(i, i + size[0]), slice(j, j + size[1])
     module = library().module
     assert module is not None
 

@@ -2,6 +2,7 @@
 
 from gramian.train.parametrization import AllenZhuNetwork, DuNetwork
 from gramian.train.probes import PROBES, Probe, Reading, SemiSmoothness
+from gramian.train.settings import Settings
 from gramian.train.suggest import Advice, suggest
 from gramian.train.trace import Series, Trace
 from gramian.train.trainer import train
@@ -15,6 +16,7 @@ __all__ = [
     "Reading",
     "SemiSmoothness",
     "Series",
+    "Settings",
     "Trace",
     "suggest",
     "train",

@@ -76,12 +76,11 @@ def why_diverged(settings: Settings, lr: float, lam: float | None, step: int, fi
         return f"{what} Adam has no fixed limit on its learning rate {lr:.3g}; try lr={lr / 10:.1g}"
     if lam is None or not math.isfinite(lam) or lam <= 0:
         return f"{what} Try a smaller learning rate than {lr:.3g}"
-    momentum = settings.optimizer in ("momentum", "nesterov")
-    limit = max_lr(lam, settings.optimizer if momentum else "gd", settings.momentum if momentum else 0.0)
-    if momentum:
+    method, form = "gd", "2/lambda_max"
+    if settings.optimizer in ("momentum", "nesterov"):
+        method = settings.optimizer
         form = f"with momentum {settings.momentum:g}; 2/lambda_max is {2 / lam:.3g}"
-    else:
-        form = "2/lambda_max"
+    limit = max_lr(lam, method, settings.effective_momentum)
     stable = f"the largest stable one at initialization, {limit:.3g} ({form}, lambda_max = {lam:.3g})"
     if lr > limit:
         return f"{what} The learning rate {lr:.3g} is {lr / limit:.3g} times {stable}; try lr={limit / 2:.1g}"

@@ -30,7 +30,7 @@ from gramian.train.progress import Bar
 from gramian.train.recorder import Recorder
 from gramian.train.run import Run, sum_over_parts
 from gramian.train.schedule import gram_steps, measured_steps
-from gramian.train.settings import Settings
+from gramian.train.settings import RunOptions, Settings
 from gramian.train.trace import Trace
 
 DIVERGED = 1e6  # times the first loss
@@ -40,12 +40,21 @@ class Loop:
     """One run of `train`. At the top of a step the network is measured and kept; then it moves."""
 
     def __init__(
-        self, run: Run, settings: Settings, batches: Batches, path: str | Path | None, interrupt: CtrlC, bar: Bar
+        self,
+        run: Run,
+        settings: Settings,
+        options: RunOptions,
+        batches: Batches,
+        path: str | Path | None,
+        interrupt: CtrlC,
+        bar: Bar,
     ) -> None:
-        self.run, self.settings, self.batches, self.path = run, settings, batches, path
+        self.run, self.settings, self.options, self.batches, self.path = run, settings, options, batches, path
         self.interrupt, self.bar = interrupt, bar
         self.full_batch = batches.size >= batches.n
-        self.schedule = measured_steps(settings.steps, settings.every)
+        assert settings.steps is not None
+        self.n_steps = settings.steps
+        self.schedule = measured_steps(self.n_steps, options.every)
         self.gram_steps = gram_steps(self.schedule)
         self.record = Recorder()
         self.probes: list[Probe] = []
@@ -60,7 +69,7 @@ class Loop:
         else:
             self.made = {}
         if kept is not None:
-            kept.check(self.made, str(self.path), self.settings.steps)
+            kept.check(self.made, str(self.path), self.n_steps)
             load_tensors(self.run.module, {**kept.tensors["now"], **kept.tensors["initial"]})
             self.run.initial = {name: p.detach().clone() for name, p in self.run.parameters().items()}
         self.initial = {name: t.detach().clone() for name, t in tensors_of(self.run.module).items()}
@@ -70,7 +79,7 @@ class Loop:
             else:
                 self.lr = self._choose_lr()
         self.run.lr, self.run.asks_after_each_step = self.lr.value, True
-        self.optimizer = self.settings.make(self.run.parameters().values(), self.lr.value)
+        self.optimizer = self.settings.torch_optimizer(self.run.parameters().values(), self.lr.value)
         with evaluating(self.run.module):
             for probe in probes:
                 self._start(probe, standard)
@@ -82,7 +91,7 @@ class Loop:
         """All the steps, and how they ended."""
         end = {"interrupted": False, "diverged": False, "reason": ""}
         while not end["reason"]:
-            if self.interrupt.asked and self.step < self.settings.steps:
+            if self.interrupt.asked and self.step < self.n_steps:
                 self._keep()
                 end |= {"interrupted": True, "reason": f"interrupted by Ctrl-C after {self.step} steps"}
                 break
@@ -93,7 +102,7 @@ class Loop:
                 if reason := self._goal():
                     end["reason"] = reason
                     break
-            if self.step == self.settings.steps:
+            if self.step == self.n_steps:
                 end["reason"] = f"all {self.step} steps done"
                 if self.full_batch:
                     loss = self._forward(gradient=False)
@@ -234,9 +243,9 @@ class Loop:
     @property
     def _loss_alone(self) -> float | None:
         """The loss at which to stop, where that can be told at every step and nothing else is asked for."""
-        alone = self.full_batch and self.settings.stop_accuracy is None
+        alone = self.full_batch and self.options.stop_accuracy is None
         if alone:
-            return self.settings.stop_loss
+            return self.options.stop_loss
         return None
 
     def _loss_in_evaluation(self) -> float:
@@ -246,7 +255,7 @@ class Loop:
 
     def _goal(self) -> str:
         """Why a run whose goals are all reached at a measured step ends; "" if one of them is not, or none is set."""
-        stop_loss, stop_accuracy = self.settings.stop_loss, self.settings.stop_accuracy
+        stop_loss, stop_accuracy = self.options.stop_loss, self.options.stop_accuracy
         if stop_loss is None and stop_accuracy is None:
             return ""
         reached = []
@@ -314,12 +323,13 @@ class Loop:
             "trained": sorted(self.run.parameters()),
             "data": fingerprint([data.x, data.targets, *([test.x, test.targets] if test else [])]),
             "loss": self.run.objective.name,
-            **{k: getattr(s, k) for k in ("optimizer", "lr", "batch_size", "momentum", "seed", "every", "gram_rows")},
+            **{k: getattr(s, k) for k in ("optimizer", "lr", "batch_size", "momentum", "seed")},
+            **{k: getattr(self.options, k) for k in ("every", "gram_rows")},
         }
 
     def _config(self) -> dict[str, Any]:
         """How the run is made, as plain data."""
-        s, run, data = self.settings, self.run, self.run.train
+        s, options, run, data = self.settings, self.options, self.run, self.run.train
         return {
             "loss": run.objective.name,
             "optimizer": s.optimizer,
@@ -330,10 +340,10 @@ class Loop:
             "batch_size": self.batches.size,
             "momentum": s.momentum if s.optimizer in ("momentum", "nesterov") else None,
             "seed": s.seed,
-            "steps": s.steps,
-            "every": s.every,
-            "stop_loss": s.stop_loss,
-            "stop_accuracy": s.stop_accuracy,
+            "steps": self.n_steps,
+            "every": options.every,
+            "stop_loss": options.stop_loss,
+            "stop_accuracy": options.stop_accuracy,
             "n_train": len(data),
             "n_test": len(run.test) if run.test else 0,
             "in_shape": list(data.x.shape[1:]),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
@@ -12,14 +14,15 @@ from torch import Tensor, nn
 from gramian.errors import BadArgument
 from gramian.files import check_writable
 from gramian.train.batches import Batches
+from gramian.train.best_constant import best_constant_loss
 from gramian.train.checkpoint import Checkpoint
 from gramian.train.interrupt import CtrlC
 from gramian.train.loop import Loop
-from gramian.train.objective import Loss, objective, samples
+from gramian.train.objective import objective, samples
 from gramian.train.probes import Probe, choose
 from gramian.train.progress import Bar
 from gramian.train.run import Run
-from gramian.train.settings import Settings
+from gramian.train.settings import RunOptions, Settings, SettingsKeywords, merged_settings
 from gramian.train.trace import Trace
 
 
@@ -30,13 +33,7 @@ def train(
     *,
     x_test: Tensor | None = None,
     y_test: Tensor | None = None,
-    loss: Loss = "squared",
-    optimizer: str = "gd",
-    lr: float | None = None,
-    steps: int = 1000,
-    batch_size: int | None = None,
-    momentum: float = 0.9,
-    seed: int = 0,
+    settings: Settings | None = None,
     stop_loss: float | None = None,
     stop_accuracy: float | None = None,
     probes: str | Sequence[str | Probe] = "standard",
@@ -46,6 +43,7 @@ def train(
     progress: bool = False,
     generator: torch.Generator | None = None,
     gram_rows: int = 128,
+    **keywords: Unpack[SettingsKeywords],
 ) -> Trace:
     r"""Train `module` in place and say what happened.
 
@@ -61,17 +59,15 @@ def train(
         x: inputs; shape (n, *in_shape), the dtype of the module's parameters.
         y: class numbers, int64 (n,), of which the squared loss makes centered one-hot rows; or real targets, (n, C).
         x_test, y_test: the same for test samples; measured, never trained on.
-        loss: "squared", "cross-entropy", or a differentiable function (outputs (n, C), targets) -> scalar *sum* over
-            samples.
-        optimizer: "gd", "sgd", "momentum" (heavy ball), "nesterov" (torch's form) or "adam".
-        lr: learning rate. None: 1/lambda_max of the Gram matrix $J J^\top$ at initialization, by power iteration, over
-            the loss's curvature (1 for squared, 1/2 for cross-entropy); with minibatches the largest
-            $(n/|S|) \lambda_{\max}$ of the first epoch's batches counts. Adam: 1e-3. `Trace.config["lr_from"]` says
-            which.
-        steps: number of steps at most.
-        batch_size: samples per step. None: all of them, but 32 for "sgd".
-        momentum: of "momentum" and "nesterov".
-        seed: of the minibatches, of the module's own random numbers (dropout), and of the rows that probes use.
+        settings: how to train: optimizer (default "gd"), lr, batch_size, momentum, loss, steps (default 1000), accuracy
+            and seed, see `gramian.Settings`. Each of them can be given as a plain keyword, `train(net, x, y, lr=0.1)`;
+            one that stands beside `settings` wins.
+
+            lr, None: 1/lambda_max of the Gram matrix $J J^\top$ at initialization, by power iteration, over the loss's
+            curvature (1 for squared, 1/2 for cross-entropy); with minibatches the largest $(n/|S|) \lambda_{\max}$ of
+            the first epoch's batches counts. Adam: 1e-3. `Trace.config["lr_from"]` says which. accuracy: the run stops
+            at this share of the best constant predictor's loss, as with the `stop_loss` of that number. seed: of the
+            minibatches, of the module's own random numbers (dropout), and of the rows that probes use.
         stop_loss: stop when the training loss is at most this; checked each step (minibatches: at measured steps).
         stop_accuracy: stop when the training accuracy is at least this share; checked at measured steps. With both, a
             run stops when both are reached.
@@ -102,10 +98,10 @@ def train(
         >>> round(trace.losses[2] / trace.losses[0], 6)  # the residual halves in each step
         0.0625
     """
-    settings = Settings(optimizer, lr, steps, batch_size, momentum, seed, stop_loss, stop_accuracy, every, gram_rows)
-    run = _start(module, x, y, x_test, y_test, loss, settings)
-    if stop_accuracy is not None and run.train.labels is None:
-        raise BadArgument(f"stop_accuracy={stop_accuracy} with real targets.", where="train(...)", fix="stop_loss")
+    settings = merged_settings(train, settings, keywords, optimizer="gd", steps=1000)
+    options = RunOptions(stop_loss, stop_accuracy, every, gram_rows)
+    run = _start(module, x, y, x_test, y_test, settings, options)
+    options = _with_goal(run, settings, options)
     if resume and checkpoint is None:
         raise BadArgument(
             "resume=True without a checkpoint.", where="train(..., resume=)", fix="checkpoint=PATH as well"
@@ -116,15 +112,17 @@ def train(
         kept = Checkpoint.read(checkpoint)
     else:
         kept = None
-    batches = Batches(len(run.train), settings.batch(len(run.train)), generator or torch.Generator().manual_seed(seed))
+    n = len(run.train)
+    batches = Batches(n, settings.rows_per_step(n), generator or torch.Generator().manual_seed(settings.seed))
     chosen = choose(probes)
-    with _random(module, seed), CtrlC() as interrupt, Bar(steps, progress) as bar:
-        loop = Loop(run, settings, batches, checkpoint, interrupt, bar)
+    assert settings.steps is not None  # `merged_settings` put the default there
+    with _random(module, settings.seed), CtrlC() as interrupt, Bar(settings.steps, progress) as bar:
+        loop = Loop(run, settings, options, batches, checkpoint, interrupt, bar)
         loop.begin(chosen, kept, standard=probes == "standard" or "standard" in probes)
         return loop.steps()
 
 
-def _start(module, x, y, x_test, y_test, loss, settings: Settings) -> Run:
+def _start(module, x, y, x_test, y_test, settings: Settings, options: RunOptions) -> Run:
     """The run at its initialization, its data checked."""
     if not any(p.requires_grad for p in module.parameters()):
         raise BadArgument(
@@ -137,15 +135,41 @@ def _start(module, x, y, x_test, y_test, loss, settings: Settings) -> Run:
         raise BadArgument(
             "x_test and y_test go together; one of them is None.", where="train(...)", fix="give both or none"
         )
-    goal = objective(loss)
+    goal = objective(settings.loss)
     data = samples(module, x, y, goal)
     if x_test is None or y_test is None:
         test = None
     else:
         test = samples(module, x_test, y_test, goal, name="_test")
     pick = torch.Generator().manual_seed(settings.seed)
-    rows = torch.randperm(len(data), generator=pick)[: settings.gram_rows].sort().values
+    rows = torch.randperm(len(data), generator=pick)[: options.gram_rows].sort().values
     return Run(module, data, test, goal, rows.to(data.x.device))
+
+
+def _with_goal(run: Run, settings: Settings, options: RunOptions) -> RunOptions:
+    """The options, with the loss that `accuracy` stands for as the one to stop at."""
+    if options.stop_accuracy is not None and run.train.labels is None:
+        raise BadArgument(
+            f"stop_accuracy={options.stop_accuracy} with real targets.", where="train(...)", fix="stop_loss"
+        )
+    if settings.accuracy is None:
+        return options
+    if options.stop_loss is not None:
+        raise BadArgument(
+            f"accuracy={settings.accuracy:g} and stop_loss={options.stop_loss:g} both say at which loss to stop.",
+            where="train(..., stop_loss=)",
+            why="accuracy is a share of the best constant predictor's loss, stop_loss is a loss",
+            fix="one of them",
+        )
+    if settings.loss not in ("squared", "cross-entropy"):
+        raise BadArgument(
+            f"accuracy={settings.accuracy:g} with the loss {run.objective.name!r}.",
+            where="train(..., accuracy=, loss=)",
+            why="the best constant predictor is known for the squared loss and the cross-entropy only",
+            fix="stop_loss, which is a loss",
+        )
+    best = best_constant_loss(run.objective.name, run.train.matrix, run.train.labels)
+    return replace(options, stop_loss=settings.accuracy * best)
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.resources import files
@@ -71,8 +72,10 @@ def version() -> str:
     return importlib.metadata.version("cuda-core")
 
 
-def check_gpu() -> None:
-    """Raises Unsupported where this machine lacks a GPU, or what compiles for it."""
+def check_gpu(where: str = "cuda") -> None:
+    """Raises Unsupported where this machine lacks such a device, or what compiles for it."""
+    if where != "cuda" and where in DEVICES:
+        return
     if not torch.cuda.is_available():
         if torch.version.cuda:
             built = ""
@@ -150,7 +153,12 @@ def gpu(number: int) -> Gpu:
     return Gpu(number)
 
 
+# What runs kernels on torch's devices of a type. An emulator of a GPU adds itself for "cpu".
+DEVICES: dict[str, Callable[[int | None], Device]] = {
+    "cuda": lambda number: gpu(torch.cuda.current_device() if number is None else number)
+}
+
+
 def device(x: Tensor) -> Device:
     """What runs kernels on the device of these inputs."""
-    number = x.device.index
-    return gpu(torch.cuda.current_device() if number is None else number)
+    return DEVICES[x.device.type](x.device.index)

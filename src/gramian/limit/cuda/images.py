@@ -41,8 +41,10 @@ def prepare(p: Program) -> Prepared:
     return Prepared(plan(planes), planes.data)
 
 
-def kernels(arch: Structure, prepared: Prepared, x: Tensor, x2: Tensor | None, *, ntk: bool) -> tuple[Tensor, Tensor]:
-    """`(nngp, ntk)`, see `gramian.limit.kernels`."""
+def kernels(
+    arch: Structure, prepared: Prepared, x: Tensor, x2: Tensor | None, *, ntk: bool, rows: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """`(nngp, ntk)`, see `gramian.limit.kernels`; `rows` of a tile, if not as many as its sums allow."""
 
     def images(inputs: Tensor) -> Tensor:
         return torch_engine.values_of_data(arch, (inputs,), inputs.dtype)[prepared.data].flatten(2).contiguous()
@@ -54,7 +56,8 @@ def kernels(arch: Structure, prepared: Prepared, x: Tensor, x2: Tensor | None, *
         right = images(x2)
     run = _Run(prepared.schedule, device(left), ntk)
     out = [x.new_empty(len(left), len(right)) for _ in range(1 + ntk)]
-    rows = run.rows
+    if rows is None:
+        rows = run.rows
     for i in range(0, len(left), rows):
         a = run.side(left[i : i + rows], diagonal=x2 is None)
         for j in range(i if x2 is None else 0, len(right), rows):

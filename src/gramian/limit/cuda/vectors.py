@@ -19,15 +19,17 @@ TILE = 8192  # rows and columns: large products, and a quarter of a gigabyte in 
 prepare = vectors.prepare
 
 
-def kernels(arch: Structure, p: Program, x: Tensor, x2: Tensor | None, *, ntk: bool) -> tuple[Tensor, Tensor]:
-    """`(nngp, ntk)`, see `gramian.limit.kernels`."""
+def kernels(
+    arch: Structure, p: Program, x: Tensor, x2: Tensor | None, *, ntk: bool, tile: int = TILE
+) -> tuple[Tensor, Tensor]:
+    """`(nngp, ntk)`, see `gramian.limit.kernels`; `tile` has so many rows and columns."""
     rows, cols, c = vectors.sides(arch, p, x, x2)
     on, code = device(x), source(x.dtype, ntk, "angles.h", "vectors.h", network(c), "vectors_tile.h")
     n, m, features = len(rows.values), len(cols.values), rows.values.shape[1]
     out = [x.new_empty(n, m) for _ in range(1 + ntk)]
-    for i in range(0, n, TILE):
-        for j in range(i if x2 is None else 0, m, TILE):
-            here, there = slice(i, i + TILE), slice(j, j + TILE)
+    for i in range(0, n, tile):
+        for j in range(i if x2 is None else 0, m, tile):
+            here, there = slice(i, i + tile), slice(j, j + tile)
             products, gaps, near = _products(rows, cols, here, there)
             size = tuple(products.shape)
             places = [k[here, there] for k in out]

@@ -19,14 +19,16 @@ from gramian.limit.outputs import chosen_output
 TILE_BYTES = 2**16  # of a tile's covariance, most of which is thrown away
 
 
-def diagonals(arch: Structure, x: Inputs, *, engine: str = "auto") -> tuple[Tensor, Tensor]:
-    """The diagonals of `(nngp, ntk)`, from tiles of a few rows; shapes (n,)."""
+def diagonals(
+    arch: Structure, x: Inputs, *, engine: str = "auto", most_bytes: int = TILE_BYTES
+) -> tuple[Tensor, Tensor]:
+    """The diagonals of `(nngp, ntk)`, from tiles whose covariance takes at most `most_bytes`; shapes (n,)."""
     check_engine(engine)
     arch = chosen_output(arch, "mean")
     x, _, dtype = prepared(arch, x, None)
     x_all = arch.inputs.check(x, "x")
     pairs = torch_engine.demand(arch)
-    rows = torch_engine.tile_rows(arch, precision(x_all).itemsize, pairs, TILE_BYTES)
+    rows = torch_engine.tile_rows(arch, precision(x_all).itemsize, pairs, most_bytes)
     parts = torch_engine.split(x_all, rows)
     first = [0, *accumulate(len(part[0]) for part in parts)]
     with no_autocast():
