@@ -123,16 +123,7 @@ class Joint:
     def _through(self, s: int, t: int) -> Cross | None:
         """By the linear op of step s, whichever of s and t is the later one."""
         op, inputs = self.steps[s].op, self.steps[s].inputs
-        flattens = isinstance(op, Reshape) and len(op.after) == 1
-        if isinstance(op, Product | LinearAttention | Normalization | Concat) or flattens:
-            raise NoLimit(
-                f"Two values that share random weights, one of them through {'Flatten' if flattens else op.name}.",
-                where=self.steps[s].where,
-                why="there is a rule for shared weights through layers, activations, sums and maps of the positions",
-                fix="add them before the Flatten: it computes the same"
-                if flattens
-                else "give each branch its own weights; or gramian.monte_carlo(module, x)",
-            )
+        self._refuse_mixing(s)
         if isinstance(op, Copies):
             if self.cross(inputs[0], t) is None:
                 return None
@@ -172,6 +163,22 @@ class Joint:
         if isinstance(op, Shift):
             return self._shifted(None if parts[0] is None else parts[0].scaled(op.factor), op.constant, s, t)
         return None if parts[0] is None else op.limit(parts[0])  # type: ignore[arg-type, return-value]
+
+    def _refuse_mixing(self, s: int) -> None:
+        """Raises NoLimit for a step through which no rule follows shared weights."""
+        op = self.steps[s].op
+        flattens = isinstance(op, Reshape) and len(op.after) == 1
+        if not isinstance(op, Product | LinearAttention | Normalization | Concat) and not flattens:
+            return
+        through, fix = op.name, "give each branch its own weights; or gramian.monte_carlo(module, x)"
+        if flattens:
+            through, fix = "Flatten", "add them before the Flatten: it computes the same"
+        raise NoLimit(
+            f"Two values that share random weights, one of them through {through}.",
+            where=self.steps[s].where,
+            why="there is a rule for shared weights through layers, activations, sums and maps of the positions",
+            fix=fix,
+        )
 
     def _channel_by_channel(self, s: int, t: int, shares: tuple[float, ...]) -> Cross | None:
         """Of two concatenations of channels with the same shares: each part meets its counterpart."""

@@ -145,30 +145,9 @@ def _moments(
         at_y = at_x
     else:
         at_y = values_of_data(arch, x2, dtype, here[1])
-    needed: dict[int, bool] = {}
-    for number, step in enumerate(arch.steps):
-        if not step.data:
-            for i in step.inputs:
-                if i < 0 or arch.steps[i].data:
-                    needed[i] = needed.get(i, False) or pairs[number]
-    start: dict[int, Moments] = {}
-    still = not any(t.requires_grad for t in (*x, *(() if x2 is None else x2)))
-    sharp = any(isinstance(step.op, Activation) and step.op.sharp for step in arch.steps)
-    for i, full in needed.items():
-        if i >= 0:
-            op = arch.steps[i].op
-        else:
-            op = Op()
-        try:
-            if x2 is None:
-                of_y = None
-            else:
-                of_y = at_y[i]
-            moments = op.data_moments(at_x[i], of_y, pairs=full, ntk=ntk, dtype=dtype, gap=sharp)
-            start[i] = replace(moments, one_sample=x2 is None, still=still)
-        except IndexError:  # a value without channels
-            raise NoLimit("The data have no channel axis here.", fix="reshape the input to (n, features)") from None
-        _check_start(start[i], here, x2 is None)
+    start = _starting_moments(arch, (at_x, None if x2 is None else at_y), pairs, ntk, dtype, here)
+    if not any(t.requires_grad for t in (*x, *(() if x2 is None else x2))):
+        start = {i: replace(m, still=True) for i, m in start.items()}
 
     def between(s: int, t: int, ntk: bool) -> Cross:
         if s >= 0:
@@ -188,6 +167,39 @@ def _moments(
         if isinstance(error, GramianError) or len(x[0]) + len(at_y[-1]) <= 2:
             raise
         raise _of_one_row(arch, x, x2, pairs, here, dtype, error) from None
+
+
+def _starting_moments(
+    arch: Structure,
+    values: tuple[dict[int, Tensor], dict[int, Tensor] | None],
+    pairs: tuple[bool, ...],
+    ntk: bool,
+    dtype: torch.dtype,
+    here: tuple[int, int],
+) -> dict[int, Moments]:
+    """Moments of the inputs, and of what is computed from them alone, where a layer with weights reads them."""
+    at_x, at_y = values
+    needed: dict[int, bool] = {}
+    for number, step in enumerate(arch.steps):
+        if not step.data:
+            for i in step.inputs:
+                if i < 0 or arch.steps[i].data:
+                    needed[i] = needed.get(i, False) or pairs[number]
+    start: dict[int, Moments] = {}
+    sharp = any(isinstance(step.op, Activation) and step.op.sharp for step in arch.steps)
+    for i, full in needed.items():
+        if i >= 0:
+            op = arch.steps[i].op
+        else:
+            op = Op()
+        try:
+            of_y = None if at_y is None else at_y[i]
+            moments = op.data_moments(at_x[i], of_y, pairs=full, ntk=ntk, dtype=dtype, gap=sharp)
+            start[i] = replace(moments, one_sample=at_y is None)
+        except IndexError:  # a value without channels
+            raise NoLimit("The data have no channel axis here.", fix="reshape the input to (n, features)") from None
+        _check_start(start[i], here, at_y is None)
+    return start
 
 
 def _check_start(m: Moments, here: tuple[int, int], same: bool) -> None:

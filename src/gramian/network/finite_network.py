@@ -87,14 +87,8 @@ class Network(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        for name, number in (("width", width), ("widen", widen)):
-            if number is not None and (not isinstance(number, int) or number < 1):
-                raise BadArgument(
-                    f"`{name}` is {number!r}.",
-                    where="Architecture.network",
-                    why="a number of channels is a whole number, 1 or more",
-                    fix=f"{name}=1024" if name == "width" else f"{name}=4",
-                )
+        _check_number("width", width, "width=1024")
+        _check_number("widen", widen, "widen=4")
         self.architecture = architecture
         self.layers = nn.Module()
         self._at: dict[int, nn.Module] = {}
@@ -107,10 +101,7 @@ class Network(nn.Module):
             c = [channels[i] for i in step.inputs]
             hidden = isinstance(step.op, Affine) and architecture.hidden(number)
             if step.data:
-                if step.shape:
-                    channels[number] = step.shape[0]
-                else:
-                    channels[number] = 1
+                channels[number] = (*step.shape, 1)[0]
             else:
                 channels[number] = step.op.channels(
                     *c, width=lambda own: _width(own, largest, width, widen), hidden=hidden
@@ -150,6 +141,16 @@ class Network(nn.Module):
         if self.output_scale == 1:
             return out
         return out * self.output_scale
+
+
+def _check_number(name: str, number: int | None, fix: str) -> None:
+    if number is not None and (not isinstance(number, int) or number < 1):
+        raise BadArgument(
+            f"`{name}` is {number!r}.",
+            where="Architecture.network",
+            why="a number of channels is a whole number, 1 or more",
+            fix=fix,
+        )
 
 
 def _hidden_width(architecture: Structure, width: Callable[[int], int]) -> int:

@@ -118,28 +118,7 @@ class Activation(Op):
 
     def limit(self, *m: Moments) -> Moments:
         below = m[0]
-        if not below.gaussian:
-            raise NoLimit(
-                f"The input of {self.name} is not Gaussian: it comes from another activation, a shift, dropout, or the "
-                "data.",
-                why="its law over the random weights is then not given by its covariance, and no rule here covers it",
-                fix="put a Linear or Conv between; in a residual block, add before activating (pre-activation order, "
-                "x + conv(relu(x))); for h + W h of post-activations on vectors, "
-                "gramian.limit.allen_zhu_resnet_kernels; or gramian.monte_carlo(module, x)",
-            )
-        if not below.alike:
-            raise NoLimit(
-                f"{self.name} acts after a Flatten or a concatenation of channels.",
-                why="the channels have different variances, from different positions or parts",
-                fix="put the activation before, and after any normalization of each part: elementwise, it computes the "
-                "same",
-            )
-        if below.mixed and below.theta is not None:
-            raise NoLimit(
-                f"{self.name} acts on a sum of values with a trained scale per channel (BatchNorm, LayerNorm).",
-                why="the scale's part of the NTK depends on one summand, the activation's slope on the sum",
-                fix="freeze the normalization's scale (weight.requires_grad_(False)), or affine=False",
-            )
+        self._refuse(below)
         q_x, q_y = below.variances()
         same = below.yy is below.xx
         # One function of all Gaussians: K is the dual at (q1, k, q2), and the NTK below is multiplied by the slopes'
@@ -178,6 +157,31 @@ class Activation(Op):
         if below.gap is not None and below.gap.opposite is not None and odd(self):  # of u and -v
             opposite = gap_of_image(self, (q1, below.gap.opposite, q2), -xy, image.spread(*image.variances()))
         return image.with_gap(above, opposite)
+
+    def _refuse(self, below: Moments) -> None:
+        """Raises NoLimit for values on which the dual says nothing."""
+        if not below.gaussian:
+            raise NoLimit(
+                f"The input of {self.name} is not Gaussian: it comes from another activation, a shift, dropout, or the "
+                "data.",
+                why="its law over the random weights is then not given by its covariance, and no rule here covers it",
+                fix="put a Linear or Conv between; in a residual block, add before activating (pre-activation order, "
+                "x + conv(relu(x))); for h + W h of post-activations on vectors, "
+                "gramian.limit.allen_zhu_resnet_kernels; or gramian.monte_carlo(module, x)",
+            )
+        if not below.alike:
+            raise NoLimit(
+                f"{self.name} acts after a Flatten or a concatenation of channels.",
+                why="the channels have different variances, from different positions or parts",
+                fix="put the activation before, and after any normalization of each part: elementwise, it computes the "
+                "same",
+            )
+        if below.mixed and below.theta is not None:
+            raise NoLimit(
+                f"{self.name} acts on a sum of values with a trained scale per channel (BatchNorm, LayerNorm).",
+                why="the scale's part of the NTK depends on one summand, the activation's slope on the sum",
+                fix="freeze the normalization's scale (weight.requires_grad_(False)), or affine=False",
+            )
 
     def _apart(self, below: Moments, q_x: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """`dual_at_gap` to be differentiated: where both values are one, whatever is varied, by that one alone.

@@ -60,65 +60,66 @@ class Reading:
         """What an op makes of a call whose result is `val` in the user's graph."""
         if not isinstance(val, Tensor):
             raise no_reader(call.target)
-        call, after = replace(call, shape=tuple(val.shape[1:])), None
+        call, after, mapped, fused = replace(call, shape=tuple(val.shape[1:])), None, None, None
         if end := dropped(call):
             return end
         if call.target == "aten.einsum.default":
             mapped = einsum_graph(call)
-        else:
-            mapped = None
-        if call.target == "aten.einsum.default" and mapped is None:
-            call, after = products(call)
-        reader = READERS.get(call.target)
-        split = [v for v in flat(list(call.args)) if isinstance(v, Value) and v.groups]
-        scored = is_scored(call.args)
-        if scored:
-            fused = None
-        else:
-            fused = fuse(call, self.steps)
-        read: Any
-        if scored:
-            read = on_scores(call)
+            if mapped is None:
+                call, after = products(call)
+        answer: Any
+        if is_scored(call.args):
+            answer = on_scores(call)
         elif mapped is not None:
-            read = mapped
-        elif fused is not None:
-            read = Result(*fused, fused[1][0].shape, fused[1][0].layout, fused[1][0].groups)
-        elif reader is None:
+            answer = mapped
+        elif (fused := fuse(call, self.steps)) is not None:
+            answer = Result(*fused, fused[1][0].shape, fused[1][0].layout, fused[1][0].groups)
+        else:
+            answer = self._by_its_reader(call, where)
+        if isinstance(answer, Attended):
+            answer = replace(answer, after=after).result(self.steps)
+        if isinstance(answer, Scores):
+            return answer
+        if isinstance(answer, Turned):
+            return replace(answer, where=where)
+        result = self._recorded(answer, call, val, where)
+        number = result.number
+        if fused is not None:
+            number = NUMBERS.get(base_of(call.target))
+        return replace(result, boolean=val.dtype == torch.bool, number=number)
+
+    def _by_its_reader(self, call: Call, where: str) -> Any:
+        """What the op that is registered for a call makes of it."""
+        reader = READERS.get(call.target)
+        if reader is None:
             raise no_reader(call.target)
-        elif split and not reader.any_groups:
+        split = [v for v in flat(list(call.args)) if isinstance(v, Value) and v.groups]
+        if split and not reader.any_groups:
             raise NoLimit(
                 f"This call acts on channels that are split into {' x '.join(map(str, split[0].groups))}.",
                 why="channels in several axes are read for the heads of attention only",
                 fix="merge them first, h.flatten(-2), or split them later",
             )
-        else:
-            if reader.channels_last:
-                bring = self._channels_last
-            else:
-                bring = self._channels_first
-            if reader.channels_last or not reader.any_layout:
-                call = replace(call, args=tuple(bring(a, where) for a in call.args))
-            read = reader.read(call)
-        if isinstance(read, Attended):
-            read = replace(read, after=after).result(self.steps)
-        if isinstance(read, Scores):
-            return read
-        if isinstance(read, Turned):
-            return replace(read, where=where)
-        result = read
-        if isinstance(read, Part):
-            shape = (len(read.rows), *read.of.shape[1:])
-            result = Value(self.parts.step(read.of.index, read.rows), shape, False, read.layout, groups=read.groups)
-        elif isinstance(read, tuple):
-            op, inputs, *given = read
-            read = _in_full((op, tuple(self.materialized(i, where) for i in inputs), *given), val, reader or type(op))
-        if isinstance(read, Result):
-            result = self.add(read.op, read.inputs, read.shape, read.layout, where, read.groups)
-        if fused is not None:
-            number = NUMBERS.get(base_of(call.target))
-        else:
-            number = result.number
-        return replace(result, boolean=val.dtype == torch.bool, number=number)
+        bring = self._channels_first
+        if reader.channels_last:
+            bring = self._channels_last
+        if reader.channels_last or not reader.any_layout:
+            call = replace(call, args=tuple(bring(a, where) for a in call.args))
+        return reader.read(call)
+
+    def _recorded(self, answer: Any, call: Call, val: Tensor, where: str) -> Value:
+        """The value that a reader's answer stands for, after the step that makes it."""
+        if isinstance(answer, Part):
+            shape = (len(answer.rows), *answer.of.shape[1:])
+            number = self.parts.step(answer.of.index, answer.rows)
+            return Value(number, shape, False, answer.layout, groups=answer.groups)
+        if isinstance(answer, tuple):
+            op, inputs, *given = answer
+            below = tuple(self.materialized(i, where) for i in inputs)
+            answer = _in_full((op, below, *given), val, READERS.get(call.target) or type(op))
+        if isinstance(answer, Result):
+            return self.add(answer.op, answer.inputs, answer.shape, answer.layout, where, answer.groups)
+        return answer
 
     def turned(self, turned: Turned | Columns, call: Call, val: Any, where: str) -> Any:
         """A call on a value whose samples are not first: another order of the axes, or entries of one of them."""
