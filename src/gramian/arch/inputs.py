@@ -246,11 +246,19 @@ def _check_leaf(leaf: Leaf, x: Tensor, name: str, n: int) -> None:
     _check_kind(leaf, x, name, where)
     sizes = "".join(f", {s}" for s in leaf.shape)
     if tuple(x.shape[1:]) != leaf.shape or x.ndim == 0 or len(x) == 0:
+        if x.ndim and len(x):
+            why = "it was read with an input of another shape"
+        else:
+            why = "there are no rows"
+        if x.ndim and len(x):
+            fix = f"{name}.reshape(len({name}){sizes})"
+        else:
+            fix = "pass data"
         raise BadData(
             f"`{name}` has shape {tuple(x.shape)}; this network takes (n{sizes}), n at least 1.",
             where=where,
-            why="it was read with an input of another shape" if x.ndim and len(x) else "there are no rows",
-            fix=f"{name}.reshape(len({name}){sizes})" if x.ndim and len(x) else "pass data",
+            why=why,
+            fix=fix,
         )
     if len(x) != n:
         raise BadData(

@@ -52,7 +52,11 @@ class Table:
             factor = of_x[..., 0, r] * of_y[..., 0] - two
             for b in range(1, of_y.shape[-1]):
                 factor = torch.addcmul(factor, of_x[..., b, r], of_y[..., b])
-            one, two = torch.addcmul(factor, y, one, value=2.0 if r else 1.0), one
+            if r:
+                value = 2.0
+            else:
+                value = 1.0
+            one, two = torch.addcmul(factor, y, one, value=value), one
         return one
 
     def _basis(self, q: Tensor, terms: int) -> Tensor:

@@ -91,11 +91,15 @@ def _check(name: str, t: Tensor) -> None:
             quantized = ", quantized"
         else:
             quantized = ""
+        if t.is_quantized:
+            fix = f"{name}.dequantize()"
+        else:
+            fix = f"{name}.to_dense()"
         raise BadData(
             f"`{name}` is a tensor of layout {t.layout}{quantized}, not dense.",
             where=where,
             why="kernels are made of inner products of dense rows",
-            fix=f"{name}.dequantize()" if t.is_quantized else f"{name}.to_dense()",
+            fix=fix,
         )
 
 

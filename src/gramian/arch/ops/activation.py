@@ -141,15 +141,23 @@ class Activation(Op):
         if theta is not None and below.own:
             # a scale per channel below: h_c(x) h_c(y) times both slopes
             theta = theta + below.own * self.scale_dual(q1, below.xy, q2)
+        if same:
+            yy = xx
+        else:
+            yy = self._covariance(below.yy, below.spread_self(q_y))
+        if same:
+            mean_y = mean_x
+        else:
+            mean_y = self.mean(q_y)
         image = replace(
             below,
             xx=xx,
-            yy=xx if same else self._covariance(below.yy, below.spread_self(q_y)),
+            yy=yy,
             xy=xy,
             theta=theta,
             own=0.0,
             mean_x=mean_x,
-            mean_y=mean_x if same else self.mean(q_y),
+            mean_y=mean_y,
             gaussian=False,
         )
         if gap is not None and above is None:

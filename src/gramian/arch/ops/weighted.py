@@ -125,11 +125,13 @@ def _chosen(mask: Value, on: Any, off: Any, inside: str) -> Read:
         if number is None:
             parts.append((value(part, "what is masked"), how))
         elif number != 0:
+            if math.isfinite(number):
+                why = "there is a rule for zeros, which are the same for all channels and samples"
+            else:
+                why = "there is a rule for zeros; an infinity is for a softmax, or for a maximum"
             raise NoLimit(
                 f"Masked positions are filled with {number:g}.",
-                why="there is a rule for zeros, which are the same for all channels and samples"
-                if math.isfinite(number)
-                else "there is a rule for zeros; an infinity is for a softmax, or for a maximum",
+                why=why,
                 fix="fill with 0., where the mask is the same for all channels",
             )
     if len(parts) == 1:

@@ -81,13 +81,19 @@ def _does_not_run(
         )
     shapes = ", ".join(str(tuple(t.shape)) for t in given)
     sparse = "Sparse" in first_line
+    if sparse:
+        why = "torch multiplies a sparse matrix with (nodes, columns) alone"
+    else:
+        why = "the input's shape or type is not the one that the module expects"
+    if sparse:
+        fix = SPARSE
+    else:
+        fix = "run module(like) by itself; images are (n, channels, height, width)"
     return BadData(
         f"The module does not run on an input of shape {shapes}: {first_line}",
         where=_deepest(plain, module),
-        why="torch multiplies a sparse matrix with (nodes, columns) alone"
-        if sparse
-        else "the input's shape or type is not the one that the module expects",
-        fix=SPARSE if sparse else "run module(like) by itself; images are (n, channels, height, width)",
+        why=why,
+        fix=fix,
     )
 
 

@@ -221,15 +221,17 @@ def _sampler(
             return arch_sampler(arch, width, x, dtype, like)
         except NoLimit as error:
             asked = "its own width" if width is None else f"width {width}"
+            if features:
+                fix = 'parametrization="ntk", whose NTK is the same at the first step'
+            else:
+                fix = "monte_carlo(make, x, width=...) with make(width) -> nn.Module; or no width: the module's own"
             raise BadArgument(
                 f"This module cannot be given {asked} in the {parametrization} parametrization: {error.what}"
                 if features
                 else f"This module cannot be given {asked}: {error.what}",
                 where=error.where or "monte_carlo(module, x, width=...)",
                 why="only what `architecture` can read is widened by itself, or has a width that scales its output",
-                fix='parametrization="ntk", whose NTK is the same at the first step'
-                if features
-                else "monte_carlo(make, x, width=...) with make(width) -> nn.Module; or no width: the module's own",
+                fix=fix,
             ) from error
     if features:
         raise BadArgument(

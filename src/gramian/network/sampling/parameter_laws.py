@@ -72,7 +72,11 @@ def _rule(std: float, standard: bool) -> Rule:
 
 def _by_type(path: str, owner: nn.Module, attribute: str, p: Tensor, readout: bool, law: Law, standard: bool) -> Rule:
     if isinstance(owner, NORMS) and attribute in ("weight", "bias"):
-        return Rule(0.0, 1.0, mean=1.0 if attribute == "weight" else 0.0)
+        if attribute == "weight":
+            mean = 1.0
+        else:
+            mean = 0.0
+        return Rule(0.0, 1.0, mean=mean)
     if isinstance(owner, nn.PReLU):
         return Rule(0.0, 1.0, mean=0.25)  # torch's own initial slope
     fan_in = _fan_in(owner, attribute, p)
