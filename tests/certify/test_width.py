@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from gramian.certify import width
+from gramian.certify.network_ntk import KernelError, affordable_rows, kernel_error
 from gramian.certify.setup import setup
-from gramian.certify.width import KernelError, Sweep, affordable_rows, choose_width, kernel_error, mean_interval, sweep
+from gramian.certify.width import Sweep, choose_width, mean_interval, sweep
 from gramian.errors import BadArgument
 from gramian.network.zoo import mlp
 
@@ -73,7 +74,7 @@ def test_the_useful_width_is_printed_with_the_digits_that_it_has():
 
 def test_what_draws_cost_decides_how_many_there_are(few, monkeypatch):
     made = a_setup(few)
-    arguments = (made, width.VECTOR_WIDTHS, list(width.VECTOR_DRAWS), made.x, torch.float64)
+    arguments = (made, width.VECTOR_WIDTHS, list(width.VECTOR_DRAWS), made.x)
     widths, draws, cost = width.affordable_draws(*arguments)
     assert (widths, draws) == (width.VECTOR_WIDTHS, width.VECTOR_DRAWS)
     monkeypatch.setattr(width, "SWEEP_OPERATIONS", 20 * sum(cost.values()))
@@ -103,7 +104,7 @@ def test_drawn_networks_approach_their_limit_at_the_rate_of_the_theory(few):
     made = setup(mlp((1, 8, 8), 3, depth=2, width=8), few[0], few[2], None, "ntk", torch.float64, "cpu")
     found = sweep(made, 0.1, 0, torch.float64)  # widths 64 to 512, 8 draws
     assert found.slope == pytest.approx(-0.5, abs=0.2)  # observed -0.53
-    at = kernel_error(made.build(4096, 0), made.x, made.kernel(4096, made.x, None), torch.float64)
+    at = kernel_error(made.build(4096, 0), made.x, made.kernel(4096, made.x, None))
     assert at.relative == pytest.approx(found.constant / 64, rel=1.0)  # one draw
 
 
@@ -156,13 +157,13 @@ def test_what_is_no_width_is_refused(few, asked, parametrization):
 
 def test_all_of_few_rows_are_afforded_and_fewer_of_many(few):
     made = a_setup(few)
-    assert affordable_rows(made.build(8, 0), made.x, torch.float64, 1) == 24
+    assert affordable_rows(made.build(8, 0), made.x, 1) == 24
     many = torch.randn(200, 1, 8, 8)
-    assert affordable_rows(made.build(8, 0), many, torch.float64, 1) == 64
-    assert affordable_rows(made.build(8, 0), many, torch.float64, 1e15) == 200
+    assert affordable_rows(made.build(8, 0), many, 1) == 64
+    assert affordable_rows(made.build(8, 0), many, 1e15) == 200
     operations = 2e7
-    some = affordable_rows(made.build(8, 0), many, torch.float64, operations)
-    assert 64 < some < affordable_rows(made.build(8, 0), many, torch.float64, 2 * operations) < 200
+    some = affordable_rows(made.build(8, 0), many, operations)
+    assert 64 < some < affordable_rows(made.build(8, 0), many, 2 * operations) < 200
 
 
 @pytest.mark.parametrize("counts", [(32, 24, 16, 12), (8, 8, 8)])

@@ -9,7 +9,7 @@ from attacked_modules import ATTACKED, Of
 from torch import nn
 
 import gramian
-from gramian.empirical import Sketch, jacobian, ntk_product
+from gramian.empirical import Sketch, jacobian
 from gramian.errors import BadArgument, BadData, GramianError
 from gramian.module_state import untouched
 
@@ -63,7 +63,7 @@ def calls(net, x, j):
     given, few = (x, tuple(t[:2] for t in x)) if len(x) > 1 else (x[0], x[0][:2])
     flat, full = j.reshape(n * c, p), torch.einsum("icp,jdp->ijcd", j, j)
     mean = full.diagonal(dim1=2, dim2=3).mean(2)
-    v, u, shape = torch.randn(n * c), torch.randn(p), net(*x).shape
+    v, u = torch.randn(n * c), torch.randn(p)
 
     def projected():
         sketch, found = Sketch(6), torch.zeros(n * c, 6)
@@ -78,7 +78,6 @@ def calls(net, x, j):
     yield "operator in chunks", lambda: (gramian.EmpiricalNTK(net, given, max_bytes=1) @ v, flat @ (flat.T @ v))
     yield "Gauss-Newton", lambda: (gramian.GaussNewton(net, given) @ u, flat.T @ (flat @ u))
     yield "jacobian", lambda: (jacobian(net, given), j)
-    yield "product", lambda: (ntk_product(net, given, v.reshape(shape)).flatten(), flat @ (flat.T @ v))
     yield "projected", projected
     yield "linearized", lambda: linearized(net, x, j)
 

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 import gramian
 import gramian.data
 import gramian.predict
-from gramian.certify.cost import seconds_per_pair
+from gramian.certify.limit_cost import seconds_per_pair
 from gramian.cli import app
 from gramian.network.zoo import ZOO
 

@@ -91,14 +91,16 @@ def some(n, seed=0, dtype=torch.float64):
     return torch.randn(n, 8, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
 
 
-def error(arch, x, y, dtype):
+def error(arch, x, y, dtype, engine="native"):
     """Largest error of both kernels, relative to the diagonal entries of their row and column."""
-    found, worst = arch.kernels(x.to(dtype), None if y is None else y.to(dtype), engine="native"), 0.0
-    x, y = x.to(dtype).double(), x.to(dtype).double() if y is None else y.to(dtype).double()
-    for kernel, has, right in zip((0, 1), found, arch.kernels(x, y, engine="torch"), strict=True):
-        on_x, on_y = (torch.stack([arch.kernels(z[None], engine="torch")[kernel][0, 0] for z in t]) for t in (x, y))
-        scale = (on_x[:, None] * on_y).sqrt()
-        worst = max(worst, float(((has - right).abs() / scale.clamp_min(1e-300)).max()))
+    found, worst = arch.kernels(x.to(dtype), None if y is None else y.to(dtype), engine=engine), 0.0
+    x, y = x.to(dtype).double(), None if y is None else y.to(dtype).double()
+    right, on_x = arch.kernels(x, y, engine="torch"), arch.diag(x)
+    on_y = on_x if y is None else arch.diag(y)
+    for has, expected, of_x, of_y in zip(found, right, on_x, on_y, strict=True):
+        assert has.dtype == dtype
+        scale = (of_x[:, None] * of_y).sqrt()
+        worst = max(worst, float(((has - expected).abs() / scale.clamp_min(1e-300)).max()))
     return worst
 
 

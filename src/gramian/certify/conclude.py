@@ -5,17 +5,16 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from gramian.certify import facts
 from gramian.certify.answer import because, how_fast, whether, why
 from gramian.certify.certification import Certification
 from gramian.certify.conditions import CONTRADICTED, Certificate
-from gramian.certify.evidence import Evidence
-from gramian.certify.finished_run import Run, evidence_of
+from gramian.certify.finished_run import FinishedRun
 from gramian.certify.goal import did, last_accuracy, steps_taken
 from gramian.certify.kernel_prediction import Prediction, kernel_predictor
+from gramian.certify.run_evidence import evidence_of
 from gramian.certify.scores import error_of, scores
 from gramian.certify.study_clock import Clock
 from gramian.certify.theorems import certificates
@@ -30,161 +29,159 @@ WHAT = {
 }
 
 
-def conclude(
-    run: Run,
-    final: Tensor | None,
-    data: dict[str, Any],
-    name: str,
-    clock: Clock,
-    warnings: list[str],
-    made_as: dict[str, Any],
-) -> Certification:
-    """Certificates, answer and facts of a run; `final` is the network's NTK after it, None if it
-    diverged."""
+def conclude(run: FinishedRun, clock: Clock) -> Certification:
+    """Fifth stage of `certify`: certificates, answer and facts of a run."""
     with clock("prediction"):
-        limit, initial = run.predicted(run.theta, test=True), run.predicted_by_own()
-        kernel_outputs = _kernel_outputs(run, warnings)
+        limit, initial = run.predicted_by_limit(), run.predicted_by_own_ntk()
+        kernel_outputs, ridge_warning = _kernel_outputs(run)
     evidence = evidence_of(run, limit, initial)
     all_certificates = certificates(evidence)
-    outcome = did(run.trace, run.aim)
+    outcome = did(run.trace, run.goal)
     word = why(outcome, all_certificates)
     own = _scores(run, kernel_outputs)
     rate = _rate(run)
     rate_words = rate | {"batches": rate["line"].rpartition(", ")[2]}
-    singular = run.system is not None and float(run.system.values[0]) <= 0
+    singular = bool(run.limit.singular)
     sentences = (
-        whether(evidence, outcome, run.aim, own["train"], run.still),
-        how_fast(evidence, rate_words, run.expected_steps, run.reached_at, run.still),
-        because(evidence, run.sweep, word, all_certificates, singular, outcome),
+        whether(evidence, outcome, run.goal, own["train"], run.still),
+        how_fast(evidence, rate_words, run.plan.expected_steps, run.reached_at, run.still),
+        because(evidence, run.width.sweep, word, all_certificates, singular, outcome),
     )
-    warnings += _said(run, all_certificates)
+    warnings = [
+        *run.data.warnings, *run.width.warnings, *([ridge_warning] if ridge_warning else []),
+        *_said(run, all_certificates),
+    ]  # fmt: skip
+    request = run.data.request
     seconds = {**clock.seconds, "of these, probes": sum(v for k, v in run.trace.seconds.items() if k != "training")}
     steps, losses = run.losses
-    accuracy = last_accuracy(run.trace) if run.aim.classes else None
-    some = len(run.gram.own)
-    arch = run.made.arch
+    accuracy = last_accuracy(run.trace) if run.goal.classes else None
+    some = run.initial.n_ntk_rows
+    arch, theta = run.data.setup.arch, run.limit.theta
+    name = request.description.name
     facts_of_run: dict[str, Any] = {
         "key": "".join(c if c.isalnum() else "-" for c in name.lower()),
-        "title": f"{name}, width {run.width}" if run.known_width else name,
-        "network": str(arch) if arch is not None else str(run.network),
+        "title": f"{name}, width {run.width.width}" if run.known_width else name,
+        "network": str(arch) if arch is not None else str(run.initial.network),
         "did": outcome,
         "why": word,
         "status": f"{outcome}, {word}",
         "answer": list(sentences),
         "trained": {
-            "what": "your module itself, in place" if run.in_place else WHAT[run.way],
-            "parametrization": run.way,
-            "mode": run.mode,
+            "what": "your module itself, in place" if request.in_place else WHAT[request.network_kind],
+            "parametrization": request.network_kind,
+            "mode": run.initial.mode_differences,
         },
-        "goal": facts.goal_facts(run.aim, run.last_loss, accuracy, steps_taken(run.trace)),
+        "goal": facts.goal_facts(run.goal, run.last_loss, accuracy, steps_taken(run.trace)),
         "scores": own,
         "loss": {
             "steps": steps,
             "measured": losses,
             "predicted": None if limit is None else limit.losses,
             "predicted_initial": initial,
-            "loss_name": run.loss,
-            "lr": run.lr,
-            "lr_max": run.lr_max,
-            "optimizer": run.optimizer,
+            "loss_name": run.loss_name,
+            "lr": run.plan.lr,
+            "lr_max": run.plan.lr_max,
+            "optimizer": run.plan.optimizer,
             "torch": rate | {"line": None} if run.trace.diverged else rate,
         },
-        "accuracy": facts.accuracy_facts(run.trace, run.aim.classes),
+        "accuracy": facts.accuracy_facts(run.trace, run.goal.classes),
         "spectrum": {
-            "limit": None if run.theta is None else _descending(run.theta[:some, :some]),
-            "initial": _descending(run.gram.own),
-            "final": None if final is None else _descending(final),
-            "singular": None if run.system is None else singular,
+            "limit": None if theta is None else _descending(theta[:some, :some]),
+            "initial": _descending(run.initial.ntk),
+            "final": None if run.final_ntk is None else _descending(run.final_ntk),
+            "singular": run.limit.singular,
         },
         "moved": facts.moved_facts(run.trace),
         "test": _test_facts(run, limit, kernel_outputs),
         "probes": facts.probe_facts(run.trace),
-        "width": _width_facts(run, evidence, all_certificates),
+        "width": _width_facts(run, all_certificates),
         "certificates": [c.to_dict() for c in all_certificates],
         "warnings": warnings,
         "made": facts.made_facts(
-            **made_as,
+            seed=request.settings.seed,
+            dtype=str(request.training_dtype).removeprefix("torch."),
+            device=request.training_device,
             python=_python_line(run),
             seconds=seconds,
-            parameters=sum(p.numel() for p in run.network.parameters() if p.requires_grad),
+            parameters=sum(p.numel() for p in run.initial.network.parameters() if p.requires_grad),
             interrupted=run.trace.interrupted,
         ),
     }
+    data = facts.data_facts(run.data)
     return Certification(sentences, all_certificates, outcome, word, data, facts_of_run, run.trace)
 
 
-def _rate(run: Run) -> dict[str, Any]:
+def _rate(run: FinishedRun) -> dict[str, Any]:
     """The learning rate for a loop in plain torch."""
-    classes, squared = run.data.y.dtype == torch.int64, run.loss == "squared"
+    data, plan, squared = run.data, run.plan, run.loss_name == "squared"
     targets = "y"
-    if classes and squared:
-        targets = f"one_hot(y, {run.targets.shape[1]}) - 1 / {run.targets.shape[1]}"
-    elif run.data.scale is not None:
+    if data.has_classes and squared:
+        targets = f"one_hot(y, {data.n_outputs}) - 1 / {data.n_outputs}"
+    elif data.checked.scale is not None:
         targets = "(y - y.mean(0)) / y.std(0, correction=0)"
     return torch_facts(
-        loss=run.loss, n=len(run.r0), n_outputs=run.targets.shape[1], lr=run.lr, lr_max=run.lr_max,
-        optimizer=run.optimizer, beta=run.beta, batch_size=run.batch_size, targets=targets,
-        network=run.made.code.replace("WIDTH", str(run.width)).replace("SEED", str(run.seed)),
+        loss=run.loss_name, n=len(data.inputs), n_outputs=data.n_outputs, lr=plan.lr, lr_max=plan.lr_max,
+        optimizer=plan.optimizer, beta=plan.momentum, batch_size=plan.batch_size, targets=targets,
+        network=data.setup.code.replace("WIDTH", str(run.width.width)).replace("SEED", str(plan.settings.seed)),
     )  # fmt: skip
 
 
-def _said(run: Run, all_certificates: tuple[Certificate, ...]) -> list[str]:
+def _said(run: FinishedRun, all_certificates: tuple[Certificate, ...]) -> list[str]:
     """What a reader should know of how things were measured."""
     said = []
-    if run.mode:
+    initial, goal = run.initial, run.goal
+    if initial.mode_differences:
         said.append(
-            f"The network was trained in training mode ({run.mode}), as you would; losses, accuracies and kernels are "
-            "measured in evaluation mode, and predictions are of that mode. Its largest stable learning rate is not "
-            "known."
+            f"The network was trained in training mode ({initial.mode_differences}), as you would; losses, accuracies "
+            "and kernels are measured in evaluation mode, and predictions are of that mode. Its largest stable "
+            "learning rate is not known."
         )
-    if len(run.gram.own) < len(run.r0):
-        some, n = len(run.gram.own), len(run.r0)
+    some, n = initial.n_ntk_rows, len(initial.residual)
+    if some < n:
         said.append(f"The network's own Gram matrix was computed on {some} of {n} rows, to save time.")
-    if run.loss != "squared":
+    if run.loss_name != "squared":
         said.append("The predicted curves are for the squared loss; for this one there are none.")
-    if run.aim.floor > 0:
-        least = run.aim.share_of(run.aim.floor)
+    if goal.floor > 0:
+        least = goal.share_of(goal.floor)
         said.append(
-            f"Equal inputs have different targets: no function's training loss is below {run.aim.floor:.3g}"
+            f"Equal inputs have different targets: no function's training loss is below {goal.floor:.3g}"
             + ("." if least is None else f", {least:.2%} of the best constant predictor's.")
         )
     said += [f"{c.theorem}: contradicted by this run." for c in all_certificates if c.status == CONTRADICTED]
     return said
 
 
-def _kernel_outputs(run: Run, warnings: list[str]) -> Tensor | None:
-    """What the limit kernel's predictor says of the test rows; shape (m, C)."""
-    if run.theta is None or run.cross is None:
-        return None
-    predictions, warning = kernel_predictor(run.theta, run.targets, run.cross)
-    warnings += [warning] if warning else []
-    return predictions
+def _kernel_outputs(run: FinishedRun) -> tuple[Tensor | None, str]:
+    """What the limit kernel's predictor says of the test rows, shape (m, C); and a warning where it took a ridge."""
+    limit = run.limit
+    if limit.theta is None or limit.cross is None:
+        return None, ""
+    return kernel_predictor(limit.theta, run.data.targets, limit.cross)
 
 
-def _scores(run: Run, kernel_outputs: Tensor | None) -> dict[str, Any]:
-    data = run.data
-    test = None if run.test_outputs is None else scores(run.test_outputs, data.y_test, data.scale)
-    kernel = None if kernel_outputs is None else scores(kernel_outputs, data.y_test, data.scale)
-    return {"train": scores(run.train_outputs, data.y, data.scale), "test": test, "kernel": kernel}
+def _scores(run: FinishedRun, kernel_outputs: Tensor | None) -> dict[str, Any]:
+    checked = run.data.checked
+    test = None if run.test_outputs is None else scores(run.test_outputs, checked.y_test, checked.scale)
+    kernel = None if kernel_outputs is None else scores(kernel_outputs, checked.y_test, checked.scale)
+    return {"train": scores(run.train_outputs, checked.y, checked.scale), "test": test, "kernel": kernel}
 
 
-def _test_facts(run: Run, limit: Prediction | None, kernel_outputs: Tensor | None) -> dict[str, Any]:
+def _test_facts(run: FinishedRun, limit: Prediction | None, kernel_outputs: Tensor | None) -> dict[str, Any]:
     """Errors on test rows over the steps: of the network, of the kernel predictor, and of the kernel's predicted run.
 
     Real targets: the root mean square error over all targets. Of one target it is in its own unit; several that were
     standardized have no common one, and are left in deviations.
     """
-    data, c = run.data, run.targets.shape[1]
-    classes = data.y.dtype == torch.int64
-    several = data.scale is not None and c > 1
-    scale = None if several else data.scale
-    y_test = run.targets_test if several else data.y_test
+    data, c, classes = run.data, run.data.n_outputs, run.data.has_classes
+    several = data.checked.scale is not None and c > 1
+    scale = None if several else data.checked.scale
+    y_test = data.test_targets if several else data.checked.y_test
     accuracy, loss = run.trace.measured.get("test_accuracy"), run.trace.measured.get("test_loss")
     steps: list[int] = []
     errors: list[float] = []
     if classes and accuracy is not None:
         steps, errors = accuracy.steps, [1 - float(v) for v in accuracy.values if isinstance(v, int | float)]
-    elif loss is not None and run.loss == "squared" and not classes:
+    elif loss is not None and run.loss_name == "squared" and not classes:
         unit = 1.0 if scale is None else float(scale[1][0])
         steps = loss.steps
         # the loss is half a sum of squares: twice the loss over the number of targets is the mean square
@@ -204,12 +201,12 @@ def _test_facts(run: Run, limit: Prediction | None, kernel_outputs: Tensor | Non
     }
 
 
-def _width_facts(run: Run, e: Evidence, all_certificates: tuple[Certificate, ...]) -> dict[str, Any]:
-    error = run.gram.relative
+def _width_facts(run: FinishedRun, all_certificates: tuple[Certificate, ...]) -> dict[str, Any]:
+    error, sweep = run.initial.ntk_error, run.width.sweep
     known = {"run_width": run.known_width, "run_error": error, "papers": _papers(all_certificates)}
-    if run.sweep is None:
+    if sweep is None:
         return known
-    return {**run.sweep.to_dict(), **known, "in_regime": None if error is None else error <= run.sweep.tolerance}
+    return {**sweep.to_dict(), **known, "in_regime": None if error is None else error <= sweep.tolerance}
 
 
 def _papers(all_certificates: tuple[Certificate, ...]) -> list[dict[str, Any]]:
@@ -227,10 +224,11 @@ def _descending(matrix: Tensor) -> list[float]:
     return [float(f"{v:.6g}") for v in eigenvalues(matrix).flip(0)]
 
 
-def _python_line(run: Run) -> str:
-    width = f", width={run.width}" if not run.made.fixed_width else ""
-    way = "None" if run.way == "own" and not run.in_place else repr(run.way)
+def _python_line(run: FinishedRun) -> str:
+    request, plan = run.data.request, run.plan
+    width = f", width={run.width.width}" if not run.data.setup.fixed_width else ""
+    way = "None" if request.network_kind == "own" and not request.in_place else repr(request.network_kind)
     return (
-        f"gramian.certify(module, x, y, parametrization={way}{width}, optimizer={run.optimizer!r}, lr={run.lr:.9g}, "
-        f"seed={run.seed})"
+        f"gramian.certify(module, x, y, parametrization={way}{width}, optimizer={plan.optimizer!r}, lr={plan.lr:.9g}, "
+        f"seed={plan.settings.seed})"
     )

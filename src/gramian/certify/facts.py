@@ -71,9 +71,8 @@ import torch
 
 from gramian import __version__
 from gramian.certify.goal import Goal
-from gramian.certify.inputs import Given
+from gramian.certify.prepared_data import PreparedData
 from gramian.certify.scores import base_rate, imbalanced
-from gramian.data import Geometry
 from gramian.train import Trace
 from gramian.train.trace import Series
 
@@ -83,13 +82,14 @@ SHOWN_PROBES = (
 )  # fmt: skip
 
 
-def data_facts(name: str, source: str, data: Given, shape: Geometry) -> dict[str, Any]:
+def data_facts(prepared: PreparedData) -> dict[str, Any]:
     """Facts of the data."""
-    y, classes = data.y, data.y.dtype == torch.int64
+    description, data, shape = prepared.request.description, prepared.checked, prepared.geometry
+    y, classes = data.y, prepared.has_classes
     spread = None if classes else {"mean": y.mean(0).tolist(), "deviation": y.std(0, correction=0).tolist()}
     return {
-        "name": name,
-        "source": source,
+        "name": description.data_name,
+        "source": description.source,
         "n_train": len(data.x),
         "n_test": len(data.x_test),
         "in_shape": list(data.x.shape[1:]),

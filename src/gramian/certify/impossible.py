@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -12,29 +10,31 @@ from gramian.certify.answer import share_words
 from gramian.certify.certification import Certification
 from gramian.certify.conditions import IMPLIED, TRAINING, Certificate, Condition
 from gramian.certify.goal import IMPOSSIBLE, Goal, equal_to_the_network
+from gramian.certify.prepared_data import PreparedData
 
 
-def impossible(
-    pairs: list[tuple[int, int]], aim: Goal, x: Tensor, dtype: torch.dtype, rows: Tensor | None,
-    data: dict[str, Any], name: str, seed: int, loss: str, warnings: list[str],
-) -> Certification:  # fmt: skip
-    """Nothing is trained; `x` is what the network would get, `pairs` are numbers of its rows."""
+def impossible(data: PreparedData) -> Certification:
+    """The certification of data that no network can fit; nothing is trained."""
+    request, aim, pairs = data.request, data.goal, data.conflicts
+    dtype, rows = request.training_dtype, request.description.row_numbers
     named = [tuple(int(i if rows is None else rows[i]) for i in pair) for pair in pairs]
-    data["geometry"]["conflicts"] = [list(pair) for pair in named]
-    sentences = contradiction(named, aim, dtype, _apart(x, dtype, pairs))
+    facts_of_data = facts.data_facts(data)
+    facts_of_data["geometry"]["conflicts"] = [list(pair) for pair in named]
+    sentences = contradiction(named, aim, dtype, _apart(data.setup.x, dtype, pairs))
     premise = Condition("pairs of equal inputs with different labels", 0.0, float(len(pairs)), "<=")
     certificate = Certificate(
         "The data can be fitted", "a function has one value at one input", (premise,), (),
         summary=sentences[0], about=TRAINING,
     )  # fmt: skip
     run = facts.nothing_trained(
-        title=name, did=IMPOSSIBLE, why=IMPLIED, answer=list(sentences), goal=facts.goal_facts(aim, None, None),
-        loss_name=loss, certificates=[certificate.to_dict()], warnings=warnings, seed=seed,
+        title=request.description.name, did=IMPOSSIBLE, why=IMPLIED, answer=list(sentences),
+        goal=facts.goal_facts(aim, None, None), loss_name=request.loss, certificates=[certificate.to_dict()],
+        warnings=list(data.warnings), seed=request.settings.seed,
     )  # fmt: skip
-    return Certification(sentences, (certificate,), IMPOSSIBLE, IMPLIED, data, run, None)
+    return Certification(sentences, (certificate,), IMPOSSIBLE, IMPLIED, facts_of_data, run, None)
 
 
-def _apart(x: Tensor, dtype: torch.dtype, pairs: list[tuple[int, int]]) -> bool:
+def _apart(x: Tensor, dtype: torch.dtype, pairs: tuple[tuple[int, int], ...]) -> bool:
     """Whether float64 tells all these rows apart, where the training's own precision does not."""
     together = {i for group in equal_to_the_network(x, torch.float64) for i in group}
     return dtype != torch.float64 and not any(i in together and j in together for i, j in pairs)

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from gramian.errors import NotPositive
-from gramian.gram import Gram
 from gramian.gram.spectrum import Eigensystem, eigensystem
 from gramian.solve import coupled_descent, gradient_descent, minibatch_descent, momentum, nesterov, solve
 from gramian.solve.dynamics import loss
@@ -42,62 +41,76 @@ def settled(system: Eigensystem) -> Eigensystem:
     return replace(system, values=above_rounding(system.values))
 
 
+@dataclass(frozen=True)
+class Schedule:
+    """The steps of a run, for a prediction of it.
+
+    Args:
+        optimizer: its name.
+        lr: learning rate, of the loss summed over the rows.
+        momentum: that enters the steps.
+        batch_size: rows in a step.
+        seed: of the minibatches.
+        steps: at which a prediction is asked for, ascending.
+    """
+
+    optimizer: str
+    lr: float
+    momentum: float
+    batch_size: int
+    seed: int
+    steps: Sequence[int]
+
+    def batches(self, n: int) -> Batches:
+        """The minibatches of n rows, from the first on."""
+        return Batches(n, self.batch_size, torch.Generator().manual_seed(self.seed))
+
+
 def predict(
     theta: Tensor,
     r0: Tensor,
-    steps: Sequence[int],
+    schedule: Schedule,
     *,
-    optimizer: str,
-    lr: float,
-    beta: float,
-    batch_size: int,
-    seed: int,
     system: Eigensystem | None = None,
     cross: Tensor | None = None,
     f0_test: Tensor | None = None,
     y_test: Tensor | None = None,
 ) -> Prediction | None:
     """Prediction under a constant kernel for the squared loss; None for Adam, whose steps no kernel gives."""
-    if optimizer == "adam":
+    if schedule.optimizer == "adam":
         return None
+    steps, lr = schedule.steps, schedule.lr
     test = None
     if cross is not None and f0_test is not None and y_test is not None:
         test = (cross, f0_test - y_test)
-    if optimizer == "sgd":
-        batches = Batches(len(r0), batch_size, torch.Generator().manual_seed(seed))
+    if schedule.optimizer == "sgd":
+        batches = schedule.batches(len(r0))
         rows = (batches.next() for _ in range(max(steps)))
         residuals = minibatch_descent(theta, r0, lr, rows, steps, cross=test)
     else:
         spectrum = system or settled(eigensystem(theta))
-        if optimizer == "gd":
+        if schedule.optimizer == "gd":
             residuals = gradient_descent(spectrum, r0, lr, steps, cross=test)
+        elif schedule.optimizer == "momentum":
+            residuals = momentum(spectrum, r0, lr, schedule.momentum, steps, cross=test)
         else:
-            method = momentum if optimizer == "momentum" else nesterov
-            residuals = method(spectrum, r0, lr, beta, steps, cross=test)
+            residuals = nesterov(spectrum, r0, lr, schedule.momentum, steps, cross=test)
     train, at_test = (residuals, None) if test is None else residuals
     outputs = None if at_test is None or y_test is None else at_test + y_test
     return Prediction([float(v) for v in loss(train)], outputs)
 
 
-def predict_coupled(
-    gram: Tensor,
-    r0: Tensor,
-    steps: Sequence[int],
-    *,
-    optimizer: str,
-    lr: float,
-    beta: float,
-    batch_size: int,
-    seed: int,
-) -> list[float] | None:
+def predict_coupled(gram: Tensor, r0: Tensor, schedule: Schedule) -> list[float] | None:
     """Losses predicted from the network's own Gram matrix over all outputs; None for Adam, or where it takes long."""
-    count = max(steps)
-    size = batch_size if optimizer == "sgd" else len(r0)
-    if optimizer == "adam" or count * gram.numel() * size / len(r0) > MOST_PRODUCTS:
+    count, by_batches = max(schedule.steps), schedule.optimizer == "sgd"
+    size = schedule.batch_size if by_batches else len(r0)
+    if schedule.optimizer == "adam" or count * gram.numel() * size / len(r0) > MOST_PRODUCTS:
         return None
-    batches = Batches(len(r0), batch_size, torch.Generator().manual_seed(seed))
-    rows = (batches.next() if optimizer == "sgd" else None for _ in range(count))
-    residuals = coupled_descent(gram, r0, lr, rows, steps, beta=beta, nesterov=optimizer == "nesterov")
+    batches = schedule.batches(len(r0))
+    rows = (batches.next() if by_batches else None for _ in range(count))
+    residuals = coupled_descent(
+        gram, r0, schedule.lr, rows, schedule.steps, beta=schedule.momentum, nesterov=schedule.optimizer == "nesterov"
+    )
     return [float(v) for v in loss(residuals)]
 
 
@@ -116,14 +129,3 @@ def predictor_gap(theta: Tensor, y: Tensor, cross: Tensor, outputs: Tensor) -> f
     expected, _ = kernel_predictor(theta, y, cross)
     size = float(expected.norm())
     return float((outputs - expected).norm()) / size if size > 0 else None
-
-
-def error_share(outputs: Tensor, y: Tensor, targets: Tensor) -> float:
-    """Share of wrong classes; for regression, mean squared error over the targets' variance."""
-    if y.dtype == torch.int64:
-        return float((outputs.argmax(1) != y).double().mean())
-    spread = (targets - targets.mean(0)).square().mean()
-    return float((outputs - targets).square().mean() / spread) if spread > 0 else 0.0
-
-
-__all__ = ["Gram", "Prediction", "error_share", "kernel_predictor", "predict", "predictor_gap"]

@@ -59,6 +59,10 @@ class Setup:
     code: str = "module"
     no_limit: str = ""
 
+    def limit_scale(self, width: int) -> float:
+        """The limit NTK at this width over that at width 1: the network of Allen-Zhu et al. sums over its width."""
+        return float(width) if self.paper else 1.0
+
     def unit(self, width: int, n_outputs: int) -> float:
         """Squared gradients times this are in the units of Allen-Zhu et al.: W there is sqrt(2 / (q m)) times ours,
         the output sqrt(p / d) times ours."""
@@ -71,12 +75,22 @@ class Setup:
 
 
 def setup(
-    module: nn.Module, x: Tensor, x_test: Tensor, law: Law | None, parametrization: str, dtype: torch.dtype, device: str
+    module: nn.Module,
+    x: Tensor,
+    x_test: Tensor,
+    law: Law | None,
+    parametrization: str,
+    dtype: torch.dtype,
+    device: str,
+    *,
+    in_place: bool = False,
 ) -> Setup:
     """The setup of a module in a parametrization; rows go into the network as they are given.
 
     Only the network of Allen-Zhu et al. gets them scaled to norm one, and padded as they ask, so that different rows
     stay different. (A limit kernel divides <x, x'> by d, so that norm sqrt(d) is the theory's norm one.)
+
+    `in_place`: with "own", the module is the user's, which is neither cast nor moved.
     """
     check_parametrization(parametrization)
     said, law = law, law if law is not None else default_law(module, parametrization)
@@ -94,7 +108,7 @@ def setup(
                 why=error.why,
                 fix=f'{error.fix}; or parametrization="own": train the module as it stands, without its limit',
             ) from None
-        return _without_limit(module, inputs, x_test, error, dtype, device)
+        return _without_limit(module if in_place else module.to(device, dtype), inputs, x_test, error)
     finally:
         for part, mode in modes:
             part.training = mode
@@ -106,7 +120,7 @@ def setup(
     elif said is None:
         named = f"he with biases of deviation {BIAS}"
     if parametrization == "own":
-        network = module.to(device, dtype)
+        network = module if in_place else module.to(device, dtype)
         return _describe(
             arch, lambda width, seed: network, inputs, x_test, f"as given (law of the limit: {named})", True
         )
@@ -195,9 +209,8 @@ def _describe(arch, build, x, x_test, initialization: str, fixed: bool, code: st
     )
 
 
-def _without_limit(module, x, x_test, error: NoLimit, dtype, device) -> Setup:
-    network = module.to(device, dtype)
-    widths = [p.shape[0] for p in module.parameters() if p.ndim >= 2][:-1]
+def _without_limit(network: nn.Module, x: Tensor, x_test: Tensor, error: NoLimit) -> Setup:
+    widths = [p.shape[0] for p in network.parameters() if p.ndim >= 2][:-1]
     return Setup(
         arch=None,
         build=lambda width, seed: network,

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from gramian.certify.network_ntk import kernel_error
+from gramian.certify.prepared_data import PreparedData
+from gramian.certify.request import check_width
 from gramian.certify.setup import Setup
-from gramian.empirical import empirical_ntk
-from gramian.errors import BadArgument
-from gramian.train.forward import evaluating
+from gramian.certify.study_clock import Clock
 
 VECTOR_WIDTHS, IMAGE_WIDTHS = (64, 128, 256, 512), (16, 32, 64, 128)
 MOST_SECONDS, LEAST_ROWS = 10.0, 8  # of the limit kernel of the sweep's rows, and how few these may be
@@ -126,19 +127,20 @@ def sweep(
     while rows > LEAST_ROWS and per_pair * rows**2 / 2 > MOST_SECONDS:
         rows //= 2
     x = setup.x[:rows]
+    inputs = x.to(dtype)
     wanted = [d // FEWER_DRAWS if few else d for d in (IMAGE_DRAWS if image else VECTOR_DRAWS)]
     if setup.depth == 0:  # a linear network is its limit
         wanted = [LEAST_DRAWS] * len(widths)
-    widths, draws, cost = affordable_draws(setup, widths, wanted, x, dtype)
+    widths, draws, cost = affordable_draws(setup, widths, wanted, inputs)
     # of a network of width 1: the paper's kernel grows in proportion to its width
     unit = setup.kernel(1, x, None)
     number, done, samples = 0, 0, []
     for width, count in zip(widths, draws, strict=True):
-        limit = setup.kernel(width, x, None) if setup.paper else unit
+        limit = setup.limit_scale(width) * unit
         off = []
         for _ in range(count):
             number += 1
-            off.append((kernel_error(setup.build(width, seed + number), x, limit, dtype).relative or 0.0) ** 2)
+            off.append((kernel_error(setup.build(width, seed + number), inputs, limit).relative or 0.0) ** 2)
             done += cost[width]
             if tell is not None:
                 tell(done, sum(cost[w] * d for w, d in zip(widths, draws, strict=True)))
@@ -147,7 +149,7 @@ def sweep(
 
 
 def affordable_draws(
-    setup: Setup, widths: tuple[int, ...], wanted: list[int], x: Tensor, dtype: torch.dtype
+    setup: Setup, widths: tuple[int, ...], wanted: list[int], x: Tensor
 ) -> tuple[tuple[int, ...], tuple[int, ...], dict[int, int]]:
     """Widths, draws and operations a draw, within `SWEEP_OPERATIONS`: fewer draws, and without the largest widths.
 
@@ -156,7 +158,7 @@ def affordable_draws(
     cost = {}
     for width in widths:
         with FlopCounterMode(display=False) as counter:
-            kernel_error(setup.build(width, 0), x, None, dtype)
+            kernel_error(setup.build(width, 0), x, None)
         cost[width] = max(counter.get_total_flops(), 1)
         if len(cost) > 2 and sum(cost.values()) * LEAST_DRAWS > SWEEP_OPERATIONS:
             del cost[width]
@@ -216,48 +218,29 @@ def _standard_error(groups: list[Tensor], count: int) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class KernelError:
-    """A network's own NTK (float64, on some rows) and its relative distance from the limit; None without a limit."""
+class WidthChoice:
+    """The width of a run, and the sweep that led to it; sentences for the report."""
 
-    own: Tensor
-    relative: float | None
-
-
-def kernel_error(network: nn.Module, x: Tensor, limit: Tensor | None, dtype: torch.dtype) -> KernelError:
-    """The NTK of a network on these rows, against the limit, relative in Frobenius norm."""
-    device = next(network.parameters()).device
-    with evaluating(network):
-        own = empirical_ntk(network, x.to(device, dtype)).double().cpu()
-    if limit is None:
-        return KernelError(own, None)
-    off = own - limit.double().cpu()
-    size = float(limit.norm())
-    return KernelError(own, float(off.norm()) / size if size > 0 else None)
+    width: int
+    sweep: Sweep | None
+    warnings: tuple[str, ...] = ()
 
 
-def affordable_rows(network: nn.Module, x: Tensor, dtype: torch.dtype, operations: float) -> int:
-    """On how many rows the network's own NTK takes about so many operations at most, from those that 64 rows take.
-
-    Counted, not timed: the same run watches the same rows on every machine and on every day.
-    """
-    if len(x) <= 64:
-        return len(x)
-    with FlopCounterMode(display=False) as counter:
-        kernel_error(network, x[:64], None, dtype)
-    once = max(counter.get_total_flops(), 1)
-    # a Gram matrix takes time in proportion to the square of its rows
-    return min(len(x), max(64, int(64 * math.sqrt(operations / once))))
+def width_of_run(data: PreparedData, clock: Clock) -> WidthChoice:
+    """Third stage of `certify`: from which width on the limit describes the network, and at which it is trained."""
+    request, seed = data.request, data.request.settings.seed
+    with clock("width sweep") as tell:
+        measured = sweep(
+            data.setup, request.tolerance, seed, request.training_dtype, request.width != "auto",
+            data.seconds_per_pair, tell,
+        )  # fmt: skip
+    width, warning = choose_width(data.setup, measured, request.width)
+    return WidthChoice(width, measured, (warning,) if warning else ())
 
 
 def choose_width(setup: Setup, width_sweep: Sweep | None, asked: int | str) -> tuple[int, str]:
     """The width to train at, and a warning where it is not what was asked for or hoped for."""
-    if asked != "auto" and (not isinstance(asked, int) or isinstance(asked, bool) or asked < 1):
-        raise BadArgument(
-            f"width={asked!r} is no width.",
-            where="argument `width` of certify",
-            why='a width is a whole number, 1 or more, or "auto"',
-            fix='width=512, or width="auto"',
-        )
+    check_width(asked)
     if setup.fixed_width:
         kept = f"width={asked} has no effect: in this parametrization the network keeps its own widths."
         return setup.own_width, kept if asked not in ("auto", setup.own_width) else ""

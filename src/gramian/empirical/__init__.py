@@ -2,7 +2,6 @@
 
 from gramian.empirical.contraction.ntk import empirical_ntk, empirical_ntk_by_layer
 from gramian.empirical.operators.jacobian import jacobian
-from gramian.empirical.operators.ntk_product import ntk_product
 from gramian.empirical.operators.tangent_operators import EmpiricalNTK, GaussNewton
 from gramian.empirical.sketches.projected_gradients import projected_gradients
 from gramian.empirical.sketches.random_projections import Sketch

@@ -122,7 +122,7 @@ def depends(trial: Trial, first: Tensor, again: Tensor, drawn: Sequence[bool]) -
     w = torch.linspace(1, 2, len(first), dtype=torch.float64).sqrt().to(first)
     if (drawn[1] or drawn[2]) and draws_matter(trial, w):
         return RANDOM
-    gradient = marks(gradients_along(again, w, trial.gates()))
+    gradient = marks(gradients_along(again, w, trial.gates(), keep_graph=True))
     if not is_mixed(trial, first, gradient, w):
         return ALONE
     third = marks(gradients_along(trial.scores(trial.run(trial.x[:1], None)), w, trial.gates()))

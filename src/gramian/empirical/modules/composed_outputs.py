@@ -82,7 +82,7 @@ def composed(module: nn.Module, outputs: str | Callable[..., Tensor]) -> tuple[n
     module = unwrapped(module)
     checks.trainable(module)
     if isinstance(outputs, str):
-        checks.check_options(outputs, "auto", 1)
+        checks.check_options(outputs, 1)
         return module, outputs
     return Composed(module, outputs), "full"
 

@@ -88,7 +88,7 @@ def checked_backward(module: nn.Module, x: Tensor | Given, scores: Callable[[Any
     inside = ""
     if seen.registered:
         inside = "the forward registers gradient hooks on its tensors"
-    elif path := _module_hooks(module):
+    elif path := module_hooks(module):
         inside = f"a backward hook on {path}"
     function = f"the custom autograd function {custom[0]}" if custom else ""
     backward = Backward(hooked, inside, function, _past(leaves, here, parameters, given))
@@ -188,7 +188,7 @@ def _not_linear(module: nn.Module, name: str, what: str) -> BadArgument:
     )
 
 
-def _module_hooks(module: nn.Module) -> str:
+def module_hooks(module: nn.Module) -> str:
     if global_hooks._global_backward_hooks or global_hooks._global_backward_pre_hooks:
         return "all modules (register_module_full_backward_hook)"
     for path, part in module.named_modules():
@@ -269,6 +269,11 @@ def _check_grad(
                 "which autograd.grad does not see",
                 fix="torch.utils.checkpoint.checkpoint(..., use_reentrant=False) in its place",
             )
+
+
+def has_hooks(p: Tensor) -> bool:
+    """Whether a parameter has hooks that may change its gradient, or its `.grad`."""
+    return bool(gradient_hooks(p)) or bool(getattr(p, "_post_accumulate_grad_hooks", None))
 
 
 def check_grad_hooks(module: nn.Module) -> None:

@@ -30,6 +30,10 @@ class Watched(TorchFunctionMode):
     """While on, `seen(use, run)` stands for each call that uses one of the parameters; `run()` makes the call itself.
 
     `parameters`: ids of the tensors that count; `activation(func, args, kwargs)` stands for activations' calls.
+
+    Attributes:
+        registers_hooks: the forward registered gradient hooks on tensors.
+        opened: a function of torch was opened, so that the calls inside are seen.
     """
 
     def __init__(
@@ -40,10 +44,14 @@ class Watched(TorchFunctionMode):
     ) -> None:
         super().__init__()
         self.parameters, self.seen, self.activation = parameters, seen, activation
+        self.registers_hooks, self.opened = False, False
 
     def __torch_function__(self, func: Callable, types: Any, args: Any = (), kwargs: dict | None = None) -> Any:
         kwargs = kwargs or {}
+        if func is Tensor.register_hook:
+            self.registers_hooks = True
         if func in AROUND_READ_CALLS:
+            self.opened = True
             with self:
                 return _inside(func)(*args, **kwargs)
         if func in READERS and all(t in PLAIN_TYPES for t in types):

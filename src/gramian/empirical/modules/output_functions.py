@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,14 @@ class Batch:
     def __getitem__(self, rows: slice) -> Batch:
         return Batch(self.x[rows], None if self.targets is None else self.targets[rows])
 
+    def take(self, rows: list[int]) -> Batch:
+        """Copies of some samples."""
+        return Batch(self.x[rows], None if self.targets is None else self.targets[rows])
+
+    def clone(self) -> Batch:
+        """The same samples in memory of their own."""
+        return Batch(self.x.clone(), None if self.targets is None else self.targets.clone())
+
 
 @dataclass(frozen=True, eq=False)
 class Model:
@@ -32,9 +41,15 @@ class Model:
     module: nn.Module
     of: Callable[..., Tensor] | None = None
 
-    def __call__(self, batch: Batch, theta: dict[str, Tensor] | None = None) -> Any:
+    def __call__(
+        self, batch: Batch, theta: dict[str, Tensor] | None = None, watched: AbstractContextManager | None = None
+    ) -> Any:
         """The numbers to differentiate, for a batch of one, with other values of some parameters."""
-        return self.apply(call_at(self.module, theta or {}, batch.x), batch)
+        out = call_at(self.module, theta or {}, batch.x, watched)
+        if self.of is None or watched is None:
+            return self.apply(out, batch)
+        with watched:
+            return self.apply(out, batch)
 
     def apply(self, out: Any, batch: Batch) -> Any:
         """The function of the module's output alone."""

@@ -9,12 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from gramian.arch.inputs import Inputs
-from gramian.empirical.modules.calling import call
+from gramian.empirical.modules.calling import call, lent
 from gramian.empirical.modules.checks import check_input, check_product, check_repeats, taken, trainable
 from gramian.empirical.modules.gradient_hooks import checked_backward
 from gramian.empirical.modules.packed_inputs import packed
 from gramian.empirical.modules.plain_gradients import gradients, named_errors, right_batch_norm
-from gramian.module_state.untouched import untouched
 
 
 def jacobian(module: nn.Module, x: Inputs) -> Tensor:
@@ -43,7 +42,7 @@ def jacobian(module: nn.Module, x: Inputs) -> Tensor:
     parameters = list(trainable(module).values())
     module, rows_of_x, _ = packed(module, x, None)
     x = check_input("x", rows_of_x)
-    with untouched(module), torch.inference_mode(False), torch.enable_grad():
+    with lent(module), torch.inference_mode(False), torch.enable_grad():
         with torch.no_grad(), taken(module, "x", x[:1]):
             call(module, x[:1])
         with torch.no_grad():

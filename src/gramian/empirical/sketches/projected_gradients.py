@@ -12,16 +12,16 @@ from torch.func import vjp, vmap
 from gramian.arch.inputs import Inputs, leaves, tensors
 from gramian.empirical.contraction.gradient_checks import Untrusted
 from gramian.empirical.modules import checks
-from gramian.empirical.modules.calling import call, call_at
+from gramian.empirical.modules.calling import call, call_at, lent
 from gramian.empirical.modules.composed_outputs import Aimed, composed, unwrapped
 from gramian.empirical.modules.gradient_hooks import checked_backward
 from gramian.empirical.modules.observed_calls import differentiable_math
 from gramian.empirical.modules.packed_inputs import packed
 from gramian.empirical.modules.plain_gradients import differs, gradients_along, named_errors, tolerance
+from gramian.empirical.modules.trial_passes import try_module
 from gramian.empirical.operators.jacobian import rows
 from gramian.empirical.sketches.random_projections import Sketch
 from gramian.errors import BadData, GramianError
-from gramian.module_state.untouched import untouched
 
 
 def projected_gradients(
@@ -66,7 +66,7 @@ def projected_gradients(
                 [5., 6., 5.],
                 [5., 5., 6.]])
     """
-    checks.check_options(outputs, "auto", max_bytes)
+    checks.check_options(outputs, max_bytes)
     checks.trainable(module)
     if targets is None:
         module, x, _ = packed(unwrapped(module), x, None)
@@ -75,8 +75,8 @@ def projected_gradients(
         module, x, kind = *_aimed(module, x, outputs, targets), "full"
     checks.check_mode(module)
     x = checks.check_input("x", x)
-    with untouched(module), differentiable_math():
-        out, _ = checks.try_module(module, "x", x)
+    with lent(module), differentiable_math():
+        out, _ = try_module(module, "x", x)
         backward = checked_backward(module, x[:1])
         way = _looped if backward.inside or backward.past else _batched
         features = _project(module, x, sketch, kind, out, max_bytes, way)

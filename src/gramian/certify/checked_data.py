@@ -1,4 +1,4 @@
-"""What `certify` is given, checked and as tensors: the module, the data, the settings. Nothing is computed before."""
+"""The data that `certify` is given, checked and as tensors."""
 
 from __future__ import annotations
 
@@ -8,24 +8,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gramian.arch.inputs import one_tensor
 from gramian.certify.goal import are_signs
 from gramian.data import as_tensors, check
 from gramian.data.tensors import Tensors
-from gramian.empirical.modules.module_copy import copied as deep_copy
 from gramian.errors import BadArgument, BadData
 
 MOST_TARGETS = 200_000_000  # numbers of the targets as rows with one 1: 800 MB
-LOSSES = ("squared", "cross-entropy")
-TARGETS = ("auto", "as given", "standardized")
 # mean over deviation of real targets, or deviation (or 1 over it): a network at 0 starts far off then
 FAR_TARGETS = 10.0
 
 
 @dataclass(frozen=True, eq=False)
-class Given:
+class CheckedData:
     """Data as they are trained on.
 
     Args:
@@ -44,73 +41,14 @@ class Given:
     classes: tuple[str, ...]
     notes: tuple[str, ...]
 
-    def trained(self, y: Tensor) -> Tensor:
+    def as_trained(self, y: Tensor) -> Tensor:
         """Targets as the network is trained to give them."""
         return y if self.scale is None else (y - self.scale[0]) / self.scale[1]
 
 
-def check_module(module: object) -> nn.Module:
-    """The module, if it is one that can be trained.
-
-    Raises:
-        BadArgument: a class, a function, a module without numbers (on `meta`), or without a parameter to train.
-    """
-    where = "certify(module, x, y)"
-    if isinstance(module, type) or not isinstance(module, nn.Module):
-        name = module.__name__ if isinstance(module, type) else type(module).__name__
-        kind = f"the class {name}" if isinstance(module, type) else f"a {name}"
-        raise BadArgument(
-            f"The module is {kind}, not a network.",
-            where=where,
-            why="a network is an object, made by calling its class"
-            if isinstance(module, type)
-            else "it is given first",
-            fix=f"{name}(...), called" if isinstance(module, type) else "an nn.Module, then inputs, then targets",
-        )
-    meta = [name for name, p in (*module.named_parameters(), *module.named_buffers()) if p.is_meta]
-    if meta:
-        raise BadArgument(
-            f"{len(meta)} tensors of the module are on the device meta, the first is {meta[0]}.",
-            where=where,
-            why="they have shapes and no numbers, so there is nothing to train or to measure",
-            fix='module.to_empty(device="cpu") and an initialization, or make it outside `with torch.device("meta")`',
-        )
-    if not any(p.requires_grad for p in module.parameters()):
-        raise BadArgument(
-            "The module has no parameter to train.",
-            where=where,
-            why="it has none, or all have requires_grad=False",
-            fix="module.requires_grad_(True), or a module with weights",
-        )
-    return module
-
-
-def check_words(loss: object, targets: str, tolerance: float) -> None:
-    """Raise unless the settings that are words or shares are known."""
-    if isinstance(tolerance, bool) or not isinstance(tolerance, int | float) or not 0 < tolerance < 1:
-        raise BadArgument(
-            f"tolerance={tolerance!r} is no share between 0 and 1.",
-            where="argument `tolerance` of certify",
-            why="it is the kernel's relative error that counts as being in the regime of the limit",
-            fix="tolerance=0.1",
-        )
-    if loss not in LOSSES:
-        raise BadArgument(
-            f"loss={loss!r} is not known.",
-            where="argument `loss` of certify",
-            why="the answer needs the least that a constant predictor can have, which is known for two losses",
-            fix='loss="squared" (nn.MSELoss) or "cross-entropy" (nn.CrossEntropyLoss); gramian.train takes any loss',
-        )
-    if targets not in TARGETS:
-        raise BadArgument(
-            f"targets={targets!r} is not known.",
-            where="argument `targets` of certify",
-            why="real targets are trained on as they are given, or brought to mean 0 and deviation 1 first",
-            fix=f"one of {', '.join(map(repr, TARGETS))}",
-        )
-
-
-def given(x: Any, y: Any, x_test: Any, y_test: Any, *, rows: Tensor | None, classes: Sequence[str], loss: str) -> Given:
+def checked_data(
+    x: Any, y: Any, x_test: Any, y_test: Any, *, rows: Tensor | None, classes: Sequence[str], loss: str
+) -> CheckedData:
     """The data, checked, as the user gave them.
 
     Raises:
@@ -144,7 +82,7 @@ def given(x: Any, y: Any, x_test: Any, y_test: Any, *, rows: Tensor | None, clas
             fix='y as int64 of shape (n,), or loss="squared"',
         )
     x_test, y_test = _test_rows(known, x, y, x_test, y_test)
-    return Given(x, y, x_test, y_test, None, tuple(classes) or known.classes, known.notes)
+    return CheckedData(x, y, x_test, y_test, None, tuple(classes) or known.classes, known.notes)
 
 
 def labels(y: Tensor) -> Tensor:
@@ -184,7 +122,7 @@ def _test_rows(known: Tensors, x: Tensor, y: Tensor, x_test: Any, y_test: Any) -
     return x_test, y_test
 
 
-def with_scale(data: Given, targets: str, way: str | None, loss: str) -> Given:
+def with_scale(data: CheckedData, targets: str, way: str | None, loss: str) -> CheckedData:
     """Real targets as they are trained on.
 
     "auto" standardizes where a parametrization that draws the weights anew is asked for by name, whose outputs and
@@ -222,16 +160,3 @@ def with_scale(data: Given, targets: str, way: str | None, loss: str) -> Given:
         )
         return replace(data, notes=(*data.notes, said))
     return data
-
-
-def copied(module: nn.Module) -> nn.Module:
-    """A copy of the user's module, to be trained in its place."""
-    try:
-        return deep_copy(module)
-    except BadArgument as error:
-        raise BadArgument(
-            error.what,
-            where=error.where,
-            why="certify trains a copy of your module, and something in it has none, such as an open file",
-            fix='parametrization="own" trains the module itself, in place',
-        ) from None

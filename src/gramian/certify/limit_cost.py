@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from gramian.certify.inputs import Given
-from gramian.certify.setup import Setup
 from gramian.errors import BadArgument
 from gramian.gram import Gram
 from gramian.predict.cost import MEMORY_SHARE, free_memory
@@ -149,16 +146,14 @@ def words(seconds: float) -> str:
     return f"about {seconds / 60:.0f} min" if seconds < 6000 else f"about {seconds / 3600:.1f} h"
 
 
-def with_fewer_test_rows(data: Given, setup: Setup, per_pair: float, seed: int) -> tuple[Given, Setup, str]:
-    """Data and setup with as many test rows, drawn by the seed, as the limit kernel can have; and a note if fewer."""
-    n_test = len(setup.x_test)
-    count = test_rows(len(setup.x), n_test, per_pair)
+def affordable_test_rows(n: int, n_test: int, per_pair: float, seed: int) -> tuple[Tensor | None, str]:
+    """Which test rows, drawn by the seed, the limit kernel can have, and a note; None where it can have all of them."""
+    count = test_rows(n, n_test, per_pair)
     if count == n_test:
-        return data, setup, ""
+        return None, ""
     keep = torch.randperm(n_test, generator=torch.Generator().manual_seed(seed))[:count].sort().values
     note = (
         f"Only {count:,} of {n_test:,} test rows were used, because the limit kernel between all of them and the "
-        f"training rows would take {words(per_pair * len(setup.x) * n_test)}."
+        f"training rows would take {words(per_pair * n * n_test)}."
     )
-    fewer = replace(data, x_test=data.x_test[keep], y_test=data.y_test[keep])
-    return fewer, replace(setup, x_test=setup.x_test[keep]), note
+    return keep, note

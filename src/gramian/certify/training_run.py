@@ -1,0 +1,145 @@
+"""Fourth stage of `certify`: the network before its training, its training, and the network after it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from torch import Tensor
+from torch.nn import functional
+
+from gramian.certify.finished_run import FinishedRun, InitialNetwork, TrainingPlan
+from gramian.certify.limit_side import LimitSide
+from gramian.certify.measure import GRAM_OPERATIONS, coupled_gram, differs_by_mode, largest_lr, outputs, probes_for
+from gramian.certify.network_ntk import affordable_rows, kernel_error
+from gramian.certify.prepared_data import PreparedData
+from gramian.certify.study_clock import Clock
+from gramian.certify.torch_line import per_batch, rounded
+from gramian.certify.width import WidthChoice
+from gramian.solve import time_to
+from gramian.train import Trace, train
+from gramian.train.settings import ADAM_LR, Settings
+
+MOST_STEPS = 20_000
+PLAIN_SHARE, MOMENTUM_SHARE = 0.75, 0.5  # of the largest stable learning rate: room for it to fall during training
+STEPS_OF_ANY_NETWORK = 2000  # at least, where no kernel says how long a network of any width and scale takes
+WATCH_OPERATIONS = 1.5e10  # for each of about a dozen during the run
+
+
+def training_run(data: PreparedData, limit: LimitSide, width: WidthChoice, clock: Clock) -> FinishedRun:
+    """The finished run of the network at its width; `limit` is that of this width."""
+    initial = _initial_network(data, limit, width, clock)
+    with clock("learning rate"):
+        plan = _plan(data, limit, initial)
+    with clock("training", bar=False):  # it has its own
+        trace = _trained(data, initial, plan)
+    network = initial.network
+    train_outputs = outputs(network, data.inputs)
+    test_outputs = outputs(network, data.test_inputs) if data.has_test else None
+    with clock("Gram matrix of the network"):
+        broken = trace.diverged or not bool(train_outputs.isfinite().all())
+        final_ntk = None if broken else kernel_error(network, data.inputs[: initial.n_ntk_rows], None).ntk
+    return FinishedRun(data, limit, width, initial, plan, trace, train_outputs, test_outputs, final_ntk)
+
+
+def _initial_network(data: PreparedData, limit: LimitSide, width: WidthChoice, clock: Clock) -> InitialNetwork:
+    """The network as it is before its training, and what is measured on it then."""
+    request = data.request
+    # tried on a copy of the module as the user has it, in its own precision
+    mode = differs_by_mode(request.module, data.checked.x[:8]) if request.network_kind == "own" else ""
+    network = data.setup.build(width.width, request.settings.seed)
+    first_outputs = outputs(network, data.inputs)
+    with clock("Gram matrix of the network"):
+        some = affordable_rows(network, data.inputs, GRAM_OPERATIONS)
+        n_watched = affordable_rows(network, data.inputs, WATCH_OPERATIONS)
+        of_limit = None if limit.theta is None else limit.theta[:some, :some]
+        error = kernel_error(network, data.inputs[:some], of_limit)
+        coupled = coupled_gram(network, data.inputs, data.n_outputs) if request.loss == "squared" else None
+    return InitialNetwork(
+        network=network,
+        outputs=first_outputs,
+        test_outputs=outputs(network, data.test_inputs) if data.has_test else None,
+        residual=first_outputs - data.targets,
+        loss=_loss(first_outputs, data),
+        ntk=error.ntk,
+        ntk_error=error.relative,
+        coupled_ntk=coupled,
+        n_watched_rows=n_watched,
+        mode_differences=mode,
+    )
+
+
+def _plan(data: PreparedData, limit: LimitSide, initial: InitialNetwork) -> TrainingPlan:
+    """Learning rate and steps, where they were not said."""
+    settings, n = data.request.settings, len(data.inputs)
+    batch_size = settings.rows_per_step(n)
+    lr_max = largest_lr(
+        initial.network, data.inputs, initial.ntk, str(settings.optimizer), settings.effective_momentum, batch_size,
+        data.request.loss, settings.seed,
+    )  # fmt: skip
+    if settings.lr is None:
+        settings = replace(settings, lr=_learning_rate(data, settings, lr_max))
+    expected = _expected_steps(data, limit, initial, settings)
+    if settings.steps is None:
+        settings = replace(settings, steps=_most_steps(expected, data.request.network_kind))
+    if settings.optimizer == "sgd":
+        settings = replace(settings, batch_size=batch_size)
+    return TrainingPlan(settings, batch_size, None if initial.mode_differences else lr_max, expected)
+
+
+def _learning_rate(data: PreparedData, settings: Settings, lr_max: float | None) -> float:
+    """A share of the largest stable one, with three digits in the unit of the loss as people write it."""
+    if lr_max is None:
+        return ADAM_LR
+    share = MOMENTUM_SHARE if settings.effective_momentum else PLAIN_SHARE
+    # three digits there, so that a line holds the number whole
+    times = per_batch(data.request.loss, len(data.inputs), data.n_outputs)
+    return rounded(lr_max * share * times) / times
+
+
+def _expected_steps(data: PreparedData, limit: LimitSide, initial: InitialNetwork, settings: Settings) -> float | None:
+    """Steps that the infinitely wide network would need to the goal's loss; None where no kernel says it."""
+    if limit.system is None or settings.loss != "squared" or settings.optimizer == "adam" or not initial.loss > 0:
+        return None
+    if not data.goal.target > 0:
+        return math.inf
+    assert settings.lr is not None
+    # the mean of minibatches is a step of gradient descent
+    method = "gd" if settings.optimizer == "sgd" else str(settings.optimizer)
+    share = data.goal.target / initial.loss
+    return float(time_to(limit.system, initial.residual, share, settings.lr, method, settings.effective_momentum))
+
+
+def _most_steps(expected: float | None, network_kind: str) -> int:
+    """Steps at most where none were said: ten times what the kernel predicts."""
+    enough = 0.0 if expected is None else 10 * expected + 100
+    if network_kind == "own" or expected is None:
+        enough = max(enough, float(STEPS_OF_ANY_NETWORK))
+    return int(min(enough, MOST_STEPS))
+
+
+def _trained(data: PreparedData, initial: InitialNetwork, plan: TrainingPlan) -> Trace:
+    """Trains the network in place, down to the goal."""
+    request, has_test = data.request, data.has_test
+    return train(
+        initial.network,
+        data.inputs,
+        data.training_targets(),
+        x_test=data.test_inputs if has_test else None,
+        y_test=data.training_targets(test=True) if has_test else None,
+        settings=replace(plan.settings, accuracy=None),
+        stop_loss=data.goal.target,
+        stop_accuracy=1.0 if data.goal.classes else None,
+        checkpoint=request.checkpoint,
+        resume=request.resume,
+        progress=request.progress,
+        gram_rows=initial.n_watched_rows,
+        probes=probes_for(initial.network, data.inputs, data.n_outputs, plan.steps),
+    )
+
+
+def _loss(first_outputs: Tensor, data: PreparedData) -> float:
+    """Training loss of these outputs, summed over the rows."""
+    if data.request.loss == "cross-entropy" and data.has_classes:
+        return float(functional.cross_entropy(first_outputs, data.checked.y, reduction="sum"))
+    return float((first_outputs - data.targets).square().sum() / 2)
