@@ -11,9 +11,9 @@ from torch import nn
 
 from gramian import architecture
 from gramian.arch.ops import At, Kinked, Pointwise
-from gramian.arch.ops.elu import Bent
-from gramian.arch.ops.orthant import orthant
-from gramian.arch.ops.spline import Spline
+from gramian.duals.elu import Bent
+from gramian.duals.orthant import orthant
+from gramian.duals.spline import Spline
 from gramian.errors import NoLimit
 
 mpmath.mp.dps = 50

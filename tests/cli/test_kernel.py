@@ -5,9 +5,9 @@ import pytest
 import torch
 
 import gramian
-from gramian.arch.zoo import ZOO
 from gramian.data import load
 from gramian.library import Library, library
+from gramian.network.zoo import ZOO
 
 
 @pytest.mark.parametrize("which", ["ntk", "nngp"])

@@ -9,10 +9,10 @@ from torch import nn
 from torch.nn import functional as F
 
 import gramian
-from gramian.arch.zoo import ZOO
-from gramian.empirical import monte_carlo
 from gramian.empirical.modules.readout import find_readouts
 from gramian.errors import BadArgument, BadData
+from gramian.network import monte_carlo
+from gramian.network.zoo import ZOO
 
 
 def mlp(width=64, outputs=1, bias=True):

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 import gramian
-from gramian.arch.zoo import cnn
 from gramian.certify import certify
 from gramian.certify.scores import scores
+from gramian.network.zoo import cnn
 from gramian.report import summary_rows
 from gramian.train.batches import Batches
 

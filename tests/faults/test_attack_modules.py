@@ -9,9 +9,9 @@ from attacked_modules import ATTACKED, Of
 from torch import nn
 
 import gramian
-from gramian.arch import untouched
 from gramian.empirical import Sketch, jacobian
 from gramian.errors import BadArgument, BadData, GramianError
+from gramian.module_state import untouched
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 FAST = ["padded attention", "op glu", "op norm at 0", "renormed rows", "equilibrium", "alignment"]

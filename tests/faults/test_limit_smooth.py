@@ -7,8 +7,8 @@ from counting import numbers_computed
 from torch import nn
 
 import gramian
-from gramian.arch.ops.quadrature import smooth_expectation
 from gramian.arch.ops.smooth import SPLITS
+from gramian.duals.quadrature import smooth_expectation
 from gramian.errors import NoLimit
 from gramian.sklearn import NTKRegressor
 

@@ -8,9 +8,9 @@ from counting import numbers_computed
 from torch import nn
 
 from gramian import architecture, empirical_ntk
-from gramian.arch.zoo import mlp
 from gramian.errors import BadArgument, NoLimit
 from gramian.limit import torch_engine
+from gramian.network.zoo import mlp
 
 LAW = (1.3, 0.3)
 

@@ -15,8 +15,8 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from torch import nn
 
 import gramian.sklearn
-from gramian.arch import architecture
 from gramian.errors import BadArgument, BadData, NotPositive
+from gramian.network import architecture
 from gramian.predict import NTKClassifier, NTKRegressor
 from gramian.solve import solve
 

@@ -26,7 +26,6 @@ from gramian.empirical.modules.output_functions import Batch, Model
 from gramian.empirical.modules.structured_calls import Conv, Linear, Scale, Sizes, Use
 from gramian.empirical.modules.structured_parameters import Uses
 from gramian.empirical.operators.jacobian import rows
-from gramian.empirical.workarounds.channels_last import followed
 from gramian.empirical.workarounds.convolution_gradients import convolved
 from gramian.empirical.workarounds.gemm import linear
 from gramian.empirical.workarounds.reused_memory import room
@@ -152,7 +151,7 @@ def pull_back(source: Source, units: Sequence[Unit], batch: Batch, outputs: rang
             return _again(use, make, inputs.get(c), own) + zeros[c]
 
         row = Batch(sample[None], None if target is None else target[None])
-        out = source.model(row, theta, Watched(own, seen, followed))
+        out = source.model(row, theta, Watched(own, seen))
         if next(counter, None) is not None:
             raise RuntimeError("the module makes fewer calls than before")
         return out.reshape(-1), inputs

@@ -26,8 +26,8 @@ from torch import Tensor, nn
 from torch.utils import checkpoint as checkpoints
 from torch.utils._pytree import tree_map_only
 
-from gramian.arch.module_attributes import Attributes
-from gramian.arch.untouched import COPIED, Loan, loan_of, surely, untouched
+from gramian.module_state.attributes import Attributes
+from gramian.module_state.untouched import COPIED, Loan, loan_of, surely, untouched
 
 
 class Given(NamedTuple):

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gramian.arch.untouched import untouched
 from gramian.empirical.modules.calling import Given, call_at, lay_aside, plain
 from gramian.empirical.modules.checks import check_counts, check_mode, check_repeats, trainable
 from gramian.empirical.modules.gradient_hooks import check_grad_hooks, checked_backward
@@ -16,6 +15,7 @@ from gramian.empirical.modules.module_copy import copied
 from gramian.empirical.modules.observed_calls import differentiable_math
 from gramian.empirical.taylor.forward_mode import along, checked_way
 from gramian.errors import BadArgument
+from gramian.module_state.untouched import untouched
 
 
 class Expansion(nn.Module):
