@@ -60,7 +60,12 @@ def test_every_activation_where_all_inputs_have_one_norm(name):
     assert error(arch, x[:3], x[3:], torch.float32) < 1e-6
 
 
-@pytest.mark.parametrize("name", ACTIVATIONS)
+LONG = {"softsign", "laplace", "where", "root"}  # their series have most terms: 3 to 6 s
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in ACTIVATIONS]
+)
 def test_every_activation_where_norms_differ(name):
     arch, x = of(name), inputs(0.05)
     if name in BENT:
