@@ -4,13 +4,13 @@ import pickle
 
 import pytest
 import torch
+from gramian.empirical.modules.packed_inputs import packed
 from structured import LONG, STRUCTURED, WORDS, Lengths, Siamese, Text, TwoInputs, text
 from torch import nn
 from torch.nn import functional as F
 
 from gramian import Gram, architecture, certify, empirical_ntk, monte_carlo, train
 from gramian.arch.inputs import leaves, rows
-from gramian.empirical.modules.packed_inputs import packed
 from gramian.empirical.operators.jacobian import jacobian
 from gramian.errors import BadArgument, BadData, NoLimit
 

@@ -20,6 +20,7 @@ from torch.utils._pytree import tree_map
 from gramian.empirical.contraction.contracted_parameters import Unit
 from gramian.empirical.contraction.gradient_checks import Pulled, check_pulled
 from gramian.empirical.contraction.per_sample_gradients import formed
+from gramian.empirical.modules.arguments import Samples, changed, tensors_of
 from gramian.empirical.modules.observed_calls import Watched, differentiable_math
 from gramian.empirical.modules.observed_pass import ObservedPass
 from gramian.empirical.modules.output_functions import Batch, Model
@@ -135,7 +136,7 @@ def pull_back(source: Source, units: Sequence[Unit], batch: Batch, outputs: rang
     theta = {u.name: source.parameters[u.name].detach() for u in units if u.kind == "general"}
 
     def run(
-        sample: Tensor, target: Tensor | None, zeros: dict[int, Tensor], theta: dict[str, Tensor]
+        sample: Samples, target: Tensor | None, zeros: dict[int, Tensor], theta: dict[str, Tensor]
     ) -> tuple[Tensor, dict[int, Tensor]]:
         inputs: dict[int, Tensor] = {}
         counter = iter(range(len(calls)))
@@ -150,7 +151,7 @@ def pull_back(source: Source, units: Sequence[Unit], batch: Batch, outputs: rang
                 inputs[c] = use.how.plain(use.x) if isinstance(use.how, Scale) else use.x
             return _again(use, make, inputs.get(c), own) + zeros[c]
 
-        row = Batch(sample[None], None if target is None else target[None])
+        row = Batch(changed(sample, lambda t: t[None]), None if target is None else target[None])
         out = source.model(row, theta, Watched(own, seen))
         if next(counter, None) is not None:
             raise RuntimeError("the module makes fewer calls than before")
@@ -166,11 +167,13 @@ def _pull_all(
     run: Callable, batch: Batch, shapes: Shapes, theta: dict[str, Tensor], outputs: range, nested: bool
 ) -> Pulled:
     """One backward pass for all samples: each has zeros of its own, so that no cotangent is a sum over samples."""
-    n, x = len(batch), batch.x
-    zeros = {c: x.new_zeros((), dtype=dtype).expand(n, *shape).requires_grad_() for c, (shape, dtype) in shapes.items()}
+    n, like = len(batch), tensors_of(batch.x)[0]
+    zeros = {
+        c: like.new_zeros((), dtype=dtype).expand(n, *shape).requires_grad_() for c, (shape, dtype) in shapes.items()
+    }
     targets = None if batch.targets is None else 0
     with torch.autograd.graph.disable_saved_tensors_hooks("not inside vmap"):
-        out, inputs = vmap(run, in_dims=(0, targets, 0, None))(x, batch.targets, zeros, theta)
+        out, inputs = vmap(run, in_dims=(0, targets, 0, None))(batch.x, batch.targets, zeros, theta)
         basis = out.new_zeros(len(outputs), *out.shape)
         basis[range(len(outputs)), :, list(outputs)] = 1
 
@@ -194,9 +197,10 @@ def _pull_each(
     run: Callable, batch: Batch, shapes: Shapes, theta: dict[str, Tensor], outputs: range, nested: bool
 ) -> Pulled:
     """A backward pass for each sample, in one vmap: its gradients of general parameters are its own."""
-    zeros = {c: batch.x.new_zeros(shape, dtype=dtype) for c, (shape, dtype) in shapes.items()}
+    like = tensors_of(batch.x)[0]
+    zeros = {c: like.new_zeros(shape, dtype=dtype) for c, (shape, dtype) in shapes.items()}
 
-    def one(sample: Tensor, target: Tensor | None) -> tuple[dict, dict, dict, Tensor]:
+    def one(sample: Samples, target: Tensor | None) -> tuple[dict, dict, dict, Tensor]:
         out, pull, inputs = vjp(partial(run, sample, target), zeros, theta, has_aux=True)  # type: ignore[misc]
         basis = out.new_zeros(len(outputs), out.numel())
         basis[range(len(outputs)), list(outputs)] = 1
