@@ -9,24 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.func import vjp, vmap
-from torch.utils._pytree import tree_map
+from torch.func import vmap
 
 from gramian.empirical.contraction.contracted_parameters import Unit
 from gramian.empirical.contraction.gradient_checks import Pulled, check_pulled
 from gramian.empirical.contraction.per_sample_gradients import formed
+from gramian.empirical.jacobian_products.pullback import over_outputs, pulled_per_sample, rows_of_samples
 from gramian.empirical.modules.arguments import Samples, changed, tensors_of
 from gramian.empirical.modules.observed_calls import Watched, differentiable_math
 from gramian.empirical.modules.observed_pass import ObservedPass
 from gramian.empirical.modules.output_functions import Batch, Model
 from gramian.empirical.modules.structured_calls import Conv, Linear, Scale, Sizes, Use
 from gramian.empirical.modules.structured_parameters import Uses
-from gramian.empirical.operators.jacobian import rows
 from gramian.empirical.workarounds.convolution_gradients import convolved
 from gramian.empirical.workarounds.gemm import linear
 from gramian.empirical.workarounds.reused_memory import room
@@ -183,14 +181,9 @@ def _pull_all(
         b = {}
         if zeros:
             # not `is_grads_batched`: for a convolution torch's older vmap is a loop
-            pulled = vmap(down)(basis) if nested else _each_of(down, basis)
+            pulled = over_outputs(down, basis, nested)
             b = {c: grad.transpose(0, 1) for c, grad in zip(zeros, pulled, strict=True)}
     return Pulled({c: a.detach() for c, a in inputs.items()}, b, {}, out.detach())
-
-
-def _each_of(f: Callable[[Tensor], Any], basis: Tensor) -> Any:
-    """What `vmap(f)(basis)` gives, by a loop."""
-    return tree_map(lambda *parts: torch.stack(parts), *[f(v) for v in basis])
 
 
 def _pull_each(
@@ -199,15 +192,8 @@ def _pull_each(
     """A backward pass for each sample, in one vmap: its gradients of general parameters are its own."""
     like = tensors_of(batch.x)[0]
     zeros = {c: like.new_zeros(shape, dtype=dtype) for c, (shape, dtype) in shapes.items()}
-
-    def one(sample: Samples, target: Tensor | None) -> tuple[dict, dict, dict, Tensor]:
-        out, pull, inputs = vjp(partial(run, sample, target), zeros, theta, has_aux=True)  # type: ignore[misc]
-        basis = out.new_zeros(len(outputs), out.numel())
-        basis[range(len(outputs)), list(outputs)] = 1
-        return inputs, *(vmap(pull)(basis) if nested else _each_of(pull, basis)), out
-
-    with torch.no_grad():
-        return Pulled(*vmap(one, in_dims=(0, None if batch.targets is None else 0))(batch.x, batch.targets))
+    inputs, (b, general), scores = pulled_per_sample(run, batch, (zeros, theta), outputs, nested=nested)
+    return Pulled(inputs, b, general, scores)
 
 
 def _again(use: Use, make: Callable[[], Tensor], a: Tensor | None, own: set[int]) -> Tensor:
@@ -272,9 +258,5 @@ def own(source: Source, grad: Tensor) -> Tensor:
 
 def _one_by_one(source: Source, units: Sequence[Unit], batch: Batch, outputs: range) -> list[Factor]:
     parameters = [source.parameters[unit.name] for unit in units]
-    each = []
     with differentiable_math():
-        for i in range(len(batch)):
-            grads = rows(partial(source.model, batch[i : i + 1]), parameters, outputs)
-            each.append([g.reshape(len(outputs), -1) for g in grads])
-    return [own(source, torch.stack(column)) for column in zip(*each, strict=True)]
+        return [own(source, g) for g in rows_of_samples(source.model, parameters, batch, outputs)]

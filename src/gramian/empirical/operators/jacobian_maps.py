@@ -8,16 +8,17 @@ import torch
 from torch import Tensor, nn
 
 from gramian.arch.untouched import COPIED
+from gramian.empirical.jacobian_products.pullback import pulled_back
+from gramian.empirical.jacobian_products.pushforward import BACKWARD, EACH, FORWARD, along, checked_way
 from gramian.empirical.modules import checks
 from gramian.empirical.modules.arguments import Samples
 from gramian.empirical.modules.calling import call_at, lent
 from gramian.empirical.modules.composed_outputs import own_name
 from gramian.empirical.modules.gradient_hooks import checked_backward
 from gramian.empirical.modules.observed_calls import differentiable_math
-from gramian.empirical.modules.plain_gradients import differs, gradients_along, marks, named_errors, tolerance
+from gramian.empirical.modules.plain_gradients import differs, marks, tolerance
 from gramian.empirical.modules.trial_passes import try_module
 from gramian.empirical.operators.distributed import Share
-from gramian.empirical.taylor.forward_mode import BACKWARD, EACH, FORWARD, along, checked_way
 from gramian.errors import GramianError
 
 # bytes of parameters up to which each product of a module that writes into nothing copies them: `Derivative._most`
@@ -81,9 +82,7 @@ class Derivative:
 
     def _pulled(self, rows: Samples, v: Tensor) -> dict[str, Tensor]:
         """J^T v of some samples, by one backward pass."""
-        with named_errors():
-            out = call_at(self.module, {}, rows)
-        grads = gradients_along(out, v.reshape(out.shape).to(out), list(self.theta.values()))
+        grads = pulled_back(lambda: call_at(self.module, {}, rows), v, list(self.theta.values()))
         return dict(zip(self.theta, grads, strict=True))
 
     @property

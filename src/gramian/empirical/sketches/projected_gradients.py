@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.func import vjp, vmap
 
 from gramian.arch.inputs import Inputs
 from gramian.empirical.contraction.gradient_checks import Untrusted
+from gramian.empirical.jacobian_products.pullback import pulled_per_sample, rows_of_samples
 from gramian.empirical.modules import checks
 from gramian.empirical.modules.arguments import Samples, changed, samples
 from gramian.empirical.modules.calling import lent
@@ -20,7 +19,6 @@ from gramian.empirical.modules.observed_calls import differentiable_math
 from gramian.empirical.modules.output_functions import Batch, Model
 from gramian.empirical.modules.plain_gradients import differs, gradients_along, named_errors, tolerance
 from gramian.empirical.modules.trial_passes import try_model
-from gramian.empirical.operators.jacobian import rows
 from gramian.empirical.sketches.random_projections import Sketch
 from gramian.errors import BadData, GramianError
 
@@ -106,10 +104,10 @@ def _project(
         for first in range(0, c, width):
             here = range(first, min(first + width, c))
             if gradients is _batched:
-                grads = _trusted(model, theta, part, here, c, tried)
+                grads = _trusted(model, theta, part, here, tried)
             if gradients is _looped or grads is None:
                 gradients = _looped
-                grads = _looped(model, theta, part, here, c)
+                grads = _looped(model, theta, part, here)
             _add(features[i : i + count], grads, sketch, here, kind)
             del grads
     if kind == "mean":
@@ -119,7 +117,7 @@ def _project(
 
 
 def _trusted(
-    model: Model, theta: dict[str, Tensor], x: Batch, here: range, c: int, tried: set[tuple[int, int]]
+    model: Model, theta: dict[str, Tensor], x: Batch, here: range, tried: set[tuple[int, int]]
 ) -> list[Tensor] | None:
     """The gradients by vmap; None where it cannot run the module, or gives others than a plain backward pass.
 
@@ -128,10 +126,10 @@ def _trusted(
     try:
         if not tried:
             few = range(here.start, min(here.start + 2, here.stop))
-            _compare(model, theta, x[:2] if len(few) == 1 else x[:3], few, c)
+            _compare(model, theta, x[:2] if len(few) == 1 else x[:3], few)
         if (len(x), len(here)) in tried:
-            return _batched(model, theta, x, here, c)
-        grads = _compare(model, theta, x, here, c)
+            return _batched(model, theta, x, here)
+        grads = _compare(model, theta, x, here)
     except (torch.OutOfMemoryError, GramianError):
         raise
     except Exception:
@@ -140,9 +138,9 @@ def _trusted(
     return grads
 
 
-def _compare(model: Model, theta: dict[str, Tensor], x: Batch, here: range, c: int) -> list[Tensor]:
+def _compare(model: Model, theta: dict[str, Tensor], x: Batch, here: range) -> list[Tensor]:
     """The gradients by vmap, those of the last sample and of the first compared along one direction of the outputs."""
-    grads = _batched(model, theta, x, here, c)
+    grads = _batched(model, theta, x, here)
     w = torch.linspace(1, 2, len(here), dtype=torch.float64).sqrt()
     for i in dict.fromkeys((len(x) - 1, 0)):
         with named_errors():
@@ -169,22 +167,16 @@ def _add(features: Tensor, grads: list[Tensor], sketch: Sketch, here: range, kin
                 sketch.add_to(features[:, 0], g[:, k], number, output)
 
 
-def _batched(model: Model, theta: dict[str, Tensor], x: Batch, here: range, c: int) -> list[Tensor]:
+def _batched(model: Model, theta: dict[str, Tensor], x: Batch, here: range) -> list[Tensor]:
     detached = {name: p.detach() for name, p in theta.items()}
-    basis = torch.eye(c, device=x.x.device)[here.start : here.stop]
 
-    def one(sample: Samples, target: Tensor | None) -> dict[str, Tensor]:
+    def run(sample: Samples, target: Tensor | None, theta: dict[str, Tensor]) -> tuple[Tensor, tuple]:
         row = Batch(changed(sample, lambda t: t[None]), None if target is None else target[None])
-        out, pull = vjp(lambda t: model(row, t).reshape(-1), detached)  # type: ignore[misc]
-        return vmap(lambda v: pull(v)[0])(basis.to(out.dtype))
+        return model(row, theta).reshape(-1), ()
 
-    in_dims = (0, None if x.targets is None else 0)
-    return [g.detach().reshape(*g.shape[:2], -1) for g in vmap(one, in_dims)(x.x, x.targets).values()]
+    _, (grads,), _ = pulled_per_sample(run, x, (detached,), here)
+    return [g.detach().reshape(*g.shape[:2], -1) for g in grads.values()]
 
 
-def _looped(model: Model, theta: dict[str, Tensor], x: Batch, here: range, c: int) -> list[Tensor]:
-    each = []
-    for i in range(len(x)):
-        grads = rows(partial(model, x[i : i + 1]), list(theta.values()), here)
-        each.append([g.detach().reshape(len(here), -1) for g in grads])
-    return [torch.stack(column) for column in zip(*each, strict=True)]
+def _looped(model: Model, theta: dict[str, Tensor], x: Batch, here: range) -> list[Tensor]:
+    return rows_of_samples(model, list(theta.values()), x, here)

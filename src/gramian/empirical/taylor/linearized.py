@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from gramian.arch.untouched import untouched
+from gramian.empirical.jacobian_products.pushforward import along, checked_way
 from gramian.empirical.modules.arguments import Arguments
 from gramian.empirical.modules.calling import call_at, lay_aside, plain
 from gramian.empirical.modules.checks import check_counts, check_mode, check_repeats, trainable
 from gramian.empirical.modules.gradient_hooks import check_grad_hooks, checked_backward
 from gramian.empirical.modules.module_copy import copied
 from gramian.empirical.modules.observed_calls import differentiable_math
-from gramian.empirical.taylor.forward_mode import along, checked_way
 from gramian.errors import BadArgument
 
 

@@ -7,12 +7,12 @@ from torch import Tensor, nn
 from torch.func import jvp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from gramian.empirical.jacobian_products.pushforward import along, along_forward, forward_by_backward, load_rules
 from gramian.empirical.modules.arguments import Arguments
 from gramian.empirical.modules.calling import call_at, plain
 from gramian.empirical.modules.gradient_hooks import checked_backward
 from gramian.empirical.modules.module_copy import copied
 from gramian.empirical.modules.observed_calls import differentiable_math
-from gramian.empirical.taylor.forward_mode import along, along_forward, forward_by_backward, load_rules
 from gramian.errors import BadArgument
 
 Terms = tuple[Tensor, Tensor, Tensor]

@@ -179,11 +179,6 @@ def _why_not_trained(
     return f"the gradient of {way} by its step is {said}" if said else ""
 
 
-def why_no_forward_mode(module: nn.Module, at: dict[str, Tensor], x: Samples | Arguments) -> str:
-    """What speaks against forward mode on this module; empty where it works and agrees with a backward pass."""
-    return checked_way(module, at, x)[1]
-
-
 def _along_each(
     module: nn.Module, at: dict[str, Tensor], step: dict[str, Tensor], x: Samples | Arguments
 ) -> tuple[Tensor, Tensor]:
