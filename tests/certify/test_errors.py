@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from gramian.arch.zoo import mlp
 from gramian.certify import Description, certify, limit_cost
 from gramian.errors import BadArgument, BadData, GramianError
+from gramian.network.zoo import mlp
 
 
 def net(n_outputs=3):

@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from gramian.arch.zoo import mlp
 from gramian.certify import width
 from gramian.certify.network_ntk import KernelError, affordable_rows, kernel_error
 from gramian.certify.setup import setup
 from gramian.certify.width import Sweep, choose_width, mean_interval, sweep
 from gramian.errors import BadArgument
+from gramian.network.zoo import mlp
 
 
 def made_up(monkeypatch, few, error):

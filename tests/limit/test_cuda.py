@@ -21,11 +21,10 @@ from torch import nn
 
 from gramian import architecture
 from gramian.errors import BadArgument
-from gramian.limit import engines
 from gramian.limit.cuda import device, images, vectors
 from gramian.limit.cuda.plane_schedule import CONVOLVES, KEEPS, TAKES, Plan, plan
 from gramian.limit.kernel_program import program
-from gramian.limit.planes import plane_program
+from gramian.limit.planes import prepare as plane_program
 
 compiled = pytest.mark.skipif(
     emulated.COMPILER is None and not os.environ.get("CI"), reason="there is no C++ compiler to run device code with"
@@ -103,7 +102,7 @@ def test_random_networks_agree_with_torch(gpu, network):
     x, y = torch.randn(4, *shape), torch.randn(3, *shape)
     x[1, ..., : shape[-1] // 2] = 0  # variances of zero
     arch = architecture(module, x, law=(1.2, 0.3))
-    if engines.lacks(program(arch), "cuda"):
+    if not runs_on_cuda(arch):
         return
     for other in (None, y):
         expected = arch.kernels(x, other, engine="torch")
@@ -117,11 +116,15 @@ def test_random_networks_agree_with_torch(gpu, network):
         torch.testing.assert_close(alone, arch.kernels(x, other, engine="cuda")[0], rtol=1e-13, atol=0)
 
 
+def runs_on_cuda(arch):
+    return arch.explain().splitlines()[1] == "on a GPU: CUDA engine, where cuda.core is installed"
+
+
 @compiled
 @pytest.mark.parametrize("name", LAYERS)
 def test_what_it_takes_of_the_registry_agrees(name, gpu):
     arch, x = architecture_of_layer(name), torch.randn(3, *LAYERS[name][1], generator=torch.Generator().manual_seed(3))
-    if engines.lacks(program(arch), "cuda"):
+    if not runs_on_cuda(arch):
         with pytest.raises(BadArgument, match="The CUDA engine cannot compute this kernel"):
             arch.ntk(x, engine="cuda")
         return
@@ -185,7 +188,7 @@ def test_full_width_and_two_tiles(gpu):
     for dtype, bound in ((torch.float64, 1e-12), (torch.float32, 1e-6)):
         assert error(arch, x, None, dtype) < bound
     whole = arch.ntk(x, engine="cuda")
-    _, tiled = images.kernels(arch, program(arch), x, None, ntk=True, rows=2)
+    _, tiled = images.kernels(arch, images.prepare(program(arch)), x, None, ntk=True, rows=2)
     torch.testing.assert_close(tiled, whole, rtol=1e-13, atol=0)
     assert torch.equal(tiled, tiled.mT)
 

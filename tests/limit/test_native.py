@@ -3,8 +3,6 @@
 import math
 import os
 import pickle
-import subprocess
-import sys
 
 import mpmath
 import pytest
@@ -297,25 +295,3 @@ def test_a_program_pickles_and_uses_few_registers():
     assert (
         int(vector_inputs.code(p, vector_inputs.side(p, torch.ones(1).double(), torch.float64)).ops[:, 1:4].max()) <= 1
     )
-
-
-@pytest.mark.parametrize("isa", ["base", "avx2"])
-def test_every_instruction_set_gives_the_same(isa, tmp_path):
-    """In a process of its own: the choice is made once. float64 and float32 against this process."""
-    x = some(70)
-    net = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8), nn.LeakyReLU(0.2), nn.Linear(8, 1))
-    arch = architecture(net, x[:2], law=(1.2, 0.5))
-    (tmp_path / "arch").write_bytes(pickle.dumps((arch, x)))
-    code = (
-        "import pickle; arch, x = pickle.load(open('arch', 'rb'))\n"
-        "k = [arch.ntk(x, engine='native'), arch.ntk(x.float(), engine='native')]\n"
-        "pickle.dump(k, open('k', 'wb')); from gramian.library import library; print(library().isa)"
-    )
-    environment = os.environ | {"GRAMIAN_ISA": isa}
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() in {"base": ("SSE2", "NEON"), "avx2": ("AVX2", "SSE2", "NEON")}[isa]
-    double, single = pickle.loads((tmp_path / "k").read_bytes())
-    right = arch.ntk(x, engine="torch")
-    torch.testing.assert_close(double, right, rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(single.double(), right, rtol=1e-6, atol=1e-6)

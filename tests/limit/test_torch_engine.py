@@ -16,9 +16,9 @@ from torch.nn import functional as F
 from gramian import architecture
 from gramian.arch.inputs import leaves, rows, samples
 from gramian.arch.ops import Dropout
-from gramian.arch.zoo import ZOO, DuResNet, cnn, mlp
 from gramian.errors import BadArgument, BadData
-from gramian.limit import torch_engine
+from gramian.limit import diagonals, torch_engine
+from gramian.network.zoo import ZOO, DuResNet, cnn, mlp
 
 
 def relu_dual(k):
@@ -216,7 +216,7 @@ def test_diag_is_the_diagonal_of_the_whole_kernel(name):
     arch, x = read(name, 7)
     whole = arch.kernels(x)
     for budget in (2**8, 2**16):
-        for k, own in zip(whole, torch_engine.diagonals(arch, x, budget=budget), strict=True):
+        for k, own in zip(whole, diagonals(arch, x, most_bytes=budget), strict=True):
             torch.testing.assert_close(k.diagonal(), own, rtol=1e-12, atol=0)
 
 

@@ -3,7 +3,6 @@
 from gramian.empirical.contraction.ntk import empirical_ntk, empirical_ntk_by_layer
 from gramian.empirical.operators.jacobian import jacobian
 from gramian.empirical.operators.tangent_operators import EmpiricalNTK, GaussNewton
-from gramian.empirical.sampling.monte_carlo import MonteCarlo, monte_carlo
 from gramian.empirical.sketches.projected_gradients import projected_gradients
 from gramian.empirical.sketches.random_projections import Sketch
 from gramian.empirical.taylor.linearized import Linearized, linearize
@@ -13,14 +12,13 @@ __all__ = [
     "EmpiricalNTK",
     "GaussNewton",
     "Linearized",
-    "MonteCarlo",
     "Quadratic",
     "Sketch",
     "empirical_ntk",
     "empirical_ntk_by_layer",
     "jacobian",
     "linearize",
-    "monte_carlo",
+    "ntk_product",
     "projected_gradients",
     "quadratic",
 ]

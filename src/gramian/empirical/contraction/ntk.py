@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from gramian.arch.inputs import Inputs
-from gramian.arch.untouched import COPIED
 from gramian.empirical.contraction.contracted_parameters import make_units
 from gramian.empirical.contraction.deferred_gradients import add_late
 from gramian.empirical.contraction.gradient_checks import check_pulled
@@ -27,6 +26,7 @@ from gramian.empirical.modules.structured_parameters import Uses
 from gramian.empirical.modules.trial_passes import try_model
 from gramian.empirical.workarounds.reused_memory import keep_freed_blocks
 from gramian.errors import BadData, GramianError
+from gramian.module_state.untouched import COPIED
 
 # the graph of the observed pass is kept for the check if it takes no more than this part of the memory
 GRAPH_SHARE = 16

@@ -26,9 +26,9 @@ from torch import Tensor, nn
 from torch.utils import checkpoint as checkpoints
 from torch.utils._pytree import tree_map_only
 
-from gramian.arch.module_attributes import Attributes
-from gramian.arch.untouched import COPIED, Loan, loan_of, surely, untouched
 from gramian.empirical.modules.arguments import Arguments, Samples, arguments_of
+from gramian.module_state.attributes import Attributes
+from gramian.module_state.untouched import COPIED, Loan, loan_of, surely, untouched
 
 
 def plain(x: Tensor) -> Tensor:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from gramian.arch.untouched import COPIED
 from gramian.empirical.jacobian_products.pullback import pulled_back
 from gramian.empirical.jacobian_products.pushforward import BACKWARD, EACH, FORWARD, along, checked_way
 from gramian.empirical.modules import checks
@@ -20,6 +19,7 @@ from gramian.empirical.modules.plain_gradients import differs, marks, tolerance
 from gramian.empirical.modules.trial_passes import try_module
 from gramian.empirical.operators.distributed import Share
 from gramian.errors import GramianError
+from gramian.module_state.untouched import COPIED
 
 # bytes of parameters up to which each product of a module that writes into nothing copies them: `Derivative._most`
 COPIED_IF_QUIET = 2**20

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gramian.arch.untouched import untouched
 from gramian.empirical.jacobian_products.pushforward import along, checked_way
 from gramian.empirical.modules.arguments import Arguments
 from gramian.empirical.modules.calling import call_at, lay_aside, plain
@@ -17,6 +16,7 @@ from gramian.empirical.modules.gradient_hooks import check_grad_hooks, checked_b
 from gramian.empirical.modules.module_copy import copied
 from gramian.empirical.modules.observed_calls import differentiable_math
 from gramian.errors import BadArgument
+from gramian.module_state.untouched import untouched
 
 
 class Expansion(nn.Module):
