@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.autograd.function import BackwardCFunction
 
 from gramian.empirical.modules import trial_passes
+from gramian.empirical.modules.arguments import tensors_of
 from gramian.empirical.modules.batch_dependent import ALONE, depends, kept_random_states, random_states
 from gramian.empirical.modules.gradient_hooks import checked_backward, has_hooks, module_hooks
 from gramian.empirical.modules.observed_calls import Watched
@@ -52,7 +53,8 @@ class ObservedPass:
 
     def take_scores(self, batch: Batch) -> Tensor | None:
         """The scores of a batch of one with their graph, once, if it is the sample that was observed."""
-        if self.graph and _same_memory(batch.x, self.sample.x) and _same_memory(batch.targets, self.sample.targets):
+        ours, theirs = ([*tensors_of(one.x), one.targets] for one in (self.sample, batch))
+        if self.graph and all(map(_same_memory, ours, theirs)):
             return self.graph.pop()
         return None
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gramian.empirical.modules.arguments import Samples
 from gramian.empirical.modules.batch_dependent import (
     ALONE,
     MIXED,
@@ -28,7 +29,7 @@ from gramian.empirical.modules.output_functions import Batch, Model
 from gramian.errors import BadArgument, BadData
 
 
-def try_module(module: nn.Module, name: str, x: Tensor) -> tuple[Tensor, int]:
+def try_module(module: nn.Module, name: str, x: Samples) -> tuple[Tensor, int]:
     """The output on the first sample, shape (C,), and the bytes that a backward pass keeps for it."""
     return try_model(Model(module), name, Batch(x))
 
@@ -42,7 +43,7 @@ class Forward:
 
     def __call__(
         self,
-        rows: Tensor,
+        rows: Samples,
         values: dict[str, Tensor] | None = None,
         watched: AbstractContextManager | None = None,
     ) -> Any:
