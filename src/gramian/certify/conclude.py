@@ -14,6 +14,7 @@ from gramian.certify.conditions import CONTRADICTED, Certificate
 from gramian.certify.finished_run import FinishedRun
 from gramian.certify.goal import did, last_accuracy, steps_taken
 from gramian.certify.kernel_prediction import Prediction, kernel_predictor
+from gramian.certify.python_line import python_line
 from gramian.certify.run_evidence import evidence_of
 from gramian.certify.scores import error_of, scores
 from gramian.certify.study_clock import Clock
@@ -101,7 +102,7 @@ def conclude(run: FinishedRun, clock: Clock) -> Certification:
             seed=request.settings.seed,
             dtype=str(request.training_dtype).removeprefix("torch."),
             device=request.training_device,
-            python=_python_line(run),
+            python=python_line(run),
             seconds=seconds,
             parameters=sum(p.numel() for p in run.initial.network.parameters() if p.requires_grad),
             interrupted=run.trace.interrupted,
@@ -222,13 +223,3 @@ def _papers(all_certificates: tuple[Certificate, ...]) -> list[dict[str, Any]]:
 
 def _descending(matrix: Tensor) -> list[float]:
     return [float(f"{v:.6g}") for v in eigenvalues(matrix).flip(0)]
-
-
-def _python_line(run: FinishedRun) -> str:
-    request, plan = run.data.request, run.plan
-    width = f", width={run.width.width}" if not run.data.setup.fixed_width else ""
-    way = "None" if request.network_kind == "own" and not request.in_place else repr(request.network_kind)
-    return (
-        f"gramian.certify(module, x, y, parametrization={way}{width}, optimizer={plan.optimizer!r}, lr={plan.lr:.9g}, "
-        f"seed={plan.settings.seed})"
-    )

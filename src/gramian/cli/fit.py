@@ -11,8 +11,9 @@ import typer
 
 from gramian.cli import options as opt
 from gramian.cli import show
+from gramian.cli.data_options import DataSource, Draw
 from gramian.cli.files import check_file
-from gramian.cli.prepared import Draw, NetworkOptions, Prepared, prepared
+from gramian.cli.prepared import NetworkOptions, Prepared, prepared
 from gramian.cli.progress import announce, bar
 from gramian.cli.scores import score_lines
 from gramian.errors import BadArgument
@@ -71,7 +72,6 @@ def fit(
     from gramian.report.numbers import duration, number
 
     opt.one_of("--which", which, ("ntk", "nngp"))
-    normalize = opt.normalization(data, normalize)
     if not 0 <= ridge < float("inf"):
         raise BadArgument(f"--ridge {ridge} makes no sense.", where="--ridge", fix="a number, 0 or more: 1e-3")
     if not out.suffix and out.name:
@@ -82,9 +82,7 @@ def fit(
     def cost_of(rows: int, test: int, d: int, per_entry: float) -> Cost:
         return fit_cost(rows, test, d, per_entry)
 
-    raw = opt.raw_data(
-        data, target=target, data_dir=data_dir, task=task, missing=missing, without=without, layout=layout
-    )
+    raw = DataSource(data, target, data_dir, task, missing, without, layout).read()
     draw = Draw(n, n_test, seed, normalize, flatten)
     options = NetworkOptions(net, depth, activation, bias, law, which)
     preparation = prepared(raw, draw, options, cost_of, dtype=torch.float64)
@@ -106,13 +104,13 @@ def fit(
         "in_shape": preparation.data.in_shape,
         "target": target if preparation.data.columns is None else preparation.data.columns.target,
         "classes": preparation.data.classes,
-        "network": preparation.made.title,
+        "network": preparation.network.title,
         "tile": tile,
     }
     replace_file(out, lambda temporary: joblib.dump(model, temporary))
     show.rows(
         [
-            ("model", f"{which.upper()} of {preparation.made.title}, ridge {number(ridge)}"),
+            ("model", f"{which.upper()} of {preparation.network.title}, ridge {number(ridge)}"),
             ("biases", preparation.biases),
             ("data", f"{preparation.data.name}, {rows:,} training and {counted(test, 'test row')}"),
             ("inputs", preparation.data.scaling.says.removeprefix("Inputs: ")),

@@ -10,8 +10,9 @@ import typer
 
 from gramian.cli import options as opt
 from gramian.cli import show
+from gramian.cli.data_options import DataSource, Draw
 from gramian.cli.files import check_file
-from gramian.cli.prepared import Draw, NetworkOptions, prepared
+from gramian.cli.prepared import NetworkOptions, prepared
 from gramian.cli.progress import announce, bar
 from gramian.errors import GramianError
 
@@ -80,7 +81,6 @@ def kernel(
     from gramian.report.numbers import duration, number
 
     opt.one_of("--which", which, ("ntk", "nngp"))
-    normalize = opt.normalization(data, normalize)
     in_tiles = not out.suffix or out.is_dir()
     if not in_tiles:
         check_file(out, ".npy")
@@ -94,9 +94,7 @@ def kernel(
     def cost_of(rows: int, _test: int, _d: int, per_entry: float) -> Cost:
         return kernel_cost(rows, per_entry, itemsize)
 
-    raw = opt.raw_data(
-        data, target=target, data_dir=data_dir, task=task, missing=missing, without=without, layout=layout
-    )
+    raw = DataSource(data, target, data_dir, task, missing, without, layout).read()
     draw = Draw(n, n_test, seed, normalize, flatten)
     options = NetworkOptions(net, depth, activation, bias, law, which)
     preparation = prepared(raw, draw, options, cost_of, dtype=precision, device=where)
@@ -121,7 +119,7 @@ def kernel(
     diagonal = made_gram.diagonal()
     show.rows(
         [
-            ("kernel", f"{which.upper()} of {preparation.made.title}"),
+            ("kernel", f"{which.upper()} of {preparation.network.title}"),
             ("biases", preparation.biases),
             ("data", f"{preparation.data.name}, {counted(len(x), 'row')}"),
             ("inputs", preparation.data.scaling.says.removeprefix("Inputs: ")),

@@ -10,6 +10,7 @@ import typer
 
 from gramian.cli import options as opt
 from gramian.cli import show
+from gramian.cli.data_options import DataSource
 from gramian.cli.files import check_file, unused
 from gramian.cli.fit import identity
 from gramian.cli.progress import announce, bar
@@ -244,7 +245,7 @@ def _from_source(
     """Rows of arrays and images, in the order of their numbers."""
     import numpy as np
 
-    raw = opt.raw_data(data, target=target or _array_target(model, data), data_dir=data_dir, layout=layout)
+    raw = DataSource(data, target or _array_target(model, data), data_dir, layout=layout).read()
     held, y = raw.test or (raw.x, raw.y)
     if raw.rows is None or raw.test is not None:
         numbers = np.arange(len(held))
