@@ -8,9 +8,8 @@ from typing import Any
 
 from gramian.certify.conditions import CONTRADICTED, Certificate
 from gramian.certify.goal import REACHED
+from gramian.report.facts import SCHEMA
 from gramian.train import Trace
-
-SCHEMA = 2
 
 
 @dataclass(frozen=True)
@@ -22,9 +21,9 @@ class Certification:
         certificates: every theorem that applies, checked.
         did: "reached", "not reached" or "impossible": whether the last training loss counts as the global minimum.
         why: how we know: "implied", "implied up to constants" (by a theorem about training) or "observed".
-        data: facts of the data, plain.
-        run: facts of the network and the run, plain: the table in `gramian.certify.facts`. `report_facts` puts several
-            of them together.
+        data: facts of the data, plain: `gramian.report.facts.DataFacts`.
+        run: facts of the network and the run, plain: `gramian.report.facts.RunFacts`. `report_facts` puts several of
+            them together.
         trace: the training run; None if none was made, because the data contradict themselves.
     """
 

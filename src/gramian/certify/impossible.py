@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -18,8 +20,8 @@ def impossible(data: PreparedData) -> Certification:
     request, aim, pairs = data.request, data.goal, data.conflicts
     dtype, rows = request.training_dtype, request.description.row_numbers
     named = [tuple(int(i if rows is None else rows[i]) for i in pair) for pair in pairs]
-    facts_of_data = facts.data_facts(data)
-    facts_of_data["geometry"]["conflicts"] = [list(pair) for pair in named]
+    of_data = facts.data_facts(data)
+    of_data = replace(of_data, geometry=replace(of_data.geometry, conflicts=[list(pair) for pair in named]))
     sentences = contradiction(named, aim, dtype, _apart(data.setup.x, dtype, pairs))
     premise = Condition("pairs of equal inputs with different labels", 0.0, float(len(pairs)), "<=")
     certificate = Certificate(
@@ -28,10 +30,10 @@ def impossible(data: PreparedData) -> Certification:
     )  # fmt: skip
     run = facts.nothing_trained(
         title=request.description.name, did=IMPOSSIBLE, why=IMPLIED, answer=list(sentences),
-        goal=facts.goal_facts(aim, None, None), loss_name=request.loss, certificates=[certificate.to_dict()],
+        goal=facts.goal_facts(aim, None, None), loss_name=request.loss, certificates=[certificate.facts()],
         warnings=list(data.warnings), seed=request.settings.seed,
     )  # fmt: skip
-    return Certification(sentences, (certificate,), IMPOSSIBLE, IMPLIED, facts_of_data, run, None)
+    return Certification(sentences, (certificate,), IMPOSSIBLE, IMPLIED, of_data.to_dict(), run.to_dict(), None)
 
 
 def _apart(x: Tensor, dtype: torch.dtype, pairs: tuple[tuple[int, int], ...]) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +15,7 @@ from gramian.certify.prepared_data import PreparedData
 from gramian.certify.request import check_width
 from gramian.certify.setup import Setup
 from gramian.certify.study_clock import Clock
+from gramian.report.facts import WidthFacts
 
 VECTOR_WIDTHS, IMAGE_WIDTHS = (64, 128, 256, 512), (16, 32, 64, 128)
 MOST_SECONDS, LEAST_ROWS = 10.0, 8  # of the limit kernel of the sweep's rows, and how few these may be
@@ -82,22 +82,22 @@ class Sweep:
         low, high = self.useful_interval
         return f"{_two_digits(self.useful_width):,} ({_two_digits(low):,} to {_two_digits(high):,})"
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data for the report."""
+    def facts(self) -> WidthFacts:
+        """The sweep for a report, without a run."""
         low, high = self.useful_interval or (None, None)
-        return {
-            "widths": list(self.widths),
-            "errors": list(self.errors),
-            "slope": self.slope,
-            "constant": self.constant,
-            "tolerance": self.tolerance,
-            "rows": self.rows,
-            "draws": list(self.draws),
-            "useful_width": self.useful_width,
-            "useful_low": low,
-            "useful_high": high,
-            "useful_words": self.words,
-        }
+        return WidthFacts(
+            widths=list(self.widths),
+            errors=list(self.errors),
+            slope=self.slope,
+            constant=self.constant,
+            tolerance=self.tolerance,
+            rows=self.rows,
+            draws=list(self.draws),
+            useful_width=self.useful_width,
+            useful_low=low,
+            useful_high=high,
+            useful_words=self.words,
+        )
 
 
 def _two_digits(number: int) -> int:

@@ -10,8 +10,7 @@ import typer
 
 from gramian.cli import show
 from gramian.errors import BadArgument, BadData
-
-SCHEMA = 2
+from gramian.report.facts import SCHEMA
 
 
 def report(

@@ -27,6 +27,7 @@ from gramian.monitor.slow_samples import Slow, slow_rows
 from gramian.monitor.undisturbed import undisturbed
 from gramian.monitor.watched import watched
 from gramian.monitor.words import sentences
+from gramian.report.facts import SampleFacts
 from gramian.train.forward import statistics_of
 from gramian.train.probes import NotApplicable, Probe, Reading, choose
 from gramian.train.probes.probe import Value
@@ -284,7 +285,7 @@ class Measuring:
             named = replace(slow, rows=tuple(int(self.seen.numbers[row]) for row in slow.rows))
         return sentences(self.trace(), named), slow
 
-    def named(self, slow: Slow, classes: Sequence[str]) -> list[dict[str, Any]]:
+    def named(self, slow: Slow, classes: Sequence[str]) -> list[SampleFacts]:
         """The slowest samples as a reader knows them."""
         with self._undisturbed():
             return named(self.seen, slow, classes)

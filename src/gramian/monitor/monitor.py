@@ -24,6 +24,7 @@ from gramian.monitor.resume import state_of, take_up
 from gramian.monitor.slow_samples import Slow
 from gramian.monitor.watched_run import WatchedRun
 from gramian.monitor.words import sentences
+from gramian.report.facts import SampleFacts
 from gramian.train.objective import Loss
 from gramian.train.probes import Probe
 from gramian.train.rows_view import unwrapped
@@ -308,7 +309,7 @@ class Monitor:
             said = sentences(self.trace, None)
         return said, slow
 
-    def _named(self, slow: Slow) -> list[dict[str, Any]]:
+    def _named(self, slow: Slow) -> list[SampleFacts]:
         assert self._measuring is not None
         return self._measuring.named(slow, self.classes)
 
