@@ -59,7 +59,8 @@ class Certification:
     def __str__(self) -> str:
         lines = [f"{self.run['title']}: {self.status}", *(f"  {sentence}" for sentence in self.answer)]
         line = (self.run["loss"].get("torch") or {}).get("line")
-        lines += [f"  {line}"] if line else []
+        if line:
+            lines += [f"  {line}"]
         return "\n".join(lines + [f"  - {c.theorem}: {c.status}" for c in self.certificates])
 
     def write(self, folder: str) -> tuple[Any, Any]:

@@ -92,12 +92,18 @@ def conclude(run: FinishedRun, clock: Clock) -> Certification:
 
 def _trained(run: FinishedRun) -> TrainedFacts:
     request = run.data.request
-    what = "your module itself, in place" if request.in_place else WHAT[request.network_kind]
+    if request.in_place:
+        what = "your module itself, in place"
+    else:
+        what = WHAT[request.network_kind]
     return TrainedFacts(what=what, parametrization=request.network_kind, mode=run.initial.mode_differences)
 
 
 def _goal(run: FinishedRun) -> GoalFacts:
-    accuracy = last_accuracy(run.trace) if run.goal.classes else None
+    if run.goal.classes:
+        accuracy = last_accuracy(run.trace)
+    else:
+        accuracy = None
     return facts.goal_facts(run.goal, run.last_loss, accuracy, steps_taken(run.trace))
 
 
@@ -209,22 +215,32 @@ def _test_error(run: FinishedRun, limit: Prediction | None, kernel_outputs: Tens
     """
     data, c, classes = run.data, run.data.n_outputs, run.data.has_classes
     several = data.checked.scale is not None and c > 1
-    scale = None if several else data.checked.scale
-    y_test = data.test_targets if several else data.checked.y_test
+    if several:
+        scale = None
+        y_test = data.test_targets
+    else:
+        scale = data.checked.scale
+        y_test = data.checked.y_test
     accuracy, loss = run.trace.measured.get("test_accuracy"), run.trace.measured.get("test_loss")
     steps: list[int] = []
     errors: list[float] = []
     if classes and accuracy is not None:
         steps, errors = accuracy.steps, [1 - float(v) for v in accuracy.values if isinstance(v, int | float)]
     elif loss is not None and run.loss_name == "squared" and not classes:
-        unit = 1.0 if scale is None else float(scale[1][0])
+        if scale is None:
+            unit = 1.0
+        else:
+            unit = float(scale[1][0])
         steps = loss.steps
         # the loss is half a sum of squares: twice the loss over the number of targets is the mean square
         errors = [unit * math.sqrt(2 * float(v) / (len(y_test) * c)) for v in loss.values if isinstance(v, int | float)]
     curve = []
     if limit is not None and limit.test_outputs is not None:
         curve = [error_of(scores(f, y_test, scale)) for f in limit.test_outputs]
-    words = "RMSE, in deviations of each target" if several else "RMSE, in the target's unit"
+    if several:
+        words = "RMSE, in deviations of each target"
+    else:
+        words = "RMSE, in the target's unit"
     return TestErrorFacts(
         steps=steps,
         network_error=errors,
@@ -241,7 +257,10 @@ def _width(run: FinishedRun, all_certificates: tuple[Certificate, ...]) -> Width
     of_run = {"run_width": run.known_width, "run_error": error, "papers": _papers(all_certificates)}
     if sweep is None:
         return WidthFacts(**of_run)  # type: ignore[arg-type]
-    in_regime = None if error is None else error <= sweep.tolerance
+    if error is None:
+        in_regime = None
+    else:
+        in_regime = error <= sweep.tolerance
     return replace(sweep.facts(), **of_run, in_regime=in_regime)  # type: ignore[arg-type]
 
 

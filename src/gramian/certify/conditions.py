@@ -59,8 +59,14 @@ class Condition:
     def facts(self) -> ConditionFacts:
         """Plain text for a report."""
         sign = {">=": "≥ ", "<=": "≤ ", ">": "> ", "<": "< ", "is": ""}[self.sense]
-        has = None if self.has is None else _text(self.has)
-        vacuous = f"vacuous: {self.vacuous}" if self.vacuous else ""
+        if self.has is None:
+            has = None
+        else:
+            has = _text(self.has)
+        if self.vacuous:
+            vacuous = f"vacuous: {self.vacuous}"
+        else:
+            vacuous = ""
         return ConditionFacts(
             says=self.says,
             needs=sign + _text(self.needs),
@@ -77,10 +83,14 @@ class Condition:
 
 def _text(value: float | bool | str) -> str:
     if isinstance(value, bool):
-        return "yes" if value else "no"
+        if value:
+            return "yes"
+        return "no"
     if isinstance(value, str):
         return value
-    return f"{value:.3g}" if math.isfinite(value) else f"{value:f}".replace("inf", "infinity")
+    if math.isfinite(value):
+        return f"{value:.3g}"
+    return f"{value:f}".replace("inf", "infinity")
 
 
 @dataclass(frozen=True)
@@ -121,8 +131,12 @@ class Certificate:
         if self.conclusion and not telling:
             return NOT_SHOWN
         if implied:
-            return UP_TO_CONSTANTS if self.constants else IMPLIED
-        return OBSERVED if telling and all(c.holds for c in telling) else NOT_SHOWN
+            if self.constants:
+                return UP_TO_CONSTANTS
+            return IMPLIED
+        if telling and all(c.holds for c in telling):
+            return OBSERVED
+        return NOT_SHOWN
 
     @property
     def failing(self) -> tuple[Condition, ...]:

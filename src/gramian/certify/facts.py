@@ -145,7 +145,10 @@ def moved_facts(trace: Trace) -> MovedFacts:
     """What moved: distances per layer, flips, drift and alignment of the kernel."""
     distance, flips = trace.measured.get("relative_distance"), trace.measured.get("sign_flips")
     drift, alignment = trace.measured.get("kernel_drift"), trace.measured.get("kernel_alignment")
-    steps = distance.steps if distance else []
+    if distance:
+        steps = distance.steps
+    else:
+        steps = []
     return MovedFacts(
         steps=steps,
         layers=[layer_name(label) for label in distance.labels] if distance else [],
@@ -230,11 +233,15 @@ def _commit() -> str | None:
 
 
 def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+    if isinstance(value, int | float) and math.isfinite(value):
+        return float(value)
+    return None
 
 
 def _numbers(series: Series | None) -> list[float | None]:
-    return [] if series is None else [_number(v) for v in series.values]
+    if series is None:
+        return []
+    return [_number(v) for v in series.values]
 
 
 def _table(series: Series | None) -> list[list[float | None]]:

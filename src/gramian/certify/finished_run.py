@@ -151,13 +151,18 @@ class FinishedRun:
             value = (self.train_outputs - self.data.targets).square().sum() / 2
         else:
             value = cross_entropy(self.train_outputs, self.data.checked.y, reduction="sum")
-        return float(value) if bool(value.isfinite()) else None
+        if bool(value.isfinite()):
+            return float(value)
+        return None
 
     @property
     def still(self) -> bool:
         """Whether steps were taken and none of them moved any weight."""
         moved = self.trace.measured.get("distance")
-        last = moved.values[-1] if moved is not None and moved.values else None
+        if moved is not None and moved.values:
+            last = moved.values[-1]
+        else:
+            last = None
         taken = moved is not None and moved.steps[-1:] != [0]
         return taken and isinstance(last, dict) and all(v == 0 for v in last.values())
 
@@ -189,4 +194,6 @@ class FinishedRun:
         if initial.n_ntk_rows != len(initial.residual):
             return None
         mean = predict(initial.ntk, initial.residual, self.schedule)
-        return None if mean is None else mean.losses
+        if mean is None:
+            return None
+        return mean.losses

@@ -47,7 +47,10 @@ def contradiction(pairs: list[tuple[int, ...]], aim: Goal, dtype: torch.dtype, a
     i, j = pairs[0]
     others = len(pairs) - 1
     more = {0: "", 1: ", and so is one more pair"}.get(others, f", and so are {others} more pairs")
-    kind = "labels" if aim.classes else "targets"
+    if aim.classes:
+        kind = "labels"
+    else:
+        kind = "targets"
     precision = str(dtype).removeprefix("torch.")
     least = share_words(aim.floor, aim)
     if aim.classes:

@@ -106,7 +106,9 @@ def check_memory(n: int) -> str:
     """
     needed, free = memory(n), free_memory()
     if needed <= MEMORY_SHARE * free:
-        return f"limit kernel of {n:,} rows: about {needed / 2**30:.1f} GiB of memory" if needed > 2**30 else ""
+        if needed > 2**30:
+            return f"limit kernel of {n:,} rows: about {needed / 2**30:.1f} GiB of memory"
+        return ""
     # memory(n) is memory(1) n^2
     most = int((MEMORY_SHARE * free / memory(1)) ** 0.5)
     raise BadArgument(
@@ -143,7 +145,9 @@ def words(seconds: float) -> str:
     """
     if seconds < 100:
         return f"about {seconds:.0f} s"
-    return f"about {seconds / 60:.0f} min" if seconds < 6000 else f"about {seconds / 3600:.1f} h"
+    if seconds < 6000:
+        return f"about {seconds / 60:.0f} min"
+    return f"about {seconds / 3600:.1f} h"
 
 
 def affordable_test_rows(n: int, n_test: int, per_pair: float, seed: int) -> tuple[Tensor | None, str]:

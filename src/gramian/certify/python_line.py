@@ -44,7 +44,9 @@ def python_line(run: FinishedRun) -> str:
     """
     request, settings = run.data.request, run.data.request.settings
     # the network keeps the widths of a module as it stands, and a width would make it another
-    width = "auto" if run.data.setup.fixed_width else run.width.width
+    width: int | str = "auto"
+    if not run.data.setup.fixed_width:
+        width = run.width.width
     arguments = {
         "law": request.law,
         "parametrization": request.parametrization,

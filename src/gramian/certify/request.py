@@ -59,21 +59,27 @@ class Request:
         """The parametrization that is meant: where none was said, the module as it stands or, at a width, "ntk"."""
         if self.parametrization is not None:
             return self.parametrization
-        return "own" if self.width == "auto" else "ntk"
+        if self.width == "auto":
+            return "own"
+        return "ntk"
 
     @property
     def training_dtype(self) -> torch.dtype:
         """Precision of the training: the module's own where it is trained, else float32."""
         if self.dtype is not None:
             return self.dtype
-        return self._first_parameter().dtype if self.network_kind == "own" else torch.float32
+        if self.network_kind == "own":
+            return self._first_parameter().dtype
+        return torch.float32
 
     @property
     def training_device(self) -> str:
         """Device of the training: the module's own where it is trained, else the CPU."""
         if self.device is not None:
             return self.device
-        return str(self._first_parameter().device) if self.network_kind == "own" else "cpu"
+        if self.network_kind == "own":
+            return str(self._first_parameter().device)
+        return "cpu"
 
     @property
     def accuracy(self) -> float:
@@ -166,8 +172,12 @@ def check_module(module: object) -> nn.Module:
     """
     where = "certify(module, x, y)"
     if isinstance(module, type) or not isinstance(module, nn.Module):
-        name = module.__name__ if isinstance(module, type) else type(module).__name__
-        kind = f"the class {name}" if isinstance(module, type) else f"a {name}"
+        if isinstance(module, type):
+            name = module.__name__
+            kind = f"the class {name}"
+        else:
+            name = type(module).__name__
+            kind = f"a {name}"
         raise BadArgument(
             f"The module is {kind}, not a network.",
             where=where,

@@ -32,7 +32,10 @@ class Clock:
         if self.aloud and name not in self.seconds:
             print(f"{name} ...", file=sys.stderr)
         began = time.perf_counter()
-        late = _LateBar(name) if self.aloud and bar else None
+        if self.aloud and bar:
+            late = _LateBar(name)
+        else:
+            late = None
         try:
             yield _silent if late is None else late.tell
         finally:

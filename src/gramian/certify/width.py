@@ -63,7 +63,9 @@ class Sweep:
     @property
     def useful_interval(self) -> tuple[int, int] | None:
         """95 % interval of the useful width."""
-        return None if self.interval is None else (self._width(self.interval[0]), self._width(self.interval[1]))
+        if self.interval is None:
+            return None
+        return (self._width(self.interval[0]), self._width(self.interval[1]))
 
     def _width(self, constant: float) -> int:
         # error(m) = constant / sqrt(m) is the tolerance at m = (constant / tolerance)^2
@@ -122,8 +124,13 @@ def sweep(
     if setup.kernel is None or setup.fixed_width:
         return None
     image = setup.pixels > 1
-    widths: tuple[int, ...] = IMAGE_WIDTHS if image else VECTOR_WIDTHS
-    rows = IMAGE_ROWS if image else VECTOR_ROWS
+    widths: tuple[int, ...]
+    if image:
+        widths = IMAGE_WIDTHS
+        rows = IMAGE_ROWS
+    else:
+        widths = VECTOR_WIDTHS
+        rows = VECTOR_ROWS
     while rows > LEAST_ROWS and per_pair * rows**2 / 2 > MOST_SECONDS:
         rows //= 2
     x = setup.x[:rows]
@@ -249,7 +256,10 @@ def choose_width(setup: Setup, width_sweep: Sweep | None, asked: int | str) -> t
     if width_sweep is None:
         return setup.own_width, ""
     image = setup.pixels > 1
-    step, most = (16, MOST_AUTO_IMAGE_WIDTH) if image else (64, MOST_AUTO_WIDTH)
+    if image:
+        step, most = (16, MOST_AUTO_IMAGE_WIDTH)
+    else:
+        step, most = (64, MOST_AUTO_WIDTH)
     width = step * math.ceil(width_sweep.useful_width / step)
     if width > most:
         return most, (
