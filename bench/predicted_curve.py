@@ -16,9 +16,9 @@ from timing import keep
 from torch import Tensor, nn
 
 from gramian import architecture, empirical_ntk, train
-from gramian.arch.zoo import mlp
 from gramian.data import load, unit_norm
 from gramian.gram import eigensystem
+from gramian.network.zoo import mlp
 from gramian.solve import time_to
 from gramian.solve.dynamics import loss_curve
 

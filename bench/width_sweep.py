@@ -16,8 +16,8 @@ from predicted_curve import digits, outputs
 from timing import keep
 
 from gramian import architecture, empirical_ntk, train
-from gramian.arch.zoo import mlp
 from gramian.gram import eigensystem
+from gramian.network.zoo import mlp
 from gramian.solve.dynamics import loss_curve
 
 WIDTHS, DRAWS, STEPS, RATE = (128, 256, 512, 1024, 2048, 4096), 32, 100, 0.5

@@ -7,12 +7,17 @@ import inspect
 import re
 from pathlib import Path
 
-from gramian.arch import export, inplace, read_module, reading, refusals, unrolled_rnn
+from gramian.network.reader import export
+from gramian.network.reader import inplace
+from gramian.network import read_module
+from gramian.network.reader import reading
+from gramian.network.reader import refusals
+from gramian.network.reader import unrolled_rnn
 from gramian.arch import ops as ops_folder
 from gramian.arch.ops import READERS, Activation, MatMul, Op, Sign, Step, Take
 from gramian.arch.ops.attention_scores import products
 from gramian.arch.ops.groups import SPLITS, pieces
-from gramian.arch.refusals import KNOWN
+from gramian.network.reader.refusals import KNOWN
 from gramian.limit import outputs
 
 RECURRENT = "`nn.RNN` and `nn.RNNCell`: the steps in time, with the covariances of states that share their weights."

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from gramian import architecture, empirical_ntk, train
-from gramian.arch.zoo import ZOO, mlp
 from gramian.certify import Description, certify
 from gramian.data import load, unit_norm
 from gramian.gram import eigensystem
+from gramian.network.zoo import ZOO, mlp
 from gramian.solve import time_to
 from gramian.solve.dynamics import loss_curve
 

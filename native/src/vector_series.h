@@ -1,5 +1,5 @@
 // Duals without a closed form, as sums of terms: power series of the correlation, and tables in the angle. Python makes
-// the terms and says what they are (gramian/limit/hermite_series.py, gramian/limit/angle_tables.py).
+// the terms and says what they are (gramian/duals/hermite_series.py, gramian/duals/angle_tables.py).
 #pragma once
 
 #include "vector_values.h"

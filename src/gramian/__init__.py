@@ -10,21 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gramian import predicted
-    from gramian.arch import Architecture, architecture
     from gramian.certify import Certificate, Certification, Condition, Description, certify  # type: ignore[no-redef]
     from gramian.empirical import (
         EmpiricalNTK,
         GaussNewton,
-        MonteCarlo,
         Sketch,
         empirical_ntk,
         linearize,
-        monte_carlo,
         projected_gradients,
         quadratic,
     )
     from gramian.gram import Gram
     from gramian.monitor import LightningMonitor, Monitor, TrainerMonitor
+    from gramian.network import Architecture, MonteCarlo, architecture, monte_carlo
     from gramian.solve import Solution, attribution, solve
     from gramian.train import Advice, Settings, Trace, suggest, train
 
@@ -32,7 +30,7 @@ __version__ = "0.1.0"
 
 _PACKAGES = {
     "Advice": "train",
-    "Architecture": "arch",
+    "Architecture": "network",
     "Certificate": "certify",
     "Certification": "certify",
     "Condition": "certify",
@@ -42,18 +40,18 @@ _PACKAGES = {
     "Gram": "gram",
     "LightningMonitor": "monitor",
     "Monitor": "monitor",
-    "MonteCarlo": "empirical",
+    "MonteCarlo": "network",
     "Settings": "train",
     "Sketch": "empirical",
     "Solution": "solve",
     "Trace": "train",
     "TrainerMonitor": "monitor",
-    "architecture": "arch",
+    "architecture": "network",
     "attribution": "solve",
     "certify": "certify",
     "empirical_ntk": "empirical",
     "linearize": "empirical",
-    "monte_carlo": "empirical",
+    "monte_carlo": "network",
     "projected_gradients": "empirical",
     "quadratic": "empirical",
     "solve": "solve",

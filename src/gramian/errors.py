@@ -78,3 +78,21 @@ class BadData(GramianError, ValueError):
 
 class BadArgument(GramianError, ValueError):
     """An option or argument that makes no sense, with what would."""
+
+
+class Unsupported(ValueError):
+    """An engine cannot compute this kernel, and another one does: never the caller's error under `engine="auto"`.
+
+    Args:
+        why: the reason.
+        op: the layer or value that is in its way.
+        where: that one's place in the user's code.
+    """
+
+    def __init__(self, why: str, *, op: str = "", where: str = "") -> None:
+        super().__init__(why)
+        self.why, self.op, self.where = why, op, where
+
+    def __str__(self) -> str:
+        place = ", ".join(part for part in (self.op, self.where) if part)
+        return f"{place}: {self.why}" if place else self.why

@@ -1,10 +1,13 @@
 """One small network for each layer that has a limit: entered here once, held to every contract."""
 
+import functools
 import warnings
 
 import torch
 from torch import nn
 from torch.nn import functional as F
+
+from gramian import architecture
 
 W = 12  # width
 
@@ -366,3 +369,11 @@ LAYERS = {
                     r=linear(4 * W, 1)), IMAGE),
     "erf and its argument": (lambda: Net(erf_and_its_argument, a=linear(3), b=linear(), r=linear(W, 1)), ROW),
 }  # fmt: skip
+
+
+@functools.cache
+def architecture_of_layer(name):
+    """Read once for all tests, of which most are about kernels: an architecture is frozen."""
+    make, shape = LAYERS[name]
+    with torch.random.fork_rng():  # a test's random numbers are the same whether it reads first or not
+        return architecture(make(), torch.zeros(1, *shape), law=(1.3, 0.3))

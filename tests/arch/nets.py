@@ -47,13 +47,14 @@ class PreprocessedInput(nn.Module):
         return self.readout(h.view(x.shape[0], -1))
 
 
-def jacobian_gram(network, x):
+def jacobian_gram(network, *x, **named):
     """Mean over outputs of J J^T, row by row: the oracle."""
     parameters = [p for p in network.parameters() if p.requires_grad]
-    out, total = network(x), 0
+    out, total = network(*x, **named), 0
+    out = out.reshape(len(out), -1)
     for c in range(out.shape[1]):
         rows = []
-        for i in range(len(x)):
+        for i in range(len(out)):
             grads = torch.autograd.grad(out[i, c], parameters, retain_graph=True, allow_unused=True)
             parts = [torch.zeros_like(p) if g is None else g for g, p in zip(grads, parameters, strict=True)]
             rows.append(torch.cat([g.flatten() for g in parts]))

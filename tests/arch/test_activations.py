@@ -12,7 +12,7 @@ from torch.nn import functional
 from torch.nn.modules import activation as torch_activations
 
 from gramian.arch.ops import READERS, Call, Piecewise, Pointwise, Value, fuse
-from gramian.arch.ops.piecewise import slope
+from gramian.duals.derivatives import slope
 from gramian.errors import NoLimit
 
 

@@ -8,8 +8,8 @@ from nets import SumOfPosts, jacobian_gram
 from torch import nn
 
 from gramian import architecture
-from gramian.arch.zoo import DuResNet, ResNet, cnn, mlp
 from gramian.errors import BadArgument
+from gramian.network.zoo import DuResNet, ResNet, cnn, mlp
 
 FAMILIES = {  # family: module, input shape, law, widths, draws
     "mlp": (lambda: mlp((6,), 1, 3, 8, "gelu", bias=True), (6,), (1.3, 0.3), (16, 64, 256), 40),

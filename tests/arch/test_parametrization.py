@@ -8,8 +8,8 @@ from nets import jacobian_gram
 from torch import nn
 
 from gramian import architecture, empirical_ntk
-from gramian.arch.zoo import cnn, mlp
 from gramian.errors import BadArgument, NoLimit
+from gramian.network.zoo import cnn, mlp
 
 
 def read(parametrization, depth=3, **settings):

@@ -15,9 +15,10 @@ import unet
 import vgg
 import vit
 import wide_resnet
+from nets import jacobian_gram
 from torch import nn
 
-from gramian import architecture, empirical_ntk
+from gramian import architecture
 from gramian.errors import NoLimit
 
 IMAGE = (3, 8, 8)
@@ -91,7 +92,7 @@ def test_the_mean_over_finite_networks_is_within_chance(name):
     # widths 48, 128, 64, 192, 128, 128
     widen = {"WideResNet": 12, "GCN": 8, "U-Net": 8, "Elman": 12, "ViT": 16, "GPT-2, scores over the width": 16}[name]
     draws = 24
-    finite = torch.stack([empirical_ntk(arch.network(widen=widen, seed=draw), x) for draw in range(draws)])
+    finite = torch.stack([jacobian_gram(arch.network(widen=widen, seed=draw), x) for draw in range(draws)])
     ntk = arch.ntk(x)
     off = (finite.mean(0) - ntk).abs() / (finite.std(0) / math.sqrt(draws))
     assert off.max() < 5  # standard errors, of which a finite width's own bias may be one or two

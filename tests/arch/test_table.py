@@ -8,7 +8,7 @@ from torch import nn
 
 from gramian import architecture
 from gramian.arch.ops import Kinked
-from gramian.arch.ops.dual_table import table_for
+from gramian.duals.dual_table import table_for
 
 ELU, SELU = Kinked("elu", (1.0, 1.0, 1.0)), Kinked("selu")
 ONE = [ELU, SELU, Kinked("clamp", (0.0, 6.0)), Kinked("hardswish"), Kinked("softshrink", (0.5,)),

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 import gramian
-from gramian.arch.zoo import ResNet, cnn, mlp
 from gramian.certify import IMPLIED, NOT_SHOWN, OBSERVED, Description, certify, report_facts
+from gramian.network.zoo import ResNet, cnn, mlp
 from gramian.report import write
 from gramian.train.loop import Loop
 

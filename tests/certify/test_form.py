@@ -6,8 +6,6 @@ import pytest
 import torch
 from torch import nn
 
-from gramian.arch import architecture
-from gramian.arch.zoo import DuResNet, mlp
 from gramian.certify.network_form import (
     activations,
     has_biases,
@@ -17,6 +15,8 @@ from gramian.certify.network_form import (
     trained,
     two_layer_lambda,
 )
+from gramian.network import architecture
+from gramian.network.zoo import DuResNet, mlp
 from gramian.train.parametrization import second_moment_inverse
 
 ANALYTIC = {

@@ -13,13 +13,13 @@ import pytest
 import torch
 from torch import nn
 
-from gramian.arch.zoo import DuResNet
 from gramian.certify import CONTRADICTED, IMPLIED, UP_TO_CONSTANTS, Evidence, certificates, certify
 from gramian.certify.network_form import network_facts
 from gramian.certify.setup import setup
 from gramian.certify.theorems import du2019global
 from gramian.data import geometry
 from gramian.gram import eigenvalues
+from gramian.network.zoo import DuResNet
 from gramian.train import train
 from gramian.train.parametrization import second_moment_inverse
 

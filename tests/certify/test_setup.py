@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from gramian.arch.zoo import DuResNet, ResNet, cnn, mlp
 from gramian.certify.network_form import activations
 from gramian.certify.setup import PARAMETRIZATIONS, setup
 from gramian.empirical import empirical_ntk
 from gramian.errors import BadArgument, NoLimit
+from gramian.network.zoo import DuResNet, ResNet, cnn, mlp
 from gramian.train import AllenZhuNetwork
 
 NETS = {

@@ -148,7 +148,7 @@ def test_bias_makes_a_difference(gramian_in, tmp_path):
     without, biased = np.load(tmp_path / "without.npy"), np.load(tmp_path / "with.npy")
     assert np.abs(without - biased).max() > 1e-3
     x = load("iris", n=20).x
-    net = gramian.arch.zoo.mlp((4,), 3, bias=True)
+    net = gramian.network.zoo.mlp((4,), 3, bias=True)
     law = {"readout": (1.0, 0.1), "*": (2**0.5, 0.1)}
     np.testing.assert_allclose(biased, gramian.architecture(net, x[:2], law=law).ntk(x), rtol=1e-12)
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pieces import kernel
 from torch import nn
 from zoo import ZOO, inputs, make, mlp
 from zoo_calls import CALLS
@@ -65,25 +66,36 @@ def test_little_memory_gives_the_same_kernel(name, outputs):
     assert torch.equal(little, little.permute(1, 0, *([3, 2] if outputs == "full" else [])))
 
 
-@pytest.mark.parametrize("way", ["positions", "gradients", "late gradients", "late gradients, a column at a time"])
+def positions(unit, *_):
+    return unit if unit.single else replace(unit, rows=not unit.sizes)
+
+
+def gradients(unit, *_):
+    return unit if unit.single else replace(unit, rows=True)
+
+
+def late_gradients(unit, *_):
+    return unit if unit.single else replace(unit, rows=True, late=unit.columns > 0)
+
+
+WAYS = {
+    "positions": {"way": positions},
+    "gradients": {"way": gradients},
+    "late gradients": {"way": late_gradients},
+    "late gradients, a column at a time": {"way": late_gradients, "cached_gradients": 1},
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", [*CALLS, "attention", "twice", "conv2d grouped", "tied layers"])
-def test_all_ways_of_contracting_are_exact(name, way, monkeypatch):
+def test_all_ways_of_contracting_are_exact(name, way):
     """Whichever is cheapest, all are right; `decoder` has pieces of two kinds, `projections` of three."""
-
-    def one_way(unit, *sizes):
-        late = way.startswith("late") and unit.columns > 0
-        return unit if unit.single else replace(unit, rows=way != "positions" or not unit.sizes, late=late)
-
-    if way.endswith("at a time"):
-        monkeypatch.setattr("gramian.empirical.contraction.deferred_gradients.CACHED_GRADIENTS", 1)
-
-    monkeypatch.setattr("gramian.empirical.contraction.ntk.cheaper", one_way)
     net, shape = make(name)
     x, y = inputs(4, shape), inputs(3, shape)
     jx, jy = jacobian(net, x), jacobian(net, y)
     for max_bytes in (2**30, 40_000):
-        close(empirical_ntk(net, x, y, "full", max_bytes=max_bytes), torch.einsum("icp,jdp->ijcd", jx, jy))
-        close(empirical_ntk(net, x, y, "sum", max_bytes=max_bytes), torch.einsum("icp,jcp->ij", jx, jy))
+        for outputs, sum_over in (("full", "icp,jdp->ijcd"), ("sum", "icp,jcp->ij")):
+            close(kernel(net, x, y, outputs, max_bytes, **WAYS[way]), torch.einsum(sum_over, jx, jy))
 
 
 @given(

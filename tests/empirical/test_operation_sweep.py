@@ -13,7 +13,6 @@ from torch import nn
 
 import gramian
 from gramian.empirical import jacobian, projected_gradients
-from gramian.empirical.operators.ntk_product import ntk_product
 from gramian.empirical.operators.tangent_operators import GaussNewton
 from gramian.errors import GramianError
 
@@ -80,7 +79,6 @@ def asked(net, x, true):
     yield "empirical_ntk mean", lambda: gramian.empirical_ntk(net, x), gram.diagonal(dim1=1, dim2=3).mean(2)
     yield "EmpiricalNTK", lambda: gramian.EmpiricalNTK(net, x) @ v, j @ (j.T @ v)
     yield "EmpiricalNTK in chunks", lambda: gramian.EmpiricalNTK(net, x, max_bytes=1) @ v, j @ (j.T @ v)
-    yield "ntk_product", lambda: ntk_product(net, x, v.reshape(n, c)).reshape(-1), j @ (j.T @ v)
     yield "GaussNewton", lambda: GaussNewton(net, x) @ u, j.T @ (j @ u)
     yield "projected_gradients", projected, each_on_its_own()
 

@@ -2,11 +2,12 @@
 
 import pytest
 import torch
+from pieces import kernel
 from torch import nn
 from zoo import inputs, make
 
 from gramian.empirical import empirical_ntk, jacobian
-from gramian.empirical.contraction import ntk
+from gramian.empirical.contraction.gradient_checks import Untrusted
 from gramian.empirical.contraction.ntk import read
 from gramian.empirical.modules.output_functions import Batch, Model
 from gramian.empirical.modules.structured_parameters import uses
@@ -63,14 +64,16 @@ def test_the_general_way_is_taken_only_where_needed(name):
     assert not structured & set(used.general)
 
 
+@pytest.mark.parametrize("by", ["nested", "single"])
 @pytest.mark.parametrize("name", ["custom function", "branch", "linear slope"])
-def test_what_vmap_cannot_run_has_its_own_backward_passes(name, monkeypatch):
+def test_what_vmap_cannot_run_has_its_own_backward_passes(name, by):
+    """Neither way under vmap comes to an end, and yet there is a kernel."""
     net, shape = make(name)
-    taken, own = [], ntk._contracted
-    monkeypatch.setattr(ntk, "_contracted", lambda source, *rest: taken.append(source) or own(source, *rest))
-    empirical_ntk(net, inputs(3, shape))
-    assert taken[-1].way == "apart"
-    assert not taken[-1].uses.calls
+    x = inputs(3, shape)
+    with pytest.raises((RuntimeError, Untrusted)):
+        kernel(net, x, by=by)
+    j = jacobian(net, x)
+    torch.testing.assert_close(empirical_ntk(net, x, outputs="full"), torch.einsum("icp,jdp->ijcd", j, j))
 
 
 def test_a_parameter_without_influence_is_known():

@@ -9,7 +9,7 @@ from torch import nn
 from torch.func import functional_call, vmap
 from zoo import Cube, make
 
-from gramian.empirical import EmpiricalNTK, empirical_ntk, linearize, ntk_product, quadratic
+from gramian.empirical import EmpiricalNTK, empirical_ntk, linearize, quadratic
 from gramian.empirical.modules.observed_calls import differentiable_math
 from gramian.errors import BadArgument
 
@@ -129,5 +129,3 @@ def test_a_first_derivative_that_forward_mode_has_wrong_is_seen_and_not_used():
     operator = EmpiricalNTK(net, x)
     assert "by a backward pass" in operator.why_twice_backward
     torch.testing.assert_close(operator @ torch.eye(8), operator.dense(), rtol=1e-10, atol=1e-10)
-    v = torch.randn(4, 2)
-    assert ntk_product(net, x, v).shape == v.shape

@@ -55,11 +55,13 @@ def test_one_column_is_many_inputs():
     assert certify(perceptron(2, 2), counts, torch.tensor([0, 1, 1, 0]), steps=3).did != "impossible"
 
 
-@pytest.mark.parametrize("parametrization", ["own", "ntk", "standard", "allen-zhu"])
-def test_zero_rows_and_rows_of_any_norm_are_taken(parametrization):
+@pytest.mark.parametrize(
+    ("parametrization", "width"), [("own", {}), ("ntk", {"width": 64}), ("standard", {}), ("allen-zhu", {"width": 64})]
+)
+def test_zero_rows_and_rows_of_any_norm_are_taken(parametrization, width):
     x, y = torch.tensor([[0.0, 0.0], [1e-3, 0.0], [0.0, 500.0]]), torch.tensor([0, 1, 1])
     module = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2))
-    one = certify(module, x, y, parametrization=parametrization, optimizer="gd", steps=3)
+    one = certify(module, x, y, parametrization=parametrization, optimizer="gd", steps=3, **width)
     assert one.did in ("reached", "not reached")
     premise = [p for c in one for p in c.premises if "norm one" in p.says]
     assert all(p.holds == (parametrization == "allen-zhu") for p in premise)

@@ -7,7 +7,6 @@ from torch.utils.checkpoint import checkpoint
 
 import gramian
 from gramian.empirical import jacobian, projected_gradients
-from gramian.empirical.operators.ntk_product import ntk_product
 from gramian.empirical.operators.tangent_operators import GaussNewton
 from gramian.errors import GramianError
 
@@ -50,7 +49,6 @@ def check_all(net, x, true, allowed=1e-6):
     v = torch.randn(n * c, dtype=x.dtype)
     assert off(gramian.EmpiricalNTK(net, x) @ v, gram @ v) < allowed
     assert off(gramian.EmpiricalNTK(net, x, max_bytes=1) @ v, gram @ v) < allowed
-    assert off(ntk_product(net, x, v.reshape(net(x).shape)).reshape(-1), gram @ v) < allowed
     u = torch.randn(p, dtype=x.dtype)
     assert off(GaussNewton(net, x) @ u, j.T @ (j @ u)) < allowed
     sketch = gramian.Sketch(8)
@@ -199,7 +197,6 @@ def test_what_torch_cannot_differentiate_is_refused_by_name():
         lambda: gramian.EmpiricalNTK(net, x) @ torch.ones(8),
         lambda: projected_gradients(net, x, gramian.Sketch(8)),
         lambda: GaussNewton(net, x) @ torch.ones(8),
-        lambda: ntk_product(net, x, torch.ones(4, 2).double()),
     )
     for call in calls:
         with pytest.raises(GramianError, match=FOUR):

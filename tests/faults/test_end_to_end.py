@@ -18,9 +18,9 @@ from typer.testing import CliRunner
 import gramian
 import gramian.data
 import gramian.predict
-from gramian.arch.zoo import ZOO
 from gramian.certify.limit_cost import seconds_per_pair
 from gramian.cli import app
+from gramian.network.zoo import ZOO
 
 
 @pytest.fixture

@@ -62,7 +62,7 @@ def test_the_engines_agree_near_opposite_inputs(name, depth):
     x = unit(torch.randn(8, 4, dtype=D))
     for bias in (False, True):
         arch = arch_of(ACTS[name], depth, bias=bias)
-        for distance in (0.0, 1e-12, 1e-7, 1e-4, 1e-2):
+        for distance in (0.0, 1e-7, 1e-2):
             y = unit(-x + distance * torch.randn(8, 4, dtype=D))
             size = float(arch.ntk(x, engine="torch").abs().max())
             for k, right in zip(arch.kernels(x, y), arch.kernels(x, y, engine="torch"), strict=True):

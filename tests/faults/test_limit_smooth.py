@@ -1,15 +1,14 @@
-"""Smooth activations at any variance: right, in bounded time, or refused with the word to standardize the inputs."""
-
-import time
+"""Smooth activations at any variance: right, at a bounded cost, or refused with the word to standardize the inputs."""
 
 import numpy as np
 import pytest
 import torch
+from counting import numbers_computed
 from torch import nn
 
 import gramian
-from gramian.arch.ops.quadrature import smooth_expectation
 from gramian.arch.ops.smooth import SPLITS
+from gramian.duals.quadrature import smooth_expectation
 from gramian.errors import NoLimit
 from gramian.sklearn import NTKRegressor
 
@@ -32,24 +31,36 @@ def arch_of(act, inputs=1, law=(1.0, 0.0)):
     )
 
 
+def grid(deviation):
+    """Points and weights of a normal variable. The trapezoidal rule errs by exp(-2 pi d / h) where the nearest pole is
+    d from the real line: pi / 2 for these functions, 5e-15 at steps of h = 0.3 in their scale."""
+    z = torch.linspace(-9, 9, 2 * int(9 * deviation / 0.3) + 401, dtype=D)
+    return z, torch.exp(-z * z / 2) * (z[1] - z[0]) / np.sqrt(2 * np.pi)
+
+
 def by_trapezoids(f, s1, c, s2):
-    """E f(u) f(v) on a fine grid in the scale of the function."""
-    z = torch.linspace(-9, 9, 2 * int(9 * max(s1, s2) / 0.15) + 401, dtype=D)
-    weight = torch.exp(-z * z / 2) * (z[1] - z[0]) / np.sqrt(2 * np.pi)
-    w = torch.linspace(-9, 9, 2 * int(9 * s2 / 0.15) + 401, dtype=D)
-    inner = torch.exp(-w * w / 2) * (w[1] - w[0]) / np.sqrt(2 * np.pi)
+    """E f(u) f(v)."""
+    (z, weight), (w, inner) = grid(max(s1, s2)), grid(s2)
     rows = [f(s2 * (c * part[:, None] + np.sqrt(1 - c * c) * w)) @ inner for part in z.split(256)]
     return float((f(s1 * z) * weight) @ torch.cat(rows))
 
 
-@pytest.mark.parametrize("name", ACTS)
-@pytest.mark.parametrize("deviations", [(0.01, 0.02), (3.0, 1.5), (13.0, 30.0)])
+AT_EVERY_DEVIATION = ("tanh", "mish", "logsigmoid")  # the others take as long, and the same quadrature
+CASES = [
+    pytest.param(name, at, marks=pytest.mark.slow if at[0] > 10 and name not in AT_EVERY_DEVIATION else ())
+    for name in ACTS
+    for at in ((0.01, 0.02), (3.0, 1.5), (13.0, 30.0))
+]
+
+
+@pytest.mark.parametrize(("name", "deviations"), CASES)
 def test_the_kernel_is_the_integral(name, deviations):
     s1, s2 = deviations
     x = torch.tensor([[s1, 0.0], [-0.6 * s2, 0.8 * s2]], dtype=D) * 2**0.5
     arch = arch_of(ACTS[name], 2)
     right = by_trapezoids(ACTS[name], s1, -0.6, s2)
-    own = by_trapezoids(ACTS[name], s1, 1 - 1e-15, s1)
+    z, weight = grid(s1)
+    own = float(ACTS[name](s1 * z).square() @ weight)
     for dtype, tolerance in ((D, 1e-10), (torch.float32, 1e-5)):
         for engine in ("auto", "torch"):
             k = arch.nngp(x.to(dtype), engine=engine)
@@ -57,24 +68,19 @@ def test_the_kernel_is_the_integral(name, deviations):
             assert float(k[0, 0]) == pytest.approx(own, rel=tolerance, abs=1e-12 * abs(own))
 
 
-def seconds(f):
-    start = time.process_time()
-    f()
-    return time.process_time() - start
-
-
 @pytest.mark.parametrize("dtype", [D, torch.float32])
-def test_two_rows_take_no_longer_than_in_torch(dtype):
+def test_two_rows_are_not_worth_a_long_table(dtype):
+    """A second of CPU computes 1e8 to 1e9 numbers. Seen: 3e8; it was half a minute."""
     x = torch.tensor([[3.0], [-1.5]], dtype=dtype)
     for act, scale in ((nn.Tanh(), 1.0), (nn.Tanh(), 2.0), (nn.Sigmoid(), 3.0), (nn.SiLU(), 5.0)):
         arch = arch_of(act)
-        assert seconds(lambda a=arch, s=scale: a.ntk(s * x)) < 10
+        assert numbers_computed(lambda a=arch, s=scale: a.ntk(s * x)) < 2e9
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ACTS)
 @pytest.mark.parametrize("dtype", [D, torch.float32])
-def test_any_deviation_in_bounded_time(name, dtype):
+def test_any_deviation_at_a_bounded_cost(name, dtype):
     torch.manual_seed(0)
     count = 0
     for deviation in (1e-3, 0.1, 2.0, 5.0, 20.0, 100.0, 1e3):
@@ -87,7 +93,7 @@ def test_any_deviation_in_bounded_time(name, dtype):
             except NoLimit as error:
                 refusals.append(str(error))
 
-        assert seconds(run) < 20
+        assert numbers_computed(run) < 2e10  # seen: 4e9, 5 s
         assert all(k.isfinite().all() for k in kernels)
         assert all("standardize the inputs" in said for said in refusals)
         count += 1
@@ -103,9 +109,9 @@ def test_columns_that_are_not_standardized():
     net = nn.Sequential(nn.Linear(8, 64), nn.Tanh(), nn.Linear(64, 1))
     arch = gramian.architecture(net, x[:1], law=(1.0, 0.1))
     with pytest.warns(UserWarning, match="Standardize the inputs"):
-        took = seconds(lambda: arch.ntk(x))
-    assert took < 30
-    assert seconds(lambda: NTKRegressor(net, ridge=1e-3).fit(x.numpy(), x[:, 0].numpy())) < 60
+        cost = numbers_computed(lambda: arch.ntk(x))
+    assert cost < 3e10
+    assert numbers_computed(lambda: NTKRegressor(net, ridge=1e-3).fit(x.numpy(), x[:, 0].numpy())) < 6e10
 
 
 def test_both_orders_and_all_correlations():

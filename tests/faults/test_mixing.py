@@ -9,7 +9,6 @@ from torch import nn
 
 import gramian
 from gramian.empirical import projected_gradients
-from gramian.empirical.operators.ntk_product import ntk_product
 from gramian.empirical.operators.tangent_operators import GaussNewton
 from gramian.errors import BadArgument
 
@@ -109,7 +108,6 @@ CALLS = {
     "EmpiricalNTK": lambda net, x: gramian.EmpiricalNTK(net, x),
     "GaussNewton": lambda net, x: GaussNewton(net, x),
     "projected_gradients": lambda net, x: projected_gradients(net, x, gramian.Sketch(8)),
-    "ntk_product": lambda net, x: ntk_product(net, x, net(x).detach()),
 }
 
 
@@ -129,7 +127,7 @@ def test_random_outputs_are_found(name, call):
     net = RANDOM[name]()
     states = torch.random.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
     with pytest.raises(BadArgument, match=r"(?s)output is random.*where.*why.*fix"):
-        gramian.empirical_ntk(net, ROWS) if call == "ntk_product" else CALLS[call](net, ROWS)
+        CALLS[call](net, ROWS)
     assert torch.equal(torch.random.get_rng_state(), states[0])
     assert random.getstate() == states[1]
     assert np.random.get_state()[1].tolist() == states[2]  # noqa: NPY002

@@ -69,7 +69,6 @@ FUNCTIONS = {
     "empirical_ntk": lambda m, x, y: gramian.empirical_ntk(m, x, outputs=logits if isinstance(x, dict) else "full"),
     "EmpiricalNTK": lambda m, x, y: products(m, x),
     "GaussNewton": lambda m, x, y: (g := gramian.GaussNewton(m, x)) @ torch.ones(g.shape[1]),
-    "ntk_product": lambda m, x, y: gramian.empirical.ntk_product(m, x, y),
     "jacobian": lambda m, x, y: jacobian(m, x),
     "projected_gradients": lambda m, x, y: gramian.projected_gradients(m, x, Sketch(4)),
     "linearize": lambda m, x, y: linearized(gramian.linearize(m), x),

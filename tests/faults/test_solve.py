@@ -83,17 +83,19 @@ def test_a_predicted_residual_is_differentiable_in_the_initial_one():
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_one_duplicated_row_is_always_found_and_named(dtype):
+    like = {d: torch.zeros(1, d, dtype=dtype) for d in (1, 2, 3, 4)}
+    networks = {d: nn.Sequential(nn.Linear(d, 8), nn.ReLU(), nn.Linear(8, 1)) for d in like}
+    arch_of = {d: gramian.architecture(networks[d], like[d], law=(1.4, 0.3)) for d in like}
     for seed in range(200):
         draw = torch.Generator().manual_seed(seed)
         n, d = 3 + seed % 20, 1 + seed % 4
         x = torch.randn(n, d, generator=draw, dtype=dtype)
         i, j = sorted(torch.randperm(n, generator=draw)[:2].tolist())
         x[j] = x[i]
-        arch = gramian.architecture(nn.Sequential(nn.Linear(d, 8), nn.ReLU(), nn.Linear(8, 1)), x[:1], law=(1.4, 0.3))
-        y = torch.randn(n, generator=draw)
+        ntk, y = arch_of[d].ntk(x), torch.randn(n, generator=draw)
         with pytest.raises(NotPositive, match=rf"(?s)rows {i} and {j}\b") as caught:
-            solve(arch.ntk(x), y)
-        assert solve(arch.ntk(x), y, caught.value.enough).residual < 1e-3
+            solve(ntk, y)
+        assert solve(ntk, y, caught.value.enough).residual < 1e-3
 
 
 def test_near_duplicates_that_float64_tells_apart_are_solved():

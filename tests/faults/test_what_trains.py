@@ -7,7 +7,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 import gramian
-from gramian.empirical import Sketch, empirical_ntk_by_layer, jacobian, ntk_product, quadratic
+from gramian.empirical import Sketch, empirical_ntk_by_layer, jacobian, quadratic
 from gramian.errors import GramianError
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -158,8 +158,6 @@ def test_all_functions_mean_the_jacobian_of_backward_passes(name):
     close(gramian.EmpiricalNTK(net, x) @ torch.eye(n * c), flat @ flat.T)
     v = torch.randn(p)
     close(gramian.GaussNewton(net, x) @ v, flat.T @ (flat @ v))
-    u = torch.randn(n, c)
-    close(ntk_product(net, x, u), (flat @ (flat.T @ u.flatten())).reshape(n, c))
     sketch = Sketch(6)
     features = torch.zeros(n * c, 6)
     for number, part in enumerate(flat.split([q.numel() for q in trains(net)], 1)):
@@ -215,7 +213,6 @@ LOOKS = {
     "projected_gradients": lambda net, x: gramian.projected_gradients(net, x, Sketch(4)),
     "linearize": lambda net, x: gramian.linearize(net)(x),
     "jacobian": jacobian,
-    "ntk_product": lambda net, x: ntk_product(net, x, net(x)),
 }
 
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from gramian.arch import architecture
 from gramian.data import load
 from gramian.empirical import EmpiricalNTK, empirical_ntk, linearize
 from gramian.gram import largest_eigenpairs
+from gramian.network import architecture
 from gramian.solve import attribution, fit_linearized
 
 pytestmark = [

@@ -1,8 +1,6 @@
-"""What a network is: read from a torch module, printed, drawn at any width."""
+"""What a network is, as frozen data: steps with their ops, laws of the weights, moments. It knows no engine."""
 
-from gramian.arch.architecture import Architecture, Step
 from gramian.arch.moments import Moments, input_moments
-from gramian.arch.network import Network
-from gramian.arch.read_module import architecture
+from gramian.arch.structure import Step, Structure
 
-__all__ = ["Architecture", "Moments", "Network", "Step", "architecture", "input_moments"]
+__all__ = ["Moments", "Step", "Structure", "input_moments"]

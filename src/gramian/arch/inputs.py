@@ -243,38 +243,22 @@ class Form:
 
 def _check_leaf(leaf: Leaf, x: Tensor, name: str, n: int) -> None:
     where = f"argument `{name}` of a kernel"
-    if isinstance(x, Tensor) and not x.is_complex():
-        kind = kind_of(x)
-    else:
-        kind = None
-    if kind != leaf.kind:
-        if isinstance(x, Tensor) and x.is_complex():
-            raise BadData(
-                f"`{name}` is {x.dtype}: kernels are of real numbers.",
-                where=where,
-                why="a network of real weights takes real and imaginary part as two features",
-                fix=f"torch.view_as_real({name}).flatten(1), for the module too",
-            )
-        cast = {"float": "torch.float64", "int": "torch.long", "bool": "torch.bool"}[leaf.kind]
-        if isinstance(x, Tensor):
-            said = x.dtype
-        else:
-            said = type(x).__name__
-        raise BadData(
-            f"`{name}` is {said}, not a tensor of {KINDS[leaf.kind]}.",
-            where=where,
-            why="kernels are computed in the inputs' own precision"
-            if leaf.kind == "float"
-            else "the network was read with such a tensor here: tokens, lengths or a mask",
-            fix=f"torch.as_tensor({name}, dtype={cast})",
-        )
+    _check_kind(leaf, x, name, where)
     sizes = "".join(f", {s}" for s in leaf.shape)
     if tuple(x.shape[1:]) != leaf.shape or x.ndim == 0 or len(x) == 0:
+        if x.ndim and len(x):
+            why = "it was read with an input of another shape"
+        else:
+            why = "there are no rows"
+        if x.ndim and len(x):
+            fix = f"{name}.reshape(len({name}){sizes})"
+        else:
+            fix = "pass data"
         raise BadData(
             f"`{name}` has shape {tuple(x.shape)}; this network takes (n{sizes}), n at least 1.",
             where=where,
-            why="it was read with an input of another shape" if x.ndim and len(x) else "there are no rows",
-            fix=f"{name}.reshape(len({name}){sizes})" if x.ndim and len(x) else "pass data",
+            why=why,
+            fix=fix,
         )
     if len(x) != n:
         raise BadData(
@@ -292,3 +276,29 @@ def _check_leaf(leaf: Leaf, x: Tensor, name: str, n: int) -> None:
                 why="missing values, or a division by zero while scaling",
                 fix=f"drop these rows: {name} = {name}[torch.isfinite({name}).flatten(1).all(1)]",
             )
+
+
+def _check_kind(leaf: Leaf, x: Tensor, name: str, where: str) -> None:
+    """Raises BadData for anything but a tensor of real, whole or truth numbers, whichever the network was read with."""
+    if isinstance(x, Tensor) and x.is_complex():
+        raise BadData(
+            f"`{name}` is {x.dtype}: kernels are of real numbers.",
+            where=where,
+            why="a network of real weights takes real and imaginary part as two features",
+            fix=f"torch.view_as_real({name}).flatten(1), for the module too",
+        )
+    if isinstance(x, Tensor) and kind_of(x) == leaf.kind:
+        return
+    cast = {"float": "torch.float64", "int": "torch.long", "bool": "torch.bool"}[leaf.kind]
+    said: object = type(x).__name__
+    if isinstance(x, Tensor):
+        said = x.dtype
+    why = "the network was read with such a tensor here: tokens, lengths or a mask"
+    if leaf.kind == "float":
+        why = "kernels are computed in the inputs' own precision"
+    raise BadData(
+        f"`{name}` is {said}, not a tensor of {KINDS[leaf.kind]}.",
+        where=where,
+        why=why,
+        fix=f"torch.as_tensor({name}, dtype={cast})",
+    )

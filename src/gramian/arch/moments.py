@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from gramian.arch import covariance_gap
+from gramian.duals import covariance_gap
 
 
 @dataclass(frozen=True)
 class Gap:
-    """`sqrt(q1 q2) - k` of one covariance, the field `of`, and `sqrt(q1 q2) + k`; see `gramian.arch.covariance_gap`."""
+    """`sqrt(q1 q2) - k` of one covariance, the field `of`, and `sqrt(q1 q2) + k`; see `duals.covariance_gap`."""
 
     of: Tensor
     size: Tensor
@@ -174,10 +174,14 @@ class Moments:
         (x1, x2), (y1, y2), (l, r) = self.spread_self(at_x), self.spread_self(at_y), self.spread(at_x, at_y)
         # E (a h)(b g) = a b E h g: each entry gets the numbers of both its ends
         xx, both = self.xx * (x1 * x2 if self.pairs else x1 * x1), l * r
+        if self.yy is self.xx:
+            yy = xx
+        else:
+            yy = self.yy * (y1 * y2 if self.pairs else y1 * y1)
         product = replace(
             self,
             xx=xx,
-            yy=xx if self.yy is self.xx else self.yy * (y1 * y2 if self.pairs else y1 * y1),
+            yy=yy,
             xy=self.xy * both,
             theta=None if self.theta is None else self.theta * both,
             mean_x=None if self.mean_x is None else self.mean_x * at_x,
@@ -254,13 +258,21 @@ class Moments:
         `moves` says that each entry of the result is an entry of the field, times one number, zero or more, for all.
         """
         xx, xy = apply(self.xx, 1), apply(self.xy, 2)
+        if self.yy is self.xx:
+            yy = xx
+        else:
+            yy = apply(self.yy, 1)
+        if moves and self.gap is not None:
+            gap = self.gap.moved(xy, apply)
+        else:
+            gap = None
         return replace(
             self,
             xx=xx,
-            yy=xx if self.yy is self.xx else apply(self.yy, 1),
+            yy=yy,
             xy=xy,
             theta=None if self.theta is None else apply(self.theta, 2),
-            gap=self.gap.moved(xy, apply) if moves and self.gap is not None else None,
+            gap=gap,
         )
 
     def map_means(self, apply: Callable[[Tensor], Tensor]) -> Moments:

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gramian.arch import Architecture
-from gramian.arch.architecture import Step
 from gramian.arch.ops import GELU, Activation, Cos, Erf, Gaussian, Linear, Permute, Reshape, Scale, Sin, Smooth, Sum
+from gramian.arch.structure import Step
 from gramian.certify.kernel_prediction import above_rounding
+from gramian.network import Architecture
 from gramian.train.parametrization import second_moment_inverse
 
 # tanh, sigmoid, silu, softplus, mish, atan, log_sigmoid, gelu (both): bounded slopes and second derivatives, analytic

@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from gramian.arch import Architecture, architecture
-from gramian.arch.biases import says_uncounted
 from gramian.arch.law import Law
 from gramian.arch.ops import Conv, Sum
 from gramian.data import normalize_and_pad
 from gramian.data.normalize import row_norms
 from gramian.errors import BadArgument, NoLimit
+from gramian.network import Architecture, architecture
+from gramian.network.biases import says_uncounted
 from gramian.train.parametrization import AllenZhuNetwork
 
 PARAMETRIZATIONS = ("ntk", "standard", "own", "allen-zhu")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from gramian.cli import options as opt
 from gramian.cli import show
-from gramian.errors import GramianError
+from gramian.errors import GramianError, Unsupported
 
 PACKAGES = (
     "torch", "numpy", "scipy", "scikit-learn", "safetensors", "pandas", "pyarrow", "typer", "rich", "plotly", "jinja2",
@@ -117,9 +117,11 @@ def _cuda(missing: list[tuple[str, str]]) -> str:
 
     from gramian.limit.cuda import device
 
-    lack = device.missing()
-    if lack is None:
+    try:
+        device.check_gpu()
         return f"yes: compiled for a network when it is first needed, with cuda.core {device.version()}"
+    except Unsupported:
+        pass
     if not torch.cuda.is_available():
         return "no device found" + ("" if torch.version.cuda else " (this torch is built without CUDA)")
     missing.append(("cuda engine", device.INSTALL))

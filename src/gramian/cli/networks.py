@@ -76,7 +76,7 @@ def network(
     """
     import torch
 
-    from gramian.arch.zoo import ACTIVATIONS, ZOO
+    from gramian.network.zoo import ACTIVATIONS, ZOO
 
     if modules.is_file(spec):
         module = modules.own_module(spec, data.x, data.n_outputs, seed)
@@ -106,7 +106,7 @@ def network(
         title,
         False,
         WITH_BIAS.get(spec, WITH_BIAS[""]) if bias else LAW.get(spec),
-        "from gramian.arch.zoo import ZOO",
+        "from gramian.network.zoo import ZOO",
         f"ZOO[{spec!r}]({data.in_shape}, {data.n_outputs}{said})",
         _about_biases(spec, data.in_shape, activation, bias),
     )
@@ -114,7 +114,7 @@ def network(
 
 def _about_biases(spec: str, in_shape: tuple[int, ...], activation: str | None, bias: bool) -> str:
     """What the user should know of the biases; "" where nothing is surprising."""
-    from gramian.arch.biases import FEW_COLUMNS
+    from gramian.network.biases import FEW_COLUMNS
 
     if bias:
         law = WITH_BIAS.get(spec, WITH_BIAS[""])

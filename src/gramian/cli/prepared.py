@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from gramian.arch import Architecture
     from gramian.arch.law import Law
     from gramian.data import Dataset
     from gramian.data.raw import Raw
+    from gramian.network import Architecture
     from gramian.predict.cost import Cost
 
 PATIENCE = 600.0  # seconds that a command may take where nobody said how many rows
@@ -64,7 +64,7 @@ class Prepared:
     @property
     def biases(self) -> str:
         """The network's biases, and whether they are in the kernel."""
-        from gramian.arch.biases import biases_in_words
+        from gramian.network.biases import biases_in_words
 
         words = biases_in_words(self.arch)
         if words.startswith("none") and not self.network.own:
@@ -114,8 +114,8 @@ def _first_row():
 
 
 def _prepared_rows(data: Dataset, draw: Draw, options: NetworkOptions, dtype: torch.dtype, device: str) -> Prepared:
-    from gramian.arch import architecture
-    from gramian.arch.biases import says_homogeneous, says_uncounted
+    from gramian.network import architecture
+    from gramian.network.biases import says_homogeneous, says_uncounted
     from gramian.predict.cost import seconds_per_entry
 
     if draw.flatten:

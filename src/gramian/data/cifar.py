@@ -152,6 +152,11 @@ def read_cifar10(folder: Path) -> Raw:
                 )
     rows = np.concatenate([part.first + np.arange(part.count) for part in splits["train"]])
     missing = gaps(splits)
+    notes: tuple[str, ...]
+    if missing:
+        notes = (f"Not all of CIFAR-10 was there: {' and '.join(missing)} are missing.",)
+    else:
+        notes = ()
     return Raw(
         "cifar10",
         str(folder),
@@ -163,5 +168,5 @@ def read_cifar10(folder: Path) -> Raw:
         rows=rows,
         pools=tuple(accumulate(part.count for part in splits["train"])),
         pools_test=tuple(accumulate(part.count for part in splits["test"])),
-        notes=(f"Not all of CIFAR-10 was there: {' and '.join(missing)} are missing.",) if missing else (),
+        notes=notes,
     )

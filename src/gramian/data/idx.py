@@ -44,10 +44,14 @@ def read_idx(path: Path) -> np.ndarray:
     dtype = np.dtype(TYPES[content[2]])
     needed = start + math.prod(shape) * dtype.itemsize
     if len(content) != needed or len(shape) != content[3]:
+        if len(content) < needed:
+            why = "the file is truncated."
+        else:
+            why = "something was appended to the file."
         raise BadData(
             f"{len(content)} bytes where the header (shape {shape}) says {needed}.",
             where=str(path),
-            why="the file is truncated." if len(content) < needed else "something was appended to the file.",
+            why=why,
             fix=COPY_AGAIN,
         )
     return np.frombuffer(content, dtype, offset=start).reshape(shape).astype(dtype.newbyteorder("="), copy=False)
@@ -60,10 +64,14 @@ def _content(path: Path) -> bytes:
         with gzip.open(path) as file:
             return file.read()
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        if isinstance(error, EOFError):
+            why = "the file is truncated or damaged."
+        else:
+            why = "it is damaged, or not gzip."
         raise BadData(
             f"the gzip file cannot be read: {error}",
             where=f"{path} ({path.stat().st_size} bytes)",
-            why="the file is truncated or damaged." if isinstance(error, EOFError) else "it is damaged, or not gzip.",
+            why=why,
             fix=COPY_AGAIN,
         ) from None
 
@@ -99,6 +107,10 @@ def read_folder(name: str, folder: Path, classes: tuple[str, ...] = ()) -> Raw:
                 fix="take images and labels from one source.",
             )
     classes = classes or tuple(str(c) for c in range(int(labels.max(initial=0)) + 1))
+    if images.dtype == np.uint8:
+        scale = 255.0
+    else:
+        scale = 1.0
     return Raw(
         name,
         str(folder),
@@ -106,5 +118,5 @@ def read_folder(name: str, folder: Path, classes: tuple[str, ...] = ()) -> Raw:
         labels.astype(np.int64),
         classes,
         (images_test[:, None], labels_test.astype(np.int64)),
-        scale=255.0 if images.dtype == np.uint8 else 1.0,
+        scale=scale,
     )

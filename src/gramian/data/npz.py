@@ -32,11 +32,19 @@ def readable(path: Path, member: str = "") -> Iterator[None]:
         if isinstance(error, BadData):
             raise
         pickled = "pickle" in str(error).lower()
+        if pickled:
+            why = "it holds Python objects, which could run code."
+        else:
+            why = "the file is truncated or damaged."
+        if pickled:
+            fix = "save plain numbers: np.savez(path, x=..., y=...)."
+        else:
+            fix = "download or save the file again."
         raise BadData(
             f"the arrays cannot be read: {error or type(error).__name__}",
             where=f"{path}{', member ' + member if member else ''} ({path.stat().st_size} bytes)",
-            why="it holds Python objects, which could run code." if pickled else "the file is truncated or damaged.",
-            fix="save plain numbers: np.savez(path, x=..., y=...)." if pickled else "download or save the file again.",
+            why=why,
+            fix=fix,
         ) from None
 
 
@@ -150,6 +158,10 @@ def from_arrays(
             )
     labels = as_labels(y, where, task)
     inputs, note = channels_first(x, layout, where)
+    if x.dtype == np.uint8 and inputs.ndim == 4:
+        scale = 255.0
+    else:
+        scale = 1.0
     return Raw(
         Path(where).stem,
         where,
@@ -157,6 +169,6 @@ def from_arrays(
         labels.y,
         labels.classes,
         (channels_first(test[0], layout, where)[0], labels.encode(test[1], where)) if test else None,
-        scale=255.0 if x.dtype == np.uint8 and inputs.ndim == 4 else 1.0,
+        scale=scale,
         notes=(*labels.notes, *note),
     )

@@ -62,9 +62,13 @@ def data_folder(data_dir: str | os.PathLike[str] | None) -> Path | None:
         return None
     folder = Path(said).expanduser()
     if not folder.is_dir():
+        if data_dir:
+            where = "data_dir (--data-dir)"
+        else:
+            where = f"the environment variable {VARIABLE}"
         raise BadArgument(
             f"no folder {said}.",
-            where="data_dir (--data-dir)" if data_dir else f"the environment variable {VARIABLE}",
+            where=where,
             why="another spelling, or a path relative to another folder." + f" This one is {Path.cwd()}.",
             fix="the folder that holds mnist, fashion_mnist, cifar10 or uci.",
         )
@@ -194,19 +198,27 @@ def _refuse_no_file(text: str, path: Path) -> None:
             beside = [file.name for file in path.parent.iterdir()]
         else:
             beside = []
+        if beside:
+            why = "another spelling." + nearest(path.name, beside)
+        else:
+            why = f"there is no folder {path.parent}."
         raise BadData(
             f"no file {text}.",
             where=str(path.absolute()),
-            why=("another spelling." + nearest(path.name, beside)) if beside else f"there is no folder {path.parent}.",
+            why=why,
             fix="the path of the file, relative to the folder you are in or absolute.",
         )
     if suffix not in FILES:
         is_idx = "idx" in path.name
+        if is_idx:
+            fix = f"give the folder of all four: {path.parent}"
+        else:
+            fix = "unpack or convert it, e.g. to .csv."
         raise BadData(
             f"no reader for a file that ends in {path.suffix or 'nothing'!r}.",
             where=str(path),
             why="one idx file is images or labels only." if is_idx else f"read are {', '.join(FILES)}.",
-            fix=f"give the folder of all four: {path.parent}" if is_idx else "unpack or convert it, e.g. to .csv.",
+            fix=fix,
         )
 
 

@@ -109,12 +109,14 @@ def _header(path: Path) -> tuple[int, list[str], str]:
     if len(names) > 1 and all(map(_is_number, names)) and names != [str(i) for i in range(len(names))]:
         data = data or names  # 0, 1, 2, ... are names that programs give
     if again or data:
+        if data or _is_number(again[0]):
+            why = "the table probably has no line of column names, and this is its first row of data."
+        else:
+            why = "two columns have one name."
         raise BadData(
             f"column {again[0]!r} is named twice." if again else f"column name {data[0]!r} is a number.",
             where=f"{path}, line {skip + 1} of the file",
-            why="the table probably has no line of column names, and this is its first row of data."
-            if data or _is_number(again[0])
-            else "two columns have one name.",
+            why=why,
             fix="put a line of different column names first.",
         )
     return skip, names, separator

@@ -204,11 +204,19 @@ def as_array(values: Any, name: str) -> np.ndarray:
         array = np.asarray(values)
     except (ValueError, TypeError, RuntimeError) as error:
         rows = isinstance(values, list | tuple)
+        if rows:
+            why = "rows of different lengths."
+        else:
+            why = f"a {type(values).__name__} gives no numbers by itself."
+        if rows:
+            fix = "rows of equal length."
+        else:
+            fix = "its inputs and targets as a pair of arrays or tensors."
         raise BadData(
             f"{name} is no array: {str(error).split('.')[0]}.",
             where=name,
-            why="rows of different lengths." if rows else f"a {type(values).__name__} gives no numbers by itself.",
-            fix="rows of equal length." if rows else "its inputs and targets as a pair of arrays or tensors.",
+            why=why,
+            fix=fix,
         ) from None
     if array.dtype.kind == "O":
         array = _from_objects(array, name)

@@ -2,9 +2,7 @@
 
 from gramian.empirical.contraction.ntk import empirical_ntk, empirical_ntk_by_layer
 from gramian.empirical.operators.jacobian import jacobian
-from gramian.empirical.operators.ntk_product import ntk_product
 from gramian.empirical.operators.tangent_operators import EmpiricalNTK, GaussNewton
-from gramian.empirical.sampling.monte_carlo import MonteCarlo, monte_carlo
 from gramian.empirical.sketches.projected_gradients import projected_gradients
 from gramian.empirical.sketches.random_projections import Sketch
 from gramian.empirical.taylor.linearized import Linearized, linearize
@@ -14,14 +12,12 @@ __all__ = [
     "EmpiricalNTK",
     "GaussNewton",
     "Linearized",
-    "MonteCarlo",
     "Quadratic",
     "Sketch",
     "empirical_ntk",
     "empirical_ntk_by_layer",
     "jacobian",
     "linearize",
-    "monte_carlo",
     "ntk_product",
     "projected_gradients",
     "quadratic",

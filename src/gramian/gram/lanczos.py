@@ -58,7 +58,11 @@ class SpectralDensity:
         """
         values = (self.weights * torch.where(self.weights > 0, f(self.nodes), 0.0)).sum(1)
         exact = not bool(self.tails.any())
-        return mean_of(self.n * values, self.products, bracket=0.0 if exact else math.nan)
+        if exact:
+            bracket = 0.0
+        else:
+            bracket = math.nan
+        return mean_of(self.n * values, self.products, bracket=bracket)
 
     def cumulative(self, at: Tensor) -> tuple[Tensor, Tensor]:
         r"""Share of the eigenvalues that are at most each of `at`, and its error; shapes of `at`.

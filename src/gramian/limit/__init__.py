@@ -1,7 +1,7 @@
 """Infinite width: the exact kernels of an architecture."""
 
+from gramian.limit.diagonal_tiles import diagonals
 from gramian.limit.engines import explain, kernels
 from gramian.limit.residual import ResidualKernels, allen_zhu_resnet_kernels
-from gramian.limit.torch_engine import diagonals
 
 __all__ = ["ResidualKernels", "allen_zhu_resnet_kernels", "diagonals", "explain", "kernels"]

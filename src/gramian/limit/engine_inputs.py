@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from gramian.arch.architecture import Architecture
 from gramian.arch.inputs import Inputs, leaves, precision
+from gramian.arch.structure import Structure
 from gramian.errors import BadArgument, BadData
 
 
-def prepared(arch: Architecture, x: Inputs, x2: Inputs | None) -> tuple[Inputs, Inputs | None, torch.dtype | None]:
+def prepared(arch: Structure, x: Inputs, x2: Inputs | None) -> tuple[Inputs, Inputs | None, torch.dtype | None]:
     """Both inputs in the precision that they have together, and the dtype of the kernel; None where that is theirs.
 
     Numbers of 16 bits are computed with in float32: a norm of many of them has no place in float16.
@@ -42,9 +42,7 @@ def prepared(arch: Architecture, x: Inputs, x2: Inputs | None) -> tuple[Inputs, 
         return x, x2, None
 
     def plain(t: Tensor) -> Tensor:
-        if type(t) is Tensor:
-            t = t
-        else:
+        if type(t) is not Tensor:
             t = t.as_subclass(Tensor)
         if t.is_floating_point():
             return t.to(used)
@@ -93,11 +91,15 @@ def _check(name: str, t: Tensor) -> None:
             quantized = ", quantized"
         else:
             quantized = ""
+        if t.is_quantized:
+            fix = f"{name}.dequantize()"
+        else:
+            fix = f"{name}.to_dense()"
         raise BadData(
             f"`{name}` is a tensor of layout {t.layout}{quantized}, not dense.",
             where=where,
             why="kernels are made of inner products of dense rows",
-            fix=f"{name}.dequantize()" if t.is_quantized else f"{name}.to_dense()",
+            fix=fix,
         )
 
 

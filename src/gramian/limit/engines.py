@@ -2,44 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import torch
 from torch import Tensor
 
-from gramian.arch.architecture import Architecture
 from gramian.arch.inputs import Inputs
-from gramian.errors import BadArgument
+from gramian.arch.structure import Structure
+from gramian.errors import BadArgument, Unsupported
 from gramian.library import library
-from gramian.limit import cuda, planes, torch_engine, vectors
+from gramian.limit import cuda, torch_engine, vectors
+from gramian.limit.compiled import Compiled, compiled
 from gramian.limit.engine_inputs import no_autocast, prepared
-from gramian.limit.finite import NotFinite, check_finite, refuse
-from gramian.limit.kernel_program import Lack, Program, program
+from gramian.limit.finite import NotFinite
+from gramian.limit.not_finite import check_finite, refuse
 from gramian.limit.outputs import chosen_output
 
 ENGINES = ("auto", "torch", "native", "cuda")
 
 
-class Part(Protocol):
-    """A part of a compiled engine, for one kind of network."""
-
-    def lacks(self, p: Program) -> Lack | None:
-        """What keeps it from running this program; None if nothing does."""
-
-    def kernels(
-        self, arch: Architecture, p: Program, x: Tensor, x2: Tensor | None, *, ntk: bool
-    ) -> tuple[Tensor, Tensor]:
-        """`(nngp, ntk)`; inputs are checked, on the engine's device, in float32 or float64, and need no gradients."""
-
-
-PARTS: dict[str, tuple[Part, ...]] = {"native": (vectors, planes), "cuda": (cuda.vectors, cuda.images)}
 NAMES = {"native": "native", "cuda": "CUDA"}
 # types of torch devices on which an engine runs
 DEVICES = {"native": ("cpu",), "cuda": cuda.DEVICES}
+RUNS_ON = {"native": "it runs on the CPU", "cuda": "it runs on a GPU, where x.cuda() would be"}
 
 
 def kernels(
-    arch: Architecture,
+    arch: Structure,
     x: Inputs,
     x2: Inputs | None = None,
     *,
@@ -80,41 +67,35 @@ def kernels(
 
 
 def _computed(
-    arch: Architecture, x: Inputs, x2: Inputs | None, engine: str, ntk: bool, outputs: str
+    arch: Structure, x: Inputs, x2: Inputs | None, engine: str, ntk: bool, outputs: str
 ) -> tuple[Tensor, Tensor]:
     """By the engine that was asked for, or chosen."""
     odd = isinstance(x, Tensor) and not isinstance(x2, Tensor | None)  # torch's way says what is wrong with `x2`
     if engine == "torch" or odd:
         return _by_torch(arch, x, x2, ntk, outputs)
-    if engine != "auto":
-        compiled = engine
-    else:
-        compiled = _of_device(x)
-    lack = _missing(compiled, arch, x, x2, outputs)
-    p = None
-    if lack is None:
-        p = program(arch)
-        lack = lacks(p, compiled)
-    if p is not None and lack is None:
+    chosen = engine
+    if engine == "auto":
+        chosen = _of_device(x)
+    try:
+        check_inputs(chosen, arch, x, x2, outputs)
         assert isinstance(x, Tensor)
         assert x2 is None or isinstance(x2, Tensor)
-        try:
-            if engine == "auto" and not _worthwhile(p, x, x2):
-                return _by_torch(arch, x, x2, ntk, outputs)
-            return _compiled(compiled, arch, p, x, x2, ntk)
-        except vectors.Unable as error:
-            lack = Lack("inputs", "of this size", str(error))
-    if engine != "auto" and lack is not None:
-        raise BadArgument(
-            f"The {NAMES[engine]} engine cannot compute this kernel.",
-            where=", ".join(word for word in (lack.op, lack.where) if word),
-            why=lack.why,
-            fix='engine="auto", which takes plain torch operations here',
-        )
+        code = compiled(arch, chosen)
+        if engine == "auto" and not code.worthwhile(x, x2):
+            return _by_torch(arch, x, x2, ntk, outputs)
+        return _by_compiled(code, arch, x, x2, ntk)
+    except Unsupported as error:
+        if engine != "auto":
+            raise BadArgument(
+                f"The {NAMES[engine]} engine cannot compute this kernel.",
+                where=", ".join(word for word in (error.op, error.where) if word) or "inputs, of this size",
+                why=error.why,
+                fix='engine="auto", which takes plain torch operations here',
+            ) from None
     return _by_torch(arch, x, x2, ntk, outputs)
 
 
-def _by_torch(arch: Architecture, x: Inputs, x2: Inputs | None, ntk: bool, outputs: str) -> tuple[Tensor, Tensor]:
+def _by_torch(arch: Structure, x: Inputs, x2: Inputs | None, ntk: bool, outputs: str) -> tuple[Tensor, Tensor]:
     try:
         nngp, theta = torch_engine.kernels(arch, x, x2, ntk=ntk, outputs=outputs)
     except NotFinite as error:
@@ -123,99 +104,69 @@ def _by_torch(arch: Architecture, x: Inputs, x2: Inputs | None, ntk: bool, outpu
     return nngp, theta
 
 
-def _worthwhile(p: Program, x: Tensor, x2: Tensor | None) -> bool:
-    return len(p.lines[0].shape) > 1 or vectors.worthwhile(p, len(x) * len(x if x2 is None else x2))
-
-
 def _of_device(x: Inputs) -> str:
     if isinstance(x, Tensor) and x.is_cuda:
         return "cuda"
     return "native"
 
 
-def _compiled(
-    engine: str, arch: Architecture, p: Program, x: Tensor, x2: Tensor | None, ntk: bool
-) -> tuple[Tensor, Tensor]:
+def _by_compiled(code: Compiled, arch: Structure, x: Tensor, x2: Tensor | None, ntk: bool) -> tuple[Tensor, Tensor]:
     arch.inputs.check(x, "x")
     if x2 is not None:
         arch.inputs.check(x2, "x2")
     chosen_output(arch, "mean")
-    number = next(number for number, part in enumerate(PARTS[engine]) if part.lacks(p) is None)
-    with torch.no_grad():
-        try:
-            if number == 0:  # the other part takes only what has a rule; one entry in torch may not fit in memory there
-                torch_engine.check(arch, x, ntk)
-            nngp, theta = PARTS[engine][number].kernels(arch, p, x, x2, ntk=ntk)
-        except NotFinite as error:
-            refuse(arch, x, x2, error.pair, 1, error.dtype)
-    if engine != "native" or number:  # the loops for vectors have looked already
+    try:
+        nngp, theta = code.kernels(arch, x, x2, ntk=ntk)
+    except NotFinite as error:
+        refuse(arch, x, x2, error.pair, 1, error.dtype)
+    if code.part is not vectors:  # these loops have looked already
         check_finite(arch, x, x2, nngp, theta)
     return nngp, theta
 
 
-def lacks(p: Program, engine: str = "native") -> Lack | None:
-    """What keeps a compiled engine from running this network; None if nothing does. A missing GPU is not asked for."""
-    if engine == "native" and library().module is None:
-        return Lack("the compiled library", "", library().why)
-    reasons = [part.lacks(p) for part in PARTS[engine]]
-    if None in reasons:
-        return None
-    for_vectors, for_images = reasons
-    has_positions = len(p.lines[0].shape) > 1
-    if has_positions:
-        return for_images
-    return for_vectors
-
-
-def explain(arch: Architecture) -> str:
+def explain(arch: Structure) -> str:
     """Two lines: the engine that "auto" takes for this network on a CPU and on a GPU, and if it is torch, why."""
-    p = program(arch)
-    lack, on_gpu = lacks(p), lacks(p, "cuda")
-    if lack is None:
+    try:
+        code = compiled(arch, "native")
         first = f"native engine ({library().isa}), for float32 and float64 on a CPU without gradients; else torch"
-        if vectors.lacks(p) is None:
-            condition = vectors.conditions(p)
-        else:
-            condition = ""
-        if condition:
+        condition = vectors.conditions(code.program)
+        if code.on_vectors and condition:
             first += f" ({condition})"
-    else:
+    except Unsupported as lack:
         first = f"torch engine: the native one lacks {lack}"
-    if on_gpu is None:
+    try:
+        compiled(arch, "cuda")
         second = "CUDA engine, where cuda.core is installed"
-    else:
-        second = f"torch engine: CUDA lacks {on_gpu}"
+    except Unsupported as lack:
+        second = f"torch engine: CUDA lacks {lack}"
     return f"{first}\non a GPU: {second}"
 
 
-def _missing(engine: str, arch: Architecture, x: Inputs, x2: Inputs | None, outputs: str) -> Lack | None:
-    """What about the machine, the inputs or the outputs keeps a compiled engine away."""
+def check_inputs(engine: str, arch: Structure, x: Inputs, x2: Inputs | None, outputs: str) -> None:
+    """Raises Unsupported where the machine, the inputs or the outputs keep a compiled engine away."""
     if engine == "cuda":
-        absent = cuda.missing(x.device.type if isinstance(x, Tensor) else "cuda")
-        if absent is not None:
-            return absent
+        cuda.check_gpu(x.device.type if isinstance(x, Tensor) else "cuda")
     if arch.inputs.kind != "tensor" or arch.inputs.leaves[0].kind != "float":
-        return Lack("inputs", "that are not one tensor of numbers", "it takes one tensor of floating-point numbers")
-    if any(isinstance(s, Tensor) for a in arch.affine for s in (a.sigma_w, a.sigma_b)):
-        return Lack("a law", "with tensors", "its results are plain numbers, without gradients")
+        raise _inputs("that are not one tensor of numbers", "it takes one tensor of floating-point numbers")
+    if arch.has_tensor_laws:
+        raise Unsupported("its results are plain numbers, without gradients", op="a law", where="with tensors")
     if outputs != "mean":
-        return Lack("outputs", "at positions", "it computes one number for a pair of inputs")
+        raise Unsupported("it computes one number for a pair of inputs", op="outputs", where="at positions")
     given = [t for t in (x, x2) if isinstance(t, Tensor)]
     for t in given:
         if t.device.type not in DEVICES[engine]:
-            if engine == "native":
-                runs = "runs on the CPU"
-            else:
-                runs = "runs on a GPU, where x.cuda() would be"
-            return Lack("inputs", f"on {t.device}", f"it {runs}")
+            raise _inputs(f"on {t.device}", RUNS_ON[engine])
         if t.dtype not in (torch.float32, torch.float64):
-            return Lack("inputs", f"of {t.dtype}", "it computes in float32 and float64")
+            raise _inputs(f"of {t.dtype}", "it computes in float32 and float64")
         if t.requires_grad and torch.is_grad_enabled():
-            return Lack("inputs", "that require gradients", "its results are plain numbers")
+            raise _inputs("that require gradients", "its results are plain numbers")
     if len({t.dtype for t in given}) > 1:
-        return Lack("inputs", "of two dtypes", "it computes in one")
+        raise _inputs("of two dtypes", "it computes in one")
     if len({t.device for t in given}) > 1:
-        return Lack("inputs", "on two devices", "it runs on one")
-    if given:
-        return None
-    return Lack("inputs", "that are no tensors", "it takes tensors")
+        raise _inputs("on two devices", "it runs on one")
+    if not given:
+        raise _inputs("that are no tensors", "it takes tensors")
+
+
+def _inputs(which: str, why: str) -> Unsupported:
+    return Unsupported(why, op="inputs", where=which)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gramian.arch.architecture import Architecture, Step
 from gramian.arch.ops import Activation, Conv, Linear, Op, Scale, Single, Sum
+from gramian.arch.structure import Step, Structure
 
 
 @dataclass(frozen=True)
@@ -96,19 +96,7 @@ class Program:
     joint: bool
 
 
-@dataclass(frozen=True)
-class Lack:
-    """Why an engine cannot run a program: the op, its place in the user's code, and the reason."""
-
-    op: str
-    where: str
-    why: str
-
-    def __str__(self) -> str:
-        return ", ".join(part for part in (self.op, self.where) if part) + f": {self.why}"
-
-
-def program(arch: Architecture) -> Program:
+def program(arch: Structure) -> Program:
     """The architecture as a program; steps that do not lead to the output are left out."""
     lines: list[Line] = []
     line_of: dict[int, int] = {}  # by step
@@ -136,7 +124,16 @@ def program(arch: Architecture) -> Program:
     return Program(tuple(lines), bool(arch.joint))
 
 
-def _used(arch: Architecture) -> list[int]:
+def instruction_name(does: Instruction) -> str:
+    """What a message calls it."""
+    if isinstance(does, Dual):
+        return does.activation.name
+    if isinstance(does, Other):
+        return does.op.name
+    return type(does).__name__
+
+
+def _used(arch: Structure) -> list[int]:
     """The steps that the output needs, and where it begins: what is made from the input alone."""
     needed, stack = set(), [arch.output]
     while stack:

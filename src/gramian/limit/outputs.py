@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from gramian.arch.architecture import Architecture
 from gramian.arch.ops import Reshape
+from gramian.arch.structure import Structure
 from gramian.errors import BadArgument, NoLimit
 
 
-def chosen_output(arch: Architecture, outputs: str) -> Architecture:
+def chosen_output(arch: Structure, outputs: str) -> Structure:
     """The architecture up to the value that the kernel is of: with "full" that before a last Flatten.
 
     Raises:

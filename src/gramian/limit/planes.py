@@ -14,19 +14,29 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gramian.arch.architecture import Architecture
 from gramian.arch.ops.activation import Activation
 from gramian.arch.ops.axes import Resize
 from gramian.arch.ops.erf import Erf
 from gramian.arch.ops.norm import BatchNorm
 from gramian.arch.ops.pool import Average, AveragePool, Reshape
 from gramian.arch.ops.relu import LeakyReLU
+from gramian.arch.structure import Structure
+from gramian.duals.hermite_tables import HermiteTable, at_zero, hermite_table, octaves_of
+from gramian.errors import Unsupported
 from gramian.library import library
 from gramian.limit import torch_engine
 from gramian.limit.axis_maps import matrices, two
-from gramian.limit.hermite_tables import SMOOTH, HermiteTable, TooMany, at_zero, hermite_table, octaves_of
-from gramian.limit.kernel_program import Data, Dual, Lack, Line, Other, Plus, Program, Times, Weights, Window
-from gramian.limit.vectors import Unable
+from gramian.limit.kernel_program import (
+    Data,
+    Dual,
+    Line,
+    Plus,
+    Program,
+    Times,
+    Weights,
+    Window,
+    instruction_name,
+)
 
 INPUT, AFFINE, RELU, ERF, SUM, SCALE, AXES, MEAN, TRACE, SERIES = range(10)  # as in native/src/planes_program.h
 ONE, ZERO = (1, 1), (0, 0)
@@ -34,10 +44,6 @@ POINT = (ONE, ONE, ZERO, ONE)  # window, stride, padding before, dilation of a l
 WORKING_BYTES = 2**27  # of the variances of a tile's rows; and of a pair's covariance in the oracle
 NEAR = 1e-6  # 1 - |cosine| of a pair of images, from which on float64 keeps 12 digits of the angle
 ROWS, ROWS_OF_ALL = 1024, 64  # of a tile; where all pairs of positions count, so few that Ctrl-C is heard in time
-
-
-class NotPlanes(Exception):
-    """Why a network is not a program over planes; torch then computes it, or says what has no limit."""
 
 
 @dataclass(frozen=True)
@@ -78,20 +84,10 @@ class PlaneProgram:
         return np.concatenate([*parts, np.array(self.reals[done:])])
 
 
-def lacks(p: Program) -> Lack | None:
-    """What keeps this part of the engine from running the program; None if nothing does."""
-    planes = plane_program(p)
-    if isinstance(planes, Lack):
-        return planes
-    return None
-
-
 def kernels(
-    arch: Architecture, p: Program, x: Tensor, x2: Tensor | None, *, ntk: bool, rows: int | None = None
+    arch: Structure, planes: PlaneProgram, x: Tensor, x2: Tensor | None, *, ntk: bool, rows: int | None = None
 ) -> tuple[Tensor, Tensor]:
     """`(nngp, ntk)`, see `gramian.limit.kernels`; `rows` of a tile, if not as many as its variances allow."""
-    planes = plane_program(p)
-    assert isinstance(planes, PlaneProgram)
     left = _images(arch, planes, x)
     if x2 is None:
         right = left
@@ -115,7 +111,7 @@ def kernels(
 
 
 def _patch_near(
-    arch: Architecture, left: Tensor, right: Tensor, given: tuple[Tensor, Tensor | None],
+    arch: Structure, left: Tensor, right: Tensor, given: tuple[Tensor, Tensor | None],
     kernels: tuple[Tensor, Tensor], ntk: bool,
 ) -> None:  # fmt: skip
     """Images that are nearly the same or opposite up to a factor, or so small that a bias makes them the same, by the
@@ -155,7 +151,7 @@ def _patch_near(
                 k.copy_(torch.where(near, (k + k.mT) / 2, k))
 
 
-def _images(arch: Architecture, planes: PlaneProgram, x: Tensor) -> Tensor:
+def _images(arch: Structure, planes: PlaneProgram, x: Tensor) -> Tensor:
     return torch_engine.values_of_data(arch, (x,), x.dtype)[planes.data].flatten(2).contiguous()
 
 
@@ -181,13 +177,10 @@ class _Tables:
         self.reals = self._reals()
 
     def _reals(self) -> np.ndarray:
-        try:
-            tables = [
-                hermite_table(op, low, high, self.dtype)
-                for (_, _, op), (low, high) in zip(self.planes.series, self.ranges, strict=True)
-            ]
-        except TooMany as error:
-            raise Unable(str(error)) from None
+        tables = [
+            hermite_table(op, low, high, self.dtype)
+            for (_, _, op), (low, high) in zip(self.planes.series, self.ranges, strict=True)
+        ]
         return self.planes.with_tables(tables)
 
     def grow(self, missing: np.ndarray) -> None:
@@ -211,7 +204,7 @@ def _tile(planes: PlaneProgram, tables: _Tables, x: Tensor, x2: Tensor | None, t
         ):  # fmt: skip
             return
         tables.grow(missing)
-    raise Unable("the variances do not settle")
+    raise Unsupported("the variances do not settle")
 
 
 @dataclass(frozen=True)
@@ -227,10 +220,16 @@ class _Value:
     mixed: bool = False
 
 
-def plane_program(p: Program) -> PlaneProgram | Lack:
-    """The network over displacement planes, or why it is none."""
+def prepare(p: Program) -> PlaneProgram:
+    """The network over displacement planes.
+
+    Raises:
+        Unsupported: it is no program over planes; torch then computes it, or says what has no limit.
+    """
     if p.joint:
-        return Lack("a sum of values that share random weights", "", "only the torch engine keeps their covariances")
+        raise Unsupported(
+            "only the torch engine keeps their covariances", op="a sum of values that share random weights"
+        )
     return _Compiler().program(p)
 
 
@@ -243,25 +242,25 @@ class _Compiler:
         self.mask = False
         self.window = POINT  # of the affine layer that comes next
 
-    def program(self, p: Program) -> PlaneProgram | Lack:
+    def program(self, p: Program) -> PlaneProgram:
         starts = [line for line in p.lines if isinstance(line.does, Data)]
         if len(starts) != 1:
-            return Lack("several values made from the input", "", "it starts from one of them")
+            raise Unsupported("it starts from one of them", op="several values made from the input")
         values: list[_Value] = []
         for line in p.lines:
             try:
                 values.append(self._line(line, [values[i] for i in line.inputs]))
-            except NotPlanes as why:
-                return Lack(_name(line.does), line.where, str(why))
+            except Unsupported as error:
+                raise Unsupported(error.why, op=instruction_name(line.does), where=line.where) from None
         last = values[-1]
         if last.size != ONE or len(values) < 2:
-            return Lack("the output", p.lines[-1].where, "it has positions")
+            raise Unsupported("it has positions", op="the output", where=p.lines[-1].where)
         self._linear(SCALE, last, ONE, (1.0, 0.0, last.own, 0.0))
         if self.series and not {MEAN, AXES} & set(
             self.ints[::13]
         ):  # the terms of each position cost more than they save
             reason = "of one plane the loops have the ReLU family and erf; series pay where positions are averaged"
-            return Lack(self.series[0][2].name, "", reason)
+            raise Unsupported(reason, op=self.series[0][2].name)
         does = starts[0].does
         assert isinstance(does, Data)
         head = (starts[0].shape[0], int(self.mask), self.count)
@@ -291,7 +290,7 @@ class _Compiler:
         does, size = line.does, _size(line.shape)
         if isinstance(does, Data):
             if len(line.shape) == 1:
-                raise NotPlanes("it computes with positions, this has none")
+                raise Unsupported("it computes with positions, this has none")
             return _Value(self._node(INPUT, (), size), size)
         a = m[0]
         if isinstance(does, Window):
@@ -318,24 +317,24 @@ class _Compiler:
 
     def _activation(self, op: Activation, a: _Value) -> _Value:
         if not a.gaussian or not a.alike or a.mixed:
-            raise NotPlanes("its input is not what the closed form is for")
+            raise Unsupported("its input is not what the closed form is for")
         if isinstance(op, LeakyReLU):
             node = self._node(RELU, (a.node,), a.size, (op.slope, op.bend, a.own))
         elif isinstance(op, Erf) and not a.own:
             node = self._node(ERF, (a.node,), a.size)
-        elif isinstance(op, SMOOTH) and not op.sharp and not a.own:
+        elif _has_series(op) and not a.own:
             self.series.append((self.count, len(self.reals), op))
             node = self._node(SERIES, (a.node,), a.size)
         else:
             reason = "the compiled loops have the ReLU family, erf and smooth functions"
             if a.own > 0:
                 reason += ", but of a trained scale only the ReLU family"
-            raise NotPlanes(reason)
+            raise Unsupported(reason)
         return replace(a, node=node, own=0.0, gaussian=False, mean=op.mean(torch.ones(1)) is not None)
 
     def _sum(self, alpha: float, a: _Value, b: _Value) -> _Value:
         if a.mean and b.mean:
-            raise NotPlanes("it adds two values with means")
+            raise Unsupported("it adds two values with means")
         node = self._node(SUM, (a.node, b.node), a.size, (alpha**2, a.own, b.own))
         mixed = a.mixed or b.mixed or a.own > 0 or b.own > 0
         gaussian, alike = a.gaussian and b.gaussian, a.alike and b.alike
@@ -363,7 +362,7 @@ class _Compiler:
                 value = self._linear(TRACE, a, ONE, (1.0 / positions, 0.0, 0.0, 0.0))
             return replace(value, alike=a.alike and positions == 1)
         if size != a.size:
-            raise NotPlanes("positions in another shape")
+            raise Unsupported("positions in another shape")
         return a
 
     def _positions(self, op: object, a: _Value, size: tuple[int, int]) -> _Value:
@@ -374,26 +373,23 @@ class _Compiler:
             return self._linear(MEAN, a, ONE, (math.prod(a.size) ** -2.0, 0.0, 0.0, 0.0))
         along = matrices(op, a.size)
         if along is None:
-            raise NotPlanes("only the torch engine has this op")
+            raise Unsupported("only the torch engine has this op")
         if (len(along[0]), len(along[1])) != size:
-            raise NotPlanes("it turns height into width")
+            raise Unsupported("it turns height into width")
         value = replace(a, node=self._node(AXES, (a.node,), size), size=size)
         for matrix in along:
             self.reals += matrix.flatten().tolist()
         return value
 
 
-def _name(does: object) -> str:
-    if isinstance(does, Dual):
-        return does.activation.name
-    if isinstance(does, Other):
-        return does.op.name
-    return type(does).__name__
+def _has_series(op: Activation) -> bool:
+    """Whether its Hermite series may be short: it is smooth, and in closed form or summed as that series."""
+    return not op.sharp and (op.by_series or not op.integrated)
 
 
 def _size(shape: tuple[int, ...]) -> tuple[int, int]:
     """Positions as height and width."""
     if len(shape) > 3:
-        raise NotPlanes("it has at most two axes of positions")
+        raise Unsupported("it has at most two axes of positions")
     height, width = (*(1,) * (3 - len(shape)), *shape[1:])
     return height, width

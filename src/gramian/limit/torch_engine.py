@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
-from itertools import accumulate
 
 import torch
 from torch import Tensor
 
-from gramian.arch.architecture import Architecture
 from gramian.arch.cross_covariances import Cross, data_cross
 from gramian.arch.inputs import Inputs, precision
 from gramian.arch.moments import Moments
 from gramian.arch.ops import Activation, Op, Tokens
 from gramian.arch.ops.input_function import apply_to_data
-from gramian.arch.token_covariances import token_cross
-from gramian.errors import BadArgument, GramianError, NoLimit
-from gramian.limit.engine_inputs import no_autocast, prepared
-from gramian.limit.finite import NotFinite, check_data, refuse
+from gramian.arch.structure import Structure
+from gramian.errors import GramianError, NoLimit
+from gramian.limit.finite import NotFinite, check_data
 from gramian.limit.outputs import chosen_output
+from gramian.limit.recursion import moments_of_output
+from gramian.limit.token_covariances import token_cross
 
 # bytes of one tile's covariance. A dozen such tensors live at once: on a CPU they should stay in the cache (2**28 is
 # 7 times slower than 2**21 for a CNN on 400 images), on a GPU fill it.
-BUDGET = {"cpu": 2**21, "cuda": 2**28}
-DIAGONAL_BUDGET = 2**16  # the same for a diagonal, of whose tiles most is thrown away
+TILE_BYTES = {"cpu": 2**21, "cuda": 2**28}
 
 
 def kernels(
-    arch: Architecture,
+    arch: Structure,
     x: Inputs,
     x2: Inputs | None = None,
     *,
@@ -45,7 +44,8 @@ def kernels(
         y_all = arch.inputs.check(x2, "x2")
     pairs = demand(arch, outputs == "full")
     if rows is None:
-        rows = tile_rows(arch, precision(x_all).itemsize, pairs, BUDGET.get(x_all[0].device.type, BUDGET["cuda"]))
+        most_bytes = TILE_BYTES.get(x_all[0].device.type, TILE_BYTES["cuda"])
+        rows = tile_rows(arch, precision(x_all).itemsize, pairs, most_bytes)
     symmetric = x2 is None
     nngp_rows, ntk_rows = [], []
     grid: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
@@ -56,7 +56,7 @@ def kernels(
                 grid[i, j] = tuple(_transposed(t) for t in grid.pop((j, i)))  # type: ignore[assignment]
                 continue
             here = (i * rows, j * rows)
-            grid[i, j] = _tile(arch, part, None if symmetric and i == j else against, pairs, ntk, here)
+            grid[i, j] = tile(arch, part, None if symmetric and i == j else against, pairs, ntk, here)
             if symmetric and i == j:
                 grid[i, j] = tuple(_mirrored(t) for t in grid[i, j])  # type: ignore[assignment]
         row = [grid[i, j] if symmetric and j > i else grid.pop((i, j)) for j in range(len(y_parts))]
@@ -65,48 +65,9 @@ def kernels(
     return torch.cat(nngp_rows), torch.cat(ntk_rows) if ntk else ntk_rows[0]
 
 
-def diagonals(
-    arch: Architecture, x: Inputs, *, engine: str = "auto", budget: int = DIAGONAL_BUDGET
-) -> tuple[Tensor, Tensor]:
-    """The diagonals of `(nngp, ntk)`, from tiles of a few rows, whose covariance takes `budget` bytes; shapes (n,)."""
-    check_engine(engine)
-    arch = chosen_output(arch, "mean")
-    x, _, dtype = prepared(arch, x, None)
-    x_all = arch.inputs.check(x, "x")
-    pairs = demand(arch)
-    parts = split(x_all, tile_rows(arch, precision(x_all).itemsize, pairs, budget))
-    first = [0, *accumulate(len(part[0]) for part in parts)]
-    with no_autocast():
-        try:
-            tiles = [_tile(arch, part, None, pairs, True, (at, at)) for part, at in zip(parts, first, strict=False)]
-        except NotFinite as error:
-            refuse(arch, x, None, error.pair, 1, error.dtype)
-    both = tuple(torch.cat([t.diagonal() for t in column]) for column in zip(*tiles, strict=True))
-    if dtype is None:
-        nngp, theta = both
-    else:
-        nngp, theta = (t.to(dtype) for t in both)
-    for k in (nngp, theta):
-        bad = torch.nonzero(~torch.isfinite(k.detach())).flatten().tolist()
-        if bad:
-            refuse(arch, x, None, (bad[0], bad[0]), len(bad), k.dtype)
-    return nngp, theta
-
-
-def check(arch: Architecture, x: Inputs, ntk: bool) -> None:
+def check_entry(arch: Structure, x: Inputs, ntk: bool) -> None:
     """Raises NoLimit where an op of this network has no rule: computes one entry."""
-    _tile(arch, tuple(t[:1] for t in arch.inputs.check(x, "x")), None, demand(arch), ntk)
-
-
-def check_engine(engine: str) -> None:
-    """Raises BadArgument for an engine that has no diagonals of its own."""
-    if engine not in ("auto", "torch"):
-        raise BadArgument(
-            f"The engine {engine!r} has no diagonals.",
-            where="argument `engine` of Architecture.diag",
-            why="they are few numbers, which plain torch operations compute on any device",
-            fix='engine="auto"',
-        )
+    tile(arch, tuple(t[:1] for t in arch.inputs.check(x, "x")), None, demand(arch), ntk)
 
 
 def split(x: tuple[Tensor, ...], count: int) -> list[tuple[Tensor, ...]]:
@@ -114,7 +75,7 @@ def split(x: tuple[Tensor, ...], count: int) -> list[tuple[Tensor, ...]]:
     return list(zip(*(t.split(count) for t in x), strict=True))
 
 
-def demand(arch: Architecture, full: bool = False) -> tuple[bool, ...]:
+def demand(arch: Structure, full: bool = False) -> tuple[bool, ...]:
     """For each step, whether its inputs must hold all pairs of positions: asked backwards from the output, of which
     `full` takes them."""
     if arch.joint:  # covariances between values are kept at all pairs
@@ -131,8 +92,8 @@ def demand(arch: Architecture, full: bool = False) -> tuple[bool, ...]:
     return tuple(inputs)
 
 
-def tile_rows(arch: Architecture, itemsize: int, pairs: tuple[bool, ...], budget: int) -> int:
-    """Rows (and columns) of a tile whose largest covariance takes at most `budget` bytes; at most 1024."""
+def tile_rows(arch: Structure, itemsize: int, pairs: tuple[bool, ...], most_bytes: int) -> int:
+    """Rows (and columns) of a tile whose largest covariance takes at most `most_bytes` bytes; at most 1024."""
     most = 1
     for number, step in enumerate(arch.steps):
         below = [arch.source_shape(i) for i in step.inputs]
@@ -143,11 +104,11 @@ def tile_rows(arch: Architecture, itemsize: int, pairs: tuple[bool, ...], budget
             positions = torch.Size(shape[1:]).numel()
             most = max(most, positions**2 if pairs[number] else positions)
     # a tile of r x r pairs holds r^2 times the largest covariance of one pair
-    return max(1, min(1024, int((budget / itemsize / most) ** 0.5)))
+    return max(1, min(1024, int((most_bytes / itemsize / most) ** 0.5)))
 
 
-def _tile(
-    arch: Architecture,
+def tile(
+    arch: Structure,
     x: tuple[Tensor, ...],
     x2: tuple[Tensor, ...] | None,
     pairs: tuple[bool, ...],
@@ -159,19 +120,23 @@ def _tile(
     return result.xy, result.xy.new_empty(0) if result.theta is None else result.theta
 
 
-def pair_moments(arch: Architecture, x: Inputs, x2: Inputs | None) -> Moments:
-    """Moments of the last step for these inputs, at whatever positions it has."""
+def pair_moments(
+    arch: Structure, x: Inputs, x2: Inputs | None, watch: Callable[[Moments], None] | None = None
+) -> Moments:
+    """Moments of the last step for these inputs, at whatever positions it has; `watch` sees those of every step."""
     x_all = arch.inputs.check(x, "x")
-    return _moments(arch, x_all, None if x2 is None else arch.inputs.check(x2, "x2"), demand(arch), True)
+    x2_all = None if x2 is None else arch.inputs.check(x2, "x2")
+    return _moments(arch, x_all, x2_all, demand(arch), True, watch=watch)
 
 
 def _moments(
-    arch: Architecture,
+    arch: Structure,
     x: tuple[Tensor, ...],
     x2: tuple[Tensor, ...] | None,
     pairs: tuple[bool, ...],
     ntk: bool,
     here: tuple[int, int] = (0, 0),
+    watch: Callable[[Moments], None] | None = None,
 ) -> Moments:
     """The inputs and what is made of them alone by numbers, everything above by moments."""
     dtype = precision(x)
@@ -180,30 +145,9 @@ def _moments(
         at_y = at_x
     else:
         at_y = values_of_data(arch, x2, dtype, here[1])
-    needed: dict[int, bool] = {}
-    for number, step in enumerate(arch.steps):
-        if not step.data:
-            for i in step.inputs:
-                if i < 0 or arch.steps[i].data:
-                    needed[i] = needed.get(i, False) or pairs[number]
-    start: dict[int, Moments] = {}
-    still = not any(t.requires_grad for t in (*x, *(() if x2 is None else x2)))
-    sharp = any(isinstance(step.op, Activation) and step.op.sharp for step in arch.steps)
-    for i, full in needed.items():
-        if i >= 0:
-            op = arch.steps[i].op
-        else:
-            op = Op()
-        try:
-            if x2 is None:
-                of_y = None
-            else:
-                of_y = at_y[i]
-            moments = op.data_moments(at_x[i], of_y, pairs=full, ntk=ntk, dtype=dtype, gap=sharp)
-            start[i] = replace(moments, one_sample=x2 is None, still=still)
-        except IndexError:  # a value without channels
-            raise NoLimit("The data have no channel axis here.", fix="reshape the input to (n, features)") from None
-        _check_start(start[i], here, x2 is None)
+    start = _starting_moments(arch, (at_x, None if x2 is None else at_y), pairs, ntk, dtype, here)
+    if not any(t.requires_grad for t in (*x, *(() if x2 is None else x2))):
+        start = {i: replace(m, still=True) for i, m in start.items()}
 
     def between(s: int, t: int, ntk: bool) -> Cross:
         if s >= 0:
@@ -218,11 +162,44 @@ def _moments(
         return at_x[s], at_y[s]
 
     try:
-        return arch.limit(start, pairs, between, numbers)
+        return moments_of_output(arch, start, pairs, between, numbers, watch)
     except (ValueError, OverflowError) as error:
         if isinstance(error, GramianError) or len(x[0]) + len(at_y[-1]) <= 2:
             raise
         raise _of_one_row(arch, x, x2, pairs, here, dtype, error) from None
+
+
+def _starting_moments(
+    arch: Structure,
+    values: tuple[dict[int, Tensor], dict[int, Tensor] | None],
+    pairs: tuple[bool, ...],
+    ntk: bool,
+    dtype: torch.dtype,
+    here: tuple[int, int],
+) -> dict[int, Moments]:
+    """Moments of the inputs, and of what is computed from them alone, where a layer with weights reads them."""
+    at_x, at_y = values
+    needed: dict[int, bool] = {}
+    for number, step in enumerate(arch.steps):
+        if not step.data:
+            for i in step.inputs:
+                if i < 0 or arch.steps[i].data:
+                    needed[i] = needed.get(i, False) or pairs[number]
+    start: dict[int, Moments] = {}
+    sharp = any(isinstance(step.op, Activation) and step.op.sharp for step in arch.steps)
+    for i, full in needed.items():
+        if i >= 0:
+            op = arch.steps[i].op
+        else:
+            op = Op()
+        try:
+            of_y = None if at_y is None else at_y[i]
+            moments = op.data_moments(at_x[i], of_y, pairs=full, ntk=ntk, dtype=dtype, gap=sharp)
+            start[i] = replace(moments, one_sample=at_y is None)
+        except IndexError:  # a value without channels
+            raise NoLimit("The data have no channel axis here.", fix="reshape the input to (n, features)") from None
+        _check_start(start[i], here, at_y is None)
+    return start
 
 
 def _check_start(m: Moments, here: tuple[int, int], same: bool) -> None:
@@ -246,7 +223,7 @@ def _first_not_finite(field: Tensor) -> int | None:
 
 
 def _of_one_row(
-    arch: Architecture,
+    arch: Structure,
     x: tuple[Tensor, ...],
     x2: tuple[Tensor, ...] | None,
     pairs: tuple[bool, ...],
@@ -273,7 +250,7 @@ def _of_one_row(
     return error
 
 
-def values_of_data(arch: Architecture, x: tuple[Tensor, ...], dtype: torch.dtype, first: int = 0) -> dict[int, Tensor]:
+def values_of_data(arch: Structure, x: tuple[Tensor, ...], dtype: torch.dtype, first: int = 0) -> dict[int, Tensor]:
     """Every input, and every value that is made of the inputs alone, by its step; `first` is the number of x's row 0.
 
     Raises:

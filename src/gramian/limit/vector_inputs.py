@@ -28,9 +28,10 @@ from torch import Tensor
 from gramian.arch.ops import Activation, Erf, Sign, Step
 from gramian.arch.ops.activation import odd
 from gramian.arch.ops.relu import LeakyReLU
-from gramian.limit import angle_tables
+from gramian.duals import angle_tables
+from gramian.duals.hermite_series import powers
+from gramian.errors import Unsupported
 from gramian.limit.finite import NotFinite
-from gramian.limit.hermite_series import TooLong, powers
 from gramian.limit.kernel_program import Data, Dual, Plus, Program, Times, Weights
 
 AFFINE, BIASED, SLOPES, SUM, JUMP, ERF, SERIES, TABLE = range(8)  # as in native/src/vector_tile.h
@@ -87,7 +88,7 @@ def side(p: Program, q: Tensor, dtype: torch.dtype, pairs: float = math.inf) -> 
     `pairs` is how many are asked for: few of them do not pay for some tables.
 
     Raises:
-        TooLong: an activation has no series and no table for these variances.
+        Unsupported: an activation has no series and no table for these variances.
         NotFinite: a variance or an entry of the NTK overflows.
     """
     sums = any(isinstance(line.does, Plus) for line in p.lines)
@@ -200,7 +201,7 @@ def _summed_up(op: Activation, q: Tensor, dtype: torch.dtype, pairs: float) -> t
     """
     try:
         series = powers(op, q, dtype)
-    except TooLong:
+    except Unsupported:
         of_angle, s, k, slope = angle_tables.tabulated(op, q, dtype, pairs)
         # a homogeneous function's table is of variance 1
         if bool((s == q.sqrt()).all()):

@@ -10,15 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gramian.arch.architecture import Architecture
 from gramian.arch.ops import Piecewise
-from gramian.arch.ops.dual_table import LEAST_PAIRS
 from gramian.arch.ops.relu import LeakyReLU
+from gramian.arch.structure import Structure
+from gramian.duals.dual_table import LEAST_PAIRS
+from gramian.errors import Unsupported
 from gramian.library import library
 from gramian.limit import torch_engine
 from gramian.limit.finite import NotFinite
-from gramian.limit.kernel_program import Data, Dual, Lack, Other, Program, Weights, Window
-from gramian.limit.vector_inputs import Code, Side, TooLong, code, side, slopes, table
+from gramian.limit.kernel_program import Data, Dual, Other, Program, Weights, Window, instruction_name
+from gramian.limit.vector_inputs import Code, Side, code, side, slopes, table
 
 ROWS, COLS = 256, 512  # of a tile: its cosines, half a megabyte in float32, stay in the second cache
 PAD = 64  # the loops read factors this far beyond the end
@@ -27,35 +28,30 @@ PAD = 64  # the loops read factors this far beyond the end
 NEAR = {torch.float32: 2e-2, torch.float64: 1e-4}
 NEAR_IN_DOUBLE = 1e-8
 NEAR_ONE_IN = 64  # where more than 1 in so many pairs are near, all of the tile's cosines are computed in double
+SHARED_WEIGHTS = "a sum of values that share random weights"
 
 
-class Unable(ValueError):
-    """These inputs, not the network, are beyond this engine."""
+def prepare(p: Program) -> Program:
+    """The program that `kernels` runs.
 
-
-def lacks(p: Program) -> Lack | None:
-    """What keeps this part of the engine from running the program; None if nothing does."""
+    Raises:
+        Unsupported: this part of the engine cannot run it.
+    """
     if p.joint:
-        return Lack("a sum of values that share random weights", "", "only the torch engine keeps their covariances")
+        raise Unsupported(
+            "only the torch engine keeps their covariances", op="a sum of values that share random weights"
+        )
     if sum(isinstance(line.does, Data) for line in p.lines) > 1:
-        return Lack("several values made from the input", "", "it starts from one matrix of inner products")
+        raise Unsupported("it starts from one matrix of inner products", op="several values made from the input")
     for line in p.lines:
-        if len(line.shape) != 1:
-            return Lack(_name(line.does), line.where, f"it computes with vectors, this has shape {line.shape}")
         why = _refused(line.does)
+        if len(line.shape) != 1:
+            why = f"it computes with vectors, this has shape {line.shape}"
         if why:
-            return Lack(_name(line.does), line.where, why)
+            raise Unsupported(why, op=instruction_name(line.does), where=line.where)
     if len(p.lines) < 2:
-        return Lack("a network without layers", "", "there is nothing to compute")
-    return None
-
-
-def _name(does: object) -> str:
-    if isinstance(does, Dual):
-        return does.activation.name
-    if isinstance(does, Other):
-        return does.op.name
-    return type(does).__name__
+        raise Unsupported("there is nothing to compute", op="a network without layers")
+    return p
 
 
 def _refused(does: object) -> str:
@@ -85,7 +81,7 @@ def conditions(p: Program) -> str:
 
 
 def kernels(
-    arch: Architecture,
+    arch: Structure,
     p: Program,
     x: Tensor,
     x2: Tensor | None,
@@ -111,7 +107,7 @@ def kernels(
     return nngp, theta if ntk else x.new_empty(0)
 
 
-def sides(arch: Architecture, p: Program, x: Tensor, x2: Tensor | None) -> tuple[Inputs, Inputs, Code]:
+def sides(arch: Structure, p: Program, x: Tensor, x2: Tensor | None) -> tuple[Inputs, Inputs, Code]:
     """What the loops need of the rows and of the columns, and the program as they read it."""
     rows = Inputs(arch, p, x)
     if x2 is None:
@@ -129,8 +125,6 @@ def sides(arch: Architecture, p: Program, x: Tensor, x2: Tensor | None) -> tuple
         else:
             pairs = n * len(cols.values)
         values = side(p, q, x.dtype, pairs)
-    except TooLong as error:
-        raise Unable(str(error)) from None
     except NotFinite as error:
         row = error.pair[0]
         if x2 is None:
@@ -150,7 +144,7 @@ def sides(arch: Architecture, p: Program, x: Tensor, x2: Tensor | None) -> tuple
 
 
 def finish(
-    arch: Architecture, x: Tensor, x2: Tensor | None, rows: Inputs, cols: Inputs, nngp: Tensor, ntk: Tensor
+    arch: Structure, x: Tensor, x2: Tensor | None, rows: Inputs, cols: Inputs, nngp: Tensor, ntk: Tensor
 ) -> None:
     """The diagonal, and what the loops cannot compute; `ntk` is empty where it was not asked for."""
     if x2 is None:
@@ -163,7 +157,7 @@ def finish(
 class Inputs:
     """The rows (or columns): their numbers, unit vectors, and what the loops need of each alone."""
 
-    def __init__(self, arch: Architecture, p: Program, x: Tensor) -> None:
+    def __init__(self, arch: Structure, p: Program, x: Tensor) -> None:
         first = p.lines[0].does
         assert isinstance(first, Data)
         self.values = plain(torch_engine.values_of_data(arch, (x,), x.dtype)[first.step])
@@ -253,7 +247,7 @@ def _in_threads(work: partial[None], places: list[tuple[int, int]]) -> None:
 
 
 def _patch_zeros(
-    arch: Architecture, x: Tensor, x2: Tensor | None, rows: Inputs, cols: Inputs, nngp: Tensor, ntk: Tensor
+    arch: Structure, x: Tensor, x2: Tensor | None, rows: Inputs, cols: Inputs, nngp: Tensor, ntk: Tensor
 ) -> None:
     """Inputs with a value of variance zero, which has no angle to others: their rows and columns by the oracle."""
     other, with_ntk = x if x2 is None else x2, len(ntk) > 0

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from gramian.arch.untouched import surely, untouched
+from gramian.module_state.untouched import surely, untouched
 from gramian.train.forward import evaluating
 
 

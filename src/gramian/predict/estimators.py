@@ -17,12 +17,12 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
-from gramian.arch import architecture
-from gramian.arch.biases import says_uncounted
-from gramian.arch.zoo import mlp
 from gramian.data.tensors import numbers_of
 from gramian.errors import BadArgument, BadData, NotPositive
 from gramian.gram import Gram
+from gramian.network import architecture
+from gramian.network.biases import says_uncounted
+from gramian.network.zoo import mlp
 from gramian.solve import Solution, solve
 from gramian.solve.in_place import solve_in_place
 

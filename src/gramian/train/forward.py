@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gramian.arch.untouched import untouched
 from gramian.empirical.modules.calling import call
+from gramian.module_state.untouched import untouched
 
 MOST_ROWS, MOST_POSITIONS = 1024, 50_000  # in a pass. Larger activations leave the cache, and each costs page faults
 

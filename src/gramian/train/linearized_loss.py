@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from gramian.empirical import empirical_ntk
+from gramian.empirical.jacobian_products.pushforward import along
 from gramian.empirical.modules.calling import call
-from gramian.empirical.taylor.forward_mode import along
 from gramian.train.curvature import LossOf
 from gramian.train.step_rule import StepRule
 
@@ -119,6 +119,10 @@ def forecast(
         scale = value / losses[0]
     else:
         scale = 1.0
+    if total:
+        residual = float(after.sum()) / total
+    else:
+        residual = 0.0
     return Forecast(
         losses=tuple(scale * v for v in losses),
         rows=rows,
@@ -127,7 +131,7 @@ def forecast(
         # squares: more than 1/e of the pull is more than 1/e^2 of its square
         directions=int((pulled & (after > before / math.e**2)).sum()),
         of=int(pulled.sum()),
-        residual=float(after.sum()) / total if total else 0.0,
+        residual=residual,
         budget=budget,
     )
 

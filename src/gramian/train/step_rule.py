@@ -145,6 +145,10 @@ def step_rule(
             else:
                 decay[name] = w
     first = groups[0]
+    if "betas" in first:
+        momentum = float(first["betas"][0])
+    else:
+        momentum = float(first.get("momentum", 0.0))
     return StepRule(
         name=_name(optimizer, groups),
         lr=None if named else lr,
@@ -154,7 +158,7 @@ def step_rule(
         shift={n: w for n, w in shift.items() if w},
         adaptive=adaptive,
         guessed=guessed,
-        momentum=float(first["betas"][0]) if "betas" in first else float(first.get("momentum", 0.0)),
+        momentum=momentum,
         dampening=float(first.get("dampening", 0.0)),
         nesterov=bool(first.get("nesterov", False)),
         maximize=bool(first.get("maximize", False)),

@@ -98,6 +98,14 @@ def suggest(
             real = losses_of_whole_steps(tried, used)
         else:
             real = []
+    if choice.lr is None:
+        paste = ""
+    else:
+        paste = _paste(optimizer, edge, choice.lr)
+    if edge.summed and edge.rows != len(x):
+        steps_on = f"{edge.rows} rows like these"
+    else:
+        steps_on = "all these rows"
     return Advice(
         optimizer=edge.rule.name,
         sharpness=edge.sharpness,
@@ -117,9 +125,9 @@ def suggest(
         adaptive=edge.rule.adaptive,
         reason=choice.reason,
         why_no_largest=edge.why,
-        paste="" if choice.lr is None else _paste(optimizer, edge, choice.lr),
+        paste=paste,
         notes=_notes(module, x, edge, tried),
-        steps_on=f"{edge.rows} rows like these" if edge.summed and edge.rows != len(x) else "all these rows",
+        steps_on=steps_on,
     )
 
 

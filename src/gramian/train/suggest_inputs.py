@@ -110,13 +110,19 @@ def checked(
 def _check_module(module: object) -> None:
     if not isinstance(module, nn.Module):
         is_class = isinstance(module, type)
+        if is_class:
+            why = "it has no weights yet"
+        else:
+            why = "a learning rate is one of the parameters of a torch.nn.Module"
+        if is_class:
+            fix = "an instance, such as nn.Linear(5, 2)"
+        else:
+            fix = "a torch.nn.Module that owns its parameters"
         raise BadArgument(
             f"The module is {'the class ' + module.__name__ if isinstance(module, type) else type(module).__name__}.",
             where="suggest(module, ...)",
-            why="it has no weights yet"
-            if is_class
-            else "a learning rate is one of the parameters of a torch.nn.Module",
-            fix="an instance, such as nn.Linear(5, 2)" if is_class else "a torch.nn.Module that owns its parameters",
+            why=why,
+            fix=fix,
         )
     where, moving = (
         f"suggest(module, ...): {type(module).__name__}",
@@ -266,10 +272,14 @@ def first_loss(module: nn.Module, x: Tensor, y: Tensor, loss: LossOf) -> tuple[T
         ) from None
     if not math.isfinite(value):
         lost = y.is_floating_point() and not bool(y.isfinite().all())
+        if lost:
+            fix = "y.isfinite() shows which"
+        else:
+            fix = "module(x).isfinite().all() shows whether"
         raise BadArgument(
             f"The loss on the batch is {value}.",
             where="suggest(module, (x, y), loss)",
             why="targets that are not finite" if lost else "outputs that are not finite, or no target that counts",
-            fix="y.isfinite() shows which" if lost else "module(x).isfinite().all() shows whether",
+            fix=fix,
         )
     return out.detach(), value

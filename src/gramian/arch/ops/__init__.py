@@ -5,7 +5,7 @@ from gramian.arch.ops.affine import Affine, Conv, Linear
 from gramian.arch.ops.attention import Attention
 from gramian.arch.ops.axes import Aggregate, AxisMaps, Pad, Resize, Take
 from gramian.arch.ops.base import GROUPED, READERS, Call, Op, Parameter, Value, reads
-from gramian.arch.ops.combine import Scale, Shift, Sum
+from gramian.arch.ops.combine import Shift, Sum
 from gramian.arch.ops.computed import Computed
 from gramian.arch.ops.concat import Beside, Concat, Join, Product
 from gramian.arch.ops.copies import Copies
@@ -27,6 +27,7 @@ from gramian.arch.ops.polynomial import Polynomial, RectifiedPower
 from gramian.arch.ops.pool import AdaptivePool, Average, AveragePool, Reshape
 from gramian.arch.ops.relu import Abs, LeakyReLU, PReLU, ReLU, RReLU, TwoSlopes
 from gramian.arch.ops.scalar_output import Single
+from gramian.arch.ops.scale import Scale
 from gramian.arch.ops.sign import Sign, Step
 from gramian.arch.ops.smooth import Smooth
 from gramian.arch.ops.transposed import ConvTranspose

@@ -10,11 +10,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from gramian.arch.covariance_gap import safe_sqrt as safe_sqrt
 from gramian.arch.moments import Moments
-from gramian.arch.ops.activation_gap import gap_of_image
 from gramian.arch.ops.base import Call, Op, Value, value
-from gramian.arch.ops.dual_derivatives import wanted
+from gramian.duals.activation_gap import gap_of_image
+from gramian.duals.covariance_gap import safe_sqrt
+from gramian.duals.derivatives import wanted
 from gramian.errors import NoLimit
 
 
@@ -32,6 +32,9 @@ class Activation(Op):
     each_channel: ClassVar[bool] = True
     sharp: ClassVar[bool] = False  # whether its dual has a square root at correlation 1, as a kink or jump makes it
     jumps: ClassVar[bool] = False  # whether the function itself jumps
+    integrated: ClassVar[bool] = False  # whether its dual is integrals by quadrature
+    by_series: ClassVar[bool] = False  # whether its dual is the Hermite series of `phi`
+    homogeneous: ClassVar[bool] = False  # whether phi(a x) is a power of a times phi(x) for a > 0
 
     @classmethod
     def read(cls, call: Call) -> tuple[Op, tuple[Value, ...]]:
@@ -60,6 +63,19 @@ class Activation(Op):
         A `sharp` activation gives this; None for a gap that the general way finds, `gap_of_image`.
         """
         return *self.dual(q1, k, q2), None
+
+    def untabulated_dual(self, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor) -> tuple[Tensor, Tensor]:
+        """`dual_at_gap` without its gap, and never from a table: what tables are made of."""
+        return self.dual_at_gap(q1, k, q2, gap)[:2]
+
+    def closed_coefficients(self, q: Tensor) -> Tensor | None:
+        r"""$a_r = E\,\phi(\sqrt q\,z)\,h_r(z)$, shape (terms, n) for q of shape (n,); None without a closed form."""
+        return None
+
+    @property
+    def kinks(self) -> tuple[float, ...]:
+        """Where the quadrature of its dual must be divided; empty for a dual in closed form."""
+        return ()
 
     def own_dual(self, q: Tensor) -> tuple[Tensor, Tensor]:
         r"""$E\,\phi(u)^2$ and $E\,\phi'(u)^2$, differentiable in q: `dual` of one value with itself."""
@@ -102,28 +118,7 @@ class Activation(Op):
 
     def limit(self, *m: Moments) -> Moments:
         below = m[0]
-        if not below.gaussian:
-            raise NoLimit(
-                f"The input of {self.name} is not Gaussian: it comes from another activation, a shift, dropout, or the "
-                "data.",
-                why="its law over the random weights is then not given by its covariance, and no rule here covers it",
-                fix="put a Linear or Conv between; in a residual block, add before activating (pre-activation order, "
-                "x + conv(relu(x))); for h + W h of post-activations on vectors, "
-                "gramian.limit.allen_zhu_resnet_kernels; or gramian.monte_carlo(module, x)",
-            )
-        if not below.alike:
-            raise NoLimit(
-                f"{self.name} acts after a Flatten or a concatenation of channels.",
-                why="the channels have different variances, from different positions or parts",
-                fix="put the activation before, and after any normalization of each part: elementwise, it computes the "
-                "same",
-            )
-        if below.mixed and below.theta is not None:
-            raise NoLimit(
-                f"{self.name} acts on a sum of values with a trained scale per channel (BatchNorm, LayerNorm).",
-                why="the scale's part of the NTK depends on one summand, the activation's slope on the sum",
-                fix="freeze the normalization's scale (weight.requires_grad_(False)), or affine=False",
-            )
+        self._refuse(below)
         q_x, q_y = below.variances()
         same = below.yy is below.xx
         # One function of all Gaussians: K is the dual at (q1, k, q2), and the NTK below is multiplied by the slopes'
@@ -146,15 +141,23 @@ class Activation(Op):
         if theta is not None and below.own:
             # a scale per channel below: h_c(x) h_c(y) times both slopes
             theta = theta + below.own * self.scale_dual(q1, below.xy, q2)
+        if same:
+            yy = xx
+        else:
+            yy = self._covariance(below.yy, below.spread_self(q_y))
+        if same:
+            mean_y = mean_x
+        else:
+            mean_y = self.mean(q_y)
         image = replace(
             below,
             xx=xx,
-            yy=xx if same else self._covariance(below.yy, below.spread_self(q_y)),
+            yy=yy,
             xy=xy,
             theta=theta,
             own=0.0,
             mean_x=mean_x,
-            mean_y=mean_x if same else self.mean(q_y),
+            mean_y=mean_y,
             gaussian=False,
         )
         if gap is not None and above is None:
@@ -162,6 +165,31 @@ class Activation(Op):
         if below.gap is not None and below.gap.opposite is not None and odd(self):  # of u and -v
             opposite = gap_of_image(self, (q1, below.gap.opposite, q2), -xy, image.spread(*image.variances()))
         return image.with_gap(above, opposite)
+
+    def _refuse(self, below: Moments) -> None:
+        """Raises NoLimit for values on which the dual says nothing."""
+        if not below.gaussian:
+            raise NoLimit(
+                f"The input of {self.name} is not Gaussian: it comes from another activation, a shift, dropout, or the "
+                "data.",
+                why="its law over the random weights is then not given by its covariance, and no rule here covers it",
+                fix="put a Linear or Conv between; in a residual block, add before activating (pre-activation order, "
+                "x + conv(relu(x))); for h + W h of post-activations on vectors, "
+                "gramian.limit.allen_zhu_resnet_kernels; or gramian.monte_carlo(module, x)",
+            )
+        if not below.alike:
+            raise NoLimit(
+                f"{self.name} acts after a Flatten or a concatenation of channels.",
+                why="the channels have different variances, from different positions or parts",
+                fix="put the activation before, and after any normalization of each part: elementwise, it computes the "
+                "same",
+            )
+        if below.mixed and below.theta is not None:
+            raise NoLimit(
+                f"{self.name} acts on a sum of values with a trained scale per channel (BatchNorm, LayerNorm).",
+                why="the scale's part of the NTK depends on one summand, the activation's slope on the sum",
+                fix="freeze the normalization's scale (weight.requires_grad_(False)), or affine=False",
+            )
 
     def _apart(self, below: Moments, q_x: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """`dual_at_gap` to be differentiated: where both values are one, whatever is varied, by that one alone.
@@ -213,29 +241,3 @@ def odd(op: Activation) -> bool:
     x = torch.linspace(0.0, 50.0, 1999, dtype=torch.float64) ** 2 / 50
     with torch.no_grad():
         return bool((op.phi(x) == -op.phi(-x)).all())
-
-
-class _Determinant(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, q1: Tensor, k: Tensor, q2: Tensor) -> Tensor:
-        ctx.save_for_backward(q1, k, q2)
-        s = (q1 * q2).sqrt()
-        # q1 q2 - k^2 = (s - k)(s + k): a factor that rounding alone can have made is zero
-        apart, opposite = s - k, s + k
-        few = 8 * torch.finfo(k.dtype).eps * s
-        zero = torch.zeros_like(apart)
-        return torch.where(apart > few, apart, zero) * torch.where(opposite > few, opposite, zero)
-
-    @staticmethod
-    def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor, ...]:
-        q1, k, q2 = ctx.saved_tensors
-        return (
-            (grad[0] * q2).sum_to_size(q1.shape),
-            (-2 * grad[0] * k).sum_to_size(k.shape),
-            (grad[0] * q1).sum_to_size(q2.shape),
-        )
-
-
-def determinant(q1: Tensor, k: Tensor, q2: Tensor) -> Tensor:
-    """`q1 q2 - k^2` without cancellation; exactly 0 where k is a few units in the last place from its bounds."""
-    return _Determinant.apply(q1, k, q2)

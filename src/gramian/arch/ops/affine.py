@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from gramian.arch.covariance_gap import opposite_plus_constant, plus_constant
 from gramian.arch.law import plain
 from gramian.arch.moments import Moments
 from gramian.arch.ops.base import Call, Op, Parameter, Value, pair, reads, value
 from gramian.arch.positions import window_average
+from gramian.duals.covariance_gap import opposite_plus_constant, plus_constant
 from gramian.errors import BadArgument, NoLimit
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from gramian.arch.moments import Moments
 from gramian.arch.ops.base import GROUPED, Call, EarlierStep, Op, Result, Value, reads, value
-from gramian.arch.ops.combine import Scale
 from gramian.arch.ops.linear_attention import LinearAttention
 from gramian.arch.ops.pointwise import At
+from gramian.arch.ops.scale import Scale
 from gramian.errors import BadArgument, NoLimit
 
 if TYPE_CHECKING:

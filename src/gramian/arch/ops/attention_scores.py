@@ -78,7 +78,11 @@ def on_scores(call: Call) -> Scores | Attended:
         else:
             number = None
         if number is not None:
-            return replace(scores, scale=scores.scale * number if base == "mul" else scores.scale / number)
+            if base == "mul":
+                scale = scores.scale * number
+            else:
+                scale = scores.scale / number
+            return replace(scores, scale=scale)
     if base == "mul" and not scores.lines and args[1] is scores and (_single(args[0]) or isinstance(args[0], float)):
         return replace(scores, scale=scores.scale * float(args[0]))
     softmax = base in ("softmax", "_softmax", "_safe_softmax") and args[1] in (-1, len(scores.user_shape))

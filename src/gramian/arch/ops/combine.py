@@ -8,12 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
-from gramian.arch.covariance_gap import plus_with_means
 from gramian.arch.moments import Moments
 from gramian.arch.ops.base import Call, Op, Parameter, Read, Value, reads, value
-from gramian.arch.ops.concat import Product
-from gramian.arch.ops.norm import channel_scale
-from gramian.arch.ops.weighted import per_position, weighted
+from gramian.duals.covariance_gap import plus_with_means
 from gramian.errors import NoLimit
 
 if TYPE_CHECKING:
@@ -196,69 +193,6 @@ def _either(a: Tensor | None, b: Tensor | None) -> Tensor | None:
     if a is None or b is None:
         return b if a is None else a
     return a + b
-
-
-@reads("aten.mul.Tensor", "aten.mul_.Tensor", "aten.div.Tensor", "aten.neg.default", "aten.rsub.Scalar")
-@dataclass(frozen=True)
-class Scale(Op):
-    """A constant times the values; a parameter of one number for each channel, LayerScale, is a trained scale."""
-
-    any_layout: ClassVar[bool] = True
-    any_groups: ClassVar[bool] = True
-    each_channel: ClassVar[bool] = True
-
-    factor: float
-
-    @classmethod
-    def read(cls, call: Call) -> Read:
-        if "neg" in call.target:
-            return cls(-1.0), (value(call.args[0], "what is negated"),)
-        if "rsub" in call.target:  # c - alpha h
-            return Shift(float(call.args[1]), -float(call.args[2])), (value(call.args[0], "what is subtracted"),)
-        a, b = (_number(arg) for arg in call.args[:2])
-        if isinstance(a, Value) and isinstance(b, Value) and ("mul" in call.target or b.data > a.data):
-            return _product(a, b, "mul" in call.target)
-        if "mul" in call.target and {type(a), type(b)} == {Value, Parameter}:
-            op, *rest = channel_scale(*((a, b) if isinstance(a, Value) else (b, a)))  # type: ignore[arg-type]
-            return (op if op.scale_trains else cls(op.factor), *rest)  # type: ignore[return-value]
-        if isinstance(a, Value) and not a.data and isinstance(b, Tensor):
-            return per_position(a, b, inverse="div" in call.target)
-        if "mul" in call.target and isinstance(a, float | Tensor):
-            return cls.read(replace(call, args=(b, a)))
-        if not isinstance(b, float) or isinstance(a, float):
-            raise NoLimit(
-                "Two tensors are multiplied or divided element by element.",
-                why="there is a rule for a constant times the values only; a trained or computed factor is not one",
-                fix="multiply by a plain Python number, a buffer or a mask alike for all channels; weights of "
-                'each position are read as torch.einsum("bkl,okl->bol", h, weight)',
-            )
-        return cls(1 / b if "div" in call.target else b), (value(a, "what is multiplied"),)
-
-    def apply(self, *x: Tensor) -> Tensor:
-        return x[0] * self.factor
-
-    def limit(self, *m: Moments) -> Moments:
-        return m[0].scaled(self.factor)
-
-    def describe(self) -> str:
-        return f"by {self.factor:g}"
-
-
-def _product(a: Value, b: Value, times: bool) -> Read:
-    if times and a.user_shape == b.user_shape and a.order == b.order and a.data == b.data:
-        return Product(), (a, b)
-    if a.data > b.data:
-        return weighted(b, a, "as is")
-    return weighted(a, b, "as is" if times else "inverse")
-
-
-def _number(arg: object) -> object:
-    """A constant as a float; anything else as it is."""
-    if isinstance(arg, int | float) and not isinstance(arg, bool):
-        return float(arg)
-    if isinstance(arg, Tensor) and arg.numel() == 1:
-        return float(arg)
-    return arg
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gramian.arch.ops.activation import Activation, determinant
+from gramian.arch.ops.activation import Activation
 from gramian.arch.ops.base import Call, Op, Value, reads
 from gramian.arch.ops.smooth import Smooth
+from gramian.duals.angle import determinant
+from gramian.duals.hermite_coefficients import of_erf
 
 
 @reads("aten.erf.default", "aten.erf_.default")
@@ -28,6 +30,9 @@ class Erf(Activation):
         # (q1 + q2) + 4 (q1 q2 - k^2): no digits are lost near correlation 1
         root = (1 + 2 * (q1 + q2) + 4 * determinant(q1, k, q2)).sqrt()
         return 2 / math.pi * torch.atan2(2 * k, root), 4 / math.pi / root
+
+    def closed_coefficients(self, q: Tensor) -> Tensor:
+        return of_erf(q)
 
     def mean_slope(self, q: Tensor) -> Tensor:
         # E exp(-u^2) = (1 + 2 q)^(-1/2)

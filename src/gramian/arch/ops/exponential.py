@@ -7,8 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gramian.arch.ops.activation import Activation, determinant
+from gramian.arch.ops.activation import Activation
 from gramian.arch.ops.base import reads
+from gramian.duals.angle import determinant
+from gramian.duals.hermite_coefficients import of_exp, of_gaussian, of_sine
 
 
 @reads("aten.sin.default", "aten.sin_.default")
@@ -22,6 +24,9 @@ class Sin(Activation):
     def dual(self, q1: Tensor, k: Tensor, q2: Tensor) -> tuple[Tensor, Tensor]:
         # sin u sin v = (cos(u - v) - cos(u + v)) / 2, and u - v, u + v have the variances q1 + q2 - 2 k, q1 + q2 + 2 k
         return _hyperbolic(q1, k, q2)
+
+    def closed_coefficients(self, q: Tensor) -> Tensor:
+        return of_sine(q, odd=True)
 
     def mean(self, q: Tensor) -> Tensor | None:
         return None
@@ -38,6 +43,9 @@ class Cos(Activation):
     def dual(self, q1: Tensor, k: Tensor, q2: Tensor) -> tuple[Tensor, Tensor]:
         sinh, cosh = _hyperbolic(q1, k, q2)
         return cosh, sinh
+
+    def closed_coefficients(self, q: Tensor) -> Tensor:
+        return of_sine(q, odd=False)
 
     def mean(self, q: Tensor) -> Tensor | None:
         return torch.exp(-q / 2)
@@ -63,6 +71,9 @@ class Exp(Activation):
         kernel = torch.exp((q1 + q2) / 2 + k)
         return kernel, kernel
 
+    def closed_coefficients(self, q: Tensor) -> Tensor:
+        return of_exp(q)
+
     def mean(self, q: Tensor) -> Tensor | None:
         return torch.exp(q / 2)
 
@@ -86,6 +97,9 @@ class Gaussian(Activation):
         d = 1 + 2 * a * (q1 + q2) + 4 * a * a * determinant(q1, k, q2)
         root = d.sqrt()
         return b * b / root, 4 * (a * b) ** 2 * k / (d * root)
+
+    def closed_coefficients(self, q: Tensor) -> Tensor:
+        return of_gaussian(q, self.rate, self.height)
 
     def mean(self, q: Tensor) -> Tensor | None:
         return self.height / (1 + 2 * self.rate * q).sqrt()

@@ -12,11 +12,12 @@ from torch import Tensor
 
 from gramian.arch.ops.activation import Activation
 from gramian.arch.ops.base import READERS, Call, EarlierStep, Op, Value
-from gramian.arch.ops.combine import Scale, Shift
+from gramian.arch.ops.combine import Shift
 from gramian.arch.ops.exponential import Exp, Gaussian
 from gramian.arch.ops.pointwise import ELEMENTWISE, At, Line, Pointwise
 from gramian.arch.ops.polynomial import Polynomial, RectifiedPower
 from gramian.arch.ops.relu import LeakyReLU, ReLU, TwoSlopes
+from gramian.arch.ops.scale import Scale
 
 Program = tuple[Line, ...]
 Coefficients = tuple[float, ...]

@@ -79,10 +79,14 @@ class Graph(Op):
             return _along_each(field, lead + h.space + self.at, second, lead - 1)
 
         xx = both(h.xx, 1, at_x, at_x)
+        if h.yy is h.xx:
+            yy = xx
+        else:
+            yy = both(h.yy, 1, at_y, at_y)
         moments = replace(
             h,
             xx=xx,
-            yy=xx if h.yy is h.xx else both(h.yy, 1, at_y, at_y),
+            yy=yy,
             xy=both(h.xy, 2, at_x, at_y),
             theta=None if h.theta is None else both(h.theta, 2, at_x, at_y),
         )

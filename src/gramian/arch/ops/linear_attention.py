@@ -62,10 +62,14 @@ class LinearAttention(Op):
             # the product rule: each factor's NTK with the other two covariances
             theta = q.theta * total(k.xy, v.xy) + q.xy * (total(k.theta, v.xy) + total(k.xy, v.theta))
         xx = q.xx * total(k.xx, v.xx)
+        if q.yy is q.xx:
+            yy = xx
+        else:
+            yy = q.yy * total(k.yy, v.yy)
         return replace(
             q,
             xx=xx,
-            yy=xx if q.yy is q.xx else q.yy * total(k.yy, v.yy),
+            yy=yy,
             xy=q.xy * total(k.xy, v.xy),
             theta=theta,
             mean_x=None,

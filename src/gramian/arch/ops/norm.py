@@ -143,15 +143,19 @@ def channel_scale(x: Value, p: Parameter) -> tuple[ChannelScale, tuple[Value, ..
         )
     start = float(p.tensor.flatten()[0])
     if start == 0 or not bool((p.tensor == start).all()):
+        if start == 0:
+            why = "what it multiplies then adds to the NTK alone, by a rule that is not here"
+        else:
+            why = "a trained scale differs from channel to channel, and has no limit"
+        if start == 0:
+            fix = "a start that is not zero, such as 1e-5"
+        else:
+            fix = "the module as it was made, before training"
         raise NoLimit(
             f"The scale `{p.name}` "
             + ("starts at zero." if start == 0 else "is not the same for all channels, as it was at the start."),
-            why="what it multiplies then adds to the NTK alone, by a rule that is not here"
-            if start == 0
-            else "a trained scale differs from channel to channel, and has no limit",
-            fix="a start that is not zero, such as 1e-5"
-            if start == 0
-            else "the module as it was made, before training",
+            why=why,
+            fix=fix,
         )
     return ChannelScale(p.trains, False, p.name, None, start), (x,), x.layout
 

@@ -15,13 +15,13 @@ from torch.nn import functional
 
 from gramian.arch.ops.activation import Activation
 from gramian.arch.ops.base import Call, Op, Value, reads, value
-from gramian.arch.ops.closed import Closed, closed_dual
-from gramian.arch.ops.dual_derivatives import Broken, Pair, expectation_of, pairs, wanted
-from gramian.arch.ops.dual_table import table_for
-from gramian.arch.ops.elu import Bent
-from gramian.arch.ops.quadrature import RANGE, expectation, overlooks, product_expectation, smooth_expectation
-from gramian.arch.ops.relu import area_and_angle
-from gramian.arch.ops.spline import Spline, cut
+from gramian.duals.angle import area_and_angle
+from gramian.duals.closed_form import Closed, closed_dual
+from gramian.duals.derivatives import Broken, Pair, expectation_of, pairs, slope, wanted
+from gramian.duals.dual_table import table_for
+from gramian.duals.elu import Bent
+from gramian.duals.quadrature import RANGE, expectation, overlooks, product_expectation, rule
+from gramian.duals.spline import Spline, cut
 from gramian.errors import NoLimit
 
 NODES_PER_PIECE = (16, 20, 24, 32, 48, 64, 96)
@@ -55,6 +55,7 @@ class Piecewise(Activation):
         return slope(self.phi, x)
 
     sharp: ClassVar[bool] = True
+    integrated: ClassVar[bool] = True
     form: ClassVar[str] = "quadrature between kinks, or a table; error below 1e-11"
 
     def dual(self, q1: Tensor, k: Tensor, q2: Tensor) -> tuple[Tensor, Tensor]:
@@ -88,6 +89,9 @@ class Piecewise(Activation):
     def closed(self) -> Closed | None:
         """The closed form, where there is one."""
         return _spline(self)
+
+    def untabulated_dual(self, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor) -> tuple[Tensor, Tensor]:
+        return self._integrals(q1, k, q2, gap)
 
     def _integrals(
         self, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor | None, opposite: Tensor | None = None
@@ -227,20 +231,6 @@ def _broken(op: Piecewise) -> tuple[Broken, Broken]:
     return Broken(op.phi, op.kinks, none), Broken(op.slope, op.kinks, none)
 
 
-def slope(phi: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """The derivative of an elementwise function, differentiable where `x` is."""
-    with torch.enable_grad():
-        if x.requires_grad:
-            at = x
-        else:
-            at = x.detach().requires_grad_()
-        y = phi(at)
-        if not y.requires_grad:
-            return torch.zeros_like(x)
-        (d,) = torch.autograd.grad(y.sum(), at, create_graph=x.requires_grad, allow_unused=True)
-    return torch.zeros_like(x) if d is None else d
-
-
 @lru_cache(maxsize=1024)
 def _enough(op: Piecewise, low: int, high: int) -> int:
     """Nodes that agree with fewer nodes on a narrower range, for variances from 4^low to 4^high."""
@@ -264,13 +254,6 @@ def _enough(op: Piecewise, low: int, high: int) -> int:
         fix="standardize the inputs (columns of mean 0 and variance 1, or rows of norm sqrt(d)), or use a smoother "
         "activation",
     )
-
-
-def rule(kinks: tuple[float, ...]) -> Callable[..., Tensor]:
-    """The quadrature of a function with these kinks."""
-    if kinks:
-        return product_expectation
-    return smooth_expectation
 
 
 def _difference(f, op, q1, k, q2, few, more) -> float:

@@ -16,6 +16,7 @@ from gramian.arch.ops.polynomial import RectifiedPower
 from gramian.arch.ops.relu import LeakyReLU
 from gramian.arch.ops.sign import Sign, Step
 from gramian.arch.ops.smooth import SPLITS, Series
+from gramian.duals.hermite_expansion import HermiteExpansion
 from gramian.errors import NoLimit
 
 MOST_KINKS = 8
@@ -62,9 +63,10 @@ class Pointwise(Piecewise, Series):
     def phi(self, x: Tensor) -> Tensor:
         return evaluate(self.lines, x)[-1]
 
-    def derivative(self, order: int, x: Tensor) -> Tensor:
+    @property
+    def expansion(self) -> HermiteExpansion:
         """In float64: calls that cancel each other (h - tanh h at 0.01) leave few digits of float32."""
-        return Series.derivative(self, order, x.double()).to(x.dtype)
+        return HermiteExpansion(self.phi, self.name, in_float64=True)
 
     @property
     def kinks(self) -> tuple[float, ...]:

@@ -10,10 +10,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from gramian.arch.ops import dual_derivatives
-from gramian.arch.ops.activation import Activation, safe_sqrt
+from gramian.arch.ops.activation import Activation
 from gramian.arch.ops.base import Call, Op, Value, reads, value
-from gramian.arch.ops.relu import area_and_angle
+from gramian.duals import derivatives as dual_derivatives
+from gramian.duals.angle import area_and_angle
+from gramian.duals.covariance_gap import safe_sqrt
+from gramian.duals.hermite_coefficients import of_derivative_means
 from gramian.errors import NoLimit
 
 
@@ -59,6 +61,9 @@ class Polynomial(Activation):
             return self._means(q)[0]
         return None
 
+    def closed_coefficients(self, q: Tensor) -> Tensor:
+        return of_derivative_means(self._means(q), q)
+
     def _means(self, q: Tensor) -> list[Tensor]:
         """Mean of each derivative: a polynomial in q, since E u^(2j) = (2j - 1)!! q^j."""
         means, c = [], list(self.coefficients)
@@ -96,6 +101,7 @@ class RectifiedPower(Activation):
         return torch.relu(x) ** self.power
 
     sharp: ClassVar[bool] = True
+    homogeneous: ClassVar[bool] = True
 
     def dual(self, q1: Tensor, k: Tensor, q2: Tensor) -> tuple[Tensor, Tensor]:
         return self._dual(q1, k, q2, None, None)

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gramian.arch.covariance_gap import not_below_zero
-from gramian.arch.ops import dual_derivatives
-from gramian.arch.ops.activation import Activation, safe_sqrt
+from gramian.arch.ops.activation import Activation
 from gramian.arch.ops.base import Call, Op, Parameter, Value, reads, value
+from gramian.duals import derivatives as dual_derivatives
+from gramian.duals.angle import area_and_angle
+from gramian.duals.covariance_gap import not_below_zero, safe_sqrt
 from gramian.errors import NoLimit
 
 
@@ -196,51 +197,3 @@ class RReLU(LeakyReLU):
                 fix="call .eval() on the module first",
             )
         return LeakyReLU((float(lower) + float(upper)) / 2), (value(x, "the input of RReLU"),)
-
-
-def area_and_angle(
-    q1: Tensor,
-    k: Tensor,
-    q2: Tensor,
-    gap: Tensor | None = None,
-    few: float | None = None,
-    opposite: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    r"""$\sqrt{q_1 q_2 - k^2}$ and the angle between u and v, without the cancellation of `arccos`.
-
-    $q_1 q_2 - k^2 = (s - k)(s + k)$ with $s = \sqrt{q_1 q_2}$. `gap` is s - k and
-    `opposite` s + k, if known. Where one is subtracted, what rounding alone can make of it (`few` of s, by default
-    units in the last place) is zero, or equal inputs would get an angle of 1e-8.
-    """
-    # the first is exact at equal variances
-    if gap is None:
-        s = safe_sqrt(q1 * q2)
-    else:
-        s = safe_sqrt(q1) * safe_sqrt(q2)
-    rounding = (8 * torch.finfo(k.dtype).eps if few is None else few) * s
-    if opposite is None:
-        opposite = s + k
-        opposite = torch.where(opposite > rounding, opposite, torch.zeros_like(opposite))
-    if gap is None:
-        apart = s - k
-        area = safe_sqrt(torch.where(apart > rounding, apart, torch.zeros_like(apart)) * opposite)
-    else:
-        area = safe_sqrt(gap) * safe_sqrt(opposite)
-    return area, _Angle.apply(area, k)
-
-
-class _Angle(torch.autograd.Function):
-    """atan2, whose own gradient overflows in float32 at variances of 1e16."""
-
-    @staticmethod
-    def forward(ctx: Any, area: Tensor, k: Tensor) -> Tensor:
-        ctx.save_for_backward(area, k)
-        return torch.atan2(area, k + 0.0)  # no negative zero
-
-    @staticmethod
-    def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor, Tensor]:
-        area, k = ctx.saved_tensors
-        # divided twice by the size: its square is what would overflow
-        size = torch.hypot(area, k)
-        size = torch.where(size > 0, size, torch.ones_like(size))
-        return grad[0] / size * (k / size), -grad[0] / size * (area / size)

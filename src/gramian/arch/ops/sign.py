@@ -9,10 +9,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from gramian.arch.ops import dual_derivatives
-from gramian.arch.ops.activation import Activation, safe_sqrt
+from gramian.arch.ops.activation import Activation
 from gramian.arch.ops.base import Call, Op, Value, reads, value
-from gramian.arch.ops.relu import area_and_angle
+from gramian.duals import derivatives as dual_derivatives
+from gramian.duals.angle import area_and_angle
+from gramian.duals.covariance_gap import safe_sqrt
 from gramian.errors import NoLimit
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gramian.arch.moments import Moments
 from gramian.arch.ops.base import Call, Op, Parameter, Pending, Read, Value, reads, value
+from gramian.arch.ops.combine import Sum
 from gramian.errors import BadData, NoLimit
 
 if TYPE_CHECKING:
@@ -35,9 +36,7 @@ class Factor(Op):
         f = x[0].permute(0, *(1 + axis for axis in self.order)).expand(len(x[0]), 1, *self.space)
         if self.how == "as is":
             return f
-        if f.is_floating_point():
-            f = f
-        else:
+        if not f.is_floating_point():
             f = f.double()
         if self.how == "inverse":
             return 1 / f
@@ -126,17 +125,17 @@ def _chosen(mask: Value, on: Any, off: Any, inside: str) -> Read:
         if number is None:
             parts.append((value(part, "what is masked"), how))
         elif number != 0:
+            if math.isfinite(number):
+                why = "there is a rule for zeros, which are the same for all channels and samples"
+            else:
+                why = "there is a rule for zeros; an infinity is for a softmax, or for a maximum"
             raise NoLimit(
                 f"Masked positions are filled with {number:g}.",
-                why="there is a rule for zeros, which are the same for all channels and samples"
-                if math.isfinite(number)
-                else "there is a rule for zeros; an infinity is for a softmax, or for a maximum",
+                why=why,
                 fix="fill with 0., where the mask is the same for all channels",
             )
     if len(parts) == 1:
         return weighted(parts[0][0], mask, parts[0][1])
-    from gramian.arch.ops.combine import Sum
-
     (a, of_a), (b, of_b) = parts
     if a.shape != b.shape or a.order != b.order:
         raise NoLimit(

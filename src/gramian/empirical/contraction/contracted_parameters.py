@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from math import prod
-
-from torch import Tensor
 
 from gramian.empirical.modules.structured_calls import ConvTranspose, Embedding, Linear, Scale, Sizes
 from gramian.empirical.modules.structured_parameters import Call, Uses
@@ -51,22 +50,28 @@ class Unit:
         return len(self.sizes) == 1 and self.sizes[0][:2] == (1, 1) and not self.sizes[0].lookup
 
 
-def make_units(uses: Uses, parameters: dict[str, Tensor], apart: bool) -> list[Unit]:
-    """Units of the parameters in their order; `apart`: never a weight together with its bias."""
+def make_units(uses: Uses, sizes: Iterable[tuple[str, int]], apart: bool) -> list[Unit]:
+    """Units of the parameters in their order.
+
+    Args:
+        uses: how the module uses them.
+        sizes: name and number of entries of each.
+        apart: never a weight together with its bias.
+    """
     units: list[Unit] = []
-    for name, p in parameters.items():
+    for name, numel in sizes:
         weight = tuple(i for i, call in enumerate(uses.calls) if call.weight == name)
         bias = tuple(i for i, call in enumerate(uses.calls) if call.bias == name)
         if weight:
-            units.append(_of_weight(name, weight, [uses.calls[i] for i in weight], p.numel()))
+            units.append(_of_weight(name, weight, [uses.calls[i] for i in weight], numel))
         elif bias:
             partner = next((u for u in units if u.calls == bias and u.single), None)
             if partner is not None and not apart and uses.calls[bias[0]].weight == partner.name:
                 units[units.index(partner)] = replace(partner, kind="weight and bias")  # (A A^T + 1) o (B B^T)
             else:
-                units.append(Unit(name, "bias", bias, True, p.numel(), ()))
+                units.append(Unit(name, "bias", bias, True, numel, ()))
         elif name in uses.general:
-            units.append(Unit(name, "general", (), True, p.numel(), ()))
+            units.append(Unit(name, "general", (), True, numel, ()))
     return units
 
 

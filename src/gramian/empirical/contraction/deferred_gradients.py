@@ -15,24 +15,23 @@ from torch import Tensor
 from gramian.empirical.contraction.contracted_parameters import Unit
 from gramian.empirical.contraction.gram_blocks import add_gram
 from gramian.empirical.contraction.layer_factors import Factor, Piece, Source, own
+from gramian.empirical.contraction.memory_plan import Workload
 from gramian.empirical.contraction.per_sample_gradients import formed
 from gramian.empirical.modules.structured_calls import Conv, Scale
 from gramian.empirical.modules.structured_parameters import Call
 from gramian.empirical.workarounds.convolution_gradients import LANES
 
-# numbers of gradients that are formed at once: above, they leave the cache before they are contracted
-CACHED_GRADIENTS = 2**23
-
 
 def add_late(
-    out: Tensor, unit: Unit, source: Source, f: Factor, g: Factor, scratch: int, mirror: Tensor | None
+    out: Tensor, unit: Unit, source: Source, f: Factor, g: Factor, load: Workload, mirror: Tensor | None
 ) -> None:
     """Adds <f_i, g_j> of one unit to `out`, as `add_gram` does; `scratch` numbers for it, and as many for gradients."""
+    scratch = load.scratch
     assert isinstance(f, tuple)
     assert isinstance(g, tuple)
     n, m = len(f[0].a), 0 if g is f else len(g[0].a)
     each = (n + m) * f[0].b.shape[1] * (unit.numel // unit.columns)
-    step = max(1, min(scratch // 2, CACHED_GRADIENTS) // each)
+    step = max(1, min(scratch // 2, load.cached_gradients) // each)
     # whole multiples of the channels that the compiled loops take at once
     step -= step % LANES if step > LANES else 0
     for start in range(0, unit.columns, step):

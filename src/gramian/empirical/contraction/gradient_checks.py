@@ -7,6 +7,7 @@ at certain shapes. So this looks at what is made for the kernel itself, at its s
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,47 +18,59 @@ from gramian.empirical.modules.output_functions import Batch, Model
 from gramian.empirical.modules.plain_gradients import differs, gradients, marks, right_batch_norm, tolerance
 from gramian.empirical.modules.structured_calls import Scale
 from gramian.empirical.modules.structured_parameters import Call
+from gramian.empirical.modules.trial_passes import try_model
 
-Pulled = tuple[dict[int, Tensor], dict[int, Tensor], dict[str, Tensor]]
+if TYPE_CHECKING:
+    from gramian.empirical.contraction.layer_factors import Source
+
+
+class Pulled(NamedTuple):
+    """What a pass under vmap gives, for every sample.
+
+    `inputs` and `cotangents`: of the calls, by their number; `general`: gradients of the general parameters;
+    `scores`: the numbers that were differentiated, (n, C).
+    """
+
+    inputs: dict[int, Tensor]
+    cotangents: dict[int, Tensor]
+    general: dict[str, Tensor]
+    scores: Tensor
 
 
 class Untrusted(Exception):
     """A way to derivatives gives others than a plain backward pass."""
 
 
-def check_pulled(
-    model: Model,
-    calls: Sequence[Call],
-    parameters: dict[str, Tensor],
-    units: Sequence[Unit],
-    batch: Batch,
-    outputs: range,
-    pulled: Pulled,
-    room: int = 0,
-) -> None:
+def check_pulled(source: Source, units: Sequence[Unit], batch: Batch, outputs: range, pulled: Pulled) -> None:
     """Compares gradients of the last sample, or of that and the first, along one direction of the outputs.
 
     Args:
-        model, calls, parameters: of what was run; `calls` are all that are watched.
+        source: the model and its calls, all of which are watched; its `room` is how many numbers the plain gradients
+            may take at once, at least those of the largest parameter.
         units: whose gradients were pulled back.
         batch, outputs: for which samples and outputs.
-        pulled: inputs and cotangents of the calls, and gradients of the general parameters.
-        room: numbers that the plain gradients may take at once; at least those of the largest parameter.
+        pulled: what is checked.
 
     Raises:
         Untrusted: they are others.
+        BadArgument: the module is random, as the second pass shows.
     """
+    model, calls, parameters = source.model, source.uses.calls, source.parameters
     # a wrong rule may have the first sample right; without general parameters no sample has a rule of its own
     both = any(unit.kind == "general" for unit in units)
     for i in dict.fromkeys((len(batch) - 1, 0) if both else (len(batch) - 1,)):
+        sample = batch[i : i + 1]
         with differentiable_math():
-            out = model(batch[i : i + 1]).reshape(-1)[outputs.start : outputs.stop]
+            scores = None if source.observed is None else source.observed.take_scores(sample)
+            scores = model(sample).reshape(-1) if scores is None else scores
+            _check_repeats(model, sample, scores.detach(), pulled.scores[i])
+            out = scores[outputs.start : outputs.stop]
             # unequal weights: no symmetry of the outputs hides an error in this direction
             w = torch.linspace(1, 2, len(outputs), dtype=torch.float64).sqrt().to(out)
             right_batch_norm(out)
             number = (out * w).sum()
         ours, theirs = [], []
-        for group in _groups(units, parameters, room):
+        for group in _groups(units, parameters, source.room):
             names = list(dict.fromkeys(name for unit in group for name in _names(unit, calls)))
             own = [parameters[name] for name in names]
             plain = dict(zip(names, gradients(number, own, keep_graph=True), strict=True))
@@ -68,6 +81,17 @@ def check_pulled(
             del plain  # not beside the next one's
         if said := differs(ours, theirs, tolerance(out.dtype)):
             raise Untrusted(said)
+
+
+def _check_repeats(model: Model, sample: Batch, plain: Tensor, under_vmap: Tensor) -> None:
+    """The pass under vmap is a second one: of a module that is random in a way of its own it has other outputs.
+
+    Others beyond rounding may also be a difference of large numbers, or a wrong rule, which its gradients tell.
+    """
+    allowed = torch.finfo(plain.dtype).eps ** 0.5
+    close = torch.allclose(plain, under_vmap, rtol=allowed, atol=allowed * float(plain.abs().max()))
+    if not close and bool(plain.isfinite().all()):
+        try_model(model, "x", sample)
 
 
 def _groups(units: Sequence[Unit], parameters: dict[str, Tensor], most: int) -> list[list[Unit]]:
@@ -93,7 +117,7 @@ def _compared(
     calls: Sequence[Call], unit: Unit, i: int, w: Tensor, pulled: Pulled, plain: dict[str, Tensor]
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """For each parameter of a unit the gradient of sample i, outputs weighted by w, and the plain one."""
-    a, b, general = pulled
+    a, b, general, _ = pulled
     if unit.kind == "general":
         grad = general[unit.name]
         if grad.shape[1:] != (len(w), *plain[unit.name].shape):

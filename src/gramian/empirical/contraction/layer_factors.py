@@ -9,23 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.func import vjp, vmap
-from torch.utils._pytree import tree_map
+from torch.func import vmap
 
 from gramian.empirical.contraction.contracted_parameters import Unit
-from gramian.empirical.contraction.gradient_checks import check_pulled
+from gramian.empirical.contraction.gradient_checks import Pulled, check_pulled
 from gramian.empirical.contraction.per_sample_gradients import formed
+from gramian.empirical.jacobian_products.pullback import over_outputs, pulled_per_sample, rows_of_samples
+from gramian.empirical.modules.arguments import Samples, changed, tensors_of
 from gramian.empirical.modules.observed_calls import Watched, differentiable_math
+from gramian.empirical.modules.observed_pass import ObservedPass
 from gramian.empirical.modules.output_functions import Batch, Model
 from gramian.empirical.modules.structured_calls import Conv, Linear, Scale, Sizes, Use
 from gramian.empirical.modules.structured_parameters import Uses
-from gramian.empirical.operators.jacobian import rows
-from gramian.empirical.workarounds.channels_last import followed
 from gramian.empirical.workarounds.convolution_gradients import convolved
 from gramian.empirical.workarounds.gemm import linear
 from gramian.empirical.workarounds.reused_memory import room
@@ -43,7 +42,6 @@ class Piece(NamedTuple):
 
 # a vmap over samples with one over outputs inside; a vmap over samples for each output; each sample on its own
 WAYS = ("nested", "single", "apart")
-Pulled = tuple[dict[int, Tensor], dict[int, Tensor], dict[str, Tensor]]
 Shapes = dict[int, tuple[tuple[int, ...], torch.dtype]]
 Factor = tuple[Piece, ...] | Tensor  # a tensor is the gradients themselves, (n, k, p)
 
@@ -60,7 +58,12 @@ class Source:
     full: bool
     way: str = "nested"  # one of WAYS
     room: int = 0  # numbers that a check may hold
+    observed: ObservedPass | None = None
     tried: set[Any] = field(default_factory=set)  # shapes and units whose factors agreed with plain backward passes
+
+    def sizes(self) -> list[tuple[str, int]]:
+        """Name and number of entries of each parameter."""
+        return [(name, p.numel()) for name, p in self.parameters.items()]
 
     @property
     def batched(self) -> bool:
@@ -105,12 +108,13 @@ def _map(f: Callable[[Tensor], Tensor], factor: Factor) -> Factor:
 def _factors(source: Source, units: Sequence[Unit], batch: Batch, outputs: range) -> list[Factor]:
     if not source.batched:
         return _one_by_one(source, units, batch, outputs)
-    a, b, general = pull_back(source, units, batch, outputs)
+    pulled = pull_back(source, units, batch, outputs)
     shapes = (source.way, len(batch), len(outputs), tuple((unit.name, unit.kind) for unit in units))
     if shapes not in source.tried:
-        model, calls = source.model, source.uses.calls
-        check_pulled(model, calls, source.parameters, units, batch, outputs, (a, b, general), source.room)
+        check_pulled(source, units, batch, outputs, pulled)
         source.tried.add(shapes)
+    a, b, general, _ = pulled
+    del pulled
     in_order = []
     for i, unit in enumerate(units):
         in_order.append(_factor(source, unit, a, b, general))
@@ -122,7 +126,7 @@ def _factors(source: Source, units: Sequence[Unit], batch: Batch, outputs: range
 
 
 def pull_back(source: Source, units: Sequence[Unit], batch: Batch, outputs: range) -> Pulled:
-    """Inputs and cotangents of the units' calls, and gradients of their general parameters, for every sample."""
+    """What is pulled back to the units' calls and to their general parameters, for every sample."""
     calls = source.uses.calls
     wanted = {c for unit in units for c in unit.calls}
     weights = {c for unit in units if unit.kind != "bias" for c in unit.calls}
@@ -130,7 +134,7 @@ def pull_back(source: Source, units: Sequence[Unit], batch: Batch, outputs: rang
     theta = {u.name: source.parameters[u.name].detach() for u in units if u.kind == "general"}
 
     def run(
-        sample: Tensor, target: Tensor | None, zeros: dict[int, Tensor], theta: dict[str, Tensor]
+        sample: Samples, target: Tensor | None, zeros: dict[int, Tensor], theta: dict[str, Tensor]
     ) -> tuple[Tensor, dict[int, Tensor]]:
         inputs: dict[int, Tensor] = {}
         counter = iter(range(len(calls)))
@@ -145,8 +149,8 @@ def pull_back(source: Source, units: Sequence[Unit], batch: Batch, outputs: rang
                 inputs[c] = use.how.plain(use.x) if isinstance(use.how, Scale) else use.x
             return _again(use, make, inputs.get(c), own) + zeros[c]
 
-        with Watched(own, seen, followed):
-            out = source.model(Batch(sample[None], None if target is None else target[None]), theta)
+        row = Batch(changed(sample, lambda t: t[None]), None if target is None else target[None])
+        out = source.model(row, theta, Watched(own, seen))
         if next(counter, None) is not None:
             raise RuntimeError("the module makes fewer calls than before")
         return out.reshape(-1), inputs
@@ -161,11 +165,13 @@ def _pull_all(
     run: Callable, batch: Batch, shapes: Shapes, theta: dict[str, Tensor], outputs: range, nested: bool
 ) -> Pulled:
     """One backward pass for all samples: each has zeros of its own, so that no cotangent is a sum over samples."""
-    n, x = len(batch), batch.x
-    zeros = {c: x.new_zeros((), dtype=dtype).expand(n, *shape).requires_grad_() for c, (shape, dtype) in shapes.items()}
+    n, like = len(batch), tensors_of(batch.x)[0]
+    zeros = {
+        c: like.new_zeros((), dtype=dtype).expand(n, *shape).requires_grad_() for c, (shape, dtype) in shapes.items()
+    }
     targets = None if batch.targets is None else 0
     with torch.autograd.graph.disable_saved_tensors_hooks("not inside vmap"):
-        out, inputs = vmap(run, in_dims=(0, targets, 0, None))(x, batch.targets, zeros, theta)
+        out, inputs = vmap(run, in_dims=(0, targets, 0, None))(batch.x, batch.targets, zeros, theta)
         basis = out.new_zeros(len(outputs), *out.shape)
         basis[range(len(outputs)), :, list(outputs)] = 1
 
@@ -175,30 +181,19 @@ def _pull_all(
         b = {}
         if zeros:
             # not `is_grads_batched`: for a convolution torch's older vmap is a loop
-            pulled = vmap(down)(basis) if nested else _each_of(down, basis)
+            pulled = over_outputs(down, basis, nested)
             b = {c: grad.transpose(0, 1) for c, grad in zip(zeros, pulled, strict=True)}
-    return {c: a.detach() for c, a in inputs.items()}, b, {}
-
-
-def _each_of(f: Callable[[Tensor], Any], basis: Tensor) -> Any:
-    """What `vmap(f)(basis)` gives, by a loop."""
-    return tree_map(lambda *parts: torch.stack(parts), *[f(v) for v in basis])
+    return Pulled({c: a.detach() for c, a in inputs.items()}, b, {}, out.detach())
 
 
 def _pull_each(
     run: Callable, batch: Batch, shapes: Shapes, theta: dict[str, Tensor], outputs: range, nested: bool
 ) -> Pulled:
     """A backward pass for each sample, in one vmap: its gradients of general parameters are its own."""
-    zeros = {c: batch.x.new_zeros(shape, dtype=dtype) for c, (shape, dtype) in shapes.items()}
-
-    def one(sample: Tensor, target: Tensor | None) -> Pulled:
-        out, pull, inputs = vjp(partial(run, sample, target), zeros, theta, has_aux=True)  # type: ignore[misc]
-        basis = out.new_zeros(len(outputs), out.numel())
-        basis[range(len(outputs)), list(outputs)] = 1
-        return inputs, *(vmap(pull)(basis) if nested else _each_of(pull, basis))
-
-    with torch.no_grad():
-        return vmap(one, in_dims=(0, None if batch.targets is None else 0))(batch.x, batch.targets)
+    like = tensors_of(batch.x)[0]
+    zeros = {c: like.new_zeros(shape, dtype=dtype) for c, (shape, dtype) in shapes.items()}
+    inputs, (b, general), scores = pulled_per_sample(run, batch, (zeros, theta), outputs, nested=nested)
+    return Pulled(inputs, b, general, scores)
 
 
 def _again(use: Use, make: Callable[[], Tensor], a: Tensor | None, own: set[int]) -> Tensor:
@@ -263,9 +258,5 @@ def own(source: Source, grad: Tensor) -> Tensor:
 
 def _one_by_one(source: Source, units: Sequence[Unit], batch: Batch, outputs: range) -> list[Factor]:
     parameters = [source.parameters[unit.name] for unit in units]
-    each = []
     with differentiable_math():
-        for i in range(len(batch)):
-            grads = rows(partial(source.model, batch[i : i + 1]), parameters, outputs)
-            each.append([g.reshape(len(outputs), -1) for g in grads])
-    return [own(source, torch.stack(column)) for column in zip(*each, strict=True)]
+        return [own(source, g) for g in rows_of_samples(source.model, parameters, batch, outputs)]

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from math import prod
+from typing import TYPE_CHECKING
 
-from gramian.empirical.contraction.contracted_parameters import PASS_COST, Unit
-from gramian.empirical.contraction.layer_factors import Source
+from gramian.empirical.contraction.contracted_parameters import PASS_COST, Unit, cheaper, make_units
 from gramian.empirical.modules.structured_calls import Scale
-from gramian.empirical.modules.structured_parameters import Call
+from gramian.empirical.modules.structured_parameters import Call, Uses
 from gramian.errors import BadArgument
 
+if TYPE_CHECKING:
+    from gramian.empirical.contraction.layer_factors import Source
+
+# numbers of gradients that are formed at once: above, they leave the cache before they are contracted
+CACHED_GRADIENTS = 2**23
 CACHED_NUMBERS = 2**25  # numbers that a chunk of samples works on: above, a backward pass only waits for memory
 
 
@@ -26,16 +32,63 @@ class Plan:
     chunk: int
 
 
-@dataclass(frozen=True, eq=False)
-class Budget:
-    """What the plans are made from: numbers of samples, numbers (not bytes) available, numbers a forward pass saves."""
+@dataclass(frozen=True)
+class Workload:
+    """All that the plans depend on: shapes and counts, none of a tensor's values. Equal workloads have equal plans.
 
-    source: Source
+    Attributes:
+        uses: how the module uses its parameters; `sizes`: name and number of entries of each.
+        n_outputs: numbers to differentiate a sample; `full`: all pairs of them.
+        batched: samples run together, under vmap.
+        by_layer: a result for each parameter.
+        n, m, symmetric: samples on both sides, and whether they are the same.
+        numbers: what is available, in numbers of `itemsize` bytes; `saved`: what a forward pass of a sample saves.
+        name: of the module's type, for the error.
+        way: chooses how a unit is contracted, as `cheaper` does.
+        cached_gradients: numbers of deferred gradients that are formed at once.
+    """
+
+    uses: Uses
+    sizes: tuple[tuple[str, int], ...]
+    n_outputs: int
+    full: bool
+    batched: bool
+    by_layer: bool
     n: int
     m: int
     symmetric: bool
     numbers: int
     saved: int
+    itemsize: int
+    name: str = "the module"
+    way: Callable[..., Unit] = cheaper
+    cached_gradients: int = CACHED_GRADIENTS
+
+    @classmethod
+    def of(cls, source: Source, n: int, m: int | None, max_bytes: int, saved: int, by_layer: bool) -> Workload:
+        """The workload of a kernel of n samples with themselves (m None), or with m others; `saved` in bytes."""
+        uses, itemsize = source.uses, source.dtype.itemsize
+        return cls(
+            uses=replace(uses, calls=tuple(call.without_values() for call in uses.calls)),
+            sizes=tuple(source.sizes()),
+            n_outputs=source.n_outputs,
+            full=source.full,
+            batched=source.batched,
+            by_layer=by_layer,
+            n=n,
+            m=n if m is None else m,
+            symmetric=m is None,
+            numbers=max_bytes // itemsize,
+            saved=saved // itemsize,
+            itemsize=itemsize,
+            name=type(source.model.module).__name__,
+        )
+
+    def units(self) -> list[Unit]:
+        """What is contracted at once, each in the way that takes less time."""
+        n, m, c = self.n, self.m, self.n_outputs
+        units = make_units(self.uses, self.sizes, self.by_layer)
+        return [self.way(unit, n, m, c, self.full, self.scratch) for unit in units]
 
     @property
     def scratch(self) -> int:
@@ -45,15 +98,15 @@ class Budget:
     def work(self, units: Sequence[Unit], k: int) -> int:
         """Numbers that one sample takes while its factors are made for k outputs, these included."""
         held = sum(unit.held(k) for unit in units)
-        if not self.source.batched:
+        if not self.batched:
             return self.saved + 2 * held + sum(unit.numel for unit in units)
-        calls = [self.source.uses.calls[c] for c in {c for unit in units for c in unit.calls}]
+        calls = [self.uses.calls[c] for c in {c for unit in units for c in unit.calls}]
         outs = [prod(call.out_shape) for call in calls]
         pieces = [s for unit in units for s in unit.sizes]
         windows = max((s.held + (k * s.groups * s.positions * s.b if s.flip else 0) for s in pieces), default=0)
         general = sum(unit.numel for unit in units if unit.kind == "general")
         forward = 2 * self.saved + sum(outs) + sum(prod(call.in_shape) for call in calls)
-        backward = sum(outs) + general + 3 * max([*outs, self.source.n_outputs])
+        backward = sum(outs) + general + 3 * max([*outs, self.n_outputs])
         return forward + 2 * windows + k * backward + held
 
     def block(self, units: Sequence[Unit], k: int) -> tuple[int, int]:
@@ -72,14 +125,14 @@ class Budget:
 
     def together(self, units: Sequence[Unit]) -> Plan | None:
         """These units at once: the blocks that take the fewest passes; None if one sample of them does not fit."""
-        c = self.source.n_outputs
+        c = self.n_outputs
         fits = [(k, *self.block(units, k)) for k in dict.fromkeys(max(1, c >> i) for i in range(c.bit_length()))]
         fits = [fit for fit in fits if fit[1] > 0]
         if not fits:
             return None
         whole = [fit for fit in fits if fit[1] >= max(self.n, self.m)]
         # without pairs of outputs, fewer outputs at once cost nothing; with them, blocks of samples are cheaper
-        if self.source.full:
+        if self.full:
             k, samples, chunk = fits[0]
         else:
             k, samples, chunk = whole[0] if whole else fits[-1]
@@ -92,7 +145,7 @@ class Budget:
 
     def cost(self, plan: Plan) -> int:
         """Multiplications that make the plan's factors: forward and backward passes, and gradients that are formed."""
-        calls = self.source.uses.calls
+        calls = self.uses.calls
         efforts = [_effort(call) for call in calls]
         whole = any(unit.kind == "general" for unit in plan.units)
         first = 0 if whole else min((c for unit in plan.units for c in unit.calls), default=0)
@@ -100,31 +153,37 @@ class Budget:
         forward = PASS_COST * self.saved + sum(efforts)
         backward = PASS_COST * self.saved * (len(calls) - first) // max(1, len(calls)) + sum(efforts[first:])
         rows, columns = (-(-count // plan.samples) for count in (self.n, self.m))
-        cuts = -(-self.source.n_outputs // plan.outputs)
-        if self.source.full:
+        cuts = -(-self.n_outputs // plan.outputs)
+        if self.full:
             rows, columns, cuts = rows * cuts, columns * cuts, 1
         runs = cuts * (rows * (rows + 1) // 2 if self.symmetric else rows + rows * columns)
         return runs * min(plan.samples, max(self.n, self.m)) * (forward + plan.outputs * (backward + form))
 
 
-def plans(budget: Budget, units: Sequence[Unit]) -> list[Plan]:
+@lru_cache(maxsize=64)
+def planned(load: Workload) -> tuple[Plan, ...]:
+    """The cheapest passes that fit. They are a function of shapes and counts, so they are kept from call to call."""
+    return tuple(plans(load, load.units()))
+
+
+def plans(load: Workload, units: Sequence[Unit]) -> list[Plan]:
     """The cheapest passes that fit: all units together in blocks of samples, or those that fit whole, then the rest."""
     if not units:
         return []
-    together = budget.together(units)
-    if together is not None and budget.is_whole(units):
+    together = load.together(units)
+    if together is not None and load.is_whole(units):
         return [together]
     if len(units) > 1:  # the last ones first: their backward passes are the shortest
-        at = bisect_left(range(1, len(units) - 1), True, key=lambda i: budget.is_whole(units[i:])) + 1
-        apart = plans(budget, units[:at]) + plans(budget, units[at:])
-        if together is None or sum(map(budget.cost, apart)) < budget.cost(together):
+        at = bisect_left(range(1, len(units) - 1), True, key=lambda i: load.is_whole(units[i:])) + 1
+        apart = plans(load, units[:at]) + plans(load, units[at:])
+        if together is None or sum(map(load.cost, apart)) < load.cost(together):
             return apart
     if together is not None:
         return [together]
-    need = -(-8 * (budget.work(units, 1) + 2 * units[0].held(1)) // 7) * budget.source.dtype.itemsize
+    need = -(-8 * (load.work(units, 1) + 2 * units[0].held(1)) // 7) * load.itemsize
     raise BadArgument(
         f"`max_bytes` is too small: one pair of samples needs about {need:,} bytes.",
-        where=f"parameter `{units[0].name}` of {type(budget.source.model.module).__name__}, {units[0].numel:,} numbers",
+        where=f"parameter `{units[0].name}` of {load.name}, {units[0].numel:,} numbers",
         why="the gradient of one output and what a backward pass keeps must fit",
         fix=f"max_bytes={need:_}",
     )

@@ -10,21 +10,26 @@ import torch
 from torch import Tensor, nn
 
 from gramian.arch.inputs import Inputs
-from gramian.arch.untouched import COPIED, untouched
-from gramian.empirical.contraction.contracted_parameters import cheaper, make_units
+from gramian.empirical.contraction.contracted_parameters import make_units
 from gramian.empirical.contraction.deferred_gradients import add_late
 from gramian.empirical.contraction.gradient_checks import check_pulled
 from gramian.empirical.contraction.gram_blocks import add_gram
-from gramian.empirical.contraction.layer_factors import WAYS, Source, factors, pull_back
-from gramian.empirical.contraction.memory_plan import Budget, Plan, plans
+from gramian.empirical.contraction.layer_factors import WAYS, Factor, Source, factors, pull_back
+from gramian.empirical.contraction.memory_plan import Plan, Workload, planned
 from gramian.empirical.modules import checks
-from gramian.empirical.modules.gradient_hooks import checked_backward
+from gramian.empirical.modules.arguments import samples
+from gramian.empirical.modules.calling import lent
 from gramian.empirical.modules.observed_calls import differentiable_math
+from gramian.empirical.modules.observed_pass import observe
 from gramian.empirical.modules.output_functions import Batch, Model
-from gramian.empirical.modules.packed_inputs import packed
-from gramian.empirical.modules.structured_parameters import Uses, uses
+from gramian.empirical.modules.structured_parameters import Uses
+from gramian.empirical.modules.trial_passes import try_model
 from gramian.empirical.workarounds.reused_memory import keep_freed_blocks
 from gramian.errors import BadData, GramianError
+from gramian.module_state.untouched import COPIED
+
+# the graph of the observed pass is kept for the check if it takes no more than this part of the memory
+GRAPH_SHARE = 16
 
 
 def empirical_ntk(
@@ -34,7 +39,6 @@ def empirical_ntk(
     outputs: str | Callable[..., Tensor] = "mean",
     *,
     targets: Tensor | tuple[Tensor, Tensor] | None = None,
-    engine: str = "auto",
     max_bytes: int = 2**30,
 ) -> Tensor:
     r"""Neural tangent kernel of a module as it stands, exactly.
@@ -58,7 +62,6 @@ def empirical_ntk(
             a loss, one entry of a dictionary.
         targets: one a sample, shape (n, ...); the function of the outputs gets that of its sample, shape (1, ...), as
             second argument, as in `outputs=F.cross_entropy`. With `x2` a pair, of `x` and of `x2`.
-        engine: "auto" or "torch"; the device is that of the module and `x`.
         max_bytes: bound on the working memory beside the module and the result, in bytes.
 
     Returns:
@@ -82,7 +85,7 @@ def empirical_ntk(
         tensor([[5., 3.],
                 [3., 9.]])
     """
-    return _theta(module, x, x2, outputs, targets, engine, max_bytes, apart=False)[""]
+    return _theta(module, x, x2, outputs, targets, max_bytes, by_layer=False)[""]
 
 
 def empirical_ntk_by_layer(
@@ -92,7 +95,6 @@ def empirical_ntk_by_layer(
     outputs: str | Callable[..., Tensor] = "mean",
     *,
     targets: Tensor | tuple[Tensor, Tensor] | None = None,
-    engine: str = "auto",
     max_bytes: int = 2**30,
 ) -> dict[str, Tensor]:
     r"""Each trainable parameter's share of the empirical tangent kernel.
@@ -112,7 +114,7 @@ def empirical_ntk_by_layer(
         >>> {name: k.item() for name, k in empirical_ntk_by_layer(layer, torch.tensor([[3.0, 4.0]])).items()}
         {'weight': 25.0, 'bias': 1.0}
     """
-    return _theta(module, x, x2, outputs, targets, engine, max_bytes, apart=True)
+    return _theta(module, x, x2, outputs, targets, max_bytes, by_layer=True)
 
 
 def _theta(
@@ -121,90 +123,75 @@ def _theta(
     x2: Inputs | None,
     outputs: str | Callable[..., Tensor],
     targets: Tensor | tuple[Tensor, Tensor] | None,
-    engine: str,
     max_bytes: int,
-    apart: bool,
+    by_layer: bool,
 ) -> dict[str, Tensor]:
-    checks.check_options(outputs, engine, max_bytes)
+    checks.check_options(outputs, max_bytes)
     checks.trainable(module)
     keep_freed_blocks()
-    module, x, x2 = packed(module, x, None if x2 is x else x2)
-    x2 = None if x2 is None else checks.check_input("x2", x2)
-    x = checks.check_input("x", x)
-    of_x, of_y = checks.check_targets(x, x2, outputs, targets)
+    rows, rows2 = samples(module, x, None if x2 is x else x2)
+    rows2 = None if rows2 is None else checks.check_samples("x2", rows2)
+    rows = checks.check_samples("x", rows)
+    of_x, of_y = checks.check_targets(rows, rows2, outputs, targets)
     model = Model(module, None if isinstance(outputs, str) else outputs)
-    right = None if x2 is None else Batch(x2, of_y)
-    with untouched(module, most=min(COPIED, max_bytes // 8)) as loan, torch.inference_mode(False), torch.no_grad():
+    right = None if rows2 is None else Batch(rows2, of_y)
+    with lent(module, most=min(COPIED, max_bytes // 8)) as loan, torch.inference_mode(False), torch.no_grad():
         left = max_bytes - (0 if loan is None else loan.copied)
-        return _by_a_right_way(model, Batch(x, of_x), right, outputs, left, apart)
+        return _by_a_right_way(model, Batch(rows, of_x), right, outputs, left, by_layer)
 
 
 def _by_a_right_way(
-    model: Model, x: Batch, x2: Batch | None, outputs: str | Callable[..., Tensor], max_bytes: int, apart: bool
+    model: Model, x: Batch, x2: Batch | None, outputs: str | Callable[..., Tensor], max_bytes: int, by_layer: bool
 ) -> dict[str, Tensor]:
     """The first of `WAYS` that gives what plain backward passes give."""
     source, saved = read(model, x, x2, full=outputs not in ("mean", "sum"))
+    if source.observed is not None and GRAPH_SHARE * saved > max_bytes:
+        source.observed.graph.clear()
+    n, m = len(x), None if x2 is None else len(x2)
     for way in WAYS[:-1] if source.batched else ():
         try:
             source = replace(source, way=way)
             check_small(source, x)
-            return _contracted(source, saved, x, x2, outputs, max_bytes, apart)
+            load = Workload.of(source, n, m, max_bytes, saved, by_layer)
+            return contracted(source, load, x, x2, outputs)
         except (GramianError, torch.OutOfMemoryError):
             raise
         except Exception as error:  # vmap knows not every operation, and some of its rules are wrong
             if "randomness" in str(error):
                 raise checks.random_module(type(model.module).__name__) from error
+    try_model(model, "x", x)  # no pass under vmap was the second one, which tells a random module
     # another sample may take another branch, so no structure either
     used = Uses((), (), general=tuple(source.parameters), unused=())
-    return _contracted(replace(source, uses=used, way=WAYS[-1]), saved, x, x2, outputs, max_bytes, apart)
+    source = replace(source, uses=used, way=WAYS[-1])
+    return contracted(source, Workload.of(source, n, m, max_bytes, saved, by_layer), x, x2, outputs)
 
 
-def _contracted(
-    source: Source,
-    saved: int,
-    x: Batch,
-    x2: Batch | None,
-    outputs: str | Callable[..., Tensor],
-    max_bytes: int,
-    apart: bool,
+def contracted(
+    source: Source, load: Workload, x: Batch, x2: Batch | None, outputs: str | Callable[..., Tensor]
 ) -> dict[str, Tensor]:
-    n, m, c = len(x), len(x if x2 is None else x2), source.n_outputs
-    numbers = max_bytes // source.dtype.itemsize
-    budget = Budget(source, n, m, x2 is None, numbers, saved // source.dtype.itemsize)
-    units = [
-        cheaper(u, n, m, c, source.full, budget.scratch) for u in make_units(source.uses, source.parameters, apart)
-    ]
-    todo = plans(budget, units)
-    source = replace(source, room=budget.scratch)
-    width = c if source.full else 1
+    """The kernel of a model that was read, by the plans for the workload; by the parameter's name, or under ""."""
+    n, m = len(x), len(x if x2 is None else x2)
+    source = replace(source, room=load.scratch)
+    width = source.n_outputs if source.full else 1
     device = next(iter(source.parameters.values())).device
     theta = {
         name: torch.zeros(n, width, m, width, dtype=source.dtype, device=device)
-        for name in (source.parameters if apart else [""])
+        for name in (source.parameters if load.by_layer else [""])
     }
-    for plan in todo:
-        _run(plan, source, x, x2, theta, budget.scratch, apart)
-    return {name: _finish(t, outputs, c) for name, t in theta.items()}
+    for plan in planned(load):
+        _run(plan, source, load, x, x2, theta)
+    return {name: _finish(t, outputs, source.n_outputs) for name, t in theta.items()}
 
 
 def read(model: Model, x: Batch, x2: Batch | None, full: bool) -> tuple[Source, int]:
     """Checks the module and its inputs; what factors are made from; bytes that a backward pass keeps for a sample."""
     parameters = checks.trainable(model.module)
     checks.check_mode(model.module)
-    if x2 is not None and x2.x.shape[1:] != x.x.shape[1:]:
-        raise BadData(
-            f"`x2` has samples of shape {tuple(x2.x.shape[1:])}, `x` of shape {tuple(x.x.shape[1:])}.",
-            where="empirical_ntk(module, x, x2)",
-            why="one of them was flattened or resized and the other not",
-            fix="x2 = x2.reshape(len(x2), *x.shape[1:])",
-        )
+    checks.check_same_shapes(x.x, None if x2 is None else x2.x, "empirical_ntk(module, x, x2)")
     with differentiable_math():
-        out, saved = checks.try_model(model, "x", x)
-        backward = checked_backward(model.module, x.x[:1], lambda out: model.apply(out, x[:1]))
-        used = uses(model, x[:1])
-    source = Source(model, used, parameters, out.numel(), out.dtype, full)
-    # a vmap would not see these hooks, nor other values of such a parameter
-    return (replace(source, way=WAYS[-1]) if backward.inside or backward.past else source), saved
+        seen = observe(model, "x", x, parameters)
+    way = WAYS[-1] if seen.unseen_by_vmap else WAYS[0]
+    return Source(model, seen.uses, parameters, seen.n_outputs, seen.dtype, full, way, observed=seen), seen.saved
 
 
 def check_small(source: Source, x: Batch) -> None:
@@ -215,26 +202,16 @@ def check_small(source: Source, x: Batch) -> None:
     Raises:
         Untrusted: the gradients are not those of a plain backward pass. Other errors: torch's own.
     """
-    units = [u for u in make_units(source.uses, source.parameters, apart=False) if u.kind == "general"]
+    units = [u for u in make_units(source.uses, source.sizes(), apart=False) if u.kind == "general"]
     if not units:
         return
     k = min(source.n_outputs, 2)
     n = min(len(x), 2 if k == 1 else 3)  # as few as that, and not as many as outputs
     few, outputs = x[:n], range(k)
-    check_pulled(
-        source.model,
-        source.uses.calls,
-        source.parameters,
-        units,
-        few,
-        outputs,
-        pull_back(source, units, few, outputs),
-    )
+    check_pulled(source, units, few, outputs, pull_back(source, units, few, outputs))
 
 
-def _run(
-    plan: Plan, source: Source, x: Batch, x2: Batch | None, theta: dict[str, Tensor], scratch: int, apart: bool
-) -> None:
+def _run(plan: Plan, source: Source, load: Workload, x: Batch, x2: Batch | None, theta: dict[str, Tensor]) -> None:
     """Adds the plan's units for all pairs of blocks; for equal inputs each pair once, and its transpose."""
     right = x if x2 is None else x2
     for p, (rows, c) in enumerate(_blocks(plan, len(x), source.n_outputs)):
@@ -244,20 +221,32 @@ def _run(
                 continue
             g = f if x2 is None and q == p else factors(source, plan.units, right[columns], d, plan.chunk)
             cs, ds = (slice(c.start, c.stop), slice(d.start, d.stop)) if source.full else (slice(1), slice(1))
-            order = range(len(plan.units))
-            for name, group in groupby(order, key=lambda i: plan.units[i].name if apart else ""):
-                k = list(group)
+            for name, group in groupby(range(len(plan.units)), lambda i: plan.units[i].name if load.by_layer else ""):
                 block = theta[name][rows, cs, columns, ds]
                 mirror = None
                 if x2 is None:
                     mirror = block if q == p else theta[name][columns, ds, rows, cs]
-                now = [i for i in k if not plan.units[i].late]
-                add_gram(block, [plan.units[i] for i in now], [f[i] for i in now], [g[i] for i in now], scratch, mirror)
-                for i in k:
-                    if plan.units[i].late:
-                        add_late(block, plan.units[i], source, f[i], g[i], scratch, mirror)
+                _add_units(block, plan, list(group), source, load, f, g, mirror)
             del g  # not beside the next block's
         del f
+
+
+def _add_units(
+    block: Tensor,
+    plan: Plan,
+    numbers: list[int],
+    source: Source,
+    load: Workload,
+    f: list[Factor],
+    g: list[Factor],
+    mirror: Tensor | None,
+) -> None:
+    """Adds some of the plan's units, by their numbers, to one block of the kernel."""
+    now = [i for i in numbers if not plan.units[i].late]
+    add_gram(block, [plan.units[i] for i in now], [f[i] for i in now], [g[i] for i in now], load.scratch, mirror)
+    for i in numbers:
+        if plan.units[i].late:
+            add_late(block, plan.units[i], source, f[i], g[i], load, mirror)
 
 
 def _blocks(plan: Plan, n: int, c: int) -> Iterator[tuple[slice, range]]:

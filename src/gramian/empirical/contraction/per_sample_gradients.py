@@ -25,7 +25,7 @@ def formed(call: Call, x: Tensor, b: Tensor, sizes: Sizes) -> Tensor:
         return _rows(call.how.inputs(x, call.weight_shape), b, sizes.a)
     if k * p * sizes.a * wide < LARGE_SAMPLE:
         return _together(call.how.inputs(x, call.weight_shape).to(b.dtype), b, sizes.flip)
-    first = _pattern(b[0, :, 0]) if k > 1 else None
+    first = common_pattern(b[0, :, 0]) if k > 1 else None
     if first is None and isinstance(call.how, Conv):
         grad = by_winograd(call, x, b)
         if grad is not None:
@@ -38,7 +38,7 @@ def formed(call: Call, x: Tensor, b: Tensor, sizes: Sizes) -> Tensor:
             place = out[i, :, g].mT if sizes.flip else out[i, :, g]
             pattern = first
             if i > 0 or g > 0:
-                pattern = _pattern(b[i, :, g]) if shared else None
+                pattern = common_pattern(b[i, :, g]) if shared else None
             if pattern is None:
                 shared = False
                 _products(place, b[i, :, g], a[g])
@@ -78,7 +78,7 @@ def _products(place: Tensor, b: Tensor, a: Tensor) -> None:
         place.copy_(torch.bmm(b.mT, a.expand(k, p, high)))
 
 
-def _pattern(b: Tensor) -> tuple[Tensor, Tensor] | None:
+def common_pattern(b: Tensor) -> tuple[Tensor, Tensor] | None:
     """Numbers (k, b) and a pattern (P, b) whose products are the cotangents (k, P, b) to rounding; None if none are."""
     once = b[0]
     at = once.abs().argmax(0, keepdim=True)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
+from gramian.empirical.modules.arguments import Samples, Several, changed, joined, tensors_of
 from gramian.empirical.modules.calling import call_at
 from gramian.empirical.modules.plain_gradients import differs, gradients_along, marks, tolerance
 from gramian.errors import GramianError
@@ -29,7 +30,7 @@ SMALL_OUTPUT = 1e-2  # of an output below which its terms may cancel
 CLOSED_GATE = 1e-3
 ORDINARY_SEEDS = 24  # forward passes that look for an effect of Python's or NumPy's random numbers
 
-Run = Callable[[Tensor, dict[str, Tensor] | None], Any]
+Run = Callable[[Samples, dict[str, Tensor] | None], Any]
 Scores = Callable[[Any], Tensor]
 
 
@@ -50,7 +51,7 @@ class Trial:
 
     run: Run
     scores: Scores
-    x: Tensor
+    x: Samples
     theta: dict[str, Tensor]
     state: dict[str, Tensor]
     plain: bool
@@ -73,29 +74,29 @@ class Trial:
         theta = {name: wide[name].detach().requires_grad_() for name in self.theta}
         wide |= theta
 
-        def run(x: Tensor, values: dict[str, Tensor] | None) -> Any:
+        def run(x: Samples, values: dict[str, Tensor] | None) -> Any:
             return self.run(x, wide)
 
-        return Trial(run, self.scores, _wide(self.x), theta, wide, self.plain, self.by_frequency, self.hidden)
+        return Trial(run, self.scores, changed(self.x, _wide), theta, wide, self.plain, self.by_frequency, self.hidden)
 
-    def middle(self, batch: Tensor) -> Tensor | None:
+    def middle(self, batch: Samples) -> Tensor | None:
         """The scores of the second sample of a batch; None if they cannot be told from the others'."""
         out = self.run(batch, None)
         if self.plain:
             whole = out.reshape(-1)
             return None if whole.numel() % len(batch) else whole.reshape(len(batch), -1)[1]
-        first = [t.shape[:1] == batch.shape[:1] for t in tree_leaves(out) if isinstance(t, Tensor)]
+        first = [t.ndim > 0 and len(t) == len(batch) for t in tree_leaves(out) if isinstance(t, Tensor)]
         if not first or not all(first):
             return None
         return self.scores(tree_map(lambda t: t[1:2] if isinstance(t, Tensor) else t, out))
 
 
-def dependence(module: nn.Module, x: Tensor) -> str:
+def dependence(module: nn.Module, x: Samples) -> str:
     """What an output of a module that returns one tensor depends on: `ALONE`, `RANDOM` or `MIXED`."""
     theta: dict[str, Tensor] = {name: p for name, p in module.named_parameters() if p.requires_grad}
     state: dict[str, Tensor] = {**dict(module.named_parameters()), **dict(module.named_buffers())}
 
-    def run(rows: Tensor, values: dict[str, Tensor] | None = None) -> Any:
+    def run(rows: Samples, values: dict[str, Tensor] | None = None) -> Any:
         return call_at(module, values or {}, rows)
 
     trial = Trial(run, lambda out: out.reshape(-1), x, theta, state, plain=True)
@@ -122,7 +123,7 @@ def depends(trial: Trial, first: Tensor, again: Tensor, drawn: Sequence[bool]) -
     w = torch.linspace(1, 2, len(first), dtype=torch.float64).sqrt().to(first)
     if (drawn[1] or drawn[2]) and draws_matter(trial, w):
         return RANDOM
-    gradient = marks(gradients_along(again, w, trial.gates()))
+    gradient = marks(gradients_along(again, w, trial.gates(), keep_graph=True))
     if not is_mixed(trial, first, gradient, w):
         return ALONE
     third = marks(gradients_along(trial.scores(trial.run(trial.x[:1], None)), w, trial.gates()))
@@ -199,7 +200,7 @@ def _outputs_differ(trial: Trial, scores: Tensor, alone: Tensor, w: Tensor) -> b
     return gap > allowed * (float(alone.abs().max()) + terms / max(1, len(alone)) ** 0.5)
 
 
-def _batches(x: Tensor) -> Iterator[tuple[Tensor, bool]]:
+def _batches(x: Samples) -> Iterator[tuple[Samples, bool]]:
     """Batches with the first sample in second place, and whether the others in it are the caller's.
 
     It lies between two others, of which none is like it, where it can be.
@@ -208,20 +209,33 @@ def _batches(x: Tensor) -> Iterator[tuple[Tensor, bool]]:
     others = [x[i : i + 1] for i in {len(x) - 1, len(x) // 2} - {0}]
     near = [other for other in others if not _alike(other, row)][:2]
     first = near + [changed_row(row, seed) for seed in range(2 - len(near))]
-    yield torch.cat([first[0], row, first[1]]), len(near) == 2
-    yield torch.cat([changed_row(row, 2, grow=True), row, changed_row(row, 3, grow=True)]), False
+    yield joined([first[0], row, first[1]]), len(near) == 2
+    yield joined([changed_row(row, 2, grow=True), row, changed_row(row, 3, grow=True)]), False
     if len(x) > 1:  # the samples as they are, where none but those will do
-        yield torch.cat([others[0], row]), True
+        yield joined([others[0], row]), True
 
 
-def _alike(a: Tensor, b: Tensor) -> bool:
+def _alike(a: Samples, b: Samples) -> bool:
+    return all(_tensors_alike(s, t) for s, t in zip(tensors_of(a), tensors_of(b), strict=True))
+
+
+def _tensors_alike(a: Tensor, b: Tensor) -> bool:
     if a.dtype == torch.bool or not a.is_floating_point():
         return torch.equal(a, b)
     return bool((a - b).abs().max() <= 1e-2 * b.abs().max())
 
 
-def changed_row(row: Tensor, seed: int, *, grow: bool = False) -> Tensor:
-    """Another sample that a module which takes this one is likely to take.
+def changed_row(row: Samples, seed: int, *, grow: bool = False) -> Samples:
+    """Another sample that a module which takes this one is likely to take; of several tensors those with fractions."""
+    fractions = [t.is_floating_point() and bool((t != t.round()).any()) for t in tensors_of(row)]
+    if isinstance(row, Tensor) or not any(fractions):
+        return changed(row, lambda t: _changed_tensor(t, seed, grow))
+    numbers = zip(row.tensors, fractions, strict=True)
+    return Several(tuple(_changed_tensor(t, seed, grow) if some else t for t, some in numbers), row.names)
+
+
+def _changed_tensor(row: Tensor, seed: int, grow: bool) -> Tensor:
+    """The same of one tensor.
 
     Fractions move by up to a third and keep their sign; with `grow` all become larger. Whole numbers may be tokens,
     also in a tensor of floats: they come in another order, or are one smaller where they are all the same.

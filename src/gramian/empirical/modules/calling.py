@@ -18,36 +18,17 @@ module where the parameter itself is found, under however many names.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
-from typing import Any, NamedTuple
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils import checkpoint as checkpoints
 from torch.utils._pytree import tree_map_only
 
-from gramian.arch.module_attributes import Attributes
-from gramian.arch.untouched import loan_of, surely
-
-
-class Given(NamedTuple):
-    """What a module is called with."""
-
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-
-    def change(self, f: Any) -> Given:
-        """The same with another value in each tensor's place."""
-        if not self.kwargs and all(isinstance(v, Tensor) for v in self.args):
-            return Given(tuple(map(f, self.args)), {})
-        return Given(*tree_map_only(Tensor, f, (self.args, self.kwargs)))
-
-    def first(self) -> Given:
-        """The first sample: the first row of each tensor that has as many as the first one."""
-        tensors: list[Tensor] = []
-        self.change(tensors.append)
-        rows = next((len(v) for v in tensors if v.ndim), 0)
-        return self.change(lambda v: v[:1] if v.ndim and len(v) == rows else v)
+from gramian.empirical.modules.arguments import Arguments, Samples, arguments_of
+from gramian.module_state.attributes import Attributes
+from gramian.module_state.untouched import COPIED, Loan, loan_of, surely, untouched
 
 
 def plain(x: Tensor) -> Tensor:
@@ -57,14 +38,43 @@ def plain(x: Tensor) -> Tensor:
 
 def call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
     """f(x) at the parameters as they stand."""
-    return call_at(module, {}, Given(args, kwargs))
+    return call_at(module, {}, Arguments(args, kwargs))
 
 
-def call_at(module: nn.Module, at: Mapping[str, Tensor], x: Tensor | Given) -> Any:
-    """f(x; at); parameters and buffers that are not in `at` are the module's own."""
-    args, kwargs = (x if isinstance(x, Given) else Given((x,), {})).change(Tensor.clone)
+def call_at(
+    module: nn.Module, at: Mapping[str, Tensor], x: Samples | Arguments, watched: AbstractContextManager | None = None
+) -> Any:
+    """f(x; at); parameters and buffers that are not in `at` are the module's own. `watched` is on during the call."""
+    args, kwargs = arguments_of(x).change(Tensor.clone)
     with _placed(module, at), torch_plain():
-        return module(*args, **kwargs)
+        if watched is None:
+            return module(*args, **kwargs)
+        with watched:
+            return module(*args, **kwargs)
+
+
+@contextmanager
+def lent(module: nn.Module, quiet: bool = False, most: int = COPIED) -> Iterator[Loan | None]:
+    """`untouched`, for many calls between which nobody changes the module's attributes: they are read once for all.
+
+    Each call still brings them back. Who switches modes or adds hooks between calls takes `untouched` itself.
+    """
+    with untouched(module, quiet, most) as loan:
+        if id(module) in _read_once:
+            yield loan
+            return
+        _read_once[id(module)] = Attributes(module) if loan is None else loan.attributes
+        try:
+            yield loan
+        finally:
+
+            def forget() -> None:
+                _read_once.pop(id(module), None)
+
+            surely(forget)
+
+
+_read_once: dict[int, Attributes] = {}  # by the id of the module that is lent
 
 
 @contextmanager
@@ -77,7 +87,7 @@ def placed(module: nn.Module, at: Mapping[str, Tensor]) -> Iterator[None]:
 @contextmanager
 def _placed(module: nn.Module, at: Mapping[str, Tensor]) -> Iterator[None]:
     """Meanwhile the module has these tensors for its own; all its attributes come back, whatever happens."""
-    attributes = Attributes(module)
+    attributes = _read_once.get(id(module)) or Attributes(module)
     loan = loan_of(attributes)
     scripted: list[tuple[Any, str, Tensor]] = []
     values = _by_place(module, at)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -12,25 +12,17 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 from torch.utils._pytree import tree_leaves
 
+from gramian.empirical.modules.arguments import Samples, Several, description
 from gramian.empirical.modules.batch_dependent import (
-    ALONE,
-    MIXED,
-    RANDOM,
-    Trial,
-    depends,
     kept_random_states,
     random_states,
 )
-from gramian.empirical.modules.calling import call_at
-from gramian.empirical.modules.gradient_hooks import checked_backward
-from gramian.empirical.modules.output_functions import Batch, Model
 from gramian.errors import BadArgument, BadData
 
 OUTPUTS = ("mean", "sum", "full")
-ENGINES = ("auto", "torch")
 
 
-def check_options(outputs: object, engine: str, max_bytes: int) -> None:
+def check_options(outputs: object, max_bytes: int) -> None:
     """The options that are words or numbers."""
     if outputs not in OUTPUTS and not callable(outputs):
         raise BadArgument(
@@ -38,14 +30,6 @@ def check_options(outputs: object, engine: str, max_bytes: int) -> None:
             where="empirical_ntk(..., outputs=...)",
             why='"mean" averages the outputs\' kernels, "sum" adds them, "full" keeps every pair of outputs',
             fix='outputs="mean"',
-        )
-    if engine not in ENGINES:
-        unbuilt = engine in ("native", "cuda")
-        raise BadArgument(
-            f"`engine` is {engine!r}; this version has {', '.join(map(repr, ENGINES))}.",
-            where="empirical_ntk(..., engine=...)",
-            why="this engine is not built in this version" if unbuilt else "there is no engine of this name",
-            fix='engine="auto"; the module and x decide the device, so `module.cuda()` and `x.cuda()` use the GPU',
         )
     if max_bytes < 1:
         raise BadArgument(
@@ -107,6 +91,19 @@ def whole(module: nn.Module) -> None:
         )
 
 
+def check_samples(name: str, x: Samples) -> Any:
+    """The same as `check_input`; several tensors were checked when they were taken."""
+    if isinstance(x, Several):
+        return x.change(_usable)
+    return check_input(name, x)
+
+
+def _usable(x: Tensor) -> Tensor:
+    """The same numbers, usable in a backward pass."""
+    with torch.inference_mode(False):
+        return x.clone() if x.is_inference() else x.detach()
+
+
 def check_input(name: str, x: Tensor) -> Tensor:
     """An input must be a tensor with rows and without NaN; the same numbers, usable in a backward pass."""
     if not isinstance(x, Tensor) or x.ndim == 0 or x.shape[0] == 0:
@@ -126,8 +123,18 @@ def check_input(name: str, x: Tensor) -> Tensor:
             why="a missing value, or a division by zero when the data was normalized",
             fix=f"keep = torch.isfinite({name}).flatten(1).all(1); {name} = {name}[keep]",
         )
-    with torch.inference_mode(False):
-        return x.clone() if x.is_inference() else x.detach()
+    return _usable(x)
+
+
+def check_same_shapes(x: Samples, x2: Samples | None, where: str) -> None:
+    """Raises BadData for second inputs of other shapes; several tensors were compared when they were taken."""
+    if isinstance(x, Tensor) and isinstance(x2, Tensor) and x2.shape[1:] != x.shape[1:]:
+        raise BadData(
+            f"`x2` has samples of shape {tuple(x2.shape[1:])}, `x` of shape {tuple(x.shape[1:])}.",
+            where=where,
+            why="one of them was flattened or resized and the other not",
+            fix="x2 = x2.reshape(len(x2), *x.shape[1:])",
+        )
 
 
 def check_product(module: nn.Module, results: Iterable[Tensor], given: Iterable[Tensor]) -> None:
@@ -179,8 +186,8 @@ def check_counts(module: nn.Module) -> None:
 
 
 def check_targets(
-    x: Tensor,
-    x2: Tensor | None,
+    x: Samples,
+    x2: Samples | None,
     outputs: object,
     targets: Tensor | tuple[Tensor, Tensor] | None,
     where: str = "empirical_ntk(..., targets=...)",
@@ -207,11 +214,6 @@ def check_targets(
             )
     first, second = (t.detach().clone() if isinstance(t, Tensor) else None for t in (pair[0], pair[-1]))
     return first, second if x2 is not None else None
-
-
-def try_module(module: nn.Module, name: str, x: Tensor) -> tuple[Tensor, int]:
-    """The output on the first sample, shape (C,), and the bytes that a backward pass keeps for it."""
-    return try_model(Model(module), name, Batch(x))
 
 
 def check_repeats(module: nn.Module, run: Callable[[], Any]) -> Any:
@@ -242,132 +244,17 @@ def check_repeats(module: nn.Module, run: Callable[[], Any]) -> Any:
 
 
 @contextmanager
-def taken(module: nn.Module, name: str, rows: Tensor) -> Iterator[None]:
+def taken(module: nn.Module, name: str, rows: Samples) -> Iterator[None]:
     """What fails in a forward pass becomes a refusal that says of which inputs."""
     try:
         yield
     except Exception as error:
         raise BadData(
-            f"The module failed on `{name}` of shape {tuple(rows.shape)}, {rows.dtype}, {rows.device}.",
+            f"The module failed on `{name}` of {description(rows)}.",
             where=type(module).__name__,
-            why=_told(error),
+            why=error_text(error),
             fix=f"`{name}` such that module({name}) works: shape (n, ...), the module's dtype and device",
         ) from error
-
-
-def try_model(model: Model, name: str, x: Batch) -> tuple[Tensor, int]:
-    """The numbers to differentiate at the first sample, shape (C,), and the bytes that a backward pass keeps for it."""
-    module, path = model.module, type(model.module).__name__
-    buffers = {key: b.clone() for key, b in module.named_buffers()}
-
-    def run(rows: Tensor, values: dict[str, Tensor] | None = None) -> Any:
-        with taken(module, name, rows):
-            return call_at(module, buffers | (values or {}), rows)
-
-    def scores_of(out: Any) -> Tensor:
-        return _scores(model, out, x[:1])
-
-    with kept_random_states(x.x.device):  # the caller's random states stay as they were
-        out = run(x.x[:1])
-        scores = scores_of(out).detach()
-        before = random_states(x.x.device)
-        again, saved = _second_pass(module, scores_of, run, x.x[:1].clone())  # autograd keeps the whole of a view
-        drawn = [a != b for a, b in zip(before, random_states(x.x.device), strict=True)]
-        for key, b in module.named_buffers():
-            if not torch.equal(buffers[key], b):
-                raise BadArgument(
-                    f"A forward pass changes the module's buffer `{key}`: the kernel would depend on the samples' "
-                    "order.",
-                    where=f"{path}.{key}",
-                    why="running statistics or power iteration in training mode",
-                    fix="module.eval()",
-                )
-        if not bool(torch.isfinite(scores).all()):
-            raise BadData(
-                "The module's output on the first sample is NaN or infinite.",
-                where=path,
-                why=f"overflow in {scores.dtype}, or a parameter that is NaN",
-                fix="all(p.isfinite().all() for p in module.parameters()) to check; module.double() against overflow",
-            )
-        theta: dict[str, Tensor] = {key: p for key, p in module.named_parameters() if p.requires_grad}
-        state: dict[str, Tensor] = {**dict(module.named_parameters()), **buffers}
-        counted = any(getattr(m, "scale_grad_by_freq", False) for m in module.modules())
-        trial = Trial(run, scores_of, x.x, theta, state, isinstance(out, Tensor) and model.of is None, counted)
-        _check_alone(trial, scores, again, drawn, module)
-    return scores, saved
-
-
-def _second_pass(module: nn.Module, scores_of: Callable, run: Callable, row: Tensor) -> tuple[Tensor, int]:
-    """The scores of the first sample with their graph, and the bytes that this keeps."""
-    # a module with torch.func inside cannot be counted in this way; what was counted until there is a bound below
-    scores = None
-    with suppress(BadData), _counted(module) as kept:
-        scores = scores_of(run(row))
-    return scores_of(run(row)) if scores is None else scores, sum(kept.values())
-
-
-def _check_alone(trial: Trial, scores: Tensor, again: Tensor, drawn: list[bool], module: nn.Module) -> None:
-    """Raises unless the first sample's scores, and their gradient, are its own and the same at each call."""
-    kind = depends(trial, scores, again, drawn)
-    path = type(module).__name__
-    if kind != ALONE:  # gradient hooks that are not linear, or draw numbers, are told as what they are
-        checked_backward(module, trial.x[:1], trial.scores)
-    if kind == RANDOM:
-        said = "a forward pass draws random numbers" if any(drawn) else "two forward passes on the same sample differ"
-        raise random_module(f"{path}: {said}")
-    if kind == MIXED:
-        raise BadArgument(
-            "The module mixes the samples of a batch, so its kernel at a pair of samples is not defined.",
-            where=f"{path}: the output at the first sample changes when a second one is beside it",
-            why="a mean, a norm or an attention over the batch axis",
-            fix="the first axis must count samples: batch_first=True in torch's attention and recurrent layers",
-        )
-
-
-def _scores(model: Model, out: Any, x: Batch) -> Tensor:
-    """The numbers to differentiate, of what the module returned for a batch of one; shape (C,)."""
-    if model.of is None:
-        if not isinstance(out, Tensor) or not out.is_floating_point() or out.numel() == 0:
-            raise BadArgument(
-                f"The module returns {_kind(out)}; the kernel needs one real tensor.",
-                where=type(model.module).__name__,
-                why="a tuple or dictionary of outputs, or class numbers instead of scores",
-                fix="outputs=lambda out: ..., which takes the tensor to differentiate from what the module returns",
-            )
-        return out.reshape(-1)
-    where = f"outputs={getattr(model.of, '__name__', type(model.of).__name__)}, on the output for a batch of one"
-    try:
-        scores = model.apply(out, x)
-    except Exception as error:
-        raise BadArgument(
-            f"`outputs` failed on the module's output, {_kind(out)}.",
-            where=where,
-            why=_told(error),
-            fix="outputs=lambda out: ... on shape (1, ...); with targets=, outputs=lambda out, target: ...",
-        ) from error
-    if not isinstance(scores, Tensor) or not scores.is_floating_point() or scores.numel() == 0:
-        raise BadArgument(
-            f"`outputs` returns {_kind(scores)}; the kernel needs one real tensor.",
-            where=where,
-            why="a number that is no tensor, class numbers, or several tensors",
-            fix="outputs=lambda out: ..., which returns a scalar tensor or a vector of several numbers",
-        )
-    return scores.reshape(-1)
-
-
-@contextmanager
-def _counted(module: nn.Module) -> Iterator[dict[int, int]]:
-    """The bytes that autograd keeps meanwhile, by storage; parameters aside."""
-    kept: dict[int, int] = {}
-    own = {p.untyped_storage().data_ptr() for p in module.parameters()}
-
-    def keep(t: Tensor) -> Tensor:
-        if t.layout is torch.strided and t.untyped_storage().data_ptr() not in own:
-            kept[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
-        return t
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
-        yield kept
 
 
 def random_module(where: str) -> BadArgument:
@@ -380,10 +267,10 @@ def random_module(where: str) -> BadArgument:
     )
 
 
-def _kind(out: object) -> str:
+def kind_of_output(out: object) -> str:
     return f"a tensor of {out.dtype}, shape {tuple(out.shape)}" if isinstance(out, Tensor) else type(out).__name__
 
 
-def _told(error: Exception) -> str:
+def error_text(error: Exception) -> str:
     text = str(error).strip().splitlines() or ["(no text)"]
     return f"{type(error).__name__}: {text[0]}"

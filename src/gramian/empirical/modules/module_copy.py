@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from gramian.arch.module_attributes import Attributes
-from gramian.arch.untouched import untouched
 from gramian.empirical.modules.calling import ASIDE
 from gramian.errors import BadArgument
+from gramian.module_state.attributes import Attributes
+from gramian.module_state.untouched import untouched
 
 M = TypeVar("M", bound=nn.Module)
 

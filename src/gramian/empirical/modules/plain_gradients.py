@@ -28,10 +28,10 @@ def gradients(number: Tensor, parameters: Sequence[Tensor], *, keep_graph: bool 
     return [torch.zeros_like(p) if g is None else dense(g) for p, g in zip(parameters, grads, strict=True)]
 
 
-def gradients_along(out: Tensor, w: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
+def gradients_along(out: Tensor, w: Tensor, parameters: Sequence[Tensor], *, keep_graph: bool = False) -> list[Tensor]:
     """Gradient of <w, out>; `w` of the output's shape."""
     right_batch_norm(out)
-    return gradients((out * w).sum(), parameters)
+    return gradients((out * w).sum(), parameters, keep_graph=keep_graph)
 
 
 def dense(gradient: Tensor) -> Tensor:

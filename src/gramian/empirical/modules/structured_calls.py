@@ -14,7 +14,7 @@ and the bias's as sum_p b_p. Downstream sees only these numbers, in one shape: `
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any, NamedTuple
 
@@ -42,7 +42,7 @@ class Sizes(NamedTuple):
         return self.groups * self.positions * (1 if self.lookup else self.a)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Linear:
     """`F.linear(x, W, bias)`; with `flip` it is `x @ W` or `torch.addmm(bias, x, W)`."""
 
@@ -66,7 +66,7 @@ class Linear:
         return b.reshape(*b.shape[:2], -1, numel).sum(2)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Conv:
     """`F.conv1d`, `2d`, `3d`: padding is in the order of the axes, a pair for each."""
 
@@ -96,7 +96,7 @@ class Conv:
         return _over_all_but(b, b.ndim - len(self.stride) - 1)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class ConvTranspose:
     """`F.conv_transpose1d`, `2d`, `3d`: each place of the input sees a window of what is propagated back."""
 
@@ -128,7 +128,7 @@ class ConvTranspose:
         return _over_all_but(b, b.ndim - len(self.stride) - 1)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Embedding:
     """`F.embedding`: rows of the weight."""
 
@@ -151,11 +151,11 @@ class Embedding:
         raise NotImplementedError("an embedding has no bias")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Scale:
     """A norm's scale and shift, after `plain`, the norm without them; `axis` None: they are of the last axes' shape."""
 
-    plain: Callable[[Tensor], Tensor]
+    plain: Callable[[Tensor], Tensor] = field(compare=False)
     axis: int | None
 
     def accepts(self, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> bool:

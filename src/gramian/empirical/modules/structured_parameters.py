@@ -9,8 +9,8 @@ elsewhere, because it uses the weight again). A parameter without this proof goe
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -24,9 +24,9 @@ from gramian.empirical.modules.structured_calls import How, Scale, Use
 Node = Any  # torch.autograd.graph.Node; torch does not type its attributes
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Call:
-    """One call, and the names of its parameters that only such calls use."""
+    """One call, and the names of its parameters that only such calls use; equal if what is planned for it is."""
 
     how: How
     in_shape: tuple[int, ...]
@@ -41,12 +41,20 @@ class Call:
         """True if some parameter's gradient is read from this call."""
         return self.weight is not None or self.bias is not None
 
+    def without_values(self) -> Call:
+        """The same without the tensors that a norm may hold."""
+        return replace(self, how=replace(self.how, plain=_no_values)) if isinstance(self.how, Scale) else self
+
     def is_like(self, use: Use) -> bool:
         """Whether another pass makes the same call."""
         return type(use.how) is type(self.how) and tuple(use.x.shape) == self.in_shape
 
 
-@dataclass(frozen=True, eq=False)
+def _no_values(x: Tensor) -> Tensor:
+    raise NotImplementedError("a call that stands for its shapes only")
+
+
+@dataclass(frozen=True)
 class Uses:
     """How a module uses its trainable parameters.
 
@@ -62,29 +70,46 @@ class Uses:
 
 def uses(model: Model, batch: Batch) -> Uses:
     """Uses of the trainable parameters, from one forward pass on a batch of one."""
-    seen: list[_Seen] = []
-    names = {id(p): name for name, p in model.module.named_parameters() if p.requires_grad}
+    recorder = CallRecorder({name: p for name, p in model.module.named_parameters() if p.requires_grad})
+    out = model(batch, watched=Watched(recorder.names, recorder.note))
+    return recorder.uses(nodes_below(out.grad_fn))
 
-    def note(use: Use, run: Callable[[], Tensor]) -> Tensor:
+
+class CallRecorder:
+    """The calls of one forward pass that use trainable parameters.
+
+    Attributes:
+        names: of the parameters, by their ids.
+    """
+
+    def __init__(self, parameters: Mapping[str, Tensor]) -> None:
+        self.names = {id(p): name for name, p in parameters.items()}
+        self.seen: list[_Seen] = []
+
+    def note(self, use: Use, run: Callable[[], Tensor]) -> Tensor:
+        """Makes a call and records it."""
         out = run()
-        seen.append(_Seen(use, run, out))
+        self.seen.append(_Seen(use, run, out))
         return out
 
-    with Watched(names, note):
-        out = model(batch)
-    users = _users(out.grad_fn)
-    proved = {edge for call in seen for edge in call.carriers(users)}
-    leaves = {id(node.variable): node for node in users if _is_leaf(node)}
-    own = {i for i in names if i in leaves and all((leaves[i], user) in proved for user in users[leaves[i]])}
-    weights, biases = ({id(c.parameters[role]) for c in seen if id(c.parameters[role]) in c.carried} for role in (0, 1))
-    own -= weights & biases  # one vector in both roles
-    own -= {i for i in own if gradient_hooks(leaves[i].variable)}  # they take the whole gradient
-    return Uses(
-        tuple(names[i] for i in own),
-        tuple(call.told({i: names[i] for i in own}) for call in seen if call.of(own)),
-        general=tuple(name for i, name in names.items() if i in leaves and i not in own),
-        unused=tuple(name for i, name in names.items() if i not in leaves),
-    )
+    def uses(self, nodes: Iterable[Node]) -> Uses:
+        """Which parameters these calls alone use; `nodes`: the graph of the output."""
+        names, seen = self.names, self.seen
+        users = _users(nodes)
+        proved = {edge for call in seen for edge in call.carriers(users)}
+        leaves = {id(node.variable): node for node in users if _is_leaf(node)}
+        own = {i for i in names if i in leaves and all((leaves[i], user) in proved for user in users[leaves[i]])}
+        weights, biases = (
+            {id(c.parameters[role]) for c in seen if id(c.parameters[role]) in c.carried} for role in (0, 1)
+        )
+        own -= weights & biases  # one vector in both roles
+        own -= {i for i in own if gradient_hooks(leaves[i].variable)}  # they take the whole gradient
+        return Uses(
+            tuple(names[i] for i in own),
+            tuple(call.told({i: names[i] for i in own}) for call in seen if call.of(own)),
+            general=tuple(name for i, name in names.items() if i in leaves and i not in own),
+            unused=tuple(name for i, name in names.items() if i not in leaves),
+        )
 
 
 class _Seen:
@@ -139,10 +164,15 @@ def _is_leaf(node: Node) -> bool:
     return type(node).__name__ == "AccumulateGrad"
 
 
-def _users(root: Node) -> dict[Node, list[Node]]:
-    """For every node below `root`, the nodes that it passes its value to (one entry an edge)."""
+def nodes_below(root: Node) -> set[Node]:
+    """All nodes of the graph of an output; none if nothing is differentiated."""
+    return _between(root, None)
+
+
+def _users(nodes: Iterable[Node]) -> dict[Node, list[Node]]:
+    """For every node, the nodes that it passes its value to (one entry an edge)."""
     users: dict[Node, list[Node]] = defaultdict(list)
-    for node in _between(root, None):
+    for node in nodes:
         for below, _ in node.next_functions:
             if below is not None:
                 users[below].append(node)

@@ -7,16 +7,19 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from gramian.arch.untouched import COPIED, untouched
+from gramian.empirical.jacobian_products.pullback import pulled_back
+from gramian.empirical.jacobian_products.pushforward import BACKWARD, EACH, FORWARD, along, checked_way
 from gramian.empirical.modules import checks
-from gramian.empirical.modules.calling import call
+from gramian.empirical.modules.arguments import Samples
+from gramian.empirical.modules.calling import call_at, lent
 from gramian.empirical.modules.composed_outputs import own_name
 from gramian.empirical.modules.gradient_hooks import checked_backward
 from gramian.empirical.modules.observed_calls import differentiable_math
-from gramian.empirical.modules.plain_gradients import differs, gradients_along, marks, named_errors, tolerance
+from gramian.empirical.modules.plain_gradients import differs, marks, tolerance
+from gramian.empirical.modules.trial_passes import try_module
 from gramian.empirical.operators.distributed import Share
-from gramian.empirical.taylor.forward_mode import BACKWARD, EACH, FORWARD, along, checked_way
 from gramian.errors import GramianError
+from gramian.module_state.untouched import COPIED
 
 # bytes of parameters up to which each product of a module that writes into nothing copies them: `Derivative._most`
 COPIED_IF_QUIET = 2**20
@@ -27,27 +30,26 @@ class Derivative:
 
     Attributes:
         counts: samples of each process; one number without a group.
-        n_outputs: outputs of a sample, C; `out_shape`: their shape.
+        n_outputs: outputs of a sample, C.
         theta: the trainable parameters, by name.
         way: how J u is had, one of `forward.WAYS`.
         apart: J^T v is had from each sample on its own, since torch's backward pass of a batch is another.
         why_twice_backward: empty where forward mode works; else what speaks against it.
     """
 
-    def __init__(self, module: nn.Module, x: Tensor, share: Share, max_bytes: int) -> None:
+    def __init__(self, module: nn.Module, x: Samples, share: Share, max_bytes: int) -> None:
         self.module, self.share = module, share
         self.theta = checks.trainable(module)
         problem: GramianError | None = None
         self.n_outputs, self.dtype, self.quiet = 0, torch.float32, False
-        self.out_shape: tuple[int, ...] = ()
         self.way, self.apart, self.why_twice_backward = FORWARD, False, ""
         try:
-            checks.check_options("full", "auto", max_bytes)
+            checks.check_options("full", max_bytes)
             checks.check_mode(module)
             checks.check_counts(module)
-            self.x = checks.check_input("x", x)
-            with untouched(module) as loan, differentiable_math():
-                out, saved = checks.try_module(module, "x", self.x)
+            self.x = checks.check_samples("x", x)
+            with lent(module) as loan, differentiable_math():
+                out, saved = try_module(module, "x", self.x)
                 backward = checked_backward(module, self.x[:1])
                 backward.check_places(module)
                 self.n_outputs, self.dtype = out.numel(), out.dtype
@@ -66,8 +68,6 @@ class Derivative:
         rows = self.x[:n]
         v = torch.randn(n, self.n_outputs, generator=torch.Generator().manual_seed(0)).to(self.device, self.dtype)
         with differentiable_math():
-            with torch.no_grad():
-                self.out_shape = tuple(call(self.module, rows[:1]).shape[1:])
             total = self._pulled(rows[:1], v[:1])
             for i in range(1, n):
                 for name, g in self._pulled(rows[i : i + 1], v[i : i + 1]).items():
@@ -80,11 +80,9 @@ class Derivative:
         if self.apart or self.way == EACH:
             self.chunk = 1
 
-    def _pulled(self, rows: Tensor, v: Tensor) -> dict[str, Tensor]:
+    def _pulled(self, rows: Samples, v: Tensor) -> dict[str, Tensor]:
         """J^T v of some samples, by one backward pass."""
-        with named_errors():
-            out = call(self.module, rows)
-        grads = gradients_along(out, v.reshape(out.shape).to(out), list(self.theta.values()))
+        grads = pulled_back(lambda: call_at(self.module, {}, rows), v, list(self.theta.values()))
         return dict(zip(self.theta, grads, strict=True))
 
     @property
@@ -105,7 +103,7 @@ class Derivative:
         wide = {name: torch.promote_types(p.dtype, torch.float32) for name, p in self.theta.items()}
         total = {name: torch.zeros_like(p, dtype=wide[name]).detach() for name, p in self.theta.items()}
         v = self.share.mine(v, self.counts)
-        with untouched(self.module, self.quiet, self._most), differentiable_math():
+        with lent(self.module, self.quiet, self._most), differentiable_math():
             for rows in self._chunks():
                 for name, g in self._pulled(self.x[rows], v[rows]).items():
                     total[name] += g
@@ -116,7 +114,7 @@ class Derivative:
     def push(self, u: dict[str, Tensor]) -> Tensor:
         """J u, for the samples of all processes; shape (n, C)."""
         with (
-            untouched(self.module, self.quiet, self._most),
+            lent(self.module, self.quiet, self._most),
             differentiable_math(),
             torch.no_grad(),
         ):  # no fused attention, nothing compiled, and no graph
@@ -126,7 +124,7 @@ class Derivative:
             checks.check_product(self.module, (out,), u.values())
             return out
 
-    def _pushed(self, at: dict[str, Tensor], step: dict[str, Tensor], rows: Tensor) -> Tensor:
+    def _pushed(self, at: dict[str, Tensor], step: dict[str, Tensor], rows: Samples) -> Tensor:
         """J u of a chunk; in a branch that the first samples did not take the way that they allowed may fail."""
         try:
             change = along(self.module, at, step, rows, way=self.way)[1]

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from gramian.empirical.modules.structured_calls import Conv
 from gramian.empirical.modules.structured_parameters import Call
-from gramian.empirical.workarounds.gemm import single_on_cpu
+from gramian.empirical.workarounds.switch import has_faster_way
 from gramian.library import library
 
 POINTS = (0.0, 0.625, -0.625, 1.5, -1.5)  # as in native/src/winograd_tiles.cpp; and infinity
@@ -28,8 +28,9 @@ LEAST_TILES = 128  # tiles of 4x4 from which on bringing the weights into the do
 
 def convolved(how: Conv, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor | None:
     """The convolution with a faster way back to `x`; the parameters get no gradient. None where there is none."""
-    plain = not single_on_cpu(weight) or weight.ndim != 4 or x.dtype != weight.dtype or torch.is_autocast_enabled("cpu")
-    if plain or any(before != after for before, after in how.padding):
+    if not has_faster_way(weight) or weight.ndim != 4 or x.dtype != weight.dtype or torch.is_autocast_enabled("cpu"):
+        return None
+    if any(before != after for before, after in how.padding):
         return None
     weight = weight.detach().contiguous(memory_format=torch.channels_last)
     return _Conv.apply(x, weight, None if bias is None else bias.detach(), how)
@@ -37,23 +38,27 @@ def convolved(how: Conv, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tens
 
 def by_winograd(call: Call, x: Tensor, b: Tensor) -> Tensor | None:
     """Gradients (n, k, p) of a weight from inputs x (n, *in_shape) and cotangents b (n, k, 1, P, d); else None."""
-    n, k, _, places, d = b.shape
+    places = b.shape[3]
     assert isinstance(call.how, Conv)
-    c, h, w = call.in_shape[-3:]
     high, wide = call.out_shape[-2:]
     if not (
         _fits(call.how, call.weight_shape, high, wide)
-        and single_on_cpu(b)
+        and has_faster_way(b)
         and x.dtype is b.dtype
         and places == high * wide
     ):
         return None
-    b = b[:, :, 0].unflatten(2, (high, wide))
+    images = x.reshape(len(x), *call.in_shape[-3:])
+    return winograd_gradients(images, b[:, :, 0].unflatten(2, (high, wide)), call.how.padding[0][0])
+
+
+def winograd_gradients(x: Tensor, b: Tensor, pad: int) -> Tensor:
+    """Gradients (n, k, p) of weights d x c x 3 x 3 from images (n, c, h, w) and cotangents (n, k, high, wide, d)."""
+    n, k, _, wide, d = b.shape
     if b.stride()[2:] != (wide * d, d, 1):
         b = b.contiguous()
-    out = b.new_empty(n, k, d, 9, c)
-    pad = call.how.padding[0][0]
-    _native().winograd_weight(_last(x.reshape(n, c, h, w)), b.numpy(), pad, out.numpy(), torch.get_num_threads())
+    out = b.new_empty(n, k, d, 9, x.shape[1])
+    _native().winograd_weight(_last(x), b.numpy(), pad, out.numpy(), torch.get_num_threads())
     return out.flatten(2)
 
 
@@ -134,7 +139,7 @@ class _Back(torch.autograd.Function):
     def forward(g: Tensor, weight: Tensor, how: Conv, size: tuple[int, int]) -> Tensor:
         images = g.reshape(-1, *g.shape[-3:])
         if len(images) * _tiles(*size) >= LEAST_TILES and _fits(how, weight.shape, *size):
-            out = _filtered(images, weight, 2 - how.padding[0][0], size)
+            out = winograd_back(images, weight, 2 - how.padding[0][0], size)
         else:
             before = [p for p, _ in how.padding]
             axes = zip(g.shape[-2:], weight.shape[2:], how.stride, before, how.dilation, size, strict=True)
@@ -157,7 +162,7 @@ class _Back(torch.autograd.Function):
         return _Back.apply(g.movedim(in_dims[0], 0), *rest), 0
 
 
-def _filtered(g: Tensor, weight: Tensor, pad: int, size: tuple[int, int]) -> Tensor:
+def winograd_back(g: Tensor, weight: Tensor, pad: int, size: tuple[int, int]) -> Tensor:
     """Images (n, d, high, wide) back through the weights (d, c, 3, 3): (n, c, h, w), channels last."""
     d, c = weight.shape[:2]
     # back through a convolution is a convolution with the weights turned by half a turn, and padding 2 - p

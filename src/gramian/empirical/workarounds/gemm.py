@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gramian.empirical.workarounds.switch import has_faster_way
+
 LEAST_MULTIPLICATIONS = 2**20  # multiplications below which handing over costs more than it saves
 
 
@@ -29,7 +31,7 @@ def gemm(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
 def worth_it(a: Tensor, b: Tensor) -> bool:
     """Whether `gemm` has a faster way for a b^T than torch's own."""
     return (
-        single_on_cpu(a)
+        has_faster_way(a)
         and a.shape[0] * a.shape[1] * b.shape[0] >= LEAST_MULTIPLICATIONS
         and min(a.shape[0], b.shape[0], a.shape[1]) >= 32
         and _onednn() is not None
@@ -38,13 +40,8 @@ def worth_it(a: Tensor, b: Tensor) -> bool:
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """`F.linear` that goes through `gemm`, its backward pass to `x` too; the parameters get no gradient."""
-    plain = not single_on_cpu(weight) or weight.numel() < 2**14 or torch.is_autocast_enabled("cpu")
+    plain = not has_faster_way(weight) or weight.numel() < 2**14 or torch.is_autocast_enabled("cpu")
     return F.linear(x, weight, bias) if plain or x.dtype != weight.dtype else _Linear.apply(x, weight, bias)
-
-
-def single_on_cpu(a: Tensor) -> bool:
-    """Whether oneDNN and the compiled loops take it."""
-    return a.dtype is torch.float32 and a.device.type == "cpu"
 
 
 @cache

@@ -12,6 +12,8 @@ from functools import cache
 import numpy as np
 from torch import Tensor
 
+from gramian.empirical.workarounds.switch import workarounds_are_on
+
 MOST_BYTES = 2**25 - 2**15  # bytes; the largest block for which glibc raises its threshold is 32 MiB
 HUGE_PAGE = 2**21  # bytes of a huge page
 MADV_HUGEPAGE = 14
@@ -22,14 +24,14 @@ def keep_freed_blocks() -> None:
 
     glibc keeps blocks up to the largest that was ever freed. Nothing is written, so this takes microseconds.
     """
-    if sys.platform == "linux":
+    if sys.platform == "linux" and workarounds_are_on():
         np.empty(MOST_BYTES, np.uint8)
 
 
 def room(like: Tensor, n: int) -> Tensor:
     """An empty tensor of n rows of the same kind, in huge pages where the system has them."""
     out = like.new_empty(n, *like.shape[1:])
-    advise = _madvise() if out.device.type == "cpu" else None
+    advise = _madvise() if out.device.type == "cpu" and workarounds_are_on() else None
     if advise is not None:
         start = -(-out.data_ptr() // HUGE_PAGE) * HUGE_PAGE
         length = (out.data_ptr() + out.nbytes - start) // HUGE_PAGE * HUGE_PAGE

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gramian.limit.kernel_program import Lack
+from gramian.errors import Unsupported
 
 WARPS = 4  # of a block, as in lanes.h
 INSTALL = "pip install 'gramian[cuda]'"
@@ -72,19 +72,18 @@ def version() -> str:
     return importlib.metadata.version("cuda-core")
 
 
-def missing(where: str = "cuda") -> Lack | None:
-    """What this machine lacks for kernels on such devices; None if nothing."""
+def check_gpu(where: str = "cuda") -> None:
+    """Raises Unsupported where this machine lacks such a device, or what compiles for it."""
     if where != "cuda" and where in DEVICES:
-        return None
+        return
     if not torch.cuda.is_available():
         if torch.version.cuda:
             built = ""
         else:
             built = ": this torch is built without CUDA"
-        return Lack("a GPU", "", f"torch finds no CUDA device{built}")
+        raise Unsupported(f"torch finds no CUDA device{built}", op="a GPU")
     if library() is None:
-        return Lack("cuda.core", "", f"it is not installed: {INSTALL}")
-    return None
+        raise Unsupported(f"it is not installed: {INSTALL}", op="cuda.core")
 
 
 @dataclass

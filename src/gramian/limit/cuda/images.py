@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gramian.arch.architecture import Architecture
+from gramian.arch.structure import Structure
 from gramian.limit import torch_engine
 from gramian.limit.cuda import self_kernels
 from gramian.limit.cuda.device import WARPS, Argument, Device, device, source
 from gramian.limit.cuda.plane_schedule import BENDS, ERFS, Plan, plan
-from gramian.limit.kernel_program import Lack, Program
-from gramian.limit.planes import ERF, RELU, PlaneProgram, plane_program
+from gramian.limit.kernel_program import Program
+from gramian.limit.planes import ERF, RELU
+from gramian.limit.planes import prepare as plane_program
 
 SUM_BYTES = 2**26  # bytes of the sums of a tile
 VARIANCE_BYTES = 2**28  # bytes of the variances of a tile's rows, in float64
@@ -22,38 +23,38 @@ PLANE_BYTES = 2**30  # bytes of all planes that are held outside of registers
 SHARED_CODE = ("angles.h", "planes.h")
 
 
-def lacks(p: Program) -> Lack | None:
-    """What keeps this part of the engine from running the program; None if nothing does."""
-    schedule = _plan(p)
-    if isinstance(schedule, Lack):
-        return schedule
-    return None
+@dataclass(frozen=True)
+class Prepared:
+    """The order in which a warp goes through the planes, and which data it starts from."""
+
+    schedule: Plan
+    data: int
 
 
-def _plan(p: Program) -> Plan | Lack:
+def prepare(p: Program) -> Prepared:
+    """The schedule of the network's planes.
+
+    Raises:
+        Unsupported: this part of the engine cannot run it.
+    """
     planes = plane_program(p)
-    if isinstance(planes, Lack):
-        return planes
-    return plan(planes)
+    return Prepared(plan(planes), planes.data)
 
 
 def kernels(
-    arch: Architecture, p: Program, x: Tensor, x2: Tensor | None, *, ntk: bool, rows: int | None = None
+    arch: Structure, prepared: Prepared, x: Tensor, x2: Tensor | None, *, ntk: bool, rows: int | None = None
 ) -> tuple[Tensor, Tensor]:
     """`(nngp, ntk)`, see `gramian.limit.kernels`; `rows` of a tile, if not as many as its sums allow."""
-    schedule, of_planes = _plan(p), plane_program(p)
-    assert isinstance(schedule, Plan)
-    assert isinstance(of_planes, PlaneProgram)
 
     def images(inputs: Tensor) -> Tensor:
-        return torch_engine.values_of_data(arch, (inputs,), inputs.dtype)[of_planes.data].flatten(2).contiguous()
+        return torch_engine.values_of_data(arch, (inputs,), inputs.dtype)[prepared.data].flatten(2).contiguous()
 
     left = images(x)
     if x2 is None:
         right = left
     else:
         right = images(x2)
-    run = _Run(schedule, device(left), ntk)
+    run = _Run(prepared.schedule, device(left), ntk)
     out = [x.new_empty(len(left), len(right)) for _ in range(1 + ntk)]
     if rows is None:
         rows = run.rows

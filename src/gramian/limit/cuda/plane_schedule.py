@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from gramian.limit.kernel_program import Lack
+from gramian.errors import Unsupported
 from gramian.limit.planes import AFFINE, AXES, ERF, INPUT, MEAN, ONE, RELU, SCALE, SERIES, SUM, TRACE, PlaneProgram
 
 # as in planes.h
@@ -126,16 +126,16 @@ def nodes(planes: PlaneProgram) -> tuple[Node, ...]:
     return tuple(every)
 
 
-def plan(planes: PlaneProgram) -> Plan | Lack:
+def plan(planes: PlaneProgram) -> Plan:
     """How the kernel runs this program; or why it does not."""
     if AXES in planes.kinds:
-        return Lack("a pool or another map of positions within the network", "", "its planes mix")
+        raise Unsupported("its planes mix", op="a pool or another map of positions within the network")
     if SERIES in planes.kinds:
-        return Lack("an activation by its series", "", "the kernels for images have the ReLU family and erf")
+        raise Unsupported("the kernels for images have the ReLU family and erf", op="an activation by its series")
     every = nodes(planes)
     reductions = [v for v, node in enumerate(every) if node.kind in (MEAN, TRACE)]
     if len(reductions) > 1:
-        return Lack("several sums over positions", "", "it has one at the end of the convolutions")
+        raise Unsupported("it has one at the end of the convolutions", op="several sums over positions")
     if reductions:
         reduction = reductions[0]
     else:
@@ -146,11 +146,11 @@ def plan(planes: PlaneProgram) -> Plan | Lack:
         last = every[reduction].inputs[0]
     scale = _scales(every, last, reduction is not None and every[reduction].kind == MEAN)
     if scale is None:
-        return Lack("ways of different strides to one value", "", "their displacements differ")
+        raise Unsupported("their displacements differ", op="ways of different strides to one value")
     body = tuple(sorted(scale))
     tail = [v for v in range(len(every)) if v not in scale and v != reduction]
     if any(i in scale for v in tail for i in every[v].inputs):
-        return Lack("a value that is read before and after the sum over positions", "", "they are computed apart")
+        raise Unsupported("they are computed apart", op="a value that is read before and after the sum over positions")
     ops, places = _ops(every, body)
     scales = tuple(scale[v] for v in body)
     return Plan(

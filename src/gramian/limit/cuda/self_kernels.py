@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gramian.arch.ops.erf import Erf
-from gramian.arch.ops.relu import area_and_angle
+from gramian.duals.angle import area_and_angle
 from gramian.limit.cuda.plane_schedule import Node, Plan
 from gramian.limit.planes import AFFINE, ERF, INPUT, RELU, SUM, TRACE
 

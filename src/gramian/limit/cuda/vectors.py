@@ -8,22 +8,19 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from gramian.arch.architecture import Architecture
+from gramian.arch.structure import Structure
 from gramian.limit import vectors
 from gramian.limit.cuda.device import Argument, device, source
-from gramian.limit.kernel_program import Lack, Program
+from gramian.limit.kernel_program import Program
 from gramian.limit.vector_inputs import AFFINE, BIASED, ERF, JUMP, SERIES, SLOPES, SUM, TABLE, Code
 
 TILE = 8192  # rows and columns: large products, and a quarter of a gigabyte in float32
 
-
-def lacks(p: Program) -> Lack | None:
-    """What keeps this part of the engine from running the program; None if nothing does."""
-    return vectors.lacks(p)
+prepare = vectors.prepare
 
 
 def kernels(
-    arch: Architecture, p: Program, x: Tensor, x2: Tensor | None, *, ntk: bool, tile: int = TILE
+    arch: Structure, p: Program, x: Tensor, x2: Tensor | None, *, ntk: bool, tile: int = TILE
 ) -> tuple[Tensor, Tensor]:
     """`(nngp, ntk)`, see `gramian.limit.kernels`; `tile` has so many rows and columns."""
     rows, cols, c = vectors.sides(arch, p, x, x2)

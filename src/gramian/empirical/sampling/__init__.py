@@ -1,1 +1,0 @@
-"""Kernels averaged over random networks."""

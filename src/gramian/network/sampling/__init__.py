@@ -1,0 +1,1 @@
+"""Kernels as averages over random networks, with their standard errors."""
