@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from gramian.cli import show
-from gramian.cli.answer import print_answer
+from gramian.cli.printed_answer import print_answer
 
 FEW = "--data digits --n 20 --n-test 20 --quiet"
 SMALL = f"{FEW} --width 32"

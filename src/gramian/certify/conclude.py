@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from gramian.certify import facts
+from gramian.certify import run_facts
 from gramian.certify.answer import because, how_fast, whether, why
 from gramian.certify.certification import Certification
 from gramian.certify.conditions import CONTRADICTED, Certificate
@@ -76,17 +76,17 @@ def conclude(run: FinishedRun, clock: Clock) -> Certification:
         goal=_goal(run),
         scores=scored,
         loss=_loss(run, limit, own_losses, rate),
-        accuracy=facts.accuracy_facts(run.trace, run.goal.classes),
+        accuracy=run_facts.accuracy_facts(run.trace, run.goal.classes),
         spectrum=_spectrum(run),
-        moved=facts.moved_facts(run.trace),
+        moved=run_facts.moved_facts(run.trace),
         test=_test_error(run, limit, kernel_outputs),
-        probes=facts.probe_facts(run.trace),
+        probes=run_facts.probe_facts(run.trace),
         width=_width(run, all_certificates),
         certificates=[c.facts() for c in all_certificates],
         warnings=warnings,
         made=_origin(run, clock),
     )
-    data = facts.data_facts(run.data).to_dict()
+    data = run_facts.data_facts(run.data).to_dict()
     return Certification(sentences, all_certificates, outcome, word, data, facts_of_run.to_dict(), run.trace)
 
 
@@ -104,7 +104,7 @@ def _goal(run: FinishedRun) -> GoalFacts:
         accuracy = last_accuracy(run.trace)
     else:
         accuracy = None
-    return facts.goal_facts(run.goal, run.last_loss, accuracy, steps_taken(run.trace))
+    return run_facts.goal_facts(run.goal, run.last_loss, accuracy, steps_taken(run.trace))
 
 
 def _loss(
@@ -139,7 +139,7 @@ def _spectrum(run: FinishedRun) -> SpectrumFacts:
 def _origin(run: FinishedRun, clock: Clock) -> OriginFacts:
     request = run.data.request
     probes = sum(v for k, v in run.trace.seconds.items() if k != "training")
-    return facts.origin_facts(
+    return run_facts.origin_facts(
         seed=request.settings.seed,
         dtype=str(request.training_dtype).removeprefix("torch."),
         device=request.training_device,

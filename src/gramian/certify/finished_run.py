@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from gramian.certify.goal import Goal, last_loss
-from gramian.certify.kernel_prediction import Prediction, Schedule, predict, predict_coupled
+from gramian.certify.kernel_prediction import Prediction, StepSchedule, predict, predict_coupled
 from gramian.certify.limit_side import LimitSide
 from gramian.certify.prepared_data import PreparedData
 from gramian.certify.width import WidthChoice
@@ -167,10 +167,10 @@ class FinishedRun:
         return taken and isinstance(last, dict) and all(v == 0 for v in last.values())
 
     @property
-    def schedule(self) -> Schedule:
+    def schedule(self) -> StepSchedule:
         """The steps that were taken, for what predicts them."""
         plan = self.plan
-        return Schedule(plan.optimizer, plan.lr, plan.momentum, plan.batch_size, plan.settings.seed, self.losses[0])
+        return StepSchedule(plan.optimizer, plan.lr, plan.momentum, plan.batch_size, plan.settings.seed, self.losses[0])
 
     def predicted_by_limit(self) -> Prediction | None:
         """Prediction from the limit kernel, at the steps where the loss was measured; with test rows."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from gramian.certify import facts
+from gramian.certify import run_facts
 from gramian.certify.answer import share_words
 from gramian.certify.certification import Certification
 from gramian.certify.conditions import IMPLIED, TRAINING, Certificate, Condition
@@ -20,7 +20,7 @@ def impossible(data: PreparedData) -> Certification:
     request, aim, pairs = data.request, data.goal, data.conflicts
     dtype, rows = request.training_dtype, request.description.row_numbers
     named = [tuple(int(i if rows is None else rows[i]) for i in pair) for pair in pairs]
-    of_data = facts.data_facts(data)
+    of_data = run_facts.data_facts(data)
     of_data = replace(of_data, geometry=replace(of_data.geometry, conflicts=[list(pair) for pair in named]))
     sentences = contradiction(named, aim, dtype, _apart(data.setup.x, dtype, pairs))
     premise = Condition("pairs of equal inputs with different labels", 0.0, float(len(pairs)), "<=")
@@ -28,9 +28,9 @@ def impossible(data: PreparedData) -> Certification:
         "The data can be fitted", "a function has one value at one input", (premise,), (),
         summary=sentences[0], about=TRAINING,
     )  # fmt: skip
-    run = facts.nothing_trained(
+    run = run_facts.nothing_trained(
         title=request.description.name, did=IMPOSSIBLE, why=IMPLIED, answer=list(sentences),
-        goal=facts.goal_facts(aim, None, None), loss_name=request.loss, certificates=[certificate.facts()],
+        goal=run_facts.goal_facts(aim, None, None), loss_name=request.loss, certificates=[certificate.facts()],
         warnings=list(data.warnings), seed=request.settings.seed,
     )  # fmt: skip
     return Certification(sentences, (certificate,), IMPOSSIBLE, IMPLIED, of_data.to_dict(), run.to_dict(), None)

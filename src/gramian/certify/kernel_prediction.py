@@ -42,7 +42,7 @@ def settled(system: Eigensystem) -> Eigensystem:
 
 
 @dataclass(frozen=True)
-class Schedule:
+class StepSchedule:
     """The steps of a run, for a prediction of it.
 
     Args:
@@ -69,7 +69,7 @@ class Schedule:
 def predict(
     theta: Tensor,
     r0: Tensor,
-    schedule: Schedule,
+    schedule: StepSchedule,
     *,
     system: Eigensystem | None = None,
     cross: Tensor | None = None,
@@ -106,7 +106,7 @@ def predict(
     return Prediction([float(v) for v in loss(train)], outputs)
 
 
-def predict_coupled(gram: Tensor, r0: Tensor, schedule: Schedule) -> list[float] | None:
+def predict_coupled(gram: Tensor, r0: Tensor, schedule: StepSchedule) -> list[float] | None:
     """Losses predicted from the network's own Gram matrix over all outputs; None for Adam, or where it takes long."""
     count, by_batches = max(schedule.steps), schedule.optimizer == "sgd"
     if by_batches:

@@ -14,7 +14,7 @@ OWN_DEFAULTS = {"optimizer": "sgd", "accuracy": 0.01}  # of `certify`, in place 
 
 def defaults() -> dict[str, Any]:
     """Default of each keyword of `certify`, settings included."""
-    from gramian.certify.certify import certify
+    from gramian.certify.five_stages import certify
 
     of_settings = {field.name: field.default for field in fields(Settings)}
     parameters = signature(certify).parameters.values()

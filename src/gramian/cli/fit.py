@@ -12,10 +12,10 @@ import typer
 from gramian.cli import options as opt
 from gramian.cli import show
 from gramian.cli.data_options import DataSource, Draw
-from gramian.cli.files import check_file
-from gramian.cli.prepared import NetworkOptions, Prepared, prepared
-from gramian.cli.progress import announce, bar
-from gramian.cli.scores import score_lines
+from gramian.cli.output_files import check_file
+from gramian.cli.prepared import NetworkOptions, RowsAndNetwork, prepared
+from gramian.cli.progress_bar import announce, bar
+from gramian.cli.score_lines import score_lines
 from gramian.errors import BadArgument
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def run_fit(source: DataSource, draw: Draw, options: NetworkOptions, ridge: floa
     _print(preparation, options, ridge, scores, seconds, written)
 
 
-def _trained_on(preparation: Prepared, source: DataSource, tile: int) -> dict[str, Any]:
+def _trained_on(preparation: RowsAndNetwork, source: DataSource, tile: int) -> dict[str, Any]:
     """What `gramian predict` asks of a stored model."""
     data = preparation.data
     return {
@@ -121,7 +121,7 @@ def _trained_on(preparation: Prepared, source: DataSource, tile: int) -> dict[st
 
 
 def _print(
-    preparation: Prepared,
+    preparation: RowsAndNetwork,
     options: NetworkOptions,
     ridge: float,
     scores: list[tuple[str, str]],
@@ -147,7 +147,7 @@ def _print(
     )
 
 
-def _scores(preparation: Prepared, model: Pipeline) -> list[tuple[str, str]]:
+def _scores(preparation: RowsAndNetwork, model: Pipeline) -> list[tuple[str, str]]:
     """On the training rows, from the solution, and on the test rows."""
     from gramian.predict.model import names
 

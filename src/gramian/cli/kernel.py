@@ -11,9 +11,9 @@ import typer
 from gramian.cli import options as opt
 from gramian.cli import show
 from gramian.cli.data_options import DataSource, Draw
-from gramian.cli.files import check_file
-from gramian.cli.prepared import NetworkOptions, Prepared, prepared
-from gramian.cli.progress import announce, bar
+from gramian.cli.output_files import check_file
+from gramian.cli.prepared import NetworkOptions, RowsAndNetwork, prepared
+from gramian.cli.progress_bar import announce, bar
 from gramian.errors import GramianError
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def run_kernel(
 
 
 def _print(
-    preparation: Prepared,
+    preparation: RowsAndNetwork,
     which: str,
     matrix: Gram | Tensor,
     dtype: str,

@@ -38,7 +38,7 @@ class NetworkOptions:
 
 
 @dataclass(frozen=True, eq=False)
-class Prepared:
+class RowsAndNetwork:
     """Rows and a network that go together.
 
     Args:
@@ -74,7 +74,7 @@ class Prepared:
 
 def prepared(
     raw: Raw, draw: Draw, options: NetworkOptions, cost_of: CostOf, *, dtype: torch.dtype, device: str = "cpu"
-) -> Prepared:
+) -> RowsAndNetwork:
     """All rows, unless their number was said or is more than this machine can take in its memory and in 10 minutes.
 
     Raises:
@@ -101,7 +101,7 @@ def prepared(
             preparation = _prepared_rows(draw.rows(raw, most), draw, options, dtype, device)
         if len(preparation.x) < there:
             said = _fewer(len(preparation.x), there, cost_of(there, m, d, preparation.per_entry))
-            preparation = Prepared(**{**preparation.__dict__, "notes": (*preparation.notes, said)})
+            preparation = RowsAndNetwork(**{**preparation.__dict__, "notes": (*preparation.notes, said)})
     else:
         _refuse_memory(len(preparation.x), lambda k: cost_of(k, 0, d, 0.0))
     return preparation
@@ -113,7 +113,9 @@ def _first_row():
     return np.arange(1)
 
 
-def _prepared_rows(data: Dataset, draw: Draw, options: NetworkOptions, dtype: torch.dtype, device: str) -> Prepared:
+def _prepared_rows(
+    data: Dataset, draw: Draw, options: NetworkOptions, dtype: torch.dtype, device: str
+) -> RowsAndNetwork:
     from gramian.network import architecture
     from gramian.network.biases import says_homogeneous, says_uncounted
     from gramian.predict.cost import seconds_per_entry
@@ -138,7 +140,7 @@ def _prepared_rows(data: Dataset, draw: Draw, options: NetworkOptions, dtype: to
     if net.own:
         about.append(says_homogeneous(kernel, x, "--law torch and layers with bias=True make a difference"))
     notes = [*data.notes, *filter(None, about)]
-    return Prepared(data, x, net, arch, law, kernel, seconds_per_entry(kernel, x), tuple(notes))
+    return RowsAndNetwork(data, x, net, arch, law, kernel, seconds_per_entry(kernel, x), tuple(notes))
 
 
 def _fewer(count: int, there: int, cost: Cost) -> str:

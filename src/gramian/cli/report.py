@@ -26,7 +26,7 @@ def report(
 
     In Python: gramian.report.write(json.load(open("gramian-report/report.json")), "gramian-report")
     """
-    from gramian.cli.answer import print_answer
+    from gramian.cli.printed_answer import print_answer
     from gramian.report import write
 
     if source.is_dir():

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from gramian.cli import options as opt
 from gramian.cli import show
 from gramian.cli.data_options import DataSource, Draw, dataset
-from gramian.cli.files import check_folder
 from gramian.cli.modules import is_file
 from gramian.cli.networks import BuiltNetwork, network
+from gramian.cli.output_files import check_folder
 from gramian.errors import BadArgument, GramianError
 
 if TYPE_CHECKING:
@@ -218,7 +218,7 @@ def _python(study: Study, net: BuiltNetwork, data: Dataset, keywords: dict[str, 
 
 def _print(done: list[Certification], out: Path) -> None:
     from gramian.certify import report_facts
-    from gramian.cli.answer import print_answer
+    from gramian.cli.printed_answer import print_answer
     from gramian.report import write
 
     facts = report_facts(done)

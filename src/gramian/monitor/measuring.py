@@ -17,7 +17,7 @@ from gramian.errors import BadArgument
 from gramian.monitor.edge_probe import EdgeOfStability
 from gramian.monitor.log import Log
 from gramian.monitor.losses import modules_in
-from gramian.monitor.measurement_schedule import Schedule, kind_of
+from gramian.monitor.measurement_schedule import MeasurementSchedule, kind_of
 from gramian.monitor.monitor_facts import about
 from gramian.monitor.monitor_warnings import tell_failed
 from gramian.monitor.resume import recorded, take_up
@@ -54,7 +54,7 @@ class Measuring:
         probes: str | Sequence[str | Probe],
         rows: int,
         tokens: int,
-        schedule: Schedule,
+        schedule: MeasurementSchedule,
         log: Log,
         resume: Mapping[str, Any] | int = 0,
     ) -> None:

@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from gramian.arch.inputs import Inputs
 from gramian.errors import GramianError
 from gramian.monitor.log import Log, read_log
-from gramian.monitor.measurement_schedule import Schedule
+from gramian.monitor.measurement_schedule import MeasurementSchedule
 from gramian.monitor.measuring import Measuring
 from gramian.monitor.monitor_facts import facts, unwatched
 from gramian.monitor.monitor_inputs import check_settings, holds_none, torch_optimizer
@@ -106,7 +106,7 @@ class Monitor:
         optimizer = torch_optimizer(optimizer)
         check_settings(module, optimizer, loss, share, rows, tokens, probes)
         self.optimizer, self.classes = optimizer, tuple(map(str, classes))
-        self._schedule, self._log = Schedule(share), Log(log, tensorboard)
+        self._schedule, self._log = MeasurementSchedule(share), Log(log, tensorboard)
         if isinstance(resume, int):
             self._count = resume
         else:

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gramian.certify.facts import accuracy_facts, layer_name, moved_facts, origin_facts, probe_facts
+from gramian.certify.run_facts import accuracy_facts, layer_name, moved_facts, origin_facts, probe_facts
 from gramian.monitor.measurement_schedule import AT_FIRST
-from gramian.monitor.watched import Watched
+from gramian.monitor.watched import WatchedNetwork
 from gramian.monitor.words import QUESTIONS, lately
 from gramian.report.facts import (
     DataFacts,
@@ -28,7 +28,7 @@ from gramian.train.trace import Trace
 EDGE = "edge"
 
 
-def about(module: nn.Module, seen: Watched) -> dict[str, Any]:
+def about(module: nn.Module, seen: WatchedNetwork) -> dict[str, Any]:
     """What stays the same over a run, as plain data: the log has it too."""
     run = seen.run
     images, _ = seen.pictures

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from gramian.monitor.slow_samples import Slow
-from gramian.monitor.watched import Watched
+from gramian.monitor.watched import WatchedNetwork
 from gramian.report.facts import SampleFacts
 
 LEAST_PIXELS, MOST_PIXELS = 4, 96  # pixels a side: less is no image to look at, more is drawn at a fraction
 MOST_NUMBERS = 3  # outputs of a regression that are written out
 
 
-def named(seen: Watched, slow: Slow, classes: Sequence[str] = ()) -> list[SampleFacts]:
+def named(seen: WatchedNetwork, slow: Slow, classes: Sequence[str] = ()) -> list[SampleFacts]:
     """Each slow row with its label, the network's answer, and its picture, as plain data."""
     run, (images, y) = seen.run, seen.pictures
     f, labels = run.train_outputs(), run.train.labels

@@ -17,7 +17,7 @@ from gramian.report.picture import (
     MOST_ROWS,
     NETWORK,
     Picture,
-    Table,
+    PictureTable,
     curve,
     linear_axis,
     log_axis,
@@ -102,7 +102,7 @@ def spectrum(block: dict) -> Picture:
         traces=traces,
         x=log_axis([1, longest or 1], "index, largest first, log scale"),
         y=log_axis(drawn),
-        tables=[Table(["index", *(kinds[key][0] for key in have)], rows, thinned(len(keep), longest))],
+        tables=[PictureTable(["index", *(kinds[key][0] for key in have)], rows, thinned(len(keep), longest))],
     )
 
 
@@ -151,7 +151,7 @@ def moved(block: dict) -> Picture:
         x=linear_axis("step"),
         y=log_axis(drawn, suffix=" %") if log else linear_axis(suffix=" %") | {"rangemode": "tozero"},
         tables=[
-            Table(["layer", "what", "at the end"], rows),
+            PictureTable(["layer", "what", "at the end"], rows),
             series_table("step", steps, of_steps, percent),
             series_table("step", block["drift_steps"], {"kernel drift": block["drift"]}, percent),
         ],

@@ -21,7 +21,7 @@ PAD = 0.05  # of the range, beyond the outermost points
 
 
 @dataclass(frozen=True)
-class Axis:
+class PlotAxis:
     """One axis: the range (of logarithms where `log`), and where it lies in the picture."""
 
     log: bool
@@ -75,7 +75,7 @@ def static_svg(figure: dict[str, Any], width: float = 400, height: float = 190) 
     )
 
 
-def _axis(axis: dict[str, Any], values: list[Any], start: float, end: float, most: int) -> Axis:
+def _axis(axis: dict[str, Any], values: list[Any], start: float, end: float, most: int) -> PlotAxis:
     """Range and labels of an axis from what is drawn on it."""
     log = axis.get("type") == "log"
     finite = [float(v) for v in values if v is not None and math.isfinite(v) and (v > 0 or not log)]
@@ -99,10 +99,10 @@ def _axis(axis: dict[str, Any], values: list[Any], start: float, end: float, mos
         low, high = math.log10(low), math.log10(high)
     beyond = PAD * (high - low)
     from_zero = axis.get("rangemode") == "tozero" and low == 0
-    return Axis(log, low if from_zero else low - beyond, high + beyond, start, end, list(ticks), list(texts))
+    return PlotAxis(log, low if from_zero else low - beyond, high + beyond, start, end, list(ticks), list(texts))
 
 
-def _grid(x: Axis, y: Axis) -> list[str]:
+def _grid(x: PlotAxis, y: PlotAxis) -> list[str]:
     """Grid lines and their labels."""
     parts = []
     for value, text in zip(y.ticks, y.texts, strict=True):
@@ -153,7 +153,7 @@ def _line(x0: float, y0: float, x1: float, y1: float, color: str, width: float, 
     )
 
 
-def _trace(trace: dict[str, Any], x: Axis, y: Axis) -> list[str]:
+def _trace(trace: dict[str, Any], x: PlotAxis, y: PlotAxis) -> list[str]:
     """One curve, its gaps kept, and its markers."""
     line, marker, mode = trace["line"], trace["marker"], trace["mode"]
     pieces: list[list[tuple[float, float]]] = [[]]
@@ -191,7 +191,7 @@ def _marker(x: float, y: float, marker: dict[str, Any]) -> str:
     return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{half:g}" style="fill:{color}"/>'
 
 
-def _marks(layout: dict[str, Any], x: Axis, y: Axis) -> list[str]:
+def _marks(layout: dict[str, Any], x: PlotAxis, y: PlotAxis) -> list[str]:
     """Hairlines and their labels."""
     parts = []
     for shape, label in zip(layout["shapes"], layout["annotations"], strict=True):
