@@ -94,12 +94,16 @@ def _scores(train: dict[str, Any] | None, accuracy: float | None) -> str:
     if accuracy is not None:
         said = f", with {_exact(accuracy)} training accuracy"
     if train is not None and "rmse" in train:
-        errors = ", ".join(f"{v:.3g}" for v in train["rmse"][:3]) + (", ..." if len(train["rmse"]) > 3 else "")
-        if train["r2"] is None:
-            r2 = ""
+        errors = ", ".join(f"{v:.3g}" for v in train["rmse"][:3])
+        if len(train["rmse"]) > 3:
+            errors += ", ..."
+        if said:
+            said += ", and "
         else:
-            r2 = f"R^2 {_below(train['r2'])} and "
-        said += f", {'and ' if said else ''}{r2}RMSE {errors} on the training rows"
+            said += ", "
+        if train["r2"] is not None:
+            said += f"R^2 {_below(train['r2'])} and "
+        said += f"RMSE {errors} on the training rows"
     return said
 
 
@@ -134,12 +138,10 @@ def how_fast(
             said = f"{share:.3g} times"
         text += f", {said} the largest stable one at the start ({rate['lr_max']:.3g})"
         if e.trace.diverged:
-            below = share > 1
-            if below:
-                try_next = rate["lr_max"] / 2
+            if share > 1:
+                text += f"; try {rate['lr_max'] / 2:.1g}"
             else:
-                try_next = rate["lr"] / 4
-            text += f"; {'' if below else 'the network left its linearization; '}try {try_next:.1g}"
+                text += f"; the network left its linearization; try {rate['lr'] / 4:.1g}"
     if limit_steps is not None and math.isfinite(limit_steps):
         text += f"; the infinitely wide network would need {limit_steps:,.0f} steps to the goal's loss"
         if first is not None:

@@ -74,5 +74,8 @@ def report_facts(certifications: Sequence[Certification], title: str | None = No
     """The plain facts of one or several certifications on the same data, for `gramian.report.write`."""
     data = certifications[0].data
     count = len(certifications)
-    title = title or f"{data['name']}: " + (certifications[0].run["title"] if count == 1 else f"{count} networks")
+    networks = f"{count} networks"
+    if count == 1:
+        networks = certifications[0].run["title"]
+    title = title or f"{data['name']}: {networks}"
     return {"schema": SCHEMA, "title": title, "data": data, "runs": [c.run for c in certifications]}

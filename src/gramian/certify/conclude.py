@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -63,11 +64,16 @@ def conclude(run: FinishedRun, clock: Clock) -> Certification:
     if ridge_warning:
         warnings.append(ridge_warning)
     warnings += _said(run, all_certificates)
-    name, arch = run.data.request.description.name, run.data.setup.arch
+    name, network = run.data.request.description.name, str(run.initial.network)
+    if run.data.setup.arch is not None:
+        network = str(run.data.setup.arch)
+    title = name
+    if run.known_width:
+        title += f", width {run.width.width}"
     facts_of_run = RunFacts(
-        key="".join(c if c.isalnum() else "-" for c in name.lower()),
-        title=f"{name}, width {run.width.width}" if run.known_width else name,
-        network=str(arch) if arch is not None else str(run.initial.network),
+        key=re.sub(r"[\W_]", "-", name.lower()),
+        title=title,
+        network=network,
         did=outcome,
         why=word,
         status=f"{outcome}, {word}",
@@ -182,10 +188,10 @@ def _said(run: FinishedRun, all_certificates: tuple[Certificate, ...]) -> list[s
         said.append("The predicted curves are for the squared loss; for this one there are none.")
     if goal.floor > 0:
         least = goal.share_of(goal.floor)
-        said.append(
-            f"Equal inputs have different targets: no function's training loss is below {goal.floor:.3g}"
-            + ("." if least is None else f", {least:.2%} of the best constant predictor's.")
-        )
+        sentence = f"Equal inputs have different targets: no function's training loss is below {goal.floor:.3g}"
+        if least is not None:
+            sentence += f", {least:.2%} of the best constant predictor's"
+        said.append(sentence + ".")
     said += [f"{c.theorem}: contradicted by this run." for c in all_certificates if c.status == CONTRADICTED]
     return said
 

@@ -55,7 +55,9 @@ class Goal:
             said = f"at most {100 * self.share:.3g}% of the best constant predictor's loss"
         else:
             said = "a loss of zero to working precision, because the targets are constant"
-        return said + (", and every training row right" if self.classes else "")
+        if self.classes:
+            said += ", and every training row right"
+        return said
 
 
 def goal(targets: Tensor, y: Tensor, loss: str, share: float, dtype: torch.dtype, same: list[tuple[int, ...]]) -> Goal:

@@ -33,13 +33,15 @@ def network_facts(
         return {"activations": (), "analytic": None, "biases": True, "trained": "some", "last_coordinate_error": last}
     names, analytic = activations(arch)
     form, scaling = layers(arch)
-    two_layer = form == "chain" and len(arch.affine) == 2 and len(x) <= MOST_TWO_LAYER_ROWS
+    gaussian = None
     if initialization.startswith("NTK"):
-        drawn = True
-    else:
-        drawn = None
-    if len({a.source for a in arch.affine}) < len(arch.affine):
-        drawn = False  # one weight in two places
+        gaussian = True
+    one_weight_in_two_places = len({a.source for a in arch.affine}) < len(arch.affine)
+    if one_weight_in_two_places or initialization.startswith("standard"):
+        gaussian = False
+    lambda_two_layer = None
+    if form == "chain" and len(arch.affine) == 2 and len(x) <= MOST_TWO_LAYER_ROWS:
+        lambda_two_layer = two_layer_lambda(x)
     return {
         "activations": names,
         "analytic": analytic,
@@ -47,9 +49,9 @@ def network_facts(
         "trained": trained(arch, paper),
         "form": form,
         "scaling_error": scaling,
-        "gaussian": False if initialization.startswith("standard") else drawn,
+        "gaussian": gaussian,
         "sign_readout": sign_readout(network),
-        "lambda_two_layer": two_layer_lambda(x) if two_layer else None,
+        "lambda_two_layer": lambda_two_layer,
         "last_coordinate_error": last,
     }
 
@@ -62,7 +64,9 @@ def activations(arch: Architecture) -> tuple[tuple[str, ...], bool | None]:
     known = [_analytic(op) for op in ops]
     if not ops or False in known:
         return names, False
-    return names, None if None in known else True
+    if None in known:
+        return names, None
+    return names, True
 
 
 def _analytic(op: Activation) -> bool | None:

@@ -171,20 +171,19 @@ def check_module(module: object) -> nn.Module:
         BadArgument: a class, a function, a module without numbers (on `meta`), or without a parameter to train.
     """
     where = "certify(module, x, y)"
-    if isinstance(module, type) or not isinstance(module, nn.Module):
-        if isinstance(module, type):
-            name = module.__name__
-            kind = f"the class {name}"
-        else:
-            name = type(module).__name__
-            kind = f"a {name}"
+    if isinstance(module, type):
         raise BadArgument(
-            f"The module is {kind}, not a network.",
+            f"The module is the class {module.__name__}, not a network.",
             where=where,
-            why="a network is an object, made by calling its class"
-            if isinstance(module, type)
-            else "it is given first",
-            fix=f"{name}(...), called" if isinstance(module, type) else "an nn.Module, then inputs, then targets",
+            why="a network is an object, made by calling its class",
+            fix=f"{module.__name__}(...), called",
+        )
+    if not isinstance(module, nn.Module):
+        raise BadArgument(
+            f"The module is a {type(module).__name__}, not a network.",
+            where=where,
+            why="it is given first",
+            fix="an nn.Module, then inputs, then targets",
         )
     meta = [name for name, p in (*module.named_parameters(), *module.named_buffers()) if p.is_meta]
     if meta:

@@ -17,7 +17,10 @@ ROUNDINGS = 64  # units in the last place that a forward pass may be off by
 def evidence_of(run: FinishedRun, limit: Prediction | None, own_losses: list[float] | None) -> Evidence:
     """The numbers that theorems ask for."""
     data, initial, plan, setup = run.data, run.initial, run.plan, run.data.setup
-    lam = None if run.limit.system is None else run.limit.system.values
+    lambda_min = lambda_max = None
+    if run.limit.system is not None:
+        values = run.limit.system.values
+        lambda_min, lambda_max = float(values[0]), float(values[-1])
     scale = setup.unit(run.width.width, data.n_outputs)
     return Evidence(
         n=len(setup.x),
@@ -33,8 +36,8 @@ def evidence_of(run: FinishedRun, limit: Prediction | None, own_losses: list[flo
         window=setup.window,
         initialization=setup.initialization,
         paper_initialization=setup.paper,
-        lambda_min=None if lam is None else float(lam[0]),
-        lambda_max=None if lam is None else float(lam[-1]),
+        lambda_min=lambda_min,
+        lambda_max=lambda_max,
         lambda_last=_last_layer(run),
         gram_rows=int(run.trace.config.get("gram_rows", initial.n_ntk_rows)),
         gram_error=initial.ntk_error,

@@ -6,6 +6,7 @@ import math
 import platform
 import subprocess
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -47,8 +48,11 @@ def data_facts(prepared: PreparedData) -> DataFacts:
     """Facts of the data."""
     description, data, shape = prepared.request.description, prepared.checked, prepared.geometry
     y, classes = data.y, prepared.has_classes
-    targets = None
+    targets, task, n_outputs = None, "classes", len(data.classes)
+    if classes and not n_outputs:
+        n_outputs = int(y.max()) + 1
     if not classes:
+        task, n_outputs = "regression", n_outputs or y.shape[1]
         targets = TargetFacts(mean=y.mean(0).tolist(), deviation=y.std(0, correction=0).tolist())
     return DataFacts(
         name=description.data_name,
@@ -56,9 +60,9 @@ def data_facts(prepared: PreparedData) -> DataFacts:
         n_train=len(data.x),
         n_test=len(data.x_test),
         in_shape=list(data.x.shape[1:]),
-        n_outputs=len(data.classes) or (int(y.max()) + 1 if classes else y.shape[1]),
+        n_outputs=n_outputs,
         classes=list(data.classes),
-        task="classes" if classes else "regression",
+        task=task,
         base_rate=BaseRateFacts(train=base_rate(y), test=base_rate(data.y_test)),
         imbalanced=imbalanced(y),
         targets=targets,
@@ -145,20 +149,31 @@ def moved_facts(trace: Trace) -> MovedFacts:
     """What moved: distances per layer, flips, drift and alignment of the kernel."""
     distance, flips = trace.measured.get("relative_distance"), trace.measured.get("sign_flips")
     drift, alignment = trace.measured.get("kernel_drift"), trace.measured.get("kernel_alignment")
-    if distance:
-        steps = distance.steps
-    else:
-        steps = []
+    steps = _steps(distance)
     return MovedFacts(
         steps=steps,
-        layers=[layer_name(label) for label in distance.labels] if distance else [],
+        layers=_layers(distance),
         distance=_table(distance),
-        flip_layers=[layer_name(label) for label in flips.labels] if flips else [],
+        flip_layers=_layers(flips),
         flips=_on_steps(flips, steps),
-        drift_steps=drift.steps if drift else [],
+        drift_steps=_steps(drift),
         drift=_numbers(drift),
         alignment=_numbers(alignment),
     )
+
+
+def _steps(series: Series | None) -> list[int]:
+    """Steps at which it was measured; none of what was not."""
+    if series is None:
+        return []
+    return series.steps
+
+
+def _layers(series: Series | None) -> list[str]:
+    """The layers that it has a number for, as the user calls them."""
+    if series is None:
+        return []
+    return [layer_name(label) for label in series.labels]
 
 
 def accuracy_facts(trace: Trace, classes: bool = True) -> AccuracyFacts:
@@ -181,19 +196,30 @@ def probe_facts(trace: Trace, more: tuple[str, ...] = ()) -> list[ProbeFacts]:
         series = trace.measured.get(name)
         if series is None or not series.values:
             continue
-        of_layers = isinstance(series.values[0], dict)
+        title, values = series.title, series.values
+        lower, upper = _bound(series.lower), _bound(series.upper)
+        if isinstance(values[0], dict):
+            title += ", largest layer"
+            values = [max(v.values()) for v in values if isinstance(v, dict)]
+            lower = upper = None
         curves.append(
             ProbeFacts(
                 name=name,
-                title=series.title + (", largest layer" if of_layers else ""),
+                title=title,
                 unit=series.unit,
                 steps=series.steps,
-                values=[_number(max(v.values()) if isinstance(v, dict) else v) for v in series.values],
-                lower=None if of_layers or series.lower is None else [_number(v) for v in series.lower],
-                upper=None if of_layers or series.upper is None else [_number(v) for v in series.upper],
+                values=[_number(v) for v in values],
+                lower=lower,
+                upper=upper,
             )
         )
     return curves
+
+
+def _bound(numbers: Sequence[Any] | None) -> list[float | None] | None:
+    if numbers is None:
+        return None
+    return [_number(v) for v in numbers]
 
 
 def origin_facts(**known: Any) -> OriginFacts:

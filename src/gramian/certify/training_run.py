@@ -70,10 +70,13 @@ def _initial_network(data: PreparedData, limit: LimitSide, width: WidthChoice, c
             coupled = coupled_gram(network, data.inputs, data.n_outputs)
         else:
             coupled = None
+    test_outputs = None
+    if data.has_test:
+        test_outputs = outputs(network, data.test_inputs)
     return InitialNetwork(
         network=network,
         outputs=first_outputs,
-        test_outputs=outputs(network, data.test_inputs) if data.has_test else None,
+        test_outputs=test_outputs,
         residual=first_outputs - data.targets,
         loss=_loss(first_outputs, data),
         ntk=error.ntk,
@@ -99,7 +102,9 @@ def _plan(data: PreparedData, limit: LimitSide, initial: InitialNetwork) -> Trai
         settings = replace(settings, steps=_most_steps(expected, data.request.network_kind))
     if settings.optimizer == "sgd":
         settings = replace(settings, batch_size=batch_size)
-    return TrainingPlan(settings, batch_size, None if initial.mode_differences else lr_max, expected)
+    if initial.mode_differences:
+        lr_max = None  # it is that of evaluation mode
+    return TrainingPlan(settings, batch_size, lr_max, expected)
 
 
 def _learning_rate(data: PreparedData, settings: Settings, lr_max: float | None) -> float:
@@ -144,13 +149,15 @@ def _most_steps(expected: float | None, network_kind: str) -> int:
 
 def _trained(data: PreparedData, initial: InitialNetwork, plan: TrainingPlan) -> Trace:
     """Trains the network in place, down to the goal."""
-    request, has_test = data.request, data.has_test
+    request, x_test, y_test = data.request, None, None
+    if data.has_test:
+        x_test, y_test = data.test_inputs, data.training_targets(test=True)
     return train(
         initial.network,
         data.inputs,
         data.training_targets(),
-        x_test=data.test_inputs if has_test else None,
-        y_test=data.training_targets(test=True) if has_test else None,
+        x_test=x_test,
+        y_test=y_test,
         settings=replace(plan.settings, accuracy=None),
         stop_loss=data.goal.target,
         stop_accuracy=1.0 if data.goal.classes else None,

@@ -35,14 +35,14 @@ class DataSource:
 
     def keywords(self) -> dict[str, Any]:
         """The same for `gramian.data.load`; None where nothing was said."""
-        return {
-            "target": self.target,
-            "data_dir": None if self.data_dir is None else str(self.data_dir),
-            "task": self.task,
-            "missing": None if self.missing == "refuse" else self.missing,
-            "without": self.without,
-            "layout": None if self.layout == "auto" else self.layout,
-        }
+        said: dict[str, Any] = {"target": self.target, "task": self.task, "without": self.without}
+        if self.data_dir is not None:
+            said["data_dir"] = str(self.data_dir)
+        if self.missing != "refuse":
+            said["missing"] = self.missing
+        if self.layout != "auto":
+            said["layout"] = self.layout
+        return said
 
 
 @dataclass(frozen=True)

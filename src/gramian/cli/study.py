@@ -133,7 +133,9 @@ def run_study(study: Study) -> int:
     failed = stopped = False
     for number, net in enumerate(built):
         if not study.quiet:
-            which = f" ({number + 1} of {len(built)})" if len(built) > 1 else ""
+            which = ""
+            if len(built) > 1:
+                which = f" ({number + 1} of {len(built)})"
             show.talk(f"{net.title}{which}: limit kernel and width, then training", "bold")
         try:
             done.append(_certified(study, net, data))
@@ -201,7 +203,9 @@ def _python(study: Study, net: BuiltNetwork, data: Dataset, keywords: dict[str, 
         "normalize": draw.normalize,
     }  # fmt: skip
     loaded = ", ".join(f"{name}={value!r}" for name, value in drawn.items() if value is not None)
-    vector = ".flatten(1)" if draw.flatten else ""
+    vector = ""
+    if draw.flatten:
+        vector = ".flatten(1)"
     code, own_weights = net.code, net.own or keywords["parametrization"] == "own"
     if keywords["parametrization"] == "own":
         code += f".to(device={keywords['device']!r}, dtype={keywords['dtype']!r})"
@@ -226,13 +230,17 @@ def _print(done: list[Certification], out: Path) -> None:
     html, _ = write(facts, out)
     console = show.out()
     print_answer(facts, console)
-    more = ", in place of the one that was there; --out FOLDER writes beside it" if replaced else ""
-    show.written([("report", f"{html}{more}")], console)
+    where = str(html)
+    if replaced:
+        where += ", in place of the one that was there; --out FOLDER writes beside it"
+    show.written([("report", where)], console)
 
 
 def _described(data: Dataset) -> str:
     from gramian.data.columns import counted
 
     shape = "x".join(map(str, data.in_shape))
-    kind = f"{data.n_outputs} classes" if data.classes else "regression"
+    kind = "regression"
+    if data.classes:
+        kind = f"{data.n_outputs} classes"
     return f"{len(data.x):,} training and {counted(len(data.x_test), 'test row')} of shape {shape}, {kind}"

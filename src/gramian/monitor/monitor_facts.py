@@ -63,12 +63,14 @@ def unwatched(module: nn.Module, optimizer: Optimizer, why: str) -> dict[str, An
 
 
 def _model(module: nn.Module) -> dict[str, Any]:
-    first = next(module.parameters(), None)
+    first, dtype, device = next(module.parameters(), None), "", ""
+    if first is not None:
+        dtype, device = str(first.dtype).removeprefix("torch."), str(first.device)
     return {
         "module": type(module).__name__,
         "network": str(module),
-        "dtype": "" if first is None else str(first.dtype).removeprefix("torch."),
-        "device": "" if first is None else str(first.device),
+        "dtype": dtype,
+        "device": device,
         "torch": torch.__version__,
     }
 
@@ -149,25 +151,18 @@ def layer_facts(trace: Trace) -> list[LayerFacts]:
     """Each layer's way and pull: how far it is from the start, how much of that came lately, what still pulls at it."""
     way, pull = trace.measured.get("distance"), trace.measured.get("layer_gradient_over_loss")
     share = trace.measured.get("relative_distance")
+    if way is None:
+        return []
     layers = []
-    for label in way.labels if way is not None else []:
-        assert way is not None
+    for label in way.labels:
+        moved = pulling = None
+        if share is not None and label in share.labels and math.isfinite(share.of(label)[-1]):
+            moved = share.of(label)[-1]
         if pull is not None:
             pulls = [math.sqrt(v) for v in pull.of(label) if v >= 0]
-        else:
-            pulls = []
-        if share is not None and label in share.labels:
-            moved = share.of(label)[-1]
-        else:
-            moved = None
-        layers.append(
-            LayerFacts(
-                name=layer_name(label),
-                moved=moved if moved is not None and math.isfinite(moved) else None,
-                lately=lately(way, label),
-                pull=pulls[-1] / max(pulls) if pulls and max(pulls) > 0 else None,
-            )
-        )
+            if max(pulls, default=0.0) > 0:
+                pulling = pulls[-1] / max(pulls)
+        layers.append(LayerFacts(name=layer_name(label), moved=moved, lately=lately(way, label), pull=pulling))
     return layers
 
 

@@ -114,7 +114,10 @@ def ribbon(x: list | None, y: list | None, name: str, style: tuple[str, str]) ->
 
 def points(x: list | None, y: list | None, name: str, style: tuple[str, str], symbol: str) -> list[dict]:
     """Markers with no line between them."""
-    marker = {"color": style[0], "size": 9 if symbol == "circle" else 13, "symbol": symbol}
+    size = 13
+    if symbol == "circle":
+        size = 9
+    marker = {"color": style[0], "size": size, "symbol": symbol}
     return [trace | {"mode": "markers", "marker": marker} for trace in curve(x, y, name, style)]
 
 
@@ -151,14 +154,18 @@ def mark_x(at: float, text: str, *, log: bool = False, left: bool = False) -> li
         place = math.log10(at)
     else:
         place = at
+    if left:
+        anchor, shift = "right", -3
+    else:
+        anchor, shift = "left", 3
     hairline = {"type": "line", "x0": at, "x1": at, "yref": "paper", "y0": 0, "y1": 1}
     label = {
         "x": place,
         "y": 1,
         "yref": "paper",
         "yanchor": "top",
-        "xanchor": "right" if left else "left",
-        "xshift": -3 if left else 3,
+        "xanchor": anchor,
+        "xshift": shift,
     }
     return [hairline | _HAIRLINE, label | _LABEL | {"text": text}]
 

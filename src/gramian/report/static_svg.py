@@ -81,11 +81,10 @@ def _axis(axis: dict[str, Any], values: list[Any], start: float, end: float, mos
     finite = [float(v) for v in values if v is not None and math.isfinite(v) and (v > 0 or not log)]
     if finite:
         low, high = min(finite), max(finite)
+    elif log:
+        low, high = 1.0, 10.0
     else:
-        if log:
-            low, high = (1.0, 10.0)
-        else:
-            low, high = (0.0, 1.0)
+        low, high = 0.0, 1.0
     if axis.get("rangemode") == "tozero":
         low, high = min(low, 0.0), max(high, 0.0)
     if not high > low:
@@ -93,13 +92,17 @@ def _axis(axis: dict[str, Any], values: list[Any], start: float, end: float, mos
             low, high = (low / 1.5, high * 1.5)
         else:
             low, high = (low - (abs(low) or 1) / 2, high + (abs(high) or 1) / 2)
-    ticks = axis.get("tickvals") or (log_ticks(low, high, most) if log else linear_ticks(low, high, most))
+    ticks = axis.get("tickvals")
+    if not ticks:
+        spaced = log_ticks if log else linear_ticks
+        ticks = spaced(low, high, most)
     texts = axis.get("ticktext") or [number(v, 4) + axis.get("ticksuffix", "") for v in ticks]
     if log:
         low, high = math.log10(low), math.log10(high)
     beyond = PAD * (high - low)
-    from_zero = axis.get("rangemode") == "tozero" and low == 0
-    return PlotAxis(log, low if from_zero else low - beyond, high + beyond, start, end, list(ticks), list(texts))
+    if axis.get("rangemode") != "tozero" or low != 0:
+        low -= beyond
+    return PlotAxis(log, low, high + beyond, start, end, list(ticks), list(texts))
 
 
 def _grid(x: PlotAxis, y: PlotAxis) -> list[str]:

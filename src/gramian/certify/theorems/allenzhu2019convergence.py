@@ -101,11 +101,11 @@ def certificate(e: Evidence) -> Certificate | None:
     if losses and losses[0] > 0:
         fell = f"the loss fell to {losses[-1] / losses[0]:.2g} of its start in {steps[-1]} steps"
     if b is None:
-        name = "gradient descent"
+        name, number = "gradient descent", 1
     else:
-        name = f"SGD with batches of {b}"
+        name, number = f"SGD with batches of {b}", 2
     return Certificate(
-        f"Allen-Zhu, Li, Song 2019: {name}, {e.family} network (Theorem {1 if b is None else 2})",
+        f"Allen-Zhu, Li, Song 2019: {name}, {e.family} network (Theorem {number})",
         REFERENCE,
         premises,
         _conclusion(e, asked, sep, their_lr, b),
@@ -135,15 +135,17 @@ def _conclusion(e: Evidence, asked: Budget, sep: float, lr: float, b: int | None
         reached = None
     if reached is None and steps and steps[-1] >= granted:
         reached = False
-    if e.accuracy < 1:
-        started = ""
-    else:
+    started = ""
+    if e.accuracy >= 1:
         started = "it is there before the first step"
+    empty = started
+    if granted > MOST_STEPS:
+        empty = f"no run has {MOST_STEPS:.0e} steps"
     goal = (
         Condition(f"the loss falls to {e.accuracy:g} of the first", True, reached, vacuous=started),
         Condition("steps until then", granted, _float(e.accuracy_steps), "<=",
                   "the theorem's T at this accuracy and rate, constant 1",
-                  f"no run has {MOST_STEPS:.0e} steps" if granted > MOST_STEPS else started),
+                  empty),
     )  # fmt: skip
     if b is not None:
         return goal
