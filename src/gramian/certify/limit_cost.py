@@ -71,8 +71,10 @@ def matrix(kernel: Kernel, x: Tensor, x2: Tensor | None, per_pair: float, tell: 
     return out
 
 
-def spectrum_seconds(theta: Tensor) -> float:
+def spectrum_seconds(theta: Tensor, timed: Callable[..., float] = seconds_of) -> float:
     """What the eigenvalues and eigenvectors of this matrix will take: LAPACK's time for its first 1,000 rows, cubed up.
+
+    `timed(work, on_cpu=False)` gives the seconds that `work()` takes.
 
     Measured on one core beside other work: 6.1 s for 3,000 rows, predicted 4.4 s. 0 of few rows, which take about 2 s.
     """
@@ -81,7 +83,7 @@ def spectrum_seconds(theta: Tensor) -> float:
         return 0.0
     # eigenvalues and eigenvectors take time in proportion to n^3
     few = theta[:TRIED_ROWS, :TRIED_ROWS].double()
-    return seconds_of(partial(torch.linalg.eigh, few), on_cpu=False) * (n / TRIED_ROWS) ** 3
+    return timed(partial(torch.linalg.eigh, few), on_cpu=False) * (n / TRIED_ROWS) ** 3
 
 
 def memory(n: int) -> float:
