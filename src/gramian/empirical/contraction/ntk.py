@@ -15,7 +15,7 @@ from gramian.empirical.contraction.deferred_gradients import add_late
 from gramian.empirical.contraction.gradient_checks import check_pulled
 from gramian.empirical.contraction.gram_blocks import add_gram
 from gramian.empirical.contraction.layer_factors import WAYS, Factor, Source, factors, pull_back
-from gramian.empirical.contraction.memory_plan import Plan, Workload, planned
+from gramian.empirical.contraction.memory_plan import ContractionPlan, Workload, planned
 from gramian.empirical.modules import checks
 from gramian.empirical.modules.arguments import samples
 from gramian.empirical.modules.calling import lent
@@ -211,7 +211,9 @@ def check_small(source: Source, x: Batch) -> None:
     check_pulled(source, units, few, outputs, pull_back(source, units, few, outputs))
 
 
-def _run(plan: Plan, source: Source, load: Workload, x: Batch, x2: Batch | None, theta: dict[str, Tensor]) -> None:
+def _run(
+    plan: ContractionPlan, source: Source, load: Workload, x: Batch, x2: Batch | None, theta: dict[str, Tensor]
+) -> None:
     """Adds the plan's units for all pairs of blocks; for equal inputs each pair once, and its transpose."""
     right = x if x2 is None else x2
     for p, (rows, c) in enumerate(_blocks(plan, len(x), source.n_outputs)):
@@ -233,7 +235,7 @@ def _run(plan: Plan, source: Source, load: Workload, x: Batch, x2: Batch | None,
 
 def _add_units(
     block: Tensor,
-    plan: Plan,
+    plan: ContractionPlan,
     numbers: list[int],
     source: Source,
     load: Workload,
@@ -249,7 +251,7 @@ def _add_units(
             add_late(block, plan.units[i], source, f[i], g[i], load, mirror)
 
 
-def _blocks(plan: Plan, n: int, c: int) -> Iterator[tuple[slice, range]]:
+def _blocks(plan: ContractionPlan, n: int, c: int) -> Iterator[tuple[slice, range]]:
     for start in range(0, c, plan.outputs):
         for first in range(0, n, plan.samples):
             yield slice(first, min(first + plan.samples, n)), range(start, min(start + plan.outputs, c))

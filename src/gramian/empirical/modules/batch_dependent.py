@@ -23,7 +23,7 @@ from gramian.empirical.modules.calling import call_at
 from gramian.empirical.modules.plain_gradients import differs, gradients_along, marks, tolerance
 from gramian.errors import GramianError
 
-ALONE, RANDOM, MIXED = "alone", "random", "mixed"
+INDEPENDENT, RANDOM, BATCH_DEPENDENT = "independent", "random", "batch-dependent"
 FEW_NUMBERS = 2**14  # numbers of a parameter up to which its gradient is compared in any case
 SMALL_OUTPUT = 1e-2  # of an output below which its terms may cancel
 # root mean square of a parameter below which it may close a branch: LayerScale begins at 1e-6 to 0.1
@@ -35,7 +35,7 @@ Scores = Callable[[Any], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
-class Trial:
+class SmallBatches:
     """A module on one sample and on small batches.
 
     Attributes:
@@ -68,7 +68,7 @@ class Trial:
             return list(self.theta.values())
         return [p for p in self.theta.values() if p.numel() <= FEW_NUMBERS or _is_small(p)]
 
-    def in_float64(self) -> Trial:
+    def in_float64(self) -> SmallBatches:
         """The same with all numbers in float64."""
         wide = {name: _wide(t) for name, t in self.state.items()}
         theta = {name: wide[name].detach().requires_grad_() for name in self.theta}
@@ -77,7 +77,9 @@ class Trial:
         def run(x: Samples, values: dict[str, Tensor] | None) -> Any:
             return self.run(x, wide)
 
-        return Trial(run, self.scores, changed(self.x, _wide), theta, wide, self.plain, self.by_frequency, self.hidden)
+        return SmallBatches(
+            run, self.scores, changed(self.x, _wide), theta, wide, self.plain, self.by_frequency, self.hidden
+        )
 
     def middle(self, batch: Samples) -> Tensor | None:
         """The scores of the second sample of a batch; None if they cannot be told from the others'."""
@@ -92,14 +94,14 @@ class Trial:
 
 
 def dependence(module: nn.Module, x: Samples) -> str:
-    """What an output of a module that returns one tensor depends on: `ALONE`, `RANDOM` or `MIXED`."""
+    """What an output of a module that returns one tensor depends on: `INDEPENDENT`, `RANDOM` or `BATCH_DEPENDENT`."""
     theta: dict[str, Tensor] = {name: p for name, p in module.named_parameters() if p.requires_grad}
     state: dict[str, Tensor] = {**dict(module.named_parameters()), **dict(module.named_buffers())}
 
     def run(rows: Samples, values: dict[str, Tensor] | None = None) -> Any:
         return call_at(module, values or {}, rows)
 
-    trial = Trial(run, lambda out: out.reshape(-1), x, theta, state, plain=True)
+    trial = SmallBatches(run, lambda out: out.reshape(-1), x, theta, state, plain=True)
     first = trial.scores(run(x[:1])).detach()
     before = random_states(x.device)
     again = trial.scores(run(x[:1]))
@@ -107,8 +109,8 @@ def dependence(module: nn.Module, x: Samples) -> str:
     return depends(trial, first, again, drawn)
 
 
-def depends(trial: Trial, first: Tensor, again: Tensor, drawn: Sequence[bool]) -> str:
-    """`ALONE`, `RANDOM` or `MIXED`.
+def depends(trial: SmallBatches, first: Tensor, again: Tensor, drawn: Sequence[bool]) -> str:
+    """`INDEPENDENT`, `RANDOM` or `BATCH_DEPENDENT`.
 
     Args:
         trial: the module and its inputs.
@@ -124,13 +126,13 @@ def depends(trial: Trial, first: Tensor, again: Tensor, drawn: Sequence[bool]) -
     if (drawn[1] or drawn[2]) and draws_matter(trial, w):
         return RANDOM
     gradient = marks(gradients_along(again, w, trial.gates(), keep_graph=True))
-    if not is_mixed(trial, first, gradient, w):
-        return ALONE
+    if not is_batch_dependent(trial, first, gradient, w):
+        return INDEPENDENT
     third = marks(gradients_along(trial.scores(trial.run(trial.x[:1], None)), w, trial.gates()))
-    return RANDOM if differs(third, gradient, tolerance(first.dtype)) else MIXED
+    return RANDOM if differs(third, gradient, tolerance(first.dtype)) else BATCH_DEPENDENT
 
 
-def is_mixed(trial: Trial, alone: Tensor, gradient: list[Tensor], w: Tensor) -> bool:
+def is_batch_dependent(trial: SmallBatches, alone: Tensor, gradient: list[Tensor], w: Tensor) -> bool:
     r"""Whether the first sample's scores, or their gradient, change with the samples beside it.
 
     Args:
@@ -139,23 +141,23 @@ def is_mixed(trial: Trial, alone: Tensor, gradient: list[Tensor], w: Tensor) -> 
         gradient: marks of the gradient of $\langle w, f(x_0) \rangle$, one a parameter.
         w: direction in the space of the scores; shape (C,).
     """
-    mixed = _suspected(trial, alone, gradient, w)
-    if not mixed or alone.dtype == torch.float64:
-        return mixed
+    suspected = _suspected(trial, alone, gradient, w)
+    if not suspected or alone.dtype == torch.float64:
+        return suspected
     try:  # rounding of low precision is not mixing
         wide = trial.in_float64()
         scores = wide.scores(wide.run(wide.x[:1], None)).reshape(-1)
         if scores.dtype != torch.float64:
-            return mixed
+            return suspected
         gradient = marks(gradients_along(scores, w.double(), wide.gates()))
         return _suspected(wide, scores.detach(), gradient, w.double())
     except torch.OutOfMemoryError:
         raise
     except Exception:  # a module that has one precision only
-        return mixed
+        return suspected
 
 
-def _suspected(trial: Trial, alone: Tensor, gradient: list[Tensor], w: Tensor) -> bool:
+def _suspected(trial: SmallBatches, alone: Tensor, gradient: list[Tensor], w: Tensor) -> bool:
     parameters = trial.gates()
     of_batches = []
     for batch, real in _batches(trial.x):
@@ -187,7 +189,7 @@ def _suspected(trial: Trial, alone: Tensor, gradient: list[Tensor], w: Tensor) -
     return False
 
 
-def _outputs_differ(trial: Trial, scores: Tensor, alone: Tensor, w: Tensor) -> bool:
+def _outputs_differ(trial: SmallBatches, scores: Tensor, alone: Tensor, w: Tensor) -> bool:
     """Beyond rounding, which is relative to the terms that an output is a sum of: they may cancel in it."""
     allowed = torch.finfo(alone.dtype).eps ** 0.5
     gap = float((scores - alone).abs().max())
@@ -207,7 +209,7 @@ def _batches(x: Samples) -> Iterator[tuple[Samples, bool]]:
     """
     row = x[:1]
     others = [x[i : i + 1] for i in {len(x) - 1, len(x) // 2} - {0}]
-    near = [other for other in others if not _alike(other, row)][:2]
+    near = [other for other in others if not _nearly_equal(other, row)][:2]
     first = near + [changed_row(row, seed) for seed in range(2 - len(near))]
     yield joined([first[0], row, first[1]]), len(near) == 2
     yield joined([changed_row(row, 2, grow=True), row, changed_row(row, 3, grow=True)]), False
@@ -215,11 +217,11 @@ def _batches(x: Samples) -> Iterator[tuple[Samples, bool]]:
         yield joined([others[0], row]), True
 
 
-def _alike(a: Samples, b: Samples) -> bool:
-    return all(_tensors_alike(s, t) for s, t in zip(tensors_of(a), tensors_of(b), strict=True))
+def _nearly_equal(a: Samples, b: Samples) -> bool:
+    return all(_tensors_nearly_equal(s, t) for s, t in zip(tensors_of(a), tensors_of(b), strict=True))
 
 
-def _tensors_alike(a: Tensor, b: Tensor) -> bool:
+def _tensors_nearly_equal(a: Tensor, b: Tensor) -> bool:
     if a.dtype == torch.bool or not a.is_floating_point():
         return torch.equal(a, b)
     return bool((a - b).abs().max() <= 1e-2 * b.abs().max())
@@ -284,7 +286,7 @@ def random_states(device: torch.device) -> tuple[bytes, Any, Any]:
     return of_torch.numpy().tobytes(), random.getstate(), (numpy[1].tobytes(), *numpy[2:])  # type: ignore[index]
 
 
-def draws_matter(trial: Trial, w: Tensor) -> bool:
+def draws_matter(trial: SmallBatches, w: Tensor) -> bool:
     """Whether numbers drawn from Python's or NumPy's state change the scores or their gradient.
 
     Some networks draw them in any mode and use them in training only.

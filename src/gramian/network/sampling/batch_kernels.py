@@ -8,17 +8,17 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from gramian.empirical.modules.arguments import Samples
-from gramian.empirical.modules.batch_dependent import MIXED, RANDOM, dependence, kept_random_states
+from gramian.empirical.modules.batch_dependent import BATCH_DEPENDENT, RANDOM, dependence, kept_random_states
 from gramian.empirical.modules.calling import call_at
 from gramian.empirical.modules.observed_calls import differentiable_math
 from gramian.empirical.modules.plain_gradients import dense, right_batch_norm
 
 
 def samples_are(module: nn.Module, x: Samples) -> str:
-    """What an output depends on: its own sample ("alone"), drawn numbers too ("random"), other samples ("mixed")."""
+    """Whether an output is "independent" of other samples, "batch-dependent", or "random"."""
     layers = list(module.modules())
     if any(isinstance(m, _BatchNorm) and (m.training or m.running_mean is None) for m in layers):
-        return MIXED
+        return BATCH_DEPENDENT
     if any(isinstance(m, _DropoutNd) and m.training and m.p > 0 for m in layers):
         return RANDOM
     with kept_random_states(x.device), differentiable_math():

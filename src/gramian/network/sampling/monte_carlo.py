@@ -250,7 +250,7 @@ def _sampler(
             )
         module = made_module
     sampler = own_sampler(module, x, law, standard=standard, draw=draw, dtype=dtype)
-    if sampler.samples == batch_kernels.MIXED and x2 is not None:
+    if sampler.samples == batch_kernels.BATCH_DEPENDENT and x2 is not None:
         raise BadArgument(
             "The module mixes the samples of a batch, so its kernel between two batches is not defined.",
             where="monte_carlo(module, x, x2)",

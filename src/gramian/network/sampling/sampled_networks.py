@@ -12,7 +12,7 @@ from gramian.arch.law import Law
 from gramian.arch.ops.affine import Linear
 from gramian.empirical.contraction.ntk import empirical_ntk, empirical_ntk_by_layer
 from gramian.empirical.modules.arguments import Samples, description, inputs_of, joined
-from gramian.empirical.modules.batch_dependent import ALONE, MIXED
+from gramian.empirical.modules.batch_dependent import BATCH_DEPENDENT, INDEPENDENT
 from gramian.empirical.modules.calling import call_at
 from gramian.empirical.modules.module_copy import copied
 from gramian.empirical.modules.readout import find_readouts
@@ -34,7 +34,7 @@ class Sampler:
         gains: factor of each parameter's share of the NTK, by name; None: all are 1.
         last: path of a Linear that makes the module's output, with the variances of its weights and biases; None if
             there is no such layer.
-        samples: "alone", "random" or "mixed", as `batch_kernels.samples_are` says.
+        samples: "independent", "random" or "batch-dependent", as `batch_kernels.samples_are` says.
     """
 
     module: nn.Module
@@ -45,7 +45,7 @@ class Sampler:
 
     def ntk(self, x: Samples, x2: Samples | None) -> Tensor:
         """Tangent kernel of the present draw, mean over outputs; shape (n, m)."""
-        if self.samples != ALONE:
+        if self.samples != INDEPENDENT:
             return self._together(x, x2, lambda z: batch_kernels.ntk_together(self.module, z, self._gains()))
         given = inputs_of(x), None if x2 is None else inputs_of(x2)
         gains = set(self._gains().values())
@@ -59,7 +59,7 @@ class Sampler:
 
     def nngp(self, x: Samples, x2: Samples | None) -> Tensor:
         """Second moment of the present draw's outputs, or of its readout given the layers below; shape (n, m)."""
-        if self.samples != ALONE:
+        if self.samples != INDEPENDENT:
             return self._together(x, x2, self._gram)
         return self._gram(x, x2)
 
@@ -87,7 +87,7 @@ class Sampler:
             hook = layer.register_forward_hook(lambda _m, args, _out: kept.append(args[0]))
         try:
             with torch.no_grad():
-                step = ROWS_AT_ONCE if self.samples == ALONE else len(x)
+                step = ROWS_AT_ONCE if self.samples == INDEPENDENT else len(x)
                 for start in range(0, len(x), step):
                     out = call_at(self.module, {}, x[start : start + step])
                     if layer is None:
@@ -110,7 +110,7 @@ def own_sampler(
     _run(module, x)
     samples = batch_kernels.samples_are(module, x)
     trains = {name: p.requires_grad for name, p in module.named_parameters()}
-    readouts = find_readouts(module, x if samples == MIXED else x[:2])
+    readouts = find_readouts(module, x if samples == BATCH_DEPENDENT else x[:2])
     laws = rules(module, readouts, law, standard=standard, draw=draw)
     counts = {name for name in trains if trains[name] and laws[name].gain > 0}
     for name, p in module.named_parameters():

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from gramian.empirical.modules.arguments import Arguments
-from gramian.empirical.taylor.linearized import Expansion
+from gramian.empirical.taylor.first_order import Expansion
 from gramian.empirical.taylor.second_derivatives import MODES, checked_mode
 
 
