@@ -10,7 +10,6 @@ import typer
 
 from gramian.cli import show
 from gramian.errors import BadArgument, BadData
-from gramian.report.facts import SCHEMA
 
 
 def report(
@@ -47,6 +46,8 @@ def read_facts(path: Path) -> dict[str, Any]:
         BadArgument: there is no such file.
         BadData: it is no JSON, or not what `gramian certify` writes.
     """
+    from gramian.report.facts import SCHEMA
+
     again = "`gramian certify` writes both files anew."
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
