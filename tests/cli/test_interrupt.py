@@ -25,7 +25,7 @@ except KeyboardInterrupt:
     print("kept", flush=True)
 """
 
-WATCH = "from gramian.cli.interrupt import watch; watch(); print('here', flush=True)"
+WATCH = "from gramian.cli.interrupt_watch import watch; watch(); print('here', flush=True)"
 IMPORTS = {True: "import time; from gramian.train.interrupt import CtrlC; ", False: ""}  # torch takes seconds to load
 TRAINING = """
 with CtrlC() as interrupt:

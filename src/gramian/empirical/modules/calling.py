@@ -63,7 +63,10 @@ def lent(module: nn.Module, quiet: bool = False, most: int = COPIED) -> Iterator
         if id(module) in _read_once:
             yield loan
             return
-        _read_once[id(module)] = Attributes(module) if loan is None else loan.attributes
+        if loan is None:
+            _read_once[id(module)] = Attributes(module)
+        else:
+            _read_once[id(module)] = loan.attributes
         try:
             yield loan
         finally:
@@ -133,7 +136,10 @@ def _with_hooks(own: Tensor, value: Tensor) -> Tensor:
 
 def gradient_hooks(parameter: Tensor) -> tuple[Callable, ...]:
     """The hooks of a parameter's gradient; those of a Taylor model's copy lie aside (see `lay_aside`)."""
-    own = parameter._backward_hooks if parameter.is_leaf else None
+    if parameter.is_leaf:
+        own = parameter._backward_hooks
+    else:
+        own = None
     return (*getattr(parameter, ASIDE, ()), *(own or {}).values())
 
 

@@ -75,7 +75,10 @@ def differentiable_math() -> Iterator[None]:
     """Attention by operations that vmap knows, compiled modules uncompiled; gradients on, inference mode off."""
     fast = torch.backends.mha.get_fastpath_enabled()
     # a module can only be compiled if this is loaded, and loading it takes seconds
-    eager = torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
+    if "torch._dynamo" in sys.modules:
+        eager = torch.compiler.set_stance("force_eager")
+    else:
+        eager = nullcontext()
     with (
         eager,
         warnings.catch_warnings(),

@@ -97,7 +97,10 @@ def observe(model: Model, name: str, x: Batch, parameters: dict[str, Tensor]) ->
     if uses.general or seen.watched.registers_hooks or _changes_gradients(module, parameters, nodes):
         backward = checked_backward(module, rows.x[:1], lambda out: model.apply(out, rows[:1]))
         unseen = bool(backward.inside or backward.past)
-    graph = [] if seen.watched.opened else [seen.scores]
+    if seen.watched.opened:
+        graph = []
+    else:
+        graph = [seen.scores]
     return ObservedPass(len(seen.scores), seen.scores.dtype, uses, seen.saved, unseen, x[last:], graph)
 
 

@@ -43,7 +43,9 @@ class StructuredCall:
 
     def without_values(self) -> StructuredCall:
         """The same without the tensors that a norm may hold."""
-        return replace(self, how=replace(self.how, plain=_no_values)) if isinstance(self.how, NormScaleCall) else self
+        if isinstance(self.how, NormScaleCall):
+            return replace(self, how=replace(self.how, plain=_no_values))
+        return self
 
     def is_like(self, use: Use) -> bool:
         """Whether another pass makes the same call."""
@@ -130,7 +132,9 @@ class _Seen:
     def told(self, names: dict[int, str]) -> StructuredCall:
         """What is kept of it: no tensors."""
         weight, bias = (names.get(id(p)) if id(p) in self.carried else None for p in self.parameters)
-        shape = () if self.parameters[0] is None else tuple(self.parameters[0].shape)
+        shape: tuple[int, ...] = ()
+        if self.parameters[0] is not None:
+            shape = tuple(self.parameters[0].shape)
         return StructuredCall(self.how, self.in_shape, self.out_shape, shape, self.dtype, weight, bias)
 
     def carriers(self, users: dict[Node, list[Node]]) -> list[tuple[Node, Node]]:
@@ -154,7 +158,10 @@ def _as_written(use: Use, run: Callable[[], Tensor], out: Tensor) -> bool:
     tolerance = torch.finfo(out.dtype).eps ** 0.5
     try:
         with torch.no_grad(), torch._C.DisableTorchFunction():
-            ours = use.how.affine(use.how.plain(use.x), *use[2:]) if isinstance(use.how, NormScaleCall) else run()
+            if isinstance(use.how, NormScaleCall):
+                ours = use.how.affine(use.how.plain(use.x), *use[2:])
+            else:
+                ours = run()
             return torch.allclose(ours, out, tolerance, tolerance)
     except RuntimeError:  # inside a vmap of the module's own
         return False

@@ -117,7 +117,10 @@ def _check_alone(trial: SmallBatches, scores: Tensor, again: Tensor, drawn: list
     if kind != INDEPENDENT:  # gradient hooks that are not linear, or draw numbers, are told as what they are
         checked_backward(module, trial.x[:1], trial.scores)
     if kind == RANDOM:
-        said = "a forward pass draws random numbers" if any(drawn) else "two forward passes on the same sample differ"
+        if any(drawn):
+            said = "a forward pass draws random numbers"
+        else:
+            said = "two forward passes on the same sample differ"
         raise random_module(f"{path}: {said}")
     if kind == BATCH_DEPENDENT:
         raise BadArgument(

@@ -56,8 +56,14 @@ class MonteCarlo:
 
     def __str__(self) -> str:
         kernels = " and ".join(name for name in ("ntk", "nngp") if getattr(self, name) is not None)
-        at = "the module's own width" if self.width is None else f"width {self.width}"
-        more = "" if self.reached else ", less accurate than asked"
+        if self.width is None:
+            at = "the module's own width"
+        else:
+            at = f"width {self.width}"
+        if self.reached:
+            more = ""
+        else:
+            more = ", less accurate than asked"
         return f"Monte-Carlo {kernels}: {self.draws} draws at {at}, relative error {self.accuracy:.2g}{more}"
 
 
@@ -86,7 +92,9 @@ class Running:
         error, mean = float(self.error().norm()), float(self.mean.norm())
         if mean > 0:
             return error / mean
-        return 0.0 if error == 0 else math.inf
+        if error == 0:
+            return 0.0
+        return math.inf
 
 
 def monte_carlo(
@@ -162,7 +170,9 @@ def monte_carlo(
     """
     _check(accuracy, draws, kind, parametrization, width, extrapolate)
     rows, rows2, dtype = _inputs(module, x, x2, dtype, device)
-    widths = [width, 2 * width] if extrapolate and width is not None else [width]
+    widths = [width]
+    if extrapolate and width is not None:
+        widths.append(2 * width)
     samplers = [_sampler(module, x, rows, rows2, law, w, parametrization, draw, dtype) for w in widths]
     names = [name for name in ("ntk", "nngp") if kind in (name, "both")]
     value, bias = {name: Running() for name in names}, {name: Running() for name in names}
@@ -219,7 +229,10 @@ def _sampler(
             arch = architecture(module, few(like, slice(2)), law, parametrization=parametrization)
             return arch_sampler(arch, width, x, dtype)
         except NoLimit as error:
-            asked = "its own width" if width is None else f"width {width}"
+            if width is None:
+                asked = "its own width"
+            else:
+                asked = f"width {width}"
             if features:
                 fix = 'parametrization="ntk", whose NTK is the same at the first step'
             else:
@@ -240,15 +253,17 @@ def _sampler(
             fix='the module itself; or parametrization="ntk", whose NTK is the same at the first step',
         )
     if not isinstance(module, nn.Module):
-        made_module = module(width) if callable(module) and width is not None else None
-        if not isinstance(made_module, nn.Module):
+        network = None
+        if callable(module) and width is not None:
+            network = module(width)
+        if not isinstance(network, nn.Module):
             raise BadArgument(
                 f"`module` is a {type(module).__name__}, and `width` is {width}: this makes no torch.nn.Module.",
                 where="monte_carlo(module, x)",
                 why="a module, or a function of the width that returns one, is what is drawn",
                 fix="monte_carlo(make, x, width=128) with make(width) -> nn.Module",
             )
-        module = made_module
+        module = network
     sampler = own_sampler(module, x, law, standard=standard, draw=draw, dtype=dtype)
     if sampler.samples == batch_kernels.BATCH_DEPENDENT and x2 is not None:
         raise BadArgument(
@@ -272,12 +287,21 @@ def _inputs(
         checks.whole(module)
     x, x2 = samples(module, given, other)
     x = checks.check_samples("x", x)
-    x2 = None if x2 is None or other is given else checks.check_samples("x2", x2)
+    if x2 is None or other is given:
+        x2 = None
+    else:
+        x2 = checks.check_samples("x2", x2)
     checks.check_same_shapes(x, x2, "monte_carlo(module, x, x2)")
     if dtype is None:
-        own = module.parameters() if isinstance(module, nn.Module) else iter(())
+        if isinstance(module, nn.Module):
+            own = module.parameters()
+        else:
+            own = iter(())
         floating = [t for t in leaves(given) if t.is_floating_point()]
-        dtype = precision(floating) if floating else next((p.dtype for p in own), torch.get_default_dtype())
+        if floating:
+            dtype = precision(floating)
+        else:
+            dtype = next((p.dtype for p in own), torch.get_default_dtype())
     device = device or x.device
 
     def moved(t: Tensor) -> Tensor:

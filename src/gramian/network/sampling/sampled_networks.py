@@ -68,11 +68,16 @@ class Sampler:
         return {name: 1.0 if self.gains is None else self.gains[name] for name in trainable} or {"": 1.0}
 
     def _together(self, x: Samples, x2: Samples | None, kernel: Callable[[Samples], Tensor]) -> Tensor:
-        return kernel(x) if x2 is None else kernel(joined([x, x2]))[: len(x), len(x) :]
+        if x2 is None:
+            return kernel(x)
+        return kernel(joined([x, x2]))[: len(x), len(x) :]
 
     def _gram(self, x: Samples, x2: Samples | None = None) -> Tensor:
         a = self._values(x)
-        b = a if x2 is None else self._values(x2)
+        if x2 is None:
+            b = a
+        else:
+            b = self._values(x2)
         if self.last is None:
             return a @ b.mT / a.shape[1]
         # given the layers below, E f f' over the last layer's weights and bias is var_w h . h' + var_b
@@ -81,13 +86,19 @@ class Sampler:
     def _values(self, x: Samples) -> Tensor:
         """Inputs of the last layer, or the module's outputs; shape (n, features)."""
         kept: list[Tensor] = []
-        layer = None if self.last is None else self.module.get_submodule(self.last[0])
+        if self.last is None:
+            layer = None
+        else:
+            layer = self.module.get_submodule(self.last[0])
         hook = None
         if layer is not None:
             hook = layer.register_forward_hook(lambda _m, args, _out: kept.append(args[0]))
         try:
             with torch.no_grad():
-                step = ROWS_AT_ONCE if self.samples == INDEPENDENT else len(x)
+                if self.samples == INDEPENDENT:
+                    step = ROWS_AT_ONCE
+                else:
+                    step = len(x)
                 for start in range(0, len(x), step):
                     out = call_at(self.module, {}, x[start : start + step])
                     if layer is None:
@@ -157,7 +168,10 @@ def _run(module: nn.Module, x: Samples) -> None:
             fix="`x` such that module(x) works, of shape (n, ...)",
         ) from error
     if not isinstance(out, Tensor) or not out.is_floating_point() or out.ndim < 1 or len(out) != len(x):
-        has = f"shape {tuple(out.shape)}, {out.dtype}" if isinstance(out, Tensor) else f"type {type(out).__name__}"
+        if isinstance(out, Tensor):
+            has = f"shape {tuple(out.shape)}, {out.dtype}"
+        else:
+            has = f"type {type(out).__name__}"
         raise BadArgument(
             f"The module returns {has}, for {len(x)} inputs.",
             where=type(module).__name__,
