@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 from gramian.cli.certify import certify
 from gramian.cli.doctor import doctor
 from gramian.cli.fit import fit
-from gramian.cli.interrupt import watch
+from gramian.cli.interrupt_watch import watch
 from gramian.cli.kernel import kernel
 from gramian.cli.predict import predict
 from gramian.cli.report import report
