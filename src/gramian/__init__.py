@@ -8,9 +8,11 @@ import sys
 import types
 from typing import TYPE_CHECKING, Any
 
+from gramian.version import __version__
+
 if TYPE_CHECKING:
     from gramian import predicted
-    from gramian.certify import Certificate, Certification, Condition, Description, certify  # type: ignore[no-redef]
+    from gramian.certify import Certificate, Certification, Condition, Description, certify
     from gramian.empirical import (
         EmpiricalNTK,
         GaussNewton,
@@ -26,8 +28,6 @@ if TYPE_CHECKING:
     from gramian.network.sampling import MonteCarlo, monte_carlo
     from gramian.solve import Solution, attribution, solve
     from gramian.train import Advice, Settings, Trace, suggest, train
-
-__version__ = "0.1.0"
 
 _PACKAGES = {
     "Advice": "train",
