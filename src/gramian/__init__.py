@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gramian import predicted
-    from gramian.certify import Certificate, Certification, Condition, Description, certify  # type: ignore[no-redef]
+    from gramian.certify import Certificate, Certification, Condition, Description, certify
     from gramian.empirical import (
         EmpiricalNTK,
         GaussNewton,

@@ -127,7 +127,7 @@ def _theta(
     by_layer: bool,
 ) -> dict[str, Tensor]:
     checks.check_options(outputs, max_bytes)
-    checks.trainable(module)
+    parameters = checks.trainable(module)
     keep_freed_blocks()
     rows, rows2 = samples(module, x, x2)
     if rows2 is not None:
@@ -142,14 +142,20 @@ def _theta(
         left = max_bytes
         if loan is not None:
             left -= loan.copied
-        return _by_a_right_way(model, Batch(rows, of_x), right, outputs, left, by_layer)
+        return _by_a_right_way(model, Batch(rows, of_x), right, outputs, left, by_layer, parameters)
 
 
 def _by_a_right_way(
-    model: Model, x: Batch, x2: Batch | None, outputs: str | Callable[..., Tensor], max_bytes: int, by_layer: bool
+    model: Model,
+    x: Batch,
+    x2: Batch | None,
+    outputs: str | Callable[..., Tensor],
+    max_bytes: int,
+    by_layer: bool,
+    parameters: dict[str, Tensor],
 ) -> dict[str, Tensor]:
     """The first of `WAYS` that gives what plain backward passes give."""
-    source, saved = read(model, x, x2, full=outputs not in ("mean", "sum"))
+    source, saved = read(model, x, x2, outputs not in ("mean", "sum"), parameters)
     if source.observed is not None and GRAPH_SHARE * saved > max_bytes:
         source.observed.graph.clear()
     n, m = len(x), None
@@ -194,9 +200,12 @@ def contracted(
     return {name: _finish(t, outputs, source.n_outputs) for name, t in theta.items()}
 
 
-def read(model: Model, x: Batch, x2: Batch | None, full: bool) -> tuple[Source, int]:
+def read(
+    model: Model, x: Batch, x2: Batch | None, full: bool, parameters: dict[str, Tensor] | None = None
+) -> tuple[Source, int]:
     """Checks the module and its inputs; what factors are made from; bytes that a backward pass keeps for a sample."""
-    parameters = checks.trainable(model.module)
+    if parameters is None:
+        parameters = checks.trainable(model.module)
     checks.check_mode(model.module)
     checks.check_same_shapes(x.x, None if x2 is None else x2.x, "empirical_ntk(module, x, x2)")
     with differentiable_math():

@@ -75,7 +75,8 @@ def trainable(module: nn.Module) -> dict[str, Tensor]:
 
 def whole(module: nn.Module) -> None:
     """Refuses parameters that have no values yet, or of which each process has a part."""
-    for name, t in [*module.named_parameters(), *module.named_buffers()]:
+    parameters = list(module.named_parameters())
+    for name, t in [*parameters, *module.named_buffers()]:
         if torch.nn.parameter.is_lazy(t):
             raise BadArgument(
                 f"The parameter `{name}` has no shape yet, so it has no values.",
@@ -83,7 +84,7 @@ def whole(module: nn.Module) -> None:
                 why="a lazy layer finds its sizes at its first call, and there was none",
                 fix="module(x[:1]) once, before gramian sees the module",
             )
-    kinds = {type(p).__name__ for p in module.parameters()} | {type(m).__name__ for m in module.modules()}
+    kinds = {type(p).__name__ for _, p in parameters} | {type(m).__name__ for m in module.modules()}
     if kinds & {"DTensor", "FlatParameter", "FullyShardedDataParallel"}:
         raise BadArgument(
             "The module's parameters are spread over processes (FSDP).",

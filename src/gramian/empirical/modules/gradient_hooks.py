@@ -281,11 +281,6 @@ def _check_grad(
             )
 
 
-def has_hooks(p: Tensor) -> bool:
-    """Whether a parameter has hooks that may change its gradient, or its `.grad`."""
-    return bool(gradient_hooks(p)) or bool(getattr(p, "_post_accumulate_grad_hooks", None))
-
-
 def check_grad_hooks(module: nn.Module) -> None:
     """Raises BadArgument for hooks that act on `.grad` after it was added up."""
     for name, p in module.named_parameters():

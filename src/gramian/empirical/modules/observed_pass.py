@@ -23,7 +23,8 @@ from torch.autograd.function import BackwardCFunction
 from gramian.empirical.modules import trial_passes
 from gramian.empirical.modules.arguments import tensors_of
 from gramian.empirical.modules.batch_dependent import INDEPENDENT, depends, kept_random_states, random_states
-from gramian.empirical.modules.gradient_hooks import checked_backward, has_hooks, module_hooks
+from gramian.empirical.modules.calling import hooked_ones
+from gramian.empirical.modules.gradient_hooks import checked_backward, module_hooks
 from gramian.empirical.modules.observed_calls import CallWatcher
 from gramian.empirical.modules.output_functions import Batch, Model
 from gramian.empirical.modules.structured_parameters import CallRecorder, Node, Uses, nodes_below
@@ -144,4 +145,4 @@ def _changes_gradients(module: nn.Module, parameters: dict[str, Tensor], nodes: 
         leaf = getattr(node, "variable", None)
         if isinstance(leaf, nn.Parameter) and id(leaf) not in own:
             return True
-    return any(map(has_hooks, parameters.values())) or bool(module_hooks(module))
+    return bool(hooked_ones(parameters.values())) or bool(module_hooks(module))

@@ -23,8 +23,12 @@ def gradients(number: Tensor, parameters: Sequence[Tensor], *, keep_graph: bool 
     """
     grads: Sequence[Tensor | None] = [None] * len(parameters)
     if number.requires_grad and parameters:
-        with named_errors():
+        try:
             grads = torch.autograd.grad(number, list(parameters), retain_graph=keep_graph, allow_unused=True)
+        except (GramianError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            raise no_derivative(error) from error
     return [torch.zeros_like(p) if g is None else dense(g) for p, g in zip(parameters, grads, strict=True)]
 
 

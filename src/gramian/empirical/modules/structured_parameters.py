@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gramian.empirical.modules.calling import gradient_hooks
+from gramian.empirical.modules.calling import hooked_ones
 from gramian.empirical.modules.observed_calls import CallWatcher
 from gramian.empirical.modules.output_functions import Batch, Model
 from gramian.empirical.modules.structured_calls import How, NormScaleCall, Use
@@ -105,7 +105,8 @@ class CallRecorder:
             {id(c.parameters[role]) for c in seen if id(c.parameters[role]) in c.carried} for role in (0, 1)
         )
         structured -= weights & biases  # one vector in both roles
-        structured -= {i for i in structured if gradient_hooks(leaves[i].variable)}  # they take the whole gradient
+        # hooks take the whole gradient
+        structured -= {id(p) for p in hooked_ones([leaves[i].variable for i in structured])}
         return Uses(
             tuple(names[i] for i in structured),
             tuple(call.told({i: names[i] for i in structured}) for call in seen if call.of(structured)),

@@ -33,16 +33,16 @@ def gemm(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
 def worth_it(a: Tensor, b: Tensor) -> bool:
     """Whether `gemm` has a faster way for a b^T than torch's own."""
     return (
-        has_faster_way(a)
-        and a.shape[0] * a.shape[1] * b.shape[0] >= LEAST_MULTIPLICATIONS
+        a.shape[0] * a.shape[1] * b.shape[0] >= LEAST_MULTIPLICATIONS
         and min(a.shape[0], b.shape[0], a.shape[1]) >= 32
+        and has_faster_way(a)
         and _onednn() is not None
     )
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """`F.linear` that goes through `gemm`, its backward pass to `x` too; the parameters get no gradient."""
-    plain = not has_faster_way(weight) or weight.numel() < 2**14 or torch.is_autocast_enabled("cpu")
+    plain = weight.numel() < 2**14 or not has_faster_way(weight) or torch.is_autocast_enabled("cpu")
     if plain or x.dtype != weight.dtype:
         return F.linear(x, weight, bias)
     return _Linear.apply(x, weight, bias)
