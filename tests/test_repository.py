@@ -46,9 +46,9 @@ def test_the_python_of_the_readme_runs(tmp_path):
 
 
 def test_the_page_on_adding_an_op_runs(tmp_path):
-    first, judge = blocks(ROOT / "docs" / "adding-an-op.md", "python")
+    first, *more = blocks(ROOT / "docs" / "adding-an-op.md", "python")
     assert len(first[first.index("@reads") :].splitlines()) <= 35
-    done = subprocess.run([sys.executable, "-c", first + judge], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", "\n".join([first, *more])], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
