@@ -55,13 +55,7 @@ def python_line(run: FinishedRun) -> str:
         "targets": request.targets,
         "dtype": request.dtype,
         "device": request.device,
-        "optimizer": settings.optimizer,
+        **{field.name: getattr(settings, field.name) for field in fields(Settings)},
         "lr": run.plan.lr,
-        "batch_size": settings.batch_size,
-        "momentum": settings.momentum,
-        "loss": settings.loss,
-        "steps": settings.steps,
-        "accuracy": settings.accuracy,
-        "seed": settings.seed,
     }
     return call("module", "x", "y", arguments, test=("x_test", "y_test") if run.data.has_test else None)
