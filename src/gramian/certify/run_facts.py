@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 
-from gramian import __version__
 from gramian.certify.goal import Goal
 from gramian.certify.prepared_data import PreparedData
 from gramian.certify.scores import base_rate, imbalanced
@@ -37,6 +36,7 @@ from gramian.report.facts import (
 )
 from gramian.train import Trace
 from gramian.train.trace import Series
+from gramian.version import __version__
 
 SHOWN_PROBES = (
     "gram_min", "gram_max", "gradient_over_loss", "linearization_gap", "semi_smoothness",

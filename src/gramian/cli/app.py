@@ -63,7 +63,7 @@ for command in (certify, kernel, fit, predict, report, doctor):
 
 def _version(asked: bool) -> None:
     if asked:
-        from gramian import __version__
+        from gramian.version import __version__
 
         typer.echo(f"gramian {__version__}")
         raise typer.Exit

@@ -40,7 +40,7 @@ def doctor(data_dir: opt.DataDir = None) -> None:
 
 
 def _versions(missing: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    from gramian import __version__
+    from gramian.version import __version__
 
     pairs = [
         ("gramian", __version__),

@@ -25,6 +25,7 @@ from gramian.empirical.modules.observed_pass import ObservedPass
 from gramian.empirical.modules.output_functions import Batch, Model
 from gramian.empirical.modules.structured_calls import ConvCall, LinearCall, NormScaleCall, Sizes, Use
 from gramian.empirical.modules.structured_parameters import Uses
+from gramian.empirical.workarounds.channels_last import in_the_order_of_the_value
 from gramian.empirical.workarounds.convolution_gradients import convolved
 from gramian.empirical.workarounds.gemm import linear
 from gramian.empirical.workarounds.reused_memory import room
@@ -157,7 +158,7 @@ def pull_back(source: Source, units: Sequence[Unit], batch: Batch, outputs: rang
             return _by_a_faster_call(use, make, inputs.get(c), structured) + zeros[c]
 
         row = Batch.of_one(sample, target)
-        out = source.model(row, theta, CallWatcher(structured, seen))
+        out = source.model(row, theta, CallWatcher(structured, seen, in_the_order_of_the_value))
         if next(counter, None) is not None:
             raise RuntimeError("the module makes fewer calls than before")
         return out.reshape(-1), inputs

@@ -225,9 +225,9 @@ def check_small(source: Source, x: Batch) -> None:
     Raises:
         Untrusted: the gradients are not those of a plain backward pass. Other errors: torch's own.
     """
-    units = [u for u in make_units(source.uses, source.sizes(), apart=False) if u.kind == "general"]
-    if not units:
+    if not source.uses.general:
         return
+    units = [u for u in make_units(source.uses, source.sizes(), apart=False) if u.kind == "general"]
     k = min(source.n_outputs, 2)
     n = min(len(x), 2 if k == 1 else 3)  # as few as that, and not as many as outputs
     few, outputs = x[:n], range(k)
