@@ -1,6 +1,6 @@
 """Do gramian and neural-tangents give the same kernels, and where not, who is right?
 
-Every network of paired_networks.py, in float64: NNGP and NTK of three inputs against two others, and of the three alone. Errors
+Every network of paired_networks.py, in float64: NNGP and NTK of three inputs against two others, and alone. Errors
 are the largest difference divided by the largest entry; `diagonal` is that of the NTK of an input with itself. With
 `--judge`, the networks that are to differ instead, and Monte Carlo over finite networks of two widths as the judge.
 

@@ -1,4 +1,4 @@
-"""More networks for paired_networks.py: layers and activations that neural-tangents has and the other files leave out."""
+"""More networks for paired_networks.py: layers and activations of neural-tangents that the other files leave out."""
 
 from __future__ import annotations
 
