@@ -26,7 +26,7 @@ OFFICIAL = {"train": 50_000, "test": 10_000}
 
 
 @dataclass(frozen=True)
-class Part:
+class CifarFile:
     """One .npz with rows first .. first + count - 1 of the official order."""
 
     path: Path
@@ -82,7 +82,7 @@ def _read(file, size: int) -> bytes:
 class Images:
     """Images of several parts, one after the other; decoded when rows are picked."""
 
-    parts: tuple[Part, ...]
+    parts: tuple[CifarFile, ...]
 
     def __len__(self) -> int:
         return sum(part.count for part in self.parts)
@@ -99,16 +99,16 @@ class Images:
         return np.empty((0, 3, 32, 32), np.uint8)
 
 
-def find(folder: Path) -> dict[str, tuple[Part, ...]]:
+def find(folder: Path) -> dict[str, tuple[CifarFile, ...]]:
     """The parts of "train" and "test" in a folder, by their first row."""
-    splits: dict[str, tuple[Part, ...]] = {}
+    splits: dict[str, tuple[CifarFile, ...]] = {}
     for split in OFFICIAL:
         parts = [part for path in sorted(folder.glob("cifar10*.npz")) if (part := _part(path, split))]
         splits[split] = tuple(sorted(parts, key=lambda part: part.first))
     return splits
 
 
-def _part(path: Path, split: str) -> Part | None:
+def _part(path: Path, split: str) -> CifarFile | None:
     with readable(path), zipfile.ZipFile(path) as file:
         names = file.namelist()
         if f"{split}_x.npy" not in names or f"{split}_y.npy" not in names:
@@ -116,10 +116,10 @@ def _part(path: Path, split: str) -> Part | None:
         with file.open(f"{split}_x.npy") as member:
             count = _header(member)[0]
     named = re.search(rf"_{split}_(\d+)-(\d+)", path.stem)
-    return Part(path, f"{split}_x", int(named[1]) if named else 0, count)
+    return CifarFile(path, f"{split}_x", int(named[1]) if named else 0, count)
 
 
-def gaps(splits: dict[str, tuple[Part, ...]]) -> tuple[str, ...]:
+def gaps(splits: dict[str, tuple[CifarFile, ...]]) -> tuple[str, ...]:
     """What is missing to the official 50,000 and 10,000 images, in words."""
     missing = []
     for split, official in OFFICIAL.items():

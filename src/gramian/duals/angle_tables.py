@@ -38,7 +38,7 @@ DIAGONAL_NODES = 24  # nodes for the diagonal, where there are more
 
 
 @dataclass(frozen=True, eq=False)
-class Table:
+class AngleTable:
     """Coefficients of the three functions.
 
     Args:
@@ -96,7 +96,7 @@ def uniform(q: Tensor, dtype: torch.dtype) -> bool:
 
 def tabulated(
     op: GaussianFunction, q: Tensor, dtype: torch.dtype, pairs: float = math.inf
-) -> tuple[Table, Tensor, Tensor, Tensor]:
+) -> tuple[AngleTable, Tensor, Tensor, Tensor]:
     """A table for variances q, and at each of them its standard deviation, E phi^2 and E phi'^2; shapes (n,).
 
     A smooth function that needs one bends sharply in its values' scale, and each integral takes a millisecond: for
@@ -156,7 +156,7 @@ def own(op: GaussianFunction, q: Tensor) -> tuple[Tensor, Tensor]:
     return (matrix @ k) @ basis, (matrix @ slope) @ basis
 
 
-def of_powers(a: Tensor, q: float, second: float, dtype: torch.dtype) -> Table:
+def of_powers(a: Tensor, q: float, second: float, dtype: torch.dtype) -> AngleTable:
     """The table of a power series at one variance, from its normalized coefficients, shape (terms,)."""
     # 1 - c^k = (1 - c)(1 + ... + c^(k - 1)): G, 1 - K over 1 - c, has the sum of all squares above r at c^r.
     # D is the derivative of K in c
@@ -171,11 +171,11 @@ def of_powers(a: Tensor, q: float, second: float, dtype: torch.dtype) -> Table:
             break
     rest, slope = both
     only = math.sqrt(q)
-    return Table(SMOOTH, only, only, a.new_zeros(1, 1), *(_long(c[None, None], length) for c in (rest, slope)))
+    return AngleTable(SMOOTH, only, only, a.new_zeros(1, 1), *(_long(c[None, None], length) for c in (rest, slope)))
 
 
 @lru_cache(maxsize=64)
-def _checked_table(op: GaussianFunction, low: float, high: float, dtype: torch.dtype) -> Table | None:
+def _checked_table(op: GaussianFunction, low: float, high: float, dtype: torch.dtype) -> AngleTable | None:
     forms: tuple[int, ...] = SMOOTH, KINKS
     if op.sharp:
         if op.jumps:
@@ -228,7 +228,7 @@ def _order(op: GaussianFunction, form: int, low: float, high: float, dtype: torc
 
 def _interpolated(
     op: GaussianFunction, form: int, low: float, high: float, order: int, angles: int, dtype: torch.dtype
-) -> Table:
+) -> AngleTable:
     x, to_x = chebyshev_nodes(order)
     s = (low + high) / 2 + (high - low) / 2 * x
     i, j = torch.triu_indices(order, order)
@@ -245,7 +245,7 @@ def _interpolated(
 
     slope, rest = mapped(half), mapped(rest)
     length = max(_kept(slope, dtype), _kept(rest, dtype))
-    return Table(form, low, high, _apart(op, low, high, order), _long(rest, length), _long(slope, length))
+    return AngleTable(form, low, high, _apart(op, low, high, order), _long(rest, length), _long(slope, length))
 
 
 def _slopes(op: GaussianFunction, form: int, s1: Tensor, s2: Tensor, angles: int) -> Tensor:
@@ -325,7 +325,7 @@ def _dual(op: GaussianFunction, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor) 
     return op.untabulated_dual(q1, k, q2, gap)
 
 
-def _right(op: GaussianFunction, table: Table, dtype: torch.dtype) -> bool:
+def _right(op: GaussianFunction, table: AngleTable, dtype: torch.dtype) -> bool:
     """Whether it is the dual at pairs that are no nodes, near angles 0 and pi too."""
     generator = torch.Generator().manual_seed(0)
     width = table.high - table.low

@@ -60,7 +60,7 @@ class Bent:
         slope = self.right / 2 + self.left * half(self.rate * safe_sqrt(q))
         return self.rate * torch.where(q > 0, slope, self.left)
 
-    def _kernel(self, p: Parts) -> Tensor:
+    def _kernel(self, p: EluExpectations) -> Tensor:
         a, b = self.right, self.left
         # (A ramp(U) + B bend(U)) (A ramp(V) + B bend(V)), multiplied out; bend(U) = f(U) - 1[U < 0].
         ramps = (p.area + (math.pi - p.theta) * p.k) / (2 * math.pi)
@@ -68,7 +68,7 @@ class Bent:
         kernel = a * a * ramps + a * b * mixed + b * b * p.below
         return torch.where((p.s1 > 0) & (p.s2 > 0), kernel, torch.zeros_like(kernel))
 
-    def _slopes(self, p: Parts) -> Tensor:
+    def _slopes(self, p: EluExpectations) -> Tensor:
         a, b = self.right, self.left
         # f' = f - delta, and -1[U < 0] has the slope delta: the masses cancel, and the function's slope is A 1[U > 0] +
         # B f(U).
@@ -115,7 +115,7 @@ class Bent:
 
 
 @dataclass(frozen=True)
-class Parts:
+class EluExpectations:
     """Expectations of U > 0, f and delta at each pair; the second letter is of V."""
 
     s1: Tensor
@@ -150,7 +150,9 @@ def _ramp_with_bend(s1: Tensor, s2: Tensor, k: Tensor, sine: Tensor, on_f: Tenso
     return s1 * half_less(s2 * sine) / ROOT_2_PI + k * on_f
 
 
-def _parts(rate: float, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor | None, opposite: Tensor | None) -> Parts | None:
+def _parts(
+    rate: float, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor | None, opposite: Tensor | None
+) -> EluExpectations | None:
     """Of pairs in any shape that broadcasts, in float64; None where standard deviations are too large for the rule."""
     few = 8 * torch.finfo(k.dtype).eps
     q1, k, q2 = torch.broadcast_tensors(*(rate**2 * t.detach().double() for t in (q1, k, q2)))
@@ -172,7 +174,7 @@ def _parts(rate: float, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor | None, o
     chunks = zip(*(t.split(max(1, CHUNK // nodes)) for t in flat), strict=True)
     by_chunk = [_integrals(one, two, angle, nodes) for one, two, angle in chunks]
     integrals = (torch.cat(t).reshape(k.shape) for t in zip(*by_chunk, strict=True))
-    return Parts(s1, s2, k, gap, theta, area, sine, *integrals)
+    return EluExpectations(s1, s2, k, gap, theta, area, sine, *integrals)
 
 
 def _integrals(s1: Tensor, s2: Tensor, theta: Tensor, nodes: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -218,7 +218,7 @@ def _summed_up(op: Activation, q: Tensor, dtype: torch.dtype, pairs: float) -> t
     return series.squares, series.slopes, Loop(SERIES, first, which, factors)
 
 
-def _of_table(op: Activation, table: angle_tables.Table, s: Tensor, second: Tensor) -> Loop:
+def _of_table(op: Activation, table: angle_tables.AngleTable, s: Tensor, second: Tensor) -> Loop:
     # three facts in one number, which the loops take apart again
     kind = 3 * len(table.apart) + table.form + OF_ODD * odd(op)
     return Loop(TABLE, table.rest.shape[2], kind, table.factors(s, second))

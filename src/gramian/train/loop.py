@@ -22,11 +22,11 @@ from gramian.train.checkpoint import (
     optimizer_tensors,
     tensors_of,
 )
+from gramian.train.ctrl_c import CtrlC
 from gramian.train.forward import evaluating, outputs_as_trained
-from gramian.train.interrupt import CtrlC
 from gramian.train.learning_rate import LearningRate, choose_lr, lambda_max, why_diverged
 from gramian.train.probes import NotApplicable, Probe
-from gramian.train.progress import Bar
+from gramian.train.progress_bar import Bar
 from gramian.train.recorder import Recorder
 from gramian.train.run import Run, sum_over_parts
 from gramian.train.schedule import gram_steps, measured_steps

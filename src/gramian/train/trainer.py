@@ -16,11 +16,11 @@ from gramian.files import check_writable
 from gramian.train.batches import Batches
 from gramian.train.best_constant import best_constant_loss
 from gramian.train.checkpoint import Checkpoint
-from gramian.train.interrupt import CtrlC
+from gramian.train.ctrl_c import CtrlC
 from gramian.train.loop import Loop
 from gramian.train.objective import objective, samples
 from gramian.train.probes import Probe, choose
-from gramian.train.progress import Bar
+from gramian.train.progress_bar import Bar
 from gramian.train.run import Run
 from gramian.train.settings import RunOptions, Settings, SettingsKeywords, merged_settings
 from gramian.train.trace import Trace

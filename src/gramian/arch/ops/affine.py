@@ -349,22 +349,22 @@ def _padding(padding: object, window: tuple[int, ...], dilation: tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Scaling:
+class LayerScaling:
     """How a finite layer multiplies its parameters: the NTK parametrization as two numbers."""
 
     weight: float
     bias: float
 
 
-def initialize(op: Affine, layer: nn.Module, generator: torch.Generator | None) -> Scaling:
+def initialize(op: Affine, layer: nn.Module, generator: torch.Generator | None) -> LayerScaling:
     """Draws a finite layer's parameters and returns what multiplies them."""
     weight: Tensor = layer.weight  # type: ignore[assignment]
     fan_in = op.fan_in_of(weight)
     unit, sigma_b = plain(op.sigma_w) / math.sqrt(fan_in), plain(op.sigma_b)
-    std_w, std_b, scaling = unit, sigma_b, Scaling(1.0, 1.0)
+    std_w, std_b, scaling = unit, sigma_b, LayerScaling(1.0, 1.0)
     if not op.standard:  # a rate r is a parameter sqrt(r) times smaller, multiplied by sqrt(r) more
         root_w, root_b = math.sqrt(op.rate_w) or 1.0, math.sqrt(op.rate_b) or 1.0
-        std_w, std_b, scaling = 1 / root_w, 1 / root_b, Scaling(unit * root_w, sigma_b * root_b)
+        std_w, std_b, scaling = 1 / root_w, 1 / root_b, LayerScaling(unit * root_w, sigma_b * root_b)
     with torch.no_grad():
         weight.normal_(0, std_w, generator=generator)
         if getattr(layer, "bias", None) is not None:

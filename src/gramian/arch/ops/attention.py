@@ -13,7 +13,7 @@ from torch import Tensor
 from gramian.arch.moments import Moments
 from gramian.arch.ops.base import GROUPED, Call, EarlierStep, Op, Result, Value, reads, value
 from gramian.arch.ops.linear_attention import LinearAttention
-from gramian.arch.ops.pointwise import At
+from gramian.arch.ops.pointwise import LineResult
 from gramian.arch.ops.scale import Scale
 from gramian.errors import BadArgument, NoLimit
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Given:
+class InputOperand:
     """An argument of a line that is made from the input: the k-th input after q, k and v."""
 
     index: int
 
 
-Program = tuple[tuple[str, tuple[Any, ...]], ...]  # aten names and arguments; `At(-1)` is the scores
+Program = tuple[tuple[str, tuple[Any, ...]], ...]  # aten names and arguments; `LineResult(-1)` is the scores
 CAUSAL = "mask"  # a line that hides keys: where its mask is false
 SOFTMAX = "aten._safe_softmax.default"  # torch's attention: a query that may see no key gets zeros
 
@@ -77,7 +77,7 @@ class Attention(Op):
         lines: list[tuple[str, tuple[Any, ...]]] = []
         if causal:
             allowed = torch.ones(q.user_shape[-2], k.user_shape[-2], dtype=torch.bool).tril()
-            lines.append((CAUSAL, (At(-1), allowed)))
+            lines.append((CAUSAL, (LineResult(-1), allowed)))
         given: tuple[Value, ...] = ()
         if mask is not None:
             if isinstance(mask, Value) and mask.data:
@@ -87,12 +87,12 @@ class Attention(Op):
             else:
                 hides = isinstance(mask, Tensor) and mask.dtype == torch.bool
             if given:
-                arg = Given(0)
+                arg = InputOperand(0)
             else:
                 arg = mask
-            at = At(len(lines) - 1)
+            at = LineResult(len(lines) - 1)
             lines.append((CAUSAL, (at, arg)) if hides else ("aten.add.Tensor", (at, arg)))
-        lines.append((SOFTMAX, (At(len(lines) - 1), -1)))
+        lines.append((SOFTMAX, (LineResult(len(lines) - 1), -1)))
         d = q.user_shape[-1]
         return Attended(q, k, v, d**-0.5 if scale is None else float(scale), tuple(lines), given)
 
@@ -120,11 +120,11 @@ class Attention(Op):
         results: list[Tensor] = []
 
         def filled(arg: Any) -> Any:
-            if isinstance(arg, At):
+            if isinstance(arg, LineResult):
                 if arg.index < 0:
                     return seen
                 return results[arg.index]
-            if isinstance(arg, Given):
+            if isinstance(arg, InputOperand):
                 return views[arg.index]
             return arg
 
@@ -295,7 +295,7 @@ def _attention(q: Value, k: Value, v: Value, scale: float, lines: Program, given
             fix="as many heads of keys and values as of queries, and no broadcasting",
         )
     for _, args in lines:
-        if any(not isinstance(a, At | Given | Tensor | float | int | None) for a in args):
+        if any(not isinstance(a, LineResult | InputOperand | Tensor | float | int | None) for a in args):
             raise NoLimit(
                 "A parameter, or a value of the network, acts on the scores of attention.",
                 why="there is one number for a pair of positions, which stays random when the width grows",

@@ -8,10 +8,10 @@ from typing import Any
 
 from torch import Tensor
 
-from gramian.arch.ops.attention import SOFTMAX, Attended, Given, Program
+from gramian.arch.ops.attention import SOFTMAX, Attended, InputOperand, Program
 from gramian.arch.ops.base import GROUPED, Call, Value
 from gramian.arch.ops.norm import Identity
-from gramian.arch.ops.pointwise import ELEMENTWISE, At
+from gramian.arch.ops.pointwise import ELEMENTWISE, LineResult
 from gramian.errors import NoLimit
 
 UNCHANGED = {"dropout", "dropout_", "contiguous", "clone", "alias", "to", "_to_copy", "type_as"}
@@ -37,9 +37,9 @@ class Scores:
         return (*self.q.user_shape[:-1], self.k.user_shape[-2])
 
     @property
-    def last(self) -> At:
+    def last(self) -> LineResult:
         """The newest of the lines."""
-        return At(len(self.lines) - 1)
+        return LineResult(len(self.lines) - 1)
 
 
 def is_channels(x: Value, dim: int) -> bool:
@@ -102,7 +102,7 @@ def on_scores(call: Call) -> Scores | Attended:
     for a in args:
         if isinstance(a, Value) and a.data:
             given.append(a)
-            taken.append(Given(len(given) - 1))
+            taken.append(InputOperand(len(given) - 1))
         else:
             taken.append(scores.last if isinstance(a, Scores) else a)
     out_of_place = ".".join(part.rstrip("_") if k == 1 else part for k, part in enumerate(name.split(".")))

@@ -167,7 +167,7 @@ class EarlierStep(Protocol):
 
 
 @dataclass(frozen=True)
-class Part:
+class ChannelSlice:
     """Some channels of a value, as the user sees them: layers with these rows alone of their weights make it."""
 
     of: Value
@@ -187,7 +187,7 @@ class Result:
     groups: tuple[int, ...] = ()
 
 
-Read = tuple[Op, Made] | tuple[Op, Made, tuple[int, ...]] | Value | Part | Result
+Read = tuple[Op, Made] | tuple[Op, Made, tuple[int, ...]] | Value | ChannelSlice | Result
 READERS: dict[str, type[Op]] = {}
 A = TypeVar("A", bound=type[Op])
 

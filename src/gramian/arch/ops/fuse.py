@@ -14,7 +14,7 @@ from gramian.arch.ops.activation import Activation
 from gramian.arch.ops.base import READERS, Call, EarlierStep, Op, Value
 from gramian.arch.ops.combine import Shift
 from gramian.arch.ops.exponential import Exp, Gaussian
-from gramian.arch.ops.pointwise import ELEMENTWISE, At, Line, Pointwise
+from gramian.arch.ops.pointwise import ELEMENTWISE, Line, LineResult, Pointwise
 from gramian.arch.ops.polynomial import Polynomial, RectifiedPower
 from gramian.arch.ops.relu import LeakyReLU, ReLU, TwoSlopes
 from gramian.arch.ops.scale import Scale
@@ -78,7 +78,7 @@ def simplest(lines: Program) -> Op:
         # exp(b - a x^2)
         if p is not None and len(p) == 3 and p[1] == 0 and p[2] < 0:
             return Gaussian(-p[2], math.exp(p[0]))
-    n = _rectified(lines, At(len(lines) - 1))
+    n = _rectified(lines, LineResult(len(lines) - 1))
     if n:
         if n > 1:
             return RectifiedPower(n)
@@ -94,13 +94,13 @@ def simplest(lines: Program) -> Op:
 def _homogeneous(lines: Program) -> bool:
     """Whether the expression is made of such parts alone that it is f(t x) = t f(x) for t > 0: bent once, at 0."""
     for name, args in lines:
-        values = [a for a in args if isinstance(a, At)]
+        values = [a for a in args if isinstance(a, LineResult)]
         if isinstance(name, Op):
             base = ""
         else:
             base = name.split(".")[1]
         alike = isinstance(name, LeakyReLU | Scale) or base in ("relu", "leaky_relu", "abs", "neg")
-        multiple = base in ("mul", "div") and len(values) == 1 and isinstance(args[0], At)
+        multiple = base in ("mul", "div") and len(values) == 1 and isinstance(args[0], LineResult)
         if not (alike or multiple or (base in ("add", "sub") and len(values) == 2)):
             return False
     return True
@@ -122,24 +122,24 @@ def _trace(index: int, steps: Sequence[EarlierStep]) -> tuple[int, Program]:
         ops.append(steps[index].op)
         (index,) = steps[index].inputs
     lines: list[Line] = []
-    end = At(-1)
+    end = LineResult(-1)
     for op in reversed(ops):
         if isinstance(op, Pointwise):
             end = _append(lines, op.lines, end)
         else:
             lines.append((op, (end,)))
-            end = At(len(lines) - 1)
+            end = LineResult(len(lines) - 1)
     return index, tuple(lines)
 
 
-def _append(lines: list[Line], program: Program, start: At = At(-1)) -> At:
+def _append(lines: list[Line], program: Program, start: LineResult = LineResult(-1)) -> LineResult:
     """Adds a program that acts on `start`, line by line unless it is there already; where its result is."""
-    place: dict[int, At] = {-1: start}
+    place: dict[int, LineResult] = {-1: start}
     for number, (name, args) in enumerate(program):
-        line = (name, tuple(place[a.index] if isinstance(a, At) else a for a in args))
+        line = (name, tuple(place[a.index] if isinstance(a, LineResult) else a for a in args))
         if line not in lines:
             lines.append(line)
-        place[number] = At(lines.index(line))
+        place[number] = LineResult(lines.index(line))
     return place[len(program) - 1]
 
 
@@ -156,10 +156,10 @@ def _number(a: Any) -> Any:
 
 def _polynomial(lines: Program, of: Any = None) -> Coefficients | None:
     """Coefficients of what the expression, or one of its arguments, is as a polynomial; None if it is none."""
-    of = At(len(lines) - 1) if of is None else of
+    of = LineResult(len(lines) - 1) if of is None else of
     if isinstance(of, int | float):
         return (float(of),)
-    if not isinstance(of, At):
+    if not isinstance(of, LineResult):
         return None
     if of.index < 0:
         return (0.0, 1.0)
@@ -209,7 +209,7 @@ def _arithmetic(name: str | Op, args: tuple[Any, ...], p: Coefficients, q: Coeff
         power = 2
     else:
         power = None
-    if base == "pow" and isinstance(args[0], At):
+    if base == "pow" and isinstance(args[0], LineResult):
         power = args[1]
     if isinstance(power, int | float) and power == int(power) and 1 <= power <= MOST_DEGREE:
         total = (1.0,)
@@ -240,7 +240,7 @@ def _trimmed(p: list[float]) -> Coefficients:
 
 def _rectified(lines: Program, of: Any) -> int | None:
     """n where the argument is relu(x)^n, 0 where it is x itself; None otherwise."""
-    if not isinstance(of, At):
+    if not isinstance(of, LineResult):
         return None
     if of.index < 0:
         return 0

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from gramian.arch.ops.affine import Affine
-from gramian.arch.ops.base import GROUPED, Call, Op, Part, Value, value
+from gramian.arch.ops.base import GROUPED, Call, ChannelSlice, Op, Value, value
 from gramian.errors import NoLimit
 
 SPLITS = {"aten.split.Tensor", "aten.split.sizes", "aten.split_with_sizes.default", "aten.chunk.default",
@@ -42,7 +42,7 @@ def regrouped(x: Value, after: tuple[int, ...]) -> Value | None:
     return replace(x, layout=() if layout == tuple(range(len(x.shape))) else layout, groups=groups)
 
 
-def channels_taken(x: Value, dim: int, index: tuple[int, ...], *, drop: bool) -> Part | None:
+def channels_taken(x: Value, dim: int, index: tuple[int, ...], *, drop: bool) -> ChannelSlice | None:
     """Some channels of a value of the network, by their numbers on the user's axis `dim`; None for what has no rule."""
     axis = x.axis(dim)
     group = max(axis - GROUPED, 0)
@@ -60,7 +60,7 @@ def channels_taken(x: Value, dim: int, index: tuple[int, ...], *, drop: bool) ->
         groups = tuple(sizes[k] for k in kept)
     else:
         groups = ()
-    return Part(x, rows, layout, groups)
+    return ChannelSlice(x, rows, layout, groups)
 
 
 def pieces(call: Call) -> list[Call]:
@@ -86,7 +86,7 @@ def pieces(call: Call) -> list[Call]:
 
 
 @dataclass
-class Parts:
+class ChannelSlices:
     """The parts of a network's values that were asked for, each made once.
 
     Rows of a weight are independent of the others, so a part of a layer's channels is a layer of its own; what acts on

@@ -16,7 +16,7 @@ TRACED = 2  # samples in the exported graph, whose sizes stand in its calls
 
 
 @dataclass(frozen=True)
-class Line:
+class CallResult:
     """The result of an earlier call, or of an input, by its number."""
 
     number: int
@@ -24,7 +24,7 @@ class Line:
 
 @dataclass(frozen=True)
 class CallLine:
-    """One call: its aten name ("getitem" for an entry of a tuple), and its arguments with `Line` for results."""
+    """One call: its aten name ("getitem" for an entry of a tuple), and its arguments with `CallResult` for results."""
 
     target: str
     args: tuple[Any, ...]
@@ -92,7 +92,7 @@ def _called(target: str, args: list[Any], kwargs: dict[str, Any], floating: torc
 def _filled(arg: Any, values: list[Any], floating: torch.dtype, device: torch.device) -> Any:
     """An argument with results in place, and every floating dtype that of the kernel: a float32 module is a law of
     real numbers here, not of roundings."""
-    if isinstance(arg, Line):
+    if isinstance(arg, CallResult):
         return values[arg.number]
     if isinstance(arg, list | tuple):
         return type(arg)(_filled(a, values, floating, device) for a in arg)

@@ -15,7 +15,7 @@ from gramian.arch.ops.piecewise import Piecewise
 from gramian.arch.ops.polynomial import RectifiedPower
 from gramian.arch.ops.relu import LeakyReLU
 from gramian.arch.ops.sign import Sign, Step
-from gramian.arch.ops.smooth import SPLITS, Series
+from gramian.arch.ops.smooth import SPLITS, HermiteActivation
 from gramian.duals.hermite_expansion import HermiteExpansion
 from gramian.errors import NoLimit
 
@@ -24,7 +24,7 @@ FARTHEST_KINK = 1e4  # kinks are looked for between minus this and this
 
 
 @dataclass(frozen=True)
-class At:
+class LineResult:
     """The result of an expression's line; -1 is the function's argument."""
 
     index: int
@@ -49,7 +49,7 @@ ELEMENTWISE = COMPARISONS | KINKED_AT_ZERO | {
 
 
 @dataclass(frozen=True)
-class Pointwise(Piecewise, Series):
+class Pointwise(Piecewise, HermiteActivation):
     """An elementwise function as the user wrote it, fused from several calls.
 
     A smooth one goes through its Hermite series, one with kinks, or too steep for the series, through quadrature
@@ -79,7 +79,7 @@ class Pointwise(Piecewise, Series):
     def dual(self, q1: Tensor, k: Tensor, q2: Tensor) -> tuple[Tensor, Tensor]:
         if not self.kinks:
             try:
-                return Series.dual(self, q1, k, q2)
+                return HermiteActivation.dual(self, q1, k, q2)
             except NoLimit:
                 pass
         return Piecewise.dual(self, q1, k, q2)
@@ -98,7 +98,7 @@ class Pointwise(Piecewise, Series):
     def mean(self, q: Tensor) -> Tensor | None:
         if not self.kinks:
             try:
-                return Series.mean(self, q)
+                return HermiteActivation.mean(self, q)
             except NoLimit:
                 pass
         return Piecewise.mean(self, q)
@@ -117,7 +117,7 @@ def evaluate(lines: tuple[Line, ...], x: Tensor) -> list[Tensor]:
     results: list[Tensor] = []
 
     def filled(arg: Any) -> Any:
-        if not isinstance(arg, At):
+        if not isinstance(arg, LineResult):
             return arg
         if arg.index < 0:
             return x
@@ -192,11 +192,11 @@ def _crossings(name: str | Op, args: tuple[Any, ...]) -> list[tuple[Any, Any]]:
     base = _base(name)
     if base in COMPARISONS | {"maximum", "minimum"}:
         return [(args[0], args[1])]
-    if base == "div" and isinstance(args[1], At):
+    if base == "div" and isinstance(args[1], LineResult):
         return [(args[1], 0.0)]
     if (
         base == "pow"
-        and isinstance(args[0], At)
+        and isinstance(args[0], LineResult)
         and not (isinstance(args[1], int | float) and args[1] % 1 == 0 <= args[1])
     ):
         return [(args[0], 0.0)]
@@ -221,7 +221,7 @@ def _places(base: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _minus(upper: Any, lower: Any, values: list[Tensor]) -> Tensor:
-    a, b = (values[v.index + 1] if isinstance(v, At) else v for v in (upper, lower))
+    a, b = (values[v.index + 1] if isinstance(v, LineResult) else v for v in (upper, lower))
     return torch.as_tensor(a - b, dtype=torch.float64).expand_as(values[0])
 
 

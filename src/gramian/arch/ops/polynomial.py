@@ -153,19 +153,19 @@ class Ramps:
 
     power: int
 
-    def value(self, at: dual_derivatives.At) -> Tensor:
+    def value(self, at: dual_derivatives.PairCovariances) -> Tensor:
         area = safe_sqrt(at.gap) * safe_sqrt(at.opposite)
         return RectifiedPower(self.power)._closed(at.q1, at.k, at.q2, area, torch.atan2(area, at.k + 0.0))[0]
 
-    def slopes(self, at: dual_derivatives.At) -> dual_derivatives.Slopes:
+    def slopes(self, at: dual_derivatives.PairCovariances) -> dual_derivatives.Slopes:
         own = self.power * ramp_power(self.power, at)
         return self.power**2 * ramp_power(self.power - 1, at), own, own
 
-    def infinite(self, at: dual_derivatives.At) -> Tensor | None:
+    def infinite(self, at: dual_derivatives.PairCovariances) -> Tensor | None:
         return None
 
 
-def ramp_power(n: int, at: dual_derivatives.At) -> Tensor:
+def ramp_power(n: int, at: dual_derivatives.PairCovariances) -> Tensor:
     """E u_+^n v_+^n, differentiable as often as one likes."""
     if n == 0:
         return 0.5 - dual_derivatives.expectation_of(dual_derivatives.Angle(), at) / (2 * math.pi)

@@ -36,7 +36,7 @@ MANY_INTEGRALS = 1000  # integrals by quadrature, from which on it is said how t
 
 
 @dataclass(frozen=True)
-class Series(Activation):
+class HermiteActivation(Activation):
     r"""A smooth function through its Hermite series (Daniely et al. 2016, arXiv:1602.05897).
 
     With normalized Hermite polynomials $h_r$ and $a_r(q) = E\,\phi(\sqrt q\, z)\, h_r(z)$, $z \sim N(0, 1)$:
@@ -66,7 +66,7 @@ class Series(Activation):
 
 @reads(*TARGETS)
 @dataclass(frozen=True)
-class Smooth(Piecewise, Series):
+class Smooth(Piecewise, HermiteActivation):
     """A smooth activation: by its Hermite series, or by quadrature where its values are so large that it bends sharply.
 
     The error is below 1e-11 of the kernel's diagonal in float64.
@@ -103,7 +103,7 @@ class Smooth(Piecewise, Series):
 
     def dual(self, q1: Tensor, k: Tensor, q2: Tensor) -> tuple[Tensor, Tensor]:
         try:
-            return Series.dual(self, q1, k, q2)
+            return HermiteActivation.dual(self, q1, k, q2)
         except NoLimit:
             self._warn(k.numel(), q1, q2)
             return self._integrals(q1, k, q2, None)
@@ -126,7 +126,7 @@ class Smooth(Piecewise, Series):
         if self.function in ODD:
             return None
         try:
-            return Series.mean(self, q)
+            return HermiteActivation.mean(self, q)
         except NoLimit:
             return Piecewise.mean(self, q)
 

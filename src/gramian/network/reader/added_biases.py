@@ -14,7 +14,7 @@ from gramian.arch.ops import Affine, Call, Permute, Value
 from gramian.arch.ops.base import EarlierStep, Parameter
 from gramian.arch.ops.combine import Sum
 from gramian.arch.ops.learned import Entries
-from gramian.network.reader.reading import Reading
+from gramian.network.reader.reading import GraphReading
 
 TAKE_BIAS = {"linear", "conv1d", "conv2d", "conv3d"}
 ADDS = {"aten.add.Tensor", "aten.add_.Tensor", "aten.sub.Tensor", "aten.sub_.Tensor"}
@@ -48,7 +48,7 @@ def layer_under(index: int, steps: Sequence[EarlierStep]) -> Affine | None:
     return None
 
 
-def layer_with_bias(reading: Reading, node: Node, call: Call) -> Value | None:
+def layer_with_bias(reading: GraphReading, node: Node, call: Call) -> Value | None:
     """A layer with the parameter that is added to its values as its bias; None for other calls."""
     given = [n for n in node.all_input_nodes if isinstance(reading.values[n.name], Value)]
     if len(given) != 1:
@@ -66,13 +66,13 @@ def _is_step(step_or_other: object, index: int) -> bool:
     return isinstance(step_or_other, Value) and step_or_other.index == index
 
 
-def _replaced(reading: Reading, x: Value, layer: Affine, number: int) -> Value:
+def _replaced(reading: GraphReading, x: Value, layer: Affine, number: int) -> Value:
     step = reading.steps[number]
     below = tuple(Value(i, reading.steps[i].shape if i >= 0 else ()) for i in step.inputs)
     return reading.add(layer, below, step.shape, x.order, reading.where, x.groups)
 
 
-def read_addmm(reading: Reading, args: Sequence[Any], val: Tensor) -> Value | None:
+def read_addmm(reading: GraphReading, args: Sequence[Any], val: Tensor) -> Value | None:
     """`torch.addmm(b, x, W)`, which is `x @ W + b`, the layer of GPT-2; None where it is something else."""
     vector, x, weight, beta, alpha = args
     if not isinstance(x, Value) or not isinstance(weight, Parameter) or (beta, alpha) != (1, 1):

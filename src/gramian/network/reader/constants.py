@@ -15,13 +15,13 @@ from gramian.arch.ops.learned import Fixed
 from gramian.arch.structure import with_place
 from gramian.errors import NoLimit
 from gramian.network.reader.export import flat
-from gramian.network.reader.reading import Reading
+from gramian.network.reader.reading import GraphReading
 
 # calls that say no axis by its number, and so read a value without samples as one with them
 WITHOUT_AXES = {"matmul", "mm", "mul", "div", "neg", "linear", "relu", "gelu", "silu", "tanh"}
 
 
-def looked_up(reading: Reading, args: list[Any], where: str) -> Value | Unbatched:
+def looked_up(reading: GraphReading, args: list[Any], where: str) -> Value | Unbatched:
     """A table at constant numbers: learned positions."""
     op, inputs, layout, batched = positional(args[0], args[1], args[2] if len(args) > 2 else -1)
     shape = (args[0].shape[1], *inputs[0].shape)
@@ -31,7 +31,7 @@ def looked_up(reading: Reading, args: list[Any], where: str) -> Value | Unbatche
     return Unbatched(rows)
 
 
-def of_numbers(reading: Reading, args: list[Any], val: Tensor, where: str) -> Value | Unbatched:
+def of_numbers(reading: GraphReading, args: list[Any], val: Tensor, where: str) -> Value | Unbatched:
     """A Linear on a constant tensor, such as fixed encodings of the positions."""
     numbers, batched = args[0].detach(), args[0].ndim > 1 and len(args[0]) == 1
     stored = (numbers[0] if batched else numbers).movedim(-1, 0)  # channels first
@@ -45,7 +45,7 @@ def of_numbers(reading: Reading, args: list[Any], val: Tensor, where: str) -> Va
     return Unbatched(encoded)
 
 
-def batched(reading: Reading, node: Node, args: list[Any], where: str) -> Any:
+def batched(reading: GraphReading, node: Node, args: list[Any], where: str) -> Any:
     """The arguments with what has no axis of samples broadcast over them; or the result, if it has none either."""
     base, val = base_of(str(node.target)), node.meta["val"]
     first = args[0]

@@ -13,15 +13,14 @@ from gramian.arch.inputs import Form
 from gramian.arch.ops import GROUPED, READERS, Call, Op, Permute, Value, fuse
 from gramian.arch.ops.attention import Attended
 from gramian.arch.ops.attention_scores import Scores, is_scored, on_scores, products
-from gramian.arch.ops.base import Parameter, Part, Pending, Result
-from gramian.arch.ops.columns import Columns, merged, multiplied, stray_columns
-from gramian.arch.ops.columns import Product as MatrixProduct
+from gramian.arch.ops.base import ChannelSlice, Parameter, Pending, Result
 from gramian.arch.ops.computed import base_of
 from gramian.arch.ops.graphs import einsum_graph
-from gramian.arch.ops.groups import Parts
-from gramian.arch.ops.layout import Turned
+from gramian.arch.ops.groups import ChannelSlices
 from gramian.arch.ops.learned import Entries
+from gramian.arch.ops.permute import Turned
 from gramian.arch.ops.scalar_output import Dropped, dropped
+from gramian.arch.ops.sparse_matmul import MatrixProduct, MatrixView, merged, multiplied, stray_columns
 from gramian.arch.structure import Step, with_place
 from gramian.errors import NoLimit
 from gramian.network.reader.export import flat
@@ -31,7 +30,7 @@ from gramian.network.reader.unrolled_rnn import Unroller
 NUMBERS = {"zeros_like": 0.0, "ones_like": 1.0}
 
 
-class Reading:
+class GraphReading:
     """The steps and values that are read so far; `GraphReader` goes through the graph.
 
     Attributes:
@@ -50,7 +49,7 @@ class Reading:
         self.steps: list[Step] = []
         self.values: dict[str, Any] = {}
         self.computed: set[int] = set()
-        self.parts = Parts(self.steps, self._part)
+        self.parts = ChannelSlices(self.steps, self._part)
         self.where = ""
         self.no_grad = False
         self.inputs: list[Node] = []
@@ -109,7 +108,7 @@ class Reading:
 
     def _recorded(self, answer: Any, call: Call, val: Tensor, where: str) -> Value:
         """The value that a reader's answer stands for, after the step that makes it."""
-        if isinstance(answer, Part):
+        if isinstance(answer, ChannelSlice):
             shape = (len(answer.rows), *answer.of.shape[1:])
             number = self.parts.step(answer.of.index, answer.rows)
             return Value(number, shape, False, answer.layout, groups=answer.groups)
@@ -121,7 +120,7 @@ class Reading:
             return self.add(answer.op, answer.inputs, answer.shape, answer.layout, where, answer.groups)
         return answer
 
-    def turned(self, turned: Turned | Columns, call: Call, val: Any, where: str) -> Any:
+    def turned(self, turned: Turned | MatrixView, call: Call, val: Any, where: str) -> Any:
         """A call on a value whose samples are not first: another order of the axes, or entries of one of them."""
         if isinstance(val, Tensor):
             result = merged(turned, call, tuple(val.shape))
@@ -133,7 +132,7 @@ class Reading:
             return multiplied(result, self.add(result.op, (x,), shape, x.layout, where))
         if result is not None:
             return result
-        if isinstance(turned, Columns):
+        if isinstance(turned, MatrixView):
             raise with_place(stray_columns(), where)
         if READERS.get(call.target) is Permute:
             return turned.permuted(call)

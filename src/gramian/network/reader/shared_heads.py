@@ -6,14 +6,14 @@ from dataclasses import replace
 from typing import Any
 
 from gramian.arch.ops import Value
-from gramian.arch.ops.columns import MERGES
 from gramian.arch.ops.computed import base_of
 from gramian.arch.ops.copies import Expanded, copied, expanded, stray_copies
+from gramian.arch.ops.sparse_matmul import MERGES
 from gramian.arch.structure import with_place
-from gramian.network.reader.reading import Reading
+from gramian.network.reader.reading import GraphReading
 
 
-def heads_copied(reading: Reading, target: str, args: list[Any], val: Any, where: str) -> Any:
+def heads_copied(reading: GraphReading, target: str, args: list[Any], val: Any, where: str) -> Any:
     """What `expand` makes of heads, and a reshape of that; None for other calls."""
     base, first = base_of(target), args[0] if args else None
     if base == "expand" and isinstance(first, Value) and first.groups:
