@@ -109,7 +109,7 @@ def tabulated(
     if len(some) == 0:
         raise Unsupported("All inputs are zero.")
     same = uniform(q, dtype)
-    if op.integrated and not op.sharp and pairs < SMOOTH_PAIRS[same]:
+    if op.integrated and not op.nonsmooth and pairs < SMOOTH_PAIRS[same]:
         raise Unsupported(f"So few pairs do not pay for a table of {op.name}.")
     if not same and any(op.kinks):
         raise Unsupported(f"{op.name} bends elsewhere than at 0, and the values' variances differ.")
@@ -177,7 +177,7 @@ def of_powers(a: Tensor, q: float, second: float, dtype: torch.dtype) -> AngleTa
 @lru_cache(maxsize=64)
 def _checked_table(op: GaussianFunction, low: float, high: float, dtype: torch.dtype) -> AngleTable | None:
     forms: tuple[int, ...] = SMOOTH, KINKS
-    if op.sharp:
+    if op.nonsmooth:
         if op.jumps:
             forms = (JUMPS,)
         else:

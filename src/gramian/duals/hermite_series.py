@@ -67,7 +67,7 @@ def powers(op: GaussianFunction, q: Tensor, dtype: torch.dtype) -> Powers:
     Raises:
         Unsupported: it has a kink, or the variances are so large that it looks as if it had.
     """
-    if op.sharp:
+    if op.nonsmooth:
         raise Unsupported(f"{op.name} has a kink.")
     distinct, where = q.unique(return_inverse=True)
     a = _coefficients(op, distinct)

@@ -94,7 +94,7 @@ def side(p: Program, q: Tensor, dtype: torch.dtype, pairs: float = math.inf) -> 
     sums = any(isinstance(line.does, Plus) for line in p.lines)
     ops = [line.does.activation for line in p.lines if isinstance(line.does, Dual)]
     # a kink above takes the root of what an arcsine's rounding has left of u
-    arcsine = sum(isinstance(op, Erf) for op in ops) <= MOST_ARCSINES and not any(op.sharp for op in ops)
+    arcsine = sum(isinstance(op, Erf) for op in ops) <= MOST_ARCSINES and not any(op.nonsmooth for op in ops)
     values: list[Side] = []
     zero = torch.zeros_like(q, dtype=torch.bool)
     for line in p.lines:

@@ -111,9 +111,9 @@ class Affine(Op):
             mean_x=None,
             mean_y=None,
             gaussian=True,
-            alike=True,
+            exchangeable_channels=True,
             sources=frozenset({self.source}),
-            mixed=False,
+            scale_averaged=False,
         )
         return moments.with_gap(gap, opposite)
 
@@ -317,7 +317,7 @@ def check_groups(groups: int, x: Value) -> None:
 
 def check_alike(groups: int, m: object) -> None:
     """Refuses groups of channels that have different laws."""
-    if groups > 1 and isinstance(m, Moments) and not m.alike:
+    if groups > 1 and isinstance(m, Moments) and not m.exchangeable_channels:
         raise NoLimit(
             f"A convolution with groups={groups} acts on channels that have different laws.",
             why="channels were concatenated, and each group sees others",

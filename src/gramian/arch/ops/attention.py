@@ -147,7 +147,7 @@ class Attention(Op):
 
         `given` are the numbers that the lines take from the input, at x and at y.
         """
-        if self.heads > 1 and not (q.alike and k.alike):
+        if self.heads > 1 and not (q.exchangeable_channels and k.exchangeable_channels):
             raise _unlike("queries and keys")
         weights = []
         for side, (name, of) in enumerate((("xx", q.xx), ("yy", q.yy))):
@@ -162,9 +162,9 @@ class Attention(Op):
     def _equal(self, field: Tensor) -> Tensor:
         """From covariances (n, *Sq, *Sk), those at equal positions on the axes with one attention each."""
         q_order, k_order, _ = self.orders
-        space = len(q_order)
-        field = field.permute(0, *(1 + a for a in q_order), *(1 + space + a for a in k_order))
-        batch, s, t = field.shape[1:space], field.shape[space], field.shape[-1]
+        position_axes = len(q_order)
+        field = field.permute(0, *(1 + a for a in q_order), *(1 + position_axes + a for a in k_order))
+        batch, s, t = field.shape[1:position_axes], field.shape[position_axes], field.shape[-1]
         b = math.prod(batch)
         equal = field.reshape(len(field), b, s, b, t).diagonal(dim1=1, dim2=3).movedim(-1, 1)
         return equal.reshape(len(field), *batch, s, t)
@@ -174,7 +174,7 @@ class Attention(Op):
         assert weights is not None
         v = m[2]
         a_x, a_y = weights
-        if a_x.shape[1] > 1 and not v.alike:
+        if a_x.shape[1] > 1 and not v.exchangeable_channels:
             raise _unlike("values")
         same = v.yy is v.xx
         ordered = v.permuted(self.orders[2])
@@ -185,7 +185,7 @@ class Attention(Op):
             yy=xx if same else _both(ordered.yy, a_y, None),
             xy=_both(ordered.xy, a_x, a_x if same else a_y),
             theta=None if ordered.theta is None else _both(ordered.theta, a_x, a_x if same else a_y),
-            alike=ordered.alike and a_x.shape[1] == 1,
+            exchangeable_channels=ordered.exchangeable_channels and a_x.shape[1] == 1,
         )
         if ordered.mean_x is None or ordered.mean_y is None:
             return moments
@@ -198,9 +198,9 @@ class Attention(Op):
 
         def mapped(field: Tensor, a: Tensor, at: int) -> Tensor:
             """`a` on the first positions of a field, its samples on the field's axis `at`."""
-            positions = field.shape[field.ndim - (c.xx.ndim - 1) :][: c.space]
+            positions = field.shape[field.ndim - (c.xx.ndim - 1) :][: c.position_axes]
             lead = field.shape[: field.ndim - (c.xx.ndim - 1)]
-            rest = field.shape[len(lead) + c.space :]
+            rest = field.shape[len(lead) + c.position_axes :]
             flat = field.reshape(*lead, a.shape[2], positions[-1], -1)
             # linear in the values, so the mean over the heads may be taken of the weights
             if len(lead) == 1:

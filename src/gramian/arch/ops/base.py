@@ -136,10 +136,10 @@ class Op:
         return c[0]
 
     def data_moments(
-        self, x: Tensor, x2: Tensor | None, *, pairs: bool, ntk: bool, dtype: torch.dtype, gap: bool = False
+        self, x: Tensor, x2: Tensor | None, *, all_pairs: bool, ntk: bool, dtype: torch.dtype, gap: bool = False
     ) -> Moments:
         """Moments of its result where that is made of the input alone: at x and at x2, (n, c, *S)."""
-        return input_moments(x, x2, pairs=pairs, ntk=ntk, gap=gap)
+        return input_moments(x, x2, all_pairs=all_pairs, ntk=ntk, gap=gap)
 
     def describe(self) -> str:
         """A few words for the printed architecture."""

@@ -74,7 +74,7 @@ class Sum(Op):
 
     def limit(self, *m: Moments, cross: Cross | None = None, joint: bool = False) -> Moments:
         """`cross` is the covariance of the summands, known (zero for None) if `joint`."""
-        mixed = any(v.mixed or v.own > 0 for v in m)
+        mixed = any(v.scale_averaged or v.scale_rate > 0 for v in m)
         a, b = m[0].averaged(), m[1].scaled(self.alpha).averaged()
         shared = a.sources & b.sources
         if shared and not joint:
@@ -83,7 +83,12 @@ class Sum(Op):
                 why="then they are dependent, and their joint law is not in their covariances",
                 fix="put a Linear or Conv on one branch, after the last layer that they share (pre-activation order)",
             )
-        if not shared and not (a.alike and b.alike) and a.mean_x is not None and b.mean_x is not None:
+        if (
+            not shared
+            and not (a.exchangeable_channels and b.exchangeable_channels)
+            and a.mean_x is not None
+            and b.mean_x is not None
+        ):
             raise NoLimit(
                 "Two post-activations are added after a Flatten or a concatenation of channels.",
                 why="their means differ between channels",
@@ -110,9 +115,9 @@ class Sum(Op):
             mean_x=_either(a.mean_x, b.mean_x),
             mean_y=_either(a.mean_y, b.mean_y),
             gaussian=a.gaussian and b.gaussian,
-            alike=a.alike and b.alike,
+            exchangeable_channels=a.exchangeable_channels and b.exchangeable_channels,
             sources=a.sources | b.sources,
-            mixed=mixed,
+            scale_averaged=mixed,
         )
         return total.with_gap(None if shared else _gap(a, b, total))
 

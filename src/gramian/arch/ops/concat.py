@@ -73,7 +73,7 @@ class Concat(Op):
             mean_x=_mean([part.mean_x for part in m], self.shares),
             mean_y=_mean([part.mean_y for part in m], self.shares),
             gaussian=all(part.gaussian for part in m),
-            alike=False,
+            exchangeable_channels=False,
             sources=frozenset().union(*(part.sources for part in m)),
         )
 
@@ -99,7 +99,7 @@ class Beside(Op):
     def limit(self, *m: Moments, crosses: Mapping[tuple[int, int], Cross | None] | None = None) -> Moments:
         """`crosses` has the covariances of parts p < q, None for zero."""
         assert crosses is not None
-        mixed = any(part.mixed or part.own > 0 for part in m)
+        mixed = any(part.scale_averaged or part.scale_rate > 0 for part in m)
         parts = [part.averaged() for part in m]
 
         def field(name: str, own: Callable[[Moments], Tensor | None]) -> Tensor:
@@ -120,8 +120,8 @@ class Beside(Op):
                         block = getattr(cross if p < q else cross.swapped(), name)
                     row.append(block)
                 # along the second copy of the positions, and then along the first
-                rows.append(torch.cat(row, row[0].ndim - a.space + self.axis - 1))  # type: ignore[union-attr, arg-type]
-            return torch.cat(rows, rows[0].ndim - 2 * parts[0].space + self.axis - 1)
+                rows.append(torch.cat(row, row[0].ndim - a.position_axes + self.axis - 1))  # type: ignore[union-attr, arg-type]
+            return torch.cat(rows, rows[0].ndim - 2 * parts[0].position_axes + self.axis - 1)
 
         first = parts[0]
         xx = field("xx", lambda part: part.xx)
@@ -134,9 +134,9 @@ class Beside(Op):
             mean_x=self._means([part.mean_x for part in parts], parts),
             mean_y=self._means([part.mean_y for part in parts], parts),
             gaussian=all(part.gaussian for part in parts),
-            alike=all(part.alike for part in parts),
+            exchangeable_channels=all(part.exchangeable_channels for part in parts),
             sources=frozenset().union(*(part.sources for part in parts)),
-            mixed=mixed,
+            scale_averaged=mixed,
         )
 
     def joint(self, parts: Sequence[Cross]) -> Cross:
@@ -226,7 +226,7 @@ class Product(Op):
                 why="then they are dependent, and the moments of their product are not those of independent ones",
                 fix="give each branch its own Linear or Conv; an activation such as nn.SiLU is read as a whole",
             )
-        if not (a.alike and b.alike):
+        if not (a.exchangeable_channels and b.exchangeable_channels):
             raise NoLimit(
                 "Two values are multiplied whose channels have different laws.",
                 why="positions were flattened into channels, or channels concatenated, before",

@@ -138,7 +138,7 @@ class Dropout(Op):
 
     def _shared(self, m: Moments, q: Tensor) -> Tensor:
         positions = q.shape[1:]
-        if not m.pairs:
+        if not m.all_pairs:
             return q.new_ones(positions)
         size = positions.numel()
         # one mask for all positions of a channel, or one for each

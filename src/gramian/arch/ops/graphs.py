@@ -38,7 +38,7 @@ class Matrices(Op):
         return a
 
     def data_moments(
-        self, x: Tensor, x2: Tensor | None, *, pairs: bool, ntk: bool, dtype: torch.dtype, gap: bool = False
+        self, x: Tensor, x2: Tensor | None, *, all_pairs: bool, ntk: bool, dtype: torch.dtype, gap: bool = False
     ) -> Moments:
         """The matrices themselves are the means; nothing else of them is asked for."""
         x = x[:, 0].to(dtype)
@@ -47,7 +47,7 @@ class Matrices(Op):
         else:
             other = x2[:, 0].to(dtype)
         none = x.new_zeros(())
-        return Moments(x, other, none, none if ntk else None, x, other, space=2)
+        return Moments(x, other, none, none if ntk else None, x, other, position_axes=2)
 
     def describe(self) -> str:
         return "of each sample"
@@ -76,7 +76,7 @@ class Graph(Op):
 
         def both(field: Tensor, lead: int, first: Tensor, second: Tensor) -> Tensor:
             field = _along_each(field, lead + self.at, first, 0)
-            return _along_each(field, lead + h.space + self.at, second, lead - 1)
+            return _along_each(field, lead + h.position_axes + self.at, second, lead - 1)
 
         xx = both(h.xx, 1, at_x, at_x)
         if h.yy is h.xx:

@@ -45,14 +45,14 @@ class Unfold(Op):
 
 @dataclass(frozen=True)
 class Local(Affine):
-    r"""A locally connected layer: `own` weights at each position, or, as in a convolution, the same for all.
+    r"""A locally connected layer: each position has its `own_weights`, or all have the same, as in a convolution.
 
     With weights of their own two positions are independent: $K_{ij} \mapsto \sigma_w^2\, \mathrm{avg}(K)_{ij}
     + \sigma_b^2$ at $i = j$ and zero elsewhere, and so for $\Theta$ (Novak et al. 2019, arXiv:1810.05148).
     """
 
     patches: Unfold | None = None  # None: each position by itself
-    own: bool = True
+    own_weights: bool = True
     own_bias: bool = False
     places: tuple[int, ...] = ()  # positions of the result
 
@@ -68,7 +68,7 @@ class Local(Affine):
                 m.shift_average(lambda f, axes: window_average(f, axes, p.window, p.stride, zeros, p.dilation)),
                 math.prod(self.places),
             )
-        if self.own:
+        if self.own_weights:
             return self._apart(m)
         return m
 
@@ -86,7 +86,7 @@ class Local(Affine):
 
     def _apart(self, m: Any) -> Any:
         """Covariances of different positions are zero."""
-        if isinstance(m, Moments) and not m.pairs:
+        if isinstance(m, Moments) and not m.all_pairs:
             return m
         size = math.prod(self.places)
         # weights of different positions are independent with mean zero, so only equal positions are correlated
@@ -111,7 +111,7 @@ class Local(Affine):
             size = ""
         else:
             size = "x".join(map(str, self.patches.window)) + ", "
-        return f"{size}{'own weights' if self.own else 'shared'} {super().describe()}"
+        return f"{size}{'own weights' if self.own_weights else 'shared'} {super().describe()}"
 
 
 def _flat(m: Any, size: int) -> Any:
@@ -129,7 +129,7 @@ class LocalLayer(nn.Module):
         self.op = op
         fan_in = in_channels * (1 if op.patches is None else math.prod(op.patches.window))
         places = math.prod(op.places)
-        self.weight = nn.Parameter(torch.empty(out_channels, fan_in, places if op.own else 1))
+        self.weight = nn.Parameter(torch.empty(out_channels, fan_in, places if op.own_weights else 1))
         self.bias: nn.Parameter | None
         if bias:
             self.bias = nn.Parameter(torch.empty(out_channels, places if op.own_bias else 1))
@@ -141,7 +141,7 @@ class LocalLayer(nn.Module):
             patches = x.flatten(2)
         else:
             patches = self.op.patches.apply(x)
-        if self.op.own:
+        if self.op.own_weights:
             out = torch.einsum("bkl,okl->bol", patches, self.weight)
         else:
             out = torch.einsum("bkl,ok->bol", patches, self.weight[..., 0])
@@ -194,7 +194,7 @@ def _made(
     fields = common(weight, bias, out)
     # `common` counts all numbers of an output channel: with own weights there are as many sets of them as positions
     fan_in = fields["fan_in"] // (math.prod(places) if own else 1)
-    op = Local(**{**fields, "fan_in": fan_in}, patches=patches, own=own, places=places)  # type: ignore[arg-type]
+    op = Local(**{**fields, "fan_in": fan_in}, patches=patches, own_weights=own, places=places)  # type: ignore[arg-type]
     return op, (x,), (out, *places), layout
 
 

@@ -44,7 +44,7 @@ class Normalization(Op):
             # the gradient by beta_c is 1
             theta = theta + self.rate_shift
         # h_c(x) h_c(y) is not added as K yet: an activation on top needs u phi'(u) v phi'(v) of it
-        a = replace(a, theta=theta, own=a.own + self.scale_trains * self.rate_scale)
+        a = replace(a, theta=theta, scale_rate=a.scale_rate + self.scale_trains * self.rate_scale)
         if a.gaussian:
             return a
         return a.averaged()

@@ -54,7 +54,7 @@ class Piecewise(Activation):
         """The derivative as torch computes it, differentiable in turn."""
         return slope(self.phi, x)
 
-    sharp: ClassVar[bool] = True
+    nonsmooth: ClassVar[bool] = True
     integrated: ClassVar[bool] = True
     form: ClassVar[str] = "quadrature between kinks, or a table; error below 1e-11"
 

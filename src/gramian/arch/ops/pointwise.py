@@ -92,7 +92,7 @@ class Pointwise(Piecewise, HermiteActivation):
         return (*self.dual(q1, k, q2), None)
 
     @property
-    def sharp(self) -> bool:  # type: ignore[override]
+    def nonsmooth(self) -> bool:  # type: ignore[override]
         return bool(self.kinks)
 
     def mean(self, q: Tensor) -> Tensor | None:

@@ -100,7 +100,7 @@ class RectifiedPower(Activation):
     def phi(self, x: Tensor) -> Tensor:
         return torch.relu(x) ** self.power
 
-    sharp: ClassVar[bool] = True
+    nonsmooth: ClassVar[bool] = True
     homogeneous: ClassVar[bool] = True
 
     def dual(self, q1: Tensor, k: Tensor, q2: Tensor) -> tuple[Tensor, Tensor]:

@@ -77,7 +77,7 @@ class Reshape(Op):
         positions = math.prod(self.before[1:])
         # a sum over all channels and positions meets only equal positions, each with the share 1 / positions
         flat = _averaged(a).resized(())
-        return replace(flat, alike=a.alike and positions == 1)
+        return replace(flat, exchangeable_channels=a.exchangeable_channels and positions == 1)
 
     def needs_pairs(self, out: bool) -> bool:
         if len(self.after) > 1:

@@ -72,7 +72,7 @@ class Smooth(Piecewise, HermiteActivation):
     The error is below 1e-11 of the kernel's diagonal in float64.
     """
 
-    sharp: ClassVar[bool] = False
+    nonsmooth: ClassVar[bool] = False
     form: ClassVar[str] = "Hermite series; error below 1e-12"
 
     function: str = "tanh"

@@ -24,16 +24,16 @@ class Factor(Op):
 
     Args:
         order: axis k of (c, *S) is axis `order[k]` of what they are made of, whose channels have length one.
-        space: S.
+        positions: S.
         how: "as is", "inverse" (1 / number) or "other" (1 - number, the other side of a mask).
     """
 
     order: tuple[int, ...]
-    space: tuple[int, ...]
+    positions: tuple[int, ...]
     how: str = "as is"
 
     def apply(self, *x: Tensor) -> Tensor:
-        f = x[0].permute(0, *(1 + axis for axis in self.order)).expand(len(x[0]), 1, *self.space)
+        f = x[0].permute(0, *(1 + axis for axis in self.order)).expand(len(x[0]), 1, *self.positions)
         if self.how == "as is":
             return f
         if not f.is_floating_point():
@@ -43,7 +43,7 @@ class Factor(Op):
         return 1 - f
 
     def data_moments(
-        self, x: Tensor, x2: Tensor | None, *, pairs: bool, ntk: bool, dtype: torch.dtype, gap: bool = False
+        self, x: Tensor, x2: Tensor | None, *, all_pairs: bool, ntk: bool, dtype: torch.dtype, gap: bool = False
     ) -> Moments:
         """The numbers themselves are the mean."""
         x = x[:, 0].to(dtype)
@@ -67,7 +67,7 @@ class Factor(Op):
         else:
             yy = other * other
         xy = x[:, None] * other
-        return Moments(xx, yy, xy, torch.zeros_like(xy) if ntk else None, x, other, space=len(self.space))
+        return Moments(xx, yy, xy, torch.zeros_like(xy) if ntk else None, x, other, position_axes=len(self.positions))
 
     def describe(self) -> str:
         return self.how
@@ -239,7 +239,7 @@ def masked_cross(c: Cross, at_x: Tensor, at_y: Tensor) -> Cross:
     """Covariances of h with another value, where h is multiplied by numbers at its inputs and positions."""
 
     def times(field: Tensor, at: Tensor, samples: tuple[int, ...]) -> Tensor:
-        ones = (1,) * (field.ndim - len(samples) - c.space)
+        ones = (1,) * (field.ndim - len(samples) - c.position_axes)
         return field * at.reshape(*samples, *at.shape[1:], *ones)
 
     of_xy, of_yx = (len(at_x), 1), (1, len(at_y))
