@@ -44,7 +44,7 @@ class Moments:
         gaussian: whether the values are jointly Gaussian with mean zero.
         exchangeable_channels: whether all channels have the same law; flattening positions into channels ends that.
         sources: the affine layers whose random weights make the values random, given the layers below.
-        scale_rate: sum of the rates of the trained scales per channel that act on these values. Each adds its rate times
+        scale_rate: sum of rates of the trained scales per channel that act on these values. Each adds its rate times
             $h_c(x)\, h_c(y)$ to the NTK of channel c, which is not a number yet: an activation above sees the same
             $h_c$. What averages over channels sees K.
         scale_averaged: whether such products of other values were counted in `theta` by their averages.
