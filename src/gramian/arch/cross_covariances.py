@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from gramian.arch.moments import Moments
+from gramian.arch.moments import Moments, sum_if_known
 
 
 @dataclass(frozen=True)
@@ -89,10 +89,8 @@ class Cross:
 
     def plus(self, other: Cross) -> Cross:
         """The sum of h and another value, against the same g."""
-        theta_xy, theta_yx = (
-            None if a is None or b is None else a + b
-            for a, b in ((self.theta_xy, other.theta_xy), (self.theta_yx, other.theta_yx))
-        )
+        theta_xy = sum_if_known(self.theta_xy, other.theta_xy)
+        theta_yx = sum_if_known(self.theta_yx, other.theta_yx)
         xx, yy, xy, yx = self.xx + other.xx, self.yy + other.yy, self.xy + other.xy, self.yx + other.yx
         return Cross(xx, yy, xy, yx, theta_xy, theta_yx, self.position_axes)
 
@@ -153,11 +151,18 @@ def at_second(at: Tensor, name: str, position_axes: int) -> Tensor:
     return at.reshape(*samples, *(1,) * position_axes, *at.shape[1:])
 
 
+def _in_a_row(x: Tensor) -> Tensor:
+    """All positions on one axis; (n, c, p)."""
+    if x.ndim > 2:
+        return x.flatten(2)
+    return x[..., None]
+
+
 def data_cross(x_h: Tensor, x_g: Tensor, y_h: Tensor, y_g: Tensor, *, ntk: bool) -> Cross:
     """Covariances of two values h and g made of the input alone: products over channels; (n, c, *S) and (m, ...)."""
     c, position_axes = x_h.shape[1], x_h.ndim - 2
     ends = (*x_h.shape[2:], *x_g.shape[2:])
-    (xh, xg, yh, yg) = (v.flatten(2) if v.ndim > 2 else v[..., None] for v in (x_h, x_g, y_h, y_g))
+    xh, xg, yh, yg = (_in_a_row(v) for v in (x_h, x_g, y_h, y_g))
     xx, yy = torch.einsum("acp,acq->apq", xh, xg) / c, torch.einsum("acp,acq->apq", yh, yg) / c
     xy, yx = torch.einsum("acp,bcq->abpq", xh, yg) / c, torch.einsum("bcp,acq->abpq", yh, xg) / c
     n, m = len(x_h), len(y_h)

@@ -30,6 +30,13 @@ def several(x: object) -> bool:
     )
 
 
+def cast_floating(t: Tensor, dtype: torch.dtype) -> Tensor:
+    """Floating-point numbers in this precision; whole numbers and masks as they are."""
+    if t.is_floating_point():
+        return t.to(dtype)
+    return t
+
+
 def tensors(x: Inputs) -> Inputs:
     """The same structure with every leaf a tensor; a list that holds no tensor becomes one itself."""
     if isinstance(x, Mapping):
@@ -158,10 +165,13 @@ class Form:
             BadData: another structure, a leaf of another shape or kind, no rows, or numbers that are not finite.
         """
         given = self._ordered(x, name)
+        n_rows = 0
+        if isinstance(given[0], Tensor):
+            n_rows = len(given[0])
         for number, (leaf, t) in enumerate(zip(self.leaves, given, strict=True)):
-            _check_leaf(leaf, t, self.label(number, name), len(given[0]) if isinstance(given[0], Tensor) else 0)
+            _check_leaf(leaf, t, self.label(number, name), n_rows)
         dtype = precision(given)
-        return tuple(t.to(dtype) if t.is_floating_point() else t for t in given)
+        return tuple(cast_floating(t, dtype) for t in given)
 
     def bind(self, args: tuple[Tensor, ...], kwargs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """The leaves in a call that is made as the user's module is called."""

@@ -36,7 +36,9 @@ def resolve(law: Law, path: str, *, fan_in: int, readout: bool, embedding: bool 
         BadArgument: an unknown name, a negative or missing number, or a mapping with no entry for this layer.
     """
     if isinstance(law, Mapping):
-        keys = (["readout"] if readout else []) + [k for k in law if k == path]
+        keys = [k for k in law if k == path]
+        if readout:
+            keys.insert(0, "readout")
         keys += [k for k in law if k not in keys and k != "readout" and fnmatchcase(path, k)]
         # an exact path beats "readout", which beats a pattern
         matching = [k for k in sorted(keys, key=lambda k: (k != path, k != "readout")) if k in law]
@@ -111,11 +113,9 @@ def resolve_entries(law: Law, path: str) -> float:
         else:
             said = "none"
     if isinstance(said, str):
-        if isinstance(law, Mapping):
-            rest = ""
-        else:
-            rest = f', "*": {law!r}'
-        typed = f"{path}=0.02,0" + ("" if isinstance(law, Mapping) else f";*={law}")
+        rest, typed = "", f"{path}=0.02,0"
+        if not isinstance(law, Mapping):
+            rest, typed = f', "*": {law!r}', f"{typed};*={law}"
         raise BadArgument(
             f"The law says nothing of the parameter `{path}`, which is added to the values, or stands beside them.",
             where=f"law, parameter {path}",
@@ -142,9 +142,14 @@ def multipliers(rates: Rates | None, parameters: Mapping[str, nn.Parameter]) -> 
     rate_of: dict[str, float] = {}
     for pattern, rate in (rates or {}).items():
         names = [name for name in parameters if name == pattern or fnmatchcase(name, pattern)]
-        if not names or not 0 <= rate < math.inf:
+        wrong = ""
+        if not names:
+            wrong = "no parameter is called"
+        elif not 0 <= rate < math.inf:
+            wrong = "is no rate"
+        if wrong:
             raise BadArgument(
-                f"The rate {rate!r} for {pattern!r}, which {'no parameter is called' if not names else 'is no rate'}.",
+                f"The rate {rate!r} for {pattern!r}, which {wrong}.",
                 where="argument `rates` of architecture",
                 why="a rate is a finite number, zero or more, for parameters of the module by name or pattern",
                 fix=f'rates={{"{next(iter(parameters), "0.weight")}": 0.5}}',

@@ -173,11 +173,12 @@ class Moments:
         """Moments of the values times a number at each (input, position); shapes (n, *S) and (m, *S)."""
         (x1, x2), (y1, y2), (l, r) = self.spread_self(at_x), self.spread_self(at_y), self.spread(at_x, at_y)
         # E (a h)(b g) = a b E h g: each entry gets the numbers of both its ends
-        xx, both = self.xx * (x1 * x2 if self.all_pairs else x1 * x1), l * r
-        if self.yy is self.xx:
-            yy = xx
-        else:
-            yy = self.yy * (y1 * y2 if self.all_pairs else y1 * y1)
+        if not self.all_pairs:  # both ends are at one position
+            x2, y2 = x1, y1
+        xx, both = self.xx * (x1 * x2), l * r
+        yy = xx
+        if self.yy is not self.xx:
+            yy = self.yy * (y1 * y2)
         product = replace(
             self,
             xx=xx,
@@ -203,11 +204,13 @@ class Moments:
         (l, r), (ml, mr) = self.spread(at_x, at_y), self.spread(mean_x, mean_y)
         # E (h + a)(g + b) = E h g + a E g + b E h + a b
         xx = self.xx + add_x[0] * of_x[1] + of_x[0] * add_x[1] + add_x[0] * add_x[1]
-        yy = self.yy + add_y[0] * of_y[1] + of_y[0] * add_y[1] + add_y[0] * add_y[1]
+        yy = xx
+        if self.yy is not self.xx:
+            yy = self.yy + add_y[0] * of_y[1] + of_y[0] * add_y[1] + add_y[0] * add_y[1]
         return replace(
             self,
             xx=xx,
-            yy=xx if self.yy is self.xx else yy,
+            yy=yy,
             xy=self.xy + l * mr + ml * r + l * r,
             mean_x=mean_x + at_x,
             mean_y=mean_y + at_y,
@@ -322,14 +325,29 @@ def input_moments(x: Tensor, x2: Tensor | None, *, all_pairs: bool, ntk: bool, g
     else:
         xy = _product(x[:, None], other[None], all_pairs, position_axes) / c
         if gap:
-            ones = (1,) * (position_axes if all_pairs else 0)
+            ones: tuple[int, ...] = ()
+            if all_pairs:
+                ones = (1,) * position_axes
             size = covariance_gap.of_positions(x.reshape(len(x), 1, *x.shape[1:], *ones), _at_last(other, ones))
-    if ntk:
-        theta = torch.zeros_like(xy)
-    else:
-        theta = None
+    theta = starting_ntk(xy, ntk)
     moments = Moments(xx, yy, xy, theta, position_axes=position_axes, all_pairs=all_pairs, one_sample=x2 is None)
-    return moments.with_gap(size if gap else None, opposite)
+    if not gap:
+        return moments
+    return moments.with_gap(size, opposite)
+
+
+def starting_ntk(xy: Tensor, ntk: bool) -> Tensor | None:
+    """The NTK below the first layer: zero where it is asked for."""
+    if ntk:
+        return torch.zeros_like(xy)
+    return None
+
+
+def sum_if_known(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+    """The sum of two tangent kernels; None where one was not asked for."""
+    if a is None or b is None:
+        return None
+    return a + b
 
 
 def _at_last(x2: Tensor, ones: tuple[int, ...]) -> Tensor:

@@ -152,9 +152,13 @@ class Affine(Op):
     @property
     def span(self) -> str:
         """`rows` in words."""
-        first, last, by = self.rows[0], self.rows[-1], self.rows[1] - self.rows[0] if len(self.rows) > 1 else 1
+        first, last, by = self.rows[0], self.rows[-1], 1
+        if len(self.rows) > 1:
+            by = self.rows[1] - first
         if self.rows == tuple(range(first, last + 1, by)):
-            return f"{first}:{last + 1}" + (f":{by}" if by > 1 else "")
+            if by > 1:
+                return f"{first}:{last + 1}:{by}"
+            return f"{first}:{last + 1}"
         return ",".join(map(str, self.rows))
 
     def describe(self) -> str:
@@ -210,7 +214,7 @@ class Linear(Affine):
     @classmethod
     def read(cls, call: Call) -> tuple[Op, tuple[Value, ...]]:
         x = value(call.args[0], "the input of this product")
-        weight, bias = own_parameters(call.args[1], call.args[2] if len(call.args) > 2 else None, "This product")
+        weight, bias = own_parameters(call.args[1], call.argument(2), "This product")
         if x.order[-1] != 0:
             raise NoLimit(
                 f"A Linear layer acts on positions: the channels of its input are on axis {x.order.index(0) + 1}.",

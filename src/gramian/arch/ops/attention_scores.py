@@ -8,10 +8,11 @@ from typing import Any
 
 from torch import Tensor
 
-from gramian.arch.ops.attention import SOFTMAX, Attended, InputOperand, Program
+from gramian.arch.ops.attention import Attended
 from gramian.arch.ops.base import GROUPED, Call, Value
 from gramian.arch.ops.norm import Identity
 from gramian.arch.ops.pointwise import ELEMENTWISE, LineResult
+from gramian.arch.ops.score_program import SOFTMAX, InputOperand, ScoreProgram
 from gramian.errors import NoLimit
 
 UNCHANGED = {"dropout", "dropout_", "contiguous", "clone", "alias", "to", "_to_copy", "type_as"}
@@ -28,7 +29,7 @@ class Scores:
     q: Value
     k: Value
     scale: float = 1.0
-    lines: Program = ()
+    lines: ScoreProgram = ()
     given: tuple[Value, ...] = ()
 
     @property
@@ -87,8 +88,10 @@ def on_scores(call: Call) -> Scores | Attended:
         return replace(scores, scale=scores.scale * float(args[0]))
     softmax = base in ("softmax", "_softmax", "_safe_softmax") and args[1] in (-1, len(scores.user_shape))
     if softmax:
-        line: tuple[str, tuple[Any, ...]] = (SOFTMAX if "safe" in base else "aten.softmax.int", (scores.last, -1))
-        return replace(scores, lines=(*scores.lines, line))
+        softmax_of = "aten.softmax.int"
+        if "safe" in base:
+            softmax_of = SOFTMAX
+        return replace(scores, lines=(*scores.lines, (softmax_of, (scores.last, -1))))
     elementwise = base.rstrip("_") in ELEMENTWISE | {"masked_fill"}
     if not elementwise or call.shape != scores.user_shape or sum(isinstance(a, Scores) for a in args) > 1:
         raise NoLimit(
@@ -103,9 +106,13 @@ def on_scores(call: Call) -> Scores | Attended:
         if isinstance(a, Value) and a.data:
             given.append(a)
             taken.append(InputOperand(len(given) - 1))
+        elif isinstance(a, Scores):
+            taken.append(scores.last)
         else:
-            taken.append(scores.last if isinstance(a, Scores) else a)
-    out_of_place = ".".join(part.rstrip("_") if k == 1 else part for k, part in enumerate(name.split(".")))
+            taken.append(a)
+    parts = name.split(".")
+    parts[1] = parts[1].rstrip("_")
+    out_of_place = ".".join(parts)
     return replace(scores, lines=(*scores.lines, (out_of_place, tuple(taken))), given=tuple(given))
 
 
@@ -130,7 +137,11 @@ def products(call: Call) -> tuple[Call, tuple[int, ...]]:
     if isinstance(y, Scores):
         a, b, x, y = b, a, y, x
     summed = (set(a) & set(b)) - set(out)
-    batch = [c for c in (a if isinstance(x, Scores) else out) if c in a and c in b and c in out]
+    if isinstance(x, Scores):
+        letters_in_order = a
+    else:
+        letters_in_order = out
+    batch = [c for c in letters_in_order if c in a and c in b and c in out]
     rows, columns = [c for c in out if c in a and c not in b], [c for c in out if c in b and c not in a]
     if len(summed) != 1 or len(rows) != 1 or len(columns) != 1 or batch[:1] != [a[0]] or a[0] != b[0]:
         raise refusal

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
-from gramian.arch.moments import Moments
+from gramian.arch.moments import Moments, sum_if_known
 from gramian.arch.ops.base import Call, Op, Parameter, Read, Value, reads, value
 from gramian.duals.covariance_gap import plus_with_means
 from gramian.errors import NoLimit
@@ -95,21 +95,19 @@ class Sum(Op):
                 fix="add them before: it computes the same",
             )
         # E (h + g)(h' + g') = E h h' + E g g' + E h g' + E g h'; the last two are zero, products of means, or `cross`.
-        xx, yy, xy = a.xx + b.xx, a.yy + b.yy, a.xy + b.xy
-        if a.theta is None or b.theta is None:
-            theta = None
-        else:
-            theta = a.theta + b.theta
+        xx, yy, xy, theta = a.xx + b.xx, a.yy + b.yy, a.xy + b.xy, sum_if_known(a.theta, b.theta)
         if shared:
             xx, yy, xy, theta = _with_cross((xx, yy, xy, theta), cross, self.alpha)
         elif a.mean_x is not None and b.mean_x is not None and a.mean_y is not None and b.mean_y is not None:
             xx = xx + _cross(a.spread_self(a.mean_x), a.spread_self(b.mean_x))
             yy = yy + _cross(a.spread_self(a.mean_y), a.spread_self(b.mean_y))
             xy = xy + _cross(a.spread(a.mean_x, a.mean_y), a.spread(b.mean_x, b.mean_y))
+        if a.yy is a.xx:
+            yy = xx
         total = replace(
             a,
             xx=xx,
-            yy=xx if a.yy is a.xx else yy,
+            yy=yy,
             xy=xy,
             theta=theta,
             mean_x=_either(a.mean_x, b.mean_x),
@@ -119,7 +117,9 @@ class Sum(Op):
             sources=a.sources | b.sources,
             scale_averaged=mixed,
         )
-        return total.with_gap(None if shared else _gap(a, b, total))
+        if shared:
+            return total.with_gap(None)
+        return total.with_gap(_gap(a, b, total))
 
 
 def _gap(a: Moments, b: Moments, total: Moments) -> Tensor | None:
@@ -153,7 +153,9 @@ def _offset(a: object, b: object, alpha: float) -> Read:
         samples = ()
     whole = constant.detach().expand(*samples, *x.user_shape)
     stored = whole.permute(0, *(1 + x.order.index(axis) for axis in range(len(x.order))))
-    return (Offset(stored, 1.0, alpha) if x is a else Offset(stored, alpha, 1.0)), (x,)
+    if constant is b:
+        return Offset(stored, 1.0, alpha), (x,)
+    return Offset(stored, alpha, 1.0), (x,)
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from gramian.arch.moments import Moments
+from gramian.arch.moments import Moments, starting_ntk
 from gramian.arch.ops.affine import Affine, common
 from gramian.arch.ops.base import Call, Op, Parameter, Pending, Read, Value, reads, value
 from gramian.errors import BadData, NoLimit
@@ -110,9 +110,7 @@ class Tokens(Op):
         else:
             yy = equal(other, other)
         xy = equal(x[:, None], other[None])
-        return Moments(
-            xx, yy, xy, torch.zeros_like(xy) if ntk else None, position_axes=position_axes, all_pairs=all_pairs
-        )
+        return Moments(xx, yy, xy, starting_ntk(xy, ntk), position_axes=position_axes, all_pairs=all_pairs)
 
     def product(self, a: Tensor, b: Tensor, dtype: torch.dtype) -> Tensor:
         """Inner products of one-hot vectors."""
@@ -126,7 +124,9 @@ class Tokens(Op):
         return self.rows
 
     def describe(self) -> str:
-        return f"below {self.rows}" + ("" if self.zero_row is None else f", {self.zero_row} is zero")
+        if self.zero_row is None:
+            return f"below {self.rows}"
+        return f"below {self.rows}, {self.zero_row} is zero"
 
     def _check(self, x: Tensor, name: str) -> None:
         low, high = (int(v) for v in x.aminmax())

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import zip_longest
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from gramian.arch.ops.activation import Activation
-from gramian.arch.ops.base import READERS, Call, EarlierStep, Op, Value
+from gramian.arch.ops.base import READERS, Call, EarlierStep, Op, Value, replaced
 from gramian.arch.ops.combine import Shift
 from gramian.arch.ops.exponential import Exp, Gaussian
 from gramian.arch.ops.pointwise import ELEMENTWISE, Line, LineResult, Pointwise
@@ -59,7 +60,7 @@ def fuse(call: Call, steps: Sequence[EarlierStep]) -> tuple[Op, tuple[Value, ...
         return None
     lines: list[Line] = []
     ends = iter([_append(lines, program) for _, program in traces])
-    lines.append((_out_of_place(call.target), tuple(next(ends) if isinstance(a, Value) else a for a in args)))
+    lines.append((_out_of_place(call.target), tuple(replaced(args, Value, lambda _: next(ends)))))
     return simplest(tuple(lines)), (replace(values[0], index=roots.pop()),)
 
 
@@ -136,7 +137,7 @@ def _append(lines: list[Line], program: Program, start: LineResult = LineResult(
     """Adds a program that acts on `start`, line by line unless it is there already; where its result is."""
     place: dict[int, LineResult] = {-1: start}
     for number, (name, args) in enumerate(program):
-        line = (name, tuple(place[a.index] if isinstance(a, LineResult) else a for a in args))
+        line = (name, tuple(replaced(args, LineResult, lambda result: place[result.index])))
         if line not in lines:
             lines.append(line)
         place[number] = LineResult(lines.index(line))
@@ -200,7 +201,9 @@ def _arithmetic(name: str | Op, args: tuple[Any, ...], p: Coefficients, q: Coeff
             alpha = 1.0
         if base == "rsub":
             return _plus(q, _times(p, (-alpha,)))
-        return _plus(p, _times(q, (alpha if base == "add" else -alpha,)))
+        if base == "sub":
+            alpha = -alpha
+        return _plus(p, _times(q, (alpha,)))
     if base == "neg":
         return _times(p, (-1.0,))
     if base == "div" and len(args) == 2 and len(q) == 1 and q[0]:
@@ -228,8 +231,7 @@ def _times(p: Coefficients, q: Coefficients) -> Coefficients:
 
 
 def _plus(p: Coefficients, q: Coefficients) -> Coefficients:
-    n = max(len(p), len(q))
-    return _trimmed([(p[i] if i < len(p) else 0.0) + (q[i] if i < len(q) else 0.0) for i in range(n)])
+    return _trimmed([a + b for a, b in zip_longest(p, q, fillvalue=0.0)])
 
 
 def _trimmed(p: list[float]) -> Coefficients:
@@ -253,7 +255,10 @@ def _rectified(lines: Program, of: Any) -> int | None:
     if inner is None:
         return None
     if isinstance(name, ReLU | RectifiedPower) or base == "relu":
-        return max(inner, 1) * (name.power if isinstance(name, RectifiedPower) else 1)
+        power = 1
+        if isinstance(name, RectifiedPower):
+            power = name.power
+        return max(inner, 1) * power
     if inner == 0:
         return None
     if isinstance(name, Polynomial) and not any(name.coefficients[:-1]) and name.coefficients[-1] == 1:

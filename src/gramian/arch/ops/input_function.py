@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gramian.arch.inputs import cast_floating
 from gramian.arch.ops.base import Op
 from gramian.arch.ops.computed import CASTS, Computed, base_of
 
@@ -48,7 +49,9 @@ class InputFunction(Op):
         if n == 0:
             like = self.run([v.new_ones(TRACED, *v.shape[1:]) for v in x], floating)
             return like[:0]
-        whole = [v if n % TRACED == 0 else torch.cat([v, v[-1:]]) for v in x]
+        whole = list(x)
+        if n % TRACED != 0:
+            whole = [torch.cat([v, v[-1:]]) for v in x]
         parts = [
             self.run([v[start : start + TRACED].clone() for v in whole], floating) for start in range(0, n, TRACED)
         ]
@@ -56,7 +59,7 @@ class InputFunction(Op):
 
     def run(self, x: list[Tensor], floating: torch.dtype) -> Tensor:
         """The last line's result on `TRACED` samples; numbers are in the precision `floating`."""
-        values: list[Any] = [v.to(floating) if v.is_floating_point() else v for v in x]
+        values: list[Any] = [cast_floating(v, floating) for v in x]
         for line in self.lines:
             args = [_filled(a, values, floating, x[0].device) for a in line.args]
             if line.target == "getitem":

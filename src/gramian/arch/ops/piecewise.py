@@ -284,6 +284,13 @@ def _clamp(x: Tensor, low: float, high: float) -> Tensor:
     return x.clamp(low, high)
 
 
+def _both_sides(t: float) -> tuple[float, ...]:
+    """Kinks of what is zero from -t to t."""
+    if t:
+        return (-t, t)
+    return (0.0,)
+
+
 # name: (function of x and the call's numbers, its kinks)
 FUNCTIONS: dict[str, tuple[Callable[..., Tensor], Callable[..., tuple[float, ...]]]] = {
     "elu": (lambda x, a, s, b: torch.ops.aten.elu(x, a, s, b), lambda *_: (0.0,)),
@@ -293,8 +300,8 @@ FUNCTIONS: dict[str, tuple[Callable[..., Tensor], Callable[..., tuple[float, ...
     "hardsigmoid": (lambda x: (x / 6 + 0.5).clamp(0, 1), lambda: (-3.0, 3.0)),  # torch's own has no second derivative
     "hardswish": (lambda x: x * (x / 6 + 0.5).clamp(0, 1), lambda: (-3.0, 3.0)),
     "threshold": (functional.threshold, lambda t, v: (t,)),
-    "softshrink": (functional.softshrink, lambda t: (-t, t) if t else (0.0,)),
-    "hardshrink": (functional.hardshrink, lambda t: (-t, t) if t else (0.0,)),
+    "softshrink": (functional.softshrink, _both_sides),
+    "hardshrink": (functional.hardshrink, _both_sides),
     "softplus": (functional.softplus, lambda beta, threshold: (0.0, threshold / beta)),
 }
 SPELLED_AS = {"hardtanh": "clamp", "relu6": "clamp", "clamp_min": "clamp", "clamp_max": "clamp"}
@@ -323,7 +330,11 @@ class Kinked(Piecewise):
             args = [None, args[0]]
         if SPELLED_AS.get(name, name) == "clamp":
             low, high = (*args, None)[:2]
-            args = [-math.inf if low is None else low, math.inf if high is None else high]
+            if low is None:
+                low = -math.inf
+            if high is None:
+                high = math.inf
+            args = [low, high]
         if not all(isinstance(a, int | float) for a in args):
             raise NoLimit(f"A bound of {name} is a tensor.", why="there is a rule for numbers only", fix="use numbers")
         return cls(SPELLED_AS.get(name, name), tuple(float(a) for a in args)), (value(x, f"the input of {name}"),)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gramian.arch.ops.base import Op
+from gramian.arch.ops.base import Op, replaced
 from gramian.arch.ops.piecewise import Piecewise
 from gramian.arch.ops.polynomial import RectifiedPower
 from gramian.arch.ops.relu import LeakyReLU
@@ -109,7 +110,7 @@ class Pointwise(Piecewise, HermiteActivation):
         return self.dual(q[0], k, q[1])[0]
 
     def describe(self) -> str:
-        return ", ".join(_base(name) if isinstance(name, str) else name.name for name, _ in self.lines)
+        return ", ".join(_name_of(call) for call, _ in self.lines)
 
 
 def evaluate(lines: tuple[Line, ...], x: Tensor) -> list[Tensor]:
@@ -132,21 +133,35 @@ def _call(name: str | Op, args: list[Any], x: Tensor) -> Tensor:
     if isinstance(name, Op):
         return name.apply(*args)
     base = _base(name)
-    if base in ("zeros_like", "ones_like", "full_like"):
-        return torch.full_like(x, args[1] if base == "full_like" else float(base == "ones_like"))
+    if base in ("zeros_like", "ones_like"):
+        return torch.full_like(x, float(base == "ones_like"))
+    if base == "full_like":
+        return torch.full_like(x, args[1])
     if base == "where":
         return torch.where(args[0] != 0, args[1], args[2])
     call = getattr(getattr(torch.ops.aten, base), name.split(".")[2])
     schema = call._schema.arguments
-    args = [
-        x.new_tensor(a) if str(s.type) == "Tensor" and not isinstance(a, Tensor) else a
-        for a, s in zip(args, schema, strict=False)
-    ]
+    args = as_tensors(args, schema, x)
     names = {s.name: a for a, s in zip(args, schema, strict=False) if s.kwarg_only}
     result = call(*args[: len(args) - len(names)], **names)
     if base in COMPARISONS:
         return result.to(x.dtype)
     return result
+
+
+def as_tensors(args: Sequence[Any], schema: Sequence[Any], like: Tensor) -> list[Any]:
+    """The arguments of an aten call, with tensors instead of numbers where its schema asks for tensors."""
+    result = list(args)
+    for place, (arg, asked) in enumerate(zip(args, schema, strict=False)):
+        if str(asked.type) == "Tensor" and not isinstance(arg, Tensor):
+            result[place] = like.new_tensor(arg)
+    return result
+
+
+def _name_of(call: str | Op) -> str:
+    if isinstance(call, str):
+        return _base(call)
+    return call.name
 
 
 def _base(name: str) -> str:
@@ -221,7 +236,7 @@ def _places(base: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _minus(upper: Any, lower: Any, values: list[Tensor]) -> Tensor:
-    a, b = (values[v.index + 1] if isinstance(v, LineResult) else v for v in (upper, lower))
+    a, b = replaced((upper, lower), LineResult, lambda result: values[result.index + 1])
     return torch.as_tensor(a - b, dtype=torch.float64).expand_as(values[0])
 
 

@@ -13,7 +13,7 @@ from gramian.arch.inputs import Form
 from gramian.arch.ops import GROUPED, READERS, Call, Op, Permute, Value, fuse
 from gramian.arch.ops.attention import Attended
 from gramian.arch.ops.attention_scores import Scores, is_scored, on_scores, products
-from gramian.arch.ops.base import ChannelSlice, Parameter, Pending, Result
+from gramian.arch.ops.base import ChannelSlice, Parameter, Pending, Result, renumbered, stored_layout
 from gramian.arch.ops.computed import base_of
 from gramian.arch.ops.graphs import einsum_graph
 from gramian.arch.ops.groups import ChannelSlices
@@ -128,8 +128,9 @@ class GraphReading:
             result = None
         if isinstance(result, MatrixProduct):
             x = result.of.turned.value
-            shape = tuple(len(result.op.matrix) if k == result.op.at + 1 else size for k, size in enumerate(x.shape))
-            return multiplied(result, self.add(result.op, (x,), shape, x.layout, where))
+            sizes = list(x.shape)
+            sizes[result.op.at + 1] = len(result.op.matrix)
+            return multiplied(result, self.add(result.op, (x,), tuple(sizes), x.layout, where))
         if result is not None:
             return result
         if isinstance(turned, MatrixView):
@@ -148,7 +149,7 @@ class GraphReading:
         sizes = [2, *turned.value.user_shape]
         left = torch.empty(sizes[:dim] + sizes[dim + 1 :], device="meta", dtype=val.dtype)
         chosen = self.read(replace(call, args=(turned.value, dim, call.args[2])), left, where)
-        dims = tuple(d - 1 if d > dim else d for d in turned.dims if d != dim)
+        dims = renumbered(tuple(d for d in turned.dims if d != dim))
         assert isinstance(chosen, Value)
         return Turned(chosen, dims, turned.where).settled()
 
@@ -201,9 +202,7 @@ class GraphReading:
         self.steps.append(Step(op, tuple(i.index for i in inputs), shape, data, where))
         if data and any(i.index in self.computed for i in inputs):
             self.computed.add(len(self.steps) - 1)
-        return Value(
-            len(self.steps) - 1, shape, data, () if layout == tuple(range(len(shape))) else layout, groups=groups
-        )
+        return Value(len(self.steps) - 1, shape, data, stored_layout(layout, len(shape)), groups=groups)
 
     def add_here(self, op: Op, inputs: tuple[Value, ...], shape: tuple[int, ...], layout: tuple[int, ...]) -> Value:
         return self.add(op, inputs, shape, layout, self.where)
