@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from gramian.errors import BadArgument
@@ -32,16 +32,29 @@ def replace_file(path: str | Path, write: Callable[[Path], object]) -> None:
         BadArgument: the folder cannot be written, or the disk is full.
     """
     with _named(path):
-        handle, name = tempfile.mkstemp(dir=Path(path).parent, prefix=".gramian-")
-        os.close(handle)
-        try:
-            write(Path(name))
-            os.chmod(name, 0o666 & ~_umask())  # mkstemp's files are for their owner alone
-            os.replace(name, path)
-        except BaseException:
+        replace_together({Path(path): write})
+
+
+def replace_together(writers: Mapping[Path, Callable[[Path], object]]) -> None:
+    """Several files, each written by its own function, which take their names after the last one was written.
+
+    Raises:
+        OSError: a folder cannot be written, or the disk is full; no file has then changed, and none is left over.
+    """
+    temporary: dict[Path, str] = {}
+    try:
+        for path, write in writers.items():
+            handle, temporary[path] = tempfile.mkstemp(dir=path.parent, prefix=".gramian-")
+            os.close(handle)
+            write(Path(temporary[path]))
+            os.chmod(temporary[path], 0o666 & ~_umask())  # mkstemp's files are for their owner alone
+        for path in writers:
+            os.replace(temporary[path], path)
+            del temporary[path]
+    finally:
+        for name in temporary.values():
             with contextlib.suppress(OSError):
                 os.unlink(name)
-            raise
 
 
 def _umask() -> int:

@@ -10,7 +10,6 @@ from torch.nn import functional as F
 
 from gramian import Gram, architecture, certify, empirical_ntk, monte_carlo, train
 from gramian.arch.inputs import leaves, rows
-from gramian.empirical.modules.packed_inputs import packed
 from gramian.empirical.operators.jacobian import jacobian
 from gramian.errors import BadArgument, BadData, NoLimit
 
@@ -162,13 +161,17 @@ def test_learned_positions_are_the_same_for_all_samples():
 def test_empirical_kernels_of_structured_inputs_are_the_jacobian():
     for make, given in STRUCTURED.values():
         net, x = make(), given(3)
-        module, row, _ = packed(net, x, None)
-        j = jacobian(module, row)[:, 0]
+        j = jacobian(net, x)[:, 0]
+        args, named = architecture(net, x).inputs.call(leaves(x))
+        gradients = [
+            torch.autograd.grad(out.sum(), list(net.parameters()), allow_unused=True, retain_graph=True)
+            for out in net(*args, **named)
+        ]
+        for row, gradient in zip(j, gradients, strict=True):
+            parts = [torch.zeros_like(p) if g is None else g for g, p in zip(gradient, net.parameters(), strict=True)]
+            torch.testing.assert_close(row, torch.cat([g.flatten() for g in parts]), rtol=1e-10, atol=1e-10)
         torch.testing.assert_close(empirical_ntk(net, x), j @ j.T, rtol=1e-10, atol=1e-10)
         torch.testing.assert_close(empirical_ntk(net, x, rows(x, slice(2))), j @ j[:2].T, rtol=1e-10, atol=1e-10)
-        assert [n for n, _ in module.named_parameters()] == [n for n, _ in net.named_parameters()]
-        args, named = architecture(net, x).inputs.call(leaves(x))
-        torch.testing.assert_close(module(row), net(*args, **named))
 
 
 def test_monte_carlo_takes_structured_inputs():

@@ -137,7 +137,7 @@ def test_a_checkpoint_in_no_folder_is_refused_before_training(few, tmp_path):
 
 
 def test_a_kernel_that_does_not_fit_into_memory_is_refused_before_any_work(monkeypatch):
-    monkeypatch.setattr(limit_cost, "free_memory", lambda: 8 * 2.0**30)
+    monkeypatch.setattr(limit_cost, "free_memory", lambda: 8 * 2.0**30)  # a machine that has no more
     assert limit_cost.check_memory(1000) == ""
     assert limit_cost.check_memory(10_000) == "limit kernel of 10,000 rows: about 4.1 GiB of memory"
     with pytest.raises(BadArgument, match=r"(?s)20,000 rows.*16\.4 GiB; 8\.0 are free.*where:.*why:.*fix: .*--n 12800"):

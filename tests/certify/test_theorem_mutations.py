@@ -144,7 +144,7 @@ def test_each_condition_that_is_switched_off_is_noticed(evidence, monkeypatch):
             for k, condition in enumerate(getattr(certificate, kind)):
                 if condition.vacuous or (name, condition.says) in NO_MUTANT:
                     continue
-                monkeypatch.setitem(THEOREMS, key, off(original, kind, k))
+                monkeypatch.setitem(THEOREMS, key, off(original, kind, k))  # a mutant: that it is noticed is the test
                 mutants += 1
                 if not noticed(evidence, name, test):
                     unnoticed += 1

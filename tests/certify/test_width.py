@@ -17,16 +17,15 @@ from gramian.errors import BadArgument
 from gramian.network.zoo import mlp
 
 
-def made_up(monkeypatch, few, error):
+def made_up(few, error):
     """The sweep of an imagined family of networks whose kernel is off by error(width, draw)."""
     made = setup(mlp((1, 8, 8), 3, depth=2, width=8), few[0], few[2], None, "ntk", torch.float64, "cpu")
     drawn = replace(made, build=lambda m, seed: (m, seed))
-    monkeypatch.setattr(width, "kernel_error", lambda net, *_: KernelError(torch.eye(1), error(*net)))
-    return sweep(drawn, 0.1, 0, torch.float64)
+    return sweep(drawn, 0.1, 0, torch.float64, error_of=lambda net, *_: KernelError(torch.eye(1), error(*net)))
 
 
-def test_errors_that_fall_like_one_over_root_width_give_back_their_constant(monkeypatch, few):
-    found = made_up(monkeypatch, few, lambda m, seed: 3.0 / math.sqrt(m))
+def test_errors_that_fall_like_one_over_root_width_give_back_their_constant(few):
+    found = made_up(few, lambda m, seed: 3.0 / math.sqrt(m))
     assert found.slope == pytest.approx(-0.5)
     assert found.constant == pytest.approx(3.0)
     assert found.useful_width == 900
@@ -34,16 +33,16 @@ def test_errors_that_fall_like_one_over_root_width_give_back_their_constant(monk
     assert found.to_dict()["useful_width"] == 900
 
 
-def test_another_slope_is_told_and_the_constant_is_the_mean_over_the_draws(monkeypatch, few):
-    found = made_up(monkeypatch, few, lambda m, seed: 3.0 / m)
+def test_another_slope_is_told_and_the_constant_is_the_mean_over_the_draws(few):
+    found = made_up(few, lambda m, seed: 3.0 / m)
     assert found.slope == pytest.approx(-1.0)
     mean = sum(9.0 / m * d for m, d in zip(found.widths, found.draws, strict=True)) / sum(found.draws)
     assert found.constant == pytest.approx(math.sqrt(mean))
 
 
-def test_errors_are_root_mean_square_over_draws_that_differ_from_the_run(monkeypatch, few):
+def test_errors_are_root_mean_square_over_draws_that_differ_from_the_run(few):
     seeds = []
-    found = made_up(monkeypatch, few, lambda m, seed: seeds.append(seed) or (3.0 if seed % 2 else 4.0))
+    found = made_up(few, lambda m, seed: seeds.append(seed) or (3.0 if seed % 2 else 4.0))
     assert found.errors == pytest.approx([math.sqrt(12.5)] * 4)
     assert found.draws == width.VECTOR_DRAWS
     drawn = seeds[len(found.widths) :]  # the first ones were to count their operations
@@ -72,18 +71,16 @@ def test_the_useful_width_is_printed_with_the_digits_that_it_has():
     assert Sweep((), (), -0.5, 2.5, 0.1, 64).words == "625"
 
 
-def test_what_draws_cost_decides_how_many_there_are(few, monkeypatch):
+def test_what_draws_cost_decides_how_many_there_are(few):
     made = a_setup(few)
     arguments = (made, width.VECTOR_WIDTHS, list(width.VECTOR_DRAWS), made.x)
     widths, draws, cost = width.affordable_draws(*arguments)
     assert (widths, draws) == (width.VECTOR_WIDTHS, width.VECTOR_DRAWS)
-    monkeypatch.setattr(width, "SWEEP_OPERATIONS", 20 * sum(cost.values()))
-    widths, draws, _ = width.affordable_draws(*arguments)
+    widths, draws, _ = width.affordable_draws(*arguments, operations=20 * sum(cost.values()))
     assert widths == width.VECTOR_WIDTHS
     assert min(draws) >= 8
     assert sum(draws) < 150
-    monkeypatch.setattr(width, "SWEEP_OPERATIONS", 1)
-    assert width.affordable_draws(*arguments)[:2] == (width.VECTOR_WIDTHS[:2], (8, 8))
+    assert width.affordable_draws(*arguments, operations=1)[:2] == (width.VECTOR_WIDTHS[:2], (8, 8))
 
 
 @given(constant=st.floats(1e-6, 1e3), tolerance=st.floats(1e-3, 0.999))

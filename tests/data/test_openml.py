@@ -2,9 +2,10 @@ from urllib.error import URLError
 
 import pandas as pd
 import pytest
+from sklearn import datasets
 from sklearn.utils import Bunch
 
-from gramian.data import load, openml
+from gramian.data import load
 from gramian.errors import BadArgument, BadData
 
 FRAME = pd.DataFrame(
@@ -19,7 +20,7 @@ def test_a_table_as_openml_sends_it(monkeypatch):
         asked.update(kwargs)
         return Bunch(frame=FRAME, target_names=["kind"], details={"name": "toy"})
 
-    monkeypatch.setattr(openml, "fetch_openml", fetch)
+    monkeypatch.setattr(datasets, "fetch_openml", fetch)
     data = load("openml:42", n_test=0, normalize="none")
     assert asked["data_id"] == 42
     assert asked["target_column"] == "default-target"
@@ -32,7 +33,7 @@ def test_no_network_is_said_in_four_parts(monkeypatch):
     def fetch(**_):
         raise URLError("no route to host")
 
-    monkeypatch.setattr(openml, "fetch_openml", fetch)
+    monkeypatch.setattr(datasets, "fetch_openml", fetch)
     with pytest.raises(BadData) as caught:
         load("openml:61")
     assert str(caught.value) == (
@@ -46,6 +47,6 @@ def test_no_network_is_said_in_four_parts(monkeypatch):
 def test_names_and_several_targets_are_refused(monkeypatch):
     with pytest.raises(BadArgument, match=r"(?s)'iris' is no OpenML number.*fix: the number"):
         load("openml:iris")
-    monkeypatch.setattr(openml, "fetch_openml", lambda **_: Bunch(frame=FRAME, target_names=["a", "b"], details={}))
+    monkeypatch.setattr(datasets, "fetch_openml", lambda **_: Bunch(frame=FRAME, target_names=["a", "b"], details={}))
     with pytest.raises(BadData, match=r"(?s)has 2 target columns: a, b.*fix: `target`"):
         load("openml:1")

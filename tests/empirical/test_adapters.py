@@ -24,7 +24,7 @@ def test_a_lora_adapter(options):
     assert source.batched
     if not options.get("use_dora"):  # whose scale is made of the product of both factors
         assert not source.uses.general
-        assert len(source.uses.own) == 4
+        assert len(source.uses.structured) == 4
     j = jacobian(net, x)
     torch.testing.assert_close(
         empirical_ntk(net, x, outputs="full"), torch.einsum("icp,jdp->ijcd", j, j), rtol=1e-10, atol=1e-10

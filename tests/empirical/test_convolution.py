@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from gramian.empirical import empirical_ntk
-from gramian.empirical.modules.structured_calls import Conv
+from gramian.empirical.modules.structured_calls import ConvCall
 from gramian.empirical.workarounds.convolution_gradients import (
     POINTS,
     VECTORS,
@@ -31,7 +31,7 @@ SIDES = st.integers(1, 13)
 
 
 def conv(stride=1, padding=1, dilation=1, groups=1):
-    return Conv((stride,) * 2, ((padding, padding),) * 2, (dilation,) * 2, groups)
+    return ConvCall((stride,) * 2, ((padding, padding),) * 2, (dilation,) * 2, groups)
 
 
 def randn(*shape):
@@ -122,7 +122,7 @@ def test_no_faster_way():
     x, weight = randn(1, 16, 8, 8), randn(16, 16, 3, 3)
     assert convolved(conv(), x.double(), weight.double(), None) is None
     assert convolved(replace(conv(), padding=((0, 1), (0, 1))), x, weight, None) is None
-    assert convolved(Conv((1,), ((1, 1),), (1,), 1), x[0], weight[0], None) is None
+    assert convolved(ConvCall((1,), ((1, 1),), (1,), 1), x[0], weight[0], None) is None
     assert convolved(conv(), x.bfloat16(), weight, None) is None
 
 

@@ -43,7 +43,7 @@ def test_what_is_opened_is_what_was_saved(x, dtype, rows, tmp_path):
     assert torch.equal(saved.dense(), gram.dense())
     assert torch.equal(pickle.loads(pickle.dumps(opened)).dense(), gram.dense())
     assert torch.equal(opened.save(tmp_path / "b").dense(), gram.dense())
-    assert not list(tmp_path.rglob("*.part"))
+    assert not list(tmp_path.rglob(".gramian-*"))
 
 
 def test_an_interrupted_save_resumes_and_keeps_what_was_finished(x, tmp_path):

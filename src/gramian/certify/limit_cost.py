@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from torch import Tensor
 from gramian.errors import BadArgument
 from gramian.gram import Gram
 from gramian.predict.cost import MEMORY_SHARE, free_memory
+from gramian.timing import seconds_of
 
 Kernel = Callable[[Tensor, Tensor | None], Tensor]
 TILE_SECONDS = 0.5  # seconds between two looks at Ctrl-C and two moves of the bar
@@ -45,12 +46,7 @@ def seconds_per_pair(kernel: Kernel, x: Tensor) -> float:
 
 
 def _seconds(kernel: Kernel, x: Tensor, x2: Tensor) -> float:
-    began, busy = time.perf_counter(), time.process_time()
-    kernel(x, x2)
-    took = time.perf_counter() - began
-    if x.device.type == "cpu":
-        took = min(took, time.process_time() - busy)
-    return took
+    return seconds_of(partial(kernel, x, x2), on_cpu=x.device.type == "cpu")
 
 
 def matrix(kernel: Kernel, x: Tensor, x2: Tensor | None, per_pair: float, tell: Callable[[int, int], object]) -> Tensor:
@@ -85,9 +81,7 @@ def spectrum_seconds(theta: Tensor) -> float:
         return 0.0
     # eigenvalues and eigenvectors take time in proportion to n^3
     few = theta[:TRIED_ROWS, :TRIED_ROWS].double()
-    began = time.perf_counter()
-    torch.linalg.eigh(few)
-    return (time.perf_counter() - began) * (n / TRIED_ROWS) ** 3
+    return seconds_of(partial(torch.linalg.eigh, few), on_cpu=False) * (n / TRIED_ROWS) ** 3
 
 
 def memory(n: int) -> float:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from gramian.timing import SecondsByName
 
 PATIENCE = 3.0  # seconds; what takes longer gets a bar
 Tell = Callable[[float, float], None]
@@ -23,7 +24,7 @@ class Clock:
     """
 
     def __init__(self, *, aloud: bool = False) -> None:
-        self.seconds: dict[str, float] = {}
+        self.seconds = SecondsByName()
         self.aloud = aloud
 
     @contextmanager
@@ -31,14 +32,13 @@ class Clock:
         """Times a piece of work; `bar=False` for work that has a bar of its own."""
         if self.aloud and name not in self.seconds:
             print(f"{name} ...", file=sys.stderr)
-        began = time.perf_counter()
         late = _LateBar(name) if self.aloud and bar else None
-        try:
-            yield _silent if late is None else late.tell
-        finally:
-            if late is not None:
-                late.stop()
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began
+        with self.seconds.timed(name):
+            try:
+                yield _silent if late is None else late.tell
+            finally:
+                if late is not None:
+                    late.stop()
 
     def say(self, text: str) -> None:
         """A line on stderr, if aloud."""

@@ -8,15 +8,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from gramian.certify.network_ntk import kernel_error
+from gramian.certify.network_ntk import KernelError, kernel_error
 from gramian.certify.prepared_data import PreparedData
 from gramian.certify.request import check_width
 from gramian.certify.setup import Setup
 from gramian.certify.study_clock import Clock
 
+ErrorOf = Callable[[nn.Module, Tensor, Tensor | None], KernelError]
 VECTOR_WIDTHS, IMAGE_WIDTHS = (64, 128, 256, 512), (16, 32, 64, 128)
 MOST_SECONDS, LEAST_ROWS = 10.0, 8  # of the limit kernel of the sweep's rows, and how few these may be
 VECTOR_ROWS, IMAGE_ROWS = 64, 32  # more rows cost more and say the same: the error is mostly one factor of the whole
@@ -106,7 +107,7 @@ def _two_digits(number: int) -> int:
 
 def sweep(
     setup: Setup, tolerance: float, seed: int, dtype: torch.dtype, few: bool = False, per_pair: float = 0.0,
-    tell: Callable[[int, int], object] | None = None,
+    tell: Callable[[int, int], object] | None = None, error_of: ErrorOf = kernel_error,
 ) -> Sweep | None:  # fmt: skip
     """Draws networks of a few small widths and compares their NTK with the limit; None where there is no limit.
 
@@ -118,6 +119,7 @@ def sweep(
         few: take a quarter of the draws.
         per_pair: seconds that one entry of the limit kernel takes; dear ones are compared on fewer rows.
         tell: called with (operations done, all of them) after each draw.
+        error_of: how far a network's kernel is from a limit.
     """
     if setup.kernel is None or setup.fixed_width:
         return None
@@ -131,7 +133,7 @@ def sweep(
     wanted = [d // FEWER_DRAWS if few else d for d in (IMAGE_DRAWS if image else VECTOR_DRAWS)]
     if setup.depth == 0:  # a linear network is its limit
         wanted = [LEAST_DRAWS] * len(widths)
-    widths, draws, cost = affordable_draws(setup, widths, wanted, inputs)
+    widths, draws, cost = affordable_draws(setup, widths, wanted, inputs, error_of=error_of)
     # of a network of width 1: the paper's kernel grows in proportion to its width
     unit = setup.kernel(1, x, None)
     number, done, samples = 0, 0, []
@@ -140,7 +142,7 @@ def sweep(
         off = []
         for _ in range(count):
             number += 1
-            off.append((kernel_error(setup.build(width, seed + number), inputs, limit).relative or 0.0) ** 2)
+            off.append((error_of(setup.build(width, seed + number), inputs, limit).relative or 0.0) ** 2)
             done += cost[width]
             if tell is not None:
                 tell(done, sum(cost[w] * d for w, d in zip(widths, draws, strict=True)))
@@ -149,23 +151,29 @@ def sweep(
 
 
 def affordable_draws(
-    setup: Setup, widths: tuple[int, ...], wanted: list[int], x: Tensor
+    setup: Setup,
+    widths: tuple[int, ...],
+    wanted: list[int],
+    x: Tensor,
+    *,
+    operations: float = SWEEP_OPERATIONS,
+    error_of: ErrorOf = kernel_error,
 ) -> tuple[tuple[int, ...], tuple[int, ...], dict[int, int]]:
-    """Widths, draws and operations a draw, within `SWEEP_OPERATIONS`: fewer draws, and without the largest widths.
+    """Widths, draws and operations a draw, within so many `operations`: fewer draws, and without the largest widths.
 
     Counted, not timed: the same seed measures the same on every machine and on every day.
     """
     cost = {}
     for width in widths:
         with FlopCounterMode(display=False) as counter:
-            kernel_error(setup.build(width, 0), x, None)
+            error_of(setup.build(width, 0), x, None)
         cost[width] = max(counter.get_total_flops(), 1)
-        if len(cost) > 2 and sum(cost.values()) * LEAST_DRAWS > SWEEP_OPERATIONS:
+        if len(cost) > 2 and sum(cost.values()) * LEAST_DRAWS > operations:
             del cost[width]
             break
     widths = tuple(cost)
     wanted = wanted[: len(widths)]
-    share = min(1.0, SWEEP_OPERATIONS / sum(cost[w] * d for w, d in zip(widths, wanted, strict=True)))
+    share = min(1.0, operations / sum(cost[w] * d for w, d in zip(widths, wanted, strict=True)))
     return widths, tuple(min(d, max(LEAST_DRAWS, int(share * d))) for d in wanted), cost
 
 

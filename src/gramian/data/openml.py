@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 
-from sklearn.datasets import fetch_openml
+from sklearn import datasets
 
 from gramian.errors import BadArgument, BadData
 
@@ -30,7 +30,7 @@ def read_openml(number: str, target: str | None = None) -> tuple[Table, str]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # its retries
             # "default-target" takes the set's own
-            bunch = fetch_openml(
+            bunch = datasets.fetch_openml(
                 data_id=int(number), as_frame=True, parser="auto", n_retries=1, target_column=target or "default-target"
             )
     except (OSError, ValueError, KeyError) as error:

@@ -5,8 +5,8 @@ from gramian.empirical.operators.jacobian import jacobian
 from gramian.empirical.operators.tangent_operators import EmpiricalNTK, GaussNewton
 from gramian.empirical.sketches.projected_gradients import projected_gradients
 from gramian.empirical.sketches.random_projections import Sketch
-from gramian.empirical.taylor.linearized import Linearized, linearize
-from gramian.empirical.taylor.quadratic import Quadratic, quadratic
+from gramian.empirical.taylor.first_order import Linearized, linearize
+from gramian.empirical.taylor.second_order import Quadratic, quadratic
 
 __all__ = [
     "EmpiricalNTK",

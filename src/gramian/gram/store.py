@@ -15,6 +15,7 @@ from torch import Tensor
 
 from gramian.arch.inputs import Inputs, leaves, rows, samples
 from gramian.errors import BadArgument, StaleTiles
+from gramian.files import replace_together
 
 FORMAT = "gramian tiles 1"
 PROBED_ROWS = 4  # rows on which two kernels are compared
@@ -156,10 +157,8 @@ def _name(i: int, j: int) -> str:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(path.name + ".part")
     try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
+        replace_together({path: lambda temporary: temporary.write_bytes(content)})
     except OSError as error:
         raise _unwritable(path.parent, error) from None
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
+
+from gramian.timing import seconds_of
 
 GiB = 2**30
 MEMORY_SHARE = 0.85  # of the memory that is free, which may be taken
@@ -60,21 +62,13 @@ def resident_memory() -> float:
 
 
 def seconds_per_entry(kernel: Callable[..., Tensor], x: Tensor) -> float:
-    """Of a kernel on these rows, measured on growing squares of them until one takes long enough to be measured.
-
-    On a CPU the process's own time counts, if it is the shorter: on a busy machine a call of a microsecond may have to
-    wait for its turn a tenth of a second.
-    """
+    """Time of a kernel on these rows, measured on growing squares until one takes long enough."""
     # what is made once: a program, an engine's choice
     kernel(x[:1], x[-1:])
     size = 1
     while True:
         rows, columns = x[:size], x[-size:]
-        start, busy = time.perf_counter(), time.process_time()
-        kernel(rows, columns)
-        seconds = time.perf_counter() - start
-        if x.device.type == "cpu":
-            seconds = min(seconds, time.process_time() - busy)
+        seconds = seconds_of(partial(kernel, rows, columns), on_cpu=x.device.type == "cpu")
         if seconds > LEAST_TRIAL_SECONDS or size >= min(len(x), MOST_TILE):
             return seconds / (len(rows) * len(columns))
         size = min(2 * size, len(x))
@@ -93,9 +87,7 @@ def seconds_of_factorization(n: int) -> float:
     size = 768
     a = torch.ones(size, size, dtype=torch.float64)
     a @ a
-    start, busy = time.perf_counter(), time.process_time()
-    a @ a
-    per_product = min(time.perf_counter() - start, time.process_time() - busy) / size**3
+    per_product = seconds_of(lambda: a @ a) / size**3
     # triangular solves and the borders of tiles: a third more than products
     return 1.3 * per_product * n**3 / 3
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+from functools import partial
 from pathlib import Path
 
 from plotly.offline import get_plotlyjs
 
 from gramian.errors import BadArgument
+from gramian.files import replace_together
 from gramian.report.blocks import without_nan
 from gramian.report.page import LIBRARY, render
 
@@ -38,13 +40,10 @@ def write(facts: dict, folder: str | os.PathLike[str]) -> tuple[Path, Path]:
     library = get_plotlyjs()
     if not _has_size(folder / LIBRARY, len(library.encode())):
         texts = {folder / LIBRARY: library, **texts}
-    temporary = {path: folder / f".{path.name}.{os.getpid()}.tmp" for path in texts}
+    writers = {path: partial(_write_text, text) for path, text in texts.items()}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for path, text in texts.items():
-            temporary[path].write_text(text, encoding="utf-8")
-        for path, name in temporary.items():
-            os.replace(name, path)
+        replace_together(writers)
     except OSError as error:
         raise BadArgument(
             f"the report cannot be written: {error.strerror or error}",
@@ -52,18 +51,11 @@ def write(facts: dict, folder: str | os.PathLike[str]) -> tuple[Path, Path]:
             why="the folder is read-only, is a file, or the disk is full",
             fix="give a folder that you may write to, e.g. `--out report`",
         ) from None
-    finally:
-        for name in temporary.values():
-            _remove(name)
     return folder / "report.html", folder / "report.json"
 
 
-def _remove(name: Path) -> None:
-    """A temporary file that was not renamed is of no use; one that cannot be removed was not made."""
-    try:
-        name.unlink(missing_ok=True)
-    except OSError:
-        return
+def _write_text(text: str, path: Path) -> None:
+    path.write_text(text, encoding="utf-8")
 
 
 def _has_size(path: Path, size: int) -> bool:

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from gramian.empirical.jacobian_products.pushforward import along
 from gramian.empirical.modules.calling import call, call_at
 from gramian.empirical.modules.gradient_hooks import check_masks
 from gramian.empirical.modules.observed_calls import differentiable_math
-from gramian.empirical.taylor.forward_mode import along
 from gramian.errors import BadArgument
 from gramian.gram.krylov import top_eigenvalue
 from gramian.train.forward import evaluating, mixes_samples, movable, rows_per_pass

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from gramian.empirical.taylor.forward_mode import along
+from gramian.empirical.jacobian_products.pushforward import along
 from gramian.gram.krylov import top_eigenvalue
 from gramian.train.forward import evaluating, outputs_of, rows_per_pass
 

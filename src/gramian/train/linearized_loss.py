@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from gramian.empirical import empirical_ntk
+from gramian.empirical.jacobian_products.pushforward import along
 from gramian.empirical.modules.calling import call
-from gramian.empirical.taylor.forward_mode import along
 from gramian.train.curvature import LossOf
 from gramian.train.step_rule import StepRule
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from gramian.errors import BadArgument
+from gramian.timing import Stopwatch
 from gramian.train.batches import Batches
 from gramian.train.checkpoint import (
     Checkpoint,
@@ -151,12 +151,12 @@ class Loop:
 
     def _timed(self, name: str, ask: Callable[[], Any]) -> Any:
         """`ask()`, its time added to that of `name`, that of shared Gram matrices to "gram"."""
-        shared, start = self.run.shared_seconds, time.perf_counter()
+        shared, watch = self.run.shared_seconds, Stopwatch()
         try:
             return ask()
         finally:
             shared = self.run.shared_seconds - shared
-            self.record.spend(name, time.perf_counter() - start - shared)
+            self.record.spend(name, watch.seconds - shared)
             if shared:
                 self.record.spend("gram", shared)
 

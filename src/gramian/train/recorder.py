@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
+from gramian.timing import SecondsByName
 from gramian.train.probes.probe import Probe, Reading, Value
 from gramian.train.trace import Series, Trace
 
@@ -18,13 +17,14 @@ class Recorder:
         self.steps: list[int] = []
         self.losses: list[float] = []
         self.points: dict[str, list[tuple[int, Reading]]] = {}
-        self.seconds: dict[str, float] = {}
+        self.seconds = SecondsByName()
         self.measured: set[int] = set()
 
     def load(self, trace: Trace) -> None:
         """Go on from a trace."""
         self.steps, self.losses = list(trace.steps), list(trace.losses)
-        self.seconds = {name: s + self.seconds.get(name, 0.0) for name, s in trace.seconds.items()}
+        for name, seconds in trace.seconds.items():
+            self.seconds.spend(name, seconds)
         for name, series in trace.measured.items():
             bounds = zip(
                 series.lower or [None] * len(series.steps), series.upper or [None] * len(series.steps), strict=True
@@ -44,16 +44,11 @@ class Recorder:
 
     def spend(self, name: str, seconds: float) -> None:
         """Add to the time of `name`."""
-        self.seconds[name] = self.seconds.get(name, 0.0) + seconds
+        self.seconds.spend(name, seconds)
 
-    @contextmanager
-    def timed(self, name: str) -> Iterator[None]:
+    def timed(self, name: str) -> AbstractContextManager[None]:
         """Add the time of the block to that of `name`."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.spend(name, time.perf_counter() - start)
+        return self.seconds.timed(name)
 
     def trace(self, config: dict[str, Any], probes: list[Probe], **end: Any) -> Trace:
         """Everything so far; `end` says how the run ended."""

@@ -21,9 +21,9 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from gramian.arch.inputs import Form, Inputs, leaves, rows, several
 from gramian.empirical.modules.calling import call
 from gramian.empirical.modules.checks import whole
-from gramian.empirical.modules.packed_inputs import called_otherwise
 from gramian.errors import BadArgument, BadData
 from gramian.train.forward import evaluating
+from gramian.train.module_of_rows import called_otherwise
 from gramian.train.objective import Loss, Objective, Samples
 
 IGNORED = -100  # torch's mark of a position without a target

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
 
 from gramian.empirical import empirical_ntk
+from gramian.timing import stopwatch
 from gramian.train.forward import outputs_of, passes, rows_per_pass
 from gramian.train.objective import Objective, Samples
 
@@ -141,8 +141,8 @@ class Run:
 
     def _once(self, name: str, compute: Callable, *, shared: bool = False):
         if name not in self._known:
-            start = time.perf_counter()
-            self._known[name] = compute()
+            with stopwatch() as watch:
+                self._known[name] = compute()
             if shared:
-                self.shared_seconds += time.perf_counter() - start
+                self.shared_seconds += watch.seconds
         return self._known[name]

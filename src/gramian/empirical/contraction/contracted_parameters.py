@@ -6,8 +6,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from math import prod
 
-from gramian.empirical.modules.structured_calls import ConvTranspose, Embedding, Linear, Scale, Sizes
-from gramian.empirical.modules.structured_parameters import Call, Uses
+from gramian.empirical.modules.structured_calls import (
+    ConvTransposeCall,
+    EmbeddingCall,
+    LinearCall,
+    NormScaleCall,
+    Sizes,
+)
+from gramian.empirical.modules.structured_parameters import StructuredCall, Uses
 
 PASS_COST = 16  # multiplications of a matrix product in the time of one number of an elementwise pass
 
@@ -75,8 +81,8 @@ def make_units(uses: Uses, sizes: Iterable[tuple[str, int]], apart: bool) -> lis
     return units
 
 
-def _of_weight(name: str, places: tuple[int, ...], calls: list[Call], numel: int) -> Unit:
-    if any(isinstance(call.how, Scale) for call in calls):
+def _of_weight(name: str, places: tuple[int, ...], calls: list[StructuredCall], numel: int) -> Unit:
+    if any(isinstance(call.how, NormScaleCall) for call in calls):
         return Unit(name, "weight", places, True, numel, ())
     pieces: list[Sizes] = []
     for each in (call.how.sizes(call.weight_shape, call.out_shape) for call in calls):  # type: ignore[union-attr]
@@ -90,11 +96,11 @@ def _of_weight(name: str, places: tuple[int, ...], calls: list[Call], numel: int
     return Unit(name, "weight", places, rows, numel, tuple(pieces), inputs, _columns(calls, pieces))
 
 
-def _columns(calls: list[Call], pieces: list[Sizes]) -> int:
+def _columns(calls: list[StructuredCall], pieces: list[Sizes]) -> int:
     """Into how many parts the weight's gradient can be cut: by output if all calls are alike, else columns."""
     if len(pieces) == 1:
-        return 0 if isinstance(calls[0].how, ConvTranspose) else pieces[0].b
-    return calls[0].weight_shape[1] if all(isinstance(call.how, Linear | Embedding) for call in calls) else 0
+        return 0 if isinstance(calls[0].how, ConvTransposeCall) else pieces[0].b
+    return calls[0].weight_shape[1] if all(isinstance(call.how, LinearCall | EmbeddingCall) for call in calls) else 0
 
 
 def cheaper(unit: Unit, n: int, m: int, k: int, full: bool, scratch: int) -> Unit:
@@ -106,15 +112,20 @@ def cheaper(unit: Unit, n: int, m: int, k: int, full: bool, scratch: int) -> Uni
     """
     if unit.rows or unit.single:
         return unit
-    pairs = k * k if full else k
+    output_pairs = k * k if full else k
     ab = sum(s.groups * s.positions * (s.b if s.lookup else s.a * s.b) for s in unit.sizes)
-    form = (n + m) * k * ab + n * m * pairs * unit.numel
+    form = (n + m) * k * ab + n * m * output_pairs * unit.numel
     contract, most = 0, 0
     for s in unit.sizes:
         for t in unit.sizes:
             places = s.groups * s.positions * t.positions
             a = 1 if s.lookup or t.lookup else s.a
-            contract += n * m * places * (a + pairs * s.b + (pairs if full or len(unit.sizes) > 1 else 1) * PASS_COST)
+            contract += (
+                n
+                * m
+                * places
+                * (a + output_pairs * s.b + (output_pairs if full or len(unit.sizes) > 1 else 1) * PASS_COST)
+            )
             most = max(most, places)
     rows = form < contract or (3 if len(unit.sizes) > 1 else 2) * most > scratch
     early, late = replace(unit, rows=rows), replace(unit, rows=rows, late=True)

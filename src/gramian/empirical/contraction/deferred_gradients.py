@@ -14,11 +14,11 @@ from torch import Tensor
 
 from gramian.empirical.contraction.contracted_parameters import Unit
 from gramian.empirical.contraction.gram_blocks import add_gram
-from gramian.empirical.contraction.layer_factors import Factor, Piece, Source, own
+from gramian.empirical.contraction.layer_factors import Factor, Piece, Source, in_result_form
 from gramian.empirical.contraction.memory_plan import Workload
 from gramian.empirical.contraction.per_sample_gradients import formed
-from gramian.empirical.modules.structured_calls import Conv, Scale
-from gramian.empirical.modules.structured_parameters import Call
+from gramian.empirical.modules.structured_calls import ConvCall, NormScaleCall
+from gramian.empirical.modules.structured_parameters import StructuredCall
 from gramian.empirical.workarounds.convolution_gradients import LANES
 
 
@@ -44,23 +44,23 @@ def add_late(
 def _gradients(source: Source, unit: Unit, pieces: Sequence[Piece], columns: slice, room: int) -> Tensor:
     """Gradients of some columns of the weight: (n, k, p), with the outputs folded in without `full`."""
     total: Tensor | None = None
-    mixed = len(unit.sizes) > 1
+    several_kinds = len(unit.sizes) > 1
     for c, piece in zip(unit.calls, pieces, strict=True):
-        grad = _of_call(source.uses.calls[c], piece, columns, mixed, room)
+        grad = _of_call(source.uses.calls[c], piece, columns, several_kinds, room)
         total = grad if total is None else total.add_(grad)
     assert total is not None
-    return own(source, total)
+    return in_result_form(source, total)
 
 
-def _of_call(call: Call, piece: Piece, columns: slice, mixed: bool, room: int) -> Tensor:
-    """One call's part of them; `mixed`: other calls of the weight have it the other way round, or look rows up."""
+def _of_call(call: StructuredCall, piece: Piece, columns: slice, several_kinds: bool, room: int) -> Tensor:
+    """One call's part of them; `several_kinds`: other calls of the weight have it transposed, or look rows up."""
     how = call.how
-    assert not isinstance(how, Scale)
+    assert not isinstance(how, NormScaleCall)
     (x, b), wide = piece, columns.stop - columns.start
     sizes = how.sizes(call.weight_shape, call.out_shape)
-    by_input = mixed and not sizes.flip
+    by_input = several_kinds and not sizes.flip
     x, sizes = (x[..., columns], sizes._replace(a=wide)) if by_input else (x, sizes._replace(b=wide))
-    if isinstance(how, Conv):  # as if it made no more channels
+    if isinstance(how, ConvCall):  # as if it made no more channels
         call = replace(call, weight_shape=(wide * sizes.groups, *call.weight_shape[1:]))
     step, out = max(1, room // sizes.held), None  # samples whose windows may be made at once
     for i in range(0, len(x), step):

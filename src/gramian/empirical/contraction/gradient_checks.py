@@ -16,8 +16,8 @@ from gramian.empirical.contraction.contracted_parameters import Unit
 from gramian.empirical.modules.observed_calls import differentiable_math
 from gramian.empirical.modules.output_functions import Batch, Model
 from gramian.empirical.modules.plain_gradients import differs, gradients, marks, right_batch_norm, tolerance
-from gramian.empirical.modules.structured_calls import Scale
-from gramian.empirical.modules.structured_parameters import Call
+from gramian.empirical.modules.structured_calls import NormScaleCall
+from gramian.empirical.modules.structured_parameters import StructuredCall
 from gramian.empirical.modules.trial_passes import try_model
 
 if TYPE_CHECKING:
@@ -72,8 +72,8 @@ def check_pulled(source: Source, units: Sequence[Unit], batch: Batch, outputs: r
         ours, theirs = [], []
         for group in _groups(units, parameters, source.room):
             names = list(dict.fromkeys(name for unit in group for name in _names(unit, calls)))
-            own = [parameters[name] for name in names]
-            plain = dict(zip(names, gradients(number, own, keep_graph=True), strict=True))
+            checked = [parameters[name] for name in names]
+            plain = dict(zip(names, gradients(number, checked, keep_graph=True), strict=True))
             for unit in group:
                 for pulled_back, true in _compared(calls, unit, i, w, pulled, plain):
                     ours.append(pulled_back.to(true.dtype))
@@ -108,13 +108,13 @@ def _groups(units: Sequence[Unit], parameters: dict[str, Tensor], most: int) -> 
     return groups
 
 
-def _names(unit: Unit, calls: Sequence[Call]) -> list[str]:
+def _names(unit: Unit, calls: Sequence[StructuredCall]) -> list[str]:
     bias = calls[unit.calls[0]].bias if unit.kind == "weight and bias" else None
     return [unit.name] if bias is None else [unit.name, bias]
 
 
 def _compared(
-    calls: Sequence[Call], unit: Unit, i: int, w: Tensor, pulled: Pulled, plain: dict[str, Tensor]
+    calls: Sequence[StructuredCall], unit: Unit, i: int, w: Tensor, pulled: Pulled, plain: dict[str, Tensor]
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """For each parameter of a unit the gradient of sample i, outputs weighted by w, and the plain one."""
     a, b, general, _ = pulled
@@ -132,7 +132,7 @@ def _compared(
     if unit.kind == "bias":
         return
     true = plain[unit.name]
-    if any(isinstance(calls[c].how, Scale) for c in unit.calls):
+    if any(isinstance(calls[c].how, NormScaleCall) for c in unit.calls):
         parts = [calls[c].how.product(a[c][i : i + 1].to(back[c]), back[c], true.shape) for c in unit.calls]  # type: ignore[union-attr]
         yield sum(parts[1:], parts[0]).reshape(true.shape), true
         return
@@ -141,13 +141,13 @@ def _compared(
     yield sum(parts[1:], parts[0]), true.reshape(len(true), -1) @ r.reshape(-1)
 
 
-def _times(call: Call, x: Tensor, b: Tensor, r: Tensor) -> Tensor:
+def _times(call: StructuredCall, x: Tensor, b: Tensor, r: Tensor) -> Tensor:
     """The gradient of one call's weight, as a matrix with a row for each index of its first axis, times r.
 
     As different from another such product as the matrices are, without a pass over the matrix that the call would form.
     """
     how = call.how
-    assert not isinstance(how, Scale)
+    assert not isinstance(how, NormScaleCall)
     left, right = how.inputs(x, call.weight_shape)[0], how.cotangents(b, call.weight_shape, call.in_shape)[0, 0]
     r = r.movedim(0, -1).reshape(-1) if r.ndim else r.reshape(-1)  # a window's channels come last
     sizes = how.sizes(call.weight_shape, call.out_shape)

@@ -64,7 +64,7 @@ def _add(out: Tensor, unit: Unit, f: Factor, g: Factor, scratch: int) -> None:
                 if of_left == of_right:
                     _add_positions(out, left, right, of_left.lookup, scratch)
                 else:
-                    _add_mixed(out, left, right, of_left, of_right, scratch)
+                    _add_two_kinds(out, left, right, of_left, of_right, scratch)
 
 
 def _add_positions(out: Tensor, f: Piece, g: Piece, lookup: bool, scratch: int) -> None:
@@ -90,7 +90,7 @@ def _add_positions(out: Tensor, f: Piece, g: Piece, lookup: bool, scratch: int) 
                         out[rows, s : s + c, columns, t : t + c] += bb
 
 
-def _add_mixed(out: Tensor, f: Piece, g: Piece, of_f: Sizes, of_g: Sizes, scratch: int) -> None:
+def _add_two_kinds(out: Tensor, f: Piece, g: Piece, of_f: Sizes, of_g: Sizes, scratch: int) -> None:
     """The same between pieces of two kinds: sum of (row_p . row_q) (column_p . column_q), one output at a time.
 
     The gradient of a piece is sum_p row_p column_p^T: rows are b and columns a, or with `flip` rows a and columns b.

@@ -9,23 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.func import vjp, vmap
-from torch.utils._pytree import tree_map
+from torch.func import vmap
 
 from gramian.empirical.contraction.contracted_parameters import Unit
 from gramian.empirical.contraction.gradient_checks import Pulled, check_pulled
 from gramian.empirical.contraction.per_sample_gradients import formed
-from gramian.empirical.modules.observed_calls import Watched, differentiable_math
+from gramian.empirical.jacobian_products.pullback import over_outputs, pulled_per_sample, rows_of_samples
+from gramian.empirical.modules.arguments import Samples, changed, tensors_of
+from gramian.empirical.modules.observed_calls import CallWatcher, differentiable_math
 from gramian.empirical.modules.observed_pass import ObservedPass
 from gramian.empirical.modules.output_functions import Batch, Model
-from gramian.empirical.modules.structured_calls import Conv, Linear, Scale, Sizes, Use
+from gramian.empirical.modules.structured_calls import ConvCall, LinearCall, NormScaleCall, Sizes, Use
 from gramian.empirical.modules.structured_parameters import Uses
-from gramian.empirical.operators.jacobian import rows
 from gramian.empirical.workarounds.convolution_gradients import convolved
 from gramian.empirical.workarounds.gemm import linear
 from gramian.empirical.workarounds.reused_memory import room
@@ -131,11 +130,11 @@ def pull_back(source: Source, units: Sequence[Unit], batch: Batch, outputs: rang
     calls = source.uses.calls
     wanted = {c for unit in units for c in unit.calls}
     weights = {c for unit in units if unit.kind != "bias" for c in unit.calls}
-    own = {id(source.parameters[name]) for name in source.uses.own}
+    structured = {id(source.parameters[name]) for name in source.uses.structured}
     theta = {u.name: source.parameters[u.name].detach() for u in units if u.kind == "general"}
 
     def run(
-        sample: Tensor, target: Tensor | None, zeros: dict[int, Tensor], theta: dict[str, Tensor]
+        sample: Samples, target: Tensor | None, zeros: dict[int, Tensor], theta: dict[str, Tensor]
     ) -> tuple[Tensor, dict[int, Tensor]]:
         inputs: dict[int, Tensor] = {}
         counter = iter(range(len(calls)))
@@ -147,11 +146,11 @@ def pull_back(source: Source, units: Sequence[Unit], batch: Batch, outputs: rang
             if c not in wanted:
                 return make()
             if c in weights:
-                inputs[c] = use.how.plain(use.x) if isinstance(use.how, Scale) else use.x
-            return _again(use, make, inputs.get(c), own) + zeros[c]
+                inputs[c] = use.how.plain(use.x) if isinstance(use.how, NormScaleCall) else use.x
+            return _by_a_faster_call(use, make, inputs.get(c), structured) + zeros[c]
 
-        row = Batch(sample[None], None if target is None else target[None])
-        out = source.model(row, theta, Watched(own, seen))
+        row = Batch(changed(sample, lambda t: t[None]), None if target is None else target[None])
+        out = source.model(row, theta, CallWatcher(structured, seen))
         if next(counter, None) is not None:
             raise RuntimeError("the module makes fewer calls than before")
         return out.reshape(-1), inputs
@@ -166,11 +165,13 @@ def _pull_all(
     run: Callable, batch: Batch, shapes: Shapes, theta: dict[str, Tensor], outputs: range, nested: bool
 ) -> Pulled:
     """One backward pass for all samples: each has zeros of its own, so that no cotangent is a sum over samples."""
-    n, x = len(batch), batch.x
-    zeros = {c: x.new_zeros((), dtype=dtype).expand(n, *shape).requires_grad_() for c, (shape, dtype) in shapes.items()}
+    n, like = len(batch), tensors_of(batch.x)[0]
+    zeros = {
+        c: like.new_zeros((), dtype=dtype).expand(n, *shape).requires_grad_() for c, (shape, dtype) in shapes.items()
+    }
     targets = None if batch.targets is None else 0
     with torch.autograd.graph.disable_saved_tensors_hooks("not inside vmap"):
-        out, inputs = vmap(run, in_dims=(0, targets, 0, None))(x, batch.targets, zeros, theta)
+        out, inputs = vmap(run, in_dims=(0, targets, 0, None))(batch.x, batch.targets, zeros, theta)
         basis = out.new_zeros(len(outputs), *out.shape)
         basis[range(len(outputs)), :, list(outputs)] = 1
 
@@ -180,41 +181,34 @@ def _pull_all(
         b = {}
         if zeros:
             # not `is_grads_batched`: for a convolution torch's older vmap is a loop
-            pulled = vmap(down)(basis) if nested else _each_of(down, basis)
+            pulled = over_outputs(down, basis, nested)
             b = {c: grad.transpose(0, 1) for c, grad in zip(zeros, pulled, strict=True)}
     return Pulled({c: a.detach() for c, a in inputs.items()}, b, {}, out.detach())
-
-
-def _each_of(f: Callable[[Tensor], Any], basis: Tensor) -> Any:
-    """What `vmap(f)(basis)` gives, by a loop."""
-    return tree_map(lambda *parts: torch.stack(parts), *[f(v) for v in basis])
 
 
 def _pull_each(
     run: Callable, batch: Batch, shapes: Shapes, theta: dict[str, Tensor], outputs: range, nested: bool
 ) -> Pulled:
     """A backward pass for each sample, in one vmap: its gradients of general parameters are its own."""
-    zeros = {c: batch.x.new_zeros(shape, dtype=dtype) for c, (shape, dtype) in shapes.items()}
-
-    def one(sample: Tensor, target: Tensor | None) -> tuple[dict, dict, dict, Tensor]:
-        out, pull, inputs = vjp(partial(run, sample, target), zeros, theta, has_aux=True)  # type: ignore[misc]
-        basis = out.new_zeros(len(outputs), out.numel())
-        basis[range(len(outputs)), list(outputs)] = 1
-        return inputs, *(vmap(pull)(basis) if nested else _each_of(pull, basis)), out
-
-    with torch.no_grad():
-        return Pulled(*vmap(one, in_dims=(0, None if batch.targets is None else 0))(batch.x, batch.targets))
+    like = tensors_of(batch.x)[0]
+    zeros = {c: like.new_zeros(shape, dtype=dtype) for c, (shape, dtype) in shapes.items()}
+    inputs, (b, general), scores = pulled_per_sample(run, batch, (zeros, theta), outputs, nested=nested)
+    return Pulled(inputs, b, general, scores)
 
 
-def _again(use: Use, make: Callable[[], Tensor], a: Tensor | None, own: set[int]) -> Tensor:
+def _by_a_faster_call(use: Use, make: Callable[[], Tensor], a: Tensor | None, structured: set[int]) -> Tensor:
     """The call's output, by a way that is faster where gradients of its parameters are not asked for."""
-    if isinstance(use.how, Scale) and a is not None:
+    if isinstance(use.how, NormScaleCall) and a is not None:
         return use.how.affine(a, use.weight, use.bias)
-    if use.weight is None or id(use.weight) not in own or (use.bias is not None and id(use.bias) not in own):
+    if (
+        use.weight is None
+        or id(use.weight) not in structured
+        or (use.bias is not None and id(use.bias) not in structured)
+    ):
         return make()
-    if isinstance(use.how, Linear):
+    if isinstance(use.how, LinearCall):
         return linear(use.x, use.weight.mT if use.how.flip else use.weight, use.bias)
-    if isinstance(use.how, Conv):
+    if isinstance(use.how, ConvCall):
         out = convolved(use.how, use.x, use.weight, use.bias)
         return make() if out is None else out
     return make()
@@ -223,7 +217,7 @@ def _again(use: Use, make: Callable[[], Tensor], a: Tensor | None, own: set[int]
 def _factor(source: Source, unit: Unit, a: dict, b: dict, general: dict) -> Factor:
     if unit.kind == "general":
         grad = general[unit.name]
-        return own(source, grad.reshape(*grad.shape[:2], -1))
+        return in_result_form(source, grad.reshape(*grad.shape[:2], -1))
     if unit.late:
         return tuple(Piece(a[c], b[c].to(source.dtype)) for c in unit.calls)
     total: Tensor | None = None
@@ -232,7 +226,7 @@ def _factor(source: Source, unit: Unit, a: dict, b: dict, general: dict) -> Fact
         call, cot = source.uses.calls[c], b[c].to(source.dtype)
         if unit.kind == "bias":
             grad = call.how.summed(cot, unit.numel).flatten(2)
-        elif isinstance(call.how, Scale):
+        elif isinstance(call.how, NormScaleCall):
             grad = call.how.product(a[c].to(source.dtype), cot, call.weight_shape).flatten(2)
         else:
             sizes = call.how.sizes(call.weight_shape, call.out_shape)
@@ -247,7 +241,7 @@ def _factor(source: Source, unit: Unit, a: dict, b: dict, general: dict) -> Fact
             grad = formed(call, a[c], right, sizes)
         total = grad if total is None else total.add_(grad)
     if total is not None:
-        return own(source, total)
+        return in_result_form(source, total)
     return tuple(_piece(source, len(pieces) > 1, *both) for both in pieces.values())
 
 
@@ -259,7 +253,7 @@ def _piece(source: Source, several: bool, left: list[Tensor], right: list[Tensor
     return Piece(a, b.permute(0, 2, 3, 1, 4).flatten(3)[:, None])  # (n, 1, G, P, k b)
 
 
-def own(source: Source, grad: Tensor) -> Tensor:
+def in_result_form(source: Source, grad: Tensor) -> Tensor:
     """Gradients (n, k, p) in the result's dtype, the outputs folded in without `full`."""
     grad = grad.to(source.dtype)
     # sum_c <grad f_c, grad f_c'> is one product of the gradients laid end to end
@@ -268,9 +262,5 @@ def own(source: Source, grad: Tensor) -> Tensor:
 
 def _one_by_one(source: Source, units: Sequence[Unit], batch: Batch, outputs: range) -> list[Factor]:
     parameters = [source.parameters[unit.name] for unit in units]
-    each = []
     with differentiable_math():
-        for i in range(len(batch)):
-            grads = rows(partial(source.model, batch[i : i + 1]), parameters, outputs)
-            each.append([g.reshape(len(outputs), -1) for g in grads])
-    return [own(source, torch.stack(column)) for column in zip(*each, strict=True)]
+        return [in_result_form(source, g) for g in rows_of_samples(source.model, parameters, batch, outputs)]

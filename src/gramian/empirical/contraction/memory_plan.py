@@ -10,8 +10,8 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from gramian.empirical.contraction.contracted_parameters import PASS_COST, Unit, cheaper, make_units
-from gramian.empirical.modules.structured_calls import Scale
-from gramian.empirical.modules.structured_parameters import Call, Uses
+from gramian.empirical.modules.structured_calls import NormScaleCall
+from gramian.empirical.modules.structured_parameters import StructuredCall, Uses
 from gramian.errors import BadArgument
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ CACHED_NUMBERS = 2**25  # numbers that a chunk of samples works on: above, a bac
 
 
 @dataclass(frozen=True)
-class Plan:
+class ContractionPlan:
     """Units that are done together, with the outputs and samples of a block; `chunk` samples run at once."""
 
     units: tuple[Unit, ...]
@@ -123,7 +123,7 @@ class Workload:
         samples = (free - chunk * work) // (2 * held)
         return (samples, min(chunk, samples)) if samples > 0 else (0, 0)
 
-    def together(self, units: Sequence[Unit]) -> Plan | None:
+    def together(self, units: Sequence[Unit]) -> ContractionPlan | None:
         """These units at once: the blocks that take the fewest passes; None if one sample of them does not fit."""
         c = self.n_outputs
         fits = [(k, *self.block(units, k)) for k in dict.fromkeys(max(1, c >> i) for i in range(c.bit_length()))]
@@ -136,14 +136,14 @@ class Workload:
             k, samples, chunk = fits[0]
         else:
             k, samples, chunk = whole[0] if whole else fits[-1]
-        return Plan(tuple(units), k, samples, chunk)
+        return ContractionPlan(tuple(units), k, samples, chunk)
 
     def is_whole(self, units: Sequence[Unit]) -> bool:
         """Whether one block holds these units of all samples."""
         plan = self.together(units)
         return plan is not None and plan.samples >= max(self.n, self.m)
 
-    def cost(self, plan: Plan) -> int:
+    def cost(self, plan: ContractionPlan) -> int:
         """Multiplications that make the plan's factors: forward and backward passes, and gradients that are formed."""
         calls = self.uses.calls
         efforts = [_effort(call) for call in calls]
@@ -161,12 +161,12 @@ class Workload:
 
 
 @lru_cache(maxsize=64)
-def planned(load: Workload) -> tuple[Plan, ...]:
+def planned(load: Workload) -> tuple[ContractionPlan, ...]:
     """The cheapest passes that fit. They are a function of shapes and counts, so they are kept from call to call."""
     return tuple(plans(load, load.units()))
 
 
-def plans(load: Workload, units: Sequence[Unit]) -> list[Plan]:
+def plans(load: Workload, units: Sequence[Unit]) -> list[ContractionPlan]:
     """The cheapest passes that fit: all units together in blocks of samples, or those that fit whole, then the rest."""
     if not units:
         return []
@@ -189,9 +189,9 @@ def plans(load: Workload, units: Sequence[Unit]) -> list[Plan]:
     )
 
 
-def _effort(call: Call) -> int:
+def _effort(call: StructuredCall) -> int:
     """Multiplications of a call, on one sample."""
-    if isinstance(call.how, Scale):
+    if isinstance(call.how, NormScaleCall):
         return PASS_COST * prod(call.out_shape)
     sizes = call.how.sizes(call.weight_shape, call.out_shape)
     return sizes.groups * sizes.positions * sizes.b * (PASS_COST if sizes.lookup else sizes.a)

@@ -15,13 +15,13 @@ from gramian.empirical.contraction.deferred_gradients import add_late
 from gramian.empirical.contraction.gradient_checks import check_pulled
 from gramian.empirical.contraction.gram_blocks import add_gram
 from gramian.empirical.contraction.layer_factors import WAYS, Factor, Source, factors, pull_back
-from gramian.empirical.contraction.memory_plan import Plan, Workload, planned
+from gramian.empirical.contraction.memory_plan import ContractionPlan, Workload, planned
 from gramian.empirical.modules import checks
+from gramian.empirical.modules.arguments import samples
 from gramian.empirical.modules.calling import lent
 from gramian.empirical.modules.observed_calls import differentiable_math
 from gramian.empirical.modules.observed_pass import observe
 from gramian.empirical.modules.output_functions import Batch, Model
-from gramian.empirical.modules.packed_inputs import packed
 from gramian.empirical.modules.structured_parameters import Uses
 from gramian.empirical.modules.trial_passes import try_model
 from gramian.empirical.workarounds.reused_memory import keep_freed_blocks
@@ -129,15 +129,15 @@ def _theta(
     checks.check_options(outputs, max_bytes)
     checks.trainable(module)
     keep_freed_blocks()
-    module, x, x2 = packed(module, x, None if x2 is x else x2)
-    x2 = None if x2 is None else checks.check_input("x2", x2)
-    x = checks.check_input("x", x)
-    of_x, of_y = checks.check_targets(x, x2, outputs, targets)
+    rows, rows2 = samples(module, x, None if x2 is x else x2)
+    rows2 = None if rows2 is None else checks.check_samples("x2", rows2)
+    rows = checks.check_samples("x", rows)
+    of_x, of_y = checks.check_targets(rows, rows2, outputs, targets)
     model = Model(module, None if isinstance(outputs, str) else outputs)
-    right = None if x2 is None else Batch(x2, of_y)
+    right = None if rows2 is None else Batch(rows2, of_y)
     with lent(module, most=min(COPIED, max_bytes // 8)) as loan, torch.inference_mode(False), torch.no_grad():
         left = max_bytes - (0 if loan is None else loan.copied)
-        return _by_a_right_way(model, Batch(x, of_x), right, outputs, left, by_layer)
+        return _by_a_right_way(model, Batch(rows, of_x), right, outputs, left, by_layer)
 
 
 def _by_a_right_way(
@@ -187,13 +187,7 @@ def read(model: Model, x: Batch, x2: Batch | None, full: bool) -> tuple[Source, 
     """Checks the module and its inputs; what factors are made from; bytes that a backward pass keeps for a sample."""
     parameters = checks.trainable(model.module)
     checks.check_mode(model.module)
-    if x2 is not None and x2.x.shape[1:] != x.x.shape[1:]:
-        raise BadData(
-            f"`x2` has samples of shape {tuple(x2.x.shape[1:])}, `x` of shape {tuple(x.x.shape[1:])}.",
-            where="empirical_ntk(module, x, x2)",
-            why="one of them was flattened or resized and the other not",
-            fix="x2 = x2.reshape(len(x2), *x.shape[1:])",
-        )
+    checks.check_same_shapes(x.x, None if x2 is None else x2.x, "empirical_ntk(module, x, x2)")
     with differentiable_math():
         seen = observe(model, "x", x, parameters)
     way = WAYS[-1] if seen.unseen_by_vmap else WAYS[0]
@@ -217,7 +211,9 @@ def check_small(source: Source, x: Batch) -> None:
     check_pulled(source, units, few, outputs, pull_back(source, units, few, outputs))
 
 
-def _run(plan: Plan, source: Source, load: Workload, x: Batch, x2: Batch | None, theta: dict[str, Tensor]) -> None:
+def _run(
+    plan: ContractionPlan, source: Source, load: Workload, x: Batch, x2: Batch | None, theta: dict[str, Tensor]
+) -> None:
     """Adds the plan's units for all pairs of blocks; for equal inputs each pair once, and its transpose."""
     right = x if x2 is None else x2
     for p, (rows, c) in enumerate(_blocks(plan, len(x), source.n_outputs)):
@@ -239,7 +235,7 @@ def _run(plan: Plan, source: Source, load: Workload, x: Batch, x2: Batch | None,
 
 def _add_units(
     block: Tensor,
-    plan: Plan,
+    plan: ContractionPlan,
     numbers: list[int],
     source: Source,
     load: Workload,
@@ -255,7 +251,7 @@ def _add_units(
             add_late(block, plan.units[i], source, f[i], g[i], load, mirror)
 
 
-def _blocks(plan: Plan, n: int, c: int) -> Iterator[tuple[slice, range]]:
+def _blocks(plan: ContractionPlan, n: int, c: int) -> Iterator[tuple[slice, range]]:
     for start in range(0, c, plan.outputs):
         for first in range(0, n, plan.samples):
             yield slice(first, min(first + plan.samples, n)), range(start, min(start + plan.outputs, c))

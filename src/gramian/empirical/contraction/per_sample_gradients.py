@@ -9,24 +9,24 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gramian.empirical.modules.structured_calls import Conv, Embedding, Scale, Sizes
-from gramian.empirical.modules.structured_parameters import Call
+from gramian.empirical.modules.structured_calls import ConvCall, EmbeddingCall, NormScaleCall, Sizes
+from gramian.empirical.modules.structured_parameters import StructuredCall
 from gramian.empirical.workarounds.convolution_gradients import by_winograd
 from gramian.empirical.workarounds.gemm import gemm, worth_it
 
 LARGE_SAMPLE = 2**22  # multiplications of one sample from which on its products are made on their own
 
 
-def formed(call: Call, x: Tensor, b: Tensor, sizes: Sizes) -> Tensor:
+def formed(call: StructuredCall, x: Tensor, b: Tensor, sizes: Sizes) -> Tensor:
     """Gradients sum_p b_p a_p^T, or with `flip` a_p b_p^T, of inputs x and cotangents (n, k, G, P, b): (n, k, p)."""
-    assert not isinstance(call.how, Scale)
+    assert not isinstance(call.how, NormScaleCall)
     n, k, groups, p, wide = b.shape
-    if isinstance(call.how, Embedding):
+    if isinstance(call.how, EmbeddingCall):
         return _rows(call.how.inputs(x, call.weight_shape), b, sizes.a)
     if k * p * sizes.a * wide < LARGE_SAMPLE:
         return _together(call.how.inputs(x, call.weight_shape).to(b.dtype), b, sizes.flip)
     first = common_pattern(b[0, :, 0]) if k > 1 else None
-    if first is None and isinstance(call.how, Conv):
+    if first is None and isinstance(call.how, ConvCall):
         grad = by_winograd(call, x, b)
         if grad is not None:
             return grad

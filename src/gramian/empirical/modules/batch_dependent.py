@@ -18,23 +18,24 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
+from gramian.empirical.modules.arguments import Samples, Several, changed, joined, tensors_of
 from gramian.empirical.modules.calling import call_at
 from gramian.empirical.modules.plain_gradients import differs, gradients_along, marks, tolerance
 from gramian.errors import GramianError
 
-ALONE, RANDOM, MIXED = "alone", "random", "mixed"
+INDEPENDENT, RANDOM, BATCH_DEPENDENT = "independent", "random", "batch-dependent"
 FEW_NUMBERS = 2**14  # numbers of a parameter up to which its gradient is compared in any case
 SMALL_OUTPUT = 1e-2  # of an output below which its terms may cancel
 # root mean square of a parameter below which it may close a branch: LayerScale begins at 1e-6 to 0.1
 CLOSED_GATE = 1e-3
 ORDINARY_SEEDS = 24  # forward passes that look for an effect of Python's or NumPy's random numbers
 
-Run = Callable[[Tensor, dict[str, Tensor] | None], Any]
+Run = Callable[[Samples, dict[str, Tensor] | None], Any]
 Scores = Callable[[Any], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
-class Trial:
+class SmallBatches:
     """A module on one sample and on small batches.
 
     Attributes:
@@ -50,7 +51,7 @@ class Trial:
 
     run: Run
     scores: Scores
-    x: Tensor
+    x: Samples
     theta: dict[str, Tensor]
     state: dict[str, Tensor]
     plain: bool
@@ -67,38 +68,40 @@ class Trial:
             return list(self.theta.values())
         return [p for p in self.theta.values() if p.numel() <= FEW_NUMBERS or _is_small(p)]
 
-    def in_float64(self) -> Trial:
+    def in_float64(self) -> SmallBatches:
         """The same with all numbers in float64."""
         wide = {name: _wide(t) for name, t in self.state.items()}
         theta = {name: wide[name].detach().requires_grad_() for name in self.theta}
         wide |= theta
 
-        def run(x: Tensor, values: dict[str, Tensor] | None) -> Any:
+        def run(x: Samples, values: dict[str, Tensor] | None) -> Any:
             return self.run(x, wide)
 
-        return Trial(run, self.scores, _wide(self.x), theta, wide, self.plain, self.by_frequency, self.hidden)
+        return SmallBatches(
+            run, self.scores, changed(self.x, _wide), theta, wide, self.plain, self.by_frequency, self.hidden
+        )
 
-    def middle(self, batch: Tensor) -> Tensor | None:
+    def middle(self, batch: Samples) -> Tensor | None:
         """The scores of the second sample of a batch; None if they cannot be told from the others'."""
         out = self.run(batch, None)
         if self.plain:
             whole = out.reshape(-1)
             return None if whole.numel() % len(batch) else whole.reshape(len(batch), -1)[1]
-        first = [t.shape[:1] == batch.shape[:1] for t in tree_leaves(out) if isinstance(t, Tensor)]
+        first = [t.ndim > 0 and len(t) == len(batch) for t in tree_leaves(out) if isinstance(t, Tensor)]
         if not first or not all(first):
             return None
         return self.scores(tree_map(lambda t: t[1:2] if isinstance(t, Tensor) else t, out))
 
 
-def dependence(module: nn.Module, x: Tensor) -> str:
-    """What an output of a module that returns one tensor depends on: `ALONE`, `RANDOM` or `MIXED`."""
+def dependence(module: nn.Module, x: Samples) -> str:
+    """What an output of a module that returns one tensor depends on: `INDEPENDENT`, `RANDOM` or `BATCH_DEPENDENT`."""
     theta: dict[str, Tensor] = {name: p for name, p in module.named_parameters() if p.requires_grad}
     state: dict[str, Tensor] = {**dict(module.named_parameters()), **dict(module.named_buffers())}
 
-    def run(rows: Tensor, values: dict[str, Tensor] | None = None) -> Any:
+    def run(rows: Samples, values: dict[str, Tensor] | None = None) -> Any:
         return call_at(module, values or {}, rows)
 
-    trial = Trial(run, lambda out: out.reshape(-1), x, theta, state, plain=True)
+    trial = SmallBatches(run, lambda out: out.reshape(-1), x, theta, state, plain=True)
     first = trial.scores(run(x[:1])).detach()
     before = random_states(x.device)
     again = trial.scores(run(x[:1]))
@@ -106,8 +109,8 @@ def dependence(module: nn.Module, x: Tensor) -> str:
     return depends(trial, first, again, drawn)
 
 
-def depends(trial: Trial, first: Tensor, again: Tensor, drawn: Sequence[bool]) -> str:
-    """`ALONE`, `RANDOM` or `MIXED`.
+def depends(trial: SmallBatches, first: Tensor, again: Tensor, drawn: Sequence[bool]) -> str:
+    """`INDEPENDENT`, `RANDOM` or `BATCH_DEPENDENT`.
 
     Args:
         trial: the module and its inputs.
@@ -123,13 +126,13 @@ def depends(trial: Trial, first: Tensor, again: Tensor, drawn: Sequence[bool]) -
     if (drawn[1] or drawn[2]) and draws_matter(trial, w):
         return RANDOM
     gradient = marks(gradients_along(again, w, trial.gates(), keep_graph=True))
-    if not is_mixed(trial, first, gradient, w):
-        return ALONE
+    if not is_batch_dependent(trial, first, gradient, w):
+        return INDEPENDENT
     third = marks(gradients_along(trial.scores(trial.run(trial.x[:1], None)), w, trial.gates()))
-    return RANDOM if differs(third, gradient, tolerance(first.dtype)) else MIXED
+    return RANDOM if differs(third, gradient, tolerance(first.dtype)) else BATCH_DEPENDENT
 
 
-def is_mixed(trial: Trial, alone: Tensor, gradient: list[Tensor], w: Tensor) -> bool:
+def is_batch_dependent(trial: SmallBatches, alone: Tensor, gradient: list[Tensor], w: Tensor) -> bool:
     r"""Whether the first sample's scores, or their gradient, change with the samples beside it.
 
     Args:
@@ -138,23 +141,23 @@ def is_mixed(trial: Trial, alone: Tensor, gradient: list[Tensor], w: Tensor) -> 
         gradient: marks of the gradient of $\langle w, f(x_0) \rangle$, one a parameter.
         w: direction in the space of the scores; shape (C,).
     """
-    mixed = _suspected(trial, alone, gradient, w)
-    if not mixed or alone.dtype == torch.float64:
-        return mixed
+    suspected = _suspected(trial, alone, gradient, w)
+    if not suspected or alone.dtype == torch.float64:
+        return suspected
     try:  # rounding of low precision is not mixing
         wide = trial.in_float64()
         scores = wide.scores(wide.run(wide.x[:1], None)).reshape(-1)
         if scores.dtype != torch.float64:
-            return mixed
+            return suspected
         gradient = marks(gradients_along(scores, w.double(), wide.gates()))
         return _suspected(wide, scores.detach(), gradient, w.double())
     except torch.OutOfMemoryError:
         raise
     except Exception:  # a module that has one precision only
-        return mixed
+        return suspected
 
 
-def _suspected(trial: Trial, alone: Tensor, gradient: list[Tensor], w: Tensor) -> bool:
+def _suspected(trial: SmallBatches, alone: Tensor, gradient: list[Tensor], w: Tensor) -> bool:
     parameters = trial.gates()
     of_batches = []
     for batch, real in _batches(trial.x):
@@ -186,7 +189,7 @@ def _suspected(trial: Trial, alone: Tensor, gradient: list[Tensor], w: Tensor) -
     return False
 
 
-def _outputs_differ(trial: Trial, scores: Tensor, alone: Tensor, w: Tensor) -> bool:
+def _outputs_differ(trial: SmallBatches, scores: Tensor, alone: Tensor, w: Tensor) -> bool:
     """Beyond rounding, which is relative to the terms that an output is a sum of: they may cancel in it."""
     allowed = torch.finfo(alone.dtype).eps ** 0.5
     gap = float((scores - alone).abs().max())
@@ -199,29 +202,42 @@ def _outputs_differ(trial: Trial, scores: Tensor, alone: Tensor, w: Tensor) -> b
     return gap > allowed * (float(alone.abs().max()) + terms / max(1, len(alone)) ** 0.5)
 
 
-def _batches(x: Tensor) -> Iterator[tuple[Tensor, bool]]:
+def _batches(x: Samples) -> Iterator[tuple[Samples, bool]]:
     """Batches with the first sample in second place, and whether the others in it are the caller's.
 
     It lies between two others, of which none is like it, where it can be.
     """
     row = x[:1]
     others = [x[i : i + 1] for i in {len(x) - 1, len(x) // 2} - {0}]
-    near = [other for other in others if not _alike(other, row)][:2]
+    near = [other for other in others if not _nearly_equal(other, row)][:2]
     first = near + [changed_row(row, seed) for seed in range(2 - len(near))]
-    yield torch.cat([first[0], row, first[1]]), len(near) == 2
-    yield torch.cat([changed_row(row, 2, grow=True), row, changed_row(row, 3, grow=True)]), False
+    yield joined([first[0], row, first[1]]), len(near) == 2
+    yield joined([changed_row(row, 2, grow=True), row, changed_row(row, 3, grow=True)]), False
     if len(x) > 1:  # the samples as they are, where none but those will do
-        yield torch.cat([others[0], row]), True
+        yield joined([others[0], row]), True
 
 
-def _alike(a: Tensor, b: Tensor) -> bool:
+def _nearly_equal(a: Samples, b: Samples) -> bool:
+    return all(_tensors_nearly_equal(s, t) for s, t in zip(tensors_of(a), tensors_of(b), strict=True))
+
+
+def _tensors_nearly_equal(a: Tensor, b: Tensor) -> bool:
     if a.dtype == torch.bool or not a.is_floating_point():
         return torch.equal(a, b)
     return bool((a - b).abs().max() <= 1e-2 * b.abs().max())
 
 
-def changed_row(row: Tensor, seed: int, *, grow: bool = False) -> Tensor:
-    """Another sample that a module which takes this one is likely to take.
+def changed_row(row: Samples, seed: int, *, grow: bool = False) -> Samples:
+    """Another sample that a module which takes this one is likely to take; of several tensors those with fractions."""
+    fractions = [t.is_floating_point() and bool((t != t.round()).any()) for t in tensors_of(row)]
+    if isinstance(row, Tensor) or not any(fractions):
+        return changed(row, lambda t: _changed_tensor(t, seed, grow))
+    numbers = zip(row.tensors, fractions, strict=True)
+    return Several(tuple(_changed_tensor(t, seed, grow) if some else t for t, some in numbers), row.names)
+
+
+def _changed_tensor(row: Tensor, seed: int, grow: bool) -> Tensor:
+    """The same of one tensor.
 
     Fractions move by up to a third and keep their sign; with `grow` all become larger. Whole numbers may be tokens,
     also in a tensor of floats: they come in another order, or are one smaller where they are all the same.
@@ -270,7 +286,7 @@ def random_states(device: torch.device) -> tuple[bytes, Any, Any]:
     return of_torch.numpy().tobytes(), random.getstate(), (numpy[1].tobytes(), *numpy[2:])  # type: ignore[index]
 
 
-def draws_matter(trial: Trial, w: Tensor) -> bool:
+def draws_matter(trial: SmallBatches, w: Tensor) -> bool:
     """Whether numbers drawn from Python's or NumPy's state change the scores or their gradient.
 
     Some networks draw them in any mode and use them in training only.

@@ -19,35 +19,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils import checkpoint as checkpoints
 from torch.utils._pytree import tree_map_only
 
+from gramian.empirical.modules.arguments import Arguments, Samples, arguments_of
 from gramian.module_state.attributes import Attributes
 from gramian.module_state.untouched import COPIED, Loan, loan_of, surely, untouched
-
-
-class Given(NamedTuple):
-    """What a module is called with."""
-
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-
-    def change(self, f: Any) -> Given:
-        """The same with another value in each tensor's place."""
-        if not self.kwargs and all(isinstance(v, Tensor) for v in self.args):
-            return Given(tuple(map(f, self.args)), {})
-        return Given(*tree_map_only(Tensor, f, (self.args, self.kwargs)))
-
-    def first(self) -> Given:
-        """The first sample: the first row of each tensor that has as many as the first one."""
-        tensors: list[Tensor] = []
-        self.change(tensors.append)
-        rows = next((len(v) for v in tensors if v.ndim), 0)
-        return self.change(lambda v: v[:1] if v.ndim and len(v) == rows else v)
 
 
 def plain(x: Tensor) -> Tensor:
@@ -57,14 +38,14 @@ def plain(x: Tensor) -> Tensor:
 
 def call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
     """f(x) at the parameters as they stand."""
-    return call_at(module, {}, Given(args, kwargs))
+    return call_at(module, {}, Arguments(args, kwargs))
 
 
 def call_at(
-    module: nn.Module, at: Mapping[str, Tensor], x: Tensor | Given, watched: AbstractContextManager | None = None
+    module: nn.Module, at: Mapping[str, Tensor], x: Samples | Arguments, watched: AbstractContextManager | None = None
 ) -> Any:
     """f(x; at); parameters and buffers that are not in `at` are the module's own. `watched` is on during the call."""
-    args, kwargs = (x if isinstance(x, Given) else Given((x,), {})).change(Tensor.clone)
+    args, kwargs = arguments_of(x).change(Tensor.clone)
     with _placed(module, at), torch_plain():
         if watched is None:
             return module(*args, **kwargs)

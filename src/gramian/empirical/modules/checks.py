@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 from torch.utils._pytree import tree_leaves
 
+from gramian.empirical.modules.arguments import Samples, Several, description
 from gramian.empirical.modules.batch_dependent import (
     kept_random_states,
     random_states,
@@ -90,6 +91,19 @@ def whole(module: nn.Module) -> None:
         )
 
 
+def check_samples(name: str, x: Samples) -> Any:
+    """The same as `check_input`; several tensors were checked when they were taken."""
+    if isinstance(x, Several):
+        return x.change(_usable)
+    return check_input(name, x)
+
+
+def _usable(x: Tensor) -> Tensor:
+    """The same numbers, usable in a backward pass."""
+    with torch.inference_mode(False):
+        return x.clone() if x.is_inference() else x.detach()
+
+
 def check_input(name: str, x: Tensor) -> Tensor:
     """An input must be a tensor with rows and without NaN; the same numbers, usable in a backward pass."""
     if not isinstance(x, Tensor) or x.ndim == 0 or x.shape[0] == 0:
@@ -109,8 +123,18 @@ def check_input(name: str, x: Tensor) -> Tensor:
             why="a missing value, or a division by zero when the data was normalized",
             fix=f"keep = torch.isfinite({name}).flatten(1).all(1); {name} = {name}[keep]",
         )
-    with torch.inference_mode(False):
-        return x.clone() if x.is_inference() else x.detach()
+    return _usable(x)
+
+
+def check_same_shapes(x: Samples, x2: Samples | None, where: str) -> None:
+    """Raises BadData for second inputs of other shapes; several tensors were compared when they were taken."""
+    if isinstance(x, Tensor) and isinstance(x2, Tensor) and x2.shape[1:] != x.shape[1:]:
+        raise BadData(
+            f"`x2` has samples of shape {tuple(x2.shape[1:])}, `x` of shape {tuple(x.shape[1:])}.",
+            where=where,
+            why="one of them was flattened or resized and the other not",
+            fix="x2 = x2.reshape(len(x2), *x.shape[1:])",
+        )
 
 
 def check_product(module: nn.Module, results: Iterable[Tensor], given: Iterable[Tensor]) -> None:
@@ -162,8 +186,8 @@ def check_counts(module: nn.Module) -> None:
 
 
 def check_targets(
-    x: Tensor,
-    x2: Tensor | None,
+    x: Samples,
+    x2: Samples | None,
     outputs: object,
     targets: Tensor | tuple[Tensor, Tensor] | None,
     where: str = "empirical_ntk(..., targets=...)",
@@ -220,13 +244,13 @@ def check_repeats(module: nn.Module, run: Callable[[], Any]) -> Any:
 
 
 @contextmanager
-def taken(module: nn.Module, name: str, rows: Tensor) -> Iterator[None]:
+def taken(module: nn.Module, name: str, rows: Samples) -> Iterator[None]:
     """What fails in a forward pass becomes a refusal that says of which inputs."""
     try:
         yield
     except Exception as error:
         raise BadData(
-            f"The module failed on `{name}` of shape {tuple(rows.shape)}, {rows.dtype}, {rows.device}.",
+            f"The module failed on `{name}` of {description(rows)}.",
             where=type(module).__name__,
             why=error_text(error),
             fix=f"`{name}` such that module({name}) works: shape (n, ...), the module's dtype and device",

@@ -11,6 +11,7 @@ from torch.func import vmap
 from torch.nn.parallel import DistributedDataParallel
 
 from gramian.empirical.modules import checks
+from gramian.empirical.modules.arguments import Arguments
 
 Outputs = str | Callable[[Tensor], Tensor]
 INNER_PREFIX = "module."
@@ -24,10 +25,10 @@ class Composed(nn.Module):
         self.module, self.then = module, then
         self.training = module.training
 
-    def forward(self, x: Tensor) -> Tensor:
-        out = self.module(x)
+    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
+        out = self.module(*args, **kwargs)
         if not isinstance(out, Tensor):
-            return self._one(out) if len(x) == 1 else torch.cat([self._one(self.module(row[None])) for row in x])
+            return self._each_alone(Arguments(args, kwargs), out)
         try:
             return vmap(lambda row: self._one(row[None])[0])(out)
         except torch.OutOfMemoryError:
@@ -35,37 +36,16 @@ class Composed(nn.Module):
         except Exception:  # vmap knows not every operation, nor branches on numbers
             return torch.cat([self._one(row[None]) for row in out])
 
+    def _each_alone(self, given: Arguments, out: Any) -> Tensor:
+        """Of a module whose output is no tensor: one sample after the other."""
+        n = len(given.tensors()[0])
+        if n == 1:
+            return self._one(out)
+        rows = [given.change(lambda t, i=i: t[i : i + 1]) for i in range(n)]
+        return torch.cat([self._one(self.module(*row.args, **row.kwargs)) for row in rows])
+
     def _one(self, out: Any) -> Tensor:
         return self.then(out).reshape(1, -1)
-
-
-class Aimed(nn.Module):
-    """A callable of a module's output and a target, both of a batch of one, for each sample: numbers in a row.
-
-    It takes what the module takes, in order, and the targets last; `names`: of the module's inputs, if it has them.
-    """
-
-    def __init__(self, module: nn.Module, then: Callable[..., Tensor], names: tuple[str, ...]) -> None:
-        super().__init__()
-        self.module, self.then, self.names = module, then, names
-        self.training = module.training
-
-    def forward(self, *given: Tensor) -> Tensor:
-        *args, target = given
-        if len(target) == 1:
-            return self._one(self._out(args), target)
-        try:
-            return vmap(lambda row, t: self._one(row[None], t[None])[0])(self._out(args), target)
-        except torch.OutOfMemoryError:
-            raise
-        except Exception:  # an output that is no tensor; vmap knows not every operation
-            return torch.cat([self(*(t[i : i + 1] for t in given)) for i in range(len(target))])
-
-    def _out(self, args: list[Tensor]) -> Any:
-        return self.module(**dict(zip(self.names, args, strict=True))) if self.names else self.module(*args)
-
-    def _one(self, out: Any, target: Tensor) -> Tensor:
-        return self.then(out, target).reshape(1, -1)
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
@@ -89,4 +69,4 @@ def composed(module: nn.Module, outputs: str | Callable[..., Tensor]) -> tuple[n
 
 def own_name(name: str, module: nn.Module) -> str:
     """A parameter's name in the user's module."""
-    return name.removeprefix(INNER_PREFIX) if isinstance(module, Composed | Aimed) else name
+    return name.removeprefix(INNER_PREFIX) if isinstance(module, Composed) else name

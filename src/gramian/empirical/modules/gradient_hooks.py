@@ -12,7 +12,8 @@ from torch.nn.modules import module as global_hooks
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from gramian.empirical.modules.calling import Given, call_at, gradient_hooks, placed
+from gramian.empirical.modules.arguments import Arguments, Samples, arguments_of
+from gramian.empirical.modules.calling import call_at, gradient_hooks, placed
 from gramian.empirical.modules.plain_gradients import named_errors
 from gramian.errors import BadArgument
 
@@ -63,7 +64,9 @@ class _Hooks(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def checked_backward(module: nn.Module, x: Tensor | Given, scores: Callable[[Any], Tensor] | None = None) -> Backward:
+def checked_backward(
+    module: nn.Module, x: Samples | Arguments, scores: Callable[[Any], Tensor] | None = None
+) -> Backward:
     """Looks at one forward pass, and if something changes gradients there, whether the backward pass is linear.
 
     Args:
@@ -78,7 +81,7 @@ def checked_backward(module: nn.Module, x: Tensor | Given, scores: Callable[[Any
     parameters: dict[str, Tensor] = {name: p for name, p in module.named_parameters() if p.requires_grad}
     check_grad_hooks(module)
     hooked = frozenset(name for name, p in parameters.items() if _changes(module, name, p))
-    given = x if isinstance(x, Given) else Given((x,), {})
+    given = arguments_of(x)
     # of tensors made in inference mode a copy
     detached = {name: p.detach().clone() if p.is_inference() else p.detach() for name, p in parameters.items()}
     here = {name: p.requires_grad_() for name, p in detached.items()}
@@ -109,7 +112,9 @@ def _root(out: Any, scores: Callable[[Any], Tensor] | None) -> Tensor | None:
     return next((t for t in tree_leaves(out) if isinstance(t, Tensor) and t.is_floating_point()), None)
 
 
-def _past(leaves: list[Tensor], here: dict[str, Tensor], parameters: dict[str, Tensor], x: Given) -> tuple[str, ...]:
+def _past(
+    leaves: list[Tensor], here: dict[str, Tensor], parameters: dict[str, Tensor], x: Arguments
+) -> tuple[str, ...]:
     placed_ones = {id(t) for t in here.values()}
     names = {id(p): name for name, p in parameters.items()}
     past = [t for t in leaves if id(t) not in placed_ones and (id(t) in names or isinstance(t, nn.Parameter))]
@@ -244,7 +249,7 @@ def _check_linear(module: nn.Module, parameters: dict[str, Tensor], out: Tensor,
 def _check_grad(
     module: nn.Module,
     here: dict[str, Tensor],
-    x: Given,
+    x: Arguments,
     out: Tensor,
     scores: Callable[[Any], Tensor] | None,
 ) -> None:

@@ -25,7 +25,7 @@ AROUND_READ_CALLS = frozenset(
 PLAIN_TYPES = (Tensor, torch.nn.Parameter)
 
 
-class Watched(TorchFunctionMode):
+class CallWatcher(TorchFunctionMode):
     """While on, `seen(use, run)` stands for each call that uses one of the parameters; `run()` makes the call itself.
 
     `parameters`: ids of the tensors that count.

@@ -21,9 +21,10 @@ from torch import Tensor, nn
 from torch.autograd.function import BackwardCFunction
 
 from gramian.empirical.modules import trial_passes
-from gramian.empirical.modules.batch_dependent import ALONE, depends, kept_random_states, random_states
+from gramian.empirical.modules.arguments import tensors_of
+from gramian.empirical.modules.batch_dependent import INDEPENDENT, depends, kept_random_states, random_states
 from gramian.empirical.modules.gradient_hooks import checked_backward, has_hooks, module_hooks
-from gramian.empirical.modules.observed_calls import Watched
+from gramian.empirical.modules.observed_calls import CallWatcher
 from gramian.empirical.modules.output_functions import Batch, Model
 from gramian.empirical.modules.structured_parameters import CallRecorder, Node, Uses, nodes_below
 from gramian.errors import BadData
@@ -52,7 +53,8 @@ class ObservedPass:
 
     def take_scores(self, batch: Batch) -> Tensor | None:
         """The scores of a batch of one with their graph, once, if it is the sample that was observed."""
-        if self.graph and _same_memory(batch.x, self.sample.x) and _same_memory(batch.targets, self.sample.targets):
+        ours, theirs = ([*tensors_of(one.x), one.targets] for one in (self.sample, batch))
+        if self.graph and all(map(_same_memory, ours, theirs)):
             return self.graph.pop()
         return None
 
@@ -85,7 +87,7 @@ def observe(model: Model, name: str, x: Batch, parameters: dict[str, Tensor]) ->
         run.check_buffers()
         trial_passes.check_finite(model, seen.scores, "last")
         trial = trial_passes.trial_of(model, run, rows, isinstance(seen.out, Tensor))
-        alone = depends(trial, seen.scores.detach(), seen.scores, (False, False, False)) == ALONE
+        alone = depends(trial, seen.scores.detach(), seen.scores, (False, False, False)) == INDEPENDENT
         if before != after or not alone:
             trial_passes.try_model(model, name, rows)
     nodes = nodes_below(seen.scores.grad_fn)
@@ -106,7 +108,7 @@ class _WatchedPass:
     out: Any
     scores: Tensor
     recorder: CallRecorder
-    watched: Watched
+    watched: CallWatcher
     saved: int
 
 
@@ -116,7 +118,7 @@ def _watched_pass(model: Model, run: trial_passes.Forward, rows: Batch, paramete
 
     def once() -> _WatchedPass:
         recorder = CallRecorder(parameters)
-        watched = Watched(recorder.names, recorder.note)
+        watched = CallWatcher(recorder.names, recorder.note)
         out = run(row.x, watched=watched)
         with nullcontext() if model.of is None else watched:
             scores = trial_passes.scores_of(model, out, row)

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from gramian.empirical.modules.arguments import Samples
 from gramian.empirical.modules.calling import call_at
 
 
@@ -16,11 +17,11 @@ from gramian.empirical.modules.calling import call_at
 class Batch:
     """Samples, and the target of each if the function of the outputs takes one."""
 
-    x: Tensor
+    x: Samples
     targets: Tensor | None = None
 
     def __len__(self) -> int:
-        return self.x.shape[0]
+        return len(self.x)
 
     def __getitem__(self, rows: slice) -> Batch:
         return Batch(self.x[rows], None if self.targets is None else self.targets[rows])

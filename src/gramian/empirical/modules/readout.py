@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from gramian.empirical.modules.calling import call
+from gramian.empirical.modules.arguments import Samples, changed, tensors_of
+from gramian.empirical.modules.calling import call_at
 from gramian.empirical.modules.observed_calls import differentiable_math
 
 
@@ -22,7 +23,7 @@ class Readouts:
     last: str | None
 
 
-def find_readouts(module: nn.Module, x: Tensor) -> Readouts:
+def find_readouts(module: nn.Module, x: Samples) -> Readouts:
     """Readouts of a module, from one forward pass on `x`, whose parameters may all require gradients afterwards.
 
     In the autograd graph a weight's use is the first node that joins it with something else; a weight is hidden if
@@ -43,15 +44,15 @@ def find_readouts(module: nn.Module, x: Tensor) -> Readouts:
         with differentiable_math():
             for p in module.parameters():
                 p.requires_grad_(True)
-            x = x.clone().requires_grad_() if x.is_floating_point() else x
-            out = call(module, x)
+            x = changed(x, lambda t: t.clone().requires_grad_() if t.is_floating_point() else t)
+            out = call_at(module, {}, x)
             root = out.grad_fn if isinstance(out, Tensor) else None
     finally:
         for hook in hooks:
             hook.remove()
     if root is None:
         return Readouts(frozenset(), None)
-    uses, above = _uses_and_above(root, bits, id(x))
+    uses, above = _uses_and_above(root, bits, {id(t) for t in tensors_of(x)})
     readouts = {
         name
         for name, p in weights.items()
@@ -64,7 +65,7 @@ def find_readouts(module: nn.Module, x: Tensor) -> Readouts:
     return Readouts(frozenset(readouts | (biases & own)), ends[0] if once else None)
 
 
-def _uses_and_above(root: Any, bits: dict[int, int], x: int) -> tuple[dict[int, list[Any]], dict[Any, int]]:
+def _uses_and_above(root: Any, bits: dict[int, int], inputs: set[int]) -> tuple[dict[int, list[Any]], dict[Any, int]]:
     """Nodes where each weight is used, by its bit; and for each node the weights that are used strictly above it."""
     order: list[Any] = []  # below before above
     done: set[Any] = set()
@@ -85,7 +86,7 @@ def _uses_and_above(root: Any, bits: dict[int, int], x: int) -> tuple[dict[int, 
         variable = getattr(node, "variable", None)
         if variable is None:
             own = 0
-        elif id(variable) == x:
+        elif id(variable) in inputs:
             own = 1
         else:
             own = bits.get(id(variable), 0)

@@ -43,7 +43,7 @@ class Sizes(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Linear:
+class LinearCall:
     """`F.linear(x, W, bias)`; with `flip` it is `x @ W` or `torch.addmm(bias, x, W)`."""
 
     flip: bool
@@ -67,7 +67,7 @@ class Linear:
 
 
 @dataclass(frozen=True)
-class Conv:
+class ConvCall:
     """`F.conv1d`, `2d`, `3d`: padding is in the order of the axes, a pair for each."""
 
     stride: tuple[int, ...]
@@ -97,7 +97,7 @@ class Conv:
 
 
 @dataclass(frozen=True)
-class ConvTranspose:
+class ConvTransposeCall:
     """`F.conv_transpose1d`, `2d`, `3d`: each place of the input sees a window of what is propagated back."""
 
     stride: tuple[int, ...]
@@ -129,7 +129,7 @@ class ConvTranspose:
 
 
 @dataclass(frozen=True)
-class Embedding:
+class EmbeddingCall:
     """`F.embedding`: rows of the weight."""
 
     padding: int
@@ -152,7 +152,7 @@ class Embedding:
 
 
 @dataclass(frozen=True)
-class Scale:
+class NormScaleCall:
     """A norm's scale and shift, after `plain`, the norm without them; `axis` None: they are of the last axes' shape."""
 
     plain: Callable[[Tensor], Tensor] = field(compare=False)
@@ -179,7 +179,7 @@ class Scale:
         return p if self.axis is None else p.view(-1, *[1] * (x.ndim - 1 - self.axis))
 
 
-How = Linear | Conv | ConvTranspose | Embedding | Scale
+How = LinearCall | ConvCall | ConvTransposeCall | EmbeddingCall | NormScaleCall
 
 
 class Use(NamedTuple):
@@ -203,15 +203,15 @@ def read(func: Callable, args: Sequence[Any], kwargs: dict[str, Any]) -> Use | N
 
 
 def _linear(input, weight, bias=None):
-    return Use(Linear(flip=False), input, weight, bias)
+    return Use(LinearCall(flip=False), input, weight, bias)
 
 
 def _matmul(input, other):
-    return Use(Linear(flip=True), input, other, None)
+    return Use(LinearCall(flip=True), input, other, None)
 
 
 def _addmm(input, mat1, mat2, *, beta=1, alpha=1):
-    return Use(Linear(flip=True), mat1, mat2, input) if beta == alpha == 1 else None
+    return Use(LinearCall(flip=True), mat1, mat2, input) if beta == alpha == 1 else None
 
 
 def _conv(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
@@ -223,7 +223,7 @@ def _conv(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
         sides = tuple((t // 2, t - t // 2) for t in total)
     else:
         sides = tuple((p, p) for p in _each(0 if padding == "valid" else padding, rank))
-    return Use(Conv(_each(stride, rank), sides, hole, groups), input, weight, bias)
+    return Use(ConvCall(_each(stride, rank), sides, hole, groups), input, weight, bias)
 
 
 def _conv_transpose(input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
@@ -231,37 +231,37 @@ def _conv_transpose(input, weight, bias=None, stride=1, padding=0, output_paddin
     # what was cut off the output is filled with zeros, and so is what the last window reaches beyond it
     sides = tuple((p, p) for p in _each(padding, rank))
     positions = input.numel() // weight.shape[0]
-    how = ConvTranspose(_each(stride, rank), sides, _each(dilation, rank), groups, positions)
+    how = ConvTransposeCall(_each(stride, rank), sides, _each(dilation, rank), groups, positions)
     return Use(how, input, weight, bias)
 
 
 def _embedding(weight, input, padding_idx=-1, scale_grad_by_freq=False, sparse=False):
-    return None if scale_grad_by_freq else Use(Embedding(padding_idx), input, weight, None)
+    return None if scale_grad_by_freq else Use(EmbeddingCall(padding_idx), input, weight, None)
 
 
 def _layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5, cudnn_enable=True):
-    return Use(Scale(lambda x: F.layer_norm(x, normalized_shape, eps=eps), None), input, weight, bias)
+    return Use(NormScaleCall(lambda x: F.layer_norm(x, normalized_shape, eps=eps), None), input, weight, bias)
 
 
 def _rms_norm(input, normalized_shape, weight=None, eps=None):
-    return Use(Scale(lambda x: F.rms_norm(x, normalized_shape, eps=eps), None), input, weight, None)
+    return Use(NormScaleCall(lambda x: F.rms_norm(x, normalized_shape, eps=eps), None), input, weight, None)
 
 
 def _group_norm(input, num_groups, weight=None, bias=None, eps=1e-5, cudnn_enabled=True):
-    return Use(Scale(lambda x: F.group_norm(x, num_groups, eps=eps), 1), input, weight, bias)
+    return Use(NormScaleCall(lambda x: F.group_norm(x, num_groups, eps=eps), 1), input, weight, bias)
 
 
 def _batch_norm(input, weight, bias, running_mean, running_var, training, momentum, eps, cudnn_enabled):
     if training:
         return None
-    return Use(Scale(lambda x: F.batch_norm(x, running_mean, running_var, eps=eps), 1), input, weight, bias)
+    return Use(NormScaleCall(lambda x: F.batch_norm(x, running_mean, running_var, eps=eps), 1), input, weight, bias)
 
 
 def _instance_norm(input, weight, bias, running_mean, running_var, use_input_stats, momentum, eps, cudnn_enabled):
     def plain(x: Tensor) -> Tensor:
         return F.instance_norm(x, running_mean, running_var, None, None, use_input_stats, momentum, eps)
 
-    return Use(Scale(plain, 1), input, weight, bias)
+    return Use(NormScaleCall(plain, 1), input, weight, bias)
 
 
 READERS: dict[Callable, Callable[..., Use | None]] = {

@@ -17,15 +17,15 @@ import torch
 from torch import Tensor
 
 from gramian.empirical.modules.calling import gradient_hooks
-from gramian.empirical.modules.observed_calls import Watched
+from gramian.empirical.modules.observed_calls import CallWatcher
 from gramian.empirical.modules.output_functions import Batch, Model
-from gramian.empirical.modules.structured_calls import How, Scale, Use
+from gramian.empirical.modules.structured_calls import How, NormScaleCall, Use
 
 Node = Any  # torch.autograd.graph.Node; torch does not type its attributes
 
 
 @dataclass(frozen=True)
-class Call:
+class StructuredCall:
     """One call, and the names of its parameters that only such calls use; equal if what is planned for it is."""
 
     how: How
@@ -41,9 +41,9 @@ class Call:
         """True if some parameter's gradient is read from this call."""
         return self.weight is not None or self.bias is not None
 
-    def without_values(self) -> Call:
+    def without_values(self) -> StructuredCall:
         """The same without the tensors that a norm may hold."""
-        return replace(self, how=replace(self.how, plain=_no_values)) if isinstance(self.how, Scale) else self
+        return replace(self, how=replace(self.how, plain=_no_values)) if isinstance(self.how, NormScaleCall) else self
 
     def is_like(self, use: Use) -> bool:
         """Whether another pass makes the same call."""
@@ -58,12 +58,12 @@ def _no_values(x: Tensor) -> Tensor:
 class Uses:
     """How a module uses its trainable parameters.
 
-    `own`: names of the parameters that only calls with a structure use; `calls`: all calls of those, in order;
+    `structured`: names of the parameters that only calls with a structure use; `calls`: all calls of those, in order;
     `general`: parameters that go the general way; `unused`: parameters that the output does not depend on.
     """
 
-    own: tuple[str, ...]
-    calls: tuple[Call, ...]
+    structured: tuple[str, ...]
+    calls: tuple[StructuredCall, ...]
     general: tuple[str, ...]
     unused: tuple[str, ...]
 
@@ -71,7 +71,7 @@ class Uses:
 def uses(model: Model, batch: Batch) -> Uses:
     """Uses of the trainable parameters, from one forward pass on a batch of one."""
     recorder = CallRecorder({name: p for name, p in model.module.named_parameters() if p.requires_grad})
-    out = model(batch, watched=Watched(recorder.names, recorder.note))
+    out = model(batch, watched=CallWatcher(recorder.names, recorder.note))
     return recorder.uses(nodes_below(out.grad_fn))
 
 
@@ -98,16 +98,16 @@ class CallRecorder:
         users = _users(nodes)
         proved = {edge for call in seen for edge in call.carriers(users)}
         leaves = {id(node.variable): node for node in users if _is_leaf(node)}
-        own = {i for i in names if i in leaves and all((leaves[i], user) in proved for user in users[leaves[i]])}
+        structured = {i for i in names if i in leaves and all((leaves[i], user) in proved for user in users[leaves[i]])}
         weights, biases = (
             {id(c.parameters[role]) for c in seen if id(c.parameters[role]) in c.carried} for role in (0, 1)
         )
-        own -= weights & biases  # one vector in both roles
-        own -= {i for i in own if gradient_hooks(leaves[i].variable)}  # they take the whole gradient
+        structured -= weights & biases  # one vector in both roles
+        structured -= {i for i in structured if gradient_hooks(leaves[i].variable)}  # they take the whole gradient
         return Uses(
-            tuple(names[i] for i in own),
-            tuple(call.told({i: names[i] for i in own}) for call in seen if call.of(own)),
-            general=tuple(name for i, name in names.items() if i in leaves and i not in own),
+            tuple(names[i] for i in structured),
+            tuple(call.told({i: names[i] for i in structured}) for call in seen if call.of(structured)),
+            general=tuple(name for i, name in names.items() if i in leaves and i not in structured),
             unused=tuple(name for i, name in names.items() if i not in leaves),
         )
 
@@ -127,11 +127,11 @@ class _Seen:
         """Whether it uses one of these."""
         return any(id(p) in parameters for p in self.parameters)
 
-    def told(self, names: dict[int, str]) -> Call:
+    def told(self, names: dict[int, str]) -> StructuredCall:
         """What is kept of it: no tensors."""
         weight, bias = (names.get(id(p)) if id(p) in self.carried else None for p in self.parameters)
         shape = () if self.parameters[0] is None else tuple(self.parameters[0].shape)
-        return Call(self.how, self.in_shape, self.out_shape, shape, self.dtype, weight, bias)
+        return StructuredCall(self.how, self.in_shape, self.out_shape, shape, self.dtype, weight, bias)
 
     def carriers(self, users: dict[Node, list[Node]]) -> list[tuple[Node, Node]]:
         """The edges (leaf, node) by which this call's parameters enter it; none if its inside serves others too."""
@@ -154,8 +154,8 @@ def _as_written(use: Use, run: Callable[[], Tensor], out: Tensor) -> bool:
     tolerance = torch.finfo(out.dtype).eps ** 0.5
     try:
         with torch.no_grad(), torch._C.DisableTorchFunction():
-            own = use.how.affine(use.how.plain(use.x), *use[2:]) if isinstance(use.how, Scale) else run()
-            return torch.allclose(own, out, tolerance, tolerance)
+            ours = use.how.affine(use.how.plain(use.x), *use[2:]) if isinstance(use.how, NormScaleCall) else run()
+            return torch.allclose(ours, out, tolerance, tolerance)
     except RuntimeError:  # inside a vmap of the module's own
         return False
 

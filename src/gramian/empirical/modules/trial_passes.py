@@ -12,11 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gramian.empirical.modules.arguments import Samples
 from gramian.empirical.modules.batch_dependent import (
-    ALONE,
-    MIXED,
+    BATCH_DEPENDENT,
+    INDEPENDENT,
     RANDOM,
-    Trial,
+    SmallBatches,
     depends,
     kept_random_states,
     random_states,
@@ -28,7 +29,7 @@ from gramian.empirical.modules.output_functions import Batch, Model
 from gramian.errors import BadArgument, BadData
 
 
-def try_module(module: nn.Module, name: str, x: Tensor) -> tuple[Tensor, int]:
+def try_module(module: nn.Module, name: str, x: Samples) -> tuple[Tensor, int]:
     """The output on the first sample, shape (C,), and the bytes that a backward pass keeps for it."""
     return try_model(Model(module), name, Batch(x))
 
@@ -42,7 +43,7 @@ class Forward:
 
     def __call__(
         self,
-        rows: Tensor,
+        rows: Samples,
         values: dict[str, Tensor] | None = None,
         watched: AbstractContextManager | None = None,
     ) -> Any:
@@ -74,13 +75,15 @@ def check_finite(model: Model, scores: Tensor, which: str) -> None:
         )
 
 
-def trial_of(model: Model, run: Forward, x: Batch, plain: bool) -> Trial:
+def trial_of(model: Model, run: Forward, x: Batch, plain: bool) -> SmallBatches:
     """The module on one sample and on small batches; `plain`: it returns one tensor."""
     module = model.module
     theta: dict[str, Tensor] = {key: p for key, p in module.named_parameters() if p.requires_grad}
     state: dict[str, Tensor] = {**dict(module.named_parameters()), **run.buffers}
     counts = any(getattr(m, "scale_grad_by_freq", False) for m in module.modules())
-    return Trial(run, lambda out: scores_of(model, out, x[:1]), x.x, theta, state, plain and model.of is None, counts)
+    return SmallBatches(
+        run, lambda out: scores_of(model, out, x[:1]), x.x, theta, state, plain and model.of is None, counts
+    )
 
 
 def try_model(model: Model, name: str, x: Batch) -> tuple[Tensor, int]:
@@ -107,16 +110,16 @@ def _second_pass(model: Model, run: Forward, row: Batch) -> tuple[Tensor, int]:
     return scores_of(model, run(row.x), row), sum(kept.values())
 
 
-def _check_alone(trial: Trial, scores: Tensor, again: Tensor, drawn: list[bool], module: nn.Module) -> None:
+def _check_alone(trial: SmallBatches, scores: Tensor, again: Tensor, drawn: list[bool], module: nn.Module) -> None:
     """Raises unless the first sample's scores, and their gradient, are its own and the same at each call."""
     kind = depends(trial, scores, again, drawn)
     path = type(module).__name__
-    if kind != ALONE:  # gradient hooks that are not linear, or draw numbers, are told as what they are
+    if kind != INDEPENDENT:  # gradient hooks that are not linear, or draw numbers, are told as what they are
         checked_backward(module, trial.x[:1], trial.scores)
     if kind == RANDOM:
         said = "a forward pass draws random numbers" if any(drawn) else "two forward passes on the same sample differ"
         raise random_module(f"{path}: {said}")
-    if kind == MIXED:
+    if kind == BATCH_DEPENDENT:
         raise BadArgument(
             "The module mixes the samples of a batch, so its kernel at a pair of samples is not defined.",
             where=f"{path}: the output at the first sample changes when a second one is beside it",

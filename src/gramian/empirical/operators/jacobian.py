@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
-
 import torch
 from torch import Tensor, nn
 
 from gramian.arch.inputs import Inputs
-from gramian.empirical.modules.calling import call, lent
-from gramian.empirical.modules.checks import check_input, check_product, check_repeats, taken, trainable
+from gramian.empirical.jacobian_products.pullback import rows_of_samples
+from gramian.empirical.modules.arguments import samples
+from gramian.empirical.modules.calling import call_at, lent
+from gramian.empirical.modules.checks import check_product, check_repeats, check_samples, taken, trainable
 from gramian.empirical.modules.gradient_hooks import checked_backward
-from gramian.empirical.modules.packed_inputs import packed
-from gramian.empirical.modules.plain_gradients import gradients, named_errors, right_batch_norm
+from gramian.empirical.modules.output_functions import Batch
 
 
 def jacobian(module: nn.Module, x: Inputs) -> Tensor:
@@ -40,30 +38,15 @@ def jacobian(module: nn.Module, x: Inputs) -> Tensor:
         tensor([[[3., 4., 1.]]])
     """
     parameters = list(trainable(module).values())
-    module, rows_of_x, _ = packed(module, x, None)
-    x = check_input("x", rows_of_x)
+    points, _ = samples(module, x, None)
+    points = check_samples("x", points)
     with lent(module), torch.inference_mode(False), torch.enable_grad():
-        with torch.no_grad(), taken(module, "x", x[:1]):
-            call(module, x[:1])
+        with torch.no_grad(), taken(module, "x", points[:1]):
+            call_at(module, {}, points[:1])
         with torch.no_grad():
-            check_repeats(module, lambda: call(module, x[:1]))
-        checked_backward(module, x[:1])
-        j = torch.stack(
-            [
-                torch.cat([g.reshape(len(g), -1) for g in rows(partial(call, module, row[None]), parameters)], 1)
-                for row in x
-            ]
-        )
+            check_repeats(module, lambda: call_at(module, {}, points[:1]))
+        checked_backward(module, points[:1])
+        each = rows_of_samples(lambda row: call_at(module, {}, row.x), parameters, Batch(points))
+    j = torch.cat(each, 2)
     check_product(module, (j,), ())
     return j
-
-
-def rows(run: Callable[[], Tensor], parameters: Sequence[Tensor], outputs: range | None = None) -> list[Tensor]:
-    """Gradients of some of the numbers that `run()` returns; one (k, *shape) tensor a parameter."""
-    with named_errors():
-        out = run().reshape(-1)
-    right_batch_norm(out)
-    columns = [
-        gradients(out[c], parameters, keep_graph=True) for c in (range(out.numel()) if outputs is None else outputs)
-    ]
-    return [torch.stack(column) for column in zip(*columns, strict=True)]

@@ -7,15 +7,17 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from gramian.empirical.jacobian_products.pullback import pulled_back
+from gramian.empirical.jacobian_products.pushforward import BACKWARD, EACH, FORWARD, along, checked_way
 from gramian.empirical.modules import checks
-from gramian.empirical.modules.calling import call, lent
+from gramian.empirical.modules.arguments import Samples
+from gramian.empirical.modules.calling import call_at, lent
 from gramian.empirical.modules.composed_outputs import own_name
 from gramian.empirical.modules.gradient_hooks import checked_backward
 from gramian.empirical.modules.observed_calls import differentiable_math
-from gramian.empirical.modules.plain_gradients import differs, gradients_along, marks, named_errors, tolerance
+from gramian.empirical.modules.plain_gradients import differs, marks, tolerance
 from gramian.empirical.modules.trial_passes import try_module
 from gramian.empirical.operators.distributed import Share
-from gramian.empirical.taylor.forward_mode import BACKWARD, EACH, FORWARD, along, checked_way
 from gramian.errors import GramianError
 from gramian.module_state.untouched import COPIED
 
@@ -35,7 +37,7 @@ class Derivative:
         why_twice_backward: empty where forward mode works; else what speaks against it.
     """
 
-    def __init__(self, module: nn.Module, x: Tensor, share: Share, max_bytes: int) -> None:
+    def __init__(self, module: nn.Module, x: Samples, share: Share, max_bytes: int) -> None:
         self.module, self.share = module, share
         self.theta = checks.trainable(module)
         problem: GramianError | None = None
@@ -45,7 +47,7 @@ class Derivative:
             checks.check_options("full", max_bytes)
             checks.check_mode(module)
             checks.check_counts(module)
-            self.x = checks.check_input("x", x)
+            self.x = checks.check_samples("x", x)
             with lent(module) as loan, differentiable_math():
                 out, saved = try_module(module, "x", self.x)
                 backward = checked_backward(module, self.x[:1])
@@ -78,11 +80,9 @@ class Derivative:
         if self.apart or self.way == EACH:
             self.chunk = 1
 
-    def _pulled(self, rows: Tensor, v: Tensor) -> dict[str, Tensor]:
+    def _pulled(self, rows: Samples, v: Tensor) -> dict[str, Tensor]:
         """J^T v of some samples, by one backward pass."""
-        with named_errors():
-            out = call(self.module, rows)
-        grads = gradients_along(out, v.reshape(out.shape).to(out), list(self.theta.values()))
+        grads = pulled_back(lambda: call_at(self.module, {}, rows), v, list(self.theta.values()))
         return dict(zip(self.theta, grads, strict=True))
 
     @property
@@ -124,7 +124,7 @@ class Derivative:
             checks.check_product(self.module, (out,), u.values())
             return out
 
-    def _pushed(self, at: dict[str, Tensor], step: dict[str, Tensor], rows: Tensor) -> Tensor:
+    def _pushed(self, at: dict[str, Tensor], step: dict[str, Tensor], rows: Samples) -> Tensor:
         """J u of a chunk; in a branch that the first samples did not take the way that they allowed may fail."""
         try:
             change = along(self.module, at, step, rows, way=self.way)[1]

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from gramian.arch.inputs import Inputs
 from gramian.empirical.contraction.ntk import empirical_ntk
 from gramian.empirical.modules import checks
+from gramian.empirical.modules.arguments import inputs_of, samples
 from gramian.empirical.modules.composed_outputs import Outputs, composed, unwrapped
-from gramian.empirical.modules.packed_inputs import packed
 from gramian.empirical.operators.distributed import Share
 from gramian.empirical.operators.jacobian_maps import Derivative
 from gramian.errors import BadArgument, BadData
@@ -75,11 +75,12 @@ class EmpiricalNTK:
         max_bytes: int = 2**30,
         group: Any | None = None,
     ) -> None:
-        module, x, x2 = packed(unwrapped(module), x, None if x2 is x else x2)
+        module = unwrapped(module)
+        rows, rows2 = samples(module, x, None if x2 is x else x2)
         module, self.outputs = composed(module, outputs)
         share = Share(group, next(iter(checks.trainable(module).values())).device)
-        self.left = Derivative(module, x, share, max_bytes)
-        self.right = self.left if x2 is None else Derivative(module, x2, share, max_bytes)
+        self.left = Derivative(module, rows, share, max_bytes)
+        self.right = self.left if rows2 is None else Derivative(module, rows2, share, max_bytes)
         if self.right.n_outputs != self.left.n_outputs:
             raise BadData(
                 f"The module has {self.right.n_outputs} outputs on a sample of `x2`, {self.left.n_outputs} of `x`.",
@@ -178,8 +179,8 @@ class EmpiricalNTK:
         """The whole matrix, by `empirical_ntk`; shape (rows, columns). Over processes: by products."""
         if self.left.share.group is not None:
             return self @ torch.eye(self.shape[1], dtype=self.dtype, device=self.device)
-        x2 = None if self.symmetric else self.right.x
-        theta = empirical_ntk(self.left.module, self.left.x, x2, str(self.outputs), max_bytes=max_bytes)
+        x2 = None if self.symmetric else inputs_of(self.right.x)
+        theta = empirical_ntk(self.left.module, inputs_of(self.left.x), x2, str(self.outputs), max_bytes=max_bytes)
         return theta.permute(0, 2, 1, 3).reshape(self.shape) if self.outputs == "full" else theta
 
     def to_scipy(self) -> LinearOperator:
@@ -233,7 +234,8 @@ class GaussNewton:
         max_bytes: int = 2**30,
         group: Any | None = None,
     ) -> None:
-        module, x, _ = packed(unwrapped(module), x, None)
+        module = unwrapped(module)
+        rows, _ = samples(module, x, None)
         module, kind = composed(module, outputs)
         if kind != "full":
             raise BadArgument(
@@ -243,7 +245,7 @@ class GaussNewton:
                 fix='outputs="full"; divide by the number of outputs for their mean',
             )
         share = Share(group, next(iter(checks.trainable(module).values())).device)
-        self._take(Derivative(module, x, share, max_bytes))
+        self._take(Derivative(module, rows, share, max_bytes))
 
     @classmethod
     def _of(cls, derivative: Derivative) -> GaussNewton:

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.func import vjp, vmap
 
-from gramian.arch.inputs import Inputs, leaves, tensors
+from gramian.arch.inputs import Inputs
 from gramian.empirical.contraction.gradient_checks import Untrusted
+from gramian.empirical.jacobian_products.pullback import pulled_per_sample, rows_of_samples
 from gramian.empirical.modules import checks
-from gramian.empirical.modules.calling import call, call_at, lent
-from gramian.empirical.modules.composed_outputs import Aimed, composed, unwrapped
+from gramian.empirical.modules.arguments import Samples, changed, samples
+from gramian.empirical.modules.calling import lent
+from gramian.empirical.modules.composed_outputs import unwrapped
 from gramian.empirical.modules.gradient_hooks import checked_backward
 from gramian.empirical.modules.observed_calls import differentiable_math
-from gramian.empirical.modules.packed_inputs import packed
+from gramian.empirical.modules.output_functions import Batch, Model
 from gramian.empirical.modules.plain_gradients import differs, gradients_along, named_errors, tolerance
-from gramian.empirical.modules.trial_passes import try_module
-from gramian.empirical.operators.jacobian import rows
+from gramian.empirical.modules.trial_passes import try_model
 from gramian.empirical.sketches.random_projections import Sketch
 from gramian.errors import BadData, GramianError
 
@@ -67,19 +66,19 @@ def projected_gradients(
                 [5., 5., 6.]])
     """
     checks.check_options(outputs, max_bytes)
+    module = unwrapped(module)
     checks.trainable(module)
-    if targets is None:
-        module, x, _ = packed(unwrapped(module), x, None)
-        module, kind = composed(module, outputs)
-    else:
-        module, x, kind = *_aimed(module, x, outputs, targets), "full"
+    rows_of_x, _ = samples(module, x, None)
+    rows_of_x = checks.check_samples("x", rows_of_x)
+    given, _ = checks.check_targets(rows_of_x, None, outputs, targets, where="projected_gradients(..., targets=...)")
     checks.check_mode(module)
-    x = checks.check_input("x", x)
+    model, batch = Model(module, outputs if callable(outputs) else None), Batch(rows_of_x, given)
+    kind = outputs if isinstance(outputs, str) else "full"
     with lent(module), differentiable_math():
-        out, _ = try_module(module, "x", x)
-        backward = checked_backward(module, x[:1])
+        out, _ = try_model(model, "x", batch)
+        backward = checked_backward(module, batch.x[:1], lambda out: model.apply(out, batch[:1]))
         way = _looped if backward.inside or backward.past else _batched
-        features = _project(module, x, sketch, kind, out, max_bytes, way)
+        features = _project(model, batch, sketch, kind, out, max_bytes, way)
     if not bool(features.isfinite().all()):
         raise BadData(
             f"The features have NaN or infinite entries, in {features.dtype}.",
@@ -90,36 +89,26 @@ def projected_gradients(
     return features
 
 
-def _aimed(module: nn.Module, x: Inputs, outputs: object, targets: Tensor) -> tuple[nn.Module, Tensor]:
-    """The module with the callable and the targets as one of a single tensor."""
-    given = leaves(tensors(x))
-    checks.check_targets(given[0], None, outputs, targets, where="projected_gradients(..., targets=...)")
-    assert callable(outputs)
-    names = tuple(x) if isinstance(x, Mapping) else ()
-    module, rows, _ = packed(Aimed(unwrapped(module), outputs, names), (*given, targets), None)
-    return module, rows
-
-
 def _project(
-    module: nn.Module, x: Tensor, sketch: Sketch, kind: str, out: Tensor, max_bytes: int, gradients: Callable
+    model: Model, x: Batch, sketch: Sketch, kind: str, out: Tensor, max_bytes: int, gradients: Callable
 ) -> Tensor:
-    theta = checks.trainable(module)
+    theta = checks.trainable(model.module)
     c, n = out.numel(), len(x)
     held = 2 * out.dtype.itemsize * sum(p.numel() for p in theta.values())  # the gradients, and what makes them
     together = max(1, max_bytes // held)
-    samples, width = max(1, together // c), min(c, together)
+    count, width = max(1, together // c), min(c, together)
     features = torch.zeros(n, c if kind == "full" else 1, sketch.size, dtype=out.dtype, device=out.device)
     tried: set[tuple[int, int]] = set()
-    for i in range(0, n, samples):
-        part = x[i : i + samples]
+    for i in range(0, n, count):
+        part = x[i : i + count]
         for first in range(0, c, width):
             here = range(first, min(first + width, c))
             if gradients is _batched:
-                grads = _trusted(module, theta, part, here, c, tried)
+                grads = _trusted(model, theta, part, here, tried)
             if gradients is _looped or grads is None:
                 gradients = _looped
-                grads = _looped(module, theta, part, here, c)
-            _add(features[i : i + samples], grads, sketch, here, kind)
+                grads = _looped(model, theta, part, here)
+            _add(features[i : i + count], grads, sketch, here, kind)
             del grads
     if kind == "mean":
         # the kernel is a product of two features, so their mean over c outputs is a root of c each
@@ -128,7 +117,7 @@ def _project(
 
 
 def _trusted(
-    module: nn.Module, theta: dict[str, Tensor], x: Tensor, here: range, c: int, tried: set[tuple[int, int]]
+    model: Model, theta: dict[str, Tensor], x: Batch, here: range, tried: set[tuple[int, int]]
 ) -> list[Tensor] | None:
     """The gradients by vmap; None where it cannot run the module, or gives others than a plain backward pass.
 
@@ -137,10 +126,10 @@ def _trusted(
     try:
         if not tried:
             few = range(here.start, min(here.start + 2, here.stop))
-            _compare(module, theta, x[:2] if len(few) == 1 else x[:3], few, c)
+            _compare(model, theta, x[:2] if len(few) == 1 else x[:3], few)
         if (len(x), len(here)) in tried:
-            return _batched(module, theta, x, here, c)
-        grads = _compare(module, theta, x, here, c)
+            return _batched(model, theta, x, here)
+        grads = _compare(model, theta, x, here)
     except (torch.OutOfMemoryError, GramianError):
         raise
     except Exception:
@@ -149,13 +138,13 @@ def _trusted(
     return grads
 
 
-def _compare(module: nn.Module, theta: dict[str, Tensor], x: Tensor, here: range, c: int) -> list[Tensor]:
+def _compare(model: Model, theta: dict[str, Tensor], x: Batch, here: range) -> list[Tensor]:
     """The gradients by vmap, those of the last sample and of the first compared along one direction of the outputs."""
-    grads = _batched(module, theta, x, here, c)
+    grads = _batched(model, theta, x, here)
     w = torch.linspace(1, 2, len(here), dtype=torch.float64).sqrt()
     for i in dict.fromkeys((len(x) - 1, 0)):
         with named_errors():
-            out = call(module, x[i : i + 1]).reshape(-1)[here.start : here.stop]
+            out = model(x[i : i + 1]).reshape(-1)[here.start : here.stop]
         w = w.to(out)
         plain = [g.reshape(-1) for g in gradients_along(out, w, list(theta.values()))]
         if any(g.shape != (len(x), len(here), p.numel()) for g, p in zip(grads, plain, strict=True)):
@@ -178,20 +167,16 @@ def _add(features: Tensor, grads: list[Tensor], sketch: Sketch, here: range, kin
                 sketch.add_to(features[:, 0], g[:, k], number, output)
 
 
-def _batched(module: nn.Module, theta: dict[str, Tensor], x: Tensor, here: range, c: int) -> list[Tensor]:
+def _batched(model: Model, theta: dict[str, Tensor], x: Batch, here: range) -> list[Tensor]:
     detached = {name: p.detach() for name, p in theta.items()}
-    basis = torch.eye(c, device=x.device)[here.start : here.stop]
 
-    def one(row: Tensor) -> dict[str, Tensor]:
-        out, pull = vjp(lambda t: call_at(module, t, row[None]).reshape(-1), detached)  # type: ignore[misc]
-        return vmap(lambda v: pull(v)[0])(basis.to(out.dtype))
+    def run(sample: Samples, target: Tensor | None, theta: dict[str, Tensor]) -> tuple[Tensor, tuple]:
+        row = Batch(changed(sample, lambda t: t[None]), None if target is None else target[None])
+        return model(row, theta).reshape(-1), ()
 
-    return [g.detach().reshape(*g.shape[:2], -1) for g in vmap(one)(x).values()]
+    _, (grads,), _ = pulled_per_sample(run, x, (detached,), here)
+    return [g.detach().reshape(*g.shape[:2], -1) for g in grads.values()]
 
 
-def _looped(module: nn.Module, theta: dict[str, Tensor], x: Tensor, here: range, c: int) -> list[Tensor]:
-    each = []
-    for i in range(len(x)):
-        grads = rows(partial(call, module, x[i : i + 1]), list(theta.values()), here)
-        each.append([g.detach().reshape(len(here), -1) for g in grads])
-    return [torch.stack(column) for column in zip(*each, strict=True)]
+def _looped(model: Model, theta: dict[str, Tensor], x: Batch, here: range) -> list[Tensor]:
+    return rows_of_samples(model, list(theta.values()), x, here)

@@ -7,18 +7,19 @@ from torch import Tensor, nn
 from torch.func import jvp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from gramian.empirical.modules.calling import Given, call_at, plain
+from gramian.empirical.jacobian_products.pushforward import along, along_forward, forward_by_backward, load_rules
+from gramian.empirical.modules.arguments import Arguments
+from gramian.empirical.modules.calling import call_at, plain
 from gramian.empirical.modules.gradient_hooks import checked_backward
 from gramian.empirical.modules.module_copy import copied
 from gramian.empirical.modules.observed_calls import differentiable_math
-from gramian.empirical.taylor.forward_mode import along, along_forward, few, forward_by_backward, load_rules
 from gramian.errors import BadArgument
 
 Terms = tuple[Tensor, Tensor, Tensor]
 STEP, TOLERANCE, TRIES = 1e-7, 1e-4, 3
 
 
-def forward_over_forward(module: nn.Module, at: dict[str, Tensor], step: dict[str, Tensor], x: Given) -> Terms:
+def forward_over_forward(module: nn.Module, at: dict[str, Tensor], step: dict[str, Tensor], x: Arguments) -> Terms:
     r"""f(x; at), J step and $\partial^2 f[step, step]$, each of the output's shape."""
 
     def line(at: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -29,7 +30,7 @@ def forward_over_forward(module: nn.Module, at: dict[str, Tensor], step: dict[st
     return out, change, second
 
 
-def three_backward(module: nn.Module, at: dict[str, Tensor], step: dict[str, Tensor], x: Given) -> Terms:
+def three_backward(module: nn.Module, at: dict[str, Tensor], step: dict[str, Tensor], x: Arguments) -> Terms:
     r"""The same as the derivative of $w \mapsto \partial^2 \langle w, f \rangle[step, step]$, which is linear in w.
 
     Not as the first derivative's derivative: a third one by the parameters would go through it, and torch's are wrong
@@ -62,7 +63,7 @@ def _slope(grads: tuple[Tensor | None, ...], steps: list[Tensor]) -> Tensor | No
 MODES = {"forward over forward": forward_over_forward, "three backward passes": three_backward}
 
 
-def checked_mode(module: nn.Module, x: Given) -> str:
+def checked_mode(module: nn.Module, x: Arguments) -> str:
     """The first of `MODES` whose second derivative is the difference of first ones, in float64 on the first samples.
 
     And that runs in the module's own precision, for which torch may take other kernels.
@@ -73,7 +74,7 @@ def checked_mode(module: nn.Module, x: Given) -> str:
     with differentiable_math(), torch.no_grad():
         try:
             changed = checked_backward(module, x.first().change(plain)).altered
-            x = few(x).change(plain)
+            x = x.first(3).change(plain)
             row = x.change(lambda v: v.double() if v.is_floating_point() else v)
             wide = copied(module).double()
             at = {name: p.detach() for name, p in wide.named_parameters() if p.requires_grad}
@@ -105,7 +106,7 @@ def checked_mode(module: nn.Module, x: Given) -> str:
     )
 
 
-def _runs(mode: str, module: nn.Module, x: Given) -> bool:
+def _runs(mode: str, module: nn.Module, x: Arguments) -> bool:
     at = {name: p.detach() for name, p in module.named_parameters() if p.requires_grad}
     try:
         MODES[mode](module, at, {name: p.clone() for name, p in at.items()}, x)
@@ -116,7 +117,7 @@ def _runs(mode: str, module: nn.Module, x: Given) -> bool:
     return True
 
 
-def _error(mode: str, module: nn.Module, at: dict[str, Tensor], x: Given) -> float | None:
+def _error(mode: str, module: nn.Module, at: dict[str, Tensor], x: Arguments) -> float | None:
     """The least relative error over some directions: at a kink a difference says nothing."""
     errors = []
     for seed in range(TRIES):

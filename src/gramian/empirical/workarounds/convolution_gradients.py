@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gramian.empirical.modules.structured_calls import Conv
-from gramian.empirical.modules.structured_parameters import Call
+from gramian.empirical.modules.structured_calls import ConvCall
+from gramian.empirical.modules.structured_parameters import StructuredCall
 from gramian.empirical.workarounds.switch import has_faster_way
 from gramian.library import library
 
@@ -26,7 +26,7 @@ VECTORS = ("AVX-512", "AVX2", "NEON")  # without them oneDNN's plain sums are fa
 LEAST_TILES = 128  # tiles of 4x4 from which on bringing the weights into the domain, once a call, is paid back
 
 
-def convolved(how: Conv, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor | None:
+def convolved(how: ConvCall, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor | None:
     """The convolution with a faster way back to `x`; the parameters get no gradient. None where there is none."""
     if not has_faster_way(weight) or weight.ndim != 4 or x.dtype != weight.dtype or torch.is_autocast_enabled("cpu"):
         return None
@@ -36,10 +36,10 @@ def convolved(how: Conv, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tens
     return _Conv.apply(x, weight, None if bias is None else bias.detach(), how)
 
 
-def by_winograd(call: Call, x: Tensor, b: Tensor) -> Tensor | None:
+def by_winograd(call: StructuredCall, x: Tensor, b: Tensor) -> Tensor | None:
     """Gradients (n, k, p) of a weight from inputs x (n, *in_shape) and cotangents b (n, k, 1, P, d); else None."""
     places = b.shape[3]
-    assert isinstance(call.how, Conv)
+    assert isinstance(call.how, ConvCall)
     high, wide = call.out_shape[-2:]
     if not (
         _fits(call.how, call.weight_shape, high, wide)
@@ -62,7 +62,7 @@ def winograd_gradients(x: Tensor, b: Tensor, pad: int) -> Tensor:
     return out.flatten(2)
 
 
-def _fits(how: Conv, weight: tuple[int, ...], high: int, wide: int) -> bool:
+def _fits(how: ConvCall, weight: tuple[int, ...], high: int, wide: int) -> bool:
     """Whether Winograd's way is there, and is worth it, for results of high x wide places."""
     return (
         tuple(weight[2:]) == (3, 3)
@@ -112,7 +112,7 @@ class _Conv(torch.autograd.Function):
     """`F.conv2d` of any number of leading axes."""
 
     @staticmethod
-    def forward(x: Tensor, weight: Tensor, bias: Tensor | None, how: Conv) -> Tensor:
+    def forward(x: Tensor, weight: Tensor, bias: Tensor | None, how: ConvCall) -> Tensor:
         padding = [before for before, _ in how.padding]
         out = F.conv2d(x.reshape(-1, *x.shape[-3:]), weight, bias, how.stride, padding, how.dilation, how.groups)
         return out.view(*x.shape[:-3], *out.shape[1:])
@@ -125,18 +125,18 @@ class _Conv(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
-        return _Back.apply(grad, *ctx.saved_tensors, ctx.how, ctx.size), None, None, None
+        return _ConvBack.apply(grad, *ctx.saved_tensors, ctx.how, ctx.size), None, None, None
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple, x: Tensor, *rest: Any) -> tuple[Tensor, int]:
         return _Conv.apply(x.movedim(in_dims[0], 0), *rest), 0
 
 
-class _Back(torch.autograd.Function):
+class _ConvBack(torch.autograd.Function):
     """The transposed map, of any number of leading axes, to images of the given size."""
 
     @staticmethod
-    def forward(g: Tensor, weight: Tensor, how: Conv, size: tuple[int, int]) -> Tensor:
+    def forward(g: Tensor, weight: Tensor, how: ConvCall, size: tuple[int, int]) -> Tensor:
         images = g.reshape(-1, *g.shape[-3:])
         if len(images) * _tiles(*size) >= LEAST_TILES and _fits(how, weight.shape, *size):
             out = winograd_back(images, weight, 2 - how.padding[0][0], size)
@@ -159,7 +159,7 @@ class _Back(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple, g: Tensor, *rest: Any) -> tuple[Tensor, int]:
-        return _Back.apply(g.movedim(in_dims[0], 0), *rest), 0
+        return _ConvBack.apply(g.movedim(in_dims[0], 0), *rest), 0
 
 
 def winograd_back(g: Tensor, weight: Tensor, pad: int, size: tuple[int, int]) -> Tensor:

@@ -71,14 +71,14 @@ class _Linear(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        return _Back.apply(grad, *ctx.saved_tensors), None, None
+        return _LinearBack.apply(grad, *ctx.saved_tensors), None, None
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple, x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, int]:
         return _Linear.apply(x.movedim(in_dims[0], 0), weight, bias), 0
 
 
-class _Back(torch.autograd.Function):
+class _LinearBack(torch.autograd.Function):
     """g W, of any number of leading axes."""
 
     @staticmethod
@@ -95,4 +95,4 @@ class _Back(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple, g: Tensor, weight: Tensor) -> tuple[Tensor, int]:
-        return _Back.apply(g.movedim(in_dims[0], 0), weight), 0
+        return _LinearBack.apply(g.movedim(in_dims[0], 0), weight), 0

@@ -29,7 +29,8 @@ SPARSE = (
 # folders, not their names: a user's file may lie in one called torch
 UNPACKED = os.path.abspath(unpacked_attention.__file__)
 TORCH = os.path.dirname(os.path.abspath(torch.__file__))
-INSTALLED = (os.path.dirname(os.path.dirname(UNPACKED)), TORCH,
+GRAMIAN = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+INSTALLED = (GRAMIAN, TORCH,
              *(os.path.abspath(sysconfig.get_path(name)) for name in ("purelib", "platlib", "stdlib")))  # fmt: skip
 
 

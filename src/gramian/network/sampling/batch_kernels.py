@@ -7,24 +7,25 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
-from gramian.empirical.modules.batch_dependent import MIXED, RANDOM, dependence, kept_random_states
-from gramian.empirical.modules.calling import call
+from gramian.empirical.modules.arguments import Samples
+from gramian.empirical.modules.batch_dependent import BATCH_DEPENDENT, RANDOM, dependence, kept_random_states
+from gramian.empirical.modules.calling import call_at
 from gramian.empirical.modules.observed_calls import differentiable_math
 from gramian.empirical.modules.plain_gradients import dense, right_batch_norm
 
 
-def samples_are(module: nn.Module, x: Tensor) -> str:
-    """What an output depends on: its own sample ("alone"), drawn numbers too ("random"), other samples ("mixed")."""
+def samples_are(module: nn.Module, x: Samples) -> str:
+    """Whether an output is "independent" of other samples, "batch-dependent", or "random"."""
     layers = list(module.modules())
     if any(isinstance(m, _BatchNorm) and (m.training or m.running_mean is None) for m in layers):
-        return MIXED
+        return BATCH_DEPENDENT
     if any(isinstance(m, _DropoutNd) and m.training and m.p > 0 for m in layers):
         return RANDOM
     with kept_random_states(x.device), differentiable_math():
         return dependence(module, x)
 
 
-def ntk_together(module: nn.Module, x: Tensor, gains: dict[str, float], max_bytes: int = 2**30) -> Tensor:
+def ntk_together(module: nn.Module, x: Samples, gains: dict[str, float], max_bytes: int = 2**30) -> Tensor:
     r"""$\frac1C \sum_c \sum_p g_p\, \langle \nabla_p f_c(x_i), \nabla_p f_c(x_j) \rangle$, f evaluated on all of x.
 
     One backward pass for each sample and output, with the parameters in groups whose gradients fit `max_bytes`.
@@ -40,7 +41,8 @@ def ntk_together(module: nn.Module, x: Tensor, gains: dict[str, float], max_byte
     # a root of the gain on each gradient: their products then carry the gain
     parameters = [(gains[name] ** 0.5, p) for name, p in module.named_parameters() if p.requires_grad]
     groups: list[list[tuple[float, Tensor]]] = [[]]
-    room = most = max(1, max_bytes // (len(x) * x.element_size() if x.is_floating_point() else 8 * len(x)))
+    itemsize = max((p.element_size() for _, p in parameters), default=8)
+    room = most = max(1, max_bytes // (len(x) * itemsize))
     for item in parameters:
         if groups[-1] and item[1].numel() > room:
             groups.append([])
@@ -48,7 +50,7 @@ def ntk_together(module: nn.Module, x: Tensor, gains: dict[str, float], max_byte
         groups[-1].append(item)
         room -= item[1].numel()
     with differentiable_math():
-        out = call(module, x).flatten(1)
+        out = call_at(module, {}, x).flatten(1)
         right_batch_norm(out)
         n, outputs = out.shape
         theta = out.new_zeros(n, n, requires_grad=False)

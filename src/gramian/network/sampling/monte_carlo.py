@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor, nn
 
-from gramian.arch.inputs import Inputs, leaves, precision, rows, several
+from gramian.arch.inputs import Inputs, leaves, precision
+from gramian.arch.inputs import rows as few
 from gramian.arch.law import Law
 from gramian.empirical.modules import checks
-from gramian.empirical.modules.packed_inputs import pack_module, packed
+from gramian.empirical.modules.arguments import Samples, changed, in_precision, samples
 from gramian.errors import BadArgument, BadData, NoLimit
 from gramian.network.parametrization import NAMES
 from gramian.network.read_module import architecture
@@ -160,20 +161,19 @@ def monte_carlo(
         (True, True, True)
     """
     _check(accuracy, draws, kind, parametrization, width, extrapolate)
-    plain, like = module, x
-    module, x, x2, dtype = _inputs(module, x, x2, dtype, device)
+    rows, rows2, dtype = _inputs(module, x, x2, dtype, device)
     widths = [width, 2 * width] if extrapolate and width is not None else [width]
-    samplers = [_sampler(plain, module, like, x, x2, law, w, parametrization, draw, dtype) for w in widths]
+    samplers = [_sampler(module, x, rows, rows2, law, w, parametrization, draw, dtype) for w in widths]
     names = [name for name in ("ntk", "nngp") if kind in (name, "both")]
     value, bias = {name: Running() for name in names}, {name: Running() for name in names}
     generator, reached = Generator().manual_seed(seed), False
-    with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
+    with torch.random.fork_rng(devices=[rows.device] if rows.device.type == "cuda" else []):
         torch.manual_seed(seed)  # dropout draws its masks from the global generator
         while not reached and value[names[0]].count < draws:
             for sampler in samplers:
                 sampler.redraw(generator)
             for name in names:
-                kernels = [_finite(getattr(sampler, name)(x, x2)) for sampler in samplers]
+                kernels = [_finite(getattr(sampler, name)(rows, rows2)) for sampler in samplers]
                 # K_w = K + a / w + O(1 / w^2): in 2 K_2w - K_w the a goes, and K_w - K_2w is a / 2w
                 value[name].add(2 * kernels[1] - kernels[0] if extrapolate else kernels[0])
                 if extrapolate:
@@ -202,23 +202,22 @@ def _finite(kernel: Tensor) -> Tensor:
 
 
 def _sampler(
-    plain: nn.Module | Callable[[int], nn.Module],
     module: nn.Module | Callable[[int], nn.Module],
     like: Inputs,
-    x: Tensor,
-    x2: Tensor | None,
+    x: Samples,
+    x2: Samples | None,
     law: Law,
     width: int | None,
     parametrization: str,
     draw: Draw | None,
     dtype: torch.dtype,
 ) -> Sampler:
-    """Draws of `plain`, or of its network at a width; `module` is the same on the one tensor `x`, made from `like`."""
+    """Draws of the module, of its network at a width, or of what a function makes; `x` are the checked inputs."""
     standard, features = parametrization == "standard", parametrization in ("mup", "mean_field")
-    if isinstance(plain, nn.Module) and (width is not None or features):
+    if isinstance(module, nn.Module) and (width is not None or features):
         try:
-            arch = architecture(plain, rows(like, slice(2)), law, parametrization=parametrization)
-            return arch_sampler(arch, width, x, dtype, like)
+            arch = architecture(module, few(like, slice(2)), law, parametrization=parametrization)
+            return arch_sampler(arch, width, x, dtype)
         except NoLimit as error:
             asked = "its own width" if width is None else f"width {width}"
             if features:
@@ -249,9 +248,9 @@ def _sampler(
                 why="a module, or a function of the width that returns one, is what is drawn",
                 fix="monte_carlo(make, x, width=128) with make(width) -> nn.Module",
             )
-        module = pack_module(made_module, like) if several(like) else made_module
+        module = made_module
     sampler = own_sampler(module, x, law, standard=standard, draw=draw, dtype=dtype)
-    if sampler.samples == batch_kernels.MIXED and x2 is not None:
+    if sampler.samples == batch_kernels.BATCH_DEPENDENT and x2 is not None:
         raise BadArgument(
             "The module mixes the samples of a batch, so its kernel between two batches is not defined.",
             where="monte_carlo(module, x, x2)",
@@ -267,31 +266,24 @@ def _inputs(
     other: Inputs | None,
     dtype: torch.dtype | None,
     device: torch.device | str | None,
-) -> tuple[nn.Module | Callable[[int], nn.Module], Tensor, Tensor | None, torch.dtype]:
-    """The module and its inputs, each one tensor, on their device and in their precision; that of the module."""
+) -> tuple[Samples, Samples | None, torch.dtype]:
+    """The inputs, on their device and in their precision; that of the module."""
     if isinstance(module, nn.Module):
         checks.whole(module)
-    module, x, x2 = packed(module, given, other)
-    x = checks.check_input("x", x)
-    x2 = None if x2 is None or x2 is x else checks.check_input("x2", x2)
-    if x2 is not None and x2.shape[1:] != x.shape[1:]:
-        raise BadData(
-            f"`x2` has samples of shape {tuple(x2.shape[1:])}, `x` of shape {tuple(x.shape[1:])}.",
-            where="monte_carlo(module, x, x2)",
-            why="one of them was flattened or resized and the other not",
-            fix="x2 = x2.reshape(len(x2), *x.shape[1:])",
-        )
+    x, x2 = samples(module, given, other)
+    x = checks.check_samples("x", x)
+    x2 = None if x2 is None or other is given else checks.check_samples("x2", x2)
+    checks.check_same_shapes(x, x2, "monte_carlo(module, x, x2)")
     if dtype is None:
         own = module.parameters() if isinstance(module, nn.Module) else iter(())
         floating = [t for t in leaves(given) if t.is_floating_point()]
         dtype = precision(floating) if floating else next((p.dtype for p in own), torch.get_default_dtype())
     device = device or x.device
-    of_rows = x.dtype if several(given) else dtype  # rows of several tensors hold whole numbers too
-    return module, _moved(x, device, of_rows), None if x2 is None else _moved(x2, device, of_rows), dtype
 
+    def moved(t: Tensor) -> Tensor:
+        return in_precision(t, dtype).to(device)
 
-def _moved(x: Tensor, device: torch.device | str, dtype: torch.dtype) -> Tensor:
-    return x.to(device, dtype if x.is_floating_point() else x.dtype)
+    return changed(x, moved), None if x2 is None else changed(x2, moved), dtype
 
 
 def _check(accuracy: float, draws: int, kind: str, parametrization: str, width: int | None, extrapolate: bool) -> None:

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor, nn
 
-from gramian.arch.inputs import Inputs, several
 from gramian.arch.law import Law
 from gramian.arch.ops.affine import Linear
 from gramian.empirical.contraction.ntk import empirical_ntk, empirical_ntk_by_layer
-from gramian.empirical.modules.batch_dependent import ALONE, MIXED
-from gramian.empirical.modules.calling import call
+from gramian.empirical.modules.arguments import Samples, description, inputs_of, joined
+from gramian.empirical.modules.batch_dependent import BATCH_DEPENDENT, INDEPENDENT
+from gramian.empirical.modules.calling import call_at
 from gramian.empirical.modules.module_copy import copied
-from gramian.empirical.modules.packed_inputs import pack_module
 from gramian.empirical.modules.readout import find_readouts
 from gramian.errors import BadArgument, BadData
 from gramian.network.architecture_type import Architecture
@@ -35,7 +34,7 @@ class Sampler:
         gains: factor of each parameter's share of the NTK, by name; None: all are 1.
         last: path of a Linear that makes the module's output, with the variances of its weights and biases; None if
             there is no such layer.
-        samples: "alone", "random" or "mixed", as `batch_kernels.samples_are` says.
+        samples: "independent", "random" or "batch-dependent", as `batch_kernels.samples_are` says.
     """
 
     module: nn.Module
@@ -44,19 +43,23 @@ class Sampler:
     last: tuple[str, float, float] | None
     samples: str
 
-    def ntk(self, x: Tensor, x2: Tensor | None) -> Tensor:
+    def ntk(self, x: Samples, x2: Samples | None) -> Tensor:
         """Tangent kernel of the present draw, mean over outputs; shape (n, m)."""
-        if self.samples != ALONE:
+        if self.samples != INDEPENDENT:
             return self._together(x, x2, lambda z: batch_kernels.ntk_together(self.module, z, self._gains()))
+        given = inputs_of(x), None if x2 is None else inputs_of(x2)
         gains = set(self._gains().values())
         if len(gains) == 1:
-            return gains.pop() * empirical_ntk(self.module, x, x2)
-        shares = empirical_ntk_by_layer(self.module, x, x2)
-        return sum((self._gains()[name] * shares.pop(name) for name in list(shares)), start=x.new_zeros(()))
+            return gains.pop() * empirical_ntk(self.module, *given)
+        shares = empirical_ntk_by_layer(self.module, *given)
+        return sum(
+            (self._gains()[name] * shares.pop(name) for name in list(shares)),
+            start=torch.zeros(()),
+        )
 
-    def nngp(self, x: Tensor, x2: Tensor | None) -> Tensor:
+    def nngp(self, x: Samples, x2: Samples | None) -> Tensor:
         """Second moment of the present draw's outputs, or of its readout given the layers below; shape (n, m)."""
-        if self.samples != ALONE:
+        if self.samples != INDEPENDENT:
             return self._together(x, x2, self._gram)
         return self._gram(x, x2)
 
@@ -64,10 +67,10 @@ class Sampler:
         trainable = [name for name, p in self.module.named_parameters() if p.requires_grad]
         return {name: 1.0 if self.gains is None else self.gains[name] for name in trainable} or {"": 1.0}
 
-    def _together(self, x: Tensor, x2: Tensor | None, kernel: Callable[[Tensor], Tensor]) -> Tensor:
-        return kernel(x) if x2 is None else kernel(torch.cat([x, x2]))[: len(x), len(x) :]
+    def _together(self, x: Samples, x2: Samples | None, kernel: Callable[[Samples], Tensor]) -> Tensor:
+        return kernel(x) if x2 is None else kernel(joined([x, x2]))[: len(x), len(x) :]
 
-    def _gram(self, x: Tensor, x2: Tensor | None = None) -> Tensor:
+    def _gram(self, x: Samples, x2: Samples | None = None) -> Tensor:
         a = self._values(x)
         b = a if x2 is None else self._values(x2)
         if self.last is None:
@@ -75,7 +78,7 @@ class Sampler:
         # given the layers below, E f f' over the last layer's weights and bias is var_w h . h' + var_b
         return self.last[1] * (a @ b.mT) + self.last[2]
 
-    def _values(self, x: Tensor) -> Tensor:
+    def _values(self, x: Samples) -> Tensor:
         """Inputs of the last layer, or the module's outputs; shape (n, features)."""
         kept: list[Tensor] = []
         layer = None if self.last is None else self.module.get_submodule(self.last[0])
@@ -84,8 +87,9 @@ class Sampler:
             hook = layer.register_forward_hook(lambda _m, args, _out: kept.append(args[0]))
         try:
             with torch.no_grad():
-                for part in x.split(ROWS_AT_ONCE) if self.samples == ALONE else (x,):
-                    out = call(self.module, part)
+                step = ROWS_AT_ONCE if self.samples == INDEPENDENT else len(x)
+                for start in range(0, len(x), step):
+                    out = call_at(self.module, {}, x[start : start + step])
                     if layer is None:
                         kept.append(out)
         finally:
@@ -95,7 +99,7 @@ class Sampler:
 
 
 def own_sampler(
-    module: nn.Module, x: Tensor, law: Law, *, standard: bool, draw: Draw | None, dtype: torch.dtype
+    module: nn.Module, x: Samples, law: Law, *, standard: bool, draw: Draw | None, dtype: torch.dtype
 ) -> Sampler:
     """Draws for a copy of the module at its own widths."""
     try:
@@ -106,7 +110,7 @@ def own_sampler(
     _run(module, x)
     samples = batch_kernels.samples_are(module, x)
     trains = {name: p.requires_grad for name, p in module.named_parameters()}
-    readouts = find_readouts(module, x if samples == MIXED else x[:2])
+    readouts = find_readouts(module, x if samples == BATCH_DEPENDENT else x[:2])
     laws = rules(module, readouts, law, standard=standard, draw=draw)
     counts = {name for name in trains if trains[name] and laws[name].gain > 0}
     for name, p in module.named_parameters():
@@ -121,12 +125,11 @@ def own_sampler(
     )
 
 
-def arch_sampler(arch: Architecture, width: int | None, x: Tensor, dtype: torch.dtype, like: Inputs) -> Sampler:
-    """Draws of an architecture's network at a width, or its own, on rows made from inputs such as `like`."""
+def arch_sampler(arch: Architecture, width: int | None, x: Samples, dtype: torch.dtype) -> Sampler:
+    """Draws of an architecture's network at a width, or its own."""
     network = arch.network(width, dtype=dtype, device=x.device)
     module: nn.Module = network
     scale = network.output_scale**2  # of the outputs' second moment
-    module = pack_module(module, like) if several(like) else module
     op, last = arch.steps[arch.output].op, None
     if isinstance(op, Linear) and op.standard:
         layer = module.get_submodule(f"layers.{op.path}")
@@ -141,14 +144,14 @@ def arch_sampler(arch: Architecture, width: int | None, x: Tensor, dtype: torch.
     return Sampler(module, again, None, last, batch_kernels.samples_are(module, x))
 
 
-def _run(module: nn.Module, x: Tensor) -> None:
+def _run(module: nn.Module, x: Samples) -> None:
     """One forward pass on all of x, as a check."""
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
-            out = call(module, x)
+        with torch.no_grad(), torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []):
+            out = call_at(module, {}, x)
     except Exception as error:
         raise BadData(
-            f"The module failed on `x` of shape {tuple(x.shape)}, {x.dtype}, {x.device}.",
+            f"The module failed on `x` of {description(x)}.",
             where=type(module).__name__,
             why=f"{type(error).__name__}: {(str(error).strip().splitlines() or ['(no text)'])[0]}",
             fix="`x` such that module(x) works, of shape (n, ...)",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 
-from gramian.empirical.taylor.forward_mode import along
+from gramian.empirical.jacobian_products.pushforward import along
 from gramian.train.forward import batch_statistics
 from gramian.train.run import Run
 

@@ -8,12 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gramian.empirical.modules.calling import Given, call_at, lay_aside, plain
+from gramian.empirical.jacobian_products.pushforward import along, checked_way
+from gramian.empirical.modules.arguments import Arguments
+from gramian.empirical.modules.calling import call_at, lay_aside, plain
 from gramian.empirical.modules.checks import check_counts, check_mode, check_repeats, trainable
 from gramian.empirical.modules.gradient_hooks import check_grad_hooks, checked_backward
 from gramian.empirical.modules.module_copy import copied
 from gramian.empirical.modules.observed_calls import differentiable_math
-from gramian.empirical.taylor.forward_mode import along, checked_way
 from gramian.errors import BadArgument
 from gramian.module_state.untouched import untouched
 
@@ -71,7 +72,7 @@ class Expansion(nn.Module):
                 theta[name].copy_(self.get_buffer(buffer))
         return module
 
-    def check_output(self, x: Given) -> None:
+    def check_output(self, x: Arguments) -> None:
         """Raises what the module itself raises on `x`, and BadArgument where it does not return one tensor, or others
         at each call."""
         with torch.no_grad():
@@ -91,14 +92,14 @@ class Linearized(Expansion):
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
         """f(x; theta_0) + J (theta - theta_0); arguments as the module takes them."""
-        x = Given(args, kwargs)
+        x = Arguments(args, kwargs)
         if self.mode is None:
             self.mode = self._checked_mode(x)
         origin, step = self.moved()
         out, change = along(self.module, origin, step, x, way=self.mode)
         return out + change
 
-    def _checked_mode(self, x: Given) -> str | None:
+    def _checked_mode(self, x: Arguments) -> str | None:
         """None inside a vmap, whose numbers cannot be looked at: then each call tries forward mode."""
         self.check_output(x)
         with differentiable_math(), torch.no_grad():

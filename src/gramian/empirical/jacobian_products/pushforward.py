@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.func import jvp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from gramian.empirical.modules.arguments import Arguments, Samples, arguments_of
 from gramian.empirical.modules.batch_dependent import kept_random_states
-from gramian.empirical.modules.calling import Given, call_at, plain
+from gramian.empirical.modules.calling import call_at, plain
 from gramian.empirical.modules.checks import check_product
 from gramian.empirical.modules.plain_gradients import (
     differs,
@@ -31,7 +32,7 @@ _checked: WeakKeyDictionary[nn.Module, dict[Any, str]] = WeakKeyDictionary()  # 
 
 
 def along(
-    module: nn.Module, at: dict[str, Tensor], step: dict[str, Tensor], x: Tensor | Given, *, way: str | None = None
+    module: nn.Module, at: dict[str, Tensor], step: dict[str, Tensor], x: Samples | Arguments, *, way: str | None = None
 ) -> tuple[Tensor, Tensor]:
     """f(x; at) and J step, each of the output's shape; parameters not in `at` are the module's own.
 
@@ -50,10 +51,9 @@ def along(
     return _along_twice_backward(module, at, step, x) if way == BACKWARD else _along_each(module, at, step, x)
 
 
-def _known_way(module: nn.Module, at: dict[str, Tensor], x: Tensor | Given) -> str:
+def _known_way(module: nn.Module, at: dict[str, Tensor], x: Samples | Arguments) -> str:
     """The checked way, from the last call that was like this one."""
-    given = x if isinstance(x, Given) else Given((x,), {})
-    tensors = [v for v in (*given.args, *given.kwargs.values()) if isinstance(v, Tensor)]
+    tensors = arguments_of(x).tensors()
     key = (*at, *((t.shape[1:], t.dtype, t.device) for t in tensors), module.training)
     known = _checked.setdefault(module, {})
     if key not in known:
@@ -64,7 +64,7 @@ def _known_way(module: nn.Module, at: dict[str, Tensor], x: Tensor | Given) -> s
 def checked_way(
     module: nn.Module,
     at: dict[str, Tensor],
-    x: Tensor | Given,
+    x: Samples | Arguments,
     pulled: tuple[Tensor, dict[str, Tensor]] | None = None,
     against: str = "",
     trained: bool = False,
@@ -87,7 +87,7 @@ def checked_way(
         BadArgument: torch has no backward pass of the module.
         BadData: the step is to be trained, and a derivative is not finite.
     """
-    rows = few(x if isinstance(x, Given) else Given((x,), {})).change(plain)
+    rows = arguments_of(x).first(3).change(plain)
     draw = torch.Generator().manual_seed(0)
     with kept_random_states(next(iter(at.values())).device), torch.enable_grad():
         w, down = _pull_few(module, at, rows, draw) if pulled is None else pulled
@@ -109,7 +109,7 @@ def checked_way(
 
 
 def _pull_few(
-    module: nn.Module, at: dict[str, Tensor], x: Given, draw: torch.Generator
+    module: nn.Module, at: dict[str, Tensor], x: Arguments, draw: torch.Generator
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """A random w, and J^T w."""
     torch.manual_seed(0)  # a module that draws numbers draws the same ones in each pass
@@ -117,19 +117,6 @@ def _pull_few(
     out = call_at(module, here, x)
     w = torch.randn(out.shape, generator=draw).to(out)
     return w, dict(zip(at, gradients_along(out, w, list(here.values())), strict=True))
-
-
-def few(x: Given) -> Given:
-    """The first three samples: of each tensor that has as many rows as the first one."""
-    tensors: list[Tensor] = []
-
-    def note(v: Tensor) -> Tensor:
-        tensors.append(v)
-        return v
-
-    x.change(note)
-    rows = next((len(v) for v in tensors if v.ndim), 0)
-    return x.change(lambda v: v[:3] if v.ndim and len(v) == rows else v)
 
 
 def _step_seen_in_all(gradient: dict[str, Tensor], draw: torch.Generator) -> dict[str, Tensor]:
@@ -150,7 +137,7 @@ def _why_not(
     module: nn.Module,
     at: dict[str, Tensor],
     u: dict[str, Tensor],
-    x: Given,
+    x: Arguments,
     w: Tensor,
     parts: list[float],
 ) -> str:
@@ -175,7 +162,7 @@ def _why_not_trained(
     module: nn.Module,
     at: dict[str, Tensor],
     u: dict[str, Tensor],
-    x: Given,
+    x: Arguments,
     w: Tensor,
     down: dict[str, Tensor],
 ) -> str:
@@ -192,13 +179,8 @@ def _why_not_trained(
     return f"the gradient of {way} by its step is {said}" if said else ""
 
 
-def why_no_forward_mode(module: nn.Module, at: dict[str, Tensor], x: Tensor | Given) -> str:
-    """What speaks against forward mode on this module; empty where it works and agrees with a backward pass."""
-    return checked_way(module, at, x)[1]
-
-
 def _along_each(
-    module: nn.Module, at: dict[str, Tensor], step: dict[str, Tensor], x: Tensor | Given
+    module: nn.Module, at: dict[str, Tensor], step: dict[str, Tensor], x: Samples | Arguments
 ) -> tuple[Tensor, Tensor]:
     """The same from the gradient of one number after another: right wherever there is a backward pass."""
     with torch.enable_grad():
@@ -213,7 +195,7 @@ def _along_each(
 
 
 def along_forward(
-    module: nn.Module, at: dict[str, Tensor], step: dict[str, Tensor], x: Tensor | Given
+    module: nn.Module, at: dict[str, Tensor], step: dict[str, Tensor], x: Samples | Arguments
 ) -> tuple[Tensor, Tensor]:
     load_rules()
     with sdpa_kernel(SDPBackend.MATH):  # the fused kernels have no forward-mode derivative
@@ -222,7 +204,7 @@ def along_forward(
 
 
 def _along_twice_backward(
-    module: nn.Module, at: dict[str, Tensor], step: dict[str, Tensor], x: Tensor | Given
+    module: nn.Module, at: dict[str, Tensor], step: dict[str, Tensor], x: Samples | Arguments
 ) -> tuple[Tensor, Tensor]:
     """The same as the derivative of w -> J^T w: slower, and for every twice differentiable module."""
     train = torch.is_grad_enabled()

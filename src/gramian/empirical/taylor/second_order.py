@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from gramian.empirical.modules.calling import Given
-from gramian.empirical.taylor.linearized import Expansion
+from gramian.empirical.modules.arguments import Arguments
+from gramian.empirical.taylor.first_order import Expansion
 from gramian.empirical.taylor.second_derivatives import MODES, checked_mode
 
 
@@ -24,7 +24,7 @@ class Quadratic(Expansion):
 
     def terms(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor, Tensor]:
         """The three terms of the sum, each of the output's shape; arguments as the module takes them."""
-        x = Given(args, kwargs)
+        x = Arguments(args, kwargs)
         if self.mode is None:
             self.check_output(x)
             self.mode = checked_mode(self.at_origin(), x)

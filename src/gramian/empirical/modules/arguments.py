@@ -1,0 +1,146 @@
+"""What a module is called with: one tensor, or several in order or by name, whose first axes count the same samples.
+
+Several tensors are a node of torch's pytrees, so that `vmap` maps over each of them in its own dtype: tokens stay whole
+numbers, masks stay True and False.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import register_pytree_node, tree_map_only
+
+from gramian.arch.inputs import Form, Inputs, several
+
+
+class Arguments(NamedTuple):
+    """Positional and keyword arguments of one call, whatever they are."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+    def change(self, f: Any) -> Arguments:
+        """The same with another value in each tensor's place."""
+        if not self.kwargs and all(isinstance(v, Tensor) for v in self.args):
+            return Arguments(tuple(map(f, self.args)), {})
+        return Arguments(*tree_map_only(Tensor, f, (self.args, self.kwargs)))
+
+    def tensors(self) -> list[Tensor]:
+        """The tensors among them, in order."""
+        tensors: list[Tensor] = []
+        self.change(tensors.append)
+        return tensors
+
+    def first(self, count: int = 1) -> Arguments:
+        """The first samples: rows of each tensor that has as many as the first one."""
+        rows = next((len(v) for v in self.tensors() if v.ndim), 0)
+        return self.change(lambda v: v[:count] if v.ndim and len(v) == rows else v)
+
+
+@dataclass(frozen=True, eq=False)
+class Several:
+    """Samples that are several tensors each; `names`: of keyword arguments, empty for positional ones."""
+
+    tensors: tuple[Tensor, ...]
+    names: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.tensors[0])
+
+    def __getitem__(self, rows: Any) -> Several:
+        return self.change(lambda t: t[rows])
+
+    def change(self, f: Callable[[Tensor], Tensor]) -> Several:
+        """The same with another tensor in each one's place."""
+        return Several(tuple(map(f, self.tensors)), self.names)
+
+    def clone(self) -> Several:
+        """The same numbers in memory of their own."""
+        return self.change(Tensor.clone)
+
+    @property
+    def device(self) -> torch.device:
+        return self.tensors[0].device
+
+    def arguments(self) -> Arguments:
+        """As the module takes them."""
+        if self.names:
+            return Arguments((), dict(zip(self.names, self.tensors, strict=True)))
+        return Arguments(self.tensors, {})
+
+    def inputs(self) -> Inputs:
+        """As the caller gave them."""
+        return self.arguments().kwargs if self.names else self.tensors
+
+
+register_pytree_node(Several, lambda x: (list(x.tensors), x.names), lambda t, names: Several(tuple(t), names))
+
+Samples = Tensor | Several
+
+
+def samples(module: Any, x: Inputs, x2: Inputs | None) -> tuple[Samples, Samples | None]:
+    """Several tensors checked, the floating ones in the precision of the module; one tensor as it is.
+
+    Raises:
+        BadData: `x` or `x2` are not tensors of the same structure and shapes, with as many rows.
+    """
+    if not several(x):
+        return x, x2  # type: ignore[return-value]
+    form = Form.of(x, "argument `x`")
+    names = tuple(leaf.name for leaf in form.leaves) if form.kind == "dict" else ()
+    parameters = module.parameters() if isinstance(module, nn.Module) else iter(())
+    own = next((p.dtype for p in parameters if p.is_floating_point()), None)
+
+    def checked(given: Inputs, name: str) -> Several:
+        tensors = form.check(given, name)
+        return Several(tuple(in_precision(t, own) if own is not None else t for t in tensors), names)
+
+    return checked(x, "x"), None if x2 is None else checked(x2, "x2")
+
+
+def in_precision(t: Tensor, dtype: torch.dtype) -> Tensor:
+    """A floating-point tensor in this precision; others as they are."""
+    return t.to(dtype) if t.is_floating_point() else t
+
+
+def arguments_of(x: Samples | Arguments) -> Arguments:
+    """The arguments of a call on these samples."""
+    if isinstance(x, Arguments):
+        return x
+    return Arguments((x,), {}) if isinstance(x, Tensor) else x.arguments()
+
+
+def tensors_of(x: Samples) -> tuple[Tensor, ...]:
+    """The tensors of the samples."""
+    return (x,) if isinstance(x, Tensor) else x.tensors
+
+
+def inputs_of(x: Samples) -> Inputs:
+    """The samples as the caller gave them."""
+    return x if isinstance(x, Tensor) else x.inputs()
+
+
+def changed(x: Samples, f: Callable[[Tensor], Tensor]) -> Any:
+    """The samples with another tensor in each one's place."""
+    return f(x) if isinstance(x, Tensor) else x.change(f)
+
+
+def joined(parts: Sequence[Samples]) -> Any:
+    """Samples one below the other."""
+    first = parts[0]
+    if isinstance(first, Tensor):
+        return torch.cat([part for part in parts if isinstance(part, Tensor)])
+    columns = zip(*(tensors_of(part) for part in parts), strict=True)
+    return Several(tuple(map(torch.cat, columns)), first.names)
+
+
+def description(x: Samples) -> str:
+    """Shapes, dtypes and device in words."""
+    if isinstance(x, Tensor):
+        return f"shape {tuple(x.shape)}, {x.dtype}, {x.device}"
+    shapes = ", ".join(f"{tuple(t.shape)} {t.dtype}" for t in x.tensors)
+    return f"shapes {shapes}, {x.device}"
