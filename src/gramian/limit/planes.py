@@ -339,15 +339,9 @@ class _Compiler:
             raise Unsupported("it adds two values with means")
         node = self._node(SUM, (a.node, b.node), a.size, (alpha**2, a.scale_rate, b.scale_rate))
         mixed = a.scale_averaged or b.scale_averaged or a.scale_rate > 0 or b.scale_rate > 0
-        gaussian, exchangeable_channels = a.gaussian and b.gaussian, a.exchangeable_channels and b.exchangeable_channels
-        return _Value(
-            node,
-            a.size,
-            gaussian=gaussian,
-            exchangeable_channels=exchangeable_channels,
-            mean=a.mean or b.mean,
-            scale_averaged=mixed,
-        )
+        gaussian, mean = a.gaussian and b.gaussian, a.mean or b.mean
+        same = a.exchangeable_channels and b.exchangeable_channels
+        return _Value(node, a.size, gaussian=gaussian, exchangeable_channels=same, mean=mean, scale_averaged=mixed)
 
     def _other(self, op: object, a: _Value, size: tuple[int, int]) -> _Value:
         if isinstance(op, BatchNorm):
