@@ -349,7 +349,7 @@ def _sensible(
 
 
 def _described(data: Dataset) -> str:
-    from gramian.data.columns import counted
+    from gramian.data.wording import counted
 
     shape = "x".join(map(str, data.in_shape))
     if data.classes:

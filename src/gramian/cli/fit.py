@@ -65,7 +65,7 @@ def fit(
     import torch
 
     from gramian import predict
-    from gramian.data.columns import counted
+    from gramian.data.wording import counted
     from gramian.files import replace_file
     from gramian.predict.cost import fit_cost, tile_for
     from gramian.report.numbers import duration, number

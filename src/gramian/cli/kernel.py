@@ -73,7 +73,7 @@ def kernel(
 
     In Python: x = gramian.data.load("digits", n=500).x; np.save("k.npy", gramian.architecture(net, x[:2]).ntk(x))
     """
-    from gramian.data.columns import counted
+    from gramian.data.wording import counted
     from gramian.files import replace_file
     from gramian.gram import Gram
     from gramian.predict.cost import Cost, kernel_cost, tile_for

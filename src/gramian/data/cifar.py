@@ -115,17 +115,20 @@ def _part(path: Path, split: str) -> CifarFile | None:
             return None
         with file.open(f"{split}_x.npy") as member:
             count = _header(member)[0]
-    named = re.search(rf"_{split}_(\d+)-(\d+)", path.stem)
-    return CifarFile(path, f"{split}_x", int(named[1]) if named else 0, count)
+    named, first = re.search(rf"_{split}_(\d+)-(\d+)", path.stem), 0
+    if named:
+        first = int(named[1])
+    return CifarFile(path, f"{split}_x", first, count)
 
 
 def gaps(splits: dict[str, tuple[CifarFile, ...]]) -> tuple[str, ...]:
     """What is missing to the official 50,000 and 10,000 images, in words."""
     missing = []
+    said = {"train": "training"}
     for split, official in OFFICIAL.items():
         have = sum(part.count for part in splits[split])
         if have < official:
-            missing.append(f"{official - have:,} of {official:,} {'training' if split == 'train' else split} images")
+            missing.append(f"{official - have:,} of {official:,} {said.get(split, split)} images")
     return tuple(missing)
 
 
@@ -152,18 +155,19 @@ def read_cifar10(folder: Path) -> Raw:
                 )
     rows = np.concatenate([part.first + np.arange(part.count) for part in splits["train"]])
     missing = gaps(splits)
-    notes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
     if missing:
         notes = (f"Not all of CIFAR-10 was there: {' and '.join(missing)} are missing.",)
-    else:
-        notes = ()
+    test = None
+    if splits["test"]:
+        test = (Images(splits["test"]), np.concatenate(y["test"]))
     return Raw(
         "cifar10",
         str(folder),
         Images(splits["train"]),
         np.concatenate(y["train"]),
         CLASSES,
-        (Images(splits["test"]), np.concatenate(y["test"])) if splits["test"] else None,
+        test,
         scale=255.0,
         rows=rows,
         pools=tuple(accumulate(part.count for part in splits["train"])),

@@ -34,15 +34,16 @@ def readable(path: Path, member: str = "") -> Iterator[None]:
         pickled = "pickle" in str(error).lower()
         if pickled:
             why = "it holds Python objects, which could run code."
-        else:
-            why = "the file is truncated or damaged."
-        if pickled:
             fix = "save plain numbers: np.savez(path, x=..., y=...)."
         else:
+            why = "the file is truncated or damaged."
             fix = "download or save the file again."
+        place = str(path)
+        if member:
+            place += f", member {member}"
         raise BadData(
             f"the arrays cannot be read: {error or type(error).__name__}",
-            where=f"{path}{', member ' + member if member else ''} ({path.stat().st_size} bytes)",
+            where=f"{place} ({path.stat().st_size} bytes)",
             why=why,
             fix=fix,
         ) from None
@@ -134,7 +135,10 @@ def from_arrays(
     layout: str = "auto",
 ) -> Raw:
     """Inputs channels first and labels as numbers."""
-    for which, a, b in [("training", x, y)] + ([("test", *test)] if test else []):
+    parts = [("training", x, y)]
+    if test:
+        parts.append(("test", *test))
+    for which, a, b in parts:
         if a.ndim < 2 or a.dtype.kind not in "biuf":
             raise BadData(
                 f"{which} inputs of shape {a.shape} and dtype {a.dtype} are not rows of numbers.",
@@ -162,13 +166,16 @@ def from_arrays(
         scale = 255.0
     else:
         scale = 1.0
+    held = None
+    if test:
+        held = (channels_first(test[0], layout, where)[0], labels.encode(test[1], where))
     return Raw(
         Path(where).stem,
         where,
         inputs,
         labels.y,
         labels.classes,
-        (channels_first(test[0], layout, where)[0], labels.encode(test[1], where)) if test else None,
+        held,
         scale=scale,
         notes=(*labels.notes, *note),
     )

@@ -13,7 +13,7 @@ import pandas as pd
 from gramian.errors import BadArgument, BadData
 
 from . import cifar, folder, idx, uci
-from .columns import Table, counted
+from .columns import Table
 from .embedded import EMBEDDED
 from .labels import nearest
 from .npz import from_array, from_arrays, read_npy, read_npz
@@ -21,6 +21,7 @@ from .openml import read_openml
 from .raw import Raw
 from .table import TABLES, from_table, read_table, table_of
 from .tensors import as_array
+from .wording import counted
 
 VARIABLE = "GRAMIAN_DATA"
 CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
@@ -211,13 +212,15 @@ def _refuse_no_file(text: str, path: Path) -> None:
     if suffix not in FILES:
         is_idx = "idx" in path.name
         if is_idx:
+            why = "one idx file is images or labels only."
             fix = f"give the folder of all four: {path.parent}"
         else:
+            why = f"read are {', '.join(FILES)}."
             fix = "unpack or convert it, e.g. to .csv."
         raise BadData(
             f"no reader for a file that ends in {path.suffix or 'nothing'!r}.",
             where=str(path),
-            why="one idx file is images or labels only." if is_idx else f"read are {', '.join(FILES)}.",
+            why=why,
             fix=fix,
         )
 
@@ -276,7 +279,10 @@ def available(data_dir: str | os.PathLike[str] | None = None) -> tuple[Available
 def _inside(name: str, folder: Path) -> Available:
     if name == "uci":
         count = len(uci.names(folder))
-        return Available("uci", count > 0, str(folder), () if count else ("*.npz",), f"{count} sets, as uci:NAME")
+        missing: tuple[str, ...] = ()
+        if not count:
+            missing = ("*.npz",)
+        return Available("uci", count > 0, str(folder), missing, f"{count} sets, as uci:NAME")
     if name == "cifar10":
         try:
             parts = cifar.find(folder)

@@ -125,10 +125,11 @@ def _inputs(x: Any, name: str) -> Tensor:
         x = numbers_of(x, name)
     array = as_array(x, name)
     if array.dtype.kind not in "biuf":
+        what = "inputs are empty."
+        if array.size:
+            what = f"inputs of dtype {array.dtype} are not numbers; the first is {array.flat[0]!r}."
         raise BadData(
-            f"inputs of dtype {array.dtype} are not numbers; the first is {array.flat[0]!r}."
-            if array.size
-            else "inputs are empty.",
+            what,
             where=name,
             why="text, dates or objects in an array.",
             fix="a table with its columns: gramian.data.load(frame, target=...) codes text by categories.",

@@ -11,6 +11,7 @@ from gramian.errors import BadArgument, BadData
 from .labels import nearest
 from .npz import readable
 from .raw import Raw
+from .wording import first_few
 
 SPLITS = {str(k): (f"fold{k}_train", f"fold{k}_test") for k in range(4)} | {"tune": ("tune_train", "tune_val")}
 
@@ -33,7 +34,7 @@ def read_uci(name: str, folder: Path) -> Raw:
             f"no UCI set {name!r} among the {len(known)} found.",
             where=str(folder),
             why="another spelling, or it is not there." + nearest(name, known),
-            fix="uci:NAME, one of: " + ", ".join(list(known)[:8]) + (", ..." if len(known) > 8 else "."),
+            fix="uci:NAME, one of: " + first_few(list(known), 8, end="."),
         )
     if wish and wish not in SPLITS:
         raise BadArgument(
@@ -56,7 +57,9 @@ def read_uci(name: str, folder: Path) -> Raw:
         )
     x, y = arrays["X"], arrays["y"].astype(np.int64)
     classes = tuple(str(c) for c in range(int(y.max()) + 1))
-    title, notes = f"uci:{name}{':' + wish if wish else ''}", []
+    title, notes = f"uci:{name}", []
+    if wish:
+        title += f":{wish}"
     if "X_test" in arrays and not wish:
         if _standardized(x) == _standardized(arrays["X_test"]):
             if _standardized(x):

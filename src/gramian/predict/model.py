@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from gramian.arch.law import Law
 from gramian.data import Columns, Dataset, Scaling
-from gramian.data.columns import Table, share_of_rows
+from gramian.data.columns import Table
 from gramian.data.table import table_of
 from gramian.data.tensors import as_array, numbers_of
+from gramian.data.wording import share_of_rows
 from gramian.errors import BadArgument, BadData
 from gramian.network.biases import lengths_tell, says_homogeneous
 from gramian.predict.estimators import NTKClassifier, NTKRegressor, Progress, watched
