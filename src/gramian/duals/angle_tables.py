@@ -348,7 +348,9 @@ def _variables(form: int, theta: Tensor) -> tuple[Tensor, Tensor]:
     p = theta / math.pi
     if form == SMOOTH:
         return 2 * torch.sin(theta / 2) ** 2, torch.cos(theta)
-    return (p * p if form == KINKS else p), 2 * p - 1
+    if form == KINKS:
+        return p * p, 2 * p - 1
+    return p, 2 * p - 1
 
 
 def _kept(coefficients: Tensor, dtype: torch.dtype, *, even: bool = True) -> int:

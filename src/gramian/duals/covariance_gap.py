@@ -49,7 +49,9 @@ def of_vectors(x: Tensor, y: Tensor, q1: Tensor, product: Tensor, q2: Tensor) ->
     s = r[:, None] * t[None]
     if x.shape[1] == 1:  # numbers of one sign have no angle, whatever they are
         same = product.detach() >= 0
-        return (torch.zeros_like(s) if bool(same.all()) else torch.where(same, torch.zeros_like(s), 2 * s)), product
+        if bool(same.all()):
+            return torch.zeros_like(s), product
+        return torch.where(same, torch.zeros_like(s), 2 * s), product
     gap = s - product
     near = (gap < NEAR_DISTANCE * s).detach()
     gap = gap.clamp_min(0)

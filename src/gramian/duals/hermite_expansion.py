@@ -130,10 +130,11 @@ class _Product(torch.autograd.Function):
         (q1, k, q2), (i, j) = ctx.saved_tensors, ctx.orders
         # Price's theorem: d/dk E f(u) g(v) = E f'(u) g'(v), d/dq1 = E f''(u) g(v) / 2
         orders = ((i + 2, j, 0.5), (i + 1, j + 1, 1.0), (i, j + 2, 0.5))
-        gradients = [
-            (grad[0] * factor * _Product.apply(q1, k, q2, ctx.expansion, a, b)).sum_to_size(t.shape) if want else None
-            for t, want, (a, b, factor) in zip((q1, k, q2), ctx.needs_input_grad[:3], orders, strict=True)
-        ]
+        gradients: list[Tensor | None] = [None, None, None]
+        for place, (t, (a, b, factor)) in enumerate(zip((q1, k, q2), orders, strict=True)):
+            if ctx.needs_input_grad[place]:
+                derivative = _Product.apply(q1, k, q2, ctx.expansion, a, b)
+                gradients[place] = (grad[0] * factor * derivative).sum_to_size(t.shape)
         return (*gradients, None, None, None)
 
 

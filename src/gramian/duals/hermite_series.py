@@ -102,8 +102,11 @@ def agrees(op: GaussianFunction, a: Tensor, q: Tensor) -> bool:
     for c, other in ((1.0, q), (0.3, q), (-0.8, q[:1].expand_as(q))):
         # Mehler: E phi(u) phi(v) = sum_r a_r(q) a_r(q') c^r
         has = op.dual(q, c * (q * other).sqrt(), other)[0]
-        right = (a * (a if other is q else a[:, :1]) * c**power).sum(0)
-        size = (a.square().sum(0) * (a if other is q else a[:, :1]).square().sum(0)).sqrt()
+        a_other = a
+        if other is not q:
+            a_other = a[:, :1]
+        right = (a * a_other * c**power).sum(0)
+        size = (a.square().sum(0) * a_other.square().sum(0)).sqrt()
         if not bool(((has - right).abs() <= ROUNDING * size).all()):
             return False
     return True

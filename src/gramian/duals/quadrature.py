@@ -74,7 +74,10 @@ def product_expectation(
     parts = []
     for chunk in zip(*(t.split(rows) for t in flat), strict=True):
         graph = torch.is_grad_enabled() and any(t.requires_grad for t in chunk)
-        parts.append(checkpoint(part, *chunk, use_reentrant=False) if graph else part(*chunk))
+        if graph:
+            parts.append(checkpoint(part, *chunk, use_reentrant=False))
+        else:
+            parts.append(part(*chunk))
     return torch.cat(parts).reshape(shape).to(dtype)
 
 
@@ -116,7 +119,9 @@ def smooth_expectation(
     rows = max(1, 2**19 // (nodes**2 * (len(splits) + 1) * (len(splits) + 5)))
     expectations = torch.empty_like(s)
     for (outer, inner), group in (((f, g), order[~turned[order]]), ((g, f), order[turned[order]])):
-        for at in group.split(rows) if len(group) else ():
+        if not len(group):
+            continue
+        for at in group.split(rows):
             expectations[at] = _inside(outer, inner, wide[at], slope[at], spread[at], splits, nodes, reach)
     return expectations.reshape(shape).to(dtype)
 

@@ -92,7 +92,7 @@ class Network(nn.Module):
         self.architecture = architecture
         self.layers = nn.Module()
         self._at: dict[int, nn.Module] = {}
-        channels = {-1 - k: leaf.shape[0] if leaf.shape else 1 for k, leaf in enumerate(architecture.inputs.leaves)}
+        channels = {-1 - k: _channels(leaf.shape) for k, leaf in enumerate(architecture.inputs.leaves)}
         largest = _largest_width(architecture)
         grown = _hidden_width(architecture, lambda own: _width(own, largest, width, widen))
         self.output_scale = 1 / math.sqrt(grown)
@@ -101,7 +101,7 @@ class Network(nn.Module):
             c = [channels[i] for i in step.inputs]
             hidden = isinstance(step.op, Affine) and architecture.hidden(number)
             if step.data:
-                channels[number] = (*step.shape, 1)[0]
+                channels[number] = _channels(step.shape)
             else:
                 channels[number] = step.op.channels(
                     *c, width=lambda own: _width(own, largest, width, widen), hidden=hidden
@@ -141,6 +141,13 @@ class Network(nn.Module):
         if self.output_scale == 1:
             return out
         return out * self.output_scale
+
+
+def _channels(shape: tuple[int, ...]) -> int:
+    """Of numbers of the input; a number of each sample counts as one."""
+    if shape:
+        return shape[0]
+    return 1
 
 
 def _check_number(name: str, number: int | None, fix: str) -> None:

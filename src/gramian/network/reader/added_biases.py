@@ -66,9 +66,16 @@ def _is_step(step_or_other: object, index: int) -> bool:
     return isinstance(step_or_other, Value) and step_or_other.index == index
 
 
+def _value_at(reading: GraphReading, number: int) -> Value:
+    """The result of a step, or an input below zero."""
+    if number >= 0:
+        return Value(number, reading.steps[number].shape)
+    return Value(number, ())
+
+
 def _replaced(reading: GraphReading, x: Value, layer: Affine, number: int) -> Value:
     step = reading.steps[number]
-    below = tuple(Value(i, reading.steps[i].shape if i >= 0 else ()) for i in step.inputs)
+    below = tuple(_value_at(reading, i) for i in step.inputs)
     return reading.add(layer, below, step.shape, x.order, reading.where, x.groups)
 
 

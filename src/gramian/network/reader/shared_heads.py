@@ -15,7 +15,9 @@ from gramian.network.reader.reading import GraphReading
 
 def heads_copied(reading: GraphReading, target: str, args: list[Any], val: Any, where: str) -> Any:
     """What `expand` makes of heads, and a reshape of that; None for other calls."""
-    base, first = base_of(target), args[0] if args else None
+    if not args:
+        return None
+    base, first = base_of(target), args[0]
     if base == "expand" and isinstance(first, Value) and first.groups:
         return expanded(first, tuple(val.shape[1:]))
     if not isinstance(first, Expanded):

@@ -77,7 +77,11 @@ class Unroller:
                 fix="nn.RNN(..., batch_first=True), on inputs of shape (n, time, features)",
             )
         _check_start(start)
-        each, directions = 4 if biases else 2, 2 if both else 1
+        each, directions = 2, 1  # weights of a layer and direction: into, and between, the states
+        if biases:
+            each = 4
+        if both:
+            directions = 2
         own = [weights[i : i + each] + [None] * (4 - each) for i in range(0, len(weights), each)]
         inputs: list[Value] | Value = self.last(x)
         states: list[Value] = []
@@ -88,11 +92,15 @@ class Unroller:
                 w_ih, w_hh, b_ih, b_hh = own[layer * directions + direction]
                 read_in = self._read_in(inputs, w_ih, b_ih, w_hh)
                 line, h = [], None
-                for value in read_in[::-1] if direction else read_in:
+                if direction:
+                    read_in = read_in[::-1]
+                for value in read_in:
                     h = self._step(phi, value, h, w_hh, b_hh)
                     line.append(h)
                 states.append(line[-1])
-                lines.append(line[::-1] if direction else line)
+                if direction:
+                    line = line[::-1]
+                lines.append(line)
             inputs = [self._side_by_side(values) for values in zip(*lines, strict=True)]
             if p and train and layer < layers - 1:
                 inputs = [self.add(Dropout(p), (h,), h.shape, ()) for h in inputs]

@@ -67,7 +67,9 @@ def rules(module: nn.Module, readouts: Readouts, law: Law, *, standard: bool, dr
 
 
 def _rule(std: float, standard: bool) -> Rule:
-    return Rule(std, 1.0 if standard else std * std)
+    if standard:
+        return Rule(std, 1.0)
+    return Rule(std, std * std)
 
 
 def _by_type(path: str, owner: nn.Module, attribute: str, p: Tensor, readout: bool, law: Law, standard: bool) -> Rule:
@@ -81,7 +83,7 @@ def _by_type(path: str, owner: nn.Module, attribute: str, p: Tensor, readout: bo
         return Rule(0.0, 1.0, mean=0.25)  # torch's own initial slope
     fan_in = _fan_in(owner, attribute, p)
     if fan_in is None:
-        name = f"{path}.{attribute}" if path else attribute
+        name = f"{path}.{attribute}".removeprefix(".")
         raise BadArgument(
             f"The parameter `{name}`, shape {tuple(p.shape)}, has no law.",
             where=f"{path or 'the module'} ({type(owner).__name__})",
@@ -91,7 +93,9 @@ def _by_type(path: str, owner: nn.Module, attribute: str, p: Tensor, readout: bo
         )
     embedding = isinstance(owner, nn.Embedding | nn.EmbeddingBag)
     sigma_w, sigma_b = resolve(law, path, fan_in=fan_in, readout=readout, embedding=embedding)
-    return _rule(plain(sigma_b) if _is_bias(attribute) else plain(sigma_w) / math.sqrt(max(fan_in, 1)), standard)
+    if _is_bias(attribute):
+        return _rule(plain(sigma_b), standard)
+    return _rule(plain(sigma_w) / math.sqrt(max(fan_in, 1)), standard)
 
 
 def _is_bias(attribute: str) -> bool:
@@ -104,9 +108,13 @@ def _fan_in(owner: nn.Module, attribute: str, p: Tensor) -> int | None:
         known = attribute in ("in_proj_weight", "in_proj_bias", "q_proj_weight", "k_proj_weight", "v_proj_weight")
         if not known:
             return None
-        return p.shape[1] if p.ndim == 2 else owner.embed_dim
+        if p.ndim == 2:
+            return p.shape[1]
+        return owner.embed_dim
     if isinstance(owner, nn.RNNBase | nn.RNNCellBase):
-        return owner.hidden_size if _is_bias(attribute) else p.shape[1]
+        if _is_bias(attribute):
+            return owner.hidden_size
+        return p.shape[1]
     if attribute not in ("weight", "bias"):
         return None
     if isinstance(owner, nn.Embedding | nn.EmbeddingBag):
