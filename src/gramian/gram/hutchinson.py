@@ -45,7 +45,8 @@ def trace(operator: Operator, *, products: int = 60, method: str = "hutch++", se
     n = check_operator(operator, "trace(operator, ...)")
     if method not in METHODS:
         raise BadArgument(f"method={method!r}", why="no such method", fix=f"one of {', '.join(map(repr, METHODS))}")
-    check_probes(products, 6 if method == "hutch++" else 2, "trace(..., products=...)")
+    fewest = {"hutch++": 6}.get(method, 2)
+    check_probes(products, fewest, "trace(..., products=...)")
     draw = generator(seed)
     device = device_of(operator)
     if method == "hutchinson":

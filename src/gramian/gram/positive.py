@@ -78,7 +78,9 @@ def smallest_eigenvalue_at_most(factor: Tensor, rounds: int = 6) -> float:
         if not 0 < size < math.inf:
             return 0.0  # the inverse overflowed
         # for a unit v both v'A^-1 v and |A^-1 v| are at most 1 / lambda_min
-        bound = min(bound, float((v * w).sum()) ** -1 if float((v * w).sum()) > 0 else bound, 1 / size)
+        bound, form = min(bound, 1 / size), float((v * w).sum())
+        if form > 0:
+            bound = min(bound, form**-1)
         v = w / size
     return bound
 
@@ -163,10 +165,14 @@ def not_positive(
     if lower:
         why += f"; its entries are {dtype}, and have that rounding"
         fixes = ["`dtype=torch.float64` where the Gram matrix is made", *fixes]
+    fault, where = "it is singular to working precision", f"the Gram matrix `{name}`"
+    if lo < -floor:
+        fault = "it is not positive"
+    if ridge:
+        where += f" with ridge={ridge:.1e}"
     error = NotPositive(
-        f"`{name}` ({n} x {n}, {dtype}) has smallest eigenvalue {lo:.2e}, largest {hi:.2e}: "
-        + ("it is not positive" if lo < -floor else "it is singular to working precision"),
-        where=f"the Gram matrix `{name}`" + (f" with ridge={ridge:.1e}" if ridge else ""),
+        f"`{name}` ({n} x {n}, {dtype}) has smallest eigenvalue {lo:.2e}, largest {hi:.2e}: {fault}",
+        where=where,
         why=why,
         fix=", or ".join(fixes),
     )

@@ -25,8 +25,11 @@ def fingerprint(kernel: Any, x: Inputs, x2: Inputs | None) -> dict:
     """What tiles were made from: SHA-256 of the data, and the kernel's own values on a few rows."""
     marks: dict[str, Any] = {"x": _digest(x), "y": None if x2 is None else _digest(x2)}
     if kernel is not None:
-        some, columns = _spread(x), None if x2 is None else _spread(x2)
-        marks["kernel"] = (kernel(some) if columns is None else kernel(some, columns)).detach().double().tolist()
+        if x2 is None:
+            values = kernel(_spread(x))
+        else:
+            values = kernel(_spread(x), _spread(x2))
+        marks["kernel"] = values.detach().double().tolist()
     return marks
 
 

@@ -101,7 +101,9 @@ def damping(
         return (-exponent).exp(), torch.where(lam > 0, -torch.expm1(-exponent) / safe, t[:, None])
     assert lr is not None
     matrix = transition(lr * lam, method, beta)
-    state = powers(matrix if displacement else matrix[:, :2, :2], t).permute(1, 2, 0)  # (p, s, n)
+    if not displacement:  # the recursion of the residual alone
+        matrix = matrix[:, :2, :2]
+    state = powers(matrix, t).permute(1, 2, 0)  # (p, s, n)
     return state[0], lr * state[-1]
 
 

@@ -59,8 +59,17 @@ def gradient(
     with torch.enable_grad():
         value = loss_value(loss, call_at(module, here, x), y)
         slopes = _slopes(value, list(here.values()), create_graph=False)
-    dense = {n: torch.zeros_like(p) if g is None else g for (n, p), g in zip(here.items(), slopes, strict=True)}
-    return float(value.detach()), {name: g.to_dense() if g.is_sparse else g for name, g in dense.items()}
+    dense = {n: _dense(g, p) for (n, p), g in zip(here.items(), slopes, strict=True)}
+    return float(value.detach()), dense
+
+
+def _dense(slope: Tensor | None, p: Tensor) -> Tensor:
+    """A gradient with all its entries; zero for a parameter that has none."""
+    if slope is None:
+        return torch.zeros_like(p)
+    if slope.is_sparse:
+        return slope.to_dense()
+    return slope
 
 
 @dataclass(frozen=True, eq=False)

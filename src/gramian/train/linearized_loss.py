@@ -51,11 +51,9 @@ class Forecast:
     def sentences(self) -> list[str]:
         """What it says, in words."""
         many = f"{self.of} directions of the outputs that the loss pulls at"
-        said = [
-            f"Of the {many}, {self.directions} are not learned in {self.budget:,} steps."
-            if self.directions
-            else f"All {many} are learned in {self.budget:,} steps."
-        ]
+        said = [f"All {many} are learned in {self.budget:,} steps."]
+        if self.directions:
+            said = [f"Of the {many}, {self.directions} are not learned in {self.budget:,} steps."]
         if self.slow and self.left[0] >= 0.01:
             worst = ", ".join(f"{row} ({left:.0%})" for row, left in zip(self.slow[:5], self.left, strict=False))
             said.append(f"Slowest rows, with the part of the mean initial loss that is left: {worst}.")

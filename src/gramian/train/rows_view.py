@@ -177,8 +177,6 @@ def _own_loss(module: nn.Module, x: Inputs, y: Tensor) -> tuple[Loss, Tensor]:
         else:
             if y.is_floating_point():
                 tried = [(nn.MSELoss(), y.reshape(-1, *logits.shape[1:]))]
-            else:
-                tried = []
             if y.ndim == 1 and not y.is_floating_point():
                 tried += [(nn.CrossEntropyLoss(), y)]
             if y.is_floating_point():
@@ -187,8 +185,11 @@ def _own_loss(module: nn.Module, x: Inputs, y: Tensor) -> tuple[Loss, Tensor]:
             assert callable(loss)
             if torch.allclose(loss(logits, targets[:2]), own, rtol=1e-3, atol=1e-5):
                 return loss, targets
+    what = "The model gives no loss."
+    if isinstance(own, Tensor):
+        what = "The model's own loss is none that is known here."
     raise BadArgument(
-        "The model's own loss is none that is known here." if isinstance(own, Tensor) else "The model gives no loss.",
+        what,
         where=f"{type(module).__name__}, called with labels",
         why="it is no cross-entropy of its logits, shifted or not, and no mean square",
         fix="the loss as a function of logits and labels: lambda logits, labels: ...",
@@ -266,10 +267,12 @@ def _packed(
 
     def run(packed: Tensor, own: nn.Module) -> Tensor:
         parts = packed.flatten(1)[:, : sum(sizes)].split(sizes, 1)
-        originals = [
-            part.reshape(len(packed), *shape).to(part.dtype if dtype.is_floating_point else dtype)
-            for part, shape, dtype in zip(parts, shapes, kept, strict=True)
-        ]
+        originals = []
+        for part, shape, dtype in zip(parts, shapes, kept, strict=True):
+            original = part.reshape(len(packed), *shape)
+            if not dtype.is_floating_point:
+                original = original.to(dtype)
+            originals.append(original)
         args, kwargs = form.call(originals[: len(form.leaves)])
         return then(own(*args, **kwargs), originals[len(form.leaves) :])
 

@@ -309,6 +309,11 @@ def _velocity(optimizer: Optimizer | str, module: nn.Module) -> dict[str, Tensor
     states = {name: optimizer.state.get(p, {}).get("momentum_buffer") for name, p in movable(module).items()}
     if all(buffer is None for buffer in states.values()):
         return None
-    return {
-        name: torch.zeros_like(p) if (buffer := states[name]) is None else buffer for name, p in movable(module).items()
-    }
+    return {name: _buffer_of(p, states[name]) for name, p in movable(module).items()}
+
+
+def _buffer_of(p: Tensor, buffer: Tensor | None) -> Tensor:
+    """Zero before the first step that moves a parameter."""
+    if buffer is None:
+        return torch.zeros_like(p)
+    return buffer

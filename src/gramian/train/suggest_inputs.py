@@ -109,17 +109,16 @@ def checked(
 
 def _check_module(module: object) -> None:
     if not isinstance(module, nn.Module):
-        is_class = isinstance(module, type)
-        if is_class:
+        if isinstance(module, type):
+            given = f"the class {module.__name__}"
             why = "it has no weights yet"
-        else:
-            why = "a learning rate is one of the parameters of a torch.nn.Module"
-        if is_class:
             fix = "an instance, such as nn.Linear(5, 2)"
         else:
+            given = type(module).__name__
+            why = "a learning rate is one of the parameters of a torch.nn.Module"
             fix = "a torch.nn.Module that owns its parameters"
         raise BadArgument(
-            f"The module is {'the class ' + module.__name__ if isinstance(module, type) else type(module).__name__}.",
+            f"The module is {given}.",
             where="suggest(module, ...)",
             why=why,
             fix=fix,
@@ -273,13 +272,15 @@ def first_loss(module: nn.Module, x: Tensor, y: Tensor, loss: LossOf) -> tuple[T
     if not math.isfinite(value):
         lost = y.is_floating_point() and not bool(y.isfinite().all())
         if lost:
+            why = "targets that are not finite"
             fix = "y.isfinite() shows which"
         else:
+            why = "outputs that are not finite, or no target that counts"
             fix = "module(x).isfinite().all() shows whether"
         raise BadArgument(
             f"The loss on the batch is {value}.",
             where="suggest(module, (x, y), loss)",
-            why="targets that are not finite" if lost else "outputs that are not finite, or no target that counts",
+            why=why,
             fix=fix,
         )
     return out.detach(), value

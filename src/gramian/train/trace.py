@@ -146,7 +146,7 @@ class Trace:
         else:
             shown = []
         rows = [["step", *(n.replace("_", " ") for n in columns)]]
-        rows += [[str(s), *(_short(c[s]) if s in c else "" for c in columns.values())] for s in shown]
+        rows += [[str(s), *(_short(c.get(s, "")) for c in columns.values())] for s in shown]
         widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
         table = ["  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in rows]
         total = sum(self.seconds.values())

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from gramian.errors import BadArgument
 from gramian.files import check_writable
+from gramian.module_state.random_numbers import random_numbers_apart
 from gramian.train.batches import Batches
 from gramian.train.best_constant import best_constant_loss
 from gramian.train.checkpoint import Checkpoint
@@ -176,6 +177,6 @@ def _with_goal(run: Run, settings: Settings, options: RunOptions) -> RunOptions:
 def _random(module: nn.Module, seed: int):
     """The seed for a while; the caller's random state comes back."""
     device = next(module.parameters()).device
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with random_numbers_apart(device):
         torch.manual_seed(seed)
         yield
