@@ -113,16 +113,20 @@ def _check_labels(x: Tensor, y: Tensor, n_classes: int | None, rows: Tensor | No
             why="inputs and labels of different files or splits.",
             fix="give one label a row, in the same order.",
         )
-    if y.is_floating_point():
-        if y.ndim != 2:
-            raise BadData(
-                f"regression targets must have shape (n, C), not {tuple(y.shape)}.",
-                where=f"labels of {name}",
-                why="float labels are taken as regression targets, integer labels as classes.",
-                fix="`y[:, None]` for one target, `y.long()` for classes.",
-            )
-        _check_finite(y, rows, f"labels of {name}")
+    if not y.is_floating_point():
+        _check_classes(y, n_classes, rows, name)
         return
+    if y.ndim != 2:
+        raise BadData(
+            f"regression targets must have shape (n, C), not {tuple(y.shape)}.",
+            where=f"labels of {name}",
+            why="float labels are taken as regression targets, integer labels as classes.",
+            fix="`y[:, None]` for one target, `y.long()` for classes.",
+        )
+    _check_finite(y, rows, f"labels of {name}")
+
+
+def _check_classes(y: Tensor, n_classes: int | None, rows: Tensor | None, name: str) -> None:
     if y.ndim != 1:
         raise BadData(
             f"class labels must have shape (n,), not {tuple(y.shape)}.",

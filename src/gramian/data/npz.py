@@ -135,27 +135,12 @@ def from_arrays(
     layout: str = "auto",
 ) -> Raw:
     """Inputs channels first and labels as numbers."""
-    parts = [("training", x, y)]
+    _check_rows("training", x, y, where)
     if test:
-        parts.append(("test", *test))
-    for which, a, b in parts:
-        if a.ndim < 2 or a.dtype.kind not in "biuf":
+        _check_rows("test", *test, where)
+        if test[0].shape[1:] != x.shape[1:]:
             raise BadData(
-                f"{which} inputs of shape {a.shape} and dtype {a.dtype} are not rows of numbers.",
-                where=where,
-                why="one row without its row dimension, or text.",
-                fix="save inputs of shape (n, d) or (n, c, h, w).",
-            )
-        if b.ndim == 0 or len(a) != len(b):
-            raise BadData(
-                f"{len(a)} rows of {which} inputs, but labels of shape {b.shape}.",
-                where=where,
-                why="inputs and labels of different files or splits.",
-                fix="save one label a row, in the same order.",
-            )
-        if a.shape[1:] != x.shape[1:]:
-            raise BadData(
-                f"test inputs of shape {a.shape} do not go with training inputs of shape {x.shape}.",
+                f"test inputs of shape {test[0].shape} do not go with training inputs of shape {x.shape}.",
                 where=where,
                 why="training and test rows were prepared differently.",
                 fix="give both the same columns or image size.",
@@ -179,3 +164,20 @@ def from_arrays(
         scale=scale,
         notes=(*labels.notes, *note),
     )
+
+
+def _check_rows(which: str, x: np.ndarray, y: np.ndarray, where: str) -> None:
+    if x.ndim < 2 or x.dtype.kind not in "biuf":
+        raise BadData(
+            f"{which} inputs of shape {x.shape} and dtype {x.dtype} are not rows of numbers.",
+            where=where,
+            why="one row without its row dimension, or text.",
+            fix="save inputs of shape (n, d) or (n, c, h, w).",
+        )
+    if y.ndim == 0 or len(x) != len(y):
+        raise BadData(
+            f"{len(x)} rows of {which} inputs, but labels of shape {y.shape}.",
+            where=where,
+            why="inputs and labels of different files or splits.",
+            fix="save one label a row, in the same order.",
+        )

@@ -97,12 +97,7 @@ def forecast(
     # a sum: the other rows' pull is that of these
     if grows_with_rows(loss, f0, target):
         gram = gram * (len(x) / rows)
-    u = None
-    if velocity is not None:
-        # the linearized outputs move by J times the change of the weights, so their momentum is J times the buffers
-        here = {name: p.detach() for name, p in module.named_parameters() if name in velocity}
-        with torch.no_grad():
-            u = along(module, here, velocity, x[:rows])[1].double().flatten()
+    u = _output_velocity(module, velocity, x[:rows])
     losses, last = _descend(gram, f0, target, loss, rule, lr, budget, u)
     g0, g1 = (_slope(loss, f, target)[1].flatten() for f in (f0, last))
     vectors = torch.linalg.eigh(gram).eigenvectors
@@ -112,15 +107,11 @@ def forecast(
     # directions with next to nothing of the first pull have nothing to be learned along them
     pulled = before > 1e-6 * total
     slow, left = _slowest(f0, last, target, loss)
-    # the curve is that of the first rows; the loss of the whole batch starts at `value`
-    if losses[0]:
+    scale, residual = 1.0, 0.0
+    if losses[0]:  # the curve is that of the first rows; the loss of the whole batch starts at `value`
         scale = value / losses[0]
-    else:
-        scale = 1.0
     if total:
         residual = float(after.sum()) / total
-    else:
-        residual = 0.0
     return Forecast(
         losses=tuple(scale * v for v in losses),
         rows=rows,
@@ -132,6 +123,15 @@ def forecast(
         residual=residual,
         budget=budget,
     )
+
+
+def _output_velocity(module: nn.Module, velocity: dict[str, Tensor] | None, x: Tensor) -> Tensor | None:
+    """Momentum of the linearized outputs: they move by J times the change of the weights, so J times the buffers."""
+    if velocity is None:
+        return None
+    here = {name: p.detach() for name, p in module.named_parameters() if name in velocity}
+    with torch.no_grad():
+        return along(module, here, velocity, x)[1].double().flatten()
 
 
 def _descend(

@@ -108,21 +108,21 @@ def step_rule(
         optimizer = named_optimizer(optimizer, [p for p in module.parameters() if p.requires_grad])
     if not isinstance(optimizer, Optimizer):
         raise _unknown(f"a {type(optimizer).__name__}")
+    _check_kind(optimizer)
     adaptive = isinstance(optimizer, ADAPTIVE)
-    stepped_by = getattr(type(optimizer).step, "__module__", "") or ""
-    if not (adaptive or isinstance(optimizer, SGD)) or not stepped_by.startswith("torch.optim"):
-        raise _unknown(f"{type(optimizer).__module__}.{type(optimizer).__name__}".replace(".optim.sgd", ".optim"))
     names = {id(p): name for name, p in module.named_parameters() if p.requires_grad}
     groups = [g for g in optimizer.param_groups if any(id(p) in names for p in g["params"])]
     _check_groups(optimizer, module, groups)
     lr = next((float(g["lr"]) for g in groups if float(g["lr"])), 0.0)  # a group at 0 is frozen, or warms up
-    edges = [edge_of_adaptive(optimizer, g) if adaptive else _sgd_edge(g) for g in groups]
+    edges = [_edge_of(optimizer, g) for g in groups]
     scale: dict[str, Tensor | float] = dict.fromkeys(names.values(), 0.0)  # in no group: it does not move
     decay, shift = dict.fromkeys(names.values(), 0.0), dict.fromkeys(names.values(), 0.0)
     unseen, guessed = 0, False
     for group, edge in zip(groups, edges, strict=True):
         # the sharpness is measured against edges[0]; a group of another edge has its curvature in these units
-        ratio = (float(group["lr"]) / lr if lr else 1.0) * edges[0] / edge
+        ratio = edges[0] / edge
+        if lr:
+            ratio = float(group["lr"]) / lr * edges[0] / edge
         for p in group["params"]:
             if id(p) not in names:
                 continue
@@ -130,13 +130,9 @@ def step_rule(
             inverse: Tensor | float = 1.0
             w = float(group["weight_decay"])
             if adaptive:
-                if squares is None:
-                    square = None
-                else:
-                    square = squares[name]
-                divisor = preconditioner(
-                    optimizer, p, group, gradient[name], square, None if now is None else now[name]
-                )
+                square = None if squares is None else squares[name]
+                present = None if now is None else now[name]
+                divisor = preconditioner(optimizer, p, group, gradient[name], square, present)
                 inverse, unseen, guessed = divisor.inverse, unseen + divisor.unseen, guessed or divisor.guessed
             scale[name] = (ratio * inverse) ** 0.5
             if group.get("decoupled_weight_decay"):
@@ -145,10 +141,6 @@ def step_rule(
             else:
                 decay[name] = w
     first = groups[0]
-    if "betas" in first:
-        momentum = float(first["betas"][0])
-    else:
-        momentum = float(first.get("momentum", 0.0))
     return StepRule(
         name=_name(optimizer, groups),
         lr=None if named else lr,
@@ -158,12 +150,25 @@ def step_rule(
         shift={n: w for n, w in shift.items() if w},
         adaptive=adaptive,
         guessed=guessed,
-        momentum=momentum,
+        momentum=_momentum(first),
         dampening=float(first.get("dampening", 0.0)),
         nesterov=bool(first.get("nesterov", False)),
         maximize=bool(first.get("maximize", False)),
         unseen=unseen,
     )
+
+
+def _momentum(group: dict[str, Any]) -> float:
+    if "betas" in group:
+        return float(group["betas"][0])
+    return float(group.get("momentum", 0.0))
+
+
+def _check_kind(optimizer: Optimizer) -> None:
+    """Raise for an optimizer that is none of torch's own, or one with a step of its own."""
+    stepped_by = getattr(type(optimizer).step, "__module__", "") or ""
+    if not isinstance(optimizer, (SGD, *ADAPTIVE)) or not stepped_by.startswith("torch.optim"):
+        raise _unknown(f"{type(optimizer).__module__}.{type(optimizer).__name__}".replace(".optim.sgd", ".optim"))
 
 
 def _check_groups(optimizer: Optimizer, module: nn.Module, groups: list[dict[str, Any]]) -> None:
@@ -181,6 +186,12 @@ def _check_groups(optimizer: Optimizer, module: nn.Module, groups: list[dict[str
             why="a saddle point is sought then, and whether steps come to it is no matter of the largest curvature",
             fix="one `maximize` for all groups",
         )
+
+
+def _edge_of(optimizer: Optimizer, group: dict[str, Any]) -> float:
+    if isinstance(optimizer, ADAPTIVE):
+        return edge_of_adaptive(optimizer, group)
+    return _sgd_edge(group)
 
 
 def _sgd_edge(group: dict[str, Any]) -> float:

@@ -87,25 +87,16 @@ def suggest(
         edge = stable_rate(module, x, y, function, optimizer, batch_size=batch_size)
     tried = _rehearsal(module, x, y, function, optimizer, edge, batch_size, rehearse)
     choice = choose(edge, optimizer, tried)
-    if target is None:
-        target = value / 100
-    else:
-        target = float(target)
     used = choice.lr if edge.rule.lr is None else edge.rule.lr
+    target = value / 100 if target is None else float(target)
+    real: list[float] = []
     with _measured(module):
         prediction, why = _forecast(module, x, y, function, outputs, edge, optimizer, used, value, budget)
         if tried is not None and prediction is not None and used:
             real = losses_of_whole_steps(tried, used)
-        else:
-            real = []
-    if choice.lr is None:
-        paste = ""
-    else:
-        paste = _paste(optimizer, edge, choice.lr)
+    steps_on = "all these rows"
     if edge.summed and edge.rows != len(x):
         steps_on = f"{edge.rows} rows like these"
-    else:
-        steps_on = "all these rows"
     return Advice(
         optimizer=edge.rule.name,
         sharpness=edge.sharpness,
@@ -125,7 +116,7 @@ def suggest(
         adaptive=edge.rule.adaptive,
         reason=choice.reason,
         why_no_largest=edge.why,
-        paste=paste,
+        paste=_paste(optimizer, edge, choice.lr),
         notes=_notes(module, x, edge, tried),
         steps_on=steps_on,
     )
@@ -180,8 +171,10 @@ def _rehearsal(
     )
 
 
-def _paste(optimizer: Optimizer | str, edge: StableRate, lr: float) -> str:
-    """The line that makes or sets the optimizer."""
+def _paste(optimizer: Optimizer | str, edge: StableRate, lr: float | None) -> str:
+    """The line that makes or sets the optimizer; nothing where no rate is good."""
+    if lr is None:
+        return ""
     if isinstance(optimizer, str):
         if optimizer == "adam":
             return f"torch.optim.Adam(module.parameters(), lr={lr:.3g})"

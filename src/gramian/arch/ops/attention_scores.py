@@ -75,15 +75,9 @@ def on_scores(call: Call) -> Scores | Attended:
     if base in ("mul", "div") and not scores.lines and args[0] is scores:
         number = args[1]
         if isinstance(number, int | float) or _single(number):
-            number = float(number)
-        else:
-            number = None
-        if number is not None:
             if base == "mul":
-                scale = scores.scale * number
-            else:
-                scale = scores.scale / number
-            return replace(scores, scale=scale)
+                return replace(scores, scale=scores.scale * float(number))
+            return replace(scores, scale=scores.scale / float(number))
     if base == "mul" and not scores.lines and args[1] is scores and (_single(args[0]) or isinstance(args[0], float)):
         return replace(scores, scale=scores.scale * float(args[0]))
     softmax = base in ("softmax", "_softmax", "_safe_softmax") and args[1] in (-1, len(scores.user_shape))
@@ -100,6 +94,11 @@ def on_scores(call: Call) -> Scores | Attended:
             fix="softmax(q @ k.mT / q.shape[-1] + mask, -1) @ v, or F.scaled_dot_product_attention with "
             "scale=1 / q.shape[-1]; or gramian.monte_carlo(module, x)",
         )
+    return _with_call(scores, name, args)
+
+
+def _with_call(scores: Scores, name: str, args: list[Any]) -> Scores:
+    """The scores after one more call, entry by entry; what it takes from the input becomes an operand."""
     given = list(scores.given)
     taken: list[Any] = []
     for a in args:

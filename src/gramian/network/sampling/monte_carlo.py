@@ -229,20 +229,7 @@ def _sampler(
             arch = architecture(module, few(like, slice(2)), law, parametrization=parametrization)
             return arch_sampler(arch, width, x, dtype)
         except NoLimit as error:
-            asked = "its own width"
-            if width is not None:
-                asked = f"width {width}"
-            if features:
-                asked = f"{asked} in the {parametrization} parametrization"
-                fix = 'parametrization="ntk", whose NTK is the same at the first step'
-            else:
-                fix = "monte_carlo(make, x, width=...) with make(width) -> nn.Module; or no width: the module's own"
-            raise BadArgument(
-                f"This module cannot be given {asked}: {error.what}",
-                where=error.where or "monte_carlo(module, x, width=...)",
-                why="only what `architecture` can read is widened by itself, or has a width that scales its output",
-                fix=fix,
-            ) from error
+            raise _without_width(error, width, parametrization, features) from error
     if features:
         raise BadArgument(
             f"The {parametrization} parametrization of what a function makes.",
@@ -271,6 +258,24 @@ def _sampler(
             fix="module.eval(); or the kernel of one batch: monte_carlo(module, torch.cat([x, x2]))",
         )
     return sampler
+
+
+def _without_width(error: NoLimit, width: int | None, parametrization: str, features: bool) -> BadArgument:
+    """That a module cannot be widened; `features`: its parametrization scales the output by the width."""
+    asked = "its own width"
+    if width is not None:
+        asked = f"width {width}"
+    if features:
+        asked = f"{asked} in the {parametrization} parametrization"
+        fix = 'parametrization="ntk", whose NTK is the same at the first step'
+    else:
+        fix = "monte_carlo(make, x, width=...) with make(width) -> nn.Module; or no width: the module's own"
+    return BadArgument(
+        f"This module cannot be given {asked}: {error.what}",
+        where=error.where or "monte_carlo(module, x, width=...)",
+        why="only what `architecture` can read is widened by itself, or has a width that scales its output",
+        fix=fix,
+    )
 
 
 def _inputs(
