@@ -21,7 +21,7 @@ demo: $(VENV)/.installed  ## certify an MLP, a CNN and a ResNet on digits, and w
 	@echo "Open this file in a browser: demo-report/report.html"
 
 test: $(VENV)/.installed-test lint  ## lint, types, and every test that takes less than 20 s
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 lint: $(VENV)/.installed-test  ## ruff and mypy
 	$(BIN)/ruff check $(CODE)
@@ -29,7 +29,7 @@ lint: $(VENV)/.installed-test  ## ruff and mypy
 	$(BIN)/mypy
 
 test-slow: $(VENV)/.installed-test  ## the tests that take longer
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) -m slow
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m slow
 
 bench: $(VENV)/.installed .venv-bench/.installed  ## what bench/README.md lists, kept in bench/results; BENCH=limit_mlp runs one
 	set -e; for name in $(BENCH); do $(BIN)/python bench/$$name.py; done

@@ -7,20 +7,17 @@ import inspect
 import re
 from pathlib import Path
 
+import gramian.duals
+import gramian.network.reader
 from gramian.arch import ops as ops_folder
 from gramian.arch.ops import READERS, Activation, MatMul, Op, Sign, Step, Take
 from gramian.arch.ops.attention_scores import products
 from gramian.arch.ops.groups import SPLITS, pieces
-from gramian.duals import derivatives, hermite_expansion
 from gramian.limit import outputs
 from gramian.network import read_module
-from gramian.network.reader import export, graph_reader, inplace, reading, refusals, unrolled_rnn
+from gramian.network.reader import unrolled_rnn
 from gramian.network.reader.refusals import KNOWN
 
-# beside the ops, the modules whose refusals the page lists
-REFUSING = (
-    export, inplace, outputs, reading, graph_reader, read_module, refusals, derivatives, hermite_expansion,
-)  # fmt: skip
 RECURRENT = "`nn.RNN` and `nn.RNNCell`: the steps in time, with the covariances of states that share their weights."
 YANG = "[Yang 2020](https://arxiv.org/abs/2006.14548), [Alemohammad et al. 2021](https://arxiv.org/abs/2006.10246)"
 PAGE = Path(__file__).with_name("what-has-a-limit.md")
@@ -106,8 +103,9 @@ def page() -> str:
         f"`{name}`" for name in dict.fromkeys(_call(c) for c in (*unrolled_rnn.CALLS, *unrolled_rnn.CELLS))
     )
     rows.append((steps, "", RECURRENT, "exact", "exact", YANG, "0.1"))
-    read = [Path(module.__file__) for module in REFUSING]
-    files = [*read, *sorted(Path(ops_folder.__file__).parent.glob("*.py"))]
+    folders = [Path(package.__file__).parent for package in (ops_folder, gramian.network.reader, gramian.duals)]
+    files = [Path(outputs.__file__), Path(read_module.__file__)]
+    files += [file for folder in folders for file in sorted(folder.glob("*.py"))]
     refused = {row for file in files for row in _refusals(file.read_text(encoding="utf-8"))}
     refused |= {(f"`{start.rstrip('_')}` has no infinite-width rule here.", *why) for start, why in KNOWN.items()}
     said = sorted(row for row in refused if row[1:] != ("·", "·"))

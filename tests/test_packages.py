@@ -1,6 +1,7 @@
 """Imports run downwards from package to package, and a file has one subject and fewer than 400 lines."""
 
 import ast
+import graphlib
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ SOURCE = ROOT / "src" / "gramian"
 
 # each line may import from the lines above it; packages of one line never import each other
 LAYERS = [
-    ("errors", "library"),
+    ("errors", "library", "version"),
     ("files", "timing", "module_state"),
     ("data",),
     ("duals",),
@@ -64,11 +65,11 @@ def imports(path: Path) -> list[tuple[str, bool, int]]:
 
 
 def ours(path: Path) -> list[tuple[str, bool, int]]:
-    """(package, whether inside a function, line) of every import from this package, its version aside."""
+    """(package, whether inside a function, line) of every import from this package."""
     return [
         (name.split(".")[1] if "." in name else "gramian", inside, line)
         for name, inside, line in imports(path)
-        if name.split(".")[0] == "gramian" and name != "gramian.__version__"
+        if name.split(".")[0] == "gramian"
     ]
 
 
@@ -88,6 +89,39 @@ def test_imports_run_downwards(path):
         allowed |= ASIDE.keys() if LAYER[here] > LAYER["train"] else set()
     wrong = [f"line {line}: {here} imports {other}" for other, _, line in ours(path) if other not in allowed]
     assert not wrong, f"{path.relative_to(ROOT)}: " + "; ".join(wrong)
+
+
+def modules_imported_by(path: Path) -> set[str]:
+    """Full names of the package's files that a file imports, for type checkers alone too."""
+    files = {module_name(p) for p in SOURCE.rglob("*.py")}
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    package = ["gramian", *path.relative_to(SOURCE).parts[:-1]]
+    imported = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            stem = ".".join([*base, *([node.module] if node.module else [])])
+            for alias in node.names:
+                full = f"{stem}.{alias.name}"
+                imported.add(full if full in files else stem)
+        elif isinstance(node, ast.Import):
+            imported |= {alias.name for alias in node.names}
+    return imported & files - {module_name(path)}
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(SOURCE).with_suffix("").parts
+    return ".".join(["gramian", *(part for part in parts if part != "__init__")])
+
+
+def test_no_files_import_one_another_in_a_circle():
+    graph = {module_name(p): modules_imported_by(p) for p in SOURCE.rglob("*.py") if p.name != "__init__.py"}
+    sorter = graphlib.TopologicalSorter(graph)
+    try:
+        sorter.prepare()
+    except graphlib.CycleError as error:
+        pytest.fail("a circle of imports: " + " -> ".join(error.args[1]))
+    assert len(graph) > 300, "the walk found too little to mean anything"
 
 
 def test_the_walk_sees_imports_in_every_form(tmp_path, monkeypatch):

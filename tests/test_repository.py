@@ -46,9 +46,12 @@ def test_the_python_of_the_readme_runs(tmp_path):
 
 
 def test_the_page_on_adding_an_op_runs(tmp_path):
-    first, judge = blocks(ROOT / "docs" / "adding-an-op.md", "python")
+    first, *further = blocks(ROOT / "docs" / "adding-an-op.md", "python")
     assert len(first[first.index("@reads") :].splitlines()) <= 35
-    done = subprocess.run([sys.executable, "-c", first + judge], cwd=tmp_path, capture_output=True, text=True)
+    assert len(further) == 2  # finite networks judge it; the native engine has it on images
+    done = subprocess.run(
+        [sys.executable, "-c", "".join([first, *further])], cwd=tmp_path, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
 
 

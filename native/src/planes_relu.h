@@ -1,6 +1,7 @@
 // The dual of the ReLU family over rows: the arithmetic that most of a convolutional network's time goes to.
 #pragma once
 
+#include "arccos.h"
 #include "planes_lanes.h"
 #include "planes_rows.h"
 
@@ -8,33 +9,18 @@ namespace gramian {
 namespace GRAMIAN_ISA {
 namespace {
 
-// acos(1 - w) = sqrt(w) P(w) and sqrt(1 - c^2) - c acos(c) = w^(3/2) Q(w) at c = 1 - w, 0 <= w <= 1: interpolated at
-// Chebyshev points in double, minimax in float. Largest relative errors: float 1.0e-7 and 1.2e-7, double 1.3e-16 and 5e-17.
+// Coefficients of P and Q of arccos.h.
 template <class T>
 struct Series;
 template <>
 struct Series<float> {
     static constexpr int degree_p = 6, degree_q = 5;
-    static constexpr float p[] = {1.41421370795f,    0.117837678522f,    0.0267180929782f, 0.00677497969931f,
-                                  0.00555208551605f, -0.00257984245522f, 0.00227946289662f};
-    static constexpr float q[] = {0.942808927345f,   0.0471481723478f,    0.00749224203173f,
-                                  0.00208072546598f, -6.29791875374e-5f, 0.000532790830294f};
+    static constexpr float p[] = {ARCCOS_FLOAT(AS_IT_IS)}, q[] = {AREA_FLOAT(AS_IT_IS)};
 };
 template <>
 struct Series<double> {
     static constexpr int degree_p = 18, degree_q = 17;
-    static constexpr double p[] = {
-        1.414213562373095065,      0.1178511301977460431,     0.02651650429591616659,    0.007891816687096197651,
-        0.002685411542950586423,   0.00098869370645919837,    0.0003837000361256814709,  0.0001525079718238568379,
-        0.00007287068257137791541, -7.185800992367848025e-6,  0.00010871230018361807,    -0.0002049991934947368062,
-        0.000348098747149824534,   -0.000430009451594947943,  0.0004006882818589302051,  -0.0002688464467735858936,
-        0.0001242516786954812694,  -0.00003537835495282186848, 4.797541033020616554e-6};
-    static constexpr double q[] = {
-        0.9428090415820633618,     0.04714045207910577458,    0.007576144083861954588,   0.001753737068368670071,
-        0.000488256075393192801,   0.0001521141993722163869,  0.00005109425451483467324, 0.00001834912684089705546,
-        5.836728647242290266e-6,   5.465788068101836786e-6,   -6.112860617382241178e-6,  0.00001353453388167490822,
-        -0.00001794891524368266119, 0.00001851914883541364082, -0.00001347812102930575723, 6.765053154679044918e-6,
-        -2.076415085508716478e-6,  3.065898678582773391e-7};
+    static constexpr double p[] = {ARCCOS_DOUBLE(AS_IT_IS)}, q[] = {AREA_DOUBLE(AS_IT_IS)};
 };
 constexpr float Series<float>::p[], Series<float>::q[];
 constexpr double Series<double>::p[], Series<double>::q[];

@@ -8,9 +8,11 @@ import sys
 import types
 from typing import TYPE_CHECKING, Any
 
+from gramian.version import __version__
+
 if TYPE_CHECKING:
     from gramian import predicted
-    from gramian.certify import Certificate, Certification, Condition, Description, certify  # type: ignore[no-redef]
+    from gramian.certify import Certificate, Certification, Condition, Description, certify
     from gramian.empirical import (
         EmpiricalNTK,
         GaussNewton,
@@ -22,11 +24,10 @@ if TYPE_CHECKING:
     )
     from gramian.gram import Gram
     from gramian.monitor import LightningMonitor, Monitor, TrainerMonitor
-    from gramian.network import Architecture, MonteCarlo, architecture, monte_carlo
+    from gramian.network import Architecture, architecture
+    from gramian.network.sampling import MonteCarlo, monte_carlo
     from gramian.solve import Solution, attribution, solve
     from gramian.train import Advice, Settings, Trace, suggest, train
-
-__version__ = "0.1.0"
 
 _PACKAGES = {
     "Advice": "train",
@@ -40,7 +41,7 @@ _PACKAGES = {
     "Gram": "gram",
     "LightningMonitor": "monitor",
     "Monitor": "monitor",
-    "MonteCarlo": "network",
+    "MonteCarlo": "network.sampling",
     "Settings": "train",
     "Sketch": "empirical",
     "Solution": "solve",
@@ -51,7 +52,7 @@ _PACKAGES = {
     "certify": "certify",
     "empirical_ntk": "empirical",
     "linearize": "empirical",
-    "monte_carlo": "network",
+    "monte_carlo": "network.sampling",
     "projected_gradients": "empirical",
     "quadratic": "empirical",
     "solve": "solve",

@@ -47,6 +47,17 @@ class PreprocessedInput(nn.Module):
         return self.readout(h.view(x.shape[0], -1))
 
 
+class Elementwise(nn.Module):
+    """A function of each value, as a module."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
 def jacobian_gram(network, *x, **named):
     """Mean over outputs of J J^T, row by row: the oracle."""
     parameters = [p for p in network.parameters() if p.requires_grad]
@@ -61,3 +72,11 @@ def jacobian_gram(network, *x, **named):
         jacobian = torch.stack(rows)
         total = total + jacobian @ jacobian.T
     return total / out.shape[1]
+
+
+def relu_dual(q1, k, q2):
+    """Arc-cosine kernels, as in the papers: with arccos, which keeps half of the digits near equal inputs."""
+    scale = (q1 * q2).sqrt()
+    angle = torch.arccos((k / scale).clamp(-1, 1))
+    half = (torch.pi - angle) / (2 * torch.pi)
+    return scale * torch.sin(angle) / (2 * torch.pi) + half * k, half

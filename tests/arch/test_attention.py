@@ -6,6 +6,7 @@ import pickle
 import pytest
 import torch
 from layers import Net, heads, linear, merged
+from nets import relu_dual
 from torch import nn
 from torch.nn import functional as F
 
@@ -15,20 +16,13 @@ from gramian.errors import BadArgument, NoLimit
 W = 16
 
 
-def relu_dual(k, q1, q2):
-    scale = (q1 * q2).sqrt()
-    angle = torch.arccos((k / scale).clamp(-1, 1))
-    half = (math.pi - angle) / (2 * math.pi)
-    return scale * torch.sin(angle) / (2 * math.pi) + half * k, half
-
-
 def by_hand(x, attend, *, same):
     """Linear(3), ReLU, attention of biased layers, Linear, mean, readout: K and Theta with all pairs of positions."""
     w, b = 1.3**2, 0.3**2
     k = w * torch.einsum("nic,mjc->nmij", x, x) / x.shape[-1] + b
     theta = k
     q = torch.einsum("nnii->ni", k)
-    k, slope = relu_dual(k, q[:, None, :, None], q[None, :, None])
+    k, slope = relu_dual(q[:, None, :, None], k, q[None, :, None])
     theta = theta * slope
     v, theta_v = w * k + b, w * theta + w * k + b
     itself = torch.einsum("nnij->nij", v) if same else torch.zeros(len(x), 4, 4)

@@ -3,7 +3,7 @@
 import first_tries
 import pytest
 import torch
-from layers import Net, linear
+from layers import Net, heads, linear
 from torch import nn
 from torch.nn import functional as F
 
@@ -92,10 +92,6 @@ def test_finite_networks_have_the_trained_scale():
     off = (finite.mean(0) - arch.ntk(x)).abs() / (finite.std(0) / 12**0.5)
     assert off.max() < 5  # width 128, 12 draws, standard errors
     assert (finite.mean(0) - arch.ntk(x)).norm() < 0.15 * arch.ntk(x).norm()
-
-
-def heads(h, number=2):
-    return h.unflatten(-1, (number, -1)).transpose(1, 2)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import warnings
 import pytest
 import torch
 from layers import A, Net, linear
+from nets import relu_dual
 from structured import LONG, Graphs, graphs
 from torch import nn
 
@@ -38,13 +39,6 @@ def test_graphs_of_each_sample_are_one_graph_without_edges_between_them():
         together = getattr(one, k)(x.reshape(1, -1, 3), outputs="full")[0, 0]
         blocks = together.reshape(3, LONG, 3, LONG).transpose(1, 2)
         torch.testing.assert_close(full, blocks, rtol=1e-12, atol=1e-12)
-
-
-def relu_dual(q1, k, q2):
-    scale = (q1 * q2).sqrt()
-    angle = torch.arccos((k / scale).clamp(-1, 1))
-    half = (torch.pi - angle) / (2 * torch.pi)
-    return scale * torch.sin(angle) / (2 * torch.pi) + half * k, half
 
 
 def test_normalized_graphs_are_the_hand_written_recursion():

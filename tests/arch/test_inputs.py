@@ -4,6 +4,7 @@ import pickle
 
 import pytest
 import torch
+from nets import relu_dual
 from structured import LONG, STRUCTURED, WORDS, Lengths, Siamese, Text, TwoInputs, text
 from torch import nn
 from torch.nn import functional as F
@@ -52,13 +53,6 @@ def test_variable_lengths_are_the_sequences_without_padding():
     other = x.clone()
     other[0, 1:], other[1, 3:], other[3, 2:] = 1e6, -3.0, 7.0  # what is behind a sequence's end does not matter
     torch.testing.assert_close(arch.kernels((other, lengths)), padded, rtol=1e-12, atol=0)
-
-
-def relu_dual(q1, k, q2):
-    scale = (q1 * q2).sqrt()
-    angle = torch.arccos((k / scale).clamp(-1, 1))
-    half = (torch.pi - angle) / (2 * torch.pi)
-    return scale * torch.sin(angle) / (2 * torch.pi) + half * k, half
 
 
 def test_text_is_the_hand_written_recursion():

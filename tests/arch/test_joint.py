@@ -2,20 +2,12 @@
 
 import pytest
 import torch
+from nets import Elementwise
 from torch import nn
 from torch.nn import functional as F
 
 from gramian import architecture
 from gramian.errors import NoLimit
-
-
-class Apply(nn.Module):
-    def __init__(self, function):
-        super().__init__()
-        self.function = function
-
-    def forward(self, x):
-        return self.function(x)
 
 
 def wide(function, x):
@@ -24,7 +16,7 @@ def wide(function, x):
 
 def kernels(function, x, y=None, channels=8):
     """NNGP and NTK with the readout's weights alone left random on top: sigma 1, no biases."""
-    net = nn.Sequential(nn.Linear(6, 8, bias=False), Apply(function), nn.Linear(channels, 1, bias=False)).double()
+    net = nn.Sequential(nn.Linear(6, 8, bias=False), Elementwise(function), nn.Linear(channels, 1, bias=False)).double()
     return architecture(net, x, law=(1.0, 0.0)).kernels(x, y)
 
 
@@ -78,7 +70,7 @@ def test_channels_side_by_side_meet_channel_by_channel():
 )
 def test_what_has_no_rule_for_dependent_values_is_refused(function, text):
     x = torch.randn(2, 3, 4)
-    net = nn.Sequential(nn.Conv1d(3, 5, 1), Apply(function), nn.LazyLinear(1))
+    net = nn.Sequential(nn.Conv1d(3, 5, 1), Elementwise(function), nn.LazyLinear(1))
     net(x)
     with pytest.raises(NoLimit, match=text):
         architecture(net, x).ntk(x)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from layers import weight
 from torch import nn
 from torch.nn import functional as F
 
@@ -18,10 +19,6 @@ class Net(nn.Module):
 
     def forward(self, x):
         return self._forward(self, x)
-
-
-def weight(*shape):
-    return nn.Parameter(torch.empty(shape))
 
 
 def own(n, h):

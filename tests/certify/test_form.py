@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from nets import Elementwise
 from torch import nn
 
 from gramian.certify.network_form import (
@@ -38,15 +39,6 @@ FUNCTIONS = {
 }  # fmt: skip
 
 
-class Of(nn.Module):
-    def __init__(self, function):
-        super().__init__()
-        self.function = function
-
-    def forward(self, h):
-        return self.function(h)
-
-
 def chain(activation, *, bias=False, outputs=1, hidden=1):
     parts = [nn.Linear(3, 5, bias=bias), activation]
     for _ in range(hidden - 1):
@@ -73,13 +65,13 @@ def test_activations_with_a_kink_or_a_bend_are_not_analytic(name):
 
 @pytest.mark.parametrize(("wanted", "name"), [(w, n) for w, named in FUNCTIONS.items() for n in named])
 def test_functions_count_by_what_they_are(wanted, name):
-    found = activations(read(chain(Of(FUNCTIONS[wanted][name]))))[1]
+    found = activations(read(chain(Elementwise(FUNCTIONS[wanted][name]))))[1]
     assert found is True if wanted else found is not True
 
 
 def test_functions_of_the_user_s_own_are_not_known():
     for own in (lambda h: torch.tanh(h) + 0.1 * torch.sin(h), lambda h: h / (1 + h * h)):
-        assert activations(read(chain(Of(own))))[1] is None
+        assert activations(read(chain(Elementwise(own))))[1] is None
 
 
 def test_a_chain_has_its_factors_compared_with_the_paper_s():
@@ -94,8 +86,8 @@ def test_a_chain_has_its_factors_compared_with_the_paper_s():
 
 
 NO_CHAIN = {
-    "scaled": lambda: nn.Sequential(nn.Linear(3, 5), nn.Tanh(), Of(lambda h: 2 * h), nn.Linear(5, 1)),
-    "scaled input": lambda: nn.Sequential(Of(lambda x: 2 * x), nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 1)),
+    "scaled": lambda: nn.Sequential(nn.Linear(3, 5), nn.Tanh(), Elementwise(lambda h: 2 * h), nn.Linear(5, 1)),
+    "scaled input": lambda: nn.Sequential(Elementwise(lambda x: 2 * x), nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 1)),
     "no activation": lambda: nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 5), nn.Linear(5, 1)),
     "ends in one": lambda: nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 1), nn.Tanh()),
     "normalized": lambda: nn.Sequential(nn.Linear(3, 5), nn.LayerNorm(5), nn.Tanh(), nn.Linear(5, 1)),

@@ -30,7 +30,7 @@ def test_errors_that_fall_like_one_over_root_width_give_back_their_constant(few)
     assert found.constant == pytest.approx(3.0)
     assert found.useful_width == 900
     assert found.rows == 24
-    assert found.to_dict()["useful_width"] == 900
+    assert found.facts().useful_width == 900
 
 
 def test_another_slope_is_told_and_the_constant_is_the_mean_over_the_draws(few):
@@ -67,7 +67,7 @@ def test_the_interval_covers_the_truth_and_is_within_15_percent():
 def test_the_useful_width_is_printed_with_the_digits_that_it_has():
     found = Sweep((), (), -0.5, 2.502, 0.1, 64, (), (2.3, 2.72))
     assert (found.useful_width, found.words) == (627, "630 (530 to 740)")
-    assert found.to_dict()["useful_low"] == 529
+    assert found.facts().useful_low == 529
     assert Sweep((), (), -0.5, 2.5, 0.1, 64).words == "625"
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from gramian.cli import show
-from gramian.cli.answer import print_answer
+from gramian.cli.printed_answer import print_answer
 
 FEW = "--data digits --n 20 --n-test 20 --quiet"
 SMALL = f"{FEW} --width 32"
@@ -35,15 +35,31 @@ def test_two_networks_in_one_report(gramian_in, facts_of, nets, tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_the_python_in_the_report_does_the_same(gramian_in, facts_of):
-    gramian_in(f"certify {SMALL} --net resnet --depth 3 --optimizer gd --steps 30 --seed 1")
+PYTHON_LINES = {
+    "built in": f"{SMALL} --net resnet --depth 3 --optimizer gd --steps 30 --seed 1",
+    "settings": f"{SMALL} --net mlp --optimizer momentum --momentum 0.5 --steps 9 --loss cross-entropy --accuracy 0.2",
+    "batches, dtype": f"{SMALL} --net mlp --batch-size 7 --steps 9 --dtype float64 --lr 0.05 --bias",
+    "law": f"{SMALL} --net mlp --law 1.3,0.1 --bias --steps 6 --normalize unit",
+    "allen-zhu": f"{SMALL} --net mlp --parametrization allen-zhu --steps 4 --flatten",
+    "own, built in": f"{FEW} --net mlp --parametrization own --steps 4 --dtype float64 --seed 3",
+    "a file": f"{FEW} --net NETS:make --steps 6 --dtype float64",
+    "a file, in place": f"{FEW} --net NETS:make --parametrization own --steps 6 --dtype float64 --seed 2",
+    "targets": "--data diabetes --n 20 --n-test 9 --quiet --net mlp --width 16 --targets as-given --steps 5 --lr 1e-6",
+}
+
+
+@pytest.mark.parametrize("name", PYTHON_LINES)
+def test_the_python_in_the_report_does_the_same(name, gramian_in, facts_of, nets, monkeypatch, tmp_path):
+    gramian_in(f"certify {PYTHON_LINES[name].replace('NETS', nets)}")
     [run] = facts_of()["runs"]
+    monkeypatch.syspath_prepend(tmp_path)
     *first, last = run["made"]["python"].split("; ")
     names: dict = {}
     for line in first:
         exec(line, names)
     again = eval(last, names)
     assert again.run["loss"]["measured"] == run["loss"]["measured"]
+    assert again.run["loss"]["lr"] == run["loss"]["lr"]
 
 
 def test_a_minimum_that_is_not_reached_exits_1(gramian_in):

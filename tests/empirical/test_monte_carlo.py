@@ -11,7 +11,7 @@ from torch.nn import functional as F
 import gramian
 from gramian.empirical.modules.readout import find_readouts
 from gramian.errors import BadArgument, BadData
-from gramian.network import monte_carlo
+from gramian.network.sampling import monte_carlo
 from gramian.network.zoo import ZOO
 
 

@@ -19,7 +19,7 @@ from gramian.gram import extreme_eigenvalues, log_determinant, trace
 
 rank, folder = int(sys.argv[1]), sys.argv[2]
 dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2,
-                        timeout=datetime.timedelta(seconds=60))
+                        timeout=datetime.timedelta(seconds=300))
 torch.set_default_dtype(torch.float64)
 torch.manual_seed(0)
 net = nn.Sequential(nn.Linear(3, 6), nn.Tanh(), nn.Linear(6, 2))
@@ -76,7 +76,7 @@ def test_two_processes_make_the_products_of_one_and_refuse_together(tmp_path):
         )
         for rank in range(2)
     ]
-    said = [process.communicate(timeout=120) for process in both]
+    said = [process.communicate(timeout=300) for process in both]
     assert [process.returncode for process in both] == [0, 0], said[0][1][-2000:] + said[1][1][-2000:]
     first, second = (out for out, _ in said)
     assert "1 of the other processes refused the module or its share of the samples." in first

@@ -15,11 +15,6 @@ from gramian.errors import BadArgument, BadData
 from gramian.train.edge import stable_rate
 
 
-@pytest.fixture(autouse=True)
-def _seed():
-    torch.manual_seed(0)
-
-
 class OwnBatchNorm(nn.Module):
     def forward(self, x):
         return (x - x.mean(0)) / (x.var(0, unbiased=False) + 1e-5).sqrt()

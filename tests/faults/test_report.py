@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gramian.certify.facts import SHOWN_PROBES
+from gramian.certify.run_facts import SHOWN_PROBES
 from gramian.report import figures, write
 from gramian.report.blocks import complete
 from gramian.report.figures import first_four

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from matrices import matrix_with
 
 from gramian.errors import BadArgument
 from gramian.gram import spectral_density
@@ -16,12 +17,6 @@ SPECTRA = {
     "one large": torch.cat([torch.tensor([1e3]), torch.arange(1.0, n).pow(-1)]).double(),
     "singular": torch.cat([torch.zeros(50), torch.linspace(0.1, 3, 50)]).double(),
 }
-
-
-def matrix_with(lam):
-    q = torch.linalg.qr(torch.randn(n, n, generator=torch.Generator().manual_seed(0)))[0]
-    k = (q * lam) @ q.mT
-    return (k + k.mT) / 2
 
 
 @pytest.mark.parametrize("name", SPECTRA)

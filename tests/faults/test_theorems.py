@@ -5,6 +5,7 @@ import sys
 
 import pytest
 import torch
+from nets import Elementwise
 from torch import nn
 
 from gramian.certify import CONTRADICTED, IMPLIED, NOT_SHOWN, OBSERVED, UP_TO_CONSTANTS, certify
@@ -73,19 +74,10 @@ def test_what_theorem_5_1_is_about_is_implied_up_to_constants():
     assert found.status == UP_TO_CONSTANTS
 
 
-class Of(nn.Module):
-    def __init__(self, function):
-        super().__init__()
-        self.function = function
-
-    def forward(self, h):
-        return self.function(h)
-
-
 WRONG = {
-    "clamp": Of(lambda h: h.clamp(min=0)),
+    "clamp": Elementwise(lambda h: h.clamp(min=0)),
     "Hardtanh": nn.Hardtanh(),
-    "square": Of(lambda h: h**2),
+    "square": Elementwise(lambda h: h**2),
     "SELU": nn.SELU(),
 }
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from matrices import matrix_with
 
 from gramian.errors import BadArgument, GramianError, NotPositive
 from gramian.gram import (
@@ -14,12 +15,6 @@ from gramian.gram import (
     spectral_density,
     trace,
 )
-
-
-def matrix_with(lam, seed=0):
-    q = torch.linalg.qr(torch.randn(len(lam), len(lam), generator=torch.Generator().manual_seed(seed)))[0]
-    k = (q * lam) @ q.mT
-    return (k + k.mT) / 2
 
 
 class ByProducts:

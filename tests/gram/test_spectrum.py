@@ -6,15 +6,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matrices import matrix_with
 
 from gramian.errors import BadArgument, BadData, GramianError, NotPositive
 from gramian.gram import Gram, check_psd, eigensystem, eigenvalues, extreme_eigenvalues
-
-
-def matrix_with(lam, seed=0):
-    q = torch.linalg.qr(torch.randn(len(lam), len(lam), generator=torch.Generator().manual_seed(seed)))[0]
-    k = (q * lam) @ q.mT
-    return (k + k.mT) / 2
 
 
 def test_eigenvalues_are_those_that_were_put_in():

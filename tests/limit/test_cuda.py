@@ -313,7 +313,7 @@ def code_of(name):
                 "series(f, 14, v0, 5, 3)", "table(f, 22, v0, 16, 4, 1, true)", "jump(v0, REAL(2.0))",
             )] + ["    return v0;", "}", ""]
         )  # fmt: skip
-        return device.source(dtype, ntk, "angles.h", "vectors.h", layers, "vectors_tile.h")
+        return device.source(dtype, ntk, "arccos.h", "angles.h", "vectors.h", layers, "vectors_tile.h")
     held = "planes_registers.h" if kind else "planes_memory.h"
     return device.source(dtype, ntk, *images.SHARED_CODE, held, "planes_run.h", rows=kind)
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nets import Elementwise
 from test_activations import ACTIVATIONS
-from test_native import Function, error, mlp, some
+from test_native import error, mlp, some
 from torch import nn
 
 from gramian import architecture
@@ -36,7 +37,7 @@ NARROW = {"clamp from below", "threshold"}  # near angle pi, as exp(-t^2 / (1 + 
 
 def network(name, bias=True):
     function = ACTIVATIONS[name].function
-    return mlp(function if isinstance(function, nn.Module) else Function(function), bias=bias, depth=2).float()
+    return mlp(function if isinstance(function, nn.Module) else Elementwise(function), bias=bias, depth=2).float()
 
 
 def of(name):
@@ -88,7 +89,7 @@ def test_every_activation_where_norms_differ(name):
 @settings(deadline=None, max_examples=60, derandomize=True)
 def test_any_weights_biases_and_inputs(rows, weight, bias, name, trains):
     function = ACTIVATIONS[name].function
-    activation = function if isinstance(function, nn.Module) else Function(function)
+    activation = function if isinstance(function, nn.Module) else Elementwise(function)
     net = mlp(activation, bias=True, width=2, depth=2).float()
     net[0].requires_grad_(trains)
     arch = architecture(net, torch.zeros(1, 2), law=(weight, bias))
@@ -146,7 +147,7 @@ def test_series_keep_the_digits_of_nearly_equal_inputs(apart, length):
     x, away = x / x.norm() * math.sqrt(8), away - x * (x @ away) / (x @ x)
     y = length * (x * math.cos(apart) + away / away.norm() * x.norm() * math.sin(apart))
     weight, layers = 2.0, 18
-    net = mlp(Function(torch.sin), bias=False, depth=layers)
+    net = mlp(Elementwise(torch.sin), bias=False, depth=layers)
     arch = architecture(net, x[None].float(), law={"*": (weight, 0.0), "readout": (1.0, 0.0)})
     k = arch.nngp(torch.stack([x, y]), engine="native")
     right = exact_sines(x, y, mpmath.mpf(weight), layers)
@@ -158,7 +159,7 @@ def test_series_keep_the_digits_of_nearly_equal_inputs(apart, length):
 def test_depth_does_not_add_up_rounding_errors():
     """40 layers of tanh and of arcsines; the Gram matrix of near duplicates stays positive to rounding."""
     x = some(1) + 1e-4 * some(20, seed=1)
-    for activation in (nn.Tanh(), Function(torch.erf)):
+    for activation in (nn.Tanh(), Elementwise(torch.erf)):
         net = mlp(activation, bias=True, depth=40)
         arch = architecture(net, torch.zeros(1, 8), law=(1.5, 0.1))
         nngp, ntk = arch.kernels(x, engine="native")

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nets import Elementwise
 from torch import nn
 
 from gramian import architecture
@@ -22,29 +23,18 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-class Function(nn.Module):
-    """An elementwise function as a module."""
-
-    def __init__(self, function):
-        super().__init__()
-        self.function = function
-
-    def forward(self, x):
-        return self.function(x)
-
-
 ACTIVATIONS = {
     "relu": nn.ReLU(),
     "leaky": nn.LeakyReLU(0.2),
-    "abs": Function(torch.abs),
-    "sign": Function(torch.sign),
-    "erf": Function(torch.erf),
+    "abs": Elementwise(torch.abs),
+    "sign": Elementwise(torch.sign),
+    "erf": Elementwise(torch.erf),
     "tanh": nn.Tanh(),
     "silu": nn.SiLU(),
     "gelu": nn.GELU(),
-    "sin": Function(torch.sin),
-    "cubic": Function(lambda h: 0.2 * h**3 + h**2 - h),
-    "relu^2": Function(lambda h: torch.relu(h) ** 2),
+    "sin": Elementwise(torch.sin),
+    "cubic": Elementwise(lambda h: 0.2 * h**3 + h**2 - h),
+    "relu^2": Elementwise(lambda h: torch.relu(h) ** 2),
 }
 LAWS = {"no bias": (math.sqrt(2), 0.0), "bias": (1.2, 0.5)}
 

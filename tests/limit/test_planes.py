@@ -8,6 +8,7 @@ import torch
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from layers import LAYERS, architecture_of_layer
+from nets import Elementwise
 from torch import nn
 
 from gramian import architecture
@@ -18,15 +19,6 @@ from gramian.limit.kernel_program import program
 
 pytestmark = pytest.mark.skipif(library().module is None, reason="gramian was installed without a C++ compiler")
 W = 3  # width
-
-
-class Elementwise(nn.Module):
-    def __init__(self, phi):
-        super().__init__()
-        self.phi = phi
-
-    def forward(self, x):
-        return self.phi(x)
 
 
 class Residual(nn.Module):

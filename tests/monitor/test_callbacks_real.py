@@ -92,7 +92,7 @@ def run(package, code, name, folder, end=END):
             pytest.skip(f"{each} is not installed: pip install {each}")
     code = textwrap.dedent(COMMON) + textwrap.dedent(code) + textwrap.dedent(end)
     done = subprocess.run(
-        [sys.executable, "-c", code, str(folder), name], capture_output=True, text=True, timeout=240, check=False
+        [sys.executable, "-c", code, str(folder), name], capture_output=True, text=True, timeout=300, check=False
     )  # apart: these libraries warn of themselves, and a warning is an error here
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads((folder / "found.json").read_text()), done
@@ -185,6 +185,6 @@ def test_tensorboards_own_reader_finds_every_number(tmp_path):
         pytest.skip("tensorboard is not installed: pip install tensorboard")
     code = textwrap.dedent(COMMON) + textwrap.dedent(TENSORBOARD)
     done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=240, check=False
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=300, check=False
     )
     assert done.stdout.strip().endswith("whole"), done.stderr[-3000:]

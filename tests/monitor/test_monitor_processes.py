@@ -22,7 +22,7 @@ from gramian.errors import BadArgument
 
 rank, folder = int(sys.argv[1]), sys.argv[2]
 dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2,
-                        timeout=datetime.timedelta(seconds=60))
+                        timeout=datetime.timedelta(seconds=300))
 torch.manual_seed(0)
 x, y = torch.randn(24, 6), torch.arange(24) % 3
 net = nn.Sequential(nn.Linear(6, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 3))
@@ -104,7 +104,7 @@ def said_by_two(program, folder):
         )
         for rank in range(2)
     ]
-    said = [process.communicate(timeout=120) for process in both]
+    said = [process.communicate(timeout=300) for process in both]
     assert [process.returncode for process in both] == [0, 0], said[0][1][-2000:] + said[1][1][-2000:]
     return [out for out, _ in said]
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from gramian import Monitor
 from gramian.data import load
-from gramian.monitor.measurement_schedule import PART, Schedule
+from gramian.monitor.measurement_schedule import PART, MeasurementSchedule
 from gramian.monitor.samples import picture
 from gramian.monitor.slow_samples import Slow
 from gramian.monitor.words import QUESTIONS, sentences
@@ -182,7 +182,7 @@ def test_what_is_left_along_strong_directions_is_less(tmp_path):
 
 
 def test_a_schedule_measures_the_quick_things_whenever_it_measures():
-    schedule = Schedule(1.0)
+    schedule = MeasurementSchedule(1.0)
     schedule.began -= 100
     assert set(PART) == schedule.due(1)
     schedule.took("quick", 1, 1000.0)  # too dear by itself

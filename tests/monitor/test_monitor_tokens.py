@@ -50,14 +50,6 @@ class Causal(nn.Module):
         return SimpleNamespace(logits=logits, loss=loss)
 
 
-@pytest.fixture(autouse=True)
-def _double():
-    torch.set_default_dtype(torch.float64)
-    torch.manual_seed(0)
-    yield
-    torch.set_default_dtype(torch.float32)
-
-
 def batch(n=5):
     ids = torch.randint(VOCABULARY, (n, LENGTH + 1))
     return ids[:, :-1], ids[:, 1:].clone()

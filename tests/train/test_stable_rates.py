@@ -88,14 +88,6 @@ FAST = [("momentum 0.9", "LogSoftmax and NLL"), ("groups of decay", "mean square
         ("Adam", "Sigmoid and BCE"), ("NAdam", "summed squares"), ("Adagrad, lr_decay", "cross-entropy")]  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def _double():
-    torch.set_default_dtype(torch.float64)
-    torch.manual_seed(0)
-    yield
-    torch.set_default_dtype(torch.float32)
-
-
 def at_a_minimum(name, loss_name, n):
     """Network, rows, targets, loss and an optimizer whose memory is full, where its steps stand still."""
     make, loss, targets = LOSSES[loss_name]

@@ -28,14 +28,6 @@ LOSSES = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _double():
-    torch.set_default_dtype(torch.float64)
-    torch.manual_seed(0)
-    yield
-    torch.set_default_dtype(torch.float32)
-
-
 def mlp(into=4, width=8, out=3):
     return nn.Sequential(nn.Linear(into, width), nn.Tanh(), nn.Linear(width, out))
 

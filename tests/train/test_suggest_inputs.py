@@ -12,11 +12,6 @@ from gramian.errors import BadArgument, BadData
 CE, MSE = nn.CrossEntropyLoss(), nn.MSELoss()
 
 
-@pytest.fixture(autouse=True)
-def _seed():
-    torch.manual_seed(0)
-
-
 def test_frames_arrays_and_lists_are_taken_wherever_tensors_are():
     x, y, net = torch.randn(16, 5), torch.arange(16) % 2, nn.Linear(5, 2)
     right = suggest(net, (x, y), CE, "sgd", rehearse=10, budget=20)

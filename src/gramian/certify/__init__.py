@@ -1,7 +1,6 @@
 """Will gradient descent reach the global minimum, how fast, and why do we know?"""
 
 from gramian.certify.certification import Certification, report_facts
-from gramian.certify.certify import certify
 from gramian.certify.conditions import (
     CONTRADICTED,
     IMPLIED,
@@ -13,6 +12,7 @@ from gramian.certify.conditions import (
 )
 from gramian.certify.description import Description
 from gramian.certify.evidence import Evidence
+from gramian.certify.five_stages import certify
 from gramian.certify.theorems import THEOREMS, certificates
 
 __all__ = [

@@ -41,7 +41,10 @@ def share_words(loss: float, aim: Goal) -> str:
     share = aim.share_of(loss)
     if share is None:
         return f"{loss:.3g}"
-    of = " " if "times" in percent(share) else " of "
+    if "times" in percent(share):
+        of = " "
+    else:
+        of = " of "
     return f"{percent(share)}{of}the best constant predictor's ({loss:.3g} of {aim.best_constant:.3g})"
 
 
@@ -63,14 +66,19 @@ def whether(e: Evidence, did: str, aim: Goal, train: dict[str, Any] | None, stil
     if loss is None:
         return f"Not reached: the run ended before anything was measured; {means}."
     where = f"{share_words(loss, aim)}{_scores(train, last_accuracy(e.trace) if aim.classes else None)}"
-    counted = "1 step" if steps == 1 else f"{steps:,} steps"
+    if steps == 1:
+        counted = "1 step"
+    else:
+        counted = f"{steps:,} steps"
     if did == REACHED:
         return f"Reached: {method} brought the training loss to {where} in {counted}; {means}."
     if e.trace.interrupted:
         return f"Not reached: interrupted after {counted}, with the training loss at {where}; {means}."
     if steps == 0:
-        already = ", which is already the minimum: no training was seen" if aim.met_by(
-            loss, last_accuracy(e.trace)) else ""  # fmt: skip
+        if aim.met_by(loss, last_accuracy(e.trace)):
+            already = ", which is already the minimum: no training was seen"
+        else:
+            already = ""
         return f"Not reached: no step was taken, and the training loss is {where}{already}; {means}."
     if still:
         return (
@@ -86,18 +94,31 @@ def _scores(train: dict[str, Any] | None, accuracy: float | None) -> str:
     if accuracy is not None:
         said = f", with {_exact(accuracy)} training accuracy"
     if train is not None and "rmse" in train:
-        errors = ", ".join(f"{v:.3g}" for v in train["rmse"][:3]) + (", ..." if len(train["rmse"]) > 3 else "")
-        r2 = "" if train["r2"] is None else f"R^2 {_below(train['r2'])} and "
-        said += f", {'and ' if said else ''}{r2}RMSE {errors} on the training rows"
+        errors = ", ".join(f"{v:.3g}" for v in train["rmse"][:3])
+        if len(train["rmse"]) > 3:
+            errors += ", ..."
+        if said:
+            said += ", and "
+        else:
+            said += ", "
+        if train["r2"] is not None:
+            said += f"R^2 {_below(train['r2'])} and "
+        said += f"RMSE {errors} on the training rows"
     return said
 
 
 def _exact(accuracy: float) -> str:
-    return "100%" if accuracy == 1 else f"{math.floor(1000 * accuracy) / 10}%"  # 99.96 % are not 100 %
+    # 99.96 % are not 100 %
+    if accuracy == 1:
+        return "100%"
+    return f"{math.floor(1000 * accuracy) / 10}%"
 
 
 def _below(r2: float) -> str:
-    return "1" if r2 == 1 else f"{math.floor(r2 * 1e4) / 1e4:.4g}"  # 0.99996 is not 1
+    # 0.99996 is not 1
+    if r2 == 1:
+        return "1"
+    return f"{math.floor(r2 * 1e4) / 1e4:.4g}"
 
 
 def how_fast(
@@ -105,20 +126,26 @@ def how_fast(
 ) -> str:
     """Second sentence: the learning rate for the loss as people write it, and how well the kernel predicted the run."""
     text = f"The learning rate was {rate['lr']:.3g} for {rate['loss']}"
-    text += f", {rate['batches']}" if rate.get("batches") else ""
+    if rate.get("batches"):
+        text += f", {rate['batches']}"
     if e.optimizer != "adam":
         text += f" (here lr={e.lr:.3g}, for the loss summed over the rows)"
     if rate["lr_max"] is not None:
         share = rate["lr"] / rate["lr_max"]
-        said = f"{share:.0%} of" if share < 2 else f"{share:.3g} times"
+        if share < 2:
+            said = f"{share:.0%} of"
+        else:
+            said = f"{share:.3g} times"
         text += f", {said} the largest stable one at the start ({rate['lr_max']:.3g})"
         if e.trace.diverged:
-            below = share > 1
-            try_next = rate["lr_max"] / 2 if below else rate["lr"] / 4
-            text += f"; {'' if below else 'the network left its linearization; '}try {try_next:.1g}"
+            if share > 1:
+                text += f"; try {rate['lr_max'] / 2:.1g}"
+            else:
+                text += f"; the network left its linearization; try {rate['lr'] / 4:.1g}"
     if limit_steps is not None and math.isfinite(limit_steps):
         text += f"; the infinitely wide network would need {limit_steps:,.0f} steps to the goal's loss"
-        text += "" if first is None else f", this one took {first:,}"
+        if first is not None:
+            text += f", this one took {first:,}"
     # a prediction of no progress is no prediction
     if still:
         return text + "."
@@ -138,7 +165,9 @@ def _at(e: Evidence) -> str:
     """At how many steps after the first a prediction was compared with the run: until the goal's loss."""
     last = math.inf if e.accuracy_steps is None else e.accuracy_steps
     count = sum(0 < step <= last for step in e.losses[0])
-    return " at the one step measured" if count == 1 else f" at {count} measured steps"
+    if count == 1:
+        return " at the one step measured"
+    return f" at {count} measured steps"
 
 
 def because(
@@ -159,9 +188,16 @@ def because(
 
 def _kernel(e: Evidence, sweep: Sweep | None, singular: bool, did: str) -> str:
     drift = e.extreme("kernel_drift")
-    moved = "" if drift is None else f" and moved by at most {drift:.0%}"
+    if drift is None:
+        moved = ""
+    else:
+        moved = f" and moved by at most {drift:.0%}"
     if e.lambda_min is None or e.gram_error is None:
-        lazy = f": {_regime(drift)}" if drift is not None and did == REACHED else ""  # of a whole training
+        # of a whole training
+        if drift is not None and did == REACHED:
+            lazy = f": {_regime(drift)}"
+        else:
+            lazy = ""
         return f"This network has no limit kernel here, so only its own Gram matrix was watched{moved}{lazy}."
     if singular:
         text = "The limit's Gram matrix is singular to working precision"
@@ -176,4 +212,6 @@ def _kernel(e: Evidence, sweep: Sweep | None, singular: bool, did: str) -> str:
 
 
 def _regime(drift: float) -> str:
-    return "the lazy regime" if drift < 0.2 else "features were learned"
+    if drift < 0.2:
+        return "the lazy regime"
+    return "features were learned"

@@ -8,9 +8,8 @@ from typing import Any
 
 from gramian.certify.conditions import CONTRADICTED, Certificate
 from gramian.certify.goal import REACHED
+from gramian.report.facts import SCHEMA
 from gramian.train import Trace
-
-SCHEMA = 2
 
 
 @dataclass(frozen=True)
@@ -22,9 +21,9 @@ class Certification:
         certificates: every theorem that applies, checked.
         did: "reached", "not reached" or "impossible": whether the last training loss counts as the global minimum.
         why: how we know: "implied", "implied up to constants" (by a theorem about training) or "observed".
-        data: facts of the data, plain.
-        run: facts of the network and the run, plain: the table in `gramian.certify.facts`. `report_facts` puts several
-            of them together.
+        data: facts of the data, plain: `gramian.report.facts.DataFacts`.
+        run: facts of the network and the run, plain: `gramian.report.facts.RunFacts`. `report_facts` puts several of
+            them together.
         trace: the training run; None if none was made, because the data contradict themselves.
     """
 
@@ -60,7 +59,8 @@ class Certification:
     def __str__(self) -> str:
         lines = [f"{self.run['title']}: {self.status}", *(f"  {sentence}" for sentence in self.answer)]
         line = (self.run["loss"].get("torch") or {}).get("line")
-        lines += [f"  {line}"] if line else []
+        if line:
+            lines += [f"  {line}"]
         return "\n".join(lines + [f"  - {c.theorem}: {c.status}" for c in self.certificates])
 
     def write(self, folder: str) -> tuple[Any, Any]:
@@ -74,5 +74,8 @@ def report_facts(certifications: Sequence[Certification], title: str | None = No
     """The plain facts of one or several certifications on the same data, for `gramian.report.write`."""
     data = certifications[0].data
     count = len(certifications)
-    title = title or f"{data['name']}: " + (certifications[0].run["title"] if count == 1 else f"{count} networks")
+    networks = f"{count} networks"
+    if count == 1:
+        networks = certifications[0].run["title"]
+    title = title or f"{data['name']}: {networks}"
     return {"schema": SCHEMA, "title": title, "data": data, "runs": [c.run for c in certifications]}

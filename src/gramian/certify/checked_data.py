@@ -43,7 +43,9 @@ class CheckedData:
 
     def as_trained(self, y: Tensor) -> Tensor:
         """Targets as the network is trained to give them."""
-        return y if self.scale is None else (y - self.scale[0]) / self.scale[1]
+        if self.scale is None:
+            return y
+        return (y - self.scale[0]) / self.scale[1]
 
 
 def checked_data(
@@ -109,7 +111,11 @@ def _test_rows(known: Tensors, x: Tensor, y: Tensor, x_test: Any, y_test: Any) -
     test = as_tensors(x_test, _whole_numbers(y_test), like=known, names=("x_test", "y_test"))
     assert test.y is not None
     x_test, y_test = test.x.detach().double(), labels(test.y.detach())
-    real = y_test if y_test.is_floating_point() else None  # test rows may well be of one class
+    # test rows may well be of one class
+    if y_test.is_floating_point():
+        real = y_test
+    else:
+        real = None
     check(x_test, real, in_shape=tuple(x.shape[1:]), name="x_test")
     if y_test.shape[1:] != y.shape[1:] or y_test.dtype != y.dtype or len(y_test) != len(x_test):
         raise BadData(

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from gramian.report.facts import CertificateFacts, ConditionFacts
+
 IMPLIED, UP_TO_CONSTANTS, OBSERVED = "implied", "implied up to constants", "observed"
 NOT_SHOWN, CONTRADICTED = "not shown", "CONTRADICTED"
 STATUSES = (CONTRADICTED, IMPLIED, UP_TO_CONSTANTS, OBSERVED, NOT_SHOWN)  # in the order in which they are told
@@ -54,27 +56,41 @@ class Condition:
             return None
         return SENSES[self.sense](self.has, self.needs)
 
-    def to_dict(self) -> dict[str, Any]:
+    def facts(self) -> ConditionFacts:
         """Plain text for a report."""
         sign = {">=": "≥ ", "<=": "≤ ", ">": "> ", "<": "< ", "is": ""}[self.sense]
-        has = None if self.has is None else _text(self.has)
-        vacuous = f"vacuous: {self.vacuous}" if self.vacuous else ""
-        return {
-            "says": self.says,
-            "needs": sign + _text(self.needs),
-            "has": has,
-            "holds": self.holds,
-            "note": "; ".join(part for part in (self.note, vacuous) if part),
-            "vacuous": bool(self.vacuous),
-        }
+        if self.has is None:
+            has = None
+        else:
+            has = _text(self.has)
+        if self.vacuous:
+            vacuous = f"vacuous: {self.vacuous}"
+        else:
+            vacuous = ""
+        return ConditionFacts(
+            says=self.says,
+            needs=sign + _text(self.needs),
+            has=has,
+            holds=self.holds,
+            note="; ".join(part for part in (self.note, vacuous) if part),
+            vacuous=bool(self.vacuous),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain data."""
+        return self.facts().to_dict()
 
 
 def _text(value: float | bool | str) -> str:
     if isinstance(value, bool):
-        return "yes" if value else "no"
+        if value:
+            return "yes"
+        return "no"
     if isinstance(value, str):
         return value
-    return f"{value:.3g}" if math.isfinite(value) else f"{value:f}".replace("inf", "infinity")
+    if math.isfinite(value):
+        return f"{value:.3g}"
+    return f"{value:f}".replace("inf", "infinity")
 
 
 @dataclass(frozen=True)
@@ -115,26 +131,34 @@ class Certificate:
         if self.conclusion and not telling:
             return NOT_SHOWN
         if implied:
-            return UP_TO_CONSTANTS if self.constants else IMPLIED
-        return OBSERVED if telling and all(c.holds for c in telling) else NOT_SHOWN
+            if self.constants:
+                return UP_TO_CONSTANTS
+            return IMPLIED
+        if telling and all(c.holds for c in telling):
+            return OBSERVED
+        return NOT_SHOWN
 
     @property
     def failing(self) -> tuple[Condition, ...]:
         """The premises that do not hold or are not known."""
         return tuple(c for c in self.premises if not c.holds)
 
+    def facts(self) -> CertificateFacts:
+        """The certificate for a report."""
+        return CertificateFacts(
+            theorem=self.theorem,
+            reference=self.reference,
+            status=self.status,
+            about=self.about,
+            summary=self.summary,
+            premises=[c.facts() for c in self.premises],
+            conclusion=[c.facts() for c in self.conclusion],
+            constants=self.constants,
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data, as in the report's JSON."""
-        return {
-            "theorem": self.theorem,
-            "reference": self.reference,
-            "status": self.status,
-            "about": self.about,
-            "summary": self.summary,
-            "premises": [c.to_dict() for c in self.premises],
-            "conclusion": [c.to_dict() for c in self.conclusion],
-            "constants": self.constants,
-        }
+        return self.facts().to_dict()
 
     def to_json(self) -> str:
         """The same as JSON text."""

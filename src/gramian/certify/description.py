@@ -53,4 +53,6 @@ class Description:
     @property
     def row_numbers(self) -> Tensor | None:
         """The rows' numbers as a tensor; None where they are their positions."""
-        return None if self.rows is None else torch.tensor(self.rows, dtype=torch.int64)
+        if self.rows is None:
+            return None
+        return torch.tensor(self.rows, dtype=torch.int64)

@@ -133,7 +133,9 @@ class Evidence:
             return None
         values = [v for value in series.values for v in (value.values() if isinstance(value, dict) else [value])]
         values = [v for v in values if v is not None and math.isfinite(v)]
-        return float(pick(values)) if values else None
+        if values:
+            return float(pick(values))
+        return None
 
     def series(self, name: str, label: str) -> list[float]:
         """The numbers of one label of a probe over the run; empty if it was not measured."""
@@ -164,7 +166,10 @@ class Evidence:
         worst = 0.0
         for t, loss in zip(steps, losses, strict=True):
             # the first loss is the one that all are compared with: rounding is allowed in the later ones
-            rounding = self.resolution if t > 0 else 0.0
+            if t > 0:
+                rounding = self.resolution
+            else:
+                rounding = 0.0
             known = max(math.sqrt(2 * loss) - rounding, 0.0) ** 2 / 2
             # loss over bound by logarithms: (1 - c)^t of a long run is below the smallest float64
             log = math.log(max(known, 1e-300) / losses[0]) - t * math.log1p(-min(per_step, 1 - 1e-12))
@@ -178,4 +183,6 @@ class Evidence:
             return None
         later = [(t, loss / losses[0]) for t, loss in zip(steps, losses, strict=True) if t > 0]
         # 1 - q^(1/t) through expm1, as q^(1/t) is next to one for slow runs
-        return min(-math.expm1(math.log(max(q, 1e-300)) / t) for t, q in later) if later else None
+        if later:
+            return min(-math.expm1(math.log(max(q, 1e-300)) / t) for t, q in later)
+        return None

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from gramian.certify.goal import Goal, last_loss
-from gramian.certify.kernel_prediction import Prediction, Schedule, predict, predict_coupled
+from gramian.certify.kernel_prediction import Prediction, StepSchedule, predict, predict_coupled
 from gramian.certify.limit_side import LimitSide
 from gramian.certify.prepared_data import PreparedData
 from gramian.certify.width import WidthChoice
@@ -151,21 +151,26 @@ class FinishedRun:
             value = (self.train_outputs - self.data.targets).square().sum() / 2
         else:
             value = cross_entropy(self.train_outputs, self.data.checked.y, reduction="sum")
-        return float(value) if bool(value.isfinite()) else None
+        if bool(value.isfinite()):
+            return float(value)
+        return None
 
     @property
     def still(self) -> bool:
         """Whether steps were taken and none of them moved any weight."""
         moved = self.trace.measured.get("distance")
-        last = moved.values[-1] if moved is not None and moved.values else None
+        if moved is not None and moved.values:
+            last = moved.values[-1]
+        else:
+            last = None
         taken = moved is not None and moved.steps[-1:] != [0]
         return taken and isinstance(last, dict) and all(v == 0 for v in last.values())
 
     @property
-    def schedule(self) -> Schedule:
+    def schedule(self) -> StepSchedule:
         """The steps that were taken, for what predicts them."""
         plan = self.plan
-        return Schedule(plan.optimizer, plan.lr, plan.momentum, plan.batch_size, plan.settings.seed, self.losses[0])
+        return StepSchedule(plan.optimizer, plan.lr, plan.momentum, plan.batch_size, plan.settings.seed, self.losses[0])
 
     def predicted_by_limit(self) -> Prediction | None:
         """Prediction from the limit kernel, at the steps where the loss was measured; with test rows."""
@@ -189,4 +194,6 @@ class FinishedRun:
         if initial.n_ntk_rows != len(initial.residual):
             return None
         mean = predict(initial.ntk, initial.residual, self.schedule)
-        return None if mean is None else mean.losses
+        if mean is None:
+            return None
+        return mean.losses

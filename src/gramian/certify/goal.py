@@ -39,7 +39,9 @@ class Goal:
 
     def share_of(self, loss: float) -> float | None:
         """A loss over the best constant's; None where that is 0."""
-        return loss / self.best_constant if self.best_constant > 0 else None
+        if self.best_constant > 0:
+            return loss / self.best_constant
+        return None
 
     def met_by(self, loss: float, accuracy: float | None) -> bool:
         """Whether a network with this loss and training accuracy is at the global minimum."""
@@ -53,7 +55,9 @@ class Goal:
             said = f"at most {100 * self.share:.3g}% of the best constant predictor's loss"
         else:
             said = "a loss of zero to working precision, because the targets are constant"
-        return said + (", and every training row right" if self.classes else "")
+        if self.classes:
+            said += ", and every training row right"
+        return said
 
 
 def goal(targets: Tensor, y: Tensor, loss: str, share: float, dtype: torch.dtype, same: list[tuple[int, ...]]) -> Goal:
@@ -118,15 +122,25 @@ def steps_taken(trace: Trace) -> int:
 def last_accuracy(trace: Trace) -> float | None:
     """Training accuracy at the last measured step; None for real targets."""
     series = trace.measured.get("train_accuracy")
-    value = series.values[-1] if series is not None and series.values else None
-    return value if isinstance(value, float) else None
+    if series is not None and series.values:
+        value = series.values[-1]
+    else:
+        value = None
+    if isinstance(value, float):
+        return value
+    return None
 
 
 def last_loss(trace: Trace) -> float | None:
     """Training loss of the network as it was left, in evaluation mode."""
     series = trace.measured.get("loss")
-    value = series.values[-1] if series is not None and series.values else None
-    return value if isinstance(value, float) else None
+    if series is not None and series.values:
+        value = series.values[-1]
+    else:
+        value = None
+    if isinstance(value, float):
+        return value
+    return None
 
 
 def did(trace: Trace | None, aim: Goal) -> str:
@@ -138,4 +152,6 @@ def did(trace: Trace | None, aim: Goal) -> str:
         return NOT_REACHED
     if trace.measured["loss"].steps[-1] != steps_taken(trace):  # of an earlier network
         return NOT_REACHED
-    return REACHED if aim.met_by(loss, last_accuracy(trace)) else NOT_REACHED
+    if aim.met_by(loss, last_accuracy(trace)):
+        return REACHED
+    return NOT_REACHED

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
-from gramian.certify import facts
+from gramian.certify import run_facts
 from gramian.certify.answer import share_words
 from gramian.certify.certification import Certification
 from gramian.certify.conditions import IMPLIED, TRAINING, Certificate, Condition
@@ -18,20 +20,20 @@ def impossible(data: PreparedData) -> Certification:
     request, aim, pairs = data.request, data.goal, data.conflicts
     dtype, rows = request.training_dtype, request.description.row_numbers
     named = [tuple(int(i if rows is None else rows[i]) for i in pair) for pair in pairs]
-    facts_of_data = facts.data_facts(data)
-    facts_of_data["geometry"]["conflicts"] = [list(pair) for pair in named]
+    of_data = run_facts.data_facts(data)
+    of_data = replace(of_data, geometry=replace(of_data.geometry, conflicts=[list(pair) for pair in named]))
     sentences = contradiction(named, aim, dtype, _apart(data.setup.x, dtype, pairs))
     premise = Condition("pairs of equal inputs with different labels", 0.0, float(len(pairs)), "<=")
     certificate = Certificate(
         "The data can be fitted", "a function has one value at one input", (premise,), (),
         summary=sentences[0], about=TRAINING,
     )  # fmt: skip
-    run = facts.nothing_trained(
+    run = run_facts.nothing_trained(
         title=request.description.name, did=IMPOSSIBLE, why=IMPLIED, answer=list(sentences),
-        goal=facts.goal_facts(aim, None, None), loss_name=request.loss, certificates=[certificate.to_dict()],
+        goal=run_facts.goal_facts(aim, None, None), loss_name=request.loss, certificates=[certificate.facts()],
         warnings=list(data.warnings), seed=request.settings.seed,
     )  # fmt: skip
-    return Certification(sentences, (certificate,), IMPOSSIBLE, IMPLIED, facts_of_data, run, None)
+    return Certification(sentences, (certificate,), IMPOSSIBLE, IMPLIED, of_data.to_dict(), run.to_dict(), None)
 
 
 def _apart(x: Tensor, dtype: torch.dtype, pairs: tuple[tuple[int, int], ...]) -> bool:
@@ -45,7 +47,10 @@ def contradiction(pairs: list[tuple[int, ...]], aim: Goal, dtype: torch.dtype, a
     i, j = pairs[0]
     others = len(pairs) - 1
     more = {0: "", 1: ", and so is one more pair"}.get(others, f", and so are {others} more pairs")
-    kind = "labels" if aim.classes else "targets"
+    if aim.classes:
+        kind = "labels"
+    else:
+        kind = "targets"
     precision = str(dtype).removeprefix("torch.")
     least = share_words(aim.floor, aim)
     if aim.classes:

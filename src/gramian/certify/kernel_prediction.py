@@ -42,7 +42,7 @@ def settled(system: Eigensystem) -> Eigensystem:
 
 
 @dataclass(frozen=True)
-class Schedule:
+class StepSchedule:
     """The steps of a run, for a prediction of it.
 
     Args:
@@ -69,7 +69,7 @@ class Schedule:
 def predict(
     theta: Tensor,
     r0: Tensor,
-    schedule: Schedule,
+    schedule: StepSchedule,
     *,
     system: Eigensystem | None = None,
     cross: Tensor | None = None,
@@ -95,15 +95,24 @@ def predict(
             residuals = momentum(spectrum, r0, lr, schedule.momentum, steps, cross=test)
         else:
             residuals = nesterov(spectrum, r0, lr, schedule.momentum, steps, cross=test)
-    train, at_test = (residuals, None) if test is None else residuals
-    outputs = None if at_test is None or y_test is None else at_test + y_test
+    if test is None:
+        train, at_test = (residuals, None)
+    else:
+        train, at_test = residuals
+    if at_test is None or y_test is None:
+        outputs = None
+    else:
+        outputs = at_test + y_test
     return Prediction([float(v) for v in loss(train)], outputs)
 
 
-def predict_coupled(gram: Tensor, r0: Tensor, schedule: Schedule) -> list[float] | None:
+def predict_coupled(gram: Tensor, r0: Tensor, schedule: StepSchedule) -> list[float] | None:
     """Losses predicted from the network's own Gram matrix over all outputs; None for Adam, or where it takes long."""
     count, by_batches = max(schedule.steps), schedule.optimizer == "sgd"
-    size = schedule.batch_size if by_batches else len(r0)
+    if by_batches:
+        size = schedule.batch_size
+    else:
+        size = len(r0)
     if schedule.optimizer == "adam" or count * gram.numel() * size / len(r0) > MOST_PRODUCTS:
         return None
     batches = schedule.batches(len(r0))
@@ -128,4 +137,6 @@ def predictor_gap(theta: Tensor, y: Tensor, cross: Tensor, outputs: Tensor) -> f
     """Distance of a network's test outputs from the kernel predictor's, over the size of these; None if they are 0."""
     expected, _ = kernel_predictor(theta, y, cross)
     size = float(expected.norm())
-    return float((outputs - expected).norm()) / size if size > 0 else None
+    if size > 0:
+        return float((outputs - expected).norm()) / size
+    return None

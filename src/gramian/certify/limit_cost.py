@@ -71,8 +71,10 @@ def matrix(kernel: Kernel, x: Tensor, x2: Tensor | None, per_pair: float, tell: 
     return out
 
 
-def spectrum_seconds(theta: Tensor) -> float:
+def spectrum_seconds(theta: Tensor, timed: Callable[..., float] = seconds_of) -> float:
     """What the eigenvalues and eigenvectors of this matrix will take: LAPACK's time for its first 1,000 rows, cubed up.
+
+    `timed(work, on_cpu=False)` gives the seconds that `work()` takes.
 
     Measured on one core beside other work: 6.1 s for 3,000 rows, predicted 4.4 s. 0 of few rows, which take about 2 s.
     """
@@ -81,7 +83,7 @@ def spectrum_seconds(theta: Tensor) -> float:
         return 0.0
     # eigenvalues and eigenvectors take time in proportion to n^3
     few = theta[:TRIED_ROWS, :TRIED_ROWS].double()
-    return seconds_of(partial(torch.linalg.eigh, few), on_cpu=False) * (n / TRIED_ROWS) ** 3
+    return timed(partial(torch.linalg.eigh, few), on_cpu=False) * (n / TRIED_ROWS) ** 3
 
 
 def memory(n: int) -> float:
@@ -100,7 +102,9 @@ def check_memory(n: int) -> str:
     """
     needed, free = memory(n), free_memory()
     if needed <= MEMORY_SHARE * free:
-        return f"limit kernel of {n:,} rows: about {needed / 2**30:.1f} GiB of memory" if needed > 2**30 else ""
+        if needed > 2**30:
+            return f"limit kernel of {n:,} rows: about {needed / 2**30:.1f} GiB of memory"
+        return ""
     # memory(n) is memory(1) n^2
     most = int((MEMORY_SHARE * free / memory(1)) ** 0.5)
     raise BadArgument(
@@ -137,7 +141,9 @@ def words(seconds: float) -> str:
     """
     if seconds < 100:
         return f"about {seconds:.0f} s"
-    return f"about {seconds / 60:.0f} min" if seconds < 6000 else f"about {seconds / 3600:.1f} h"
+    if seconds < 6000:
+        return f"about {seconds / 60:.0f} min"
+    return f"about {seconds / 3600:.1f} h"
 
 
 def affordable_test_rows(n: int, n_test: int, per_pair: float, seed: int) -> tuple[Tensor | None, str]:

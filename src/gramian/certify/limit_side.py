@@ -31,13 +31,18 @@ class LimitSide:
     @property
     def singular(self) -> bool | None:
         """Whether the Gram matrix is singular to working precision; None without a limit."""
-        return None if self.system is None else float(self.system.values[0]) <= 0
+        if self.system is None:
+            return None
+        return float(self.system.values[0]) <= 0
 
     def times(self, scale: float) -> LimitSide:
         """The same of a kernel that is `scale` times as large."""
         if scale == 1.0 or self.theta is None or self.system is None:
             return self
-        cross = None if self.cross is None else scale * self.cross
+        if self.cross is None:
+            cross = None
+        else:
+            cross = scale * self.cross
         return LimitSide(scale * self.theta, cross, replace(self.system, values=scale * self.system.values))
 
 
@@ -53,7 +58,10 @@ def limit_side(data: PreparedData, clock: Clock) -> LimitSide:
         clock.say(f"limit kernel of {n:,} training and {len(x_test):,} test rows: {words(expected_seconds)}")
     with clock("limit kernel") as tell:
         theta = matrix(kernel, x, None, per_pair, tell)
-        cross = matrix(kernel, x_test, x, per_pair, tell) if data.has_test else None
+        if data.has_test:
+            cross = matrix(kernel, x_test, x, per_pair, tell)
+        else:
+            cross = None
     with clock("spectrum"):
         expected_seconds = spectrum_seconds(theta)
         if expected_seconds > PATIENCE:

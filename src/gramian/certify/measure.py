@@ -60,7 +60,8 @@ def largest_lr(
         return None
     with evaluating(network), statistics_of(network, x):
         lam = _curvature(network, x, gram, size, seed)
-    lam *= 0.5 if loss == "cross-entropy" else 1.0
+    if loss == "cross-entropy":
+        lam *= 0.5  # the bound on the curvature of the loss
     if not (math.isfinite(lam) and lam > 0):
         return None
     return max_lr(lam, "gd" if optimizer == "sgd" else optimizer, beta)

@@ -25,15 +25,23 @@ def network_facts(
     arch: Architecture | None, network: nn.Module, x: Tensor, paper: bool, initialization: str
 ) -> dict[str, Any]:
     """The fields of `Evidence` on what the network is: `arch` as read, `network` as trained, `x` as it takes them."""
-    last = float((x.flatten(1)[:, -1] - math.sqrt(0.5)).abs().max()) if x.ndim == 2 else None
+    if x.ndim == 2:
+        last = float((x.flatten(1)[:, -1] - math.sqrt(0.5)).abs().max())
+    else:
+        last = None
     if arch is None:
         return {"activations": (), "analytic": None, "biases": True, "trained": "some", "last_coordinate_error": last}
     names, analytic = activations(arch)
     form, scaling = layers(arch)
-    two_layer = form == "chain" and len(arch.affine) == 2 and len(x) <= MOST_TWO_LAYER_ROWS
-    drawn = True if initialization.startswith("NTK") else None
-    if len({a.source for a in arch.affine}) < len(arch.affine):
-        drawn = False  # one weight in two places
+    gaussian = None
+    if initialization.startswith("NTK"):
+        gaussian = True
+    one_weight_in_two_places = len({a.source for a in arch.affine}) < len(arch.affine)
+    if one_weight_in_two_places or initialization.startswith("standard"):
+        gaussian = False
+    lambda_two_layer = None
+    if form == "chain" and len(arch.affine) == 2 and len(x) <= MOST_TWO_LAYER_ROWS:
+        lambda_two_layer = two_layer_lambda(x)
     return {
         "activations": names,
         "analytic": analytic,
@@ -41,9 +49,9 @@ def network_facts(
         "trained": trained(arch, paper),
         "form": form,
         "scaling_error": scaling,
-        "gaussian": False if initialization.startswith("standard") else drawn,
+        "gaussian": gaussian,
         "sign_readout": sign_readout(network),
-        "lambda_two_layer": two_layer_lambda(x) if two_layer else None,
+        "lambda_two_layer": lambda_two_layer,
         "last_coordinate_error": last,
     }
 
@@ -56,7 +64,9 @@ def activations(arch: Architecture) -> tuple[tuple[str, ...], bool | None]:
     known = [_analytic(op) for op in ops]
     if not ops or False in known:
         return names, False
-    return names, None if None in known else True
+    if None in known:
+        return names, None
+    return names, True
 
 
 def _analytic(op: Activation) -> bool | None:
@@ -77,7 +87,9 @@ def layers(arch: Architecture) -> tuple[str, float | None]:
     if _is_chain(steps):
         return "chain", _chain_scaling(arch, steps)
     scaling = _residual_scaling(arch, steps)
-    return ("other", None) if scaling is None else ("residual", scaling)
+    if scaling is None:
+        return ("other", None)
+    return ("residual", scaling)
 
 
 def _is_chain(steps: list[tuple[int, Step]]) -> bool:
@@ -99,7 +111,9 @@ def _c_sigma(ops: list[Activation]) -> float | None:
     if not ops or any(op != ops[0] for op in ops):
         return None
     moment = second_moment_inverse(ops[0].phi)
-    return moment if math.isfinite(moment) and moment > 0 else None
+    if math.isfinite(moment) and moment > 0:
+        return moment
+    return None
 
 
 def _chain_scaling(arch: Architecture, steps: list[tuple[int, Step]]) -> float | None:
@@ -161,7 +175,9 @@ def _block_size(block: list[tuple[int, Step]], below: int) -> float | None:
         return None
     if total.inputs == (below, branch):
         return scale.op.factor * total.op.alpha
-    return scale.op.factor if total.inputs == (branch, below) and total.op.alpha == 1 else None
+    if total.inputs == (branch, below) and total.op.alpha == 1:
+        return scale.op.factor
+    return None
 
 
 def has_biases(arch: Architecture) -> bool:
@@ -173,10 +189,14 @@ def trained(arch: Architecture, paper: bool) -> str:
     """Which layers are trained: "all", "hidden" (of Allen-Zhu et al.), "first" or "some"."""
     trains = [a.weight_trains for a in arch.affine]
     if paper:
-        return "hidden" if trains and not trains[0] and not trains[-1] and all(trains[1:-1]) else "some"
+        if trains and not trains[0] and not trains[-1] and all(trains[1:-1]):
+            return "hidden"
+        return "some"
     if trains and all(trains):
         return "all"
-    return "first" if trains and trains[0] and not any(trains[1:]) else "some"
+    if trains and trains[0] and not any(trains[1:]):
+        return "first"
+    return "some"
 
 
 def sign_readout(network: nn.Module) -> bool | None:

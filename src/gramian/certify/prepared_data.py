@@ -79,12 +79,16 @@ class PreparedData:
     @property
     def separation(self) -> float:
         """Smallest distance of two inputs, each scaled to norm one, as the network takes them."""
-        return geometry(self.setup.x).separation if self.setup.paper else self.geometry.separation
+        if self.setup.paper:
+            return geometry(self.setup.x).separation
+        return self.geometry.separation
 
     def training_targets(self, *, test: bool = False) -> Tensor:
         """What `train` takes: class numbers, or real targets as they are trained on."""
         if self.has_classes:
-            return self.checked.y_test if test else self.checked.y
+            if test:
+                return self.checked.y_test
+            return self.checked.y
         return (self.test_targets if test else self.targets).to(self.inputs)
 
 

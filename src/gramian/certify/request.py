@@ -59,21 +59,27 @@ class Request:
         """The parametrization that is meant: where none was said, the module as it stands or, at a width, "ntk"."""
         if self.parametrization is not None:
             return self.parametrization
-        return "own" if self.width == "auto" else "ntk"
+        if self.width == "auto":
+            return "own"
+        return "ntk"
 
     @property
     def training_dtype(self) -> torch.dtype:
         """Precision of the training: the module's own where it is trained, else float32."""
         if self.dtype is not None:
             return self.dtype
-        return self._first_parameter().dtype if self.network_kind == "own" else torch.float32
+        if self.network_kind == "own":
+            return self._first_parameter().dtype
+        return torch.float32
 
     @property
     def training_device(self) -> str:
         """Device of the training: the module's own where it is trained, else the CPU."""
         if self.device is not None:
             return self.device
-        return str(self._first_parameter().device) if self.network_kind == "own" else "cpu"
+        if self.network_kind == "own":
+            return str(self._first_parameter().device)
+        return "cpu"
 
     @property
     def accuracy(self) -> float:
@@ -165,16 +171,19 @@ def check_module(module: object) -> nn.Module:
         BadArgument: a class, a function, a module without numbers (on `meta`), or without a parameter to train.
     """
     where = "certify(module, x, y)"
-    if isinstance(module, type) or not isinstance(module, nn.Module):
-        name = module.__name__ if isinstance(module, type) else type(module).__name__
-        kind = f"the class {name}" if isinstance(module, type) else f"a {name}"
+    if isinstance(module, type):
         raise BadArgument(
-            f"The module is {kind}, not a network.",
+            f"The module is the class {module.__name__}, not a network.",
             where=where,
-            why="a network is an object, made by calling its class"
-            if isinstance(module, type)
-            else "it is given first",
-            fix=f"{name}(...), called" if isinstance(module, type) else "an nn.Module, then inputs, then targets",
+            why="a network is an object, made by calling its class",
+            fix=f"{module.__name__}(...), called",
+        )
+    if not isinstance(module, nn.Module):
+        raise BadArgument(
+            f"The module is a {type(module).__name__}, not a network.",
+            where=where,
+            why="it is given first",
+            fix="an nn.Module, then inputs, then targets",
         )
     meta = [name for name, p in (*module.named_parameters(), *module.named_buffers()) if p.is_meta]
     if meta:

@@ -8,6 +8,7 @@ from gramian.certify.evidence import Evidence
 from gramian.certify.finished_run import FinishedRun
 from gramian.certify.kernel_prediction import Prediction, above_rounding, predictor_gap
 from gramian.certify.network_form import network_facts
+from gramian.certify.setup import Setup
 from gramian.gram import eigenvalues
 
 ROUNDINGS = 64  # units in the last place that a forward pass may be off by
@@ -16,17 +17,17 @@ ROUNDINGS = 64  # units in the last place that a forward pass may be off by
 def evidence_of(run: FinishedRun, limit: Prediction | None, own_losses: list[float] | None) -> Evidence:
     """The numbers that theorems ask for."""
     data, initial, plan, setup = run.data, run.initial, run.plan, run.data.setup
-    # norm sqrt(d) is the theory's norm one where the network divides its input by sqrt(d), and only there
-    wanted = setup.x[0].numel() ** 0.5 if setup.initialization.startswith("NTK") else 1.0
-    norms = setup.x.flatten(1).norm(dim=1)
-    lam = None if run.limit.system is None else run.limit.system.values
-    start = run.losses[1][0] if run.losses[1] else 0.0
+    lambda_min = lambda_max = None
+    if run.limit.system is not None:
+        values = run.limit.system.values
+        lambda_min, lambda_max = float(values[0]), float(values[-1])
+    scale = setup.unit(run.width.width, data.n_outputs)
     return Evidence(
         n=len(setup.x),
         in_features=setup.x[0].numel(),
         n_outputs=data.n_outputs,
         separation=data.separation,
-        norm_error=float((norms / wanted - 1).abs().max()),
+        norm_error=_norm_error(setup),
         label_norm=_label_norm(run),
         family=setup.family,
         depth=setup.depth,
@@ -35,18 +36,18 @@ def evidence_of(run: FinishedRun, limit: Prediction | None, own_losses: list[flo
         window=setup.window,
         initialization=setup.initialization,
         paper_initialization=setup.paper,
-        lambda_min=None if lam is None else float(lam[0]),
-        lambda_max=None if lam is None else float(lam[-1]),
+        lambda_min=lambda_min,
+        lambda_max=lambda_max,
         lambda_last=_last_layer(run),
         gram_rows=int(run.trace.config.get("gram_rows", initial.n_ntk_rows)),
         gram_error=initial.ntk_error,
-        unit=setup.unit(run.width.width, data.n_outputs),
+        unit=scale,
         stretch=setup.stretch(run.width.width),
         loss=run.loss_name,
         optimizer=plan.optimizer,
         batch_size=plan.batch_size,
         lr=plan.lr,
-        accuracy=min(max(run.goal.target / start, 1e-300), 1.0) if start > 0 else 1.0,
+        accuracy=_accuracy(run),
         accuracy_steps=run.reached_at,
         predicted_error=_predicted_error(run, None if limit is None else limit.losses),
         test_gap=_test_gap(run, limit),
@@ -59,11 +60,32 @@ def evidence_of(run: FinishedRun, limit: Prediction | None, own_losses: list[flo
     )
 
 
+def _norm_error(setup: Setup) -> float:
+    """Largest relative deviation of an input's norm from the theory's norm one.
+
+    That is norm sqrt(d) where the network divides its input by sqrt(d), and only there.
+    """
+    wanted = 1.0
+    if setup.initialization.startswith("NTK"):
+        wanted = setup.x[0].numel() ** 0.5
+    return float((setup.x.flatten(1).norm(dim=1) / wanted - 1).abs().max())
+
+
+def _accuracy(run: FinishedRun) -> float:
+    """The goal's loss over the first one, at most 1."""
+    losses = run.losses[1]
+    if not losses or not losses[0] > 0:
+        return 1.0
+    return min(max(run.goal.target / losses[0], 1e-300), 1.0)
+
+
 def _label_norm(run: FinishedRun) -> float:
     """A theorem is about the user's data: labels that were standardized first count as they were given, too."""
     trained = float(run.data.targets.norm(dim=1).max())
     given = run.data.checked.y
-    return max(trained, float(given.norm(dim=1).max())) if given.is_floating_point() else trained
+    if given.is_floating_point():
+        return max(trained, float(given.norm(dim=1).max()))
+    return trained
 
 
 def _predictor_gap(run: FinishedRun) -> float | None:
@@ -108,4 +130,6 @@ def _test_gap(run: FinishedRun, limit: Prediction | None) -> float | None:
         return None
     expected = limit.test_outputs[-1]
     size = float(expected.norm())
-    return float((run.test_outputs - expected).norm()) / size if size > 0 else None
+    if size > 0:
+        return float((run.test_outputs - expected).norm()) / size
+    return None

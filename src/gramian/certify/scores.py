@@ -38,7 +38,10 @@ def scores(outputs: Tensor, y: Tensor, scale: tuple[Tensor, Tensor] | None = Non
     if scale is not None:
         outputs = outputs * scale[1] + scale[0]
     off = (outputs - y).square()
-    spread = float((y - y.mean(0)).square().sum()) if not bool((y == y[0]).all()) else 0.0
+    if not bool((y == y[0]).all()):
+        spread = float((y - y.mean(0)).square().sum())
+    else:
+        spread = 0.0
     return {
         "rmse": [math.sqrt(float(v)) for v in off.mean(0)],
         "r2": 1 - float(off.sum()) / spread if spread > 0 else None,

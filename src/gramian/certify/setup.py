@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from gramian.network.biases import says_uncounted
 from gramian.train.theorem_networks import AllenZhuNetwork
 
 PARAMETRIZATIONS = ("ntk", "standard", "own", "allen-zhu")
+_WORDS = {"ntk": "NTK parametrization", "standard": "standard parametrization"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,17 +62,23 @@ class Setup:
 
     def limit_scale(self, width: int) -> float:
         """The limit NTK at this width over that at width 1: the network of Allen-Zhu et al. sums over its width."""
-        return float(width) if self.paper else 1.0
+        if self.paper:
+            return float(width)
+        return 1.0
 
     def unit(self, width: int, n_outputs: int) -> float:
         """Squared gradients times this are in the units of Allen-Zhu et al.: W there is sqrt(2 / (q m)) times ours,
         the output sqrt(p / d) times ours."""
         ntk = self.initialization.startswith("NTK")
-        return self.window * width * self.pixels / (2 * n_outputs) if ntk else 1.0
+        if ntk:
+            return self.window * width * self.pixels / (2 * n_outputs)
+        return 1.0
 
     def stretch(self, width: int) -> float:
         """Distances of weights times this are in the units of Allen-Zhu et al."""
-        return math.sqrt(2 / (self.window * width)) if self.initialization.startswith("NTK") else 1.0
+        if self.initialization.startswith("NTK"):
+            return math.sqrt(2 / (self.window * width))
+        return 1.0
 
 
 def setup(
@@ -94,12 +101,10 @@ def setup(
     """
     check_parametrization(parametrization)
     said, law = law, law if law is not None else default_law(module, parametrization)
-    standard = parametrization in ("own", "standard")
-    modes = [(part, part.training) for part in module.modules()]
-    inputs = x
+    arch: Architecture | None = None
+    no_limit: NoLimit | None = None
     try:
-        arch = architecture(module.eval(), inputs[:2], law, parametrization="standard" if standard else "ntk")
-        arch.ntk(inputs[:1])  # refuses here, before any work
+        arch = _read(module, x, law, parametrization)
     except NoLimit as error:
         if parametrization != "own":
             raise NoLimit(
@@ -108,33 +113,56 @@ def setup(
                 why=error.why,
                 fix=f'{error.fix}; or parametrization="own": train the module as it stands, without its limit',
             ) from None
-        return _without_limit(module if in_place else module.to(device, dtype), inputs, x_test, error)
+        no_limit = error
+    if parametrization == "own" and not in_place:
+        module = module.to(device, dtype)
+    if arch is None:
+        return _without_limit(module, x, x_test, str(no_limit))
+    if parametrization == "allen-zhu":
+        return _allen_zhu(arch, x, x_test, dtype, device)
+    if parametrization == "own":
+        words = f"as given (law of the limit: {_law_in_words(law, said)})"
+        return _describe(arch, lambda width, seed: module, x, x_test, words, True)
+    build, code = _drawn_anew(arch, law, parametrization, dtype, device)
+    words = f"{_WORDS[parametrization]}, law {_law_in_words(law, said)}"
+    return _describe(arch, build, x, x_test, words, parametrization == "standard", code)
+
+
+def _read(module: nn.Module, x: Tensor, law: Law, parametrization: str) -> Architecture:
+    """The architecture in evaluation mode, whose limit is tried on one row; the mode of every part comes back."""
+    modes = [(part, part.training) for part in module.modules()]
+    scaling = "standard" if parametrization in ("own", "standard") else "ntk"
+    try:
+        arch = architecture(module.eval(), x[:2], law, parametrization=scaling)
+        arch.ntk(x[:1])  # refuses here, before any work
     finally:
         for part, mode in modes:
             part.training = mode
-    if parametrization == "allen-zhu":
-        return _allen_zhu(arch, x, x_test, dtype, device)
-    named: object = "given"
+    return arch
+
+
+def _law_in_words(law: Law, said: Law | None) -> object:
+    """A law as it is named; `said` is None where it is the default."""
     if isinstance(law, str | tuple):
-        named = law
-    elif said is None:
-        named = f"he with biases of deviation {BIAS}"
-    if parametrization == "own":
-        network = module if in_place else module.to(device, dtype)
-        return _describe(
-            arch, lambda width, seed: network, inputs, x_test, f"as given (law of the limit: {named})", True
+        return law
+    if said is None:
+        return f"he with biases of deviation {BIAS}"
+    return "given"
+
+
+def _drawn_anew(
+    arch: Architecture, law: Law, parametrization: str, dtype: torch.dtype, device: str
+) -> tuple[Callable[[int, int], nn.Module], str]:
+    """How the architecture is drawn with new weights, and the Python that does it; "standard" keeps its widths."""
+    if parametrization == "standard":
+        code = f'gramian.architecture(module, x[:2], {law!r}, parametrization="standard")'
+        return (
+            lambda width, seed: arch.network(None, seed, dtype=dtype).to(device),
+            f"{code}.network(seed=SEED, dtype={dtype})",
         )
-    words = "NTK parametrization" if parametrization == "ntk" else "standard parametrization"
-    more = ', parametrization="standard"' if standard else ""
-    drawn = f"network({'' if standard else 'WIDTH, '}seed=SEED, dtype={dtype})"
-    return _describe(
-        arch,
-        lambda width, seed: arch.network(None if standard else width, seed, dtype=dtype).to(device),
-        inputs,
-        x_test,
-        f"{words}, law {named}",
-        standard,
-        f"gramian.architecture(module, x[:2], {law!r}{more}).{drawn}",
+    return (
+        lambda width, seed: arch.network(width, seed, dtype=dtype).to(device),
+        f"gramian.architecture(module, x[:2], {law!r}).network(WIDTH, seed=SEED, dtype={dtype})",
     )
 
 
@@ -209,7 +237,7 @@ def _describe(arch, build, x, x_test, initialization: str, fixed: bool, code: st
     )
 
 
-def _without_limit(network: nn.Module, x: Tensor, x_test: Tensor, error: NoLimit) -> Setup:
+def _without_limit(network: nn.Module, x: Tensor, x_test: Tensor, no_limit: str) -> Setup:
     widths = [p.shape[0] for p in network.parameters() if p.ndim >= 2][:-1]
     return Setup(
         arch=None,
@@ -225,23 +253,19 @@ def _without_limit(network: nn.Module, x: Tensor, x_test: Tensor, error: NoLimit
         fixed_width=True,
         paper=False,
         initialization="as given",
-        no_limit=str(error),
+        no_limit=no_limit,
     )
 
 
-def _allen_zhu(read: Architecture, x: Tensor, x_test: Tensor, dtype, device) -> Setup:
+def _allen_zhu(read: Architecture, x: Tensor, x_test: Tensor, dtype: torch.dtype, device: str) -> Setup:
     """Their network of the same family, depth and outputs; its NTK is m q p / (2 d) times that of unit weights."""
     kind = {"fully connected": "fc", "convolutional": "cnn", "residual": "resnet"}[family(read)]
     d, layers = read.n_outputs, max(read.depth - 2, 1)
-    largest = float(torch.cat([x, x_test]).flatten(1).norm(dim=1).max())
-    image = kind == "cnn"
-    pixels = tuple(x.shape[2:]) if image else None
-    pad = _pad_images if image else normalize_and_pad
-    flat = pad(x, largest=largest)
-    flat_test = pad(x_test, largest=largest) if len(x_test) else x_test
-    sides: int | tuple[int, int] | None = None
-    if pixels is not None:
-        sides = pixels if len(pixels) == 2 else pixels[0]
+    flat, flat_test = _padded(x, x_test, kind == "cnn")
+    sides, places = None, ""
+    if kind == "cnn":
+        sides = _sides(x)
+        places = f", pixels={sides!r}"
 
     def build(width: int, seed: int) -> nn.Module:
         generator = torch.Generator().manual_seed(seed)
@@ -254,10 +278,11 @@ def _allen_zhu(read: Architecture, x: Tensor, x_test: Tensor, dtype, device) -> 
         arch.ntk(flat[:1])
     except NoLimit as error:
         arch, no_limit = read, str(error)
-    places = "" if sides is None else f", pixels={sides!r}"
     code = f"AllenZhuNetwork({flat.shape[1]}, {d}, {layers}, WIDTH, {kind!r}{places}, generator=Generator of SEED)"
     words = "as in arXiv:1811.03962, only hidden layers trained"
-    base = _describe(arch, build, flat, flat_test, words, False, code)
+    base = replace(_describe(arch, build, flat, flat_test, words, False, code), depth=layers, paper=True)
+    if no_limit:
+        return replace(base, arch=None, kernel=None, no_limit=no_limit)
     # the limit kernel divides <x, x'> by the number of channels: rows times its root undo that
     stretch = math.sqrt(flat.shape[1])
     times = base.window * base.pixels / (2 * d)
@@ -265,23 +290,25 @@ def _allen_zhu(read: Architecture, x: Tensor, x_test: Tensor, dtype, device) -> 
     def kernel(width: int, a: Tensor, b: Tensor | None) -> Tensor:
         return times * width * arch.ntk(a * stretch, None if b is None else b * stretch)
 
-    return Setup(
-        arch=None if no_limit else arch,
-        build=build,
-        x=flat,
-        x_test=flat_test,
-        kernel=None if no_limit else kernel,
-        family=base.family,
-        depth=layers,
-        pixels=base.pixels,
-        window=base.window,
-        own_width=base.own_width,
-        fixed_width=False,
-        paper=True,
-        initialization=base.initialization,
-        code=base.code,
-        no_limit=no_limit,
-    )
+    return replace(base, kernel=kernel)
+
+
+def _padded(x: Tensor, x_test: Tensor, image: bool) -> tuple[Tensor, Tensor]:
+    """Training and test rows scaled by one number and padded as the paper asks."""
+    largest = float(torch.cat([x, x_test]).flatten(1).norm(dim=1).max())
+    pad = _pad_images if image else normalize_and_pad
+    padded_test = x_test
+    if len(x_test):
+        padded_test = pad(x_test, largest=largest)
+    return pad(x, largest=largest), padded_test
+
+
+def _sides(x: Tensor) -> int | tuple[int, int]:
+    """Pixels along each side of an image, or of a series."""
+    sides = tuple(x.shape[2:])
+    if len(sides) == 2:
+        return sides
+    return sides[0]
 
 
 def _pad_images(x: Tensor, *, largest: float) -> Tensor:
@@ -303,4 +330,6 @@ def family(arch: Architecture) -> str:
     """Which of the papers' families a network is of."""
     if any(isinstance(step.op, Sum) and not step.data for step in arch.steps):
         return "residual"
-    return "convolutional" if any(isinstance(step.op, Conv) for step in arch.steps) else "fully connected"
+    if any(isinstance(step.op, Conv) for step in arch.steps):
+        return "convolutional"
+    return "fully connected"

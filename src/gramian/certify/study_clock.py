@@ -32,7 +32,9 @@ class Clock:
         """Times a piece of work; `bar=False` for work that has a bar of its own."""
         if self.aloud and name not in self.seconds:
             print(f"{name} ...", file=sys.stderr)
-        late = _LateBar(name) if self.aloud and bar else None
+        late = None
+        if self.aloud and bar:
+            late = _LateBar(name)
         with self.seconds.timed(name):
             try:
                 yield _silent if late is None else late.tell

@@ -19,7 +19,9 @@ def per_batch(loss: str, n: int, n_outputs: int) -> float:
         >>> per_batch("squared", 100, 2), per_batch("cross-entropy", 100, 2)
         (100.0, 100.0)
     """
-    return n * n_outputs / 2 if loss == "squared" else float(n)
+    if loss == "squared":
+        return n * n_outputs / 2
+    return float(n)
 
 
 def rounded(lr: float, digits: int = 3) -> float:
@@ -41,8 +43,14 @@ def torch_facts(
     targets: str,
 ) -> dict[str, Any]:
     """The facts `loss["torch"]`: see the table in `facts`."""
-    times = 1.0 if optimizer == "adam" else per_batch(loss, n, n_outputs)
-    name = "nn.MSELoss()" if loss == "squared" else "nn.CrossEntropyLoss()"
+    if optimizer == "adam":
+        times = 1.0
+    else:
+        times = per_batch(loss, n, n_outputs)
+    if loss == "squared":
+        name = "nn.MSELoss()"
+    else:
+        name = "nn.CrossEntropyLoss()"
     value = lr * times
     arguments = [f"lr={value:.6g}"]
     if beta:
@@ -53,8 +61,14 @@ def torch_facts(
     # a mean are smaller than those of a sum, eps has to be too
     if optimizer == "adam":
         arguments.append(f"eps={ADAM_EPS / per_batch(loss, n, n_outputs):.3g}")
-    kind = "Adam" if optimizer == "adam" else "SGD"
-    batches = f"batches of {batch_size}" if batch_size < n else "all rows in each step"
+    if optimizer == "adam":
+        kind = "Adam"
+    else:
+        kind = "SGD"
+    if batch_size < n:
+        batches = f"batches of {batch_size}"
+    else:
+        batches = "all rows in each step"
     return {
         "loss": name,
         "lr": value,

@@ -35,10 +35,16 @@ def training_run(data: PreparedData, limit: LimitSide, width: WidthChoice, clock
         trace = _trained(data, initial, plan)
     network = initial.network
     train_outputs = outputs(network, data.inputs)
-    test_outputs = outputs(network, data.test_inputs) if data.has_test else None
+    if data.has_test:
+        test_outputs = outputs(network, data.test_inputs)
+    else:
+        test_outputs = None
     with clock("Gram matrix of the network"):
         broken = trace.diverged or not bool(train_outputs.isfinite().all())
-        final_ntk = None if broken else kernel_error(network, data.inputs[: initial.n_ntk_rows], None).ntk
+        if broken:
+            final_ntk = None
+        else:
+            final_ntk = kernel_error(network, data.inputs[: initial.n_ntk_rows], None).ntk
     return FinishedRun(data, limit, width, initial, plan, trace, train_outputs, test_outputs, final_ntk)
 
 
@@ -46,19 +52,31 @@ def _initial_network(data: PreparedData, limit: LimitSide, width: WidthChoice, c
     """The network as it is before its training, and what is measured on it then."""
     request = data.request
     # tried on a copy of the module as the user has it, in its own precision
-    mode = differs_by_mode(request.module, data.checked.x[:8]) if request.network_kind == "own" else ""
+    if request.network_kind == "own":
+        mode = differs_by_mode(request.module, data.checked.x[:8])
+    else:
+        mode = ""
     network = data.setup.build(width.width, request.settings.seed)
     first_outputs = outputs(network, data.inputs)
     with clock("Gram matrix of the network"):
         some = affordable_rows(network, data.inputs, GRAM_OPERATIONS)
         n_watched = affordable_rows(network, data.inputs, WATCH_OPERATIONS)
-        of_limit = None if limit.theta is None else limit.theta[:some, :some]
+        if limit.theta is None:
+            of_limit = None
+        else:
+            of_limit = limit.theta[:some, :some]
         error = kernel_error(network, data.inputs[:some], of_limit)
-        coupled = coupled_gram(network, data.inputs, data.n_outputs) if request.loss == "squared" else None
+        if request.loss == "squared":
+            coupled = coupled_gram(network, data.inputs, data.n_outputs)
+        else:
+            coupled = None
+    test_outputs = None
+    if data.has_test:
+        test_outputs = outputs(network, data.test_inputs)
     return InitialNetwork(
         network=network,
         outputs=first_outputs,
-        test_outputs=outputs(network, data.test_inputs) if data.has_test else None,
+        test_outputs=test_outputs,
         residual=first_outputs - data.targets,
         loss=_loss(first_outputs, data),
         ntk=error.ntk,
@@ -84,14 +102,19 @@ def _plan(data: PreparedData, limit: LimitSide, initial: InitialNetwork) -> Trai
         settings = replace(settings, steps=_most_steps(expected, data.request.network_kind))
     if settings.optimizer == "sgd":
         settings = replace(settings, batch_size=batch_size)
-    return TrainingPlan(settings, batch_size, None if initial.mode_differences else lr_max, expected)
+    if initial.mode_differences:
+        lr_max = None  # it is that of evaluation mode
+    return TrainingPlan(settings, batch_size, lr_max, expected)
 
 
 def _learning_rate(data: PreparedData, settings: Settings, lr_max: float | None) -> float:
     """A share of the largest stable one, with three digits in the unit of the loss as people write it."""
     if lr_max is None:
         return ADAM_LR
-    share = MOMENTUM_SHARE if settings.effective_momentum else PLAIN_SHARE
+    if settings.effective_momentum:
+        share = MOMENTUM_SHARE
+    else:
+        share = PLAIN_SHARE
     # three digits there, so that a line holds the number whole
     times = per_batch(data.request.loss, len(data.inputs), data.n_outputs)
     return rounded(lr_max * share * times) / times
@@ -105,14 +128,20 @@ def _expected_steps(data: PreparedData, limit: LimitSide, initial: InitialNetwor
         return math.inf
     assert settings.lr is not None
     # the mean of minibatches is a step of gradient descent
-    method = "gd" if settings.optimizer == "sgd" else str(settings.optimizer)
+    if settings.optimizer == "sgd":
+        method = "gd"
+    else:
+        method = str(settings.optimizer)
     share = data.goal.target / initial.loss
     return float(time_to(limit.system, initial.residual, share, settings.lr, method, settings.effective_momentum))
 
 
 def _most_steps(expected: float | None, network_kind: str) -> int:
     """Steps at most where none were said: ten times what the kernel predicts."""
-    enough = 0.0 if expected is None else 10 * expected + 100
+    if expected is None:
+        enough = 0.0
+    else:
+        enough = 10 * expected + 100
     if network_kind == "own" or expected is None:
         enough = max(enough, float(STEPS_OF_ANY_NETWORK))
     return int(min(enough, MOST_STEPS))
@@ -120,13 +149,15 @@ def _most_steps(expected: float | None, network_kind: str) -> int:
 
 def _trained(data: PreparedData, initial: InitialNetwork, plan: TrainingPlan) -> Trace:
     """Trains the network in place, down to the goal."""
-    request, has_test = data.request, data.has_test
+    request, x_test, y_test = data.request, None, None
+    if data.has_test:
+        x_test, y_test = data.test_inputs, data.training_targets(test=True)
     return train(
         initial.network,
         data.inputs,
         data.training_targets(),
-        x_test=data.test_inputs if has_test else None,
-        y_test=data.training_targets(test=True) if has_test else None,
+        x_test=x_test,
+        y_test=y_test,
         settings=replace(plan.settings, accuracy=None),
         stop_loss=data.goal.target,
         stop_accuracy=1.0 if data.goal.classes else None,

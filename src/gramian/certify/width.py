@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +15,7 @@ from gramian.certify.prepared_data import PreparedData
 from gramian.certify.request import check_width
 from gramian.certify.setup import Setup
 from gramian.certify.study_clock import Clock
+from gramian.report.facts import WidthFacts
 
 ErrorOf = Callable[[nn.Module, Tensor, Tensor | None], KernelError]
 VECTOR_WIDTHS, IMAGE_WIDTHS = (64, 128, 256, 512), (16, 32, 64, 128)
@@ -64,7 +64,9 @@ class Sweep:
     @property
     def useful_interval(self) -> tuple[int, int] | None:
         """95 % interval of the useful width."""
-        return None if self.interval is None else (self._width(self.interval[0]), self._width(self.interval[1]))
+        if self.interval is None:
+            return None
+        return (self._width(self.interval[0]), self._width(self.interval[1]))
 
     def _width(self, constant: float) -> int:
         # error(m) = constant / sqrt(m) is the tolerance at m = (constant / tolerance)^2
@@ -83,22 +85,22 @@ class Sweep:
         low, high = self.useful_interval
         return f"{_two_digits(self.useful_width):,} ({_two_digits(low):,} to {_two_digits(high):,})"
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data for the report."""
+    def facts(self) -> WidthFacts:
+        """The sweep for a report, without a run."""
         low, high = self.useful_interval or (None, None)
-        return {
-            "widths": list(self.widths),
-            "errors": list(self.errors),
-            "slope": self.slope,
-            "constant": self.constant,
-            "tolerance": self.tolerance,
-            "rows": self.rows,
-            "draws": list(self.draws),
-            "useful_width": self.useful_width,
-            "useful_low": low,
-            "useful_high": high,
-            "useful_words": self.words,
-        }
+        return WidthFacts(
+            widths=list(self.widths),
+            errors=list(self.errors),
+            slope=self.slope,
+            constant=self.constant,
+            tolerance=self.tolerance,
+            rows=self.rows,
+            draws=list(self.draws),
+            useful_width=self.useful_width,
+            useful_low=low,
+            useful_high=high,
+            useful_words=self.words,
+        )
 
 
 def _two_digits(number: int) -> int:
@@ -124,8 +126,13 @@ def sweep(
     if setup.kernel is None or setup.fixed_width:
         return None
     image = setup.pixels > 1
-    widths: tuple[int, ...] = IMAGE_WIDTHS if image else VECTOR_WIDTHS
-    rows = IMAGE_ROWS if image else VECTOR_ROWS
+    widths: tuple[int, ...]
+    if image:
+        widths = IMAGE_WIDTHS
+        rows = IMAGE_ROWS
+    else:
+        widths = VECTOR_WIDTHS
+        rows = VECTOR_ROWS
     while rows > LEAST_ROWS and per_pair * rows**2 / 2 > MOST_SECONDS:
         rows //= 2
     x = setup.x[:rows]
@@ -257,7 +264,10 @@ def choose_width(setup: Setup, width_sweep: Sweep | None, asked: int | str) -> t
     if width_sweep is None:
         return setup.own_width, ""
     image = setup.pixels > 1
-    step, most = (16, MOST_AUTO_IMAGE_WIDTH) if image else (64, MOST_AUTO_WIDTH)
+    if image:
+        step, most = (16, MOST_AUTO_IMAGE_WIDTH)
+    else:
+        step, most = (64, MOST_AUTO_WIDTH)
     width = step * math.ceil(width_sweep.useful_width / step)
     if width > most:
         return most, (

@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 from gramian.cli.certify import certify
 from gramian.cli.doctor import doctor
 from gramian.cli.fit import fit
-from gramian.cli.interrupt import watch
+from gramian.cli.interrupt_watch import watch
 from gramian.cli.kernel import kernel
 from gramian.cli.predict import predict
 from gramian.cli.report import report
@@ -63,7 +63,7 @@ for command in (certify, kernel, fit, predict, report, doctor):
 
 def _version(asked: bool) -> None:
     if asked:
-        from gramian import __version__
+        from gramian.version import __version__
 
         typer.echo(f"gramian {__version__}")
         raise typer.Exit

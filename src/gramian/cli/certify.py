@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from gramian.cli import options as opt
-from gramian.cli import show
-from gramian.cli.files import check_folder
-from gramian.cli.modules import is_file
-from gramian.cli.networks import Made, network
-from gramian.errors import BadArgument, GramianError
-
-if TYPE_CHECKING:
-    from gramian.certify import Certification
-    from gramian.data import Dataset
+from gramian.cli.data_options import DataSource, Draw
+from gramian.cli.study import PARAMETRIZATIONS, NetworkChoices, Study, run_study
 
 RUN = "Training"
-PARAMETRIZATIONS = ("ntk", "standard", "own", "allen-zhu")
 OPTIMIZERS = ("sgd", "gd", "momentum", "nesterov", "adam")
 LOSSES = ("squared", "cross-entropy")
 TARGETS = ("auto", "as-given", "standardized")
@@ -156,221 +147,22 @@ def certify(
 
     In Python: data = gramian.data.load("digits", n=500); gramian.certify(net, data.x, data.y).write("gramian-report")
     """
-    specs = net or ["mlp"]
-    size = _width(width)
-    opt.one_of("--optimizer", optimizer, OPTIMIZERS)
-    opt.one_of("--loss", loss, LOSSES)
-    opt.one_of("--targets", targets, TARGETS)
-    normalize = opt.normalization(data, normalize)
-    if parametrization is not None:
-        opt.one_of("--parametrization", parametrization, PARAMETRIZATIONS)
+    for option, word, words in (
+        ("--optimizer", optimizer, OPTIMIZERS), ("--loss", loss, LOSSES), ("--targets", targets, TARGETS),
+    ):  # fmt: skip
+        opt.one_of(option, word, words)
     for option, number in (("--batch-size", batch_size), ("--steps", steps)):
         opt.whole(option, number)
-    _sensible(specs, size, depth, activation, bias, parametrization, checkpoint)
-    check_folder(out)
-    where, precision = opt.device_of(device), None if dtype is None else opt.dtype_of(dtype)
-    dataset = opt.dataset(
-        data,
-        target=target,
-        data_dir=data_dir,
-        n=n,
-        n_test=n_test,
-        seed=seed,
-        normalize=normalize,
-        flatten=flatten,
-        task=task,
-        missing=missing,
-        without=without,
-        layout=layout,
-    )
-    built = [
-        network(spec, dataset, depth=depth, width=size, activation=activation, bias=bias, seed=seed) for spec in specs
-    ]
-    drawn = {
-        "target": target,
-        "data_dir": None if data_dir is None else str(data_dir),
-        "n": len(dataset.x),
-        "n_test": len(dataset.x_test),
-        "seed": seed,
-        "normalize": normalize,
-        "task": task,
-        "missing": None if missing == "refuse" else missing,
-        "without": without,
-        "layout": None if layout == "auto" else layout,
-    }
-    settings: dict[str, Any] = {
-        "width": size or "auto",
-        "optimizer": optimizer,
-        "lr": lr,
-        "batch_size": batch_size,
-        "momentum": momentum,
-        "steps": steps,
-        "accuracy": accuracy,
-        "loss": loss,
-        "targets": targets.replace("-", " "),
-        "seed": seed,
-    }
-    if not quiet:
-        show.talk(f"{dataset.name}: {_described(dataset)}")
-        if checkpoint is not None and checkpoint.exists():
-            show.talk(f"{checkpoint} was there: the run goes on from it.")
-    done: list[Certification] = []
-    failed = stopped = False
-    for number, one_network in enumerate(built):
-        if not quiet:
-            if len(built) > 1:
-                which = f" ({number + 1} of {len(built)})"
-            else:
-                which = ""
-            show.talk(f"{one_network.title}{which}: limit kernel and width, then training", "bold")
-        choices = settings | {
-            "law": opt.law_of(law, one_network.law),
-            "parametrization": parametrization or (None if one_network.own else "ntk"),
-        }
-        try:
-            one = _certified(
-                one_network, dataset, checkpoint, **choices, dtype=precision, device=where, progress=not quiet
-            )
-        except GramianError as error:
-            show.show_error(error)
-            failed = True
-            continue
-        except KeyboardInterrupt:
-            if not done:
-                raise
-            show.talk(f"Interrupted: the report holds the {len(done)} finished of {len(built)} networks.")
-            stopped = True
-            break
-        one.run["made"] |= {
-            "command": shlex.join(context.obj),
-            "python": _python(data, drawn, dataset, flatten, one_network, choices),
-        }
-        done.append(one)
-        if one.run["made"]["interrupted"]:
-            break
-    if done:
-        _print(done, out)
-    raise typer.Exit(_exit_code(done, len(built), failed, stopped))
-
-
-def _exit_code(done: list[Certification], wanted: int, failed: bool, stopped: bool) -> int:
-    if failed:
-        return 2
-    if stopped or any(one.run["made"]["interrupted"] for one in done):
-        return show.INTERRUPTED
-    if len(done) == wanted and all(one.holds for one in done):
-        return 0
-    return 1
-
-
-def _certified(net: Made, data: Dataset, checkpoint: Path | None, **settings: Any) -> Certification:
-    """The one call."""
-    from gramian.certify import Description, certify
-
-    return certify(
-        net.module,
-        data.x,
-        data.y,
-        x_test=data.x_test,
-        y_test=data.y_test,
-        description=Description(
-            name=net.title,
-            data_name=data.name,
-            source=data.source,
-            classes=data.classes,
-            rows=data.rows,
-            notes=(*data.notes, *([net.says] if net.says else [])),
+    settings = {
+        "optimizer": optimizer, "lr": lr, "batch_size": batch_size, "momentum": momentum, "steps": steps,
+        "accuracy": accuracy, "loss": loss, "targets": targets.replace("-", " "), "seed": seed,
+    }  # fmt: skip
+    study = Study(
+        DataSource(data, target, data_dir, task, missing, without, layout),
+        Draw(n, n_test, seed, normalize, flatten),
+        NetworkChoices(
+            tuple(net or ["mlp"]), depth, width, activation, bias, law, parametrization, dtype, device
         ),
-        checkpoint=checkpoint,
-        resume=checkpoint is not None and checkpoint.exists(),
-        **settings,
-    )
-
-
-def _print(done: list[Certification], out: Path) -> None:
-    from gramian.certify import report_facts
-    from gramian.cli.answer import print_answer
-    from gramian.report import write
-
-    facts = report_facts(done)
-    replaced = (out / "report.json").exists()
-    html, _ = write(facts, out)
-    console = show.out()
-    print_answer(facts, console)
-    if replaced:
-        more = ", in place of the one that was there; --out FOLDER writes beside it"
-    else:
-        more = ""
-    show.written([("report", f"{html}{more}")], console)
-
-
-def _width(text: str) -> int | None:
-    """A number, or None for auto."""
-    if text == "auto":
-        return None
-    try:
-        return opt.whole("--width", int(text))
-    except ValueError:
-        raise BadArgument(f"--width {text} is no width.", where="--width", fix="--width auto, or --width 512") from None
-
-
-def _sensible(
-    specs: list[str],
-    width: int | None,
-    depth: int | None,
-    activation: str | None,
-    bias: bool,
-    parametrization: str | None,
-    checkpoint: Path | None,
-) -> None:
-    """Options that would have no effect are mistakes."""
-    own = [spec for spec in specs if is_file(spec)]
-    given = [("--depth", depth), ("--activation", activation), ("--bias", bias or None)]
-    if parametrization in (None, "own"):
-        given.append(("--width", width))
-    useless = [option for option, value in given if value is not None]
-    if len(own) == len(specs) and useless:
-        fresh = useless == ["--width"]
-        raise BadArgument(
-            f"{' and '.join(useless)} would have no effect on {own[0]}.",
-            where=f"--net {own[0]} {' '.join(useless)}",
-            why="your network is trained as it stands.",
-            fix="--parametrization ntk draws its architecture anew, at any --width."
-            if fresh
-            else "leave them out; the file says what the network is.",
-        )
-    if checkpoint is not None and len(specs) > 1:
-        raise BadArgument(
-            f"one --checkpoint for {len(specs)} networks.",
-            where=f"--checkpoint {checkpoint}",
-            why="a checkpoint holds one run.",
-            fix="one command a network.",
-        )
-
-
-def _described(data: Dataset) -> str:
-    from gramian.data.wording import counted
-
-    shape = "x".join(map(str, data.in_shape))
-    if data.classes:
-        kind = f"{data.n_outputs} classes"
-    else:
-        kind = "regression"
-    return f"{len(data.x):,} training and {counted(len(data.x_test), 'test row')} of shape {shape}, {kind}"
-
-
-def _python(name: str, drawn: dict[str, Any], data: Dataset, flat: bool, net: Made, settings: dict[str, Any]) -> str:
-    """The lines of Python that do the same, as one."""
-    loaded, said = (", ".join(f"{k}={v!r}" for k, v in d.items() if v is not None) for d in (drawn, settings))
-    if flat:
-        vector = ".flatten(1)"
-    else:
-        vector = ""
-    lines = [
-        "import torch, gramian, gramian.data",
-        net.imports,
-        f"data = gramian.data.load({name!r}, {loaded})",
-        *([f"torch.manual_seed({settings['seed']})"] if net.own else []),
-        f"gramian.certify({net.code}, data.x{vector}, data.y, x_test=data.x_test{vector}, y_test=data.y_test, {said})",
-    ]
-    return "; ".join(lines)
+        settings, out, checkpoint, quiet, context.obj,
+    )  # fmt: skip
+    raise typer.Exit(run_study(study))

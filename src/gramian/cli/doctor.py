@@ -40,7 +40,7 @@ def doctor(data_dir: opt.DataDir = None) -> None:
 
 
 def _versions(missing: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    from gramian import __version__
+    from gramian.version import __version__
 
     pairs = [
         ("gramian", __version__),
@@ -70,7 +70,10 @@ def _machine(missing: list[tuple[str, str]]) -> list[tuple[str, str]]:
     pairs = [("processor", f"{cores} cores, {torch.backends.cpu.get_cpu_capability()}")]
     if hasattr(os, "sysconf"):
         pairs.append(("memory", f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.1f} GiB"))
-    pairs.append(("threads", f"torch uses {torch.get_num_threads()}" + (f" (OMP_NUM_THREADS={said})" if said else "")))
+    threads = f"torch uses {torch.get_num_threads()}"
+    if said:
+        threads += f" (OMP_NUM_THREADS={said})"
+    pairs.append(("threads", threads))
     pairs.append(("BLAS", _blas()))
     if said is None and cores is not None and torch.get_num_threads() > cores:
         missing.append(("cores", f"torch starts {torch.get_num_threads()} threads: export OMP_NUM_THREADS={cores}"))
@@ -103,11 +106,13 @@ def _engines(missing: list[tuple[str, str]]) -> list[tuple[str, str]]:
     except Exception:
         return [("torch", "missing")]
     native = library()
+    said = f"yes: C++, with {native.isa} instructions"
     if native.module is None:
         missing.append(("native engine", native.why))
+        said = native.why
     return [
         ("torch", "yes: every kernel, on any device that torch has"),
-        ("native", f"yes: C++, with {native.isa} instructions" if native.module else native.why),
+        ("native", said),
         ("cuda", _cuda(missing)),
     ]
 
@@ -123,7 +128,9 @@ def _cuda(missing: list[tuple[str, str]]) -> str:
     except Unsupported:
         pass
     if not torch.cuda.is_available():
-        return "no device found" + ("" if torch.version.cuda else " (this torch is built without CUDA)")
+        if not torch.version.cuda:
+            return "no device found (this torch is built without CUDA)"
+        return "no device found"
     missing.append(("cuda engine", device.INSTALL))
     return "cuda.core is not installed; --device cuda runs the torch engine"
 

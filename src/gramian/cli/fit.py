@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from gramian.cli import options as opt
 from gramian.cli import show
-from gramian.cli.files import check_file
-from gramian.cli.prepared import Draw, NetworkOptions, Prepared, prepared
-from gramian.cli.progress import announce, bar
-from gramian.cli.scores import score_lines
+from gramian.cli.data_options import DataSource, Draw
+from gramian.cli.output_files import check_file
+from gramian.cli.prepared import NetworkOptions, RowsAndNetwork, prepared
+from gramian.cli.progress_bar import announce, bar
+from gramian.cli.score_lines import score_lines
 from gramian.errors import BadArgument
 
 if TYPE_CHECKING:
@@ -61,70 +62,92 @@ def fit(
 
     In Python: joblib.dump(gramian.predict.fit(gramian.data.load("table.csv")), "model.joblib")
     """
-    import joblib  # type: ignore[import-untyped]
-    import torch
-
-    from gramian import predict
-    from gramian.data.wording import counted
-    from gramian.files import replace_file
-    from gramian.predict.cost import fit_cost, tile_for
-    from gramian.report.numbers import duration, number
-
     opt.one_of("--which", which, ("ntk", "nngp"))
-    normalize = opt.normalization(data, normalize)
     if not 0 <= ridge < float("inf"):
         raise BadArgument(f"--ridge {ridge} makes no sense.", where="--ridge", fix="a number, 0 or more: 1e-3")
     if not out.suffix and out.name:
         out = out.with_suffix(".joblib")
+    source = DataSource(data, target, data_dir, task, missing, without, layout)
+    draw = Draw(n, n_test, seed, normalize, flatten)
     check_file(out, ".joblib")
+    run_fit(source, draw, NetworkOptions(net, depth, activation, bias, law, which), ridge, out, quiet)
+
+
+def run_fit(source: DataSource, draw: Draw, options: NetworkOptions, ridge: float, out: Path, quiet: bool) -> None:
+    """Trains the predictor, stores it in `out` and prints how good it is."""
+    import joblib  # type: ignore[import-untyped]
+    import torch
+
+    from gramian import predict
+    from gramian.files import replace_file
+    from gramian.predict.cost import fit_cost, tile_for
+
     replaced = out.exists()
 
     def cost_of(rows: int, test: int, d: int, per_entry: float) -> Cost:
         return fit_cost(rows, test, d, per_entry)
 
-    raw = opt.raw_data(
-        data, target=target, data_dir=data_dir, task=task, missing=missing, without=without, layout=layout
-    )
-    draw = Draw(n, n_test, seed, normalize, flatten)
-    options = NetworkOptions(net, depth, activation, bias, law, which)
-    preparation = prepared(raw, draw, options, cost_of, dtype=torch.float64)
+    preparation = prepared(source.read(), draw, options, cost_of, dtype=torch.float64)
     opt.say(preparation.notes, quiet)
-    rows, test = len(preparation.x), len(preparation.data.x_test)
-    cost = cost_of(rows, test, preparation.x[0].numel(), preparation.per_entry)
+    rows, n_test = len(preparation.x), len(preparation.data.x_test)
+    cost = cost_of(rows, n_test, preparation.x[0].numel(), preparation.per_entry)
     announce(f"kernel and solution of {rows:,} rows", cost.seconds, cost.memory, not quiet)
     tile = tile_for(preparation.per_entry)
     start = time.perf_counter()
     with bar(not quiet) as tell:
         model = predict.fit(
-            preparation.data, preparation.kernel, ridge=ridge, flatten=flatten, tile=tile, progress=tell
+            preparation.data, preparation.kernel, ridge=ridge, flatten=draw.flatten, tile=tile, progress=tell
         )
         seconds = time.perf_counter() - start
         scores = _scores(preparation, model)
-    model.trained_on = {
-        "data": identity(data),
-        "rows": preparation.data.rows.numpy(),
-        "in_shape": preparation.data.in_shape,
-        "target": target if preparation.data.columns is None else preparation.data.columns.target,
-        "classes": preparation.data.classes,
-        "network": preparation.made.title,
+    model.trained_on = _trained_on(preparation, source, tile)
+    replace_file(out, lambda temporary: joblib.dump(model, temporary))
+    written = f"{out}, which was there before" if replaced else str(out)
+    _print(preparation, options, ridge, scores, seconds, written)
+
+
+def _trained_on(preparation: RowsAndNetwork, source: DataSource, tile: int) -> dict[str, Any]:
+    """What `gramian predict` asks of a stored model."""
+    data = preparation.data
+    return {
+        "data": identity(source.data),
+        "rows": data.rows.numpy(),
+        "in_shape": data.in_shape,
+        "target": source.target if data.columns is None else data.columns.target,
+        "classes": data.classes,
+        "network": preparation.network.title,
         "tile": tile,
     }
-    replace_file(out, lambda temporary: joblib.dump(model, temporary))
+
+
+def _print(
+    preparation: RowsAndNetwork,
+    options: NetworkOptions,
+    ridge: float,
+    scores: list[tuple[str, str]],
+    seconds: float,
+    written: str,
+) -> None:
+    from gramian.data.wording import counted
+    from gramian.report.numbers import duration, number
+
+    data = preparation.data
+    drawn = f"{len(preparation.x):,} training and {counted(len(data.x_test), 'test row')}"
     show.rows(
         [
-            ("model", f"{which.upper()} of {preparation.made.title}, ridge {number(ridge)}"),
+            ("model", f"{options.which.upper()} of {preparation.network.title}, ridge {number(ridge)}"),
             ("biases", preparation.biases),
-            ("data", f"{preparation.data.name}, {rows:,} training and {counted(test, 'test row')}"),
-            ("inputs", preparation.data.scaling.says.removeprefix("Inputs: ")),
+            ("data", f"{data.name}, {drawn}"),
+            ("inputs", data.scaling.says.removeprefix("Inputs: ")),
             *scores,
             ("time", duration(seconds)),
-            ("written", f"{out}, which was there before" if replaced else str(out)),
+            ("written", written),
         ],
         show.out(),
     )
 
 
-def _scores(preparation: Prepared, model: Pipeline) -> list[tuple[str, str]]:
+def _scores(preparation: RowsAndNetwork, model: Pipeline) -> list[tuple[str, str]]:
     """On the training rows, from the solution, and on the test rows."""
     from gramian.predict.model import names
 

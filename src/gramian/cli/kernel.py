@@ -10,9 +10,10 @@ import typer
 
 from gramian.cli import options as opt
 from gramian.cli import show
-from gramian.cli.files import check_file
-from gramian.cli.prepared import Draw, NetworkOptions, prepared
-from gramian.cli.progress import announce, bar
+from gramian.cli.data_options import DataSource, Draw
+from gramian.cli.output_files import check_file
+from gramian.cli.prepared import NetworkOptions, RowsAndNetwork, prepared
+from gramian.cli.progress_bar import announce, bar
 from gramian.errors import GramianError
 
 if TYPE_CHECKING:
@@ -73,33 +74,33 @@ def kernel(
 
     In Python: x = gramian.data.load("digits", n=500).x; np.save("k.npy", gramian.architecture(net, x[:2]).ntk(x))
     """
+    opt.one_of("--which", which, ("ntk", "nngp"))
+    source = DataSource(data, target, data_dir, task, missing, without, layout)
+    draw = Draw(n, n_test, seed, normalize, flatten)
+    options = NetworkOptions(net, depth, activation, bias, law, which)
+    run_kernel(source, draw, options, out, dtype, device, quiet)
+
+
+def run_kernel(
+    source: DataSource, draw: Draw, options: NetworkOptions, out: Path, dtype: str, device: str, quiet: bool
+) -> None:
+    """Computes the kernel, writes it to `out`, a file or a folder of tiles, and prints what it is."""
     from gramian.data.wording import counted
     from gramian.files import replace_file
     from gramian.gram import Gram
     from gramian.predict.cost import Cost, kernel_cost, tile_for
-    from gramian.report.numbers import duration, number
 
-    opt.one_of("--which", which, ("ntk", "nngp"))
-    normalize = opt.normalization(data, normalize)
     in_tiles = not out.suffix or out.is_dir()
     if not in_tiles:
         check_file(out, ".npy")
     replaced = out.is_file()
     precision, where = opt.dtype_of(dtype), opt.device_of(device)
-    if in_tiles:
-        itemsize = 0
-    else:
-        itemsize = precision.itemsize
+    itemsize = 0 if in_tiles else precision.itemsize
 
     def cost_of(rows: int, _test: int, _d: int, per_entry: float) -> Cost:
         return kernel_cost(rows, per_entry, itemsize)
 
-    raw = opt.raw_data(
-        data, target=target, data_dir=data_dir, task=task, missing=missing, without=without, layout=layout
-    )
-    draw = Draw(n, n_test, seed, normalize, flatten)
-    options = NetworkOptions(net, depth, activation, bias, law, which)
-    preparation = prepared(raw, draw, options, cost_of, dtype=precision, device=where)
+    preparation = prepared(source.read(), draw, options, cost_of, dtype=precision, device=where)
     opt.say(preparation.notes, quiet)
     x = preparation.x
     cost = cost_of(len(x), 0, 0, preparation.per_entry)
@@ -110,26 +111,38 @@ def kernel(
         tile = _tile_of(out) or tile
     start = time.perf_counter()
     gram = Gram(preparation.kernel, x, tile=tile, keep=False)
-    lines = []
+    lines = [("written", f"{out}, which was there before" if replaced else str(out))]
     if in_tiles:
-        made_gram: Gram | Tensor = _stored(gram, out, shown=not quiet)
-        lines = [("tiles", f"of {gram.tile} x {gram.tile}; gramian.Gram.open({str(out)!r}) reads them")]
+        matrix: Gram | Tensor = _stored(gram, out, shown=not quiet)
+        lines.append(("tiles", f"of {gram.tile} x {gram.tile}; gramian.Gram.open({str(out)!r}) reads them"))
     else:
-        made_gram = dense = _computed(gram, shown=not quiet)
+        matrix = dense = _computed(gram, shown=not quiet)
         replace_file(out, lambda temporary: _save(temporary, dense.numpy()))
-    seconds = time.perf_counter() - start
-    diagonal = made_gram.diagonal()
+    _print(preparation, f"{options.which.upper()} of", matrix, dtype, time.perf_counter() - start, lines)
+
+
+def _print(
+    preparation: RowsAndNetwork,
+    which: str,
+    matrix: Gram | Tensor,
+    dtype: str,
+    seconds: float,
+    lines: list[tuple[str, str]],
+) -> None:
+    from gramian.data.wording import counted
+    from gramian.report.numbers import duration, number
+
+    n, diagonal = len(preparation.x), matrix.diagonal()
     show.rows(
         [
-            ("kernel", f"{which.upper()} of {preparation.made.title}"),
+            ("kernel", f"{which} {preparation.network.title}"),
             ("biases", preparation.biases),
-            ("data", f"{preparation.data.name}, {counted(len(x), 'row')}"),
+            ("data", f"{preparation.data.name}, {counted(n, 'row')}"),
             ("inputs", preparation.data.scaling.says.removeprefix("Inputs: ")),
-            ("shape", f"{len(x)} x {len(x)}, {dtype}"),
+            ("shape", f"{n} x {n}, {dtype}"),
             ("diagonal", f"{number(float(diagonal.min()))} to {number(float(diagonal.max()))}"),
-            *_spectrum(made_gram),
+            *_spectrum(matrix),
             ("time", duration(seconds)),
-            ("written", f"{out}, which was there before" if replaced else str(out)),
             *lines,
         ],
         show.out(),

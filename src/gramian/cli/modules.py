@@ -110,19 +110,23 @@ def imported(path: Path) -> ModuleType:
 def _named(module: ModuleType, name: str, path: Path) -> Any:
     known = _networks(module)
     listed = ", ".join(f"{path}:{each}" for each in known)
+    holds = "it holds no nn.Module, and no function that could return one."
+    first = one_of = f"write one into it, e.g. {EXAMPLE}"
+    if known:
+        holds, first, one_of = f"it holds {listed}.", f"--net {path}:{known[0]}", f"one of {listed}"
     if not name:
         raise BadArgument(
             f"which network of {path} was not said.",
             where=f"--net {path}",
-            why=f"it holds {listed}." if known else "it holds no nn.Module, and no function that could return one.",
-            fix=f"--net {path}:{known[0]}" if known else f"write one into it, e.g. {EXAMPLE}",
+            why=holds,
+            fix=first,
         )
     if not hasattr(module, name):
         raise BadArgument(
             f"no name {name} in {path}.",
             where=f"--net {path}:{name}",
             why="another spelling." + nearest(name, known),
-            fix=f"one of {listed}" if known else f"write one into it, e.g. {EXAMPLE}",
+            fix=one_of,
         )
     value = getattr(module, name)
     if not callable(value):
@@ -130,7 +134,7 @@ def _named(module: ModuleType, name: str, path: Path) -> Any:
             f"{name} is {value!r}, no network.",
             where=f"--net {path}:{name}",
             why="NAME is an nn.Module, a class of one, or a function that returns one.",
-            fix=f"one of {listed}" if known else f"write one into it, e.g. {EXAMPLE}",
+            fix=one_of,
         )
     return value
 

@@ -36,7 +36,7 @@ WITH_BIAS: dict[str, dict[str, tuple[float, float]]] = {  # "he", and the paper'
 
 
 @dataclass(frozen=True, eq=False)
-class Made:
+class BuiltNetwork:
     """A network for this data.
 
     Args:
@@ -67,19 +67,23 @@ def network(
     activation: str | None = None,
     bias: bool = False,
     seed: int = 0,
-) -> Made:
+) -> BuiltNetwork:
     """The network that `--net` names.
 
     Raises:
         BadArgument: an unknown name, depth or activation; images wanted where the data are a table; everything that
             can go wrong in the user's own file.
     """
+    import torch
+
     from gramian.network.zoo import ACTIVATIONS, ZOO
 
     if modules.is_file(spec):
         module = modules.own_module(spec, data.x, data.n_outputs, seed)
         path, _, name = spec.rpartition(":")
-        return Made(module, spec, True, None, f"from {Path(path).stem} import {name}", _call(name, module, path, data))
+        return BuiltNetwork(
+            module, spec, True, None, f"from {Path(path).stem} import {name}", _call(name, module, path, data)
+        )
     if spec not in ZOO:
         raise BadArgument(
             f"no network {spec!r}.",
@@ -90,12 +94,14 @@ def network(
     _check(spec, data, depth, width, activation, tuple(ACTIVATIONS))
     given = {"depth": depth or DEPTH.get(spec, 5), "width": width, "activation": activation, "bias": bias or None}
     options = {name: value for name, value in given.items() if value is not None}
-    module = ZOO[spec](data.in_shape, data.n_outputs, **options)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module = ZOO[spec](data.in_shape, data.n_outputs, **options)
     said = "".join(f", {name}={value!r}" for name, value in options.items())
     title = f"{TITLE[spec]}, depth {options['depth']}" + (f", {activation}" if activation else "")
     if bias:
         title += ", with biases"
-    return Made(
+    return BuiltNetwork(
         module,
         title,
         False,
@@ -123,7 +129,7 @@ def _about_biases(spec: str, in_shape: tuple[int, ...], activation: str | None, 
     return ""
 
 
-def says_law_without_biases(law: Law | None, net: Made, bias: bool) -> str:
+def says_law_without_biases(law: Law | None, net: BuiltNetwork, bias: bool) -> str:
     """A law that was said and gives biases a size, for a built-in network without any; "" for all others."""
     entries: Iterable[Any]
     if isinstance(law, Mapping):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,8 +15,6 @@ if TYPE_CHECKING:
     import torch
 
     from gramian.arch.law import Law as AnyLaw
-    from gramian.data import Dataset
-    from gramian.data.raw import Raw
 
 DATA, NETWORK, OUTPUT = "Data", "Network", "Output"
 ROWS = 500  # training rows where nothing else is said: a kernel of 500 x 500 takes seconds
@@ -274,12 +271,12 @@ def device_of(text: str) -> str:
     return text
 
 
-def normalization(data: str, normalize: str) -> str:
+def normalization(normalize: str) -> str:
     """The word of `--normalize`, if it is one; what "auto" stands for is decided where the data are read.
 
     Example:
-        >>> normalization("digits", "auto"), normalization("iris", "unit")
-        ('auto', 'unit')
+        >>> normalization("auto")
+        'auto'
     """
     return one_of("--normalize", normalize, ("auto", "unit", "standardize", "none"))
 
@@ -298,64 +295,6 @@ def number_of_rows(n: str | None) -> int | None:
         raise BadArgument(f"--n {n} is no number of rows.", where="--n", fix=f"--n {ROWS}, or --n all.") from None
 
 
-def raw_data(
-    data: str,
-    *,
-    target: str | None,
-    data_dir: Path | None,
-    task: str | None = None,
-    missing: str = "refuse",
-    without: list[str] | None = None,
-    layout: str = "auto",
-) -> Raw:
-    """Rows as they lie in the source, before any are drawn."""
-    from gramian.data.labels import known_task
-    from gramian.data.sources import Choices, read
-
-    return read(data, data_dir, Choices(target, known_task(task), missing, tuple(without or ()), layout))
-
-
-def dataset(
-    data: str,
-    *,
-    target: str | None,
-    data_dir: Path | None,
-    n: str | None,
-    n_test: int | None,
-    seed: int,
-    normalize: str,
-    flatten: bool = False,
-    task: str | None = None,
-    missing: str = "refuse",
-    without: list[str] | None = None,
-    layout: str = "auto",
-) -> Dataset:
-    """`data.load` with certify's default number of rows, min(500, 80 %), which a note then says; float64.
-
-    Raises:
-        BadData, BadArgument: as `data.load`; --n is no number.
-    """
-    from gramian.data.load import available_rows, drawn
-
-    count = number_of_rows(n)
-    raw = raw_data(data, target=target, data_dir=data_dir, task=task, missing=missing, without=without, layout=layout)
-    there = available_rows(raw, n_test)
-    if n is None:
-        count = min(ROWS, there)
-    loaded = drawn(raw, n=count, n_test=n_test, seed=seed, normalize=normalize)
-    if n is None and count is not None and count < there:
-        said = f"{count:,} of {there:,} training rows were drawn; --n all takes all, --n INT another number."
-        loaded = replace(loaded, notes=(*loaded.notes, said))
-    if flatten:
-        return flattened(loaded)
-    return loaded
-
-
-def flattened(data: Dataset) -> Dataset:
-    """Images as vectors."""
-    return replace(data, x=data.x.flatten(1), x_test=data.x_test.flatten(1))
-
-
 def say(notes: Iterable[str], quiet: bool) -> None:
     """A data set's notes, a line each, on stderr."""
     from gramian.cli import show
@@ -363,10 +302,3 @@ def say(notes: Iterable[str], quiet: bool) -> None:
     if not quiet:
         for note in notes:
             show.warn(note)
-
-
-def on_the_networks_scale(x: torch.Tensor, normalize: str) -> torch.Tensor:
-    r"""Rows of norm 1 times $\sqrt d$, d numbers in a row, for networks that are trained: entries of size 1."""
-    if normalize == "unit" and len(x):
-        return x * x[0].numel() ** 0.5
-    return x

@@ -10,10 +10,11 @@ import typer
 
 from gramian.cli import options as opt
 from gramian.cli import show
-from gramian.cli.files import check_file, unused
+from gramian.cli.data_options import DataSource
 from gramian.cli.fit import identity
-from gramian.cli.progress import announce, bar
-from gramian.cli.scores import score_lines
+from gramian.cli.output_files import check_file, unused
+from gramian.cli.progress_bar import announce, bar
+from gramian.cli.score_lines import score_lines
 from gramian.errors import BadArgument, BadData
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ def _loaded(path: Path) -> Pipeline:
 
 
 @dataclass(frozen=True, eq=False)
-class Given:
+class RowsToPredict:
     """Rows to predict.
 
     Args:
@@ -158,7 +159,7 @@ def _given(
     missing: str | None,
     unseen: str,
     layout: str,
-) -> Given:
+) -> RowsToPredict:
     from sklearn.base import clone
 
     from gramian.data.sources import table
@@ -180,7 +181,7 @@ def _given(
     return _from_source(model, rows, data, target, data_dir, layout)
 
 
-def _from_table(model: Pipeline, rows: Any, table: Table, label: str, *, explicit: bool) -> Given:
+def _from_table(model: Pipeline, rows: Any, table: Table, label: str, *, explicit: bool) -> RowsToPredict:
     """Rows of a table, by the names of its columns."""
     from dataclasses import replace
 
@@ -217,7 +218,7 @@ def _from_table(model: Pipeline, rows: Any, table: Table, label: str, *, explici
         labels = _labels(model, table, label)
     else:
         labels = None
-    return Given(table.name, x, table.frame.index.to_numpy(np.int64), labels, True, (*notes, *said))
+    return RowsToPredict(table.name, x, table.frame.index.to_numpy(np.int64), labels, True, (*notes, *said))
 
 
 def _labels(model: Pipeline, table: Table, label: str) -> np.ndarray | None:
@@ -240,11 +241,11 @@ def _labels(model: Pipeline, table: Table, label: str) -> np.ndarray | None:
 
 def _from_source(
     model: Pipeline, rows: Any, data: str, target: str | None, data_dir: Path | None, layout: str
-) -> Given:
+) -> RowsToPredict:
     """Rows of arrays and images, in the order of their numbers."""
     import numpy as np
 
-    raw = opt.raw_data(data, target=target or _array_target(model, data), data_dir=data_dir, layout=layout)
+    raw = DataSource(data, target or _array_target(model, data), data_dir, layout=layout).read()
     held, y = raw.test or (raw.x, raw.y)
     if raw.rows is None or raw.test is not None:
         numbers = np.arange(len(held))
@@ -262,7 +263,7 @@ def _from_source(
         labels = np.array([_class_name(v) for v in y.ravel()])
     elif raw.classes and not known:  # classes, where the model was told that they are numbers
         labels = y.astype(float)
-    return Given(raw.name, x, numbers, labels, raw.test is None, raw.notes)
+    return RowsToPredict(raw.name, x, numbers, labels, raw.test is None, raw.notes)
 
 
 def _class_name(value: float) -> str:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gramian.cli import options as opt
-from gramian.cli.networks import Made, network, says_law_without_biases
+from gramian.cli.data_options import Draw, flattened
+from gramian.cli.networks import BuiltNetwork, network, says_law_without_biases
 from gramian.errors import BadArgument
 
 if TYPE_CHECKING:
@@ -25,23 +26,6 @@ CostOf = Callable[[int, int, int, float], "Cost"]  # training rows, test rows, n
 
 
 @dataclass(frozen=True)
-class Draw:
-    """Which rows are drawn, and how they are scaled; as on the command line."""
-
-    n: str | None
-    n_test: int | None
-    seed: int
-    normalize: str
-    flatten: bool
-
-    def rows(self, raw: Raw, n: int | None) -> Dataset:
-        """`n` training rows, None for all, with their test rows."""
-        from gramian.data.load import drawn
-
-        return drawn(raw, n=n, n_test=self.n_test, seed=self.seed, normalize=self.normalize)
-
-
-@dataclass(frozen=True)
 class NetworkOptions:
     """Which network, by which law; as on the command line."""
 
@@ -54,13 +38,13 @@ class NetworkOptions:
 
 
 @dataclass(frozen=True, eq=False)
-class Prepared:
+class RowsAndNetwork:
     """Rows and a network that go together.
 
     Args:
         data: rows in the shape of their source.
         x: training rows as the network takes them, on their device.
-        made: the network.
+        network: for these rows.
         arch: its architecture.
         law: of its random weights.
         kernel: the kernel that was asked for, of two sets of rows.
@@ -70,7 +54,7 @@ class Prepared:
 
     data: Dataset
     x: Tensor
-    made: Made
+    network: BuiltNetwork
     arch: Architecture
     law: Law
     kernel: Callable[..., Tensor]
@@ -83,14 +67,14 @@ class Prepared:
         from gramian.network.biases import biases_in_words
 
         words = biases_in_words(self.arch)
-        if words.startswith("none") and not self.made.own:
+        if words.startswith("none") and not self.network.own:
             return words + "; --bias adds them"
         return words
 
 
 def prepared(
     raw: Raw, draw: Draw, options: NetworkOptions, cost_of: CostOf, *, dtype: torch.dtype, device: str = "cpu"
-) -> Prepared:
+) -> RowsAndNetwork:
     """All rows, unless their number was said or is more than this machine can take in its memory and in 10 minutes.
 
     Raises:
@@ -108,16 +92,16 @@ def prepared(
     if count == there:
         # None: all rows, and with them the whole of an official test set
         count = None
-    preparation = _made(draw.rows(raw, count), draw, options, dtype, device)
+    preparation = _prepared_rows(draw.rows(raw, count), draw, options, dtype, device)
     if draw.n is None:
         m = len(preparation.data.x_test)
         most = most_rows(lambda k: cost_of(k, m, d, preparation.per_entry), len(preparation.x), seconds=PATIENCE)
         if most < len(preparation.x):
             most = max(most // 100 * 100, min(most, 100))
-            preparation = _made(draw.rows(raw, most), draw, options, dtype, device)
+            preparation = _prepared_rows(draw.rows(raw, most), draw, options, dtype, device)
         if len(preparation.x) < there:
             said = _fewer(len(preparation.x), there, cost_of(there, m, d, preparation.per_entry))
-            preparation = Prepared(**{**preparation.__dict__, "notes": (*preparation.notes, said)})
+            preparation = RowsAndNetwork(**{**preparation.__dict__, "notes": (*preparation.notes, said)})
     else:
         _refuse_memory(len(preparation.x), lambda k: cost_of(k, 0, d, 0.0))
     return preparation
@@ -129,13 +113,15 @@ def _first_row():
     return np.arange(1)
 
 
-def _made(data: Dataset, draw: Draw, options: NetworkOptions, dtype: torch.dtype, device: str) -> Prepared:
+def _prepared_rows(
+    data: Dataset, draw: Draw, options: NetworkOptions, dtype: torch.dtype, device: str
+) -> RowsAndNetwork:
     from gramian.network import architecture
     from gramian.network.biases import says_homogeneous, says_uncounted
     from gramian.predict.cost import seconds_per_entry
 
     if draw.flatten:
-        given = opt.flattened(data)
+        given = flattened(data)
     else:
         given = data
     net = network(
@@ -154,7 +140,7 @@ def _made(data: Dataset, draw: Draw, options: NetworkOptions, dtype: torch.dtype
     if net.own:
         about.append(says_homogeneous(kernel, x, "--law torch and layers with bias=True make a difference"))
     notes = [*data.notes, *filter(None, about)]
-    return Prepared(data, x, net, arch, law, kernel, seconds_per_entry(kernel, x), tuple(notes))
+    return RowsAndNetwork(data, x, net, arch, law, kernel, seconds_per_entry(kernel, x), tuple(notes))
 
 
 def _fewer(count: int, there: int, cost: Cost) -> str:

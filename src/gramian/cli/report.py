@@ -11,8 +11,6 @@ import typer
 from gramian.cli import show
 from gramian.errors import BadArgument, BadData
 
-SCHEMA = 2
-
 
 def report(
     source: Annotated[
@@ -27,7 +25,7 @@ def report(
 
     In Python: gramian.report.write(json.load(open("gramian-report/report.json")), "gramian-report")
     """
-    from gramian.cli.answer import print_answer
+    from gramian.cli.printed_answer import print_answer
     from gramian.report import write
 
     if source.is_dir():
@@ -48,6 +46,8 @@ def read_facts(path: Path) -> dict[str, Any]:
         BadArgument: there is no such file.
         BadData: it is no JSON, or not what `gramian certify` writes.
     """
+    from gramian.report.facts import SCHEMA
+
     again = "`gramian certify` writes both files anew."
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))

@@ -11,7 +11,7 @@ from torch import Tensor
 from gramian.errors import BadData
 
 
-class Rows:
+class BatchRows:
     """Inputs or targets of n samples; `at(numbers)` has the same structure with some of their rows.
 
     Attributes:
@@ -19,7 +19,7 @@ class Rows:
         n: how many samples: the length of its first tensor.
 
     Example:
-        >>> batch = Rows({"ids": [[1, 2], [3, 4]], "mask": None, "scale": 2.0})
+        >>> batch = BatchRows({"ids": [[1, 2], [3, 4]], "mask": None, "scale": 2.0})
         >>> batch.n, batch.at(torch.tensor([1]))
         (2, {'ids': tensor([[3, 4]]), 'mask': None, 'scale': 2.0})
     """
@@ -56,9 +56,9 @@ class Rows:
         """These rows, in the caller's structure."""
         return changed(self.given, lambda t: t[numbers])
 
-    def cast(self, dtype: torch.dtype) -> Rows:
+    def cast(self, dtype: torch.dtype) -> BatchRows:
         """The floating ones in another precision."""
-        rows = object.__new__(Rows)
+        rows = object.__new__(BatchRows)
         rows.given = changed(self.given, lambda t: t.to(dtype) if t.is_floating_point() else t)
         rows.n, rows.name = self.n, self.name
         return rows

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from gramian.errors import BadData
 from gramian.monitor.losses import IGNORED, UserLoss
-from gramian.monitor.module_call import Call
+from gramian.monitor.module_call import ModuleCall
 from gramian.monitor.watched_outputs import Look
 
 
@@ -54,7 +54,7 @@ class Positions:
         return F.softplus(-odds).mean(1).sum()
 
 
-def positions_of(call: Call, user: UserLoss, tokens: int, *, most: int | None = None) -> Positions | None:
+def positions_of(call: ModuleCall, user: UserLoss, tokens: int, *, most: int | None = None) -> Positions | None:
     """The positions of a batch of tokens or pixels with one class each; None if it is none.
 
     Raises:

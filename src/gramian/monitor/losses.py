@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from gramian.data import one_hot
 from gramian.errors import BadArgument, BadData
-from gramian.monitor.batch_rows import Rows
+from gramian.monitor.batch_rows import BatchRows
 from gramian.monitor.monitor_warnings import tell
 from gramian.monitor.watched_outputs import Look, replaced
 from gramian.train.objective import cross_entropy, squared
@@ -45,7 +45,7 @@ class UserLoss:
     """
 
     def __init__(
-        self, loss: Any, look: Look, targets: Rows, *, template: Callable[[Tensor], Any] | None = None
+        self, loss: Any, look: Look, targets: BatchRows, *, template: Callable[[Tensor], Any] | None = None
     ) -> None:
         self.loss, self.look, self.template = loss, look, template
         if isinstance(loss, str):
@@ -59,7 +59,7 @@ class UserLoss:
         self.by_logit = isinstance(loss, nn.BCEWithLogitsLoss) or loss is F.binary_cross_entropy_with_logits
         self.ignored = getattr(loss, "ignore_index", IGNORED if self.by_class else None)
 
-    def with_test(self, targets: Rows) -> None:
+    def with_test(self, targets: BatchRows) -> None:
         """Row numbers from n on are those of a test set."""
         self._test = targets
 

@@ -18,7 +18,7 @@ def kind_of(name: str, cost: str) -> str:
     return cost
 
 
-class Schedule:
+class MeasurementSchedule:
     """Seconds by kind of measurement, and which kinds are due.
 
     Attributes:

@@ -17,7 +17,7 @@ from gramian.errors import BadArgument
 from gramian.monitor.edge_probe import EdgeOfStability
 from gramian.monitor.log import Log
 from gramian.monitor.losses import modules_in
-from gramian.monitor.measurement_schedule import Schedule, kind_of
+from gramian.monitor.measurement_schedule import MeasurementSchedule, kind_of
 from gramian.monitor.monitor_facts import about
 from gramian.monitor.monitor_warnings import tell_failed
 from gramian.monitor.resume import recorded, take_up
@@ -27,6 +27,7 @@ from gramian.monitor.slow_samples import Slow, slow_rows
 from gramian.monitor.undisturbed import undisturbed
 from gramian.monitor.watched import watched
 from gramian.monitor.words import sentences
+from gramian.report.facts import SampleFacts
 from gramian.train.forward import statistics_of
 from gramian.train.probes import NotApplicable, Probe, Reading, choose
 from gramian.train.probes.probe import Value
@@ -53,7 +54,7 @@ class Measuring:
         probes: str | Sequence[str | Probe],
         rows: int,
         tokens: int,
-        schedule: Schedule,
+        schedule: MeasurementSchedule,
         log: Log,
         resume: Mapping[str, Any] | int = 0,
     ) -> None:
@@ -284,7 +285,7 @@ class Measuring:
             named = replace(slow, rows=tuple(int(self.seen.numbers[row]) for row in slow.rows))
         return sentences(self.trace(), named), slow
 
-    def named(self, slow: Slow, classes: Sequence[str]) -> list[dict[str, Any]]:
+    def named(self, slow: Slow, classes: Sequence[str]) -> list[SampleFacts]:
         """The slowest samples as a reader knows them."""
         with self._undisturbed():
             return named(self.seen, slow, classes)

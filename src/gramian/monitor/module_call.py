@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from gramian.empirical.modules.calling import call as call_once
 from gramian.errors import BadData
-from gramian.monitor.batch_rows import Rows, called, changed, tensors, ways
+from gramian.monitor.batch_rows import BatchRows, called, changed, tensors, ways
 from gramian.monitor.losses import (
     CLASSWISE,
     CLASSWISE_FUNCTIONS,
@@ -31,7 +31,7 @@ OUTPUTS_PER_NUMBER = 256
 
 
 @dataclass(frozen=True, eq=False)
-class Call:
+class ModuleCall:
     """The user's module with its inputs and targets.
 
     Attributes:
@@ -45,8 +45,8 @@ class Call:
 
     module: nn.Module
     loss: Any
-    rows: Rows
-    targets: Rows
+    rows: BatchRows
+    targets: BatchRows
     numbers: Tensor
     how: str
     look: Look
@@ -103,7 +103,7 @@ class Call:
         held = max(sum(t[0].numel() for t in tensors(self.rows.given)), numbers // OUTPUTS_PER_NUMBER, 1)
         return rows[:, None, None].expand(-1, 1, held)
 
-    def same(self, x: Any, y: Any) -> Call:
+    def same(self, x: Any, y: Any) -> ModuleCall:
         """Other rows, called and looked at alike."""
         x, y = _with_labels(x, y)
         given = x
@@ -113,12 +113,12 @@ class Call:
                 given = {**x, **labels}
             else:
                 given = dict(x)
-        rows = _like(Rows(given, self.device, name="x_test"), self.rows)
-        targets = Rows(y, self.device, n=rows.n, name="y_test")
+        rows = _like(BatchRows(given, self.device, name="x_test"), self.rows)
+        targets = BatchRows(y, self.device, n=rows.n, name="y_test")
         return _counted(replace(self, rows=rows, targets=targets, numbers=torch.arange(rows.n, device=self.device)))
 
 
-def call_of(module: nn.Module, loss: Any, x: Any, y: Any) -> Call:
+def call_of(module: nn.Module, loss: Any, x: Any, y: Any) -> ModuleCall:
     """The module, called on the rows in the first way that works.
 
     Raises:
@@ -130,19 +130,23 @@ def call_of(module: nn.Module, loss: Any, x: Any, y: Any) -> Call:
     torchs = isinstance(loss, (str, *NUMBERWISE, *CLASSWISE)) or loss in (*CLASSWISE_FUNCTIONS, *NUMBERWISE_FUNCTIONS)
     if y is None and (loss is None or torchs):  # a function of the user's own may need none
         raise _no_targets()
-    targets = Rows(y, device, n=Rows(given, device).n, name="y")
+    targets = BatchRows(y, device, n=BatchRows(given, device).n, name="y")
     rows, how, out = _taken(module, given, targets, device)
     few = torch.arange(min(TRIAL_ROWS, rows.n), device=device)
     if loss is None:
         own = own_loss(module, rows, targets, how)
         look = Look.at(out, own.paths, whole=own.whole)
-        module_call = Call(module, own.loss, rows, own.targets, torch.arange(rows.n, device=device), how, look, out)
+        module_call = ModuleCall(
+            module, own.loss, rows, own.targets, torch.arange(rows.n, device=device), how, look, out
+        )
         return _counted(module_call)
-    module_call = Call(module, loss, rows, targets, torch.arange(rows.n, device=device), how, _main(out, len(few)), out)
+    module_call = ModuleCall(
+        module, loss, rows, targets, torch.arange(rows.n, device=device), how, _main(out, len(few)), out
+    )
     return _counted(_with_whole(module_call, few))
 
 
-def _taken(module: nn.Module, given: Any, targets: Rows, device: torch.device) -> tuple[Rows, str, Any]:
+def _taken(module: nn.Module, given: Any, targets: BatchRows, device: torch.device) -> tuple[BatchRows, str, Any]:
     """Inputs, the way, and an output: as they are, in the module's precision, and with the labels among them."""
     first: Exception | None = None
     for data in _tries(module, given, targets, device):
@@ -154,17 +158,17 @@ def _taken(module: nn.Module, given: Any, targets: Rows, device: torch.device) -
             except Exception as error:
                 first = first or error
     assert first is not None
-    shapes = ", ".join(str(tuple(t.shape)) for t in tensors(Rows(given).given))
+    shapes = ", ".join(str(tuple(t.shape)) for t in tensors(BatchRows(given).given))
     raise BadData(
         f"The module does not take inputs of shape {shapes}: {(str(first).strip().splitlines() or ['error'])[0]}",
-        where=f"{type(module).__name__}, called on {min(TRIAL_ROWS, Rows(given).n)} rows",
+        where=f"{type(module).__name__}, called on {min(TRIAL_ROWS, BatchRows(given).n)} rows",
         why="the shape of one sample is not the one that the first layer expects, or an input is missing",
         fix="x as the module is called in training; several inputs as a tuple, or a dict by name",
     ) from first
 
 
-def _tries(module: nn.Module, given: Any, targets: Rows, device: torch.device) -> Iterator[Rows]:
-    data = Rows(given, device)
+def _tries(module: nn.Module, given: Any, targets: BatchRows, device: torch.device) -> Iterator[BatchRows]:
+    data = BatchRows(given, device)
     kinds = [p.dtype for p in module.parameters() if p.is_floating_point()]
     floating = {t.dtype for t in tensors(data.given) if t.is_floating_point()}
     yield data
@@ -172,7 +176,7 @@ def _tries(module: nn.Module, given: Any, targets: Rows, device: torch.device) -
         yield data.cast(kinds[0])
     if isinstance(data.given, Mapping) and isinstance(targets.given, Tensor) and "labels" not in data.given:
         # encoder and decoder: inputs come of the labels
-        yield Rows({**data.given, "labels": targets.given}, device)
+        yield BatchRows({**data.given, "labels": targets.given}, device)
 
 
 def _with_labels(x: Any, y: Any) -> tuple[Any, Any]:
@@ -208,7 +212,7 @@ def _main(out: Any, n: int) -> Look:
     return Look.at(out, (path,), 0 if t.shape[0] == n else 1)
 
 
-def _with_whole(call: Call, few: Tensor) -> Call:
+def _with_whole(call: ModuleCall, few: Tensor) -> ModuleCall:
     """A loss of the user's own that takes the whole output gets it, and all that it uses of it is looked at."""
     known = isinstance(call.loss, (str, *NUMBERWISE, *CLASSWISE)) or call.loss in CLASSWISE_FUNCTIONS
     if isinstance(call.example, Tensor) or known:
@@ -238,7 +242,7 @@ def _with_whole(call: Call, few: Tensor) -> Call:
     return replace(call, look=look)
 
 
-def _counted(call: Call) -> Call:
+def _counted(call: ModuleCall) -> ModuleCall:
     """Without the rows whose targets do not count at all."""
     y, loss = call.targets.given, call.loss
     ignored = getattr(loss, "ignore_index", IGNORED)
@@ -258,12 +262,12 @@ def _counted(call: Call) -> Call:
         )
     kept = has.nonzero().flatten()
     rows, targets = (
-        Rows(changed(r.given, lambda t: t[kept]), call.device, n=len(kept)) for r in (call.rows, call.targets)
+        BatchRows(changed(r.given, lambda t: t[kept]), call.device, n=len(kept)) for r in (call.rows, call.targets)
     )
     return replace(call, rows=rows, targets=targets, numbers=call.numbers[kept])
 
 
-def _like(rows: Rows, other: Rows) -> Rows:
+def _like(rows: BatchRows, other: BatchRows) -> BatchRows:
     """In the precision in which the other's tensors are taken."""
     kinds = {t.dtype for t in tensors(other.given) if t.is_floating_point()}
     if len(kinds) == 1:

@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from gramian.arch.inputs import Inputs
 from gramian.errors import GramianError
 from gramian.monitor.log import Log, read_log
-from gramian.monitor.measurement_schedule import Schedule
+from gramian.monitor.measurement_schedule import MeasurementSchedule
 from gramian.monitor.measuring import Measuring
 from gramian.monitor.monitor_facts import facts, unwatched
 from gramian.monitor.monitor_inputs import check_settings, holds_none, torch_optimizer
@@ -24,6 +24,7 @@ from gramian.monitor.resume import state_of, take_up
 from gramian.monitor.slow_samples import Slow
 from gramian.monitor.watched_run import WatchedRun
 from gramian.monitor.words import sentences
+from gramian.report.facts import SampleFacts
 from gramian.train.objective import Loss
 from gramian.train.probes import Probe
 from gramian.train.rows_view import unwrapped
@@ -105,7 +106,7 @@ class Monitor:
         optimizer = torch_optimizer(optimizer)
         check_settings(module, optimizer, loss, share, rows, tokens, probes)
         self.optimizer, self.classes = optimizer, tuple(map(str, classes))
-        self._schedule, self._log = Schedule(share), Log(log, tensorboard)
+        self._schedule, self._log = MeasurementSchedule(share), Log(log, tensorboard)
         if isinstance(resume, int):
             self._count = resume
         else:
@@ -132,13 +133,7 @@ class Monitor:
             self._end(error, "does not watch this run")
         self.setup_seconds = self._schedule.elapsed
         self._schedule.began += self.setup_seconds
-        try:
-            self._hooks = [
-                optimizer.register_step_pre_hook(lambda *_: self._before()),
-                optimizer.register_step_post_hook(lambda *_: self._after()),
-            ]
-        except Exception as error:  # an optimizer that is none of torch's but by name
-            self._end(error, "cannot count the optimizer's steps")
+        self._count_steps()
 
     @property
     def step(self) -> int:
@@ -253,6 +248,15 @@ class Monitor:
             self._measuring.close()
         self._log.close()
 
+    def _count_steps(self) -> None:
+        try:
+            self._hooks = [
+                self.optimizer.register_step_pre_hook(lambda *_: self._before()),
+                self.optimizer.register_step_post_hook(lambda *_: self._after()),
+            ]
+        except Exception as error:  # an optimizer that is none of torch's but by name
+            self._end(error, "cannot count the optimizer's steps")
+
     def _before(self) -> None:
         if self._measuring is not None:
             self._safely(self._measuring.before, None)
@@ -278,16 +282,14 @@ class Monitor:
         if self._measuring is not None:
             self._measuring.skipped["the monitor"] = f"failed at step {self.step}: {self._ended}"
             self._measuring.close()
+        said = f"the monitor {what}; the training goes on."
+        where, why, fix = "gramian.Monitor", reason(error), CHANGE
+        if self._hooks:
+            fix = KEPT
         if isinstance(error, GramianError):
-            first = error.what
-        else:
-            first = ""
-        tell(
-            f"the monitor {what}; the training goes on." + (f" {first}" if first else ""),
-            where=(error.where if isinstance(error, GramianError) else "") or "gramian.Monitor",
-            why=(error.why if isinstance(error, GramianError) and error.why else reason(error)),
-            fix=(error.fix if isinstance(error, GramianError) else "") or (KEPT if self._hooks else CHANGE),
-        )
+            said += f" {error.what}"
+            where, why, fix = error.where or where, error.why or why, error.fix or fix
+        tell(said, where=where, why=why, fix=fix)
 
     def _tell_no_parameters(self) -> None:
         tell(
@@ -308,7 +310,7 @@ class Monitor:
             said = sentences(self.trace, None)
         return said, slow
 
-    def _named(self, slow: Slow) -> list[dict[str, Any]]:
+    def _named(self, slow: Slow) -> list[SampleFacts]:
         assert self._measuring is not None
         return self._measuring.named(slow, self.classes)
 

@@ -9,17 +9,26 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gramian.certify.facts import accuracy_facts, layer_name, made_facts, moved_facts, probe_facts
+from gramian.certify.run_facts import accuracy_facts, layer_name, moved_facts, origin_facts, probe_facts
 from gramian.monitor.measurement_schedule import AT_FIRST
-from gramian.monitor.watched import Watched
+from gramian.monitor.watched import WatchedNetwork
 from gramian.monitor.words import QUESTIONS, lately
+from gramian.report.facts import (
+    DataFacts,
+    LayerFacts,
+    LossFacts,
+    ReportFacts,
+    RunFacts,
+    SampleFacts,
+    SpectrumFacts,
+    TestErrorFacts,
+)
 from gramian.train.trace import Trace
 
-SCHEMA = 2
 EDGE = "edge"
 
 
-def about(module: nn.Module, seen: Watched) -> dict[str, Any]:
+def about(module: nn.Module, seen: WatchedNetwork) -> dict[str, Any]:
     """What stays the same over a run, as plain data: the log has it too."""
     run = seen.run
     images, _ = seen.pictures
@@ -54,12 +63,14 @@ def unwatched(module: nn.Module, optimizer: Optimizer, why: str) -> dict[str, An
 
 
 def _model(module: nn.Module) -> dict[str, Any]:
-    first = next(module.parameters(), None)
+    first, dtype, device = next(module.parameters(), None), "", ""
+    if first is not None:
+        dtype, device = str(first.dtype).removeprefix("torch."), str(first.device)
     return {
         "module": type(module).__name__,
         "network": str(module),
-        "dtype": "" if first is None else str(first.dtype).removeprefix("torch."),
-        "device": "" if first is None else str(first.device),
+        "dtype": dtype,
+        "device": device,
         "torch": torch.__version__,
     }
 
@@ -69,44 +80,29 @@ def facts(
     answer: tuple[str, ...],
     spectra: dict[str, Tensor],
     seconds: dict[str, float],
-    samples: list[dict[str, Any]] | None = None,
+    samples: list[SampleFacts] | None = None,
 ) -> dict[str, Any]:
     """Facts for `gramian.report.write`; `spectra` are ascending eigenvalues, "initial" and "final"."""
-    config, edge = trace.config, trace.measured.get(EDGE)
-    lr, name = config["lr"], config["module"]
-    if edge is not None and edge.values:
-        last = edge.values[-1]
-    else:
-        last = None
-    test = trace.measured.get("test_accuracy")
+    config, name = trace.config, trace.config["module"]
     failed = {one: why for one, why in config["skipped"].items() if why.startswith("failed")}
-    run = {
-        "key": "watched",
-        "title": name,
-        "network": config["network"],
-        "status": "watched",
-        "answer": list(answer),
-        "questions": [*([""] * (len(answer) - len(QUESTIONS))), *QUESTIONS],
-        "loss": {
-            "steps": trace.steps,
-            "measured": trace.losses,
-            "loss_name": config["loss"],
-            "lr": lr,
-            "lr_max": lr / last if isinstance(last, float) and last > 0 else None,
-            "optimizer": config["optimizer"],
-        },
-        "accuracy": accuracy_facts(trace),
-        "spectrum": {when: [float(f"{v:.6g}") for v in values.flip(0).tolist()] for when, values in spectra.items()},
-        "moved": moved_facts(trace),
-        "test": {
-            "steps": test.steps if test else [],
-            "network_error": [1 - v for v in test.values if isinstance(v, float)] if test else [],
-        },
-        "samples": samples or [],
-        "layers": layer_facts(trace),
-        "probes": probe_facts(trace, ("kernel_cosine", EDGE)),
-        "warnings": [f"Not measured: {one} ({why})." for one, why in failed.items()],
-        "made": made_facts(
+    spectrum = {when: [float(f"{v:.6g}") for v in values.flip(0).tolist()] for when, values in spectra.items()}
+    run = RunFacts(
+        key="watched",
+        title=name,
+        network=config["network"],
+        status="watched",
+        answer=list(answer),
+        questions=[*([""] * (len(answer) - len(QUESTIONS))), *QUESTIONS],
+        loss=_loss(trace),
+        accuracy=accuracy_facts(trace),
+        spectrum=SpectrumFacts(**spectrum),  # type: ignore[arg-type]
+        moved=moved_facts(trace),
+        test=_test_error(trace),
+        samples=samples or [],
+        layers=layer_facts(trace),
+        probes=probe_facts(trace, ("kernel_cosine", EDGE)),
+        warnings=[f"Not measured: {one} ({why})." for one, why in failed.items()],
+        made=origin_facts(
             python=None,
             seed=None,
             dtype=config["dtype"],
@@ -117,38 +113,56 @@ def facts(
             overhead=_overhead(config, seconds),
             left_out=[f"{one}: {why}" for one, why in config["skipped"].items() if one not in failed],
         ),
-    }
-    data = {
-        "name": "watched rows",
-        "classes": config.get("classes", []),
+    )
+    data = DataFacts(
+        name="watched rows",
+        classes=config.get("classes", []),
         **{one: config[one] for one in ("n_train", "n_test", "in_shape", "n_outputs")},
-    }
-    return {"schema": SCHEMA, "title": f"{name}: {config['optimizer']}, {trace.reason}", "data": data, "runs": [run]}
+    )
+    title = f"{name}: {config['optimizer']}, {trace.reason}"
+    return ReportFacts(title=title, data=data, runs=[run]).to_dict()
 
 
-def layer_facts(trace: Trace) -> list[dict[str, Any]]:
+def _loss(trace: Trace) -> LossFacts:
+    config, edge = trace.config, trace.measured.get(EDGE)
+    lr, lr_max = config["lr"], None
+    last = edge.values[-1] if edge is not None and edge.values else None
+    if isinstance(last, float) and last > 0:
+        lr_max = lr / last
+    return LossFacts(
+        steps=trace.steps,
+        measured=trace.losses,
+        loss_name=config["loss"],
+        lr=lr,
+        lr_max=lr_max,
+        optimizer=config["optimizer"],
+    )
+
+
+def _test_error(trace: Trace) -> TestErrorFacts:
+    accuracy = trace.measured.get("test_accuracy")
+    if accuracy is None:
+        return TestErrorFacts(steps=[], network_error=[])
+    errors = [1 - v for v in accuracy.values if isinstance(v, float)]
+    return TestErrorFacts(steps=accuracy.steps, network_error=errors)
+
+
+def layer_facts(trace: Trace) -> list[LayerFacts]:
     """Each layer's way and pull: how far it is from the start, how much of that came lately, what still pulls at it."""
     way, pull = trace.measured.get("distance"), trace.measured.get("layer_gradient_over_loss")
     share = trace.measured.get("relative_distance")
+    if way is None:
+        return []
     layers = []
-    for label in way.labels if way is not None else []:
-        assert way is not None
+    for label in way.labels:
+        moved = pulling = None
+        if share is not None and label in share.labels and math.isfinite(share.of(label)[-1]):
+            moved = share.of(label)[-1]
         if pull is not None:
             pulls = [math.sqrt(v) for v in pull.of(label) if v >= 0]
-        else:
-            pulls = []
-        if share is not None and label in share.labels:
-            moved = share.of(label)[-1]
-        else:
-            moved = None
-        layers.append(
-            {
-                "name": layer_name(label),
-                "moved": moved if moved is not None and math.isfinite(moved) else None,
-                "lately": lately(way, label),
-                "pull": pulls[-1] / max(pulls) if pulls and max(pulls) > 0 else None,
-            }
-        )
+            if max(pulls, default=0.0) > 0:
+                pulling = pulls[-1] / max(pulls)
+        layers.append(LayerFacts(name=layer_name(label), moved=moved, lately=lately(way, label), pull=pulling))
     return layers
 
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from gramian.empirical.modules.calling import call as call_once
 from gramian.errors import BadArgument
-from gramian.monitor.batch_rows import Rows, called
+from gramian.monitor.batch_rows import BatchRows, called
 from gramian.monitor.losses import IGNORED
 from gramian.monitor.watched_outputs import Path, main_of, part
 from gramian.train.rows_view import mean_of_tokens
@@ -36,12 +36,12 @@ class OwnLoss:
     """
 
     loss: Any
-    targets: Rows
+    targets: BatchRows
     paths: tuple[Path, ...]
     whole: bool = False
 
 
-def own_loss(module: nn.Module, rows: Rows, targets: Rows, how: str) -> OwnLoss:
+def own_loss(module: nn.Module, rows: BatchRows, targets: BatchRows, how: str) -> OwnLoss:
     """The known loss that gives the model's own number on a few rows.
 
     Raises:
@@ -88,7 +88,7 @@ def span_loss(out: Any, y: Mapping[str, Tensor]) -> Tensor:
     return total
 
 
-def _known(out: Any, targets: Rows) -> Iterator[OwnLoss]:
+def _known(out: Any, targets: BatchRows) -> Iterator[OwnLoss]:
     y = targets.given
     if isinstance(y, Mapping):
         if set(LABELS) <= set(y):
@@ -105,13 +105,13 @@ def _known(out: Any, targets: Rows) -> Iterator[OwnLoss]:
     if y.ndim == 2 and whole and logits.ndim == 3 and logits.shape[1] == y.shape[1]:
         shifted = torch.cat([y[:, 1:], y.new_full((len(y), 1), IGNORED)], 1)
         for labels in (y, shifted):
-            yield OwnLoss(mean_of_tokens, Rows(labels, y.device), (path,))
+            yield OwnLoss(mean_of_tokens, BatchRows(labels, y.device), (path,))
     elif whole and y.numel() == len(y) and logits.ndim == 2:
-        yield OwnLoss(nn.CrossEntropyLoss(), Rows(y.reshape(-1), y.device), (path,))
+        yield OwnLoss(nn.CrossEntropyLoss(), BatchRows(y.reshape(-1), y.device), (path,))
     if whole and y.ndim > 1 and logits.ndim == y.ndim + 1:  # pixels
         yield OwnLoss(nn.CrossEntropyLoss(), targets, (path,))
     if y.is_floating_point() and y.numel() == len(y) * logits[0].numel():
-        same = Rows(y.reshape(len(y), *logits.shape[1:]), y.device)
+        same = BatchRows(y.reshape(len(y), *logits.shape[1:]), y.device)
         yield OwnLoss(nn.MSELoss(), same, (path,))
         yield OwnLoss(nn.BCEWithLogitsLoss(), same, (path,))
 
@@ -129,7 +129,7 @@ def _with_labels(module: nn.Module, given: Any, y: Any, how: str) -> Any:
         return call_once(module, given, **more)
 
 
-def _device(targets: Rows) -> Any:
+def _device(targets: BatchRows) -> Any:
     from gramian.monitor.batch_rows import tensors
 
     return tensors(targets.given)[0].device

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TypeGuard
 
-from gramian.certify.facts import layer_name
+from gramian.certify.run_facts import layer_name
 from gramian.train.trace import Series, Trace
 
 MOST_LAYERS_NAMED = 5  # layers that a sentence names

@@ -6,40 +6,36 @@ import base64
 import struct
 import zlib
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from gramian.monitor.slow_samples import Slow
-from gramian.monitor.watched import Watched
+from gramian.monitor.watched import WatchedNetwork
+from gramian.report.facts import SampleFacts
 
 LEAST_PIXELS, MOST_PIXELS = 4, 96  # pixels a side: less is no image to look at, more is drawn at a fraction
 MOST_NUMBERS = 3  # outputs of a regression that are written out
 
 
-def named(seen: Watched, slow: Slow, classes: Sequence[str] = ()) -> list[dict[str, Any]]:
+def named(seen: WatchedNetwork, slow: Slow, classes: Sequence[str] = ()) -> list[SampleFacts]:
     """Each slow row with its label, the network's answer, and its picture, as plain data."""
     run, (images, y) = seen.run, seen.pictures
     f, labels = run.train_outputs(), run.train.labels
     numbers = isinstance(y, Tensor) and y.is_floating_point() and f.shape[1] <= MOST_NUMBERS and not seen.positions
     facts_of_rows = []
     for row in slow.rows:
-        facts: dict[str, Any] = {
-            "row": int(seen.numbers[row]),
-            "label": None,
-            "said": None,
-            "numbers": numbers,
-            "image": None if images is None else picture(images[row]),
-        }
+        label = said = None
         if labels is not None and f.shape[1] > 1:
-            facts["label"] = _class(int(labels[row]), classes)
-            facts["said"] = _class(int(f[row].argmax()), classes)
+            label = _class(int(labels[row]), classes)
+            said = _class(int(f[row].argmax()), classes)
         elif numbers:
             assert y is not None
-            facts["label"] = ", ".join(f"{v:.3g}" for v in y[row].reshape(-1).tolist())
-            facts["said"] = ", ".join(f"{v:.3g}" for v in f[row].tolist())
-        facts_of_rows.append(facts)
+            label = ", ".join(f"{v:.3g}" for v in y[row].reshape(-1).tolist())
+            said = ", ".join(f"{v:.3g}" for v in f[row].tolist())
+        image = None if images is None else picture(images[row])
+        number = int(seen.numbers[row])
+        facts_of_rows.append(SampleFacts(row=number, label=label, said=said, numbers=numbers, image=image))
     return facts_of_rows
 
 

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from gramian.data import one_hot
 from gramian.monitor.label_positions import Positions, positions_of
 from gramian.monitor.losses import UserLoss, is_classification
-from gramian.monitor.module_call import Call, call_of
+from gramian.monitor.module_call import ModuleCall, call_of
 from gramian.monitor.watched_module import Seen
 from gramian.monitor.watched_outputs import Look
 from gramian.monitor.watched_run import WatchedRun
@@ -32,7 +32,7 @@ FEWEST_OUTPUTS = 4
 
 
 @dataclass(frozen=True, eq=False)
-class Watched:
+class WatchedNetwork:
     """A run, and what the edge of stability is computed on.
 
     Attributes:
@@ -62,7 +62,9 @@ class Watched:
     pictures: tuple[Tensor | None, Tensor | None]
 
 
-def watched(module: nn.Module, loss: Any, x: Any, y: Any, test: tuple[Any, Any], rows: int, tokens: int) -> Watched:
+def watched(
+    module: nn.Module, loss: Any, x: Any, y: Any, test: tuple[Any, Any], rows: int, tokens: int
+) -> WatchedNetwork:
     """The first rows of the user's, as many as `WORK` allows; `test` is (x_test, y_test), None for none."""
     call = call_of(module, loss, x, y)
     if test[0] is None:
@@ -84,15 +86,15 @@ def watched(module: nn.Module, loss: Any, x: Any, y: Any, test: tuple[Any, Any],
 
 
 def _assembled(
-    call: Call,
-    other: Call | None,
+    call: ModuleCall,
+    other: ModuleCall | None,
     user: UserLoss,
     places: Positions | None,
     net: nn.Module,
     goal: Objective,
     plan: _Plan,
     tokens: int,
-) -> Watched:
+) -> WatchedNetwork:
     n = plan.n
     data = _samples(call, user, places, n)
     tested, test_net = None, None
@@ -114,7 +116,7 @@ def _assembled(
     if mean:
         units = {"loss": n, "test_loss": 1 if tested is None else len(tested)}
     first = torch.arange(edge_rows, device=call.device)
-    return Watched(
+    return WatchedNetwork(
         run=run,
         slow_rows=plan.more,
         numbers=call.numbers[:n],
@@ -133,7 +135,7 @@ def _assembled(
 class _Plan:
     """How many rows and outputs are measured: what a measurement may take over what a row costs."""
 
-    def __init__(self, call: Call, net: nn.Module, places: Positions | None, rows: int) -> None:
+    def __init__(self, call: ModuleCall, net: nn.Module, places: Positions | None, rows: int) -> None:
         work = WORK.get(call.device.type, WORK_ELSEWHERE)
         each = _operations(call, counted=places is not None)
         if places is None:
@@ -156,7 +158,7 @@ class _Plan:
         )
 
 
-def _network(call: Call, user: UserLoss, places: Positions | None) -> tuple[nn.Module, Objective]:
+def _network(call: ModuleCall, user: UserLoss, places: Positions | None) -> tuple[nn.Module, Objective]:
     """The network that probes look at, and the loss of its outputs, summed over rows."""
     if places is not None:
         # p (1 - p) <= 1/4 is the curvature of one token in its log-odds; a sample has the mean of its tokens
@@ -176,7 +178,7 @@ def _network(call: Call, user: UserLoss, places: Positions | None) -> tuple[nn.M
     return Seen(call.module, rows, call.how, lambda out, _: call.look.flat(out)), goal
 
 
-def _samples(call: Call, user: UserLoss, places: Positions | None, n: int, offset: int = 0) -> Samples:
+def _samples(call: ModuleCall, user: UserLoss, places: Positions | None, n: int, offset: int = 0) -> Samples:
     """The first rows, their targets by number, and what accuracy and alignment need of the targets."""
     first = torch.arange(n, device=call.device)
     if places is None:
@@ -218,7 +220,7 @@ def _left_out(net: nn.Module, plan: _Plan, data: Samples) -> dict[str, str]:
     return reasons
 
 
-def _operations(call: Call, *, counted: bool) -> float:
+def _operations(call: ModuleCall, *, counted: bool) -> float:
     """Operations of one sample's forward pass, as torch counts them; twice the parameters where it cannot."""
     least = max(2.0 * sum(p.numel() for p in call.module.parameters()), 1.0)
     try:

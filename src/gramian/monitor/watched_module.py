@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gramian.monitor.batch_rows import Rows, called
+from gramian.monitor.batch_rows import BatchRows, called
 
 
 class Seen(nn.Module):
@@ -25,7 +25,9 @@ class Seen(nn.Module):
         then: what is looked at, of the output and what this module was called with.
     """
 
-    def __init__(self, module: nn.Module, rows: Rows | None, how: str, then: Callable[[Any, Tensor], Tensor]) -> None:
+    def __init__(
+        self, module: nn.Module, rows: BatchRows | None, how: str, then: Callable[[Any, Tensor], Tensor]
+    ) -> None:
         self.__dict__["_inner"], mode = module, module.training
         super().__init__()
         self.__dict__["_rows"], self.__dict__["_how"], self.__dict__["_then"] = rows, how, then
@@ -61,7 +63,7 @@ class Seen(nn.Module):
         return me["_then"](called(me["_inner"], given, me["_how"]), x)
 
 
-class Columns(Seen):
+class OutputColumns(Seen):
     """A module with some columns of its outputs only."""
 
     def __init__(self, module: nn.Module, columns: Tensor) -> None:

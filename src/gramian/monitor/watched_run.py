@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from gramian.empirical import empirical_ntk
-from gramian.monitor.watched_module import Columns
+from gramian.monitor.watched_module import OutputColumns
 from gramian.train.forward import outputs_of, passes, rows_per_pass
 from gramian.train.objective import Objective, Samples
 from gramian.train.run import Run
@@ -36,7 +36,7 @@ class WatchedRun(Run):
         if columns is None:
             self._for_kernels = module
         else:
-            self._for_kernels = Columns(module, columns)
+            self._for_kernels = OutputColumns(module, columns)
 
     def test_outputs(self) -> Tensor:
         """Outputs on all test samples; shape (m, C)."""

@@ -1,8 +1,7 @@
-"""Networks as users see them: read from a torch module, with their limits, at any finite width, and by Monte Carlo."""
+"""Networks as users see them: read from a torch module, with their limits, and at any finite width."""
 
 from gramian.network.architecture_type import Architecture
 from gramian.network.finite_network import Network
 from gramian.network.read_module import architecture
-from gramian.network.sampling.monte_carlo import MonteCarlo, monte_carlo
 
-__all__ = ["Architecture", "MonteCarlo", "Network", "architecture", "monte_carlo"]
+__all__ = ["Architecture", "Network", "architecture"]

@@ -17,7 +17,7 @@ from gramian.report.picture import (
     MOST_ROWS,
     NETWORK,
     Picture,
-    Table,
+    PictureTable,
     curve,
     linear_axis,
     log_axis,
@@ -102,7 +102,7 @@ def spectrum(block: dict) -> Picture:
         traces=traces,
         x=log_axis([1, longest or 1], "index, largest first, log scale"),
         y=log_axis(drawn),
-        tables=[Table(["index", *(kinds[key][0] for key in have)], rows, thinned(len(keep), longest))],
+        tables=[PictureTable(["index", *(kinds[key][0] for key in have)], rows, thinned(len(keep), longest))],
     )
 
 
@@ -127,8 +127,9 @@ def moved(block: dict) -> Picture:
             traces += curve([step for step, _ in at], percents([v for _, v in at]), name, style, width=thin)
     traces += curve(block["drift_steps"], percents(block["drift"]), "kernel drift", INITIAL, width=3)
     drawn = [v for trace in traces for v in trace["y"] if v is not None]
-    log = max(drawn, default=0) > FAR_DRIFT
-    if log:  # the start, at zero, is left out
+    unit, y = "share of the initial value", linear_axis(suffix=" %") | {"rangemode": "tozero"}
+    if max(drawn, default=0) > FAR_DRIFT:  # the start, at zero, is left out
+        unit, y = unit + ", log scale", log_axis(drawn, suffix=" %")
         for trace in traces:
             trace["y"] = [v if v is not None and v > 0 else None for v in trace["y"]]
     for trace in traces:
@@ -145,13 +146,13 @@ def moved(block: dict) -> Picture:
     return picture(
         "moved",
         "What moved",
-        "share of the initial value" + (", log scale" if log else ""),
+        unit,
         sentences.moved(block),
         traces=traces,
         x=linear_axis("step"),
-        y=log_axis(drawn, suffix=" %") if log else linear_axis(suffix=" %") | {"rangemode": "tozero"},
+        y=y,
         tables=[
-            Table(["layer", "what", "at the end"], rows),
+            PictureTable(["layer", "what", "at the end"], rows),
             series_table("step", steps, of_steps, percent),
             series_table("step", block["drift_steps"], {"kernel drift": block["drift"]}, percent),
         ],
@@ -276,17 +277,23 @@ def probe(block: dict) -> Picture:
         for trace in traces:
             trace["y"] = percents(trace["y"])
     drawn = [v for trace in traces for v in trace["y"] if v is not None]
-    log = bool(drawn) and min(drawn) > 0 and max(drawn) > 50 * min(drawn)
     columns = {"measured": values, "lower bound": block["lower"], "upper bound": block["upper"]}
+    write: Callable[[float], str] = number
+    units, y = [unit], linear_axis(suffix=suffix)
+    if share:
+        units, write = [""], percent
+    if drawn and min(drawn) > 0 and max(drawn) > 50 * min(drawn):
+        units.append("log scale")
+        y = log_axis(drawn, suffix=suffix)
     return picture(
         f"probe-{block['name']}",
         block["title"] or block["name"],
-        ", ".join(part for part in ("" if share else unit, "log scale" if log else "") if part),
+        ", ".join(part for part in units if part),
         sentences.probe(block),
         traces=traces,
         x=linear_axis("step", nticks=3),
-        y=log_axis(drawn, suffix=suffix) if log else linear_axis(suffix=suffix),
-        tables=[series_table("step", steps, columns, percent if share else number)],
+        y=y,
+        tables=[series_table("step", steps, columns, write)],
     )
 
 

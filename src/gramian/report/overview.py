@@ -34,17 +34,25 @@ def row(run: dict, data: dict | None = None) -> dict[str, str]:
     """The overview's row of one complete run; of a watched loop, only what was measured."""
     data = data or {}
     regression = data.get("task") == "regression"
+    if regression:
+        fit = _training_fit(run)
+    else:
+        fit = {"Training accuracy": percent(last(run["accuracy"]["train"]))}
+    steps = run["goal"]["steps"]
+    if steps is None:
+        steps = steps_taken(run["loss"]["steps"])
     cells = {
         "Network": str(run["title"]),
         "Verdict": str(run["status"]),
         "Loss / best constant's": percent(run["goal"]["share"]),
-        **(_training_fit(run) if regression else {"Training accuracy": percent(last(run["accuracy"]["train"]))}),
-        "Steps": number(steps_taken(run["loss"]["steps"]) if run["goal"]["steps"] is None else run["goal"]["steps"]),
+        **fit,
+        "Steps": number(steps),
         "Learning rate / largest": _learning_rate(run["loss"]),
         "Width": number(run["width"]["run_width"]),
         "Useful width": run["width"]["useful_words"] or number(run["width"]["useful_width"]),
-        **({} if data.get("n_test") == 0 else _test(run, data, regression)),
     }
+    if data.get("n_test") != 0:
+        cells |= _test(run, data, regression)
     if run["status"] != WATCHED:
         return cells
     return {name: text for name, text in cells.items() if text != NOT_MEASURED}
@@ -69,9 +77,11 @@ def _test(run: dict, data: dict, regression: bool) -> dict[str, str]:
         "Kernel's test error": percent(run["test"]["kernel_error"]),
     }
     if data.get("imbalanced"):
-        rate = (data.get("base_rate") or {}).get("test")
+        rate, of_constant = (data.get("base_rate") or {}).get("test"), NOT_MEASURED
+        if rate is not None:
+            of_constant = percent(1 - rate)
         errors |= {
-            "Constant's test error": NOT_MEASURED if rate is None else percent(1 - rate),
+            "Constant's test error": of_constant,
             "Balanced test accuracy": percent(network.get("balanced_accuracy")),
         }
     return errors

@@ -26,7 +26,7 @@ MOST_ROWS = 24  # of a table in the page
 
 
 @dataclass(frozen=True)
-class Table:
+class PictureTable:
     """A table of strings; `caption` says what was left out."""
 
     header: list[str]
@@ -35,7 +35,7 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Line:
+class LegendEntry:
     """An entry of the legend: what is drawn, in which color and dash, or with which marker."""
 
     name: str
@@ -55,8 +55,8 @@ class Picture:
     axis: str
     sentence: str
     figure: dict | None
-    legend: list[Line]
-    tables: list[Table]
+    legend: list[LegendEntry]
+    tables: list[PictureTable]
     about: str = ""  # what the quantity is, and which values are good
 
 
@@ -69,7 +69,7 @@ def picture(
     traces: list[dict],
     x: dict,
     y: dict,
-    tables: list[Table],
+    tables: list[PictureTable],
     marks: list[dict] | None = None,
 ) -> Picture:
     """A picture from its traces: the legend is read off them, one line for each name and style."""
@@ -114,7 +114,10 @@ def ribbon(x: list | None, y: list | None, name: str, style: tuple[str, str]) ->
 
 def points(x: list | None, y: list | None, name: str, style: tuple[str, str], symbol: str) -> list[dict]:
     """Markers with no line between them."""
-    marker = {"color": style[0], "size": 9 if symbol == "circle" else 13, "symbol": symbol}
+    size = 13
+    if symbol == "circle":
+        size = 9
+    marker = {"color": style[0], "size": size, "symbol": symbol}
     return [trace | {"mode": "markers", "marker": marker} for trace in curve(x, y, name, style)]
 
 
@@ -151,14 +154,18 @@ def mark_x(at: float, text: str, *, log: bool = False, left: bool = False) -> li
         place = math.log10(at)
     else:
         place = at
+    if left:
+        anchor, shift = "right", -3
+    else:
+        anchor, shift = "left", 3
     hairline = {"type": "line", "x0": at, "x1": at, "yref": "paper", "y0": 0, "y1": 1}
     label = {
         "x": place,
         "y": 1,
         "yref": "paper",
         "yanchor": "top",
-        "xanchor": "right" if left else "left",
-        "xshift": -3 if left else 3,
+        "xanchor": anchor,
+        "xshift": shift,
     }
     return [hairline | _HAIRLINE, label | _LABEL | {"text": text}]
 
@@ -202,14 +209,14 @@ def spread_log(n: int, most: int) -> list[int]:
     return sorted({round(n ** (k / (most - 1))) - 1 for k in range(most)})
 
 
-def series_table(x_name: str, x: list | None, columns: Mapping[str, list | None], write=number) -> Table:
+def series_table(x_name: str, x: list | None, columns: Mapping[str, list | None], write=number) -> PictureTable:
     """Curves over a common x as a table; columns that were not measured are left out, long ones are thinned."""
     have = {name: values for name, values in columns.items() if values}
     if not x or not have:
-        return Table([], [])
+        return PictureTable([], [])
     keep = spread(len(x), MOST_ROWS)
     rows = [[number(x[i]), *(write(v[i]) if i < len(v) else write(None) for v in have.values())] for i in keep]
-    return Table([x_name, *have], rows, thinned(len(keep), len(x)))
+    return PictureTable([x_name, *have], rows, thinned(len(keep), len(x)))
 
 
 def thinned(shown: int, of: int) -> str:
@@ -238,9 +245,9 @@ def _title(text: str) -> dict:
     return {"text": text, "standoff": 6, "font": {"size": 12}}
 
 
-def _legend_line(trace: dict) -> Line:
+def _legend_line(trace: dict) -> LegendEntry:
     line, symbol = trace["line"], trace["marker"].get("symbol", "")
-    return Line(trace["name"], line["color"], line["dash"], line["width"], trace["opacity"], symbol)
+    return LegendEntry(trace["name"], line["color"], line["dash"], line["width"], trace["opacity"], symbol)
 
 
 def _layout(x: dict, y: dict, marks: list[dict]) -> dict:

@@ -85,7 +85,9 @@ def moved(block: dict) -> str:
             parts.append(f"the kernel drifted by {end}")
         else:
             parts.append(f"the kernel drifted by at most {most}, and by {end} in the end")
-    return _sentence("; ".join(parts) if parts else "What moved was " + NOT_MEASURED)
+    if not parts:
+        return _sentence("What moved was " + NOT_MEASURED)
+    return _sentence("; ".join(parts))
 
 
 def _of_initial_norm(drift: float) -> str:
@@ -104,19 +106,17 @@ def test_error(block: dict) -> str:
     mine, kernel = last(block["network_error"]), block["kernel_error"]
     write: Callable[[float], str]
     if in_own_unit(block):
-        write = number
+        write, name = number, "test RMSE"
     else:
-        write = percent
-    if in_own_unit(block):
-        name = "test RMSE"
-    else:
-        name = "test error"
+        write, name = percent, "test error"
     if mine is None and missing(kernel):
         return _sentence("The test error was " + NOT_MEASURED)
     if mine is None:
         return f"The kernel predictor's {name} is {write(kernel)}; the network's was {NOT_MEASURED}."
     said = f"The trained network's {name} is {write(mine)}"
-    return _sentence(said if missing(kernel) else f"{said}, the kernel predictor's {write(kernel)}")
+    if not missing(kernel):
+        said += f", the kernel predictor's {write(kernel)}"
+    return _sentence(said)
 
 
 def in_own_unit(block: dict) -> bool:
@@ -132,7 +132,9 @@ def accuracy(block: dict) -> str:
     train, test = last(block["train"]), last(block["test"])
     steps = count(steps_taken(block["steps"]), "step")
     parts = [f"{percent(v)} on the {what} points" for v, what in ((train, "training"), (test, "test")) if v is not None]
-    return _sentence(f"After {steps}: {', '.join(parts)}" if parts else "The accuracy was " + NOT_MEASURED)
+    if not parts:
+        return _sentence("The accuracy was " + NOT_MEASURED)
+    return _sentence(f"After {steps}: {', '.join(parts)}")
 
 
 def width(block: dict) -> str:

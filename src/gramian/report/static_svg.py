@@ -21,7 +21,7 @@ PAD = 0.05  # of the range, beyond the outermost points
 
 
 @dataclass(frozen=True)
-class Axis:
+class PlotAxis:
     """One axis: the range (of logarithms where `log`), and where it lies in the picture."""
 
     log: bool
@@ -75,17 +75,16 @@ def static_svg(figure: dict[str, Any], width: float = 400, height: float = 190) 
     )
 
 
-def _axis(axis: dict[str, Any], values: list[Any], start: float, end: float, most: int) -> Axis:
+def _axis(axis: dict[str, Any], values: list[Any], start: float, end: float, most: int) -> PlotAxis:
     """Range and labels of an axis from what is drawn on it."""
     log = axis.get("type") == "log"
     finite = [float(v) for v in values if v is not None and math.isfinite(v) and (v > 0 or not log)]
     if finite:
         low, high = min(finite), max(finite)
+    elif log:
+        low, high = 1.0, 10.0
     else:
-        if log:
-            low, high = (1.0, 10.0)
-        else:
-            low, high = (0.0, 1.0)
+        low, high = 0.0, 1.0
     if axis.get("rangemode") == "tozero":
         low, high = min(low, 0.0), max(high, 0.0)
     if not high > low:
@@ -93,16 +92,20 @@ def _axis(axis: dict[str, Any], values: list[Any], start: float, end: float, mos
             low, high = (low / 1.5, high * 1.5)
         else:
             low, high = (low - (abs(low) or 1) / 2, high + (abs(high) or 1) / 2)
-    ticks = axis.get("tickvals") or (log_ticks(low, high, most) if log else linear_ticks(low, high, most))
+    ticks = axis.get("tickvals")
+    if not ticks:
+        spaced = log_ticks if log else linear_ticks
+        ticks = spaced(low, high, most)
     texts = axis.get("ticktext") or [number(v, 4) + axis.get("ticksuffix", "") for v in ticks]
     if log:
         low, high = math.log10(low), math.log10(high)
     beyond = PAD * (high - low)
-    from_zero = axis.get("rangemode") == "tozero" and low == 0
-    return Axis(log, low if from_zero else low - beyond, high + beyond, start, end, list(ticks), list(texts))
+    if axis.get("rangemode") != "tozero" or low != 0:
+        low -= beyond
+    return PlotAxis(log, low, high + beyond, start, end, list(ticks), list(texts))
 
 
-def _grid(x: Axis, y: Axis) -> list[str]:
+def _grid(x: PlotAxis, y: PlotAxis) -> list[str]:
     """Grid lines and their labels."""
     parts = []
     for value, text in zip(y.ticks, y.texts, strict=True):
@@ -153,7 +156,7 @@ def _line(x0: float, y0: float, x1: float, y1: float, color: str, width: float, 
     )
 
 
-def _trace(trace: dict[str, Any], x: Axis, y: Axis) -> list[str]:
+def _trace(trace: dict[str, Any], x: PlotAxis, y: PlotAxis) -> list[str]:
     """One curve, its gaps kept, and its markers."""
     line, marker, mode = trace["line"], trace["marker"], trace["mode"]
     pieces: list[list[tuple[float, float]]] = [[]]
@@ -191,7 +194,7 @@ def _marker(x: float, y: float, marker: dict[str, Any]) -> str:
     return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{half:g}" style="fill:{color}"/>'
 
 
-def _marks(layout: dict[str, Any], x: Axis, y: Axis) -> list[str]:
+def _marks(layout: dict[str, Any], x: PlotAxis, y: PlotAxis) -> list[str]:
     """Hairlines and their labels."""
     parts = []
     for shape, label in zip(layout["shapes"], layout["annotations"], strict=True):

@@ -104,10 +104,9 @@ class Loop:
                     break
             if self.step == self.n_steps:
                 end["reason"] = f"all {self.step} steps done"
+                loss = 0.0
                 if self.full_batch:
-                    loss = self._forward(gradient=False)
-                else:
-                    loss = 0.0
+                    loss = self._loss_after_the_last_step()
                 if self.probes and self.step:
                     # nan counts as the largest: comparisons with it are all false, and max alone could pass it over
                     loss = max(loss, self._loss_in_evaluation(), key=lambda v: (math.isnan(v), v))
@@ -172,6 +171,15 @@ class Loop:
                 total += float(part.detach()) * scale
         self.record.loss(self.step, total)
         return total
+
+    def _loss_after_the_last_step(self) -> float:
+        """The loss that the next step would have started from; what a forward pass keeps, such as batch normalization
+        its running statistics, is as the last step left it."""
+        kept = {name: t.detach().clone() for name, t in self.run.module.named_buffers()}
+        loss = self._forward(gradient=False)
+        there = dict(self.run.module.named_buffers())
+        load_tensors(self.run.module, {name: t for name, t in kept.items() if name in there})
+        return loss
 
     def _samples(self) -> tuple[Tensor, Tensor, float]:
         """Inputs and targets of this step and the factor n/|S|."""

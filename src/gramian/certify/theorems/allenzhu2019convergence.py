@@ -50,7 +50,10 @@ def budget(n: int, L: int, delta: float, d: int, accuracy: float, m: float, b: i
     if not 0 < delta < math.inf:
         return Budget(math.inf, 0.0, math.inf)
     width = _with_log(n**24 * L**12 * d / delta**8 * p * (b or 1))
-    log = math.log(1 / accuracy) if accuracy > 0 else math.inf
+    if accuracy > 0:
+        log = math.log(1 / accuracy)
+    else:
+        log = math.inf
     if b is None:
         return Budget(width, d * delta / (n**4 * L**2 * m), n**6 * L**2 / delta**2 * log)
     square = math.log(max(m, 2)) ** 2
@@ -71,7 +74,10 @@ def certificate(e: Evidence) -> Certificate | None:
     """Theorem 1 for full-batch gradient descent, Theorem 2 for SGD; None for other optimizers and other networks."""
     if e.optimizer not in ("gd", "sgd") or e.family == "other":
         return None
-    b = None if e.descends else e.batch_size
+    if e.descends:
+        b = None
+    else:
+        b = e.batch_size
     L, sep = max(e.depth, 1), delta(e)
     asked = budget(e.n, L, sep, e.n_outputs, e.accuracy, e.width, b, e.pixels)
     # `unit` brings squared gradients to the paper's units, and a rate times a squared gradient has none
@@ -94,9 +100,12 @@ def certificate(e: Evidence) -> Certificate | None:
     fell = "there is no loss to look at"
     if losses and losses[0] > 0:
         fell = f"the loss fell to {losses[-1] / losses[0]:.2g} of its start in {steps[-1]} steps"
-    name = "gradient descent" if b is None else f"SGD with batches of {b}"
+    if b is None:
+        name, number = "gradient descent", 1
+    else:
+        name, number = f"SGD with batches of {b}", 2
     return Certificate(
-        f"Allen-Zhu, Li, Song 2019: {name}, {e.family} network (Theorem {1 if b is None else 2})",
+        f"Allen-Zhu, Li, Song 2019: {name}, {e.family} network (Theorem {number})",
         REFERENCE,
         premises,
         _conclusion(e, asked, sep, their_lr, b),
@@ -115,17 +124,28 @@ def _asks(asked: Budget) -> str:
 def _conclusion(e: Evidence, asked: Budget, sep: float, lr: float, b: int | None) -> tuple[Condition, ...]:
     """Steps to the accuracy; of gradient descent also contraction and distance."""
     # T is that of the theorem's rate; it goes like 1 / rate
-    slower = max(asked.lr / lr, 1.0) if lr > 0 else math.inf
+    if lr > 0:
+        slower = max(asked.lr / lr, 1.0)
+    else:
+        slower = math.inf
     granted, steps = asked.steps * slower, e.losses[0]
-    reached = True if e.accuracy_steps is not None else None
+    if e.accuracy_steps is not None:
+        reached = True
+    else:
+        reached = None
     if reached is None and steps and steps[-1] >= granted:
         reached = False
-    started = "" if e.accuracy < 1 else "it is there before the first step"
+    started = ""
+    if e.accuracy >= 1:
+        started = "it is there before the first step"
+    empty = started
+    if granted > MOST_STEPS:
+        empty = f"no run has {MOST_STEPS:.0e} steps"
     goal = (
         Condition(f"the loss falls to {e.accuracy:g} of the first", True, reached, vacuous=started),
         Condition("steps until then", granted, _float(e.accuracy_steps), "<=",
                   "the theorem's T at this accuracy and rate, constant 1",
-                  f"no run has {MOST_STEPS:.0e} steps" if granted > MOST_STEPS else started),
+                  empty),
     )  # fmt: skip
     if b is not None:
         return goal
@@ -135,11 +155,10 @@ def _conclusion(e: Evidence, asked: Budget, sep: float, lr: float, b: int | None
         "c in F_t <= (1 - c lr delta m / (d n^2))^t F_0, the largest that all measured steps allow", 0.0,
         None if share is None or not unit > 0 else share / unit, ">", "the paper leaves c open: that it is positive",
     )  # fmt: skip
-    far = (
-        e.n**3 * math.sqrt(e.n_outputs) * math.log(max(e.width, 2)) / (sep * math.sqrt(e.width))
-        if sep > 0
-        else math.inf
-    )
+    if sep > 0:
+        far = e.n**3 * math.sqrt(e.n_outputs) * math.log(max(e.width, 2)) / (sep * math.sqrt(e.width))
+    else:
+        far = math.inf
     total = e.total("distance")
     distance = Condition(
         "||W_t - W_0||_F, all layers together", far, None if total is None else total * e.stretch, "<=",
@@ -149,4 +168,6 @@ def _conclusion(e: Evidence, asked: Budget, sep: float, lr: float, b: int | None
 
 
 def _float(number: int | None) -> float | None:
-    return None if number is None else float(number)
+    if number is None:
+        return None
+    return float(number)

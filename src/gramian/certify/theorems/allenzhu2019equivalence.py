@@ -51,7 +51,10 @@ def certificate(e: Evidence) -> Certificate | None:
         Condition("probability that the initialization is a bad one, which falls with the width", FAILURE,
                   failure(e.width, omega, L), "<=", f"exp(-m omega^(2/3) L), constant 1, at omega = {omega:.3g}"),
     )  # fmt: skip
-    vacuous = "the kernel zero is no further away" if bound >= 1 else ""
+    if bound >= 1:
+        vacuous = "the kernel zero is no further away"
+    else:
+        vacuous = ""
     conclusion = (
         Condition("largest |K_t - K_0|(x, x') over sqrt(K_0(x, x) K_0(x', x'))", bound, drift, "<=",
                   "sqrt(log m) omega^(1/3) L^3, constant 1", vacuous),

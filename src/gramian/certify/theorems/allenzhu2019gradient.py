@@ -65,4 +65,6 @@ def certificate(e: Evidence) -> Certificate | None:
 
 
 def _over(number: float, floor: float) -> float:
-    return number / floor if floor > 0 else number
+    if floor > 0:
+        return number / floor
+    return number

@@ -51,4 +51,6 @@ def failure(m: float, omega: float, L: int) -> float:
 def moved(e: Evidence) -> float | None:
     """Largest spectral distance of a hidden layer from initialization, in the paper's units."""
     distance = e.extreme("spectral_distance")
-    return None if distance is None else distance * e.stretch
+    if distance is None:
+        return None
+    return distance * e.stretch

@@ -17,7 +17,9 @@ from gramian.certify.theorems.premises import no_decrease, positive_gram, square
 def certificate(e: Evidence) -> Certificate | None:
     """Decay along the flow, at the measured steps; None without a limit or where no Gram matrix was measured."""
     smallest = e.series("step_remainder", "smallest eigenvalue")
-    lowest = min(smallest) if smallest else e.extreme("gram_min", min)
+    lowest = e.extreme("gram_min", min)
+    if smallest:
+        lowest = min(smallest)
     if e.lambda_min is None or lowest is None or e.optimizer not in ("gd", "sgd"):
         return None
     positive = positive_gram(

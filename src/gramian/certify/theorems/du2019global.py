@@ -69,6 +69,13 @@ def largest_lr(n: int, H: int, lam: float, family: str, p: int = 1) -> float:
     return max(lam * H**2 / (n**2 * p) if family == "residual" else lam / (n**2 * 2**H), 0.0)
 
 
+def _number(e: Evidence) -> str:
+    """The theorem of the network's family."""
+    if e.family != "residual":
+        return "5.1"
+    return "7.1" if e.pixels > 1 else "6.1"
+
+
 def certificate(e: Evidence) -> Certificate | None:
     """The theorem of the network's family; None for momentum methods and for plain convolutional networks."""
     if e.optimizer not in ("gd", "sgd") or e.lambda_last is None or e.depth < 1:
@@ -80,9 +87,7 @@ def certificate(e: Evidence) -> Certificate | None:
     positive = positive_gram(
         "no two inputs are parallel: lambda_min of the last layer's limit Gram matrix", lam, e.n, e.lambda_max
     )
-    which = "5.1"
-    if e.family == "residual":
-        which = "7.1" if e.pixels > 1 else "6.1"
+    which = _number(e)
     premises = (
         unit_norm(e),
         bounded_labels(e),
@@ -104,15 +109,9 @@ def certificate(e: Evidence) -> Certificate | None:
     )  # fmt: skip
     rate = min(1.0, e.lr * max(lam, 0.0) / 2)
     conclusion = (
-        Condition(
-            "loss over its bound (1 - lr lambda / 2)^t",
-            1 + 1e-9,
-            e.contracts(rate),
-            "<=",
-            "worst measured step",
-            no_decrease(positive),
-        ),
-    )
+        Condition("loss over its bound (1 - lr lambda / 2)^t", 1 + 1e-9, e.contracts(rate), "<=",
+                  "worst measured step", no_decrease(positive)),
+    )  # fmt: skip
     open_constants = "hidden in O and Omega, that in 2^O(H) and the polynomials in p, all taken to be 1"
     return Certificate(
         f"Du, Lee, Li, Wang, Zhai 2019: {e.family} network (Theorem {which})",

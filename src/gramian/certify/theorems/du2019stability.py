@@ -32,8 +32,12 @@ def certificate(e: Evidence) -> Certificate | None:
     smallest, largest = (e.series("step_remainder", f"{which} eigenvalue") for which in ("smallest", "largest"))
     if e.optimizer not in ("gd", "sgd") or (e.lambda_min is None and not smallest):
         return None
-    initial, top = (e.lambda_min, e.lambda_max) if e.lambda_min is not None else (smallest[0], largest[0])
-    whose = "the limit's" if e.lambda_min is not None else "the initial"
+    if e.lambda_min is not None:
+        initial, top = (e.lambda_min, e.lambda_max)
+        whose = "the limit's"
+    else:
+        initial, top = (smallest[0], largest[0])
+        whose = "the initial"
     assert initial is not None
     positive = positive_gram(f"lambda_0, the smallest eigenvalue of {whose} Gram matrix", initial, e.n, top)
     empty = no_decrease(positive)
@@ -59,25 +63,33 @@ def certificate(e: Evidence) -> Certificate | None:
         Condition("loss over its bound (1 - lr lambda_0 / 4)^(2t)", 1 + ROUNDING, _whole_run(e, rate), "<=",
                   "the worst step", empty),
     )  # fmt: skip
-    if smallest:
-        lowest = min(smallest)
-        stayed = f"stayed at {lowest:.3g} or above" if lowest > initial * RESOLVED else "came to zero"
-        summary = f"The smallest eigenvalue of the Gram matrix {stayed} ({whose} is {initial:.3g}), and linearization "
-        left = remainder or 0.0
-        summary += f"left at most {left:.2g} of what it may." if left < 1e6 else "left far more than it may."
-        if e.accuracy_steps is None:
-            summary += " Nothing is said of steps that were not taken."
-    else:
-        summary = "The Gram matrix was not measured after every step, so nothing is said of the steps in between."
     return Certificate(
         "Du, Zhai, Poczos, Singh 2019, the argument for descent: each step taken contracts",
         "arXiv:1810.02054",
         premises,
         conclusion,
         "",
-        summary,
+        _summary(e, smallest, initial, whose, remainder),
         TRAINING,
     )
+
+
+def _summary(e: Evidence, smallest: list[float], initial: float, whose: str, remainder: float | None) -> str:
+    """One sentence or two on what was measured."""
+    if not smallest:
+        return "The Gram matrix was not measured after every step, so nothing is said of the steps in between."
+    lowest, stayed = min(smallest), "came to zero"
+    if lowest > initial * RESOLVED:
+        stayed = f"stayed at {lowest:.3g} or above"
+    left = "left far more than it may."
+    if (remainder or 0.0) < 1e6:
+        left = f"left at most {remainder or 0.0:.2g} of what it may."
+    summary = (
+        f"The smallest eigenvalue of the Gram matrix {stayed} ({whose} is {initial:.3g}), and linearization {left}"
+    )
+    if e.accuracy_steps is None:
+        summary += " Nothing is said of steps that were not taken."
+    return summary
 
 
 def _speed(e: Evidence) -> float | None:
@@ -107,4 +119,6 @@ def _whole_run(e: Evidence, rate: float) -> float | None:
 def _over(number: float, bound: float) -> float:
     if bound > 0:
         return number / bound
-    return 0.0 if number == 0 else float("inf")
+    if number == 0:
+        return 0.0
+    return float("inf")

@@ -34,7 +34,9 @@ def width(n: int, lam: float) -> float:
         >>> width(n=10, lam=1.0) == 10**6 / 0.01**3
         True
     """
-    return n**6 / (lam**4 * FAILURE**3) if lam > 0 else math.inf
+    if lam > 0:
+        return n**6 / (lam**4 * FAILURE**3)
+    return math.inf
 
 
 def certificate(e: Evidence) -> Certificate | None:

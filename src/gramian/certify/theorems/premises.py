@@ -46,7 +46,10 @@ def plain_updates(e: Evidence) -> Condition:
 
 def is_relu(e: Evidence) -> Condition:
     """ReLU and no other activation."""
-    note = "" if set(e.activations) == {"ReLU"} else ", ".join(e.activations) or "none"
+    if set(e.activations) == {"ReLU"}:
+        note = ""
+    else:
+        note = ", ".join(e.activations) or "none"
     return Condition("activations are ReLU", True, set(e.activations) == {"ReLU"}, note=note)
 
 
@@ -58,12 +61,16 @@ def positive_gram(says: str, lam: float | None, n: int, largest: float | None) -
 
 def no_decrease(positive: Condition) -> str:
     """Why a bound like (1 - lr lambda)^t says nothing where that lambda is no positive number; "" where it is."""
-    return "" if positive.holds else "without a positive eigenvalue the bound never falls below the first loss"
+    if positive.holds:
+        return ""
+    return "without a positive eigenvalue the bound never falls below the first loss"
 
 
 def width_words(asked: float) -> str:
     """The width that a theorem asks for, in a sentence."""
-    return f"the theorem's width would be {asked:.0e}" if math.isfinite(asked) else "no width is enough for the theorem"
+    if math.isfinite(asked):
+        return f"the theorem's width would be {asked:.0e}"
+    return "no width is enough for the theorem"
 
 
 __all__ = [

@@ -48,7 +48,9 @@ class Unit:
 
     def part(self, k: int) -> int:
         """Numbers of the least part of a sample's gradients that can be formed."""
-        return k * self.numel // self.columns if self.late else 0
+        if self.late:
+            return k * self.numel // self.columns
+        return 0
 
     @property
     def single(self) -> bool:
@@ -99,8 +101,12 @@ def _of_weight(name: str, places: tuple[int, ...], calls: list[StructuredCall], 
 def _columns(calls: list[StructuredCall], pieces: list[Sizes]) -> int:
     """Into how many parts the weight's gradient can be cut: by output if all calls are alike, else columns."""
     if len(pieces) == 1:
-        return 0 if isinstance(calls[0].how, ConvTransposeCall) else pieces[0].b
-    return calls[0].weight_shape[1] if all(isinstance(call.how, LinearCall | EmbeddingCall) for call in calls) else 0
+        if isinstance(calls[0].how, ConvTransposeCall):
+            return 0
+        return pieces[0].b
+    if all(isinstance(call.how, LinearCall | EmbeddingCall) for call in calls):
+        return calls[0].weight_shape[1]
+    return 0
 
 
 def cheaper(unit: Unit, n: int, m: int, k: int, full: bool, scratch: int) -> Unit:
@@ -112,22 +118,29 @@ def cheaper(unit: Unit, n: int, m: int, k: int, full: bool, scratch: int) -> Uni
     """
     if unit.rows or unit.single:
         return unit
-    output_pairs = k * k if full else k
-    ab = sum(s.groups * s.positions * (s.b if s.lookup else s.a * s.b) for s in unit.sizes)
+    kinds, output_pairs = len(unit.sizes), k
+    if full:
+        output_pairs = k * k
+    passes = 1  # over the products: the outputs of one kind of pieces are summed before
+    if full or kinds > 1:
+        passes = output_pairs
+    held_at_once = 2  # arrays of all pairs of positions
+    if kinds > 1:
+        held_at_once = 3
+    ab = sum(s.groups * s.positions * s.multiplied * s.b for s in unit.sizes)
     form = (n + m) * k * ab + n * m * output_pairs * unit.numel
     contract, most = 0, 0
     for s in unit.sizes:
         for t in unit.sizes:
             places = s.groups * s.positions * t.positions
-            a = 1 if s.lookup or t.lookup else s.a
-            contract += (
-                n
-                * m
-                * places
-                * (a + output_pairs * s.b + (output_pairs if full or len(unit.sizes) > 1 else 1) * PASS_COST)
-            )
+            a = s.multiplied
+            if t.lookup:
+                a = 1
+            contract += n * m * places * (a + output_pairs * s.b + passes * PASS_COST)
             most = max(most, places)
-    rows = form < contract or (3 if len(unit.sizes) > 1 else 2) * most > scratch
+    rows = form < contract or held_at_once * most > scratch
     early, late = replace(unit, rows=rows), replace(unit, rows=rows, late=True)
     # put off where that halves what is kept, or better
-    return late if rows and unit.columns and 2 * late.held(k) <= early.held(k) else early
+    if rows and unit.columns and 2 * late.held(k) <= early.held(k):
+        return late
+    return early

@@ -29,15 +29,21 @@ def add_late(
     scratch = load.scratch
     assert isinstance(f, tuple)
     assert isinstance(g, tuple)
-    n, m = len(f[0].a), 0 if g is f else len(g[0].a)
+    n, m = len(f[0].a), 0
+    if g is not f:
+        m = len(g[0].a)
     each = (n + m) * f[0].b.shape[1] * (unit.numel // unit.columns)
     step = max(1, min(scratch // 2, load.cached_gradients) // each)
     # whole multiples of the channels that the compiled loops take at once
-    step -= step % LANES if step > LANES else 0
+    if step > LANES:
+        step -= step % LANES
     for start in range(0, unit.columns, step):
         columns = slice(start, min(start + step, unit.columns))
         left = _gradients(source, unit, f, columns, scratch // 4)
-        right = left if g is f else _gradients(source, unit, g, columns, scratch // 4)
+        if g is f:
+            right = left
+        else:
+            right = _gradients(source, unit, g, columns, scratch // 4)
         add_gram(out, [unit], [left], [right], scratch, mirror)
 
 
@@ -47,7 +53,10 @@ def _gradients(source: Source, unit: Unit, pieces: Sequence[Piece], columns: sli
     several_kinds = len(unit.sizes) > 1
     for c, piece in zip(unit.calls, pieces, strict=True):
         grad = _of_call(source.uses.calls[c], piece, columns, several_kinds, room)
-        total = grad if total is None else total.add_(grad)
+        if total is None:
+            total = grad
+        else:
+            total = total.add_(grad)
     assert total is not None
     return in_result_form(source, total)
 
@@ -59,16 +68,22 @@ def _of_call(call: StructuredCall, piece: Piece, columns: slice, several_kinds: 
     (x, b), wide = piece, columns.stop - columns.start
     sizes = how.sizes(call.weight_shape, call.out_shape)
     by_input = several_kinds and not sizes.flip
-    x, sizes = (x[..., columns], sizes._replace(a=wide)) if by_input else (x, sizes._replace(b=wide))
+    if by_input:
+        x, sizes = x[..., columns], sizes._replace(a=wide)
+    else:
+        sizes = sizes._replace(b=wide)
     if isinstance(how, ConvCall):  # as if it made no more channels
         call = replace(call, weight_shape=(wide * sizes.groups, *call.weight_shape[1:]))
     step, out = max(1, room // sizes.held), None  # samples whose windows may be made at once
     for i in range(0, len(x), step):
         right = how.cotangents(b[i : i + step], call.weight_shape, call.in_shape)
-        grad = formed(call, x[i : i + step], right if by_input else right[..., columns], sizes)
+        if not by_input:
+            right = right[..., columns]
+        grad = formed(call, x[i : i + step], right, sizes)
         if step >= len(x):
             return grad
-        out = grad.new_empty(len(x), *grad.shape[1:]) if out is None else out
+        if out is None:
+            out = grad.new_empty(len(x), *grad.shape[1:])
         out[i : i + step] = grad
     assert out is not None
     return out

@@ -57,12 +57,18 @@ def check_pulled(source: Source, units: Sequence[Unit], batch: Batch, outputs: r
     """
     model, calls, parameters = source.model, source.uses.calls, source.parameters
     # a wrong rule may have the first sample right; without general parameters no sample has a rule of its own
-    both = any(unit.kind == "general" for unit in units)
-    for i in dict.fromkeys((len(batch) - 1, 0) if both else (len(batch) - 1,)):
+    has_rules = any(unit.kind == "general" for unit in units)
+    looked_at = [len(batch) - 1]
+    if has_rules:
+        looked_at.append(0)
+    for i in dict.fromkeys(looked_at):
         sample = batch[i : i + 1]
         with differentiable_math():
-            scores = None if source.observed is None else source.observed.take_scores(sample)
-            scores = model(sample).reshape(-1) if scores is None else scores
+            scores = None
+            if source.observed is not None:
+                scores = source.observed.take_scores(sample)
+            if scores is None:
+                scores = model(sample).reshape(-1)
             _check_repeats(model, sample, scores.detach(), pulled.scores[i])
             out = scores[outputs.start : outputs.stop]
             # unequal weights: no symmetry of the outputs hides an error in this direction
@@ -109,8 +115,11 @@ def _groups(units: Sequence[Unit], parameters: dict[str, Tensor], most: int) -> 
 
 
 def _names(unit: Unit, calls: Sequence[StructuredCall]) -> list[str]:
-    bias = calls[unit.calls[0]].bias if unit.kind == "weight and bias" else None
-    return [unit.name] if bias is None else [unit.name, bias]
+    if unit.kind != "weight and bias":
+        return [unit.name]
+    bias = calls[unit.calls[0]].bias
+    assert bias is not None
+    return [unit.name, bias]
 
 
 def _compared(
@@ -149,7 +158,11 @@ def _times(call: StructuredCall, x: Tensor, b: Tensor, r: Tensor) -> Tensor:
     how = call.how
     assert not isinstance(how, NormScaleCall)
     left, right = how.inputs(x, call.weight_shape)[0], how.cotangents(b, call.weight_shape, call.in_shape)[0, 0]
-    r = r.movedim(0, -1).reshape(-1) if r.ndim else r.reshape(-1)  # a window's channels come last
+    # a window's channels come last
+    if r.ndim:
+        r = r.movedim(0, -1).reshape(-1)
+    else:
+        r = r.reshape(-1)
     sizes = how.sizes(call.weight_shape, call.out_shape)
     if not sizes.flip:  # sum_p b_p (a_p, r): left is (G, P, a), right (G, P, b)
         return torch.einsum("gp,gpb->gb", left.to(right) @ r.to(right), right).reshape(-1)

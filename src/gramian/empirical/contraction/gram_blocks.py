@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, einsum
@@ -30,7 +30,10 @@ def add_gram(
     step = max(1, rows // max(k, l))
     same = mirror is out
     for i in range(0, n, step):
-        for j in range(i if same else 0, m, step):
+        start = 0
+        if same:
+            start = i
+        for j in range(start, m, step):
             left, right = slice(i, min(i + step, n)), slice(j, min(j + step, m))
             acc = out.new_zeros((left.stop - i) * k, (right.stop - j) * l)
             for unit, a, b in zip(units, f, g, strict=True):
@@ -72,22 +75,26 @@ def _add_positions(out: Tensor, f: Piece, g: Piece, lookup: bool, scratch: int) 
     (n, k, groups, p, _), (m, l, _, q, _) = f.b.shape, g.b.shape
     summed = out.shape[1] < k  # pieces of several kinds keep their outputs apart
     pair = groups * p * q  # numbers for one pair of samples and one pair of outputs
-    c = max(k, l) if not summed and 2 * k * l * pair <= scratch else 1
+    c = 1  # outputs at once
+    if not summed and 2 * k * l * pair <= scratch:
+        c = max(k, l)
     # of a pair of samples aa takes `pair` numbers, bb c^2 times as many
     step = max(1, int((scratch / ((c * c + 1) * pair)) ** 0.5))
     for i in range(0, n, step):
         for j in range(0, m, step):
             rows, columns = slice(i, i + step), slice(j, j + step)
-            aa = _equal(f.a[rows], g.a[columns], out.dtype) if lookup else _dots(f.a[rows], g.a[columns])
+            if lookup:
+                aa = _equal(f.a[rows], g.a[columns], out.dtype)
+            else:
+                aa = _dots(f.a[rows], g.a[columns])
             aa = aa[:, :, None, :, :, None]
-            for s in range(0, k, c):
-                for t in range(s, s + 1) if summed else range(0, l, c):
-                    bb = einsum("icgpb,jdgqb->gicpjdq", f.b[rows, s : s + c], g.b[columns, t : t + c])
-                    bb = bb.mul_(aa).sum((0, 3, 6))
-                    if summed:
-                        out[rows, :, columns] += bb
-                    else:
-                        out[rows, s : s + c, columns, t : t + c] += bb
+            for s, t in _output_pairs(k, l, c, summed):
+                bb = einsum("icgpb,jdgqb->gicpjdq", f.b[rows, s : s + c], g.b[columns, t : t + c])
+                bb = bb.mul_(aa).sum((0, 3, 6))
+                if summed:
+                    out[rows, :, columns] += bb
+                else:
+                    out[rows, s : s + c, columns, t : t + c] += bb
 
 
 def _add_two_kinds(out: Tensor, f: Piece, g: Piece, of_f: Sizes, of_g: Sizes, scratch: int) -> None:
@@ -102,15 +109,32 @@ def _add_two_kinds(out: Tensor, f: Piece, g: Piece, of_f: Sizes, of_g: Sizes, sc
         for j in range(0, m, step):
             rows, columns = slice(i, i + step), slice(j, j + step)
             a, c = f.a[rows], g.a[columns]
-            for s in range(k):
-                for t in [s] if summed else range(l):
-                    b, d = f.b[rows, s], g.b[columns, t]
-                    (r1, c1), (r2, c2) = (a, b) if of_f.flip else (b, a), (c, d) if of_g.flip else (d, c)
-                    both = _side(r1, r2).mul_(_side(c1, c2)).sum((0, 2, 4))
-                    out[rows, 0 if summed else s, columns, 0 if summed else t] += both
+            for s, t in _output_pairs(k, l, 1, summed):
+                r1, c1 = _rows_and_columns(a, f.b[rows, s], of_f.flip)
+                r2, c2 = _rows_and_columns(c, g.b[columns, t], of_g.flip)
+                products = _inner_products(r1, r2).mul_(_inner_products(c1, c2)).sum((0, 2, 4))
+                if summed:
+                    out[rows, 0, columns, 0] += products
+                else:
+                    out[rows, s, columns, t] += products
 
 
-def _side(a: Tensor, b: Tensor) -> Tensor:
+def _output_pairs(k: int, l: int, step: int, summed: bool) -> Iterator[tuple[int, int]]:
+    """First outputs of blocks on both sides: each output with itself where they are summed, else all pairs."""
+    for s in range(0, k, step):
+        if summed:
+            yield s, s
+        else:
+            yield from ((s, t) for t in range(0, l, step))
+
+
+def _rows_and_columns(a: Tensor, b: Tensor, flip: bool) -> tuple[Tensor, Tensor]:
+    if flip:
+        return a, b
+    return b, a
+
+
+def _inner_products(a: Tensor, b: Tensor) -> Tensor:
     """Inner products of all positions, of which one side may be unit vectors, given by their place."""
     if a.is_floating_point() and b.is_floating_point():
         return _dots(a, b)

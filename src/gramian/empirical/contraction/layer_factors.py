@@ -19,12 +19,13 @@ from gramian.empirical.contraction.contracted_parameters import Unit
 from gramian.empirical.contraction.gradient_checks import Pulled, check_pulled
 from gramian.empirical.contraction.per_sample_gradients import formed
 from gramian.empirical.jacobian_products.pullback import over_outputs, pulled_per_sample, rows_of_samples
-from gramian.empirical.modules.arguments import Samples, changed, tensors_of
+from gramian.empirical.modules.arguments import Samples, tensors_of
 from gramian.empirical.modules.observed_calls import CallWatcher, differentiable_math
 from gramian.empirical.modules.observed_pass import ObservedPass
 from gramian.empirical.modules.output_functions import Batch, Model
 from gramian.empirical.modules.structured_calls import ConvCall, LinearCall, NormScaleCall, Sizes, Use
 from gramian.empirical.modules.structured_parameters import Uses
+from gramian.empirical.workarounds.channels_last import in_the_order_of_the_value
 from gramian.empirical.workarounds.convolution_gradients import convolved
 from gramian.empirical.workarounds.gemm import linear
 from gramian.empirical.workarounds.reused_memory import room
@@ -98,11 +99,15 @@ def part(factor: Factor, samples: slice) -> Factor:
 
 
 def _tensors(factor: Factor) -> list[Tensor]:
-    return [factor] if isinstance(factor, Tensor) else [t for piece in factor for t in piece]
+    if isinstance(factor, Tensor):
+        return [factor]
+    return [t for piece in factor for t in piece]
 
 
 def _map(f: Callable[[Tensor], Tensor], factor: Factor) -> Factor:
-    return f(factor) if isinstance(factor, Tensor) else tuple(Piece(f(a), f(b)) for a, b in factor)
+    if isinstance(factor, Tensor):
+        return f(factor)
+    return tuple(Piece(f(a), f(b)) for a, b in factor)
 
 
 def _factors(source: Source, units: Sequence[Unit], batch: Batch, outputs: range) -> list[Factor]:
@@ -146,17 +151,23 @@ def pull_back(source: Source, units: Sequence[Unit], batch: Batch, outputs: rang
             if c not in wanted:
                 return make()
             if c in weights:
-                inputs[c] = use.how.plain(use.x) if isinstance(use.how, NormScaleCall) else use.x
+                if isinstance(use.how, NormScaleCall):
+                    inputs[c] = use.how.plain(use.x)
+                else:
+                    inputs[c] = use.x
             return _by_a_faster_call(use, make, inputs.get(c), structured) + zeros[c]
 
-        row = Batch(changed(sample, lambda t: t[None]), None if target is None else target[None])
-        out = source.model(row, theta, CallWatcher(structured, seen))
+        row = Batch.of_one(sample, target)
+        out = source.model(row, theta, CallWatcher(structured, seen, in_the_order_of_the_value))
         if next(counter, None) is not None:
             raise RuntimeError("the module makes fewer calls than before")
         return out.reshape(-1), inputs
 
     with differentiable_math():
-        pull = _pull_each if theta else _pull_all
+        if theta:
+            pull = _pull_each
+        else:
+            pull = _pull_all
         shapes = {c: (calls[c].out_shape, calls[c].dtype) for c in wanted}
         return pull(run, batch, shapes, theta, outputs, source.way == "nested")
 
@@ -169,9 +180,8 @@ def _pull_all(
     zeros = {
         c: like.new_zeros((), dtype=dtype).expand(n, *shape).requires_grad_() for c, (shape, dtype) in shapes.items()
     }
-    targets = None if batch.targets is None else 0
     with torch.autograd.graph.disable_saved_tensors_hooks("not inside vmap"):
-        out, inputs = vmap(run, in_dims=(0, targets, 0, None))(batch.x, batch.targets, zeros, theta)
+        out, inputs = vmap(run, in_dims=(0, batch.target_axis, 0, None))(batch.x, batch.targets, zeros, theta)
         basis = out.new_zeros(len(outputs), *out.shape)
         basis[range(len(outputs)), :, list(outputs)] = 1
 
@@ -207,10 +217,13 @@ def _by_a_faster_call(use: Use, make: Callable[[], Tensor], a: Tensor | None, st
     ):
         return make()
     if isinstance(use.how, LinearCall):
-        return linear(use.x, use.weight.mT if use.how.flip else use.weight, use.bias)
+        weight = use.weight
+        if use.how.flip:
+            weight = weight.mT
+        return linear(use.x, weight, use.bias)
     if isinstance(use.how, ConvCall):
         out = convolved(use.how, use.x, use.weight, use.bias)
-        return make() if out is None else out
+        return out if out is not None else make()
     return make()
 
 
@@ -233,20 +246,27 @@ def _factor(source: Source, unit: Unit, a: dict, b: dict, general: dict) -> Fact
             right = call.how.cotangents(cot, call.weight_shape, call.in_shape)
             if not unit.rows:
                 left = call.how.inputs(a[c], call.weight_shape)
-                left = left if sizes.lookup else left.to(source.dtype)
+                if not sizes.lookup:
+                    left = left.to(source.dtype)
                 lefts, rights = pieces.setdefault(sizes._replace(positions=0), ([], []))
                 lefts.append(left)
                 rights.append(right)
                 continue
             grad = formed(call, a[c], right, sizes)
-        total = grad if total is None else total.add_(grad)
+        if total is None:
+            total = grad
+        else:
+            total = total.add_(grad)
     if total is not None:
         return in_result_form(source, total)
     return tuple(_piece(source, len(pieces) > 1, *both) for both in pieces.values())
 
 
 def _piece(source: Source, several: bool, left: list[Tensor], right: list[Tensor]) -> Piece:
-    a, b = (left[0], right[0]) if len(left) == 1 else (torch.cat(left, 2), torch.cat(right, 3))
+    if len(left) == 1:
+        a, b = (left[0], right[0])
+    else:
+        a, b = (torch.cat(left, 2), torch.cat(right, 3))
     if source.full or several:
         return Piece(a, b.contiguous())  # once, and not at every tile
     # sum_c (b_cp . b_cq) is the product of the vectors of all outputs laid end to end
@@ -257,7 +277,9 @@ def in_result_form(source: Source, grad: Tensor) -> Tensor:
     """Gradients (n, k, p) in the result's dtype, the outputs folded in without `full`."""
     grad = grad.to(source.dtype)
     # sum_c <grad f_c, grad f_c'> is one product of the gradients laid end to end
-    return grad if source.full else grad.flatten(1)[:, None]
+    if source.full:
+        return grad
+    return grad.flatten(1)[:, None]
 
 
 def _one_by_one(source: Source, units: Sequence[Unit], batch: Batch, outputs: range) -> list[Factor]:

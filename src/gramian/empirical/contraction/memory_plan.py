@@ -10,7 +10,7 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from gramian.empirical.contraction.contracted_parameters import PASS_COST, Unit, cheaper, make_units
-from gramian.empirical.modules.structured_calls import NormScaleCall
+from gramian.empirical.modules.structured_calls import NormScaleCall, Sizes
 from gramian.empirical.modules.structured_parameters import StructuredCall, Uses
 from gramian.errors import BadArgument
 
@@ -103,7 +103,7 @@ class Workload:
         calls = [self.uses.calls[c] for c in {c for unit in units for c in unit.calls}]
         outs = [prod(call.out_shape) for call in calls]
         pieces = [s for unit in units for s in unit.sizes]
-        windows = max((s.held + (k * s.groups * s.positions * s.b if s.flip else 0) for s in pieces), default=0)
+        windows = max((_windows(s, k) for s in pieces), default=0)
         general = sum(unit.numel for unit in units if unit.kind == "general")
         forward = 2 * self.saved + sum(outs) + sum(prod(call.in_shape) for call in calls)
         backward = sum(outs) + general + 3 * max([*outs, self.n_outputs])
@@ -111,17 +111,23 @@ class Workload:
 
     def block(self, units: Sequence[Unit], k: int) -> tuple[int, int]:
         """Samples in a block and in a chunk, for k outputs at once; (0, 0) if not even one fits."""
-        free = self.numbers - self.scratch * (2 if any(unit.late for unit in units) else 1)
+        free = self.numbers - self.scratch
+        if any(unit.late for unit in units):
+            free -= self.scratch
         work = self.work(units, k)
         held = sum(unit.held(k) for unit in units) + max(unit.part(k) for unit in units)
         largest = max(self.n, self.m)
         cached = max(1, CACHED_NUMBERS // work)  # samples whose backward pass stays in the cache
-        once = held * (self.n if self.symmetric else self.n + self.m)
+        once = held * self.n
+        if not self.symmetric:
+            once += held * self.m
         if once + work <= free:
             return largest, min(largest, cached, (free - once) // work)
         chunk = max(1, min(largest, cached, free // 4 // work))
         samples = (free - chunk * work) // (2 * held)
-        return (samples, min(chunk, samples)) if samples > 0 else (0, 0)
+        if samples > 0:
+            return samples, min(chunk, samples)
+        return 0, 0
 
     def together(self, units: Sequence[Unit]) -> ContractionPlan | None:
         """These units at once: the blocks that take the fewest passes; None if one sample of them does not fit."""
@@ -134,8 +140,10 @@ class Workload:
         # without pairs of outputs, fewer outputs at once cost nothing; with them, blocks of samples are cheaper
         if self.full:
             k, samples, chunk = fits[0]
+        elif whole:
+            k, samples, chunk = whole[0]
         else:
-            k, samples, chunk = whole[0] if whole else fits[-1]
+            k, samples, chunk = fits[-1]
         return ContractionPlan(tuple(units), k, samples, chunk)
 
     def is_whole(self, units: Sequence[Unit]) -> bool:
@@ -147,8 +155,9 @@ class Workload:
         """Multiplications that make the plan's factors: forward and backward passes, and gradients that are formed."""
         calls = self.uses.calls
         efforts = [_effort(call) for call in calls]
-        whole = any(unit.kind == "general" for unit in plan.units)
-        first = 0 if whole else min((c for unit in plan.units for c in unit.calls), default=0)
+        first = 0
+        if not any(unit.kind == "general" for unit in plan.units):
+            first = min((c for unit in plan.units for c in unit.calls), default=0)
         form = sum(_effort(calls[c]) for unit in plan.units if unit.rows for c in unit.calls)
         forward = PASS_COST * self.saved + sum(efforts)
         backward = PASS_COST * self.saved * (len(calls) - first) // max(1, len(calls)) + sum(efforts[first:])
@@ -156,7 +165,11 @@ class Workload:
         cuts = -(-self.n_outputs // plan.outputs)
         if self.full:
             rows, columns, cuts = rows * cuts, columns * cuts, 1
-        runs = cuts * (rows * (rows + 1) // 2 if self.symmetric else rows + rows * columns)
+        if self.symmetric:
+            blocks = rows * (rows + 1) // 2
+        else:
+            blocks = rows + rows * columns
+        runs = cuts * blocks
         return runs * min(plan.samples, max(self.n, self.m)) * (forward + plan.outputs * (backward + form))
 
 
@@ -189,9 +202,18 @@ def plans(load: Workload, units: Sequence[Unit]) -> list[ContractionPlan]:
     )
 
 
+def _windows(sizes: Sizes, k: int) -> int:
+    """Numbers of a call's windows on one sample; a transposed call has those of the cotangents of k outputs beside."""
+    if sizes.flip:
+        return sizes.held + k * sizes.groups * sizes.positions * sizes.b
+    return sizes.held
+
+
 def _effort(call: StructuredCall) -> int:
     """Multiplications of a call, on one sample."""
     if isinstance(call.how, NormScaleCall):
         return PASS_COST * prod(call.out_shape)
     sizes = call.how.sizes(call.weight_shape, call.out_shape)
-    return sizes.groups * sizes.positions * sizes.b * (PASS_COST if sizes.lookup else sizes.a)
+    if sizes.lookup:
+        return sizes.groups * sizes.positions * sizes.b * PASS_COST
+    return sizes.groups * sizes.positions * sizes.b * sizes.a

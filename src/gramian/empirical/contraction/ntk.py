@@ -127,28 +127,44 @@ def _theta(
     by_layer: bool,
 ) -> dict[str, Tensor]:
     checks.check_options(outputs, max_bytes)
-    checks.trainable(module)
+    parameters = checks.trainable(module)
     keep_freed_blocks()
-    rows, rows2 = samples(module, x, None if x2 is x else x2)
-    rows2 = None if rows2 is None else checks.check_samples("x2", rows2)
+    rows, rows2 = samples(module, x, x2)
+    if rows2 is not None:
+        rows2 = checks.check_samples("x2", rows2)
     rows = checks.check_samples("x", rows)
     of_x, of_y = checks.check_targets(rows, rows2, outputs, targets)
-    model = Model(module, None if isinstance(outputs, str) else outputs)
-    right = None if rows2 is None else Batch(rows2, of_y)
+    model = Model.with_outputs(module, outputs)
+    right = None
+    if rows2 is not None:
+        right = Batch(rows2, of_y)
     with lent(module, most=min(COPIED, max_bytes // 8)) as loan, torch.inference_mode(False), torch.no_grad():
-        left = max_bytes - (0 if loan is None else loan.copied)
-        return _by_a_right_way(model, Batch(rows, of_x), right, outputs, left, by_layer)
+        left = max_bytes
+        if loan is not None:
+            left -= loan.copied
+        return _by_a_right_way(model, Batch(rows, of_x), right, outputs, left, by_layer, parameters)
 
 
 def _by_a_right_way(
-    model: Model, x: Batch, x2: Batch | None, outputs: str | Callable[..., Tensor], max_bytes: int, by_layer: bool
+    model: Model,
+    x: Batch,
+    x2: Batch | None,
+    outputs: str | Callable[..., Tensor],
+    max_bytes: int,
+    by_layer: bool,
+    parameters: dict[str, Tensor],
 ) -> dict[str, Tensor]:
     """The first of `WAYS` that gives what plain backward passes give."""
-    source, saved = read(model, x, x2, full=outputs not in ("mean", "sum"))
+    source, saved = read(model, x, x2, outputs not in ("mean", "sum"), parameters)
     if source.observed is not None and GRAPH_SHARE * saved > max_bytes:
         source.observed.graph.clear()
-    n, m = len(x), None if x2 is None else len(x2)
-    for way in WAYS[:-1] if source.batched else ():
+    n, m = len(x), None
+    if x2 is not None:
+        m = len(x2)
+    ways: tuple[str, ...] = ()
+    if source.batched:
+        ways = WAYS[:-1]
+    for way in ways:
         try:
             source = replace(source, way=way)
             check_small(source, x)
@@ -170,27 +186,34 @@ def contracted(
     source: Source, load: Workload, x: Batch, x2: Batch | None, outputs: str | Callable[..., Tensor]
 ) -> dict[str, Tensor]:
     """The kernel of a model that was read, by the plans for the workload; by the parameter's name, or under ""."""
-    n, m = len(x), len(x if x2 is None else x2)
+    n, m = load.n, load.m
     source = replace(source, room=load.scratch)
-    width = source.n_outputs if source.full else 1
+    width, names = 1, [""]
+    if source.full:
+        width = source.n_outputs
+    if load.by_layer:
+        names = list(source.parameters)
     device = next(iter(source.parameters.values())).device
-    theta = {
-        name: torch.zeros(n, width, m, width, dtype=source.dtype, device=device)
-        for name in (source.parameters if load.by_layer else [""])
-    }
+    theta = {name: torch.zeros(n, width, m, width, dtype=source.dtype, device=device) for name in names}
     for plan in planned(load):
         _run(plan, source, load, x, x2, theta)
     return {name: _finish(t, outputs, source.n_outputs) for name, t in theta.items()}
 
 
-def read(model: Model, x: Batch, x2: Batch | None, full: bool) -> tuple[Source, int]:
+def read(
+    model: Model, x: Batch, x2: Batch | None, full: bool, parameters: dict[str, Tensor] | None = None
+) -> tuple[Source, int]:
     """Checks the module and its inputs; what factors are made from; bytes that a backward pass keeps for a sample."""
-    parameters = checks.trainable(model.module)
+    if parameters is None:
+        parameters = checks.trainable(model.module)
     checks.check_mode(model.module)
     checks.check_same_shapes(x.x, None if x2 is None else x2.x, "empirical_ntk(module, x, x2)")
     with differentiable_math():
         seen = observe(model, "x", x, parameters)
-    way = WAYS[-1] if seen.unseen_by_vmap else WAYS[0]
+    if seen.unseen_by_vmap:
+        way = WAYS[-1]
+    else:
+        way = WAYS[0]
     return Source(model, seen.uses, parameters, seen.n_outputs, seen.dtype, full, way, observed=seen), seen.saved
 
 
@@ -202,9 +225,9 @@ def check_small(source: Source, x: Batch) -> None:
     Raises:
         Untrusted: the gradients are not those of a plain backward pass. Other errors: torch's own.
     """
-    units = [u for u in make_units(source.uses, source.sizes(), apart=False) if u.kind == "general"]
-    if not units:
+    if not source.uses.general:
         return
+    units = [u for u in make_units(source.uses, source.sizes(), apart=False) if u.kind == "general"]
     k = min(source.n_outputs, 2)
     n = min(len(x), 2 if k == 1 else 3)  # as few as that, and not as many as outputs
     few, outputs = x[:n], range(k)
@@ -215,19 +238,28 @@ def _run(
     plan: ContractionPlan, source: Source, load: Workload, x: Batch, x2: Batch | None, theta: dict[str, Tensor]
 ) -> None:
     """Adds the plan's units for all pairs of blocks; for equal inputs each pair once, and its transpose."""
-    right = x if x2 is None else x2
+    right = x2 if x2 is not None else x
     for p, (rows, c) in enumerate(_blocks(plan, len(x), source.n_outputs)):
         f = factors(source, plan.units, x[rows], c, plan.chunk)
         for q, (columns, d) in enumerate(_blocks(plan, len(right), source.n_outputs)):
             if (x2 is None and q < p) or (c != d and not source.full):
                 continue
-            g = f if x2 is None and q == p else factors(source, plan.units, right[columns], d, plan.chunk)
-            cs, ds = (slice(c.start, c.stop), slice(d.start, d.stop)) if source.full else (slice(1), slice(1))
+            if x2 is None and q == p:
+                g = f
+            else:
+                g = factors(source, plan.units, right[columns], d, plan.chunk)
+            if source.full:
+                cs, ds = slice(c.start, c.stop), slice(d.start, d.stop)
+            else:
+                cs, ds = slice(1), slice(1)
             for name, group in groupby(range(len(plan.units)), lambda i: plan.units[i].name if load.by_layer else ""):
                 block = theta[name][rows, cs, columns, ds]
                 mirror = None
                 if x2 is None:
-                    mirror = block if q == p else theta[name][columns, ds, rows, cs]
+                    if q == p:
+                        mirror = block
+                    else:
+                        mirror = theta[name][columns, ds, rows, cs]
                 _add_units(block, plan, list(group), source, load, f, g, mirror)
             del g  # not beside the next block's
         del f
@@ -269,4 +301,6 @@ def _finish(theta: Tensor, outputs: str | Callable[..., Tensor], c: int) -> Tens
     if outputs == "full" or (callable(outputs) and c > 1):
         return theta.permute(0, 2, 1, 3)
     theta = theta[:, 0, :, 0]
-    return theta.div_(c) if outputs == "mean" else theta
+    if outputs == "mean":
+        return theta.div_(c)
+    return theta

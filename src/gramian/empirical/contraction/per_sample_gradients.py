@@ -25,7 +25,10 @@ def formed(call: StructuredCall, x: Tensor, b: Tensor, sizes: Sizes) -> Tensor:
         return _rows(call.how.inputs(x, call.weight_shape), b, sizes.a)
     if k * p * sizes.a * wide < LARGE_SAMPLE:
         return _together(call.how.inputs(x, call.weight_shape).to(b.dtype), b, sizes.flip)
-    first = common_pattern(b[0, :, 0]) if k > 1 else None
+    if k > 1:
+        first = common_pattern(b[0, :, 0])
+    else:
+        first = None
     if first is None and isinstance(call.how, ConvCall):
         grad = by_winograd(call, x, b)
         if grad is not None:
@@ -35,10 +38,16 @@ def formed(call: StructuredCall, x: Tensor, b: Tensor, sizes: Sizes) -> Tensor:
     for i in range(n):  # all samples' windows at once would leave the cache before they are used
         a = call.how.inputs(x[i : i + 1], call.weight_shape)[0].to(b.dtype)
         for g in range(groups):
-            place = out[i, :, g].mT if sizes.flip else out[i, :, g]
+            if sizes.flip:
+                place = out[i, :, g].mT
+            else:
+                place = out[i, :, g]
             pattern = first
             if i > 0 or g > 0:
-                pattern = common_pattern(b[i, :, g]) if shared else None
+                if shared:
+                    pattern = common_pattern(b[i, :, g])
+                else:
+                    pattern = None
             if pattern is None:
                 shared = False
                 _products(place, b[i, :, g], a[g])

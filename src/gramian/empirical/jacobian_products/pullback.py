@@ -73,7 +73,7 @@ def pulled_per_sample(
         return seen, over_outputs(pull, basis, nested), out
 
     with torch.no_grad():
-        return vmap(one, in_dims=(0, None if batch.targets is None else 0))(batch.x, batch.targets)
+        return vmap(one, in_dims=(0, batch.target_axis))(batch.x, batch.targets)
 
 
 def over_outputs(pull: Callable[[Tensor], Any], basis: Tensor, nested: bool) -> Any:

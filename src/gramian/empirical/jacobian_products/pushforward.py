@@ -48,7 +48,9 @@ def along(
         way = _known_way(module, at, x)
     if way == FORWARD:
         return along_forward(module, at, step, x)
-    return _along_twice_backward(module, at, step, x) if way == BACKWARD else _along_each(module, at, step, x)
+    if way == BACKWARD:
+        return _along_twice_backward(module, at, step, x)
+    return _along_each(module, at, step, x)
 
 
 def _known_way(module: nn.Module, at: dict[str, Tensor], x: Samples | Arguments) -> str:
@@ -176,7 +178,9 @@ def _why_not_trained(
     except Exception as error:  # a rule without a derivative of its own
         return (str(error).strip().splitlines() or [type(error).__name__])[0]
     said = differs(marks(grads), marks(list(down.values())), tolerance(w.dtype))
-    return f"the gradient of {way} by its step is {said}" if said else ""
+    if said:
+        return f"the gradient of {way} by its step is {said}"
+    return ""
 
 
 def _along_each(

@@ -74,7 +74,9 @@ class Several:
 
     def inputs(self) -> Inputs:
         """As the caller gave them."""
-        return self.arguments().kwargs if self.names else self.tensors
+        if self.names:
+            return self.arguments().kwargs
+        return self.tensors
 
 
 register_pytree_node(Several, lambda x: (list(x.tensors), x.names), lambda t, names: Several(tuple(t), names))
@@ -85,48 +87,71 @@ Samples = Tensor | Several
 def samples(module: Any, x: Inputs, x2: Inputs | None) -> tuple[Samples, Samples | None]:
     """Several tensors checked, the floating ones in the precision of the module; one tensor as it is.
 
+    Second inputs that are the first ones are none.
+
     Raises:
         BadData: `x` or `x2` are not tensors of the same structure and shapes, with as many rows.
     """
+    if x2 is x:
+        x2 = None
     if not several(x):
         return x, x2  # type: ignore[return-value]
     form = Form.of(x, "argument `x`")
-    names = tuple(leaf.name for leaf in form.leaves) if form.kind == "dict" else ()
-    parameters = module.parameters() if isinstance(module, nn.Module) else iter(())
+    if form.kind == "dict":
+        names = tuple(leaf.name for leaf in form.leaves)
+    else:
+        names = ()
+    if isinstance(module, nn.Module):
+        parameters = module.parameters()
+    else:
+        parameters = iter(())
     own = next((p.dtype for p in parameters if p.is_floating_point()), None)
 
     def checked(given: Inputs, name: str) -> Several:
         tensors = form.check(given, name)
         return Several(tuple(in_precision(t, own) if own is not None else t for t in tensors), names)
 
-    return checked(x, "x"), None if x2 is None else checked(x2, "x2")
+    first = checked(x, "x")
+    if x2 is None:
+        return first, None
+    return first, checked(x2, "x2")
 
 
 def in_precision(t: Tensor, dtype: torch.dtype) -> Tensor:
     """A floating-point tensor in this precision; others as they are."""
-    return t.to(dtype) if t.is_floating_point() else t
+    if t.is_floating_point():
+        return t.to(dtype)
+    return t
 
 
 def arguments_of(x: Samples | Arguments) -> Arguments:
     """The arguments of a call on these samples."""
     if isinstance(x, Arguments):
         return x
-    return Arguments((x,), {}) if isinstance(x, Tensor) else x.arguments()
+    if isinstance(x, Tensor):
+        return Arguments((x,), {})
+    return x.arguments()
 
 
 def tensors_of(x: Samples) -> tuple[Tensor, ...]:
     """The tensors of the samples."""
-    return (x,) if isinstance(x, Tensor) else x.tensors
+    if isinstance(x, Tensor):
+        return (x,)
+    return x.tensors
 
 
 def inputs_of(x: Samples) -> Inputs:
     """The samples as the caller gave them."""
-    return x if isinstance(x, Tensor) else x.inputs()
+    if isinstance(x, Tensor):
+        return x
+    return x.inputs()
 
 
 def changed(x: Samples, f: Callable[[Tensor], Tensor]) -> Any:
     """The samples with another tensor in each one's place."""
-    return f(x) if isinstance(x, Tensor) else x.change(f)
+    if isinstance(x, Tensor):
+        return f(x)
+    return x.change(f)
 
 
 def joined(parts: Sequence[Samples]) -> Any:

@@ -86,7 +86,9 @@ class SmallBatches:
         out = self.run(batch, None)
         if self.plain:
             whole = out.reshape(-1)
-            return None if whole.numel() % len(batch) else whole.reshape(len(batch), -1)[1]
+            if whole.numel() % len(batch):
+                return None
+            return whole.reshape(len(batch), -1)[1]
         first = [t.ndim > 0 and len(t) == len(batch) for t in tree_leaves(out) if isinstance(t, Tensor)]
         if not first or not all(first):
             return None
@@ -129,7 +131,9 @@ def depends(trial: SmallBatches, first: Tensor, again: Tensor, drawn: Sequence[b
     if not is_batch_dependent(trial, first, gradient, w):
         return INDEPENDENT
     third = marks(gradients_along(trial.scores(trial.run(trial.x[:1], None)), w, trial.gates()))
-    return RANDOM if differs(third, gradient, tolerance(first.dtype)) else BATCH_DEPENDENT
+    if differs(third, gradient, tolerance(first.dtype)):
+        return RANDOM
+    return BATCH_DEPENDENT
 
 
 def is_batch_dependent(trial: SmallBatches, alone: Tensor, gradient: list[Tensor], w: Tensor) -> bool:
@@ -264,7 +268,9 @@ def _is_small(p: Tensor) -> bool:
 
 
 def _wide(t: Tensor) -> Tensor:
-    return t.double() if t.is_floating_point() else t
+    if t.is_floating_point():
+        return t.double()
+    return t
 
 
 @contextmanager
@@ -281,7 +287,10 @@ def kept_random_states(device: torch.device) -> Iterator[None]:
 
 def random_states(device: torch.device) -> tuple[bytes, Any, Any]:
     """Marks of torch's, Python's and NumPy's random states: equal if no number was drawn between."""
-    of_torch = torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.random.get_rng_state()
+    if device.type == "cuda":
+        of_torch = torch.cuda.get_rng_state(device)
+    else:
+        of_torch = torch.random.get_rng_state()
     numpy = np.random.get_state()  # noqa: NPY002
     return of_torch.numpy().tobytes(), random.getstate(), (numpy[1].tobytes(), *numpy[2:])  # type: ignore[index]
 

@@ -17,8 +17,8 @@ module where the parameter itself is found, under however many names.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -46,7 +46,7 @@ def call_at(
 ) -> Any:
     """f(x; at); parameters and buffers that are not in `at` are the module's own. `watched` is on during the call."""
     args, kwargs = arguments_of(x).change(Tensor.clone)
-    with _placed(module, at), torch_plain():
+    with _placed(module, at):
         if watched is None:
             return module(*args, **kwargs)
         with watched:
@@ -63,7 +63,10 @@ def lent(module: nn.Module, quiet: bool = False, most: int = COPIED) -> Iterator
         if id(module) in _read_once:
             yield loan
             return
-        _read_once[id(module)] = Attributes(module) if loan is None else loan.attributes
+        if loan is None:
+            _read_once[id(module)] = Attributes(module)
+        else:
+            _read_once[id(module)] = loan.attributes
         try:
             yield loan
         finally:
@@ -80,13 +83,16 @@ _read_once: dict[int, Attributes] = {}  # by the id of the module that is lent
 @contextmanager
 def placed(module: nn.Module, at: Mapping[str, Tensor]) -> Iterator[None]:
     """As in `call_at`, for as long as it is open: a backward pass that runs the module again finds the same values."""
-    with _placed(module, at), torch_plain():
+    with _placed(module, at):
         yield
 
 
 @contextmanager
 def _placed(module: nn.Module, at: Mapping[str, Tensor]) -> Iterator[None]:
-    """Meanwhile the module has these tensors for its own; all its attributes come back, whatever happens."""
+    """Meanwhile the module has these tensors for its own; all its attributes come back, whatever happens.
+
+    No checkpoint recomputes, and no fused layer takes the place of its parts, which alone have derivatives.
+    """
     attributes = _read_once.get(id(module)) or Attributes(module)
     loan = loan_of(attributes)
     scripted: list[tuple[Any, str, Tensor]] = []
@@ -95,17 +101,28 @@ def _placed(module: nn.Module, at: Mapping[str, Tensor]) -> Iterator[None]:
         for t in attributes.tensors:
             if id(t) in loan.written and id(t) not in values and not isinstance(t, nn.Parameter):
                 values[id(t)] = t.detach().clone()
+    fast = torch.backends.mha.get_fastpath_enabled()
+    checkpoint = [(name, getattr(checkpoints, name, None)) for name in ("CheckpointFunction", _GENERATOR)]
     try:
+        _keep_to_plain_functions(fast, checkpoint)
         if values:
             _put_in(attributes, values, scripted)
-        with nullcontext() if loan is None else loan.one_call(values):
+        if loan is None:
             yield
+        else:
+            with loan.one_call(values):
+                yield
     finally:
 
         def back() -> None:
             for part, key, own in scripted:
                 part._c.setattr(key, own)
             attributes.bring_back()
+            if fast:
+                torch.backends.mha.set_fastpath_enabled(True)
+            for name, function in checkpoint:
+                if function is not None:
+                    setattr(checkpoints, name, function)
 
         surely(back)
 
@@ -133,8 +150,20 @@ def _with_hooks(own: Tensor, value: Tensor) -> Tensor:
 
 def gradient_hooks(parameter: Tensor) -> tuple[Callable, ...]:
     """The hooks of a parameter's gradient; those of a Taylor model's copy lie aside (see `lay_aside`)."""
-    own = parameter._backward_hooks if parameter.is_leaf else None
+    if parameter.is_leaf:
+        own = parameter._backward_hooks
+    else:
+        own = None
     return (*getattr(parameter, ASIDE, ()), *(own or {}).values())
+
+
+def hooked_ones(parameters: Iterable[Tensor]) -> list[Tensor]:
+    """Those of the parameters that have hooks of their gradient, or of their `.grad`."""
+    return [
+        p
+        for p in parameters
+        if p._backward_hooks or getattr(p, "_post_accumulate_grad_hooks", None) or hasattr(p, ASIDE)
+    ]
 
 
 def lay_aside(parameter: Tensor) -> None:
@@ -163,28 +192,13 @@ def _put_in(attributes: Attributes, values: dict[int, Tensor], scripted: list[tu
                     part._c.setattr(key, values[id(own)])
 
 
-@contextmanager
-def torch_plain() -> Iterator[None]:
-    """No checkpoint recomputes, and no fused layer takes the place of its parts, which alone have derivatives."""
-    fast = torch.backends.mha.get_fastpath_enabled()
-    kept = [(name, getattr(checkpoints, name, None)) for name in ("CheckpointFunction", _GENERATOR)]
-    try:
-        if fast and not torch.compiler.is_compiling():
-            torch.backends.mha.set_fastpath_enabled(False)
-        if all(own is not None for _, own in kept):
-            checkpoints.CheckpointFunction = _Reentrant  # type: ignore[assignment,misc]
-            setattr(checkpoints, _GENERATOR, _not_reentrant)
-        yield
-    finally:
-
-        def back() -> None:
-            if fast:
-                torch.backends.mha.set_fastpath_enabled(True)
-            for name, own in kept:
-                if own is not None:
-                    setattr(checkpoints, name, own)
-
-        surely(back)
+def _keep_to_plain_functions(fast: bool, checkpoint: list[tuple[str, Any]]) -> None:
+    """Switches fused attention layers off, and puts ours in the place of the functions that recompute."""
+    if fast and not torch.compiler.is_compiling():
+        torch.backends.mha.set_fastpath_enabled(False)
+    if all(function is not None for _, function in checkpoint):
+        checkpoints.CheckpointFunction = _Reentrant  # type: ignore[assignment,misc]
+        setattr(checkpoints, _GENERATOR, _not_reentrant)
 
 
 _GENERATOR = "_checkpoint_without_reentrant_generator"

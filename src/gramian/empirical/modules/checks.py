@@ -53,11 +53,14 @@ def trainable(module: nn.Module) -> dict[str, Tensor]:
     parameters: dict[str, Tensor] = {name: p for name, p in module.named_parameters() if p.requires_grad}
     if not parameters:
         count = sum(1 for _ in module.parameters())
+        why, fix = "the module has no parameters", "give the module parameters"
+        if count:
+            why, fix = "every parameter has requires_grad=False", "module.requires_grad_(True)"
         raise BadArgument(
             f"The module has no trainable parameter ({count} in all), so its tangent kernel is zero.",
             where=type(module).__name__,
-            why="every parameter has requires_grad=False" if count else "the module has no parameters",
-            fix="module.requires_grad_(True)" if count else "give the module parameters",
+            why=why,
+            fix=fix,
         )
     for name, p in parameters.items():
         if not p.is_floating_point():
@@ -72,7 +75,8 @@ def trainable(module: nn.Module) -> dict[str, Tensor]:
 
 def whole(module: nn.Module) -> None:
     """Refuses parameters that have no values yet, or of which each process has a part."""
-    for name, t in [*module.named_parameters(), *module.named_buffers()]:
+    parameters = list(module.named_parameters())
+    for name, t in [*parameters, *module.named_buffers()]:
         if torch.nn.parameter.is_lazy(t):
             raise BadArgument(
                 f"The parameter `{name}` has no shape yet, so it has no values.",
@@ -80,7 +84,7 @@ def whole(module: nn.Module) -> None:
                 why="a lazy layer finds its sizes at its first call, and there was none",
                 fix="module(x[:1]) once, before gramian sees the module",
             )
-    kinds = {type(p).__name__ for p in module.parameters()} | {type(m).__name__ for m in module.modules()}
+    kinds = {type(p).__name__ for _, p in parameters} | {type(m).__name__ for m in module.modules()}
     if kinds & {"DTensor", "FlatParameter", "FullyShardedDataParallel"}:
         raise BadArgument(
             "The module's parameters are spread over processes (FSDP).",
@@ -101,13 +105,18 @@ def check_samples(name: str, x: Samples) -> Any:
 def _usable(x: Tensor) -> Tensor:
     """The same numbers, usable in a backward pass."""
     with torch.inference_mode(False):
-        return x.clone() if x.is_inference() else x.detach()
+        if x.is_inference():
+            return x.clone()
+        return x.detach()
 
 
 def check_input(name: str, x: Tensor) -> Tensor:
     """An input must be a tensor with rows and without NaN; the same numbers, usable in a backward pass."""
     if not isinstance(x, Tensor) or x.ndim == 0 or x.shape[0] == 0:
-        has = f"shape {tuple(x.shape)}" if isinstance(x, Tensor) else f"type {type(x).__name__}"
+        if isinstance(x, Tensor):
+            has = f"shape {tuple(x.shape)}"
+        else:
+            has = f"type {type(x).__name__}"
         raise BadData(
             f"`{name}` has {has}; it must be a tensor of at least one sample.",
             where=f"argument `{name}`",
@@ -202,18 +211,26 @@ def check_targets(
             why="targets are the second argument of a function of the outputs",
             fix="outputs=torch.nn.functional.cross_entropy, for instance; or no targets",
         )
-    pair = (targets, None) if isinstance(targets, Tensor) else tuple(targets)
-    for name, rows, given in (("x", x, pair[0]), ("x2", x2, pair[-1])):
+    pair: tuple[Any, ...] = (targets, None)
+    if not isinstance(targets, Tensor):
+        pair = tuple(targets)
+    of_x, of_x2 = pair[0], pair[-1]
+    for name, rows, given in (("x", x, of_x), ("x2", x2, of_x2)):
         if rows is not None and (not isinstance(given, Tensor) or given.ndim == 0 or len(given) != len(rows)):
-            has = f"shape {tuple(given.shape)}" if isinstance(given, Tensor) else f"type {type(given).__name__}"
+            if isinstance(given, Tensor):
+                has = f"shape {tuple(given.shape)}"
+            else:
+                has = f"type {type(given).__name__}"
             raise BadData(
                 f"The targets of `{name}` have {has}; it has {len(rows)} samples.",
                 where=where,
                 why="each sample has its own target, along the first axis",
                 fix="targets=t of shape (n, ...); with `x2`, targets=(of_x, of_y)",
             )
-    first, second = (t.detach().clone() if isinstance(t, Tensor) else None for t in (pair[0], pair[-1]))
-    return first, second if x2 is not None else None
+    first = of_x.detach().clone()
+    if x2 is None or of_x2 is None:
+        return first, None
+    return first, of_x2.detach().clone()
 
 
 def check_repeats(module: nn.Module, run: Callable[[], Any]) -> Any:
@@ -237,7 +254,10 @@ def check_repeats(module: nn.Module, run: Callable[[], Any]) -> Any:
         if not isinstance(a, Tensor) or not a.is_floating_point() or a.shape != b.shape:
             continue
         allowed = torch.finfo(a.dtype).eps ** 0.5
-        size = float(a.detach().abs().max()) if a.numel() else 0.0
+        if a.numel():
+            size = float(a.detach().abs().max())
+        else:
+            size = 0.0
         if not torch.allclose(a.detach(), b.detach(), rtol=allowed, atol=allowed * size, equal_nan=True):
             raise random_module(f"{type(module).__name__}: two forward passes on the same sample differ")
     return first
@@ -268,7 +288,9 @@ def random_module(where: str) -> BadArgument:
 
 
 def kind_of_output(out: object) -> str:
-    return f"a tensor of {out.dtype}, shape {tuple(out.shape)}" if isinstance(out, Tensor) else type(out).__name__
+    if isinstance(out, Tensor):
+        return f"a tensor of {out.dtype}, shape {tuple(out.shape)}"
+    return type(out).__name__
 
 
 def error_text(error: Exception) -> str:

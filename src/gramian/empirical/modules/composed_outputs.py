@@ -50,7 +50,9 @@ class Composed(nn.Module):
 
 def unwrapped(module: nn.Module) -> nn.Module:
     """The user's module in one that DistributedDataParallel wraps."""
-    return module.module if isinstance(module, DistributedDataParallel) else module
+    if isinstance(module, DistributedDataParallel):
+        return module.module
+    return module
 
 
 def composed(module: nn.Module, outputs: str | Callable[..., Tensor]) -> tuple[nn.Module, str]:
@@ -69,4 +71,6 @@ def composed(module: nn.Module, outputs: str | Callable[..., Tensor]) -> tuple[n
 
 def own_name(name: str, module: nn.Module) -> str:
     """A parameter's name in the user's module."""
-    return name.removeprefix(INNER_PREFIX) if isinstance(module, Composed) else name
+    if isinstance(module, Composed):
+        return name.removeprefix(INNER_PREFIX)
+    return name

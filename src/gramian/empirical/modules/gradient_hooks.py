@@ -93,7 +93,10 @@ def checked_backward(
         inside = "the forward registers gradient hooks on its tensors"
     elif path := module_hooks(module):
         inside = f"a backward hook on {path}"
-    function = f"the custom autograd function {custom[0]}" if custom else ""
+    if custom:
+        function = f"the custom autograd function {custom[0]}"
+    else:
+        function = ""
     backward = Backward(hooked, inside, function, _past(leaves, here, parameters, given))
     if backward.altered or custom:
         with torch.enable_grad():
@@ -179,7 +182,9 @@ def check_masks(module: nn.Module, x: Tensor) -> None:
 
 def _scale(dtype: torch.dtype) -> float:
     """A power of two scales without rounding; a threshold (clipping) lies between the two sides, or beyond both."""
-    return 2.0**8 if torch.finfo(dtype).max < 1e6 else 2.0**20
+    if torch.finfo(dtype).max < 1e6:
+        return 2.0**8
+    return 2.0**20
 
 
 def _not_linear(module: nn.Module, name: str, what: str) -> BadArgument:
@@ -274,11 +279,6 @@ def _check_grad(
                 "which autograd.grad does not see",
                 fix="torch.utils.checkpoint.checkpoint(..., use_reentrant=False) in its place",
             )
-
-
-def has_hooks(p: Tensor) -> bool:
-    """Whether a parameter has hooks that may change its gradient, or its `.grad`."""
-    return bool(gradient_hooks(p)) or bool(getattr(p, "_post_accumulate_grad_hooks", None))
 
 
 def check_grad_hooks(module: nn.Module) -> None:

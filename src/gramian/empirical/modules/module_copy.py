@@ -52,7 +52,10 @@ def copied(module: M, beside: Any = None) -> Any:
                 why="what is trained or moved here is a copy, so that yours stays as it is",
                 fix="keep locks, files and generators out of the module, or give it a __deepcopy__",
             ) from error
-    twin = copies if beside is None else copies[0]
+    if beside is None:
+        twin = copies
+    else:
+        twin = copies[0]
     _own_of_scripted(module, twin)
     for t, u in zip(module.parameters(), twin.parameters(), strict=True):
         for hook in (t._backward_hooks or {}).values():
@@ -71,14 +74,18 @@ def _own_of_scripted(module: nn.Module, twin: nn.Module) -> None:
             for key, t in [*part._parameters.items(), *part._buffers.items()]:
                 if t is not None and id(t) not in copies:
                     new = t.detach().clone()
-                    copies[id(t)] = nn.Parameter(new, t.requires_grad) if isinstance(t, nn.Parameter) else new
+                    if isinstance(t, nn.Parameter):
+                        copies[id(t)] = nn.Parameter(new, t.requires_grad)
+                    else:
+                        copies[id(t)] = new
                 if t is not None:
                     other._c.setattr(key, copies[id(t)])
 
 
 def _rebind(value: Any, own: set[int], memo: dict[int, Any], rebound: dict[int, FunctionType]) -> None:
     """An empty twin of each function whose closure leads to the module, in `memo` before anything is copied."""
-    value = value.__func__ if isinstance(value, MethodType) else value
+    if isinstance(value, MethodType):
+        value = value.__func__
     if not isinstance(value, FunctionType) or id(value) in memo or not _leads(value, own, set()):
         return
     cells = tuple(CellType() for _ in value.__closure__ or ())

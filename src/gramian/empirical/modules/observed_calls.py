@@ -17,6 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
 from gramian.empirical.modules.structured_calls import READERS, Use, read
+from gramian.empirical.workarounds.channels_last import ACTIVATIONS
 
 # functions written in Python around the calls that are read
 AROUND_READ_CALLS = frozenset(
@@ -28,16 +29,21 @@ PLAIN_TYPES = (Tensor, torch.nn.Parameter)
 class CallWatcher(TorchFunctionMode):
     """While on, `seen(use, run)` stands for each call that uses one of the parameters; `run()` makes the call itself.
 
-    `parameters`: ids of the tensors that count.
+    `parameters`: ids of the tensors that count; `activation(func, args, kwargs)` stands for activations' calls.
 
     Attributes:
         registers_hooks: the forward registered gradient hooks on tensors.
         opened: a function of torch was opened, so that the calls inside are seen.
     """
 
-    def __init__(self, parameters: Container[int], seen: Callable[[Use, Callable[[], Tensor]], Tensor]) -> None:
+    def __init__(
+        self,
+        parameters: Container[int],
+        seen: Callable[[Use, Callable[[], Tensor]], Tensor],
+        activation: Callable[[Callable, Any, dict], Any] | None = None,
+    ) -> None:
         super().__init__()
-        self.parameters, self.seen = parameters, seen
+        self.parameters, self.seen, self.activation = parameters, seen, activation
         self.registers_hooks, self.opened = False, False
 
     def __torch_function__(self, func: Callable, types: Any, args: Any = (), kwargs: dict | None = None) -> Any:
@@ -52,6 +58,8 @@ class CallWatcher(TorchFunctionMode):
             use = read(func, args, kwargs)
             if use is not None and (id(use.weight) in self.parameters or id(use.bias) in self.parameters):
                 return self.seen(use, lambda: func(*args, **kwargs))
+        if self.activation is not None and func in ACTIVATIONS and all(t in PLAIN_TYPES for t in types):
+            return self.activation(func, args, kwargs)
         return func(*args, **kwargs)
 
 
@@ -75,7 +83,10 @@ def differentiable_math() -> Iterator[None]:
     """Attention by operations that vmap knows, compiled modules uncompiled; gradients on, inference mode off."""
     fast = torch.backends.mha.get_fastpath_enabled()
     # a module can only be compiled if this is loaded, and loading it takes seconds
-    eager = torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
+    if "torch._dynamo" in sys.modules:
+        eager = torch.compiler.set_stance("force_eager")
+    else:
+        eager = nullcontext()
     with (
         eager,
         warnings.catch_warnings(),

@@ -23,7 +23,8 @@ from torch.autograd.function import BackwardCFunction
 from gramian.empirical.modules import trial_passes
 from gramian.empirical.modules.arguments import tensors_of
 from gramian.empirical.modules.batch_dependent import INDEPENDENT, depends, kept_random_states, random_states
-from gramian.empirical.modules.gradient_hooks import checked_backward, has_hooks, module_hooks
+from gramian.empirical.modules.calling import hooked_ones
+from gramian.empirical.modules.gradient_hooks import checked_backward, module_hooks
 from gramian.empirical.modules.observed_calls import CallWatcher
 from gramian.empirical.modules.output_functions import Batch, Model
 from gramian.empirical.modules.structured_parameters import CallRecorder, Node, Uses, nodes_below
@@ -97,7 +98,10 @@ def observe(model: Model, name: str, x: Batch, parameters: dict[str, Tensor]) ->
     if uses.general or seen.watched.registers_hooks or _changes_gradients(module, parameters, nodes):
         backward = checked_backward(module, rows.x[:1], lambda out: model.apply(out, rows[:1]))
         unseen = bool(backward.inside or backward.past)
-    graph = [] if seen.watched.opened else [seen.scores]
+    if seen.watched.opened:
+        graph = []
+    else:
+        graph = [seen.scores]
     return ObservedPass(len(seen.scores), seen.scores.dtype, uses, seen.saved, unseen, x[last:], graph)
 
 
@@ -141,4 +145,4 @@ def _changes_gradients(module: nn.Module, parameters: dict[str, Tensor], nodes: 
         leaf = getattr(node, "variable", None)
         if isinstance(leaf, nn.Parameter) and id(leaf) not in own:
             return True
-    return any(map(has_hooks, parameters.values())) or bool(module_hooks(module))
+    return bool(hooked_ones(parameters.values())) or bool(module_hooks(module))

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from gramian.empirical.modules.arguments import Samples
+from gramian.empirical.modules.arguments import Samples, changed
 from gramian.empirical.modules.calling import call_at
 
 
@@ -23,16 +23,33 @@ class Batch:
     def __len__(self) -> int:
         return len(self.x)
 
-    def __getitem__(self, rows: slice) -> Batch:
-        return Batch(self.x[rows], None if self.targets is None else self.targets[rows])
+    def __getitem__(self, rows: slice | list[int]) -> Batch:
+        if self.targets is None:
+            return Batch(self.x[rows])
+        return Batch(self.x[rows], self.targets[rows])
 
     def take(self, rows: list[int]) -> Batch:
         """Copies of some samples."""
-        return Batch(self.x[rows], None if self.targets is None else self.targets[rows])
+        return self[rows]
 
     def clone(self) -> Batch:
         """The same samples in memory of their own."""
-        return Batch(self.x.clone(), None if self.targets is None else self.targets.clone())
+        return self[list(range(len(self)))]
+
+    @property
+    def target_axis(self) -> int | None:
+        """The axis of the samples in the targets, for `vmap`."""
+        if self.targets is None:
+            return None
+        return 0
+
+    @classmethod
+    def of_one(cls, sample: Samples, target: Tensor | None) -> Batch:
+        """The batch of one of a sample without its first axis, as `vmap` has it."""
+        x = changed(sample, lambda t: t[None])
+        if target is None:
+            return cls(x)
+        return cls(x, target[None])
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +58,13 @@ class Model:
 
     module: nn.Module
     of: Callable[..., Tensor] | None = None
+
+    @classmethod
+    def with_outputs(cls, module: nn.Module, outputs: str | Callable[..., Tensor]) -> Model:
+        """The module, and the function if `outputs` is none of the words."""
+        if isinstance(outputs, str):
+            return cls(module)
+        return cls(module, outputs)
 
     def __call__(
         self, batch: Batch, theta: dict[str, Tensor] | None = None, watched: AbstractContextManager | None = None
@@ -56,4 +80,6 @@ class Model:
         """The function of the module's output alone."""
         if self.of is None:
             return out
-        return self.of(out) if batch.targets is None else self.of(out, batch.targets)
+        if batch.targets is None:
+            return self.of(out)
+        return self.of(out, batch.targets)

@@ -23,8 +23,12 @@ def gradients(number: Tensor, parameters: Sequence[Tensor], *, keep_graph: bool 
     """
     grads: Sequence[Tensor | None] = [None] * len(parameters)
     if number.requires_grad and parameters:
-        with named_errors():
+        try:
             grads = torch.autograd.grad(number, list(parameters), retain_graph=keep_graph, allow_unused=True)
+        except (GramianError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            raise no_derivative(error) from error
     return [torch.zeros_like(p) if g is None else dense(g) for p, g in zip(parameters, grads, strict=True)]
 
 
@@ -36,7 +40,9 @@ def gradients_along(out: Tensor, w: Tensor, parameters: Sequence[Tensor], *, kee
 
 def dense(gradient: Tensor) -> Tensor:
     """The same gradient with all its zeros: that of `nn.Embedding(sparse=True)` is a sparse tensor."""
-    return gradient if gradient.layout is torch.strided else gradient.to_dense()
+    if gradient.layout is torch.strided:
+        return gradient
+    return gradient.to_dense()
 
 
 def right_batch_norm(out: Tensor) -> None:
@@ -83,7 +89,10 @@ def no_derivative(error: Exception) -> BadArgument:
             fix="torch.utils.checkpoint.checkpoint(..., use_reentrant=False)",
         )
     match = OPERATION.search(str(error))
-    name = next((group for group in match.groups() if group), "") if match else ""
+    if match:
+        name = next((group for group in match.groups() if group), "")
+    else:
+        name = ""
     return BadArgument(
         f"torch cannot differentiate the module: {name or 'an operation'} has no backward pass here.",
         where=f"the operation {name}" if name else "the backward pass of one output of one sample",
@@ -112,7 +121,9 @@ def tolerance(dtype: torch.dtype) -> float:
     not in the other; far below what a wrong rule gives. About 2e-6 in float64, 2e-2 in float32, 0.25 in bfloat16.
     """
     eps = torch.finfo(dtype).eps
-    return eps**0.36 if dtype == torch.float64 else eps**0.25
+    if dtype == torch.float64:
+        return eps**0.36
+    return eps**0.25
 
 
 def differs(ours: Sequence[Tensor], theirs: Sequence[Tensor], allowed: float) -> str:
@@ -131,7 +142,10 @@ def differs(ours: Sequence[Tensor], theirs: Sequence[Tensor], allowed: float) ->
         bound = allowed * sizes[i] + noise
         if off == 0:
             continue
-        ratio = off / bound if bound > 0 else float("inf")
+        if bound > 0:
+            ratio = off / bound
+        else:
+            ratio = float("inf")
         if not ratio <= worst:  # also NaN
             worst, said = ratio, f"off by {off:.2g} where a plain backward pass has a gradient of norm {sizes[i]:.2g}"
     return said

@@ -46,7 +46,10 @@ def find_readouts(module: nn.Module, x: Samples) -> Readouts:
                 p.requires_grad_(True)
             x = changed(x, lambda t: t.clone().requires_grad_() if t.is_floating_point() else t)
             out = call_at(module, {}, x)
-            root = out.grad_fn if isinstance(out, Tensor) else None
+            if isinstance(out, Tensor):
+                root = out.grad_fn
+            else:
+                root = None
     finally:
         for hook in hooks:
             hook.remove()

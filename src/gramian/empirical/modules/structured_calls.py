@@ -39,7 +39,14 @@ class Sizes(NamedTuple):
     @property
     def held(self) -> int:
         """Numbers of the side that is made of the input."""
-        return self.groups * self.positions * (1 if self.lookup else self.a)
+        return self.groups * self.positions * self.multiplied
+
+    @property
+    def multiplied(self) -> int:
+        """Numbers of that side that a product of one position multiplies: of a row that is looked up one."""
+        if self.lookup:
+            return 1
+        return self.a
 
 
 @dataclass(frozen=True)
@@ -53,7 +60,10 @@ class LinearCall:
         return weight.ndim == 2 and x.ndim > 0 and (bias is None or bias.shape == (width,))
 
     def sizes(self, weight: Sequence[int], out: Sequence[int]) -> Sizes:
-        a, b = weight if self.flip else reversed(weight)
+        if self.flip:
+            a, b = weight
+        else:
+            a, b = reversed(weight)
         return Sizes(1, prod(out[:-1]), a, b, self.flip)
 
     def inputs(self, x: Tensor, weight: Sequence[int]) -> Tensor:
@@ -142,7 +152,10 @@ class EmbeddingCall:
 
     def inputs(self, x: Tensor, weight: Sequence[int]) -> Tensor:
         x = x.reshape(x.shape[0], 1, -1, 1).long()
-        return torch.where(x == self.padding, -1, x) if self.padding >= 0 else x  # -1: no gradient
+        # -1: no gradient
+        if self.padding >= 0:
+            return torch.where(x == self.padding, -1, x)
+        return x
 
     def cotangents(self, b: Tensor, weight: Sequence[int], places: Sequence[int]) -> Tensor:
         return b.reshape(*b.shape[:2], 1, -1, b.shape[-1])
@@ -162,8 +175,11 @@ class NormScaleCall:
         return True
 
     def affine(self, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
-        x = x if weight is None else x * self._shaped(weight, x)
-        return x if bias is None else x + self._shaped(bias, x)
+        if weight is not None:
+            x = x * self._shaped(weight, x)
+        if bias is None:
+            return x
+        return x + self._shaped(bias, x)
 
     def product(self, x: Tensor, b: Tensor, weight: Sequence[int]) -> Tensor:
         """Gradients of the scale: (n, *out), (n, k, *out) -> (n, k, p)."""
@@ -173,10 +189,14 @@ class NormScaleCall:
         return self._reduced(b, numel)
 
     def _reduced(self, b: Tensor, numel: int) -> Tensor:
-        return b.reshape(*b.shape[:2], -1, numel).sum(2) if self.axis is None else _over_all_but(b, 2 + self.axis)
+        if self.axis is None:
+            return b.reshape(*b.shape[:2], -1, numel).sum(2)
+        return _over_all_but(b, 2 + self.axis)
 
     def _shaped(self, p: Tensor, x: Tensor) -> Tensor:
-        return p if self.axis is None else p.view(-1, *[1] * (x.ndim - 1 - self.axis))
+        if self.axis is None:
+            return p
+        return p.view(-1, *[1] * (x.ndim - 1 - self.axis))
 
 
 How = LinearCall | ConvCall | ConvTransposeCall | EmbeddingCall | NormScaleCall
@@ -199,7 +219,9 @@ def read(func: Callable, args: Sequence[Any], kwargs: dict[str, Any]) -> Use | N
         return None
     if use is None or not all(t is None or isinstance(t, Tensor) for t in use[1:]):
         return None
-    return use if use.how.accepts(use.x, use.weight, use.bias) else None  # type: ignore[arg-type]
+    if not use.how.accepts(use.x, use.weight, use.bias):  # type: ignore[arg-type]
+        return None
+    return use
 
 
 def _linear(input, weight, bias=None):
@@ -211,7 +233,9 @@ def _matmul(input, other):
 
 
 def _addmm(input, mat1, mat2, *, beta=1, alpha=1):
-    return Use(LinearCall(flip=True), mat1, mat2, input) if beta == alpha == 1 else None
+    if beta == alpha == 1:
+        return Use(LinearCall(flip=True), mat1, mat2, input)
+    return None
 
 
 def _conv(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
@@ -236,7 +260,9 @@ def _conv_transpose(input, weight, bias=None, stride=1, padding=0, output_paddin
 
 
 def _embedding(weight, input, padding_idx=-1, scale_grad_by_freq=False, sparse=False):
-    return None if scale_grad_by_freq else Use(EmbeddingCall(padding_idx), input, weight, None)
+    if scale_grad_by_freq:
+        return None
+    return Use(EmbeddingCall(padding_idx), input, weight, None)
 
 
 def _layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5, cudnn_enable=True):
@@ -285,8 +311,13 @@ READERS: dict[Callable, Callable[..., Use | None]] = {
 
 
 def _each(value: int | Sequence[int], rank: int) -> tuple[int, ...]:
-    value = (value,) if isinstance(value, int) else tuple(value)
-    return value * rank if len(value) == 1 else value
+    if isinstance(value, int):
+        value = (value,)
+    else:
+        value = tuple(value)
+    if len(value) == 1:
+        return value * rank
+    return value
 
 
 def _windows(
@@ -302,7 +333,8 @@ def _windows(
     The channels come last, in whose order a weight's gradient is then too: they lie side by side in memory.
     """
     rank = len(size)
-    x = F.pad(x, [side for pair in reversed(padding) for side in pair]) if any(map(any, padding)) else x
+    if any(map(any, padding)):
+        x = F.pad(x, [side for pair in reversed(padding) for side in pair])
     for axis, (wide, step, hole) in enumerate(zip(size, stride, dilation, strict=True)):
         # a window with holes is every hole-th place of a longer one
         x = x.unfold(2 + axis, hole * (wide - 1) + 1, step)[..., ::hole]
@@ -321,4 +353,6 @@ def _by_group(b: Tensor, groups: int, rank: int) -> Tensor:
 def _over_all_but(b: Tensor, axis: int) -> Tensor:
     """Sums (n, k, *out) over all axes of the output but one."""
     rest = [i for i in range(2, b.ndim) if i != axis]
-    return b.sum(rest) if rest else b
+    if rest:
+        return b.sum(rest)
+    return b

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gramian.empirical.modules.calling import gradient_hooks
+from gramian.empirical.modules.calling import hooked_ones
 from gramian.empirical.modules.observed_calls import CallWatcher
 from gramian.empirical.modules.output_functions import Batch, Model
 from gramian.empirical.modules.structured_calls import How, NormScaleCall, Use
@@ -43,7 +43,9 @@ class StructuredCall:
 
     def without_values(self) -> StructuredCall:
         """The same without the tensors that a norm may hold."""
-        return replace(self, how=replace(self.how, plain=_no_values)) if isinstance(self.how, NormScaleCall) else self
+        if isinstance(self.how, NormScaleCall):
+            return replace(self, how=replace(self.how, plain=_no_values))
+        return self
 
     def is_like(self, use: Use) -> bool:
         """Whether another pass makes the same call."""
@@ -103,7 +105,8 @@ class CallRecorder:
             {id(c.parameters[role]) for c in seen if id(c.parameters[role]) in c.carried} for role in (0, 1)
         )
         structured -= weights & biases  # one vector in both roles
-        structured -= {i for i in structured if gradient_hooks(leaves[i].variable)}  # they take the whole gradient
+        # hooks take the whole gradient
+        structured -= {id(p) for p in hooked_ones([leaves[i].variable for i in structured])}
         return Uses(
             tuple(names[i] for i in structured),
             tuple(call.told({i: names[i] for i in structured}) for call in seen if call.of(structured)),
@@ -130,7 +133,9 @@ class _Seen:
     def told(self, names: dict[int, str]) -> StructuredCall:
         """What is kept of it: no tensors."""
         weight, bias = (names.get(id(p)) if id(p) in self.carried else None for p in self.parameters)
-        shape = () if self.parameters[0] is None else tuple(self.parameters[0].shape)
+        shape: tuple[int, ...] = ()
+        if self.parameters[0] is not None:
+            shape = tuple(self.parameters[0].shape)
         return StructuredCall(self.how, self.in_shape, self.out_shape, shape, self.dtype, weight, bias)
 
     def carriers(self, users: dict[Node, list[Node]]) -> list[tuple[Node, Node]]:
@@ -154,7 +159,10 @@ def _as_written(use: Use, run: Callable[[], Tensor], out: Tensor) -> bool:
     tolerance = torch.finfo(out.dtype).eps ** 0.5
     try:
         with torch.no_grad(), torch._C.DisableTorchFunction():
-            ours = use.how.affine(use.how.plain(use.x), *use[2:]) if isinstance(use.how, NormScaleCall) else run()
+            if isinstance(use.how, NormScaleCall):
+                ours = use.how.affine(use.how.plain(use.x), *use[2:])
+            else:
+                ours = run()
             return torch.allclose(ours, out, tolerance, tolerance)
     except RuntimeError:  # inside a vmap of the module's own
         return False

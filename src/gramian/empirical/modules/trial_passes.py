@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from operator import itemgetter
 from typing import Any
 
 import torch
@@ -78,8 +79,9 @@ def check_finite(model: Model, scores: Tensor, which: str) -> None:
 def trial_of(model: Model, run: Forward, x: Batch, plain: bool) -> SmallBatches:
     """The module on one sample and on small batches; `plain`: it returns one tensor."""
     module = model.module
-    theta: dict[str, Tensor] = {key: p for key, p in module.named_parameters() if p.requires_grad}
-    state: dict[str, Tensor] = {**dict(module.named_parameters()), **run.buffers}
+    named = dict(module.named_parameters())
+    theta: dict[str, Tensor] = {key: p for key, p in named.items() if p.requires_grad}
+    state: dict[str, Tensor] = {**named, **run.buffers}
     counts = any(getattr(m, "scale_grad_by_freq", False) for m in module.modules())
     return SmallBatches(
         run, lambda out: scores_of(model, out, x[:1]), x.x, theta, state, plain and model.of is None, counts
@@ -117,7 +119,10 @@ def _check_alone(trial: SmallBatches, scores: Tensor, again: Tensor, drawn: list
     if kind != INDEPENDENT:  # gradient hooks that are not linear, or draw numbers, are told as what they are
         checked_backward(module, trial.x[:1], trial.scores)
     if kind == RANDOM:
-        said = "a forward pass draws random numbers" if any(drawn) else "two forward passes on the same sample differ"
+        if any(drawn):
+            said = "a forward pass draws random numbers"
+        else:
+            said = "two forward passes on the same sample differ"
         raise random_module(f"{path}: {said}")
     if kind == BATCH_DEPENDENT:
         raise BadArgument(
@@ -164,10 +169,10 @@ def counted(module: nn.Module, kept: dict[int, int]) -> Iterator[None]:
     """Puts the bytes that autograd keeps meanwhile into `kept`, by storage; parameters aside."""
     own = {p.untyped_storage().data_ptr() for p in module.parameters()}
 
-    def keep(t: Tensor) -> Tensor:
+    def keep(t: Tensor) -> tuple[Tensor]:
         if t.layout is torch.strided and t.untyped_storage().data_ptr() not in own:
             kept[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
-        return t
+        return (t,)
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
+    with torch.autograd.graph.saved_tensors_hooks(keep, itemgetter(0)):
         yield

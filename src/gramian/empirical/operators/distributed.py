@@ -27,8 +27,9 @@ class Share:
                 fix='torch.distributed.init_process_group("gloo"), or group=None for one process',
             )
         self.group, self.device = group, device
-        self.rank = 0 if group is None else dist.get_rank(group)
-        self.size = 1 if group is None else dist.get_world_size(group)
+        self.rank, self.size = 0, 1
+        if group is not None:
+            self.rank, self.size = dist.get_rank(group), dist.get_world_size(group)
 
     def counts(self, n: int) -> list[int]:
         """The number of samples of each process, in the order of their ranks."""

@@ -137,7 +137,9 @@ class Derivative:
     @property
     def _most(self) -> int:
         """Bytes of parameters up to which each product copies them: of more it would take a tenth of its time."""
-        return COPIED_IF_QUIET if self.quiet else COPIED
+        if self.quiet:
+            return COPIED_IF_QUIET
+        return COPIED
 
     def named(self, u: dict[str, Tensor]) -> dict[str, Tensor]:
         """The same with the names of the user's module."""

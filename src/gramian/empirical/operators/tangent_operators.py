@@ -76,11 +76,14 @@ class EmpiricalNTK:
         group: Any | None = None,
     ) -> None:
         module = unwrapped(module)
-        rows, rows2 = samples(module, x, None if x2 is x else x2)
+        rows, rows2 = samples(module, x, x2)
         module, self.outputs = composed(module, outputs)
         share = Share(group, next(iter(checks.trainable(module).values())).device)
         self.left = Derivative(module, rows, share, max_bytes)
-        self.right = self.left if rows2 is None else Derivative(module, rows2, share, max_bytes)
+        if rows2 is None:
+            self.right = self.left
+        else:
+            self.right = Derivative(module, rows2, share, max_bytes)
         if self.right.n_outputs != self.left.n_outputs:
             raise BadData(
                 f"The module has {self.right.n_outputs} outputs on a sample of `x2`, {self.left.n_outputs} of `x`.",
@@ -96,13 +99,17 @@ class EmpiricalNTK:
 
     @property
     def shape(self) -> tuple[int, int]:
-        each = self.left.n_outputs if self.outputs == "full" else 1
+        each = 1
+        if self.outputs == "full":
+            each = self.left.n_outputs
         return sum(self.left.counts) * each, sum(self.right.counts) * each
 
     @property
     def rank_bound(self) -> int:
         """No more eigenvalues than this are non-zero: the number of parameters, or of rows."""
-        each = self.left.n_outputs if self.outputs != "full" else 1  # a sum of C kernels has up to C times the rank
+        each = 1
+        if self.outputs != "full":
+            each = self.left.n_outputs  # a sum of C kernels has up to C times the rank
         return min(*self.shape, each * self.left.n_parameters)
 
     @property
@@ -136,7 +143,10 @@ class EmpiricalNTK:
             )
         dtype = torch.promote_types(self.dtype, v.dtype)
         columns = [self._times(column).to(v.device, dtype) for column in v.detach().reshape(len(v), -1).mT]
-        out = torch.stack(columns, 1) if columns else v.new_zeros(self.shape[0], 0, dtype=dtype)
+        if columns:
+            out = torch.stack(columns, 1)
+        else:
+            out = v.new_zeros(self.shape[0], 0, dtype=dtype)
         return out.reshape(self.shape[0], *v.shape[1:])
 
     def _times(self, v: Tensor) -> Tensor:
@@ -150,7 +160,9 @@ class EmpiricalNTK:
             weight = v.new_zeros(len(v), c)
             weight[:, k] = v
             total += self.left.push(self.right.pull(weight))[:, k]
-        return total / c if self.outputs == "mean" else total
+        if self.outputs == "mean":
+            return total / c
+        return total
 
     def pull(self, v: Tensor) -> dict[str, Tensor]:
         r"""$J_y^\top v$ by the parameter's name: the gradient of $\sum_{ic} v_{ic} f_c(y_i)$.
@@ -179,9 +191,14 @@ class EmpiricalNTK:
         """The whole matrix, by `empirical_ntk`; shape (rows, columns). Over processes: by products."""
         if self.left.share.group is not None:
             return self @ torch.eye(self.shape[1], dtype=self.dtype, device=self.device)
-        x2 = None if self.symmetric else inputs_of(self.right.x)
+        if self.symmetric:
+            x2 = None
+        else:
+            x2 = inputs_of(self.right.x)
         theta = empirical_ntk(self.left.module, inputs_of(self.left.x), x2, str(self.outputs), max_bytes=max_bytes)
-        return theta.permute(0, 2, 1, 3).reshape(self.shape) if self.outputs == "full" else theta
+        if self.outputs == "full":
+            return theta.permute(0, 2, 1, 3).reshape(self.shape)
+        return theta
 
     def to_scipy(self) -> LinearOperator:
         """scipy's `LinearOperator` in float64, with its transpose: for `eigsh`, `svds`, `lobpcg`, `cg`, ...
@@ -263,7 +280,9 @@ class GaussNewton:
         """Products, a column at a time; (p,) -> (p,) or (p, k) -> (p, k), on the device of `v`."""
         v = torch.as_tensor(v)
         if v.ndim == 2:
-            return torch.stack([self @ column for column in v.mT], 1) if v.shape[1] else v.clone()
+            if v.shape[1]:
+                return torch.stack([self @ column for column in v.mT], 1)
+            return v.clone()
         u = self.derivative.pull(self.derivative.push(self._split(v)))
         return torch.cat([g.reshape(-1) for g in u.values()]).to(v.device, torch.promote_types(self.dtype, v.dtype))
 

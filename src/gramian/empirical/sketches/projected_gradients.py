@@ -11,7 +11,7 @@ from gramian.arch.inputs import Inputs
 from gramian.empirical.contraction.gradient_checks import Untrusted
 from gramian.empirical.jacobian_products.pullback import pulled_per_sample, rows_of_samples
 from gramian.empirical.modules import checks
-from gramian.empirical.modules.arguments import Samples, changed, samples
+from gramian.empirical.modules.arguments import Samples, samples
 from gramian.empirical.modules.calling import lent
 from gramian.empirical.modules.composed_outputs import unwrapped
 from gramian.empirical.modules.gradient_hooks import checked_backward
@@ -72,12 +72,16 @@ def projected_gradients(
     rows_of_x = checks.check_samples("x", rows_of_x)
     given, _ = checks.check_targets(rows_of_x, None, outputs, targets, where="projected_gradients(..., targets=...)")
     checks.check_mode(module)
-    model, batch = Model(module, outputs if callable(outputs) else None), Batch(rows_of_x, given)
-    kind = outputs if isinstance(outputs, str) else "full"
+    model, batch = Model.with_outputs(module, outputs), Batch(rows_of_x, given)
+    kind = "full"
+    if isinstance(outputs, str):
+        kind = outputs
     with lent(module), differentiable_math():
         out, _ = try_model(model, "x", batch)
         backward = checked_backward(module, batch.x[:1], lambda out: model.apply(out, batch[:1]))
-        way = _looped if backward.inside or backward.past else _batched
+        way = _batched
+        if backward.inside or backward.past:
+            way = _looped
         features = _project(model, batch, sketch, kind, out, max_bytes, way)
     if not bool(features.isfinite().all()):
         raise BadData(
@@ -171,8 +175,7 @@ def _batched(model: Model, theta: dict[str, Tensor], x: Batch, here: range) -> l
     detached = {name: p.detach() for name, p in theta.items()}
 
     def run(sample: Samples, target: Tensor | None, theta: dict[str, Tensor]) -> tuple[Tensor, tuple]:
-        row = Batch(changed(sample, lambda t: t[None]), None if target is None else target[None])
-        return model(row, theta).reshape(-1), ()
+        return model(Batch.of_one(sample, target), theta).reshape(-1), ()
 
     _, (grads,), _ = pulled_per_sample(run, x, (detached,), here)
     return [g.detach().reshape(*g.shape[:2], -1) for g in grads.values()]

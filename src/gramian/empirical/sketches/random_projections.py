@@ -130,7 +130,9 @@ class Sketch:
         if self.kind == "sparse":
             # n (n + 1) / 2 entries of variance at most 2 |a|^2 |b|^2 / size: Chebyshev's bounds add up to the failure
             error = math.sqrt(n * (n + 1) / self.size / failure_probability)
-            return error if error < 1 else math.inf
+            if error < 1:
+                return error
+            return math.inf
         # 2 n^2 exp(-size (e^2/2 - e^3/3) / 2) = failure, solved for the polynomial in e
         need = 2 / self.size * math.log(2 * n**2 / failure_probability)
         if need >= 1 / 6:  # the exponent's largest value, at 1

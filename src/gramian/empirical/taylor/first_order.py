@@ -78,7 +78,10 @@ class Expansion(nn.Module):
         with torch.no_grad():
             out = check_repeats(self.module, lambda: call_at(self.module, self.moved()[0], x))
         if not isinstance(out, Tensor) or not out.is_floating_point():
-            said = f"a tensor of {out.dtype}" if isinstance(out, Tensor) else f"a {type(out).__name__}"
+            if isinstance(out, Tensor):
+                said = f"a tensor of {out.dtype}"
+            else:
+                said = f"a {type(out).__name__}"
             raise BadArgument(
                 f"The module returns {said}; a Taylor model needs one real tensor.",
                 where=f"{type(self).__name__} of {type(self.module).__name__}",

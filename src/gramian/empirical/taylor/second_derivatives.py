@@ -57,7 +57,9 @@ def three_backward(module: nn.Module, at: dict[str, Tensor], step: dict[str, Ten
 def _slope(grads: tuple[Tensor | None, ...], steps: list[Tensor]) -> Tensor | None:
     """The gradients' inner product with the step, None where it is constant."""
     parts = [(g * s).sum() for g, s in zip(grads, steps, strict=True) if g is not None and g.requires_grad]
-    return torch.stack(parts).sum() if parts else None
+    if parts:
+        return torch.stack(parts).sum()
+    return None
 
 
 MODES = {"forward over forward": forward_over_forward, "three backward passes": three_backward}

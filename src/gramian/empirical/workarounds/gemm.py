@@ -22,7 +22,9 @@ LEAST_MULTIPLICATIONS = 2**20  # multiplications below which handing over costs 
 def gemm(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
     """a b^T, shapes (n, d) and (m, d), plus a bias of m numbers for each row."""
     if not worth_it(a, b):
-        return a @ b.mT if bias is None else F.linear(a, b, bias)
+        if bias is None:
+            return a @ b.mT
+        return F.linear(a, b, bias)
     if not (b.is_contiguous() or b.mT.is_contiguous()):
         b = b.contiguous()  # a b with gaps goes to oneDNN's reference loop: 6 s where a copy and the product take 3 ms
     return _onednn()(a, b, bias)  # type: ignore[misc]
@@ -31,17 +33,19 @@ def gemm(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
 def worth_it(a: Tensor, b: Tensor) -> bool:
     """Whether `gemm` has a faster way for a b^T than torch's own."""
     return (
-        has_faster_way(a)
-        and a.shape[0] * a.shape[1] * b.shape[0] >= LEAST_MULTIPLICATIONS
+        a.shape[0] * a.shape[1] * b.shape[0] >= LEAST_MULTIPLICATIONS
         and min(a.shape[0], b.shape[0], a.shape[1]) >= 32
+        and has_faster_way(a)
         and _onednn() is not None
     )
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """`F.linear` that goes through `gemm`, its backward pass to `x` too; the parameters get no gradient."""
-    plain = not has_faster_way(weight) or weight.numel() < 2**14 or torch.is_autocast_enabled("cpu")
-    return F.linear(x, weight, bias) if plain or x.dtype != weight.dtype else _Linear.apply(x, weight, bias)
+    plain = weight.numel() < 2**14 or not has_faster_way(weight) or torch.is_autocast_enabled("cpu")
+    if plain or x.dtype != weight.dtype:
+        return F.linear(x, weight, bias)
+    return _Linear.apply(x, weight, bias)
 
 
 @cache

@@ -31,7 +31,10 @@ def keep_freed_blocks() -> None:
 def room(like: Tensor, n: int) -> Tensor:
     """An empty tensor of n rows of the same kind, in huge pages where the system has them."""
     out = like.new_empty(n, *like.shape[1:])
-    advise = _madvise() if out.device.type == "cpu" and workarounds_are_on() else None
+    if out.device.type == "cpu" and workarounds_are_on():
+        advise = _madvise()
+    else:
+        advise = None
     if advise is not None:
         start = -(-out.data_ptr() // HUGE_PAGE) * HUGE_PAGE
         length = (out.data_ptr() + out.nbytes - start) // HUGE_PAGE * HUGE_PAGE

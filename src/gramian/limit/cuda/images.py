@@ -20,7 +20,7 @@ from gramian.limit.planes import prepare as plane_program
 SUM_BYTES = 2**26  # bytes of the sums of a tile
 VARIANCE_BYTES = 2**28  # bytes of the variances of a tile's rows, in float64
 PLANE_BYTES = 2**30  # bytes of all planes that are held outside of registers
-SHARED_CODE = ("angles.h", "planes.h")
+SHARED_CODE = ("arccos.h", "angles.h", "planes.h")
 
 
 @dataclass(frozen=True)

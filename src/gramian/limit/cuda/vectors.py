@@ -24,7 +24,7 @@ def kernels(
 ) -> tuple[Tensor, Tensor]:
     """`(nngp, ntk)`, see `gramian.limit.kernels`; `tile` has so many rows and columns."""
     rows, cols, c = vectors.sides(arch, p, x, x2)
-    on, code = device(x), source(x.dtype, ntk, "angles.h", "vectors.h", network(c), "vectors_tile.h")
+    on, code = device(x), source(x.dtype, ntk, "arccos.h", "angles.h", "vectors.h", network(c), "vectors_tile.h")
     n, m, features = len(rows.values), len(cols.values), rows.values.shape[1]
     out = [x.new_empty(n, m) for _ in range(1 + ntk)]
     for i in range(0, n, tile):

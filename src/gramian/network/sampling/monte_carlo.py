@@ -15,7 +15,6 @@ from gramian.arch.law import Law
 from gramian.empirical.modules import checks
 from gramian.empirical.modules.arguments import Samples, changed, in_precision, samples
 from gramian.errors import BadArgument, BadData, NoLimit
-from gramian.module_state.random_numbers import random_numbers_apart
 from gramian.network.parametrization import NAMES
 from gramian.network.read_module import architecture
 from gramian.network.sampling import batch_kernels
@@ -57,10 +56,13 @@ class MonteCarlo:
 
     def __str__(self) -> str:
         kernels = " and ".join(name for name in ("ntk", "nngp") if getattr(self, name) is not None)
-        at, more = "the module's own width", ""
-        if self.width is not None:
+        if self.width is None:
+            at = "the module's own width"
+        else:
             at = f"width {self.width}"
-        if not self.reached:
+        if self.reached:
+            more = ""
+        else:
             more = ", less accurate than asked"
         return f"Monte-Carlo {kernels}: {self.draws} draws at {at}, relative error {self.accuracy:.2g}{more}"
 
@@ -170,24 +172,22 @@ def monte_carlo(
     rows, rows2, dtype = _inputs(module, x, x2, dtype, device)
     widths = [width]
     if extrapolate and width is not None:
-        widths = [width, 2 * width]
+        widths.append(2 * width)
     samplers = [_sampler(module, x, rows, rows2, law, w, parametrization, draw, dtype) for w in widths]
     names = [name for name in ("ntk", "nngp") if kind in (name, "both")]
     value, bias = {name: Running() for name in names}, {name: Running() for name in names}
     generator, reached = Generator().manual_seed(seed), False
-    with random_numbers_apart(rows.device):
+    with torch.random.fork_rng(devices=[rows.device] if rows.device.type == "cuda" else []):
         torch.manual_seed(seed)  # dropout draws its masks from the global generator
         while not reached and value[names[0]].count < draws:
             for sampler in samplers:
                 sampler.redraw(generator)
             for name in names:
                 kernels = [_finite(getattr(sampler, name)(rows, rows2)) for sampler in samplers]
+                # K_w = K + a / w + O(1 / w^2): in 2 K_2w - K_w the a goes, and K_w - K_2w is a / 2w
+                value[name].add(2 * kernels[1] - kernels[0] if extrapolate else kernels[0])
                 if extrapolate:
-                    # K_w = K + a / w + O(1 / w^2): in 2 K_2w - K_w the a goes, and K_w - K_2w is a / 2w
-                    value[name].add(2 * kernels[1] - kernels[0])
                     bias[name].add(kernels[0] - kernels[1])
-                else:
-                    value[name].add(kernels[0])
             error, count = max(v.relative() for v in value.values()), value[names[0]].count
             reached = count >= min(LEAST_DRAWS, draws) and error <= accuracy
             if progress is not None:
@@ -229,7 +229,22 @@ def _sampler(
             arch = architecture(module, few(like, slice(2)), law, parametrization=parametrization)
             return arch_sampler(arch, width, x, dtype)
         except NoLimit as error:
-            raise _without_width(error, width, parametrization, features) from error
+            if width is None:
+                asked = "its own width"
+            else:
+                asked = f"width {width}"
+            if features:
+                fix = 'parametrization="ntk", whose NTK is the same at the first step'
+            else:
+                fix = "monte_carlo(make, x, width=...) with make(width) -> nn.Module; or no width: the module's own"
+            raise BadArgument(
+                f"This module cannot be given {asked} in the {parametrization} parametrization: {error.what}"
+                if features
+                else f"This module cannot be given {asked}: {error.what}",
+                where=error.where or "monte_carlo(module, x, width=...)",
+                why="only what `architecture` can read is widened by itself, or has a width that scales its output",
+                fix=fix,
+            ) from error
     if features:
         raise BadArgument(
             f"The {parametrization} parametrization of what a function makes.",
@@ -238,17 +253,17 @@ def _sampler(
             fix='the module itself; or parametrization="ntk", whose NTK is the same at the first step',
         )
     if not isinstance(module, nn.Module):
-        of_width = None
+        network = None
         if callable(module) and width is not None:
-            of_width = module(width)
-        if not isinstance(of_width, nn.Module):
+            network = module(width)
+        if not isinstance(network, nn.Module):
             raise BadArgument(
                 f"`module` is a {type(module).__name__}, and `width` is {width}: this makes no torch.nn.Module.",
                 where="monte_carlo(module, x)",
                 why="a module, or a function of the width that returns one, is what is drawn",
                 fix="monte_carlo(make, x, width=128) with make(width) -> nn.Module",
             )
-        module = of_width
+        module = network
     sampler = own_sampler(module, x, law, standard=standard, draw=draw, dtype=dtype)
     if sampler.samples == batch_kernels.BATCH_DEPENDENT and x2 is not None:
         raise BadArgument(
@@ -258,24 +273,6 @@ def _sampler(
             fix="module.eval(); or the kernel of one batch: monte_carlo(module, torch.cat([x, x2]))",
         )
     return sampler
-
-
-def _without_width(error: NoLimit, width: int | None, parametrization: str, features: bool) -> BadArgument:
-    """That a module cannot be widened; `features`: its parametrization scales the output by the width."""
-    asked = "its own width"
-    if width is not None:
-        asked = f"width {width}"
-    if features:
-        asked = f"{asked} in the {parametrization} parametrization"
-        fix = 'parametrization="ntk", whose NTK is the same at the first step'
-    else:
-        fix = "monte_carlo(make, x, width=...) with make(width) -> nn.Module; or no width: the module's own"
-    return BadArgument(
-        f"This module cannot be given {asked}: {error.what}",
-        where=error.where or "monte_carlo(module, x, width=...)",
-        why="only what `architecture` can read is widened by itself, or has a width that scales its output",
-        fix=fix,
-    )
 
 
 def _inputs(
@@ -290,29 +287,27 @@ def _inputs(
         checks.whole(module)
     x, x2 = samples(module, given, other)
     x = checks.check_samples("x", x)
-    if other is given:
+    if x2 is None or other is given:
         x2 = None
-    elif x2 is not None:
+    else:
         x2 = checks.check_samples("x2", x2)
     checks.check_same_shapes(x, x2, "monte_carlo(module, x, x2)")
     if dtype is None:
-        dtype = _precision_of(module, given)
+        if isinstance(module, nn.Module):
+            own = module.parameters()
+        else:
+            own = iter(())
+        floating = [t for t in leaves(given) if t.is_floating_point()]
+        if floating:
+            dtype = precision(floating)
+        else:
+            dtype = next((p.dtype for p in own), torch.get_default_dtype())
     device = device or x.device
 
     def moved(t: Tensor) -> Tensor:
         return in_precision(t, dtype).to(device)
 
     return changed(x, moved), None if x2 is None else changed(x2, moved), dtype
-
-
-def _precision_of(module: nn.Module | Callable[[int], nn.Module], given: Inputs) -> torch.dtype:
-    """That of the inputs; of the module where all inputs are whole numbers."""
-    floating = [t for t in leaves(given) if t.is_floating_point()]
-    if floating:
-        return precision(floating)
-    if isinstance(module, nn.Module):
-        return next((p.dtype for p in module.parameters()), torch.get_default_dtype())
-    return torch.get_default_dtype()
 
 
 def _check(accuracy: float, draws: int, kind: str, parametrization: str, width: int | None, extrapolate: bool) -> None:

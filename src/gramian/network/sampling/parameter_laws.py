@@ -67,9 +67,7 @@ def rules(module: nn.Module, readouts: Readouts, law: Law, *, standard: bool, dr
 
 
 def _rule(std: float, standard: bool) -> Rule:
-    if standard:
-        return Rule(std, 1.0)
-    return Rule(std, std * std)
+    return Rule(std, 1.0 if standard else std * std)
 
 
 def _by_type(path: str, owner: nn.Module, attribute: str, p: Tensor, readout: bool, law: Law, standard: bool) -> Rule:
@@ -83,7 +81,10 @@ def _by_type(path: str, owner: nn.Module, attribute: str, p: Tensor, readout: bo
         return Rule(0.0, 1.0, mean=0.25)  # torch's own initial slope
     fan_in = _fan_in(owner, attribute, p)
     if fan_in is None:
-        name = f"{path}.{attribute}".removeprefix(".")
+        if path:
+            name = f"{path}.{attribute}"
+        else:
+            name = attribute
         raise BadArgument(
             f"The parameter `{name}`, shape {tuple(p.shape)}, has no law.",
             where=f"{path or 'the module'} ({type(owner).__name__})",
@@ -93,9 +94,7 @@ def _by_type(path: str, owner: nn.Module, attribute: str, p: Tensor, readout: bo
         )
     embedding = isinstance(owner, nn.Embedding | nn.EmbeddingBag)
     sigma_w, sigma_b = resolve(law, path, fan_in=fan_in, readout=readout, embedding=embedding)
-    if _is_bias(attribute):
-        return _rule(plain(sigma_b), standard)
-    return _rule(plain(sigma_w) / math.sqrt(max(fan_in, 1)), standard)
+    return _rule(plain(sigma_b) if _is_bias(attribute) else plain(sigma_w) / math.sqrt(max(fan_in, 1)), standard)
 
 
 def _is_bias(attribute: str) -> bool:

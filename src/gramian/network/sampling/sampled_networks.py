@@ -17,7 +17,6 @@ from gramian.empirical.modules.calling import call_at
 from gramian.empirical.modules.module_copy import copied
 from gramian.empirical.modules.readout import find_readouts
 from gramian.errors import BadArgument, BadData
-from gramian.module_state.random_numbers import random_numbers_apart
 from gramian.network.architecture_type import Architecture
 from gramian.network.sampling import batch_kernels
 from gramian.network.sampling.parameter_laws import Draw, redraw, rules
@@ -66,11 +65,7 @@ class Sampler:
 
     def _gains(self) -> dict[str, float]:
         trainable = [name for name, p in self.module.named_parameters() if p.requires_grad]
-        if not trainable:
-            return {"": 1.0}
-        if self.gains is None:
-            return dict.fromkeys(trainable, 1.0)
-        return {name: self.gains[name] for name in trainable}
+        return {name: 1.0 if self.gains is None else self.gains[name] for name in trainable} or {"": 1.0}
 
     def _together(self, x: Samples, x2: Samples | None, kernel: Callable[[Samples], Tensor]) -> Tensor:
         if x2 is None:
@@ -79,7 +74,10 @@ class Sampler:
 
     def _gram(self, x: Samples, x2: Samples | None = None) -> Tensor:
         a = self._values(x)
-        b = a if x2 is None else self._values(x2)
+        if x2 is None:
+            b = a
+        else:
+            b = self._values(x2)
         if self.last is None:
             return a @ b.mT / a.shape[1]
         # given the layers below, E f f' over the last layer's weights and bias is var_w h . h' + var_b
@@ -88,15 +86,19 @@ class Sampler:
     def _values(self, x: Samples) -> Tensor:
         """Inputs of the last layer, or the module's outputs; shape (n, features)."""
         kept: list[Tensor] = []
-        layer = None if self.last is None else self.module.get_submodule(self.last[0])
+        if self.last is None:
+            layer = None
+        else:
+            layer = self.module.get_submodule(self.last[0])
         hook = None
         if layer is not None:
             hook = layer.register_forward_hook(lambda _m, args, _out: kept.append(args[0]))
         try:
             with torch.no_grad():
-                step = len(x)
                 if self.samples == INDEPENDENT:
                     step = ROWS_AT_ONCE
+                else:
+                    step = len(x)
                 for start in range(0, len(x), step):
                     out = call_at(self.module, {}, x[start : start + step])
                     if layer is None:
@@ -119,24 +121,16 @@ def own_sampler(
     _run(module, x)
     samples = batch_kernels.samples_are(module, x)
     trains = {name: p.requires_grad for name, p in module.named_parameters()}
-    tried = x
-    if samples != BATCH_DEPENDENT:
-        tried = x[:2]
-    readouts = find_readouts(module, tried)
+    readouts = find_readouts(module, x if samples == BATCH_DEPENDENT else x[:2])
     laws = rules(module, readouts, law, standard=standard, draw=draw)
     counts = {name for name in trains if trains[name] and laws[name].gain > 0}
-    if not counts:  # if all gains are zero, the kernel is
-        counts = {name for name in trains if trains[name]}
     for name, p in module.named_parameters():
-        p.requires_grad_(name in counts)
+        p.requires_grad_(name in counts if counts else trains[name])  # if all gains are zero, the kernel is
     last = None
     if readouts.last is not None:
         weight, bias = (laws.get(f"{readouts.last}.{part}".lstrip(".")) for part in ("weight", "bias"))
         if weight is not None and weight.std >= 0 and (bias is None or bias.std >= 0):  # not from the caller's `draw`
-            bias_variance = 0.0
-            if bias is not None:
-                bias_variance = bias.std * bias.std
-            last = (readouts.last, weight.std * weight.std, bias_variance)
+            last = (readouts.last, weight.std * weight.std, 0.0 if bias is None else bias.std * bias.std)
     return Sampler(
         module, lambda g: redraw(module, laws, g, draw), {name: r.gain for name, r in laws.items()}, last, samples
     )
@@ -164,7 +158,7 @@ def arch_sampler(arch: Architecture, width: int | None, x: Samples, dtype: torch
 def _run(module: nn.Module, x: Samples) -> None:
     """One forward pass on all of x, as a check."""
     try:
-        with torch.no_grad(), random_numbers_apart(x.device):
+        with torch.no_grad(), torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []):
             out = call_at(module, {}, x)
     except Exception as error:
         raise BadData(
@@ -174,9 +168,10 @@ def _run(module: nn.Module, x: Samples) -> None:
             fix="`x` such that module(x) works, of shape (n, ...)",
         ) from error
     if not isinstance(out, Tensor) or not out.is_floating_point() or out.ndim < 1 or len(out) != len(x):
-        has = f"type {type(out).__name__}"
         if isinstance(out, Tensor):
             has = f"shape {tuple(out.shape)}, {out.dtype}"
+        else:
+            has = f"type {type(out).__name__}"
         raise BadArgument(
             f"The module returns {has}, for {len(x)} inputs.",
             where=type(module).__name__,

@@ -1,6 +1,0 @@
-"""These tests share `lent_modules.py`, and the zoo of the empirical kernels."""
-
-import sys
-from pathlib import Path
-
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "empirical")]
