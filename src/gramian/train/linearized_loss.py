@@ -87,10 +87,9 @@ def forecast(
         c = call(module, x[:1]).numel()
         rows = min(len(x), max(1, MOST_GRAM_ROWS // c))
         f0 = call(module, x[:rows]).double()
+    target = y[:rows]
     if y.is_floating_point():
-        target = y[:rows].double()
-    else:
-        target = y[:rows]
+        target = target.double()
     gram = empirical_ntk(module, x[:rows], outputs="full").double()
     # (n, n, C, C) to a matrix over (sample, output), in the order of f.flatten()
     gram = gram.permute(0, 2, 1, 3).reshape(rows * c, rows * c)

@@ -26,12 +26,12 @@ from gramian.train.ctrl_c import CtrlC
 from gramian.train.forward import evaluating, outputs_as_trained
 from gramian.train.learning_rate import LearningRate, choose_lr, lambda_max, why_diverged
 from gramian.train.probes import NotApplicable, Probe
-from gramian.train.progress_bar import Bar
 from gramian.train.recorder import Recorder
 from gramian.train.run import Run, sum_over_parts
 from gramian.train.schedule import gram_steps, measured_steps
 from gramian.train.settings import RunOptions, Settings
 from gramian.train.trace import Trace
+from gramian.train.training_progress import Bar
 
 DIVERGED = 1e6  # times the first loss
 

@@ -106,8 +106,6 @@ def step_rule(
     named = isinstance(optimizer, str)
     if isinstance(optimizer, str):
         optimizer = named_optimizer(optimizer, [p for p in module.parameters() if p.requires_grad])
-    if not isinstance(optimizer, Optimizer):
-        raise _unknown(f"a {type(optimizer).__name__}")
     _check_kind(optimizer)
     adaptive = isinstance(optimizer, ADAPTIVE)
     names = {id(p): name for name, p in module.named_parameters() if p.requires_grad}
@@ -120,15 +118,12 @@ def step_rule(
     unseen, guessed = 0, False
     for group, edge in zip(groups, edges, strict=True):
         # the sharpness is measured against edges[0]; a group of another edge has its curvature in these units
-        ratio = edges[0] / edge
-        if lr:
-            ratio = float(group["lr"]) / lr * edges[0] / edge
+        ratio = _relative_rate(group, lr) * edges[0] / edge
         for p in group["params"]:
             if id(p) not in names:
                 continue
-            name = names[id(p)]
+            name, w = names[id(p)], float(group["weight_decay"])
             inverse: Tensor | float = 1.0
-            w = float(group["weight_decay"])
             if adaptive:
                 square = None if squares is None else squares[name]
                 present = None if now is None else now[name]
@@ -140,7 +135,6 @@ def step_rule(
                 shift[name] = w * ratio * edge / 2
             else:
                 decay[name] = w
-    first = groups[0]
     return StepRule(
         name=_name(optimizer, groups),
         lr=None if named else lr,
@@ -150,22 +144,35 @@ def step_rule(
         shift={n: w for n, w in shift.items() if w},
         adaptive=adaptive,
         guessed=guessed,
-        momentum=_momentum(first),
-        dampening=float(first.get("dampening", 0.0)),
-        nesterov=bool(first.get("nesterov", False)),
-        maximize=bool(first.get("maximize", False)),
         unseen=unseen,
+        **_momentum(groups[0]),
     )
 
 
-def _momentum(group: dict[str, Any]) -> float:
+def _relative_rate(group: dict[str, Any], lr: float) -> float:
+    """A group's learning rate over `lr`; 1 where no group moves."""
+    if lr:
+        return float(group["lr"]) / lr
+    return 1.0
+
+
+def _momentum(group: dict[str, Any]) -> dict[str, Any]:
+    """Fields of a rule that say how steps build on those before them, and in which direction they go."""
+    momentum = group.get("momentum", 0.0)
     if "betas" in group:
-        return float(group["betas"][0])
-    return float(group.get("momentum", 0.0))
+        momentum = group["betas"][0]
+    return {
+        "momentum": float(momentum),
+        "dampening": float(group.get("dampening", 0.0)),
+        "nesterov": bool(group.get("nesterov", False)),
+        "maximize": bool(group.get("maximize", False)),
+    }
 
 
-def _check_kind(optimizer: Optimizer) -> None:
-    """Raise for an optimizer that is none of torch's own, or one with a step of its own."""
+def _check_kind(optimizer: object) -> None:
+    """Raise for what is none of torch's own optimizers, or has a step of its own."""
+    if not isinstance(optimizer, Optimizer):
+        raise _unknown(f"a {type(optimizer).__name__}")
     stepped_by = getattr(type(optimizer).step, "__module__", "") or ""
     if not isinstance(optimizer, (SGD, *ADAPTIVE)) or not stepped_by.startswith("torch.optim"):
         raise _unknown(f"{type(optimizer).__module__}.{type(optimizer).__name__}".replace(".optim.sgd", ".optim"))

@@ -94,9 +94,6 @@ def suggest(
         prediction, why = _forecast(module, x, y, function, outputs, edge, optimizer, used, value, budget)
         if tried is not None and prediction is not None and used:
             real = losses_of_whole_steps(tried, used)
-    steps_on = "all these rows"
-    if edge.summed and edge.rows != len(x):
-        steps_on = f"{edge.rows} rows like these"
     return Advice(
         optimizer=edge.rule.name,
         sharpness=edge.sharpness,
@@ -118,8 +115,15 @@ def suggest(
         why_no_largest=edge.why,
         paste=_paste(optimizer, edge, choice.lr),
         notes=_notes(module, x, edge, tried),
-        steps_on=steps_on,
+        steps_on=_rows_in_words(edge, len(x)),
     )
+
+
+def _rows_in_words(edge: StableRate, n: int) -> str:
+    """The rows of a training batch."""
+    if edge.summed and edge.rows != n:
+        return f"{edge.rows} rows like these"
+    return "all these rows"
 
 
 @contextmanager

@@ -21,10 +21,10 @@ from gramian.train.ctrl_c import CtrlC
 from gramian.train.loop import Loop
 from gramian.train.objective import objective, samples
 from gramian.train.probes import Probe, choose
-from gramian.train.progress_bar import Bar
 from gramian.train.run import Run
 from gramian.train.settings import RunOptions, Settings, SettingsKeywords, merged_settings
 from gramian.train.trace import Trace
+from gramian.train.training_progress import Bar
 
 
 def train(

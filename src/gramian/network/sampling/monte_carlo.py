@@ -15,6 +15,7 @@ from gramian.arch.law import Law
 from gramian.empirical.modules import checks
 from gramian.empirical.modules.arguments import Samples, changed, in_precision, samples
 from gramian.errors import BadArgument, BadData, NoLimit
+from gramian.module_state.random_numbers import random_numbers_apart
 from gramian.network.parametrization import NAMES
 from gramian.network.read_module import architecture
 from gramian.network.sampling import batch_kernels
@@ -177,17 +178,19 @@ def monte_carlo(
     names = [name for name in ("ntk", "nngp") if kind in (name, "both")]
     value, bias = {name: Running() for name in names}, {name: Running() for name in names}
     generator, reached = Generator().manual_seed(seed), False
-    with torch.random.fork_rng(devices=[rows.device] if rows.device.type == "cuda" else []):
+    with random_numbers_apart(rows.device):
         torch.manual_seed(seed)  # dropout draws its masks from the global generator
         while not reached and value[names[0]].count < draws:
             for sampler in samplers:
                 sampler.redraw(generator)
             for name in names:
                 kernels = [_finite(getattr(sampler, name)(rows, rows2)) for sampler in samplers]
-                # K_w = K + a / w + O(1 / w^2): in 2 K_2w - K_w the a goes, and K_w - K_2w is a / 2w
-                value[name].add(2 * kernels[1] - kernels[0] if extrapolate else kernels[0])
                 if extrapolate:
+                    # K_w = K + a / w + O(1 / w^2): in 2 K_2w - K_w the a goes, and K_w - K_2w is a / 2w
+                    value[name].add(2 * kernels[1] - kernels[0])
                     bias[name].add(kernels[0] - kernels[1])
+                else:
+                    value[name].add(kernels[0])
             error, count = max(v.relative() for v in value.values()), value[names[0]].count
             reached = count >= min(LEAST_DRAWS, draws) and error <= accuracy
             if progress is not None:
@@ -229,22 +232,7 @@ def _sampler(
             arch = architecture(module, few(like, slice(2)), law, parametrization=parametrization)
             return arch_sampler(arch, width, x, dtype)
         except NoLimit as error:
-            if width is None:
-                asked = "its own width"
-            else:
-                asked = f"width {width}"
-            if features:
-                fix = 'parametrization="ntk", whose NTK is the same at the first step'
-            else:
-                fix = "monte_carlo(make, x, width=...) with make(width) -> nn.Module; or no width: the module's own"
-            raise BadArgument(
-                f"This module cannot be given {asked} in the {parametrization} parametrization: {error.what}"
-                if features
-                else f"This module cannot be given {asked}: {error.what}",
-                where=error.where or "monte_carlo(module, x, width=...)",
-                why="only what `architecture` can read is widened by itself, or has a width that scales its output",
-                fix=fix,
-            ) from error
+            raise _without_width(error, width, parametrization, features) from error
     if features:
         raise BadArgument(
             f"The {parametrization} parametrization of what a function makes.",
@@ -273,6 +261,24 @@ def _sampler(
             fix="module.eval(); or the kernel of one batch: monte_carlo(module, torch.cat([x, x2]))",
         )
     return sampler
+
+
+def _without_width(error: NoLimit, width: int | None, parametrization: str, features: bool) -> BadArgument:
+    """That a module cannot be widened; `features`: its parametrization scales the output by the width."""
+    asked = "its own width"
+    if width is not None:
+        asked = f"width {width}"
+    if features:
+        asked = f"{asked} in the {parametrization} parametrization"
+        fix = 'parametrization="ntk", whose NTK is the same at the first step'
+    else:
+        fix = "monte_carlo(make, x, width=...) with make(width) -> nn.Module; or no width: the module's own"
+    return BadArgument(
+        f"This module cannot be given {asked}: {error.what}",
+        where=error.where or "monte_carlo(module, x, width=...)",
+        why="only what `architecture` can read is widened by itself, or has a width that scales its output",
+        fix=fix,
+    )
 
 
 def _inputs(

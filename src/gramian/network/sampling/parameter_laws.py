@@ -67,7 +67,9 @@ def rules(module: nn.Module, readouts: Readouts, law: Law, *, standard: bool, dr
 
 
 def _rule(std: float, standard: bool) -> Rule:
-    return Rule(std, 1.0 if standard else std * std)
+    if standard:
+        return Rule(std, 1.0)
+    return Rule(std, std * std)
 
 
 def _by_type(path: str, owner: nn.Module, attribute: str, p: Tensor, readout: bool, law: Law, standard: bool) -> Rule:
@@ -94,7 +96,9 @@ def _by_type(path: str, owner: nn.Module, attribute: str, p: Tensor, readout: bo
         )
     embedding = isinstance(owner, nn.Embedding | nn.EmbeddingBag)
     sigma_w, sigma_b = resolve(law, path, fan_in=fan_in, readout=readout, embedding=embedding)
-    return _rule(plain(sigma_b) if _is_bias(attribute) else plain(sigma_w) / math.sqrt(max(fan_in, 1)), standard)
+    if _is_bias(attribute):
+        return _rule(plain(sigma_b), standard)
+    return _rule(plain(sigma_w) / math.sqrt(max(fan_in, 1)), standard)
 
 
 def _is_bias(attribute: str) -> bool:
