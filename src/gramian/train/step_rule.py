@@ -104,9 +104,7 @@ def step_rule(
             groups and descends with others.
     """
     named = isinstance(optimizer, str)
-    if isinstance(optimizer, str):
-        optimizer = named_optimizer(optimizer, [p for p in module.parameters() if p.requires_grad])
-    _check_kind(optimizer)
+    optimizer = _as_known(optimizer, module)
     adaptive = isinstance(optimizer, ADAPTIVE)
     names = {id(p): name for name, p in module.named_parameters() if p.requires_grad}
     groups = [g for g in optimizer.param_groups if any(id(p) in names for p in g["params"])]
@@ -169,13 +167,16 @@ def _momentum(group: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _check_kind(optimizer: object) -> None:
-    """Raise for what is none of torch's own optimizers, or has a step of its own."""
+def _as_known(optimizer: object, module: nn.Module) -> Optimizer:
+    """One of torch's own optimizers, also by its name; raise for others, and for one with a step of its own."""
+    if isinstance(optimizer, str):
+        optimizer = named_optimizer(optimizer, [p for p in module.parameters() if p.requires_grad])
     if not isinstance(optimizer, Optimizer):
         raise _unknown(f"a {type(optimizer).__name__}")
     stepped_by = getattr(type(optimizer).step, "__module__", "") or ""
     if not isinstance(optimizer, (SGD, *ADAPTIVE)) or not stepped_by.startswith("torch.optim"):
         raise _unknown(f"{type(optimizer).__module__}.{type(optimizer).__name__}".replace(".optim.sgd", ".optim"))
+    return optimizer
 
 
 def _check_groups(optimizer: Optimizer, module: nn.Module, groups: list[dict[str, Any]]) -> None:
