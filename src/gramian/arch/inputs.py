@@ -11,7 +11,7 @@ from torch import Tensor
 from gramian.errors import BadArgument, BadData
 
 Inputs = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
-KINDS = {"float": "floating-point numbers", "int": "whole numbers", "bool": "True and False"}
+LEAF_KINDS = {"float": "floating-point numbers", "int": "whole numbers", "bool": "True and False"}
 
 
 def leaves(x: Inputs) -> tuple[Tensor, ...]:
@@ -307,7 +307,7 @@ def _check_kind(leaf: Leaf, x: Tensor, name: str, where: str) -> None:
     if leaf.kind == "float":
         why = "kernels are computed in the inputs' own precision"
     raise BadData(
-        f"`{name}` is {said}, not a tensor of {KINDS[leaf.kind]}.",
+        f"`{name}` is {said}, not a tensor of {LEAF_KINDS[leaf.kind]}.",
         where=where,
         why=why,
         fix=f"torch.as_tensor({name}, dtype={cast})",

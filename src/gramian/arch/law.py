@@ -15,7 +15,7 @@ Pair = tuple[float, float]
 Law = str | Pair | Mapping[str, "str | Pair"]
 Rates = Mapping[str, float] | Optimizer
 
-NAMED: dict[str, Pair] = {"he": (math.sqrt(2), 0.0), "lecun": (1.0, 0.0)}
+NAMED_LAWS: dict[str, Pair] = {"he": (math.sqrt(2), 0.0), "lecun": (1.0, 0.0)}
 LAWS = 'law="he" | "lecun" | "torch" | (sigma_w, sigma_b) | {"features.*": "he", "readout": (1, 0)}'
 
 
@@ -59,11 +59,11 @@ def resolve(law: Law, path: str, *, fan_in: int, readout: bool, embedding: bool 
             fan = torch_fan or fan_in
             # U(-1/sqrt(fan), 1/sqrt(fan)) has the variance 1 / (3 fan); sigma_w^2 is fan_in times that
             return math.sqrt(fan_in / fan) / math.sqrt(3), 1 / math.sqrt(3 * fan)
-        if law not in NAMED:
+        if law not in NAMED_LAWS:
             raise BadArgument(f"Unknown law {law!r}.", where=f"law, layer {path}", why="no law has that name", fix=LAWS)
         if readout:
             return (1.0, 0.0)
-        return NAMED[law]
+        return NAMED_LAWS[law]
     try:
         sigma_w, sigma_b = (_deviation(s) for s in law)
     except (TypeError, ValueError):

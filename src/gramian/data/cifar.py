@@ -21,8 +21,8 @@ from gramian.errors import BadData
 from .npz import readable
 from .raw import Raw
 
-CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-OFFICIAL = {"train": 50_000, "test": 10_000}
+CIFAR_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+OFFICIAL_COUNTS = {"train": 50_000, "test": 10_000}
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class Images:
 def find(folder: Path) -> dict[str, tuple[CifarFile, ...]]:
     """The parts of "train" and "test" in a folder, by their first row."""
     splits: dict[str, tuple[CifarFile, ...]] = {}
-    for split in OFFICIAL:
+    for split in OFFICIAL_COUNTS:
         parts = [part for path in sorted(folder.glob("cifar10*.npz")) if (part := _part(path, split))]
         splits[split] = tuple(sorted(parts, key=lambda part: part.first))
     return splits
@@ -125,7 +125,7 @@ def gaps(splits: dict[str, tuple[CifarFile, ...]]) -> tuple[str, ...]:
     """What is missing to the official 50,000 and 10,000 images, in words."""
     missing = []
     said = {"train": "training"}
-    for split, official in OFFICIAL.items():
+    for split, official in OFFICIAL_COUNTS.items():
         have = sum(part.count for part in splits[split])
         if have < official:
             missing.append(f"{official - have:,} of {official:,} {said.get(split, split)} images")
@@ -146,7 +146,7 @@ def read_cifar10(folder: Path) -> Raw:
     y = {split: [part.labels() for part in parts] for split, parts in splits.items()}
     for split, parts in splits.items():
         for part, labels in zip(parts, y[split], strict=True):
-            if len(labels) != part.count or labels.max(initial=0) >= len(CLASSES):
+            if len(labels) != part.count or labels.max(initial=0) >= len(CIFAR_CLASSES):
                 raise BadData(
                     f"{part.count} images, but {len(labels)} labels up to {labels.max(initial=0)}.",
                     where=str(part.path),
@@ -166,7 +166,7 @@ def read_cifar10(folder: Path) -> Raw:
         str(folder),
         Images(splits["train"]),
         np.concatenate(y["train"]),
-        CLASSES,
+        CIFAR_CLASSES,
         test,
         scale=255.0,
         rows=rows,

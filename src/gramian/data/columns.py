@@ -13,8 +13,8 @@ from .labels import nearest
 from .numerals import are_dates, as_float, as_text, numbers_in, refuse_objects, refuse_units
 from .wording import BE, counted, first_few, listed, no_numbers
 
-MISSING = ("refuse", "drop", "mean")
-UNSEEN = ("refuse", "zero")
+MISSING_CHOICES = ("refuse", "drop", "mean")
+UNSEEN_CHOICES = ("refuse", "zero")
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,7 +153,7 @@ def learn(table: Table, target: str, *, without: tuple[str, ...] = (), missing: 
         BadData: dates, text that is no category, numbers with faults in them.
         BadArgument: a column of `without` is not there; an unknown word for `missing`.
     """
-    if missing not in MISSING:
+    if missing not in MISSING_CHOICES:
         raise BadArgument(
             f"missing={missing!r} is unknown.",
             where="missing (--missing)",

@@ -14,9 +14,9 @@ from gramian.errors import BadData
 from .raw import Raw
 from .wording import listed
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 TRAINING, TEST = ("train", "training"), ("test", "val", "valid", "validation")
-GREY = ("1", "L")  # Pillow's modes
+GREY_MODES = ("1", "L")  # Pillow's modes
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +107,9 @@ def read_images(folder: Path) -> Raw:
 
 
 def _images_in(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in ENDINGS and not path.name.startswith("."))
+    return sorted(
+        path for path in folder.iterdir() if path.suffix.lower() in IMAGE_ENDINGS and not path.name.startswith(".")
+    )
 
 
 def _listed(folder: Path) -> tuple[list[Path], list[int], list[str]]:
@@ -159,7 +161,7 @@ def _looked_at(paths: list[Path]) -> tuple[str, tuple[int, int], tuple[str, ...]
             size = here
         if here != size:
             raise _sizes(path, here, paths[0], size)
-        grey += image.mode in GREY
+        grey += image.mode in GREY_MODES
         alpha += image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
         if image.mode.startswith(("I", "F")):
             raise BadData(

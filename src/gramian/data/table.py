@@ -20,11 +20,11 @@ from .wording import counted, listed, no_numbers
 
 USUAL_TARGETS = ("target", "label", "class", "y")
 SEPARATORS = ",;\t|"
-TABLES = (".csv", ".tsv", ".txt", ".parquet")
+TABLE_ENDINGS = (".csv", ".tsv", ".txt", ".parquet")
 
 
 def read_table(path: Path) -> Table:
-    """The table in a file that ends in one of `TABLES`."""
+    """The table in a file that ends in one of `TABLE_ENDINGS`."""
     if path.suffix.lower() == ".parquet":
         return read_parquet(path)
     return read_csv(path)

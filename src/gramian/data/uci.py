@@ -13,7 +13,9 @@ from .npz import readable
 from .raw import Raw
 from .wording import first_few
 
-SPLITS = {str(k): (f"fold{k}_train", f"fold{k}_test") for k in range(4)} | {"tune": ("tune_train", "tune_val")}
+SPLITS_OF_AUTHORS = {str(k): (f"fold{k}_train", f"fold{k}_test") for k in range(4)} | {
+    "tune": ("tune_train", "tune_val")
+}
 
 
 def names(folder: Path) -> dict[str, Path]:
@@ -36,7 +38,7 @@ def read_uci(name: str, folder: Path) -> Raw:
             why="another spelling, or it is not there." + nearest(name, known),
             fix="uci:NAME, one of: " + first_few(list(known), 8, end="."),
         )
-    if wish and wish not in SPLITS:
+    if wish and wish not in SPLITS_OF_AUTHORS:
         raise BadArgument(
             f"no split {wish!r} of {name}.",
             where=f"uci:{name}:{wish}",
@@ -44,7 +46,7 @@ def read_uci(name: str, folder: Path) -> Raw:
             fix=f"uci:{name}:0 .. uci:{name}:3, or uci:{name}:tune.",
         )
     path = known[name]
-    train, test = SPLITS[wish or "0"]
+    train, test = SPLITS_OF_AUTHORS[wish or "0"]
     with readable(path), path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
         arrays = {key: file[key] for key in ("X", "y", "X_test", "y_test", train, test) if key in file.files}
     lacking = [key for key in ("X", "y", train, test) if key not in arrays]

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from gramian.duals.chebyshev import chebyshev_nodes, chebyshev_polynomials
 from gramian.duals.gaussian_function import GaussianFunction
-from gramian.duals.quadrature import RANGE
+from gramian.duals.quadrature import FARTHEST_NODE
 from gramian.errors import NoLimit, Unsupported
 
 SMOOTH, KINKS, JUMPS = range(3)  # as in native/src/vector_series.h
@@ -30,8 +30,8 @@ DEVIATION_NODES = (2, 3, 4, 6, 8, 12, 16)  # in a standard deviation, as there
 ANGLE_NODES = (32, 64, 128, 256, 320)  # in the angle
 WIDEST_RATIO = 8.0  # ratio of standard deviations in one table
 END_STEPS = 8  # of a table's end, in a factor of 2: so that the next tile finds it
-TAIL = {torch.float32: 1e-8, torch.float64: 1e-13}  # share of a series that is left out
-CHECKED = {torch.float32: 2e-7, torch.float64: 5e-13}  # largest difference from the dual, of the diagonal
+SERIES_TAIL_SHARE = {torch.float32: 1e-8, torch.float64: 1e-13}  # share of a series that is left out
+TABLE_ERROR = {torch.float32: 2e-7, torch.float64: 5e-13}  # largest difference from the dual, of the diagonal
 SMOOTH_PAIRS = {True: 1000, False: 40_000}  # that a table of a smooth function takes, at one variance or many
 FEW_VARIANCES = 32  # variances that are asked for one by one
 DIAGONAL_NODES = 24  # nodes for the diagonal, where there are more
@@ -308,8 +308,8 @@ def _apart(op: GaussianFunction, low: float, high: float, order: int) -> Tensor:
 def _gaussian() -> tuple[Tensor, Tensor]:
     """Gauss and Legendre's rule on both sides of 0, with the normal density."""
     x, w = (torch.from_numpy(t) for t in np.polynomial.legendre.leggauss(128))
-    z = RANGE / 2 * (x + 1)
-    weight = RANGE / 2 * w * torch.exp(-z * z / 2) / math.sqrt(2 * math.pi)
+    z = FARTHEST_NODE / 2 * (x + 1)
+    weight = FARTHEST_NODE / 2 * w * torch.exp(-z * z / 2) / math.sqrt(2 * math.pi)
     # each half line on its own: a kink or a jump at 0 is an end of both
     return torch.cat([-z, z]), torch.cat([weight, weight])
 
@@ -341,7 +341,7 @@ def _right(op: GaussianFunction, table: AngleTable, dtype: torch.dtype) -> bool:
     wrong = torch.maximum(
         (u - (1 - k / size)).abs().max(), (d - s1 * s2 * slope / size).abs().max() / steep.clamp_min(1)
     )
-    return float(wrong) <= CHECKED[dtype]
+    return float(wrong) <= TABLE_ERROR[dtype]
 
 
 def _variables(form: int, theta: Tensor) -> tuple[Tensor, Tensor]:
@@ -358,7 +358,7 @@ def _kept(coefficients: Tensor, dtype: torch.dtype, *, even: bool = True) -> int
     size = coefficients.abs().amax((0, 1))
     left = size.flip(0).cumsum(0).flip(0)
     # |T_r| <= 1: what is cut off is at most the sum of the coefficients' sizes
-    length = int((left > TAIL[dtype] * left[0]).sum())
+    length = int((left > SERIES_TAIL_SHARE[dtype] * left[0]).sum())
     if even:
         return max(2, length + length % 2)
     return length

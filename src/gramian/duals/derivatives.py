@@ -27,10 +27,10 @@ import torch
 from torch import Tensor
 
 from gramian.duals.covariance_gap import safe_sqrt
-from gramian.duals.quadrature import RANGE, nodes_between, rule
+from gramian.duals.quadrature import FARTHEST_NODE, nodes_between, rule
 from gramian.errors import NoLimit
 
-CHUNK = 2**14  # pairs whose edges are integrated at once
+PAIRS_AT_ONCE = 2**14  # pairs whose edges are integrated at once
 ROOT_2_PI = math.sqrt(2 * math.pi)
 STEP_BESIDE_A_KINK = 1e-7  # its limits are extrapolated from one, two and three of these
 Slopes = tuple[Tensor, Tensor, Tensor]  # E f'g', E u f'(u) g(v), E f(u) v g'(v)
@@ -344,8 +344,8 @@ def _edge(a: float, g: Broken, at: PairCovariances, splits: tuple[float, ...], n
         mean = mean + torch.where((spread <= least) & (off.abs() <= 1e-11 * (abs(a) + abs(b))), off, 0.0)
     mean, spread = torch.broadcast_tensors(mean, spread)
     places, parts = mean.new_tensor(splits), []
-    for m, t in zip(mean.reshape(-1).split(CHUNK), spread.reshape(-1).split(CHUNK), strict=True):
-        z, weight = nodes_between((places - m[:, None]) / t[:, None], nodes, RANGE)
+    for m, t in zip(mean.reshape(-1).split(PAIRS_AT_ONCE), spread.reshape(-1).split(PAIRS_AT_ONCE), strict=True):
+        z, weight = nodes_between((places - m[:, None]) / t[:, None], nodes, FARTHEST_NODE)
         parts.append((g.f(m[:, None, None] + t[:, None, None] * z) * weight).sum((-1, -2)))
     return here * torch.cat(parts).reshape(mean.shape)
 

@@ -24,7 +24,7 @@ LEAST_PAIRS_OF_MANY_VARIANCES = 2**14
 WIDEST_RATIO = 8.0  # ratio of standard deviations in one table
 DEVIATION_ORDERS = (8, 12, 16, 24)  # in a standard deviation
 ANGLE_ORDERS = (24, 32, 48, 64, 96, 128, 192, 256)
-TOLERANCE = 8e-12  # of the diagonal
+TABLE_TOLERANCE = 8e-12  # of the diagonal
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def _made(named: _Named, low: float, high: float) -> DualTable | None:
             for order in orders:
                 table = DualTable(low, high, _coefficients(named.dual, low, high, order, a))
                 values = torch.stack(table(s1**2, theta, s2**2))
-                if bool(((values - checks).abs().amax(1) <= TOLERANCE * size).all()):
+                if bool(((values - checks).abs().amax(1) <= TABLE_TOLERANCE * size).all()):
                     return table
     return None
 

@@ -26,7 +26,7 @@ from gramian.duals.closed_form import Slope
 from gramian.duals.covariance_gap import safe_sqrt
 from gramian.duals.quadrature import legendre
 
-CHUNK = 2**16  # integrand's values held at once
+INTEGRAND_VALUES_HELD = 2**16  # integrand's values held at once
 ROOT_2_PI = math.sqrt(2 * math.pi)
 # (largest standard deviation, nodes)
 NODES_BY_DEVIATION = ((0.5, 12), (2.0, 20), (8.0, 32), (16.0, 64), (32.0, 128), (64.0, 256))
@@ -171,7 +171,7 @@ def _parts(
     # s - k = s (1 - cos theta), without the subtraction
     gap = 2 * s * torch.sin(theta / 2).square()
     flat = [t.reshape(-1) for t in (s1, s2, theta)]
-    chunks = zip(*(t.split(max(1, CHUNK // nodes)) for t in flat), strict=True)
+    chunks = zip(*(t.split(max(1, INTEGRAND_VALUES_HELD // nodes)) for t in flat), strict=True)
     by_chunk = [_integrals(one, two, angle, nodes) for one, two, angle in chunks]
     integrals = (torch.cat(t).reshape(k.shape) for t in zip(*by_chunk, strict=True))
     return EluExpectations(s1, s2, k, gap, theta, area, sine, *integrals)

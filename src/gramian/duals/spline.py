@@ -16,8 +16,8 @@ from gramian.duals.closed_form import Slope
 from gramian.duals.covariance_gap import safe_sqrt
 from gramian.duals.orthant import density, orthant, tail
 
-DEGREE = 3  # the highest
-CHUNK = 2**14  # pairs at once
+HIGHEST_DEGREE = 3  # the highest
+PAIRS_AT_ONCE = 2**14  # pairs at once
 FARTHEST_KINK = 13.0  # standard deviations; the normal density is 8e-38 there
 Polynomial = tuple[float, ...]  # coefficients, that of 1 first
 
@@ -99,7 +99,7 @@ def _fitted(phi: Callable[[Tensor], Tensor], low: float, high: float, reach: flo
     outside = torch.tensor([t for t in (-1e4, -1e3, -30.0, 30.0, 1e3, 1e4) if low < t < high], dtype=torch.float64)
     x = torch.cat([inside, outside])
     y = phi(x).detach().numpy()
-    for degree in range(DEGREE + 1):
+    for degree in range(HIGHEST_DEGREE + 1):
         # powers of multiples of 1/8 are exact in binary, so simple coefficients come out exact
         if right - left > 1:
             at = np.round(8 * np.linspace(left, right, degree + 3)[1:-1]) / 8
@@ -114,7 +114,7 @@ def _fitted(phi: Callable[[Tensor], Tensor], low: float, high: float, reach: flo
         p[np.abs(p) < 1e-14 * np.abs(p).max()] = 0.0
         terms = np.vander(x.numpy(), degree + 1, increasing=True) * p
         if (np.abs(terms.sum(1) - y) <= 1e-14 * (np.abs(terms).sum(1) + np.abs(values).max())).all():
-            return tuple(np.pad(p, (0, DEGREE - degree)).tolist())
+            return tuple(np.pad(p, (0, HIGHEST_DEGREE - degree)).tolist())
     return None
 
 
@@ -218,7 +218,7 @@ def _expectations(
     area, theta = area_and_angle(q1, k, q2, known, few, other)
     s1, s2 = safe_sqrt(q1), safe_sqrt(q2)
     sine = area / torch.where(s1 * s2 > 0, s1 * s2, torch.ones_like(area))
-    flat = [t.reshape(-1).split(CHUNK) for t in (s1, s2, theta, sine)]
+    flat = [t.reshape(-1).split(PAIRS_AT_ONCE) for t in (s1, s2, theta, sine)]
     by_chunk = [_Pairs(wanted[0][0].kinks, *chunk).expectations(wanted) for chunk in zip(*flat, strict=True)]
     return [torch.cat(parts).reshape(k.shape) for parts in zip(*by_chunk, strict=True)]
 
@@ -270,7 +270,7 @@ class _Corner:
         self.h, self.k, self.s1, self.s2, self.sine = h, k, s1, s2, sine
         self.r = torch.cos(theta)
         self.less = 2 * torch.sin(theta / 2).square()  # 1 - r
-        count = DEGREE + 3  # of moments: x times a function has a degree more
+        count = HIGHEST_DEGREE + 3  # of moments: x times a function has a degree more
         none = [torch.zeros_like(theta)] * count
         if h is None:
             self.y_at_h = none

@@ -11,7 +11,7 @@ from torch import Tensor
 MAX_BYTES = 2**31  # of basis vectors
 LEAST_VECTORS = 8  # vectors that are kept in any case
 VECTORS_OF_ROOM = 16  # vectors that memory is taken for at once: mostly that is all
-FAILURE = 1e-3
+FAILURE_PROBABILITY = 1e-3
 
 
 class Krylov:
@@ -90,7 +90,7 @@ def top_eigenvalue(
     tolerance: float,
     *,
     most: int = 300,
-    failure: float = FAILURE,
+    failure: float = FAILURE_PROBABILITY,
     max_bytes: int = MAX_BYTES,
 ) -> float:
     r"""Largest eigenvalue of a symmetric positive semidefinite matrix, to a relative accuracy that holds.

@@ -17,7 +17,7 @@ from gramian.arch.inputs import Inputs, leaves, rows, samples
 from gramian.errors import BadArgument, StaleTiles
 from gramian.files import replace_together
 
-FORMAT = "gramian tiles 1"
+STORE_FORMAT = "gramian tiles 1"
 PROBED_ROWS = 4  # rows on which two kernels are compared
 
 
@@ -53,7 +53,7 @@ def _digest(x: Inputs) -> str:
 class Store:
     """A folder of tiles."""
 
-    format, maker, kind = FORMAT, "Gram(kernel, x).save(path)", "Gram.save"
+    format, maker, kind = STORE_FORMAT, "Gram(kernel, x).save(path)", "Gram.save"
 
     def __init__(self, folder: Path, manifest: dict) -> None:
         self.folder, self.manifest = folder, manifest

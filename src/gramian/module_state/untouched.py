@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from gramian.errors import BadArgument
 from gramian.module_state.attributes import Attributes
 
-COPIED = 2**27  # bytes of parameters up to which a module that is lent is copied
+MOST_COPIED_BYTES = 2**27  # bytes of parameters up to which a module that is lent is copied
 
 
 class _Values:
@@ -281,7 +281,7 @@ def loan_of(attributes: Attributes) -> Loan | None:
 
 
 @contextmanager
-def untouched(module: Any, quiet: bool = False, most: int = COPIED) -> Iterator[Loan | None]:
+def untouched(module: Any, quiet: bool = False, most: int = MOST_COPIED_BYTES) -> Iterator[Loan | None]:
     """Afterwards the module is what it was, bit for bit and object for object.
 
     That is: parameters and buffers (which objects they are, their numbers, `requires_grad`, `grad`), modes, hooks, all

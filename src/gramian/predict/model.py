@@ -24,7 +24,7 @@ from gramian.errors import BadArgument, BadData
 from gramian.network.biases import lengths_tell, says_homogeneous
 from gramian.predict.estimators import NTKClassifier, NTKRegressor, Progress, watched
 
-FILLED = "they took the means of the training rows."
+FILLED_BY_MEANS = "they took the means of the training rows."
 
 
 class Rows(TransformerMixin, BaseEstimator):
@@ -64,7 +64,7 @@ class Rows(TransformerMixin, BaseEstimator):
         if isinstance(X, pd.DataFrame) and self.columns is not None:
             values, notes = self.encoded(table_of(X, where="the DataFrame"))
             for note in notes:
-                if not note.endswith(FILLED):  # as was asked for in training
+                if not note.endswith(FILLED_BY_MEANS):  # as was asked for in training
                     warnings.warn(note, stacklevel=2)
             return values
         if isinstance(X, pd.DataFrame):
@@ -95,7 +95,7 @@ class Rows(TransformerMixin, BaseEstimator):
                 fix="--missing mean (missing='mean') takes the training rows' mean; --missing drop leaves them out.",
             )
         if empty.any():
-            notes = (*notes, f"{share_of_rows(int(empty.any(1).sum()), len(values), 'empty cells')}: {FILLED}")
+            notes = (*notes, f"{share_of_rows(int(empty.any(1).sum()), len(values), 'empty cells')}: {FILLED_BY_MEANS}")
         return self.scaled(values, table.where, torch.tensor(table.frame.index.to_numpy(np.int64))), notes
 
     def scaled(self, values: np.ndarray, where: str, rows: Tensor | None = None) -> np.ndarray:

@@ -20,15 +20,15 @@ from torch import Tensor
 
 from gramian.errors import BadArgument
 
-METHODS = ("gd", "momentum", "nesterov")
+DESCENT_METHODS = ("gd", "momentum", "nesterov")
 
 
 def check_method(method: str, beta: float, flow: bool = False) -> None:
     names: tuple[str, ...]
     if flow:
-        names = (*METHODS, "flow")
+        names = (*DESCENT_METHODS, "flow")
     else:
-        names = METHODS
+        names = DESCENT_METHODS
     if method not in names:
         raise BadArgument(f"method={method!r}", why="no such dynamics", fix=f"one of {', '.join(map(repr, names))}")
     if not isinstance(beta, Real) or not 0 <= beta < 1:

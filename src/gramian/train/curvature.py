@@ -22,7 +22,7 @@ from gramian.errors import BadArgument
 from gramian.gram.krylov import top_eigenvalue
 from gramian.train.forward import evaluating, mixes_samples, movable, rows_per_pass
 
-TOLERANCE = 1e-3
+SHARPNESS_TOLERANCE = 1e-3
 MOST_PARAMETERS_ON_DEVICE = 2**24  # parameters; of larger networks Lanczos' vectors stay out of a GPU's memory
 JUMP_DISTANCES = (0.3, 3.0, 30.0)  # times the outputs' size: where the slope of a loss is looked at for jumps
 LossOf = Callable[[Tensor, Tensor], Tensor]
@@ -275,7 +275,7 @@ def sharpness(
     decay: float | Mapping[str, float] = 0.0,
     shift: Mapping[str, float] | None = None,
     times: float = 1.0,
-    tolerance: float = TOLERANCE,
+    tolerance: float = SHARPNESS_TOLERANCE,
 ) -> float:
     r"""Largest eigenvalue of $P^{-1/2} (t H + W) P^{-1/2} + D$: what a step $-\eta P^{-1} \nabla L$ meets.
 

@@ -33,7 +33,7 @@ from gramian.train.settings import RunOptions, Settings
 from gramian.train.trace import Trace
 from gramian.train.training_progress import Bar
 
-DIVERGED = 1e6  # times the first loss
+DIVERGED_LOSS_RATIO = 1e6  # times the first loss
 
 
 class Loop:
@@ -248,7 +248,7 @@ class Loop:
         else:
             first = 0.0
         # a first loss of 0 is no scale: then only what is not finite has diverged
-        return not math.isfinite(loss) or loss > DIVERGED * (first or math.inf)
+        return not math.isfinite(loss) or loss > DIVERGED_LOSS_RATIO * (first or math.inf)
 
     @property
     def _loss_alone(self) -> float | None:

@@ -64,19 +64,19 @@ class StepRule:
     unseen: int = 0
 
 
-NAMED = ("gd", "sgd", "momentum", "nesterov", "adam")
-MOMENTUM = 0.9  # of "momentum" and "nesterov"
+NAMED_OPTIMIZERS = ("gd", "sgd", "momentum", "nesterov", "adam")
+USUAL_MOMENTUM = 0.9  # of "momentum" and "nesterov"
 
 
 def named_optimizer(name: str, weights: list[Tensor], lr: float | None = None) -> Optimizer:
-    """A torch optimizer by one of the names in `NAMED`; lr None: torch's own default."""
-    if name not in NAMED:
+    """A torch optimizer by one of the names in `NAMED_OPTIMIZERS`; lr None: torch's own default."""
+    if name not in NAMED_OPTIMIZERS:
         raise _unknown(repr(name))
     rate = 1e-3 if lr is None else lr
     if name == "adam":
         return Adam(weights, lr=rate)
     if name in ("momentum", "nesterov"):
-        beta = MOMENTUM
+        beta = USUAL_MOMENTUM
     else:
         beta = 0.0
     return SGD(weights, lr=rate, momentum=beta, nesterov=name == "nesterov")
@@ -93,7 +93,7 @@ def step_rule(
     """The rule of a torch optimizer, or of one by name (momentum 0.9; Adam with torch's own settings).
 
     Args:
-        optimizer: SGD, or one of `preconditioner.ADAPTIVE`, or a name of `NAMED`.
+        optimizer: SGD, or one of `preconditioner.ADAPTIVE`, or a name of `NAMED_OPTIMIZERS`.
         module: whose parameters it moves.
         gradient: of one batch, by name: stands in for an adaptive optimizer's memory before its first step.
         squares: expected squares of a batch's gradient, for the same; None: those of `gradient`.
@@ -234,5 +234,5 @@ def _unknown(what: str) -> BadArgument:
         f"The largest stable step of {what} is not known.",
         where="argument `optimizer`",
         why="it depends on the optimizer's own recursion, and this one was not worked out",
-        fix=f"torch's own SGD, {known}, or one of {', '.join(map(repr, NAMED))}",
+        fix=f"torch's own SGD, {known}, or one of {', '.join(map(repr, NAMED_OPTIMIZERS))}",
     )

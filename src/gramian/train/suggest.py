@@ -27,7 +27,7 @@ from gramian.train.edge import StableRate, stable_rate
 from gramian.train.forward import batch_statistics, evaluating, mixes_samples, movable
 from gramian.train.linearized_loss import Forecast, forecast
 from gramian.train.objective import Loss
-from gramian.train.step_rule import MOMENTUM
+from gramian.train.step_rule import USUAL_MOMENTUM
 from gramian.train.suggest_inputs import check_settings, checked, first_loss
 from gramian.train.trial_steps import Rehearsal, losses_of_whole_steps, rows_of_trials
 
@@ -183,7 +183,7 @@ def _paste(optimizer: Optimizer | str, edge: StableRate, lr: float | None) -> st
         if optimizer == "adam":
             return f"torch.optim.Adam(module.parameters(), lr={lr:.3g})"
         if edge.rule.momentum:
-            more = f", momentum={MOMENTUM}"
+            more = f", momentum={USUAL_MOMENTUM}"
         else:
             more = ""
         if edge.rule.nesterov:

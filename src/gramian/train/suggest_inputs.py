@@ -22,7 +22,7 @@ from gramian.train.curvature import LossOf, loss_value
 from gramian.train.objective import Loss, objective, squared
 from gramian.train.rows_view import view
 
-PAIRED = 1e-4  # relative: from where on two losses of the same numbers are not the same by rounding
+PAIRED_TOLERANCE = 1e-4  # relative: from where on two losses of the same numbers are not the same by rounding
 WHERE = "suggest(module, (x, y), ...)"
 
 
@@ -231,7 +231,9 @@ def _pairs_other_rows(loss: LossOf, out: Tensor, y: Tensor, value: float) -> boo
             turned = float(loss_value(loss, out, y.roll(1, 0)))
     except (RuntimeError, IndexError, ValueError, TypeError):  # it wants another shape, and knows why
         return False
-    return abs(value - one_by_one) > PAIRED * abs(one_by_one) and abs(value - turned) <= PAIRED / 10 * abs(value)
+    return abs(value - one_by_one) > PAIRED_TOLERANCE * abs(one_by_one) and abs(
+        value - turned
+    ) <= PAIRED_TOLERANCE / 10 * abs(value)
 
 
 def first_loss(module: nn.Module, x: Tensor, y: Tensor, loss: LossOf) -> tuple[Tensor, float]:

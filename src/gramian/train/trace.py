@@ -13,7 +13,7 @@ from gramian.errors import BadData
 from gramian.files import replace_file
 
 Value = float | dict[str, float]
-SCHEMA = 1
+TRACE_SCHEMA = 1
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Trace:
     def to_dict(self) -> dict[str, Any]:
         """Plain dicts, lists, numbers and strings, fit for JSON; numbers that are not finite become None."""
         return {
-            "schema": SCHEMA,
+            "schema": TRACE_SCHEMA,
             "config": _plain(self.config),
             "steps": list(self.steps),
             "losses": _plain(self.losses),

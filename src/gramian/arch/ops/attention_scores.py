@@ -15,8 +15,8 @@ from gramian.arch.ops.pointwise import ELEMENTWISE, LineResult
 from gramian.arch.ops.score_program import SOFTMAX, InputOperand, ScoreProgram
 from gramian.errors import NoLimit
 
-UNCHANGED = {"dropout", "dropout_", "contiguous", "clone", "alias", "to", "_to_copy", "type_as"}
-PRODUCTS = {"aten.matmul.default", "aten.bmm.default"}
+UNCHANGED_SCORES = {"dropout", "dropout_", "contiguous", "clone", "alias", "to", "_to_copy", "type_as"}
+VALUE_PRODUCTS = {"aten.matmul.default", "aten.bmm.default"}
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,9 @@ def on_scores(call: Call) -> Scores | Attended:
     name, args = call.target, list(call.args)
     base = name.removeprefix("aten.").split(".")[0]
     scores = next(a for a in args if isinstance(a, Scores))
-    if name in PRODUCTS and args[0] is scores and isinstance(args[1], Value):
+    if name in VALUE_PRODUCTS and args[0] is scores and isinstance(args[1], Value):
         return Attended(scores.q, scores.k, args[1], scores.scale, scores.lines, scores.given)
-    if base in UNCHANGED:
+    if base in UNCHANGED_SCORES:
         if "dropout" in base:
             Identity.read(replace(call, args=(scores.q, *args[1:]), shape=scores.q.user_shape))
         return scores

@@ -23,10 +23,10 @@ CASTS = {"to", "_to_copy", "type_as", "bool", "float", "long", "clone", "contigu
 COUNTS = {"sum", "prod", "count_nonzero", "cumsum", "cumprod"}  # which see how often a value is repeated
 REDUCTIONS = COUNTS | {"any", "all", "mean", "amax", "amin", "argmax", "argmin"}
 COMPUTED = ELEMENTWISE | LOGIC | CASTS | REDUCTIONS | {"one_hot"}
-PRODUCTS = {"matmul", "bmm"}
+BATCHED_PRODUCTS = {"matmul", "bmm"}
 # calls on the numbers of the inputs, such as the degrees of a graph, beside those that ops read; {name: argument: axes}
 ALONG = {"softmax": 1, "_softmax": 1, "linalg_vector_norm": 2}
-ON_NUMBERS = PRODUCTS | {"diag_embed", "tril", "triu", *ALONG}
+ON_NUMBERS = BATCHED_PRODUCTS | {"diag_embed", "tril", "triu", *ALONG}
 
 
 class TracedWidth(NoLimit):
@@ -120,7 +120,7 @@ def computed(
     constants = [a for a in call.args if isinstance(a, Tensor)]
     ndim = len(given[0][1])
     mixed = len({len(d) for d in dims}) > 1 or any(c.ndim > ndim or (c.ndim == ndim and len(c) > 1) for c in constants)
-    if base in PRODUCTS:
+    if base in BATCHED_PRODUCTS:
         mixed = _mixes(*call.args[:2])
     if base in REDUCTIONS or base in ALONG:
         k = ALONG.get(base, 1)

@@ -14,7 +14,7 @@ from gramian.arch.ops.affine import Affine
 from gramian.arch.ops.base import GROUPED, Call, ChannelSlice, Op, Value, stored_layout, value
 from gramian.errors import NoLimit
 
-SPLITS = {"aten.split.Tensor", "aten.split.sizes", "aten.split_with_sizes.default", "aten.chunk.default",
+SPLITTING_CALLS = {"aten.split.Tensor", "aten.split.sizes", "aten.split_with_sizes.default", "aten.chunk.default",
           "aten.unbind.int"}  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from gramian.arch.ops.piecewise import Piecewise
 from gramian.arch.ops.polynomial import RectifiedPower
 from gramian.arch.ops.relu import LeakyReLU
 from gramian.arch.ops.sign import Sign, Step
-from gramian.arch.ops.smooth import SPLITS, HermiteActivation
+from gramian.arch.ops.smooth import BEND_SCALES, HermiteActivation
 from gramian.duals.hermite_expansion import HermiteExpansion
 from gramian.errors import NoLimit
 
@@ -75,7 +75,7 @@ class Pointwise(Piecewise, HermiteActivation):
 
     @property
     def splits(self) -> tuple[float, ...]:
-        return self.kinks or SPLITS
+        return self.kinks or BEND_SCALES
 
     def dual(self, q1: Tensor, k: Tensor, q2: Tensor) -> tuple[Tensor, Tensor]:
         if not self.kinks:

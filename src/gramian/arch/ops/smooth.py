@@ -18,7 +18,7 @@ from gramian.arch.ops.piecewise import Kinked, Piecewise
 from gramian.duals.hermite_expansion import HermiteExpansion
 from gramian.errors import NoLimit
 
-FUNCTIONS: dict[str, Callable[..., Tensor]] = {
+SMOOTH_FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "tanh": torch.tanh,
     "sigmoid": torch.sigmoid,
     "silu": functional.silu,
@@ -28,10 +28,10 @@ FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "log_sigmoid": functional.logsigmoid,
     "gelu_tanh": partial(functional.gelu, approximate="tanh"),
 }
-ODD = {"tanh", "atan"}
-TARGETS = {f"aten.{name}.default": name for name in FUNCTIONS if name != "gelu_tanh"}
-TARGETS |= {f"aten.{name}_.default": name for name in ("tanh", "sigmoid", "silu", "mish", "atan")}
-SPLITS = (-36.0, -6.0, 0.0, 6.0, 36.0)  # scales at which the functions below bend
+ODD_FUNCTIONS = {"tanh", "atan"}
+SMOOTH_CALLS = {f"aten.{name}.default": name for name in SMOOTH_FUNCTIONS if name != "gelu_tanh"}
+SMOOTH_CALLS |= {f"aten.{name}_.default": name for name in ("tanh", "sigmoid", "silu", "mish", "atan")}
+BEND_SCALES = (-36.0, -6.0, 0.0, 6.0, 36.0)  # scales at which the functions below bend
 MANY_INTEGRALS = 1000  # integrals by quadrature, from which on it is said how they are avoided
 
 
@@ -64,7 +64,7 @@ class HermiteActivation(Activation):
         return self.expansion.product(q1, k, q2, 0, 0), self.expansion.product(q1, k, q2, 1, 1)
 
 
-@reads(*TARGETS)
+@reads(*SMOOTH_CALLS)
 @dataclass(frozen=True)
 class Smooth(Piecewise, HermiteActivation):
     """A smooth activation: by its Hermite series, or by quadrature where its values are so large that it bends sharply.
@@ -80,7 +80,7 @@ class Smooth(Piecewise, HermiteActivation):
 
     @classmethod
     def read(cls, call: Call) -> tuple[Op, tuple[Value, ...]]:
-        name = TARGETS[call.target]
+        name = SMOOTH_CALLS[call.target]
         args = tuple(float(a) for a in call.args[1:] if isinstance(a, int | float))
         if name == "softplus" and args[1] < 20:  # beyond the threshold torch returns x: a jump of exp(-threshold)
             return Kinked(name, args), (value(call.args[0], f"the input of {name}"),)
@@ -91,7 +91,7 @@ class Smooth(Piecewise, HermiteActivation):
         return self.function
 
     def phi(self, x: Tensor) -> Tensor:
-        return FUNCTIONS[self.function](x, *self.args)
+        return SMOOTH_FUNCTIONS[self.function](x, *self.args)
 
     @property
     def kinks(self) -> tuple[float, ...]:
@@ -99,7 +99,7 @@ class Smooth(Piecewise, HermiteActivation):
 
     @property
     def splits(self) -> tuple[float, ...]:
-        return SPLITS
+        return BEND_SCALES
 
     def dual(self, q1: Tensor, k: Tensor, q2: Tensor) -> tuple[Tensor, Tensor]:
         try:
@@ -123,7 +123,7 @@ class Smooth(Piecewise, HermiteActivation):
         return *self.dual(q1, k, q2), None
 
     def mean(self, q: Tensor) -> Tensor | None:
-        if self.function in ODD:
+        if self.function in ODD_FUNCTIONS:
             return None
         try:
             return HermiteActivation.mean(self, q)

@@ -14,9 +14,9 @@ from gramian.arch.ops.graphs import as_dense
 from gramian.arch.ops.permute import Turned
 from gramian.errors import NoLimit
 
-MERGES = {"view", "reshape", "_unsafe_view", "flatten", "unflatten"}
-UNCHANGED = {"clone", "contiguous", "alias"}
-PRODUCTS = {"aten.mm.default", "aten.matmul.default", "aten._sparse_mm.default", "aten.sparse_mm.default"}
+MERGING_CALLS = {"view", "reshape", "_unsafe_view", "flatten", "unflatten"}
+UNCHANGED_VIEWS = {"clone", "contiguous", "alias"}
+MATRIX_PRODUCTS = {"aten.mm.default", "aten.matmul.default", "aten._sparse_mm.default", "aten.sparse_mm.default"}
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,16 @@ def merged(x: Turned | MatrixView, call: Call, sizes: tuple[int, ...]) -> Turned
         sizes: of its result, with the batch, as traced.
     """
     base = call.target.removeprefix("aten.").split(".")[0]
-    if base in UNCHANGED:
+    if base in UNCHANGED_VIEWS:
         return x
-    if base in MERGES:
+    if base in MERGING_CALLS:
         return _reshaped(x, sizes)
-    if call.target in PRODUCTS and isinstance(x, MatrixView) and call.args[1] is x and isinstance(call.args[0], Tensor):
+    if (
+        call.target in MATRIX_PRODUCTS
+        and isinstance(x, MatrixView)
+        and call.args[1] is x
+        and isinstance(call.args[0], Tensor)
+    ):
         axis = x.turned.value.axis(x.turned.dims[0])
         return MatrixProduct(Aggregate(as_dense(call.args[0]), axis - 1), x)
     return None

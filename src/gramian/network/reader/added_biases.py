@@ -17,7 +17,7 @@ from gramian.arch.ops.learned import Entries
 from gramian.network.reader.reading import GraphReading
 
 TAKE_BIAS = {"linear", "conv1d", "conv2d", "conv3d"}
-ADDS = {"aten.add.Tensor", "aten.add_.Tensor", "aten.sub.Tensor", "aten.sub_.Tensor"}
+ADDING_CALLS = {"aten.add.Tensor", "aten.add_.Tensor", "aten.sub.Tensor", "aten.sub_.Tensor"}
 
 
 def is_bias(entries: Entries, like: Value) -> bool:
@@ -122,7 +122,7 @@ def with_bias(target: str, args: Sequence[Any], steps: Sequence[EarlierStep], al
         alone: whether nothing else reads the layer's values. Elsewhere they would be without the bias, and the two
             share their weights but not the bias: then the vector stays a value of its own.
     """
-    if target not in ADDS or len(args) < 2 or not alone or (len(args) > 2 and args[2] != 1):
+    if target not in ADDING_CALLS or len(args) < 2 or not alone or (len(args) > 2 and args[2] != 1):
         return None
     x, vector = args[0], args[1]
     if isinstance(x, Parameter | Entries) and "sub" not in target:
@@ -130,7 +130,7 @@ def with_bias(target: str, args: Sequence[Any], steps: Sequence[EarlierStep], al
     if not isinstance(x, Value) or x.data or x.index < 0 or x.groups or not isinstance(vector, Parameter | Entries):
         return None
     step, entries = steps[x.index], Entries.of(vector)
-    if not isinstance(step.op, Affine) or type(step.op).__name__ not in FOLDED or step.op.bias_name is not None:
+    if not isinstance(step.op, Affine) or type(step.op).__name__ not in FOLDED_LAYERS or step.op.bias_name is not None:
         return None
     if entries.mix is not None or step.op.rows or not is_bias(entries, x):
         return None
@@ -140,7 +140,7 @@ def with_bias(target: str, args: Sequence[Any], steps: Sequence[EarlierStep], al
     return replace(step.op, bias_name=p.name, bias_trains=p.trains), x.index
 
 
-FOLDED = ("Linear", "Conv")
+FOLDED_LAYERS = ("Linear", "Conv")
 
 
 def _one_vector(entries: Entries, like: Value) -> Tensor:

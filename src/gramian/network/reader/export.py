@@ -23,7 +23,7 @@ from gramian.network.reader import unpacked_attention
 from gramian.network.reader.exported_blocks import inference_as_no_grad
 from gramian.network.reader.unpacked_attention import Unpacked
 
-SPARSE = (
+SPARSE_PRODUCT_FIX = (
     "torch.sparse.mm(A, h.transpose(0, 1).flatten(1)).unflatten(1, (len(h), -1)).transpose(0, 1), or A.to_dense() @ h"
 )
 # folders, not their names: a user's file may lie in one called torch
@@ -93,7 +93,7 @@ def _does_not_run(
     else:
         why = "the input's shape or type is not the one that the module expects"
     if sparse:
-        fix = SPARSE
+        fix = SPARSE_PRODUCT_FIX
     else:
         fix = "run module(like) by itself; images are (n, channels, height, width)"
     return BadData(

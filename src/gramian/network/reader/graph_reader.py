@@ -16,7 +16,7 @@ from gramian.arch.ops import Call, Parameter, Value
 from gramian.arch.ops.attention_scores import Scores, is_scored
 from gramian.arch.ops.computed import COMPUTED, ON_NUMBERS, TracedWidth, base_of, computed
 from gramian.arch.ops.embedding import Unbatched
-from gramian.arch.ops.groups import SPLITS, pieces
+from gramian.arch.ops.groups import SPLITTING_CALLS, pieces
 from gramian.arch.ops.learned import Entries
 from gramian.arch.ops.locally_connected import local
 from gramian.arch.ops.permute import Turned
@@ -171,7 +171,7 @@ class GraphReader(GraphReading):
             return biased
         if call.target in LEARNED:
             call = replace(call, args=tuple(parameter_values(self, list(call.args), where)))
-        if call.target in SPLITS:
+        if call.target in SPLITTING_CALLS:
             return [self.read(c, v, where) for c, v in zip(pieces(call), result, strict=True)]
         if call.target == "aten.glu.default":
             return self._gated(call, result, where)

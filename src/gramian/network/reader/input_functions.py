@@ -20,7 +20,7 @@ from gramian.errors import NoLimit
 from gramian.network.reader.export import in_place, where_of
 from gramian.network.reader.reading import GraphReading
 
-TRIALS = 2
+MIXING_TRIALS = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,7 +119,7 @@ def _ancestors(node: Node, values: dict[str, Any], inputs: list[Node]) -> set[No
 def computes_each_sample_alone(function: InputFunction, given: list[Tensor], seed: int = 0) -> bool:
     """Whether a sample's result is the same beside another sample, in either place, and twice in a row."""
     draw = torch.Generator().manual_seed(seed)
-    for _ in range(TRIALS):
+    for _ in range(MIXING_TRIALS):
         first, other, third = ([_like(t, draw) for t in given] for _ in range(3))
         try:
             results = [_on(function, a, b) for a, b in ((first, other), (first, third), (other, first), (first, other))]

@@ -27,7 +27,7 @@ from gramian.network.reader.export import flat
 from gramian.network.reader.refusals import no_reader
 from gramian.network.reader.unrolled_rnn import Unroller
 
-NUMBERS = {"zeros_like": 0.0, "ones_like": 1.0}
+FILLED_WITH = {"zeros_like": 0.0, "ones_like": 1.0}
 
 
 class GraphReading:
@@ -84,7 +84,7 @@ class GraphReading:
         result = self._recorded(answer, call, val, where)
         number = result.number
         if fused is not None:
-            number = NUMBERS.get(base_of(call.target))
+            number = FILLED_WITH.get(base_of(call.target))
         return replace(result, boolean=val.dtype == torch.bool, number=number)
 
     def _by_its_reader(self, call: Call, where: str) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 from gramian.arch.ops import Value
 from gramian.arch.ops.computed import base_of
 from gramian.arch.ops.copies import Expanded, copied, expanded, stray_copies
-from gramian.arch.ops.sparse_matmul import MERGES
+from gramian.arch.ops.sparse_matmul import MERGING_CALLS
 from gramian.arch.structure import with_place
 from gramian.network.reader.reading import GraphReading
 
@@ -24,7 +24,7 @@ def heads_copied(reading: GraphReading, target: str, args: list[Any], val: Any, 
         return None
     if base in ("clone", "contiguous"):
         return first
-    if base in MERGES:
+    if base in MERGING_CALLS:
         reshaped = first.reshaped(tuple(val.shape[1:]))
     else:
         reshaped = None

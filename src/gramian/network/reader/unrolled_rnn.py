@@ -18,8 +18,8 @@ from torch import Tensor
 from gramian.arch.ops import READERS, Beside, Call, Concat, Dropout, Linear, Op, Resize, Scale, Sum, Take, Value
 from gramian.errors import NoLimit
 
-CALLS = {f"aten.rnn_{phi}.input": f"aten.{phi}.default" for phi in ("tanh", "relu")}
-CELLS = {f"aten.rnn_{phi}_cell.default": f"aten.{phi}.default" for phi in ("tanh", "relu")}
+RECURRENT_CALLS = {f"aten.rnn_{phi}.input": f"aten.{phi}.default" for phi in ("tanh", "relu")}
+CELL_CALLS = {f"aten.rnn_{phi}_cell.default": f"aten.{phi}.default" for phi in ("tanh", "relu")}
 Add = Callable[[Op, tuple[Value, ...], tuple[int, ...], tuple[int, ...]], Value]
 
 
@@ -46,16 +46,16 @@ class Unroller:
 
     def read(self, target: str, args: list[Any]) -> Any:
         """What a call gives that belongs to recurrent layers; None for any other."""
-        if target in CALLS:
-            return self._layers(CALLS[target], *args)
-        if target in CELLS:
+        if target in RECURRENT_CALLS:
+            return self._layers(RECURRENT_CALLS[target], *args)
+        if target in CELL_CALLS:
             x, h, w_ih, w_hh, b_ih, b_hh = args
             if isinstance(h, Tensor):
                 h = None
             else:
                 h = h
             _check_start(args[1])
-            return self._step(CELLS[target], self._linear(x, w_ih, b_ih, w_hh), h, w_hh, b_hh)
+            return self._step(CELL_CALLS[target], self._linear(x, w_ih, b_ih, w_hh), h, w_hh, b_hh)
         if args and isinstance(args[0], tuple) and "getitem" in target:
             return args[0][args[1]]
         if any(isinstance(a, States) for a in args):

@@ -16,14 +16,14 @@ from gramian.empirical.modules import checks
 from gramian.empirical.modules.arguments import Samples, changed, in_precision, samples
 from gramian.errors import BadArgument, BadData, NoLimit
 from gramian.module_state.random_numbers import random_numbers_apart
-from gramian.network.parametrization import NAMES
+from gramian.network.parametrization import PARAMETRIZATIONS
 from gramian.network.read_module import architecture
 from gramian.network.sampling import batch_kernels
 from gramian.network.sampling.parameter_laws import Draw
 from gramian.network.sampling.sampled_networks import Sampler, arch_sampler, own_sampler
 
 LEAST_DRAWS = 8  # draws before the standard error is believed
-KINDS = ("ntk", "nngp", "both")
+KERNEL_KINDS = ("ntk", "nngp", "both")
 
 
 @dataclass(frozen=True, eq=False)
@@ -332,7 +332,7 @@ def _check(accuracy: float, draws: int, kind: str, parametrization: str, width: 
             why="a standard error needs two networks",
             fix="draws=1000",
         )
-    for name, given, known in (("kind", kind, KINDS), ("parametrization", parametrization, NAMES)):
+    for name, given, known in (("kind", kind, KERNEL_KINDS), ("parametrization", parametrization, PARAMETRIZATIONS)):
         if given not in known:
             raise BadArgument(
                 f"`{name}` is {given!r}; known are {', '.join(map(repr, known))}.",

@@ -16,7 +16,7 @@ from gramian.empirical.modules.readout import Readouts
 from gramian.errors import BadArgument
 
 Draw = Callable[[str, Tensor, Generator], Tensor | None]
-NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+NORM_LAYERS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def _rule(std: float, standard: bool) -> Rule:
 
 
 def _by_type(path: str, owner: nn.Module, attribute: str, p: Tensor, readout: bool, law: Law, standard: bool) -> Rule:
-    if isinstance(owner, NORMS) and attribute in ("weight", "bias"):
+    if isinstance(owner, NORM_LAYERS) and attribute in ("weight", "bias"):
         if attribute == "weight":
             mean = 1.0
         else:
