@@ -23,7 +23,7 @@ def prepared(arch: Structure, x: Inputs, x2: Inputs | None) -> tuple[Inputs, Inp
         BadArgument: a transform of `torch.func`, or forward-mode differentiation, is at work on them.
         BadData: tensors that are not dense.
     """
-    given = [("x", t) for t in _tensors(x)] + ([("x2", t) for t in _tensors(x2)] if x2 is not None else [])
+    given = [("x", t) for t in _tensors(x)] + [("x2", t) for t in _tensors(x2)]
     for name, t in given:
         _check(name, t)
     for op in arch.affine:

@@ -21,9 +21,10 @@ def check_finite(arch: Structure, x: Inputs, x2: Inputs | None, *kernels: Tensor
     for k in kernels:
         if not k.numel() or bool(torch.isfinite(k.detach()).all()):
             continue
-        bad = torch.nonzero(
-            ~torch.isfinite(k.detach()).flatten(2).all(2) if k.ndim > 2 else ~torch.isfinite(k.detach())
-        )
+        finite = torch.isfinite(k.detach())
+        if finite.ndim > 2:
+            finite = finite.flatten(2).all(2)
+        bad = torch.nonzero(~finite)
         i, j = bad[0].tolist()
         refuse(arch, x, x2, (i, j), len(bad), k.dtype)
 
@@ -47,14 +48,17 @@ def refuse(
     else:
         count_of_pairs = "."
     largest = max(float(t.abs().max()) for r in (row, column) for t in leaves(r) if t.is_floating_point() and t.numel())
+    why = f"numbers above {LARGEST.get(dtype, 'the largest')} have no place in {dtype}: "
+    if size is not None:
+        why += f"the values' variance below this layer is {size:.2g}, "
+    fix = "scale the inputs to norm sqrt(d), give the law a smaller sigma_w"
+    if dtype != torch.float64:
+        fix += ", or use float64: x.double()"
     raise BadData(
         f"The kernel is not finite in {dtype} at {names}{count_of_pairs}",
         where=where or "the result",
-        why=f"numbers above {LARGEST.get(dtype, 'the largest')} have no place in {dtype}: "
-        + (f"the values' variance below this layer is {size:.2g}, " if size is not None else "")
-        + f"the inputs' largest number {largest:.2g}; or a layer divides by zero",
-        fix="scale the inputs to norm sqrt(d), give the law a smaller sigma_w"
-        + (", or use float64: x.double()" if dtype != torch.float64 else ""),
+        why=f"{why}the inputs' largest number {largest:.2g}; or a layer divides by zero",
+        fix=fix,
     )
 
 

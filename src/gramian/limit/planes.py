@@ -37,6 +37,7 @@ from gramian.limit.kernel_program import (
     Window,
     instruction_name,
 )
+from gramian.limit.tile_starts import tile_starts
 
 INPUT, AFFINE, RELU, ERF, SUM, SCALE, AXES, MEAN, TRACE, SERIES = range(10)  # as in native/src/planes_program.h
 ONE, ZERO = (1, 1), (0, 0)
@@ -97,14 +98,15 @@ def kernels(
     nngp, theta = x.new_empty(shape), x.new_empty(shape if ntk else 0)
     tables = _Tables(planes, x.dtype)
     rows = rows if rows is not None else _rows(planes)
-    for i in range(0, shape[0], rows):
-        for j in range(i if x2 is None else 0, shape[1], rows):
-            own, here, there = x2 is None and i == j, slice(i, i + rows), slice(j, j + rows)
-            tiles = [k[here, there] for k in ((nngp, theta) if ntk else (nngp,))]
-            _tile(planes, tables, left[here], None if own else right[there], tiles)
-            if x2 is None and not own:
-                for k, tile in zip((nngp, theta), tiles, strict=False):
-                    k[there, here] = tile.mT
+    for i, j in tile_starts(shape, (rows, rows), symmetric=x2 is None):
+        own, here, there = x2 is None and i == j, slice(i, i + rows), slice(j, j + rows)
+        tiles = [nngp[here, there]]
+        if ntk:
+            tiles.append(theta[here, there])
+        _tile(planes, tables, left[here], None if own else right[there], tiles)
+        if x2 is None and not own:
+            for k, tile in zip((nngp, theta), tiles, strict=False):
+                k[there, here] = tile.mT
     if x.dtype == torch.float64:
         _patch_near(arch, left, right, (x, x2), (nngp, theta), ntk)
     return nngp, theta

@@ -287,7 +287,9 @@ def _check(
     max_points: int,
 ) -> frozenset[str]:
     """The options in range; `trained` as a set."""
-    names = frozenset([trained] if isinstance(trained, str) else trained)
+    names = frozenset(trained)
+    if isinstance(trained, str):
+        names = frozenset([trained])
     wrong = {
         f"`depth` is {depth!r}": (isinstance(depth, int) and 1 <= depth <= 1000, "depth=3, a whole number, 1 to 1000"),
         f"`tau` is {tau!r}": (math.isfinite(tau), "tau=1 / depth"),

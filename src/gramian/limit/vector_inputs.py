@@ -79,7 +79,9 @@ def slopes(op: LeakyReLU) -> tuple[float, float]:
     r"""$E\,\phi(z)^2$ of a standard Gaussian, and the part of the kernel that depends on the angle."""
     a, b = op.slope, op.bend
     g = a * a + a * b + b * b / 2
-    return g, b * b / 2 / g if g else 0.0
+    if not g:
+        return 0.0, 0.0
+    return g, b * b / 2 / g
 
 
 def side(p: Program, q: Tensor, dtype: torch.dtype, pairs: float = math.inf) -> list[Side]:
@@ -187,8 +189,10 @@ def _activated(op: Activation, below: Side, dtype: torch.dtype, pairs: float, *,
 def _closed(op: Activation, q: Tensor, arcsine: bool) -> Loop | None:
     if isinstance(op, LeakyReLU):
         return Loop(SLOPES, slopes(op)[1])
-    if isinstance(op, Sign | Step):
-        return Loop(JUMP, 2.0 if isinstance(op, Sign) else 1.0)
+    if isinstance(op, Sign):
+        return Loop(JUMP, 2.0)
+    if isinstance(op, Step):
+        return Loop(JUMP, 1.0)
     if isinstance(op, Erf) and arcsine:
         return Loop(ERF, factors=_of_erf(op.dual(q, q, q)[0], q))
     return None
@@ -271,11 +275,10 @@ def code(p: Program, values: list[Side]) -> Code:
         loop = values[number].loop
         if loop is None:
             continue
-        if loop.factors is None:
-            many = 0
-        else:
-            many = len(loop.factors)
-        ops.append((loop.kind, at[number], at[operands[0]], at[operands[-1]], count if many else 0))
+        many = first = 0
+        if loop.factors is not None:
+            many, first = len(loop.factors), count
+        ops.append((loop.kind, at[number], at[operands[0]], at[operands[-1]], first))
         settings.append((loop.first, loop.second))
         count += many
         if many:

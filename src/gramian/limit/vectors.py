@@ -19,6 +19,7 @@ from gramian.library import library
 from gramian.limit import torch_engine
 from gramian.limit.finite import NotFinite
 from gramian.limit.kernel_program import Data, Dual, Other, Program, Weights, Window, instruction_name
+from gramian.limit.tile_starts import tile_starts
 from gramian.limit.vector_inputs import Code, Side, code, side, slopes, table
 
 ROWS, COLS = 256, 512  # of a tile: its cosines, half a megabyte in float32, stay in the second cache
@@ -99,10 +100,7 @@ def kernels(
         of_numpy = np.float64
     nngp, theta = (torch.from_numpy(np.empty(s, of_numpy)) for s in (shape, shape if ntk else (0, 0)))  # in huge pages
     work = partial(_tile, size=tile, rows=rows, cols=cols, c=c, symmetric=x2 is None, nngp=nngp, ntk=theta)
-    places = [
-        (i, j) for i in range(0, shape[0], tile[0]) for j in range(i if x2 is None else 0, shape[1], tile[1])
-    ]  # fmt: skip
-    _in_threads(work, places)
+    _in_threads(work, list(tile_starts(shape, tile, symmetric=x2 is None)))
     finish(arch, x, x2, rows, cols, nngp, theta)
     return nngp, theta if ntk else x.new_empty(0)
 
@@ -202,7 +200,10 @@ def _tile(
 
     cosine = products(rows.unit[here], cols.unit[there])
     single = nngp.dtype == torch.float32
-    bad = run(cosine, NEAR[nngp.dtype], cosine.numel() // NEAR_ONE_IN if single else cosine.numel(), False)
+    most_near = cosine.numel()
+    if single:
+        most_near //= NEAR_ONE_IN
+    bad = run(cosine, NEAR[nngp.dtype], most_near, False)
     if bad < 0:
         # so many pairs are near that a product in double is cheaper than their distances one by one
         x, y = (side.values[at] * side.inverse[at, None] for side, at in ((rows, here), (cols, there)))
@@ -253,9 +254,11 @@ def _patch_zeros(
     other, with_ntk = x if x2 is None else x2, len(ntk) > 0
     for at in rows.zeros.tolist():
         k, theta = torch_engine.kernels(arch, x[at : at + 1], other, ntk=with_ntk)
-        for result, row in ((nngp, k), (ntk, theta)) if with_ntk else ((nngp, k),):
-            result[at] = row[0]
+        nngp[at] = k[0]
+        if with_ntk:
+            ntk[at] = theta[0]
     for at in cols.zeros.tolist():
         k, theta = torch_engine.kernels(arch, x, other[at : at + 1], ntk=with_ntk)
-        for result, column in ((nngp, k), (ntk, theta)) if with_ntk else ((nngp, k),):
-            result[:, at] = column[:, 0]
+        nngp[:, at] = k[:, 0]
+        if with_ntk:
+            ntk[:, at] = theta[:, 0]

@@ -17,8 +17,6 @@ import torch
 from torch import Tensor
 
 from gramian.empirical.modules.calling import hooked_ones
-from gramian.empirical.modules.observed_calls import CallWatcher
-from gramian.empirical.modules.output_functions import Batch, Model
 from gramian.empirical.modules.structured_calls import How, NormScaleCall, Use
 
 Node = Any  # torch.autograd.graph.Node; torch does not type its attributes
@@ -68,13 +66,6 @@ class Uses:
     calls: tuple[StructuredCall, ...]
     general: tuple[str, ...]
     unused: tuple[str, ...]
-
-
-def uses(model: Model, batch: Batch) -> Uses:
-    """Uses of the trainable parameters, from one forward pass on a batch of one."""
-    recorder = CallRecorder({name: p for name, p in model.module.named_parameters() if p.requires_grad})
-    out = model(batch, watched=CallWatcher(recorder.names, recorder.note))
-    return recorder.uses(nodes_below(out.grad_fn))
 
 
 class CallRecorder:

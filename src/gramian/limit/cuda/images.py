@@ -60,7 +60,10 @@ def kernels(
         rows = run.rows
     for i in range(0, len(left), rows):
         a = run.side(left[i : i + rows], diagonal=x2 is None)
-        for j in range(i if x2 is None else 0, len(right), rows):
+        first = 0
+        if x2 is None:
+            first = i
+        for j in range(first, len(right), rows):
             if x2 is None and i == j:
                 b = a
             else:
@@ -70,7 +73,9 @@ def kernels(
                 whole[i : i + rows, j : j + rows] = part
                 if x2 is None and i != j:
                     whole[j : j + rows, i : i + rows] = part.mT
-    return out[0], out[1] if ntk else x.new_empty(0)
+    if ntk:
+        return out[0], out[1]
+    return out[0], x.new_empty(0)
 
 
 @dataclass(frozen=True)
@@ -129,7 +134,9 @@ class _Run:
         own = a is b
         shape = len(a.x), len(b.x)
         grid = torch.ones(shape, dtype=torch.bool, device=a.x.device)
-        at = torch.nonzero(grid.triu(1) if own else grid).to(torch.int32)
+        if own:
+            grid = grid.triu(1)
+        at = torch.nonzero(grid).to(torch.int32)
         dtype = a.x.dtype
         sums = self._sums(a, b, at, dtype, same=False)
         if dtype == torch.float32:
@@ -163,7 +170,7 @@ class _Run:
             return out.sum(1)
         rows = self._rows_in_registers(dtype)
         ints, reals, held = self._program(rows, same)
-        of_memory = held[1] * (4 if dtype == torch.float32 else 8)
+        of_memory = held[1] * dtype.itemsize
         warps = min(self.on.warps, len(pairs) * shifts, PLANE_BYTES // max(1, of_memory))
         warps = max(WARPS, warps // WARPS * WARPS)
         where = pairs.device
@@ -173,7 +180,9 @@ class _Run:
         else:
             kind = "planes_memory.h"
         code = source(dtype, self.ntk, *SHARED_CODE, kind, "planes_run.h", rows=rows)
-        spreads = [side.single if dtype == a.x.dtype else side.spread for side in (a, b)]
+        spreads = [a.spread, b.spread]
+        if dtype == a.x.dtype:
+            spreads = [a.single, b.single]
         arguments: tuple[Argument, ...] = (
             torch.tensor(ints, dtype=torch.int32, device=where), torch.tensor(reals, dtype=torch.float64, device=where),
             a.x.to(dtype), b.x.to(dtype), *(s.contiguous() for s in spreads), pairs.contiguous(), len(pairs),
@@ -199,8 +208,11 @@ class _Run:
         else:
             width = 32
         positions = math.prod(sizes[0])
-        held = (1 + self.ntk) * (32 * rows if rows else max(map(math.prod, sizes)))
-        total = held * (schedule.places + (0 if rows else 2))
+        of_value, places = max(map(math.prod, sizes)), schedule.places + 2
+        if rows:
+            of_value, places = 32 * rows, schedule.places
+        held = (1 + self.ntk) * of_value
+        total = held * places
         down, along = schedule.axes
         if rows:
             together = min(32 // width, along.count)
@@ -212,16 +224,18 @@ class _Run:
             int(schedule.masked), int(same), held, total,
         ]  # fmt: skip
         reals: list[float] = []
-        places = schedule.places_of_variances
+        variances = schedule.places_of_variances
         for kind, place, v, p in schedule.ops:
             node = schedule.nodes[v]
+            if kind in (BENDS, ERFS):
+                place = variances[v]
             if node.inputs:
                 below = schedule.nodes[node.inputs[0]].size
             else:
                 below = node.size
             scale = schedule.scale[schedule.body.index(v)]
             ints += [
-                kind, places[v] if kind in (BENDS, ERFS) else place, *below, *node.size,
+                kind, place, *below, *node.size,
                 *node.window, *node.stride, *node.before, *node.step, *scale,
             ]  # fmt: skip
             reals += [*p, *(0.0,) * (6 - len(p))]

@@ -161,7 +161,9 @@ def plan(planes: PlaneProgram) -> Plan:
 
 def _scales(every: tuple[Node, ...], last: int, shifted: bool) -> dict[int, tuple[int, int]] | None:
     """For each node below `last`, the factor of the displacement; None if ways to it disagree."""
-    scale = {last: ONE if shifted else (0, 0)}
+    scale = {last: (0, 0)}
+    if shifted:
+        scale[last] = ONE
     for v in range(last, -1, -1):
         if v not in scale:
             continue
@@ -253,4 +255,7 @@ def _op(node: Node, v: int, at_hand: int, place: dict[int, int]) -> tuple[int, i
             return ADDS, place[b], v, (1.0, weight, own_a, weight * own_b)
         return ADDS, place[a], v, (weight, 1.0, weight * own_b, own_a)
     assert node.kind in (AFFINE, SCALE)
-    return (SCALES if node.kind == SCALE or _pointwise(node) else CONVOLVES), 0, v, node.p[:4]
+    kind = CONVOLVES
+    if node.kind == SCALE or _pointwise(node):
+        kind = SCALES
+    return kind, 0, v, node.p[:4]

@@ -32,7 +32,10 @@ def variances(plan: Plan, x: Tensor) -> tuple[Tensor, Pair | None]:
             continue
         if node.kind in (RELU, ERF):
             q = below[0][0]
-            spread.append((q.sqrt() if node.kind == RELU else (1 + 2 * q).rsqrt()).flatten(1))
+            read = (1 + 2 * q).rsqrt()
+            if node.kind == RELU:
+                read = q.sqrt()
+            spread.append(read.flatten(1))
         if node.kind == AFFINE:
             values[v] = _convolved(node, *below[0])
         else:
@@ -41,7 +44,10 @@ def variances(plan: Plan, x: Tensor) -> tuple[Tensor, Pair | None]:
         sums = None
     else:
         sums = tuple(t.sum((1, 2)) for t in values[plan.body[-1]])
-    return torch.cat(spread, 1) if spread else x.new_empty(len(x), 0).double(), sums  # type: ignore[return-value]
+    whole = x.new_empty(len(x), 0).double()
+    if spread:
+        whole = torch.cat(spread, 1)
+    return whole, sums  # type: ignore[return-value]
 
 
 def _convolved(node: Node, k: Tensor, theta: Tensor) -> Pair:
@@ -111,11 +117,10 @@ def step(node: Node, below: list[Pair], sides: Pair | None = None) -> Pair:
         return k + weight * k2, theta + own * k + weight * (theta2 + other * k2)
     if node.kind not in (RELU, ERF):
         return _affine(node, k, theta)
-    out, slope = (_relu if node.kind == RELU else _erf)(node, k, *(sides or (k, k)))
+    dual, own = _erf, 0.0
     if node.kind == RELU:
-        own = node.p[2]
-    else:
-        own = 0.0
+        dual, own = _relu, node.p[2]
+    out, slope = dual(node, k, *(sides or (k, k)))
     return out, theta * slope + own * out
 
 

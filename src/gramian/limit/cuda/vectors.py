@@ -12,6 +12,7 @@ from gramian.arch.structure import Structure
 from gramian.limit import vectors
 from gramian.limit.cuda.device import Argument, device, source
 from gramian.limit.kernel_program import Program
+from gramian.limit.tile_starts import tile_starts
 from gramian.limit.vector_inputs import AFFINE, BIASED, ERF, JUMP, SERIES, SLOPES, SUM, TABLE, Code
 
 TILE = 8192  # rows and columns: large products, and a quarter of a gigabyte in float32
@@ -27,24 +28,23 @@ def kernels(
     on, code = device(x), source(x.dtype, ntk, "arccos.h", "angles.h", "vectors.h", network(c), "vectors_tile.h")
     n, m, features = len(rows.values), len(cols.values), rows.values.shape[1]
     out = [x.new_empty(n, m) for _ in range(1 + ntk)]
-    for i in range(0, n, tile):
-        for j in range(i if x2 is None else 0, m, tile):
-            here, there = slice(i, i + tile), slice(j, j + tile)
-            products, gaps, near = _products(rows, cols, here, there)
-            size = tuple(products.shape)
-            places = [k[here, there] for k in out]
-            arguments: tuple[Argument, ...] = (
-                products, int(gaps), *size, rows.factors[:, i:], rows.factors.stride(0), cols.factors[:, j:],
-                cols.factors.stride(0), len(rows.factors) - 1, places[0], places[-1], m, int(x2 is None and i == j),
-                rows.values[here], cols.values[there], features, rows.inverse[here], cols.inverse[there], near,
-            )  # fmt: skip
-            on.run(code, "vectors", size[0] * (-(-size[1] // 32)), arguments)
-            if x2 is None:
-                for k, part in zip(out, places, strict=True):
-                    if i == j:  # rounding may differ between (i, j) and (j, i)
-                        part.copy_(part.triu() + part.triu(1).mT)
-                    else:
-                        k[there, here] = part.mT
+    for i, j in tile_starts((n, m), (tile, tile), symmetric=x2 is None):
+        here, there = slice(i, i + tile), slice(j, j + tile)
+        products, gaps, near = _products(rows, cols, here, there)
+        size = tuple(products.shape)
+        places = [k[here, there] for k in out]
+        arguments: tuple[Argument, ...] = (
+            products, int(gaps), *size, rows.factors[:, i:], rows.factors.stride(0), cols.factors[:, j:],
+            cols.factors.stride(0), len(rows.factors) - 1, places[0], places[-1], m, int(x2 is None and i == j),
+            rows.values[here], cols.values[there], features, rows.inverse[here], cols.inverse[there], near,
+        )  # fmt: skip
+        on.run(code, "vectors", size[0] * (-(-size[1] // 32)), arguments)
+        if x2 is None:
+            for k, part in zip(out, places, strict=True):
+                if i == j:  # rounding may differ between (i, j) and (j, i)
+                    part.copy_(part.triu() + part.triu(1).mT)
+                else:
+                    k[there, here] = part.mT
     if ntk:
         theta = out[1]
     else:
