@@ -315,9 +315,7 @@ class _Compiler:
         # + gain_b. The loops sum over the window where a mean is meant.
         p = (does.sigma_w2 / taps, does.sigma_b2, (does.gain_w + does.sigma_w2 * a.scale_rate) / taps, does.gain_b)
         value = self._linear(AFFINE, a, size, p, window)
-        return replace(
-            value, scale_rate=0.0, gaussian=True, exchangeable_channels=True, mean=False, scale_averaged=False
-        )
+        return _Value(value.node, value.size, gaussian=True)
 
     def _activation(self, op: Activation, a: _Value) -> _Value:
         if not a.gaussian or not a.exchangeable_channels or a.scale_averaged:

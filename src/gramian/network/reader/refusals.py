@@ -12,7 +12,8 @@ LEAVE_LOGITS = "at the network's end leave it out: the kernel is that of the log
 KNOWN_REFUSALS: dict[str, tuple[str, str]] = {  # the start of an aten name: (why, fix)
     "softmax": (
         "it mixes channels",
-        f"{LEAVE_LOGITS}; over the keys of attention, softmax(q @ k.mT / q.shape[-1], -1) @ v, it is read; or {ANY_MODULE}",
+        f"{LEAVE_LOGITS}; over the keys of attention, softmax(q @ k.mT / q.shape[-1], -1) @ v, it is read; "
+        f"or {ANY_MODULE}",
     ),
     "log_softmax": ("it mixes channels", LEAVE_LOGITS + "; or " + ANY_MODULE),
     "max_pool": (WHY_NO_MAXIMUM, "nn.AvgPool2d, or a convolution with a stride; or " + ANY_MODULE),
