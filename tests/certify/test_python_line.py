@@ -1,5 +1,7 @@
 """The line of Python in a report runs the study again: the same trace, whatever the settings were."""
 
+import inspect
+
 import pytest
 import torch
 from torch import nn
@@ -61,6 +63,13 @@ def test_the_line_gives_the_same_trace(name, with_test):
     for keyword, value in arguments.items():
         is_default = value == defaults()[keyword]
         assert (f"{keyword}=" in line) != is_default
+
+
+def test_defaults_are_those_of_certify():
+    parameters = inspect.signature(gramian.certify).parameters
+    shared = set(defaults()) & set(parameters)
+    assert {"law", "parametrization", "width", "tolerance", "targets", "dtype", "device"} <= shared
+    assert {name: defaults()[name] for name in shared} == {name: parameters[name].default for name in shared}
 
 
 def test_settings_as_one_value_are_in_the_line_too():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -47,8 +48,11 @@ class Description:
                     fix=f"{field}=[{value!r}]",
                 )
             object.__setattr__(self, field, tuple(value))
-        if self.rows is not None:
-            object.__setattr__(self, "rows", tuple(int(row) for row in self.rows))
+        rows: Any = self.rows
+        if rows is not None:
+            if hasattr(rows, "tolist"):  # a tensor, an array or a column of a table, whose items would be tensors
+                rows = rows.tolist()
+            object.__setattr__(self, "rows", tuple(int(row) for row in rows))
 
     @property
     def row_numbers(self) -> Tensor | None:

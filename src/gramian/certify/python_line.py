@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-from inspect import Parameter, signature
+from dataclasses import MISSING, fields
 from typing import Any
 
 from gramian.certify.finished_run import FinishedRun
+from gramian.certify.request import Request
 from gramian.train.settings import Settings
 
 OWN_DEFAULTS = {"optimizer": "sgd", "accuracy": 0.01}  # of `certify`, in place of those of `Settings`
@@ -14,12 +14,9 @@ OWN_DEFAULTS = {"optimizer": "sgd", "accuracy": 0.01}  # of `certify`, in place 
 
 def defaults() -> dict[str, Any]:
     """Default of each keyword of `certify`, settings included."""
-    from gramian.certify.five_stages import certify
-
+    of_request = {field.name: field.default for field in fields(Request) if field.default is not MISSING}
     of_settings = {field.name: field.default for field in fields(Settings)}
-    parameters = signature(certify).parameters.values()
-    of_function = {p.name: p.default for p in parameters if p.default is not Parameter.empty}
-    return {**of_function, **of_settings, **OWN_DEFAULTS}
+    return {**of_request, **of_settings, **OWN_DEFAULTS}
 
 
 def call(network: str, x: str, y: str, arguments: dict[str, Any], *, test: tuple[str, str] | None = None) -> str:

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from gramian.empirical.contraction.contracted_parameters import Unit
 from gramian.empirical.contraction.gram_blocks import add_gram
-from gramian.empirical.contraction.layer_factors import Factor, Piece, Source, in_result_form
+from gramian.empirical.contraction.layer_factors import Factor, Piece, in_result_form
 from gramian.empirical.contraction.memory_plan import Workload
 from gramian.empirical.contraction.per_sample_gradients import formed
+from gramian.empirical.contraction.source import Source
 from gramian.empirical.modules.structured_calls import ConvCall, NormScaleCall
 from gramian.empirical.modules.structured_parameters import StructuredCall
 from gramian.empirical.workarounds.convolution_gradients import LANES

@@ -7,21 +7,19 @@ at certain shapes. So this looks at what is made for the kernel itself, at its s
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from gramian.empirical.contraction.contracted_parameters import Unit
+from gramian.empirical.contraction.source import Source
 from gramian.empirical.modules.observed_calls import differentiable_math
 from gramian.empirical.modules.output_functions import Batch, Model
 from gramian.empirical.modules.plain_gradients import differs, gradients, marks, right_batch_norm, tolerance
 from gramian.empirical.modules.structured_calls import NormScaleCall
 from gramian.empirical.modules.structured_parameters import StructuredCall
 from gramian.empirical.modules.trial_passes import try_model
-
-if TYPE_CHECKING:
-    from gramian.empirical.contraction.layer_factors import Source
 
 
 class Pulled(NamedTuple):

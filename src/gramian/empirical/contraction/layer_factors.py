@@ -8,8 +8,7 @@ output; the cotangent of this zero is the vector back-propagated to that call.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,13 +17,12 @@ from torch.func import vmap
 from gramian.empirical.contraction.contracted_parameters import Unit
 from gramian.empirical.contraction.gradient_checks import Pulled, check_pulled
 from gramian.empirical.contraction.per_sample_gradients import formed
+from gramian.empirical.contraction.source import Source
 from gramian.empirical.jacobian_products.pullback import over_outputs, pulled_per_sample, rows_of_samples
 from gramian.empirical.modules.arguments import Samples, tensors_of
 from gramian.empirical.modules.observed_calls import CallWatcher, differentiable_math
-from gramian.empirical.modules.observed_pass import ObservedPass
-from gramian.empirical.modules.output_functions import Batch, Model
+from gramian.empirical.modules.output_functions import Batch
 from gramian.empirical.modules.structured_calls import ConvCall, LinearCall, NormScaleCall, Sizes, Use
-from gramian.empirical.modules.structured_parameters import Uses
 from gramian.empirical.workarounds.channels_last import in_the_order_of_the_value
 from gramian.empirical.workarounds.convolution_gradients import convolved
 from gramian.empirical.workarounds.gemm import linear
@@ -41,35 +39,8 @@ class Piece(NamedTuple):
     b: Tensor
 
 
-# a vmap over samples with one over outputs inside; a vmap over samples for each output; each sample on its own
-WAYS = ("nested", "single", "apart")
 Shapes = dict[int, tuple[tuple[int, ...], torch.dtype]]
 Factor = tuple[Piece, ...] | Tensor  # a tensor is the gradients themselves, (n, k, p)
-
-
-@dataclass(frozen=True, eq=False)
-class Source:
-    """A model read once: what factors are made from."""
-
-    model: Model
-    uses: Uses
-    parameters: dict[str, Tensor]
-    n_outputs: int
-    dtype: torch.dtype
-    full: bool
-    way: str = "nested"  # one of WAYS
-    room: int = 0  # numbers that a check may hold
-    observed: ObservedPass | None = None
-    tried: set[Any] = field(default_factory=set)  # shapes and units whose factors agreed with plain backward passes
-
-    def sizes(self) -> list[tuple[str, int]]:
-        """Name and number of entries of each parameter."""
-        return [(name, p.numel()) for name, p in self.parameters.items()]
-
-    @property
-    def batched(self) -> bool:
-        """Whether samples are run together; else each has its own backward passes."""
-        return self.way != "apart"
 
 
 def factors(source: Source, units: Sequence[Unit], batch: Batch, outputs: range, chunk: int) -> list[Factor]:

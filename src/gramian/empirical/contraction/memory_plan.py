@@ -7,15 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import prod
-from typing import TYPE_CHECKING
 
 from gramian.empirical.contraction.contracted_parameters import PASS_COST, Unit, cheaper, make_units
+from gramian.empirical.contraction.source import Source
 from gramian.empirical.modules.structured_calls import NormScaleCall, Sizes
 from gramian.empirical.modules.structured_parameters import StructuredCall, Uses
 from gramian.errors import BadArgument
-
-if TYPE_CHECKING:
-    from gramian.empirical.contraction.layer_factors import Source
 
 # numbers of gradients that are formed at once: above, they leave the cache before they are contracted
 CACHED_GRADIENTS = 2**23

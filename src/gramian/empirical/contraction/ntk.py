@@ -14,8 +14,9 @@ from gramian.empirical.contraction.contracted_parameters import make_units
 from gramian.empirical.contraction.deferred_gradients import add_late
 from gramian.empirical.contraction.gradient_checks import check_pulled
 from gramian.empirical.contraction.gram_blocks import add_gram
-from gramian.empirical.contraction.layer_factors import WAYS, Factor, Source, factors, pull_back
+from gramian.empirical.contraction.layer_factors import Factor, factors, pull_back
 from gramian.empirical.contraction.memory_plan import ContractionPlan, Workload, planned
+from gramian.empirical.contraction.source import WAYS, Source
 from gramian.empirical.modules import checks
 from gramian.empirical.modules.arguments import samples
 from gramian.empirical.modules.calling import lent
