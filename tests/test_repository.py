@@ -163,7 +163,7 @@ def test_make_bench_runs_what_the_page_of_benchmarks_lists():
         "rival_agreement",
         "rival_empirical",
     }
-    parts |= {"rival_empirical", "timing", "twins", "twins_more", "twins_wide"}
+    parts |= {"rival_empirical", "timing", "paired_networks", "paired_layers", "paired_architectures"}
     assert {p.stem for p in (ROOT / "bench").glob("*.py")} - parts == set(named)
 
 

@@ -29,9 +29,9 @@ from gramian.limit.axis_maps import matrices, two
 from gramian.limit.kernel_program import (
     Data,
     Dual,
-    Line,
     Plus,
     Program,
+    ProgramLine,
     Times,
     Weights,
     Window,
@@ -288,7 +288,7 @@ class _Compiler:
         self.mask = self.mask or (p[3] > 0 and p[1] == 0)
         return replace(below, node=self._node(kind, (below.node,), size, p, window), size=size)
 
-    def _line(self, line: Line, m: list[_Value]) -> _Value:
+    def _line(self, line: ProgramLine, m: list[_Value]) -> _Value:
         does, size = line.does, _size(line.shape)
         if isinstance(does, Data):
             if len(line.shape) == 1:

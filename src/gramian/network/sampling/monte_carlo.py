@@ -24,6 +24,7 @@ from gramian.network.sampling.sampled_networks import Sampler, arch_sampler, own
 
 LEAST_DRAWS = 8  # draws before the standard error is believed
 KERNEL_KINDS = ("ntk", "nngp", "both")
+FEATURE_LEARNING = ("mup", "mean_field")  # parametrizations
 
 
 @dataclass(frozen=True, eq=False)
@@ -226,13 +227,9 @@ def _sampler(
     dtype: torch.dtype,
 ) -> Sampler:
     """Draws of the module, of its network at a width, or of what a function makes; `x` are the checked inputs."""
-    standard, features = parametrization == "standard", parametrization in ("mup", "mean_field")
+    standard, features = parametrization == "standard", parametrization in FEATURE_LEARNING
     if isinstance(module, nn.Module) and (width is not None or features):
-        try:
-            arch = architecture(module, few(like, slice(2)), law, parametrization=parametrization)
-            return arch_sampler(arch, width, x, dtype)
-        except NoLimit as error:
-            raise _without_width(error, width, parametrization, features) from error
+        return _widened(module, few(like, slice(2)), x, law, width, parametrization, dtype)
     if features:
         raise BadArgument(
             f"The {parametrization} parametrization of what a function makes.",
@@ -240,18 +237,7 @@ def _sampler(
             why="its output is divided by the root of the hidden width, which is known of modules that are read alone",
             fix='the module itself; or parametrization="ntk", whose NTK is the same at the first step',
         )
-    if not isinstance(module, nn.Module):
-        network = None
-        if callable(module) and width is not None:
-            network = module(width)
-        if not isinstance(network, nn.Module):
-            raise BadArgument(
-                f"`module` is a {type(module).__name__}, and `width` is {width}: this makes no torch.nn.Module.",
-                where="monte_carlo(module, x)",
-                why="a module, or a function of the width that returns one, is what is drawn",
-                fix="monte_carlo(make, x, width=128) with make(width) -> nn.Module",
-            )
-        module = network
+    module = _module_of_width(module, width)
     sampler = own_sampler(module, x, law, standard=standard, draw=draw, dtype=dtype)
     if sampler.samples == batch_kernels.BATCH_DEPENDENT and x2 is not None:
         raise BadArgument(
@@ -263,21 +249,49 @@ def _sampler(
     return sampler
 
 
-def _without_width(error: NoLimit, width: int | None, parametrization: str, features: bool) -> BadArgument:
-    """That a module cannot be widened; `features`: its parametrization scales the output by the width."""
-    asked = "its own width"
-    if width is not None:
-        asked = f"width {width}"
-    if features:
-        asked = f"{asked} in the {parametrization} parametrization"
-        fix = 'parametrization="ntk", whose NTK is the same at the first step'
-    else:
+def _widened(
+    module: nn.Module,
+    like: Inputs,
+    x: Samples,
+    law: Law,
+    width: int | None,
+    parametrization: str,
+    dtype: torch.dtype,
+) -> Sampler:
+    """Draws of the module's network at a width, or in a parametrization whose output scale depends on the width."""
+    try:
+        arch = architecture(module, like, law, parametrization=parametrization)
+        return arch_sampler(arch, width, x, dtype)
+    except NoLimit as error:
+        asked = "its own width"
+        if width is not None:
+            asked = f"width {width}"
         fix = "monte_carlo(make, x, width=...) with make(width) -> nn.Module; or no width: the module's own"
-    return BadArgument(
-        f"This module cannot be given {asked}: {error.what}",
-        where=error.where or "monte_carlo(module, x, width=...)",
-        why="only what `architecture` can read is widened by itself, or has a width that scales its output",
-        fix=fix,
+        if parametrization in FEATURE_LEARNING:
+            asked += f" in the {parametrization} parametrization"
+            fix = 'parametrization="ntk", whose NTK is the same at the first step'
+        raise BadArgument(
+            f"This module cannot be given {asked}: {error.what}",
+            where=error.where or "monte_carlo(module, x, width=...)",
+            why="only what `architecture` can read is widened by itself, or has a width that scales its output",
+            fix=fix,
+        ) from error
+
+
+def _module_of_width(module: nn.Module | Callable[[int], nn.Module], width: int | None) -> nn.Module:
+    """The module itself, or the one that a function makes."""
+    if isinstance(module, nn.Module):
+        return module
+    network = None
+    if callable(module) and width is not None:
+        network = module(width)
+    if isinstance(network, nn.Module):
+        return network
+    raise BadArgument(
+        f"`module` is a {type(module).__name__}, and `width` is {width}: this makes no torch.nn.Module.",
+        where="monte_carlo(module, x)",
+        why="a module, or a function of the width that returns one, is what is drawn",
+        fix="monte_carlo(make, x, width=128) with make(width) -> nn.Module",
     )
 
 
