@@ -18,7 +18,7 @@ from gramian.certify.network_form import (
 )
 from gramian.network import architecture
 from gramian.network.zoo import DuResNet, mlp
-from gramian.train.parametrization import second_moment_inverse
+from gramian.train.theorem_networks import second_moment_inverse
 
 ANALYTIC = {
     "tanh": nn.Tanh(), "sigmoid": nn.Sigmoid(), "softplus": nn.Softplus(), "softplus, beta": nn.Softplus(beta=3.0),

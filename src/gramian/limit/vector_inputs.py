@@ -96,7 +96,7 @@ def side(p: Program, q: Tensor, dtype: torch.dtype, pairs: float = math.inf) -> 
     sums = any(isinstance(line.does, Plus) for line in p.lines)
     ops = [line.does.activation for line in p.lines if isinstance(line.does, Dual)]
     # a kink above takes the root of what an arcsine's rounding has left of u
-    arcsine = sum(isinstance(op, Erf) for op in ops) <= MOST_ARCSINES and not any(op.sharp for op in ops)
+    arcsine = sum(isinstance(op, Erf) for op in ops) <= MOST_ARCSINES and not any(op.nonsmooth for op in ops)
     values: list[Diagonal] = []
     zero = torch.zeros_like(q, dtype=torch.bool)
     for line in p.lines:
@@ -226,7 +226,7 @@ def _summed_up(op: Activation, q: Tensor, dtype: torch.dtype, pairs: float) -> t
     return series.squares, series.slopes, NativeOp(SERIES, first, which, factors)
 
 
-def _of_table(op: Activation, table: angle_tables.Table, s: Tensor, second: Tensor) -> NativeOp:
+def _of_table(op: Activation, table: angle_tables.AngleTable, s: Tensor, second: Tensor) -> NativeOp:
     # three facts in one number, which the loops take apart again
     kind = 3 * len(table.apart) + table.form + OF_ODD * odd(op)
     return NativeOp(TABLE, table.rest.shape[2], kind, table.factors(s, second))

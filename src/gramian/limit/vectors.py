@@ -69,13 +69,13 @@ def _refused(does: object) -> str:
 def worthwhile(p: Program, pairs: int) -> bool:
     """Whether so many pairs pay for the tables that its activations need."""
     duals = [line.does.activation for line in p.lines if isinstance(line.does, Dual)]
-    return pairs >= LEAST_PAIRS or not any(isinstance(op, Piecewise) and op.sharp for op in duals)
+    return pairs >= LEAST_PAIRS or not any(isinstance(op, Piecewise) and op.nonsmooth for op in duals)
 
 
 def conditions(p: Program) -> str:
     """What the inputs must be like; empty if nothing."""
     duals = [line.does.activation for line in p.lines if isinstance(line.does, Dual)]
-    bent = sorted({op.name for op in duals if isinstance(op, Piecewise) and op.sharp and any(op.kinks)})
+    bent = sorted({op.name for op in duals if isinstance(op, Piecewise) and op.nonsmooth and any(op.kinks)})
     if bent:
         return f"for {', '.join(bent)} where all inputs have one norm"
     return ""

@@ -15,14 +15,15 @@ from gramian.arch.law import Law
 from gramian.empirical.modules import checks
 from gramian.empirical.modules.arguments import Samples, changed, in_precision, samples
 from gramian.errors import BadArgument, BadData, NoLimit
-from gramian.network.parametrization import NAMES
+from gramian.module_state.random_numbers import random_numbers_apart
+from gramian.network.parametrization import PARAMETRIZATIONS
 from gramian.network.read_module import architecture
 from gramian.network.sampling import batch_kernels
 from gramian.network.sampling.parameter_laws import Draw
 from gramian.network.sampling.sampled_networks import Sampler, arch_sampler, own_sampler
 
 LEAST_DRAWS = 8  # draws before the standard error is believed
-KINDS = ("ntk", "nngp", "both")
+KERNEL_KINDS = ("ntk", "nngp", "both")
 FEATURE_LEARNING = ("mup", "mean_field")  # parametrizations
 
 
@@ -178,17 +179,19 @@ def monte_carlo(
     names = [name for name in ("ntk", "nngp") if kind in (name, "both")]
     value, bias = {name: Running() for name in names}, {name: Running() for name in names}
     generator, reached = Generator().manual_seed(seed), False
-    with torch.random.fork_rng(devices=[rows.device] if rows.device.type == "cuda" else []):
+    with random_numbers_apart(rows.device):
         torch.manual_seed(seed)  # dropout draws its masks from the global generator
         while not reached and value[names[0]].count < draws:
             for sampler in samplers:
                 sampler.redraw(generator)
             for name in names:
                 kernels = [_finite(getattr(sampler, name)(rows, rows2)) for sampler in samplers]
-                # K_w = K + a / w + O(1 / w^2): in 2 K_2w - K_w the a goes, and K_w - K_2w is a / 2w
-                value[name].add(2 * kernels[1] - kernels[0] if extrapolate else kernels[0])
                 if extrapolate:
+                    # K_w = K + a / w + O(1 / w^2): in 2 K_2w - K_w the a goes, and K_w - K_2w is a / 2w
+                    value[name].add(2 * kernels[1] - kernels[0])
                     bias[name].add(kernels[0] - kernels[1])
+                else:
+                    value[name].add(kernels[0])
             error, count = max(v.relative() for v in value.values()), value[names[0]].count
             reached = count >= min(LEAST_DRAWS, draws) and error <= accuracy
             if progress is not None:
@@ -343,7 +346,7 @@ def _check(accuracy: float, draws: int, kind: str, parametrization: str, width: 
             why="a standard error needs two networks",
             fix="draws=1000",
         )
-    for name, given, known in (("kind", kind, KINDS), ("parametrization", parametrization, NAMES)):
+    for name, given, known in (("kind", kind, KERNEL_KINDS), ("parametrization", parametrization, PARAMETRIZATIONS)):
         if given not in known:
             raise BadArgument(
                 f"`{name}` is {given!r}; known are {', '.join(map(repr, known))}.",
