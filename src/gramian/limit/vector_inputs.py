@@ -25,7 +25,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gramian.arch.ops import Activation, Erf, Sign
+from gramian.arch.ops import Activation, Erf, Heaviside, Sign
 from gramian.arch.ops.activation import odd
 from gramian.arch.ops.relu import LeakyReLU
 from gramian.duals import angle_tables
