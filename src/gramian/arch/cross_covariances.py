@@ -95,7 +95,7 @@ class Cross:
         return Cross(xx, yy, xy, yx, theta_xy, theta_yx, self.position_axes)
 
     def swapped(self) -> Cross:
-        """Of g with h."""
+        """The covariance of g with h."""
 
         def turned(field: Tensor, lead: int) -> Tensor:
             rest = range(lead + self.position_axes, field.ndim)
@@ -159,7 +159,7 @@ def _in_a_row(x: Tensor) -> Tensor:
 
 
 def data_cross(x_h: Tensor, x_g: Tensor, y_h: Tensor, y_g: Tensor, *, ntk: bool) -> Cross:
-    """Covariances of two values h and g made of the input alone: products over channels; (n, c, *S) and (m, ...)."""
+    """Covariances of two functions h and g of the input only: products over channels; (n, c, *S) and (m, ...)."""
     c, position_axes = x_h.shape[1], x_h.ndim - 2
     ends = (*x_h.shape[2:], *x_g.shape[2:])
     xh, xg, yh, yg = (_in_a_row(v) for v in (x_h, x_g, y_h, y_g))

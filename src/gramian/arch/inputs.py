@@ -85,7 +85,7 @@ def kind_of(x: Tensor) -> str:
 
 
 def precision(x: Sequence[Tensor]) -> torch.dtype:
-    """In which a kernel of these inputs is computed: their own, or torch's default where all are whole numbers."""
+    """The dtype of a kernel of these inputs: their own, or torch's default where all are whole numbers."""
     floating = [t.dtype for t in x if t.is_floating_point()]
     if floating:
         dtype = floating[0]

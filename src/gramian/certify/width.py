@@ -226,7 +226,7 @@ def mean_interval(samples: list[Tensor], seed: int) -> tuple[float, float]:
 
 
 def _standard_error(groups: list[Tensor], count: int) -> Tensor:
-    """Of the mean over all groups; groups of shape (resamplings, draws)."""
+    """Standard error of the mean over all groups, of shape (resamplings, draws)."""
     # the variance of a sum is the sum of variances; a group of one draw has none, hence no correction there
     variances = [s.shape[1] * s.var(1, correction=min(1, s.shape[1] - 1)) for s in groups]
     return torch.stack(variances).sum(0).sqrt() / count

@@ -98,7 +98,7 @@ class Columns:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the columns, in order."""
+        """Names of the columns, in order."""
         return tuple(column.name for column in self.columns)
 
     @property

@@ -69,7 +69,7 @@ class Dataset:
 
     @property
     def targets_test(self) -> Tensor:
-        """As `targets`, for the test rows; shape (m, C)."""
+        """Targets of the test rows, as `targets`; shape (m, C)."""
         return self._numbers(self.y_test)
 
     def _numbers(self, y: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ def known_normalization(normalize: str) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Scaling:
-    r"""From numbers as they lie in the source to the inputs of a network.
+    r"""The map from numbers as they lie in the source to the inputs of a network.
 
     In this order: division by `divisor`; missing numbers of tables become `fill`; then columns to mean 0 and deviation
     1 ("standardize"), rows to norm 1 ("unit"), or nothing ("none").

@@ -66,7 +66,7 @@ def gap_of_image(
 
 
 def _near(op: Elementwise, q1: Tensor, gap: Tensor, q2: Tensor, root1: Tensor, root2: Tensor) -> Tensor:
-    """Of a list of near pairs, in float64."""
+    """The gaps of a list of near pairs, in float64."""
     r, t = safe_sqrt(q1), safe_sqrt(q2)
     s = r * t
     # the integral over x = g y^2 from 0 to g, divided by g, is one over y with the weight 2 y

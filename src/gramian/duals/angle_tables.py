@@ -58,7 +58,7 @@ class AngleTable:
     slope: Tensor
 
     def factors(self, s: Tensor, second: Tensor) -> Tensor:
-        """Of each input alone, from its standard deviation and E phi^2; shape (2 + P (2 + 2 R), n)."""
+        """Factors of each input, from its standard deviation and E phi^2; shape (2 + P (2 + 2 R), n)."""
         basis = chebyshev_polynomials(self._scaled(s), len(self.apart))  # (P, n)
         e = s / second.sqrt()
         # h, G and D are bilinear in both sides' polynomials: contracted with one side's here, a pair takes dot products
@@ -127,7 +127,7 @@ def tabulated(
 
 
 def _ends(low: Tensor, high: Tensor, same: bool, dtype: torch.dtype) -> tuple[float, float]:
-    """As many digits as are sure, or rounded outwards."""
+    """Ends of a table: as many digits as are sure, or rounded outwards."""
     if same:
         if dtype == torch.float32:
             digits = 6
@@ -285,7 +285,7 @@ def _jumps(op: GaussianFunction, s1: Tensor, s2: Tensor, angles: int) -> Tensor:
 
 
 def _lost(op: GaussianFunction, s1: Tensor, theta: Tensor, s2: Tensor) -> Tensor:
-    """By how much the kernel is smaller than at angle 0."""
+    """The difference of the kernel from its value at angle 0."""
     return _pairs(op, s1, torch.zeros(1, dtype=s1.dtype), s2)[0] - _pairs(op, s1, theta, s2)[0]
 
 

@@ -38,7 +38,7 @@ class Closed(Protocol):
     def slopes(
         self, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor | None, opposite: Tensor | None = None
     ) -> tuple[Slope, Slope]:
-        """Of kernel and of the slope's kernel."""
+        """The slopes of the kernel and of the slope's kernel."""
 
 
 def closed_dual(

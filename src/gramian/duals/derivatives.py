@@ -207,7 +207,7 @@ class Angle:
 
 @dataclass(frozen=True)
 class Excess:
-    """By how much E relu(u) relu(v) is more than k / 2."""
+    """The excess of E relu(u) relu(v) over k / 2."""
 
     def value(self, at: PairCovariances) -> Tensor:
         area = safe_sqrt(at.gap) * safe_sqrt(at.opposite)
@@ -239,7 +239,7 @@ class Broken:
 
     @cached_property
     def slope(self) -> Broken:
-        """Of the function without its masses, whose jumps become masses."""
+        """The slope of the function without its masses; jumps become masses."""
         return Broken(partial(slope, self.f), self.kinks, tuple(map(self._jump, self.kinks)))
 
     @cached_property
@@ -307,7 +307,7 @@ class Pair:
         return places
 
     def _of(self, f: Broken, g: Broken, at: PairCovariances) -> Tensor:
-        """Of functions with masses."""
+        """The expectation of functions with masses."""
         # (function + masses)(function + masses), multiplied out: smooth parts, each mass with the other function, and
         # mass with mass
         total = expectation_of(Pair(f.plain, g.plain, self.splits, self.nodes), at)

@@ -115,7 +115,7 @@ class _Named:
 
 @lru_cache(maxsize=64)
 def _made(named: _Named, low: float, high: float) -> DualTable | None:
-    """With as many terms as its check asks for; None if none of the orders passes it."""
+    """A table with as many terms as its check asks for; None if none of the orders passes it."""
     # The number of angles is found at one variance, where a table is cheap; then the orders are tried with that number.
     angles: tuple[int, ...] = ANGLE_ORDERS
     orders: tuple[int, ...] = (1,)
@@ -155,7 +155,7 @@ def _values(dual: Dual, s1: Tensor, theta: Tensor, s2: Tensor) -> Tensor:
 
 
 def _coefficients(dual: Dual, low: float, high: float, order: int, angles: int) -> Tensor:
-    """Of the interpolation at Chebyshev's nodes; half of the pairs of standard deviations, by symmetry."""
+    """Coefficients of the interpolation at Chebyshev's nodes; symmetry saves half of the pairs."""
     x, to_x = chebyshev_nodes(order)
     y, to_y = chebyshev_nodes(angles)
     s = (low + high) / 2 + (high - low) / 2 * x

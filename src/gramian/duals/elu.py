@@ -153,7 +153,7 @@ def _ramp_with_bend(s1: Tensor, s2: Tensor, k: Tensor, sine: Tensor, on_f: Tenso
 def _parts(
     rate: float, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor | None, opposite: Tensor | None
 ) -> EluExpectations | None:
-    """Of pairs in any shape that broadcasts, in float64; None where standard deviations are too large for the rule."""
+    """The parts for pairs of shapes that broadcast, in float64; None where standard deviations are too large."""
     few = 8 * torch.finfo(k.dtype).eps
     q1, k, q2 = torch.broadcast_tensors(*(rate**2 * t.detach().double() for t in (q1, k, q2)))
     s1, s2 = safe_sqrt(q1), safe_sqrt(q2)

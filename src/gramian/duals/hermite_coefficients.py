@@ -14,19 +14,19 @@ MOST_TERMS = 2048
 
 
 def of_derivative_means(means: Sequence[Tensor], q: Tensor) -> Tensor:
-    """Of a polynomial, from the mean of each of its derivatives."""
+    """Coefficients of a polynomial, from the mean of each of its derivatives."""
     # E f h_r = E f^(r) / sqrt(r!), by parts r times; r derivatives of phi(sqrt(q) z) give q^(r / 2)
     return torch.stack([m * q ** (r / 2) / math.sqrt(math.factorial(r)) for r, m in enumerate(means)])
 
 
 def of_exp(q: Tensor) -> Tensor:
-    """Of exp."""
+    """Coefficients of exp."""
     # every derivative of exp is exp, of mean exp(q / 2): a_r = exp(q / 2) q^(r / 2) / sqrt(r!)
     return _by_ratios(torch.exp(q / 2), lambda r: (q / r).sqrt())
 
 
 def of_sine(q: Tensor, *, odd: bool) -> Tensor:
-    """Of sin (odd) and cos, from those of exp: every second term, with signs that alternate."""
+    """Coefficients of sin (odd) and cos, from those of exp: every second term, with signs that alternate."""
     # sin and cos are the parts of exp(i x), whose derivatives have mean i^r exp(-q / 2)
     a = _by_ratios(torch.exp(-q / 2), lambda r: (q / r).sqrt())
     r = torch.arange(len(a))
@@ -35,7 +35,7 @@ def of_sine(q: Tensor, *, odd: bool) -> Tensor:
 
 
 def of_gaussian(q: Tensor, rate: float, height: float) -> Tensor:
-    """Of `height exp(-rate x^2)`."""
+    """Coefficients of `height exp(-rate x^2)`."""
     wide = 1 + 2 * rate * q
     # a_2m = height / sqrt(w) (-rate q / w)^m sqrt((2m)!) / m! with w = 1 + 2 rate q; odd ones are zero
     even = _by_ratios(height / wide.sqrt(), lambda m: -rate * q / wide * math.sqrt((2 * m) * (2 * m - 1)) / m)
@@ -43,7 +43,7 @@ def of_gaussian(q: Tensor, rate: float, height: float) -> Tensor:
 
 
 def of_erf(q: Tensor) -> Tensor:
-    """Of erf, whose slope is a Gaussian bump: a_(r + 1) is sqrt(q / (r + 1)) times that of the slope."""
+    """Coefficients of erf. Its slope is a Gaussian bump, and a_(r + 1) is sqrt(q / (r + 1)) times that of the slope."""
     # erf' = 2 / sqrt(pi) exp(-x^2)
     slope = of_gaussian(q, 1.0, 2 / math.sqrt(math.pi))
     r = torch.arange(1, len(slope) + 1, dtype=q.dtype)[:, None]

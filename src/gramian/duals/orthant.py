@@ -20,7 +20,7 @@ def tail(x: Tensor) -> Tensor:
 
 
 def density(x: Tensor) -> Tensor:
-    """Of the standard normal law."""
+    """Density of the standard normal law."""
     return torch.exp(-x * x / 2) / ROOT_2_PI
 
 

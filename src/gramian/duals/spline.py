@@ -146,7 +146,7 @@ class Spline:
     def slopes(
         self, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor | None, opposite: Tensor | None = None
     ) -> tuple[Slope, Slope]:
-        """Of both, with the point masses that are the derivatives of jumps."""
+        """Slopes of both kernels, with the point masses that are the derivatives of jumps."""
         f = self.function
         plain, full = f.slope(masses=False), f.slope(masses=True)
         bend = plain.slope(masses=True)

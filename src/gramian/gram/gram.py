@@ -82,7 +82,7 @@ class Gram:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the tiles; the kernel is asked for one entry if nothing is known yet."""
+        """Dtype of the tiles; the kernel is asked for one entry if nothing is known yet."""
         if self._dtype is None:
             kernel, x, x2 = self._source()
             self._dtype = kernel(rows(x, slice(1)), rows(x2, slice(1))).dtype

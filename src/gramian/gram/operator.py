@@ -41,7 +41,7 @@ def check_operator(operator: Operator, where: str) -> int:
 
 
 def device_of(operator: Operator) -> torch.device:
-    """Where its products are made."""
+    """The device on which its products are computed."""
     if isinstance(operator, Gram):
         return next(operator.tiles())[2].device
     return torch.device(getattr(operator, "device", "cpu"))

@@ -36,7 +36,7 @@ def matrices(op: object, size: tuple[int, int]) -> list[Tensor] | None:
 
 
 def _last(given: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Of one or two axes, as height and width."""
+    """Sizes of one or two axes, as height and width."""
     return (None,) * (2 - len(given)) + given
 
 

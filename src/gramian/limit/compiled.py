@@ -20,7 +20,7 @@ class Part(Protocol):
     """A part of a compiled engine, for one kind of network."""
 
     def prepare(self, p: Program) -> Any:
-        """What it computes from a program for all calls; raises Unsupported."""
+        """The data that it computes once from a program; raises Unsupported."""
 
     def kernels(
         self, arch: Structure, prepared: Any, x: Tensor, x2: Tensor | None, *, ntk: bool

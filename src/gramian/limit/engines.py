@@ -69,7 +69,7 @@ def kernels(
 def _computed(
     arch: Structure, x: Inputs, x2: Inputs | None, engine: str, ntk: bool, outputs: str
 ) -> tuple[Tensor, Tensor]:
-    """By the engine that was asked for, or chosen."""
+    """The kernels by the engine that was asked for, or chosen."""
     odd = isinstance(x, Tensor) and not isinstance(x2, Tensor | None)  # torch's way says what is wrong with `x2`
     if engine == "torch" or odd:
         return _by_torch(arch, x, x2, ntk, outputs)

@@ -17,7 +17,7 @@ class NotFinite(ArithmeticError):
 
 
 def check_data(value: Tensor, where: str, first: int = 0) -> None:
-    """Raises BadData where a number that is made of the inputs alone is NaN; shape (n, ...).
+    """Raises BadData where a function of the inputs only is NaN; shape (n, ...).
 
     Infinite ones may be a mask, and show in the kernel where they are none.
     """

@@ -67,7 +67,7 @@ class Joint:
         self.known: dict[tuple[int, int], Cross | None] = {}
 
     def cross(self, s: int, t: int) -> Cross | None:
-        """Of the values of steps s and t; None where it is zero."""
+        """Covariances of the values of steps s and t; None where they are zero."""
         if (s, t) not in self.known:
             if s >= t:
                 self.known[s, t] = self._cross(s, t)
@@ -94,7 +94,7 @@ class Joint:
             raise refuse_dependence()
 
     def _cross(self, s: int, t: int) -> Cross | None:
-        """Of step s with an earlier step t, or with itself."""
+        """Covariances of step s with an earlier step t, or with itself."""
         if s == t and s >= 0:  # of the network's input there are only numbers, no moments
             return itself(self._value(s))
         if self._is_data(s) or self._is_data(t):
@@ -121,7 +121,7 @@ class Joint:
         return self._through(s, t)
 
     def _through(self, s: int, t: int) -> Cross | None:
-        """By the linear op of step s, whichever of s and t is the later one."""
+        """Covariances through the linear op of step s, the later one of s and t."""
         op, inputs = self.steps[s].op, self.steps[s].inputs
         self._refuse_mixing(s)
         if isinstance(op, Copies):
@@ -181,7 +181,7 @@ class Joint:
         )
 
     def _channel_by_channel(self, s: int, t: int, shares: tuple[float, ...]) -> Cross | None:
-        """Of two concatenations of channels with the same shares: each part meets its counterpart."""
+        """Covariances of two concatenations with the same shares of channels: each part meets its counterpart."""
         total = None
         for a, b, share in zip(self.steps[s].inputs, self.steps[t].inputs, shares, strict=True):
             part = self.cross(a, b)
@@ -286,7 +286,7 @@ class Joint:
         )
 
     def _means(self, s: int, t: int) -> Cross | None:
-        """Of two independent values: the product of their means."""
+        """Covariances of two independent values: the products of their means."""
         a, b = self._value(s), self._value(t)
         if a.mean_x is None or a.mean_y is None or b.mean_x is None or b.mean_y is None:
             return None

@@ -251,7 +251,7 @@ def _of_one_row(
 
 
 def values_of_data(arch: Structure, x: tuple[Tensor, ...], dtype: torch.dtype, first: int = 0) -> dict[int, Tensor]:
-    """Every input, and every value that is made of the inputs alone, by its step; `first` is the number of x's row 0.
+    """Every input, and every function of the inputs only, by its step; `first` is the number of x's row 0.
 
     Raises:
         BadData: one that the network's weights act on is not a number.
@@ -272,7 +272,7 @@ def values_of_data(arch: Structure, x: tuple[Tensor, ...], dtype: torch.dtype, f
 
 
 def _transposed(tile: Tensor) -> Tensor:
-    """Of x and x2, and of their positions."""
+    """A tile with x and x2, and their positions, exchanged."""
     space = (tile.ndim - 2) // 2
     if tile.ndim > 1:
         return tile.permute(1, 0, *range(2 + space, tile.ndim), *range(2, 2 + space))

@@ -106,7 +106,7 @@ def kernels(
 
 
 def sides(arch: Structure, p: Program, x: Tensor, x2: Tensor | None) -> tuple[Inputs, Inputs, Code]:
-    """What the loops need of the rows and of the columns, and the program as they read it."""
+    """Rows and columns as the compiled loops take them, and the program as they read it."""
     rows = Inputs(arch, p, x)
     if x2 is None:
         cols = rows

@@ -146,7 +146,7 @@ class UserLoss:
         raise _no_loss(self.name, only, y, first) from first
 
     def _paired(self, f: Tensor, rows: Tensor, value: Any) -> Callable[[Any, Tensor], Any]:
-        """As it is, unless torch pairs outputs with the targets of other rows: (n, 1) against (n,) is (n, n).
+        """The loss as it is, unless torch pairs outputs with the targets of other rows: (n, 1) against (n,) is (n, n).
 
         A loss of all pairs is another one than that of the outputs' shape, and does not depend on the targets' order.
         """
@@ -224,7 +224,7 @@ def is_classification(user: UserLoss, y: Tensor, c: int, offset: int = 0) -> boo
 
 
 def _reduction(loss: Any) -> str:
-    """Of torch's own losses; functions have a mean by default."""
+    """The reduction of torch's own losses; functions have a mean by default."""
     if getattr(loss, "reduction", "mean") == "sum":
         return "sum"
     return "mean"

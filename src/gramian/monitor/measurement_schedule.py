@@ -12,7 +12,7 @@ AT_FIRST = 1.0  # seconds that may be spent before the share of the time is as m
 
 
 def kind_of(name: str, cost: str) -> str:
-    """Of a probe: "quick", "cheap" or "gram"."""
+    """Kind of a probe: "quick", "cheap" or "gram"."""
     if name in QUICK:
         return "quick"
     return cost

@@ -268,7 +268,7 @@ def _counted(call: ModuleCall) -> ModuleCall:
 
 
 def _like(rows: BatchRows, other: BatchRows) -> BatchRows:
-    """In the precision in which the other's tensors are taken."""
+    """Tensors in the precision of the other's tensors."""
     kinds = {t.dtype for t in tensors(other.given) if t.is_floating_point()}
     if len(kinds) == 1:
         return rows.cast(kinds.pop())

@@ -144,7 +144,7 @@ class Network(nn.Module):
 
 
 def _channels(shape: tuple[int, ...]) -> int:
-    """Of numbers of the input; a number of each sample counts as one."""
+    """Channels of an input; a number of each sample counts as one."""
     if shape:
         return shape[0]
     return 1

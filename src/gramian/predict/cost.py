@@ -23,7 +23,7 @@ LEAST_TILE, MOST_TILE = 8, 1024
 
 @dataclass(frozen=True)
 class Cost:
-    """Of a computation.
+    """The cost of a computation.
 
     Args:
         seconds: of this machine, as busy as it is now.
@@ -93,14 +93,14 @@ def seconds_of_factorization(n: int) -> float:
 
 
 def kernel_cost(n: int, per_entry: float, itemsize: int) -> Cost:
-    """Of a kernel matrix of n rows, of which half is computed and half mirrored."""
+    """The cost of a kernel matrix of n rows: half is computed, half mirrored."""
     stored = n * n * itemsize
     # the lower triangle with its diagonal
     return Cost(per_entry * n * (n + 1) / 2 + stored / GiB * SECONDS_PER_GIB, resident_memory() + stored)
 
 
 def fit_cost(n: int, m: int, d: int, per_entry: float) -> Cost:
-    """Of a kernel predictor: the matrix of n rows, its factorization in place, and m test rows of d numbers."""
+    """Cost of a kernel predictor: the matrix of n rows, its factorization in place, and m test rows of d numbers."""
     seconds = per_entry * (n * (n + 1) / 2 + n * m) + seconds_of_factorization(n)
     # `solve` holds the matrix, the factor and two temporaries
     if n > 4000:
@@ -111,7 +111,7 @@ def fit_cost(n: int, m: int, d: int, per_entry: float) -> Cost:
 
 
 def predict_cost(m: int, n: int, tile: int, per_entry: float) -> Cost:
-    """Of predictions at m rows from n training rows, tile by tile."""
+    """The cost of predictions at m rows from n training rows, tile by tile."""
     return Cost(per_entry * m * n, resident_memory() + 8 * min(tile, m) * n)
 
 

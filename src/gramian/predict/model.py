@@ -28,7 +28,7 @@ FILLED_BY_MEANS = "they took the means of the training rows."
 
 
 class Rows(TransformerMixin, BaseEstimator):
-    """From rows as they lie in a source to numbers on the scale of the training rows; nothing is fitted.
+    """Brings rows as they lie in a source to the scale of the training rows; nothing is fitted.
 
     Parameters:
         columns: of the training table, or None.

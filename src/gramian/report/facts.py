@@ -89,7 +89,7 @@ def _plain(value: Any) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class GeometryFacts(Facts):
-    """Of the rows as they were given: norms, smallest distance of two rows at norm one, their numbers, equal rows."""
+    """Geometry of the rows as given: norms, smallest distance of two rows at norm one, their numbers, equal rows."""
 
     norm_min: float | None = NOT_WRITTEN
     norm_max: float | None = NOT_WRITTEN

@@ -88,7 +88,7 @@ def _test(run: dict, data: dict, regression: bool) -> dict[str, str]:
 
 
 def _rmse(scores: dict) -> str:
-    """Of each target, in its own unit; at most three of them."""
+    """RMSE of each target in its own unit, at most three of them."""
     errors = scores.get("rmse") or []
     if not errors:
         return NOT_MEASURED

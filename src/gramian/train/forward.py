@@ -108,7 +108,7 @@ def statistics_of(module: nn.Module, x: Tensor) -> Iterator[None]:
 
 
 def _take_statistics(m: Any, inputs: tuple[Tensor, ...]) -> None:
-    """In eval mode: in training mode SyncBatchNorm waits for the other processes, which know nothing of this pass.
+    """Runs in eval mode: in training mode SyncBatchNorm waits for the other processes, which know nothing of this pass.
 
     Other tensors take the buffers' places: one that is written into would be taken for the work of a forward pass.
     """

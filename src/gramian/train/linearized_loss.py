@@ -49,7 +49,7 @@ class Forecast:
         return next((step for step, value in enumerate(self.losses) if value <= target), math.inf)
 
     def sentences(self) -> list[str]:
-        """What it says, in words."""
+        """The forecast in words."""
         many = f"{self.of} directions of the outputs that the loss pulls at"
         said = [f"All {many} are learned in {self.budget:,} steps."]
         if self.directions:

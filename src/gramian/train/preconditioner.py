@@ -20,7 +20,7 @@ OUTWEIGHS_MEMORY = 10.0
 
 
 class Preconditioner(NamedTuple):
-    """Of one parameter: 1/P (0 where it is unseen), how many coordinates are unseen, and whether P is a guess."""
+    """One parameter's 1/P (0 where it is unseen), how many coordinates are unseen, and whether P is a guess."""
 
     inverse: Tensor
     unseen: int
@@ -88,7 +88,7 @@ def _memory(optimizer: Optimizer, state: dict[str, Any], group: dict[str, Any]) 
 
 
 def _weight_of_the_next(optimizer: Optimizer, group: dict[str, Any]) -> float:
-    """With which a new squared gradient enters the memory."""
+    """The weight with which a new squared gradient enters the memory."""
     if isinstance(optimizer, RMSprop):
         return 1 - float(group["alpha"])
     if isinstance(optimizer, Adagrad | Adamax):

@@ -203,7 +203,7 @@ def _pair(batch: Any, dtype: torch.dtype) -> tuple[Inputs, Tensor | None]:
 
 
 def _outputs(module: nn.Module, x: Tensor) -> Tensor:
-    """Of all rows, in the mode in which the module trains: batch normalization takes no single row."""
+    """Outputs of all rows, in the mode in which the module trains: batch normalization takes no single row."""
     try:
         return call(module, x)
     except ValueError as error:

@@ -22,7 +22,7 @@ class Bar:
         return self
 
     def show(self, step: int, loss: float, accuracy: float | None) -> None:
-        """Where the run stands."""
+        """Shows where the run stands."""
         if accuracy is None:
             share = ""
         else:

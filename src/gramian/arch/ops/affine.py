@@ -118,7 +118,7 @@ class Affine(Op):
         return moments.with_gap(gap, opposite)
 
     def joint(self, below: Cross) -> Cross:
-        """Of two values that this layer makes of others; their covariances are averaged over the window already."""
+        """Covariances of two outputs of this layer, from those of its inputs, averaged over the window already."""
         sw, sb = self.sigma_w**2, self.sigma_b**2
         gain_w, gain_b = self.gains
 

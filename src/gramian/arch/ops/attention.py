@@ -105,7 +105,7 @@ class Attention(Op):
         return x.reshape(len(x), self.heads, x.shape[1] // self.heads, -1, x.shape[-1])
 
     def _weights(self, scores: Tensor, given: tuple[Tensor, ...]) -> Tensor:
-        """From scores (n, heads or 1, *batch, s, t), the weights; (n, heads or 1, b, s, t)."""
+        """Attention weights of scores (n, heads or 1, *batch, s, t): (n, heads or 1, b, s, t)."""
         if self.head_at:
             seen = scores.movedim(1, self.head_at)
         else:
@@ -138,7 +138,7 @@ class Attention(Op):
         return weights[0], weights[1]
 
     def _equal(self, field: Tensor) -> Tensor:
-        """From covariances (n, *Sq, *Sk), those at equal positions on the axes with one attention each."""
+        """Covariances at equal positions on the axes with one attention each, of covariances (n, *Sq, *Sk)."""
         q_order, k_order, _ = self.orders
         position_axes = len(q_order)
         field = field.permute(0, *(1 + a for a in q_order), *(1 + position_axes + a for a in k_order))

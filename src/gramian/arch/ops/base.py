@@ -158,7 +158,7 @@ class Op:
     def data_moments(
         self, x: Tensor, x2: Tensor | None, *, all_pairs: bool, ntk: bool, dtype: torch.dtype, gap: bool = False
     ) -> Moments:
-        """Moments of its result where that is made of the input alone: at x and at x2, (n, c, *S)."""
+        """Moments of a result that is a function of the input only: at x and at x2, (n, c, *S)."""
         return input_moments(x, x2, all_pairs=all_pairs, ntk=ntk, gap=gap)
 
     def describe(self) -> str:

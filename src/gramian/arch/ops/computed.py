@@ -42,7 +42,7 @@ class Slot:
 
 @dataclass(frozen=True, eq=False)
 class Computed(Op):
-    """A call on values that are made of the inputs alone, each sample on its own; the same at every width."""
+    """A call on functions of the inputs only, each sample on its own; the same at every width."""
 
     target: str
     args: tuple[Any, ...]

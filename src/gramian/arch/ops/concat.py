@@ -143,7 +143,7 @@ class Beside(Op):
         )
 
     def joint(self, parts: Sequence[Cross]) -> Cross:
-        """Of the whole with another value, from those of the parts."""
+        """Covariances of the concatenation with another value, from those of the parts."""
         first = parts[0]
 
         def joined(name: str, lead: int) -> Tensor | None:

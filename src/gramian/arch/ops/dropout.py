@@ -84,7 +84,7 @@ class Dropout(Op):
         return Masking(self)
 
     def drawn(self, x: Tensor, training: bool) -> Tensor:
-        """With fresh masks from torch's global generator, in training."""
+        """The values under fresh masks from torch's global generator, in training."""
         return DRAWN_BY[self.alpha, self.whole](x, self.p, training)
 
     @property

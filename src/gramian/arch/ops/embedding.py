@@ -141,7 +141,7 @@ class Tokens(Op):
 
 @dataclass(frozen=True, eq=False)
 class Constant(Op):
-    """The same numbers for every sample, such as the positions of a sequence; of the input it takes only the count."""
+    """Numbers that all samples share, such as the positions of a sequence; the input only gives their count."""
 
     numbers: Tensor
 

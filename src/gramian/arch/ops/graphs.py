@@ -1,4 +1,4 @@
-"""A graph of each sample's own: a matrix made of the inputs, times the values along one axis of the positions."""
+"""A graph of each sample's own: a matrix computed from the inputs, times the values along one axis of the positions."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def _along_each(field: Tensor, axis: int, matrices: Tensor, samples: int) -> Ten
 
 
 def graph(matrix: Value, x: Value, dim: int) -> Read:
-    """The product of a matrix made of the inputs with the user's axis `dim` of a value, -2 (from the left) or -1."""
+    """The product of a matrix of the inputs with the user's axis `dim` of a value, -2 (from the left) or -1."""
     axis, shape = x.axis(dim), matrix.user_shape
     if axis < 1 or axis >= GROUPED:
         raise not_on_positions("A matrix of each sample", axis)

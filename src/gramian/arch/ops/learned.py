@@ -112,7 +112,7 @@ def laid_out(base: str, call: Any, args: list[Any], named: dict[str, Any]) -> En
 
 @dataclass(frozen=True, eq=False)
 class Fixed(Op):
-    """The same numbers for every input."""
+    """Numbers that all inputs share."""
 
     numbers: Tensor  # (c, *S)
 

@@ -62,7 +62,7 @@ class Turned:
     where: str = ""
 
     def permuted(self, call: Call) -> Value | Turned:
-        """With the axes in another order."""
+        """The value with its axes in another order."""
         return replace(self, dims=tuple(self.dims[d] for d in _dims(call, len(self.dims)))).settled()
 
     def settled(self) -> Value | Turned:

@@ -67,7 +67,7 @@ class Piecewise(Activation):
         return *self._dual(q1, k, q2, gap, opposite), None
 
     def own_dual(self, q: Tensor) -> tuple[Tensor, Tensor]:
-        """By an integral over one variable, between kinks whose places move with q."""
+        """The dual of a value with itself: an integral over one variable, between kinks whose places move with q."""
         return self._own(self.phi, q), self._own(self.slope, q)
 
     def _own(self, f: Callable[[Tensor], Tensor], q: Tensor) -> Tensor:
@@ -161,7 +161,7 @@ class Piecewise(Activation):
 
 
 def _octaves(q1: Tensor, q2: Tensor, *, zeros: bool = True) -> tuple[int, int]:
-    """Of standard deviations, from the smallest to the largest."""
+    """Octaves of the smallest and the largest standard deviation."""
     given = [t.detach().double().flatten() for t in (q1, q2)]
     if not zeros:
         given = [_positive_or_one(t) for t in given]

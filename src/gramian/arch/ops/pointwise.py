@@ -66,7 +66,7 @@ class Pointwise(Piecewise, HermiteActivation):
 
     @property
     def expansion(self) -> HermiteExpansion:
-        """In float64: calls that cancel each other (h - tanh h at 0.01) leave few digits of float32."""
+        """The expansion in float64: calls that cancel each other (h - tanh h at 0.01) leave few digits of float32."""
         return HermiteExpansion(self.phi, self.name, in_float64=True)
 
     @property
@@ -241,7 +241,7 @@ def _minus(upper: Any, lower: Any, values: list[Tensor]) -> Tensor:
 
 
 def _root(lines: tuple[Line, ...], upper: Any, lower: Any, low: Tensor, high: Tensor) -> float:
-    """By bisection to the last bit; exact zero is tried first."""
+    """A root by bisection to the last bit; exact zero is tried first."""
 
     def positive(t: Tensor) -> bool:
         at = t.reshape(1)

@@ -32,7 +32,7 @@ class LeakyReLU(Activation):
 
     @property
     def bend(self) -> float:
-        """By how much the slope grows at 0."""
+        """The growth of the slope at 0."""
         return 1 - self.slope
 
     @classmethod
@@ -185,7 +185,7 @@ class PReLU(LeakyReLU):
 @reads("aten.rrelu.default", "aten.rrelu_.default")
 @dataclass(frozen=True)
 class RReLU(LeakyReLU):
-    """In eval mode LeakyReLU of the mean slope; in training mode refused."""
+    """LeakyReLU of the mean slope in eval mode; refused in training mode."""
 
     @classmethod
     def read(cls, call: Call) -> tuple[Op, tuple[Value, ...]]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Factor(Op):
-    """Numbers made of the inputs, one at each position, that multiply the network's values; shape (n, 1, *S).
+    """Numbers computed from the inputs, one at each position, that multiply the network's values; shape (n, 1, *S).
 
     Args:
         order: axis k of (c, *S) is axis `order[k]` of what they are made of, whose channels have length one.

@@ -59,7 +59,7 @@ def formed(call: StructuredCall, x: Tensor, b: Tensor, sizes: Sizes) -> Tensor:
 
 
 def _rows(tokens: Tensor, b: Tensor, vocabulary: int) -> Tensor:
-    """Of an embedding: b_p in the row of its token."""
+    """Gradients of an embedding: b_p in the row of its token."""
     n, k, _, p, wide = b.shape
     grad = b.new_zeros(n, k, vocabulary, wide)
     rows = tokens.clamp(min=0).view(n, 1, p, 1).expand(n, k, p, wide)
@@ -68,7 +68,7 @@ def _rows(tokens: Tensor, b: Tensor, vocabulary: int) -> Tensor:
 
 
 def _together(a: Tensor, b: Tensor, flip: bool) -> Tensor:
-    """Of many samples with little work each, in one call."""
+    """Gradients of many samples with little work each, in one call."""
     n, k, g, p, wide = b.shape
     left, right = b.permute(0, 2, 1, 4, 3).reshape(n * g, k * wide, p), a.reshape(n * g, p, -1)
     grad = torch.bmm(left, right).view(n, g, k, wide, -1)  # (n, G, k, b, a)

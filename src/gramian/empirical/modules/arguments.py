@@ -67,13 +67,13 @@ class Several:
         return self.tensors[0].device
 
     def arguments(self) -> Arguments:
-        """As the module takes them."""
+        """The inputs as the module takes them."""
         if self.names:
             return Arguments((), dict(zip(self.names, self.tensors, strict=True)))
         return Arguments(self.tensors, {})
 
     def inputs(self) -> Inputs:
-        """As the caller gave them."""
+        """The inputs as the caller gave them."""
         if self.names:
             return self.arguments().kwargs
         return self.tensors

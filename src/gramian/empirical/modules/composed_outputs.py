@@ -37,7 +37,7 @@ class Composed(nn.Module):
             return torch.cat([self._one(row[None]) for row in out])
 
     def _each_alone(self, given: Arguments, out: Any) -> Tensor:
-        """Of a module whose output is no tensor: one sample after the other."""
+        """Outputs of a module that returns no tensor: one sample after the other."""
         n = len(given.tensors()[0])
         if n == 1:
             return self._one(out)

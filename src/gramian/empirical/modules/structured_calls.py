@@ -38,7 +38,7 @@ class Sizes(NamedTuple):
 
     @property
     def held(self) -> int:
-        """Numbers of the side that is made of the input."""
+        """Numbers of the side that is a function of the input."""
         return self.groups * self.positions * self.multiplied
 
     @property

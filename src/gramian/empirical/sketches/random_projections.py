@@ -101,7 +101,7 @@ class Sketch:
         return torch.from_numpy(place.astype(np.int64)), torch.from_numpy(sign)
 
     def standard_error(self, kernel: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-        r"""Of each entry of an estimated kernel: $\sqrt{(K_{ii} K_{jj} + K_{ij}^2) / size}$, a bound with exact K.
+        r"""Standard errors of the entries: $\sqrt{(K_{ii} K_{jj} + K_{ij}^2) / size}$, a bound with exact K.
 
         Args:
             kernel: (n, m).

@@ -68,7 +68,7 @@ def library() -> ModuleType | None:
 
 
 def version() -> str:
-    """Of `cuda.core`."""
+    """Version of `cuda.core`."""
     return importlib.metadata.version("cuda-core")
 
 

@@ -105,7 +105,7 @@ class _Run:
 
     @property
     def rows(self) -> int:
-        """Of a tile."""
+        """Rows of a tile."""
         # of each pair and displacement 4 numbers of float64, 32 bytes
         by_sums = math.isqrt(SUM_BYTES // (32 * self.plan.axes[0].count))
         return max(1, min(1024, by_sums, VARIANCE_BYTES // (8 * max(1, self.plan.variances))))
@@ -163,7 +163,7 @@ class _Run:
         return torch.nonzero((sums[:, 2] > min(1e-3 * seen, 1e7)) | (sums[:, 3] > 0.25 * at_zero)).flatten()
 
     def _sums(self, a: TileSide, b: TileSide, pairs: Tensor, dtype: torch.dtype, *, same: bool) -> Tensor:
-        """Of each pair: sums of K and Theta over positions and displacements, and how often rounding decided."""
+        """Sums of K and Theta over positions and displacements for each pair, and how often rounding decided."""
         shifts = self.plan.axes[0].count
         out = torch.empty(len(pairs), shifts, 4, dtype=torch.float64, device=pairs.device)
         if not len(pairs):

@@ -182,7 +182,7 @@ class GraphReading:
         return self.add(Permute(arg.order), (arg,), arg.user_shape, (), where)
 
     def _channels_last(self, arg: Any, where: str) -> Any:
-        """Of the input itself, the last axis becomes the channels."""
+        """The input with its last axis as the channels; other values as they are."""
         if not isinstance(arg, Value) or not arg.data or not arg.plain or len(arg.shape) == 1:
             return arg
         last = len(arg.shape) - 1
@@ -219,7 +219,7 @@ class GraphReading:
 
 
 def _in_full(read: tuple[Any, ...], val: Tensor, reader: type[Op]) -> Result:
-    """With what a reader leaves out: the result's layout and groups, and its shape, channels first."""
+    """A reader's answer completed by the result's layout and groups, and its shape, channels first."""
     op, inputs, *given = read
     if inputs and reader.any_layout:
         inherited = inputs[0].layout

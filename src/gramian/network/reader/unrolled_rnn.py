@@ -110,7 +110,7 @@ class Unroller:
         return out, States(tuple(states))
 
     def _read_in(self, inputs: list[Value] | Value, w: Any, b: Any, w_hh: Any) -> list[Value]:
-        """Of each time, what the layer below adds to the state."""
+        """The layer below's contribution to the state, at each time."""
         if isinstance(inputs, list):
             return [self._linear(x, w, b, w_hh) for x in inputs]
         whole = self._linear(inputs, w, b, w_hh)
