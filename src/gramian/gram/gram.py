@@ -134,7 +134,7 @@ class Gram:
         if other.ndim not in (1, 2) or len(other) != self.shape[1]:
             raise BadArgument(
                 f"a Gram matrix {self.shape} times a tensor {tuple(other.shape)}",
-                why=f"it has {self.shape[1]} columns",
+                why=f"each of its {self.shape[1]} columns takes one entry of the tensor's first axis",
                 fix=f"a tensor of shape ({self.shape[1]},) or ({self.shape[1]}, k)",
             )
         dtype = torch.promote_types(self.dtype, other.dtype)

@@ -45,7 +45,9 @@ def trace(operator: Operator, *, products: int = 60, method: str = "hutch++", se
     n = check_operator(operator, "trace(operator, ...)")
     if method not in TRACE_METHODS:
         raise BadArgument(
-            f"method={method!r}", why="no such method", fix=f"one of {', '.join(map(repr, TRACE_METHODS))}"
+            f"method={method!r}",
+            why="an estimator is known by its name",
+            fix=f"one of {', '.join(map(repr, TRACE_METHODS))}",
         )
     fewest = {"hutch++": 6}.get(method, 2)
     check_probes(products, fewest, "trace(..., products=...)")

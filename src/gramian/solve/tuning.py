@@ -60,7 +60,7 @@ def tuning(lambda_min: float, lambda_max: float, rule: str = "polyak") -> Tuning
         (0.4444, 0.1111, 0.3333)
     """
     if rule not in RULES:
-        raise BadArgument(f"rule={rule!r}", why="no such rule", fix=f"one of {', '.join(RULES)}")
+        raise BadArgument(f"rule={rule!r}", why="a rule is known by its name", fix=f"one of {', '.join(RULES)}")
     if not 0 < lambda_min <= lambda_max < math.inf:
         raise BadArgument(
             f"eigenvalues from {lambda_min:.2e} to {lambda_max:.2e}",

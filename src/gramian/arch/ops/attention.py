@@ -53,7 +53,7 @@ class Attention(Op):
         if dropout:
             raise NoLimit(
                 f"Dropout of attention weights in training mode, p = {dropout}.",
-                why="the module is in training mode",
+                why="which weights are dropped differs for each sample, and no rule here covers their products",
                 fix="call .eval() on the module first, and pass dropout_p=self.p if self.training else 0.0",
             )
         if shared_keys and q.groups != k.groups:

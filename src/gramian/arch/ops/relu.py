@@ -193,7 +193,7 @@ class RReLU(LeakyReLU):
         if training:
             raise NoLimit(
                 "RReLU in training mode draws a slope for each value.",
-                why="the module is in training mode",
+                why="each call has slopes of its own, and a kernel is of one function",
                 fix="call .eval() on the module first",
             )
         return LeakyReLU((float(lower) + float(upper)) / 2), (value(x, "the input of RReLU"),)
