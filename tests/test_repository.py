@@ -129,7 +129,8 @@ def test_the_theory_page_names_every_theorem():
     text = (ROOT / "docs" / "theory.md").read_text(encoding="utf-8")
     theorems = [p.stem for p in (ROOT / "src/gramian/certify/theorems").glob("*.py") if p.stem[-1] != "_"]
     assert len(theorems) >= 3
-    assert not [name for name in theorems if f"theorems/{name}.py" not in text]
+    missing = [name for name in theorems if f"theorems/{name}.py" not in text]
+    assert not missing, f"docs/theory.md: a row with `theorems/NAME.py` for each of {missing}"
 
 
 def test_every_dependency_is_pinned_and_nothing_but_pins_is_in_the_lock():
@@ -152,7 +153,8 @@ def test_ci_runs_make_test():
 def test_make_bench_runs_what_the_page_of_benchmarks_lists():
     named = re.search(r"^BENCH \?= (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)[1].split()
     page = (ROOT / "bench" / "README.md").read_text(encoding="utf-8")
-    assert re.findall(r"^\| `(\w+)\.py` \|", page, re.M) == named
+    listed = re.findall(r"^\| `(\w+)\.py` \|", page, re.M)
+    assert listed == named, "the table of bench/README.md and BENCH of the Makefile: one list, in one order"
     parts = {
         "compare",
         "compare_empirical",
@@ -164,7 +166,8 @@ def test_make_bench_runs_what_the_page_of_benchmarks_lists():
         "rival_empirical",
     }
     parts |= {"rival_empirical", "timing", "twins", "twins_more", "twins_wide"}
-    assert {p.stem for p in (ROOT / "bench").glob("*.py")} - parts == set(named)
+    files = {p.stem for p in (ROOT / "bench").glob("*.py")}
+    assert files - parts == set(named), "a benchmark is in both lists; what benchmarks share is in `parts` of this test"
 
 
 def test_no_benchmark_has_the_name_of_what_a_package_imports():

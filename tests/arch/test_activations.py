@@ -169,7 +169,7 @@ def conditional_quadrature(f, q1, k, q2, kinks):
 
 def test_it_becomes_the_op_that_it_should(entry):
     op, line = entry
-    assert line.op in (type(op).__name__, "Scale")
+    assert line.op in (type(op).__name__, "Scale"), "is the file of the op imported in arch/ops/__init__.py?"
     assert pickle.loads(pickle.dumps(op)) == op
     h = torch.linspace(-3, 3, 41)
     torch.testing.assert_close(op.phi(h), line.function(h), atol=1e-9, rtol=1e-9)  # torch's softplus is off by 1e-9
