@@ -1,6 +1,6 @@
 """Do gramian and neural-tangents give the same kernels, and where not, who is right?
 
-Every network of twins.py, in float64: NNGP and NTK of three inputs against two others, and of the three alone. Errors
+Every network of paired_networks.py, in float64: NNGP and NTK of three inputs against two others, and alone. Errors
 are the largest difference divided by the largest entry; `diagonal` is that of the NTK of an input with itself. With
 `--judge`, the networks that are to differ instead, and Monte Carlo over finite networks of two widths as the judge.
 
@@ -19,14 +19,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import paired_architectures  # noqa: F401
+import paired_layers  # noqa: F401  (adds its networks to those of paired_networks)
 import torch
-import twins_more  # noqa: F401  (adds its networks to those of twins)
-import twins_wide  # noqa: F401
 from judge import judge
+from paired_networks import DIFFERENT, TOKENS, TWINS, Twin
 from timing import ask_rival, keep
 from torch import Tensor, nn
 from torch.nn import functional
-from twins import DIFFERENT, TOKENS, TWINS, Twin
 
 from gramian import architecture
 from gramian.errors import NoLimit

@@ -1,4 +1,4 @@
-"""Kernels of the networks in twins.py by neural-tangents, in its own environment and in float64.
+"""Kernels of the networks in paired_networks.py by neural-tangents, in its own environment and in float64.
 
 Arguments: names as JSON (an empty list: all), inputs .npz, answers .npz. Prints the versions, what it refuses, and what
 it warns of, as JSON. It goes on after a refusal: that is an answer too.
@@ -15,9 +15,9 @@ import numpy as np
 
 jax.config.update("jax_enable_x64", True)
 
-import twins  # noqa: E402
-import twins_more  # noqa: E402, F401  (adds its networks to those of twins)
-import twins_wide  # noqa: E402, F401
+import paired_architectures  # noqa: E402, F401
+import paired_layers  # noqa: E402, F401  (adds its networks to those of paired_networks)
+import paired_networks  # noqa: E402
 from neural_tangents import stax  # noqa: E402  (after the switch to float64)
 
 
@@ -81,7 +81,7 @@ def kernels(twin, x, y, adjacency, graphs):
 
 wanted, inputs = json.loads(sys.argv[1]), np.load(sys.argv[2])
 answers, refused, warned = {}, {}, {}
-for twin in (*twins.TWINS, *twins.DIFFERENT):
+for twin in (*paired_networks.TWINS, *paired_networks.DIFFERENT):
     if wanted and twin.name not in wanted:
         continue
     x, y = (inputs[f"{twin.name}/{side}"] for side in "xy")

@@ -12,11 +12,11 @@ import gramian.network.reader
 from gramian.arch import ops as ops_folder
 from gramian.arch.ops import READERS, Activation, MatMul, Op, Sign, Step, Take
 from gramian.arch.ops.attention_scores import products
-from gramian.arch.ops.groups import SPLITS, pieces
+from gramian.arch.ops.groups import SPLITTING_CALLS, pieces
 from gramian.limit import outputs
 from gramian.network import read_module
 from gramian.network.reader import unrolled_rnn
-from gramian.network.reader.refusals import KNOWN
+from gramian.network.reader.refusals import KNOWN_REFUSALS
 
 RECURRENT = "`nn.RNN` and `nn.RNNCell`: the steps in time, with the covariances of states that share their weights."
 YANG = "[Yang 2020](https://arxiv.org/abs/2006.14548), [Alemohammad et al. 2021](https://arxiv.org/abs/2006.10246)"
@@ -95,19 +95,22 @@ def page() -> str:
         (", ".join(f"`{c}`" for c in dict.fromkeys(calls)), op.__name__, _first(op), *_how(op))
         for op, calls in ops.items()
     ]
-    for calls, how in ((sorted(SPLITS), pieces), (["aten.einsum.default"], products)):
+    for calls, how in ((sorted(SPLITTING_CALLS), pieces), (["aten.einsum.default"], products)):
         names = ", ".join(f"`{name}`" for name in dict.fromkeys(_call(c) for c in calls))
         op = Take if how is pieces else MatMul
         rows.append((names, op.__name__, " ".join((inspect.getdoc(how) or "").split()), *_how(op)))
     steps = ", ".join(
-        f"`{name}`" for name in dict.fromkeys(_call(c) for c in (*unrolled_rnn.CALLS, *unrolled_rnn.CELLS))
+        f"`{name}`"
+        for name in dict.fromkeys(_call(c) for c in (*unrolled_rnn.RECURRENT_CALLS, *unrolled_rnn.CELL_CALLS))
     )
     rows.append((steps, "", RECURRENT, "exact", "exact", YANG, "0.1"))
     folders = [Path(package.__file__).parent for package in (ops_folder, gramian.network.reader, gramian.duals)]
     files = [Path(outputs.__file__), Path(read_module.__file__)]
     files += [file for folder in folders for file in sorted(folder.glob("*.py"))]
     refused = {row for file in files for row in _refusals(file.read_text(encoding="utf-8"))}
-    refused |= {(f"`{start.rstrip('_')}` has no infinite-width rule here.", *why) for start, why in KNOWN.items()}
+    refused |= {
+        (f"`{start.rstrip('_')}` has no infinite-width rule here.", *why) for start, why in KNOWN_REFUSALS.items()
+    }
     said = sorted(row for row in refused if row[1:] != ("·", "·"))
     return HEAD + _table(sorted(rows)) + ELSE + ATTENTION + REFUSED + _table(said)
 

@@ -6,7 +6,7 @@ import mpmath
 import pytest
 import torch
 
-from gramian.arch.ops import GELU, At, Erf, Exp, Gaussian, Kinked, Pointwise, ReLU, Sign, Sin, Smooth
+from gramian.arch.ops import GELU, Erf, Exp, Gaussian, Kinked, LineResult, Pointwise, ReLU, Sign, Sin, Smooth
 from gramian.errors import NoLimit
 
 mpmath.mp.dps = 50
@@ -103,8 +103,12 @@ def test_a_smooth_function_at_huge_scale_is_its_sharp_limit(function):
 
 def test_a_bump_between_the_nodes_is_not_overlooked():
     """x exp(-|x|) has width 1: at standard deviation 1e8 every node misses it, and more nodes agree on zero."""
-    lines = (("aten.abs.default", (At(-1),)), ("aten.neg.default", (At(0),)), ("aten.exp.default", (At(1),)))
-    op = Pointwise((*lines, ("aten.mul.Tensor", (At(-1), At(2)))))
+    lines = (
+        ("aten.abs.default", (LineResult(-1),)),
+        ("aten.neg.default", (LineResult(0),)),
+        ("aten.exp.default", (LineResult(1),)),
+    )
+    op = Pointwise((*lines, ("aten.mul.Tensor", (LineResult(-1), LineResult(2)))))
     assert float(op.dual(*torch.tensor([1.0, 1.0, 1.0]))[0]) == pytest.approx(0.0852509, abs=1e-7)
     q = torch.tensor(1e16)
     with pytest.raises(NoLimit, match=r"(?s)quadrature for Pointwise.*deviations up to.*fix: standardize the inputs"):

@@ -12,7 +12,7 @@ from torch.nn import functional
 from torch.nn.modules import activation as torch_activations
 
 from gramian.arch.ops import READERS, Activation, Call, Piecewise, Pointwise, Smooth, Value, fuse
-from gramian.arch.ops.smooth import FUNCTIONS
+from gramian.arch.ops.smooth import SMOOTH_FUNCTIONS
 from gramian.duals.derivatives import slope
 from gramian.errors import NoLimit
 
@@ -284,7 +284,7 @@ def test_every_activation_of_ours_has_a_line():
     classes = {op.__name__ for op in READERS.values() if issubclass(op, Activation)} - {"PReLU", "RReLU"}  # slopes
     assert classes <= {line.op for line in ACTIVATIONS.values()}, "a line in ACTIVATIONS for each"
     smooth = {op.function for op in OPS.values() if isinstance(op, Smooth)}
-    assert smooth == set(FUNCTIONS), "a line in ACTIVATIONS for each of FUNCTIONS in smooth.py"
+    assert smooth == set(SMOOTH_FUNCTIONS), "a line in ACTIVATIONS for each of SMOOTH_FUNCTIONS in smooth.py"
 
 
 def test_every_activation_module_of_torch_is_read_or_refused():

@@ -11,7 +11,7 @@ from counting import numbers_computed
 from torch import nn
 
 from gramian import architecture
-from gramian.arch.ops import At, Kinked, Pointwise
+from gramian.arch.ops import Kinked, LineResult, Pointwise
 from gramian.duals.elu import Bent
 from gramian.duals.orthant import orthant
 from gramian.duals.spline import Spline
@@ -180,12 +180,18 @@ def test_zero_and_tiny_variances_are_as_the_quadrature_has_them(op):
 def test_functions_that_are_polynomials_between_kinks_are_found():
     assert all(isinstance(op.closed, Spline) for op in SPLINES)
     assert all(isinstance(op.closed, Bent) for op in BENT)
-    square = Pointwise((("aten.square.default", (At(-1),)), ("aten.rsub.Scalar", (At(0), 1)),
-                        ("aten.relu.default", (At(1),))))  # fmt: skip
+    square = Pointwise((("aten.square.default", (LineResult(-1),)), ("aten.rsub.Scalar", (LineResult(0), 1)),
+                        ("aten.relu.default", (LineResult(1),))))  # fmt: skip
     assert isinstance(square.closed, Spline)
     assert square.closed.function.more == ((-1.0, 0.0, 1.0, 0.0), (-1.0, 0.0, 1.0, 0.0))
-    laplace = Pointwise((("aten.abs.default", (At(-1),)), ("aten.neg.default", (At(0),)),
-                         ("aten.exp.default", (At(1),)), ("aten.mul.Tensor", (At(-1), At(2)))))  # fmt: skip
+    laplace = Pointwise(
+        (
+            ("aten.abs.default", (LineResult(-1),)),
+            ("aten.neg.default", (LineResult(0),)),
+            ("aten.exp.default", (LineResult(1),)),
+            ("aten.mul.Tensor", (LineResult(-1), LineResult(2))),
+        )
+    )
     assert laplace.closed is None
     assert Kinked("softplus", (1.0, 2.0)).closed is None
 

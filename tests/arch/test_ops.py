@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from gramian.arch import ops
 from gramian.arch.ops import GELU, Erf, Exp, LeakyReLU, Polynomial, ReLU, Smooth
-from gramian.arch.ops.smooth import FUNCTIONS
+from gramian.arch.ops.smooth import SMOOTH_FUNCTIONS
 
-SMOOTH = [Smooth(name) for name in FUNCTIONS]
+SMOOTH = [Smooth(name) for name in SMOOTH_FUNCTIONS]
 ACTIVATIONS = [ReLU(), LeakyReLU(0.2), LeakyReLU(-1.0), Erf(), GELU(), Exp(), Polynomial(), *SMOOTH]
 every_activation = pytest.mark.parametrize("op", ACTIVATIONS, ids=str)
 variance, correlation = st.floats(1e-2, 3.0), st.floats(-0.999, 0.999)

@@ -20,7 +20,7 @@ from gramian.certify.network_form import (
 )
 from gramian.network import architecture
 from gramian.network.zoo import DuResNet, mlp
-from gramian.train.parametrization import second_moment_inverse
+from gramian.train.theorem_networks import second_moment_inverse
 
 ANALYTIC = {
     "tanh": nn.Tanh(), "sigmoid": nn.Sigmoid(), "softplus": nn.Softplus(), "softplus, beta": nn.Softplus(beta=3.0),
@@ -71,15 +71,17 @@ def test_functions_count_by_what_they_are(wanted, name):
     assert found is True if wanted else found is not True
 
 
-@pytest.mark.parametrize("op", [*map(Smooth, smooth.FUNCTIONS), Erf(), GELU(), Sin(), Cos(), Gaussian()], ids=str)
+@pytest.mark.parametrize(
+    "op", [*map(Smooth, smooth.SMOOTH_FUNCTIONS), Erf(), GELU(), Sin(), Cos(), Gaussian()], ids=str
+)
 def test_what_counts_as_analytic_has_bounded_slopes_and_second_derivatives(op):
-    """All of FUNCTIONS in smooth.py count: one that grows faster than a line is no `Smooth`, but an op of its own."""
+    """All of SMOOTH_FUNCTIONS count: one that grows faster than a line is no `Smooth`, but an op of its own."""
     assert isinstance(op, network_form.ANALYTIC)
     x = torch.linspace(-60, 60, 2401, dtype=torch.float64).requires_grad_()
     (first,) = torch.autograd.grad(op.phi(x).sum(), x, create_graph=True)
     (second,) = torch.autograd.grad(first.sum(), x)
     steepest = max(float(first.detach().abs().max()), float(second.abs().max()))
-    assert steepest < 4, f"{op.name} is not Lipschitz with a Lipschitz derivative: not in FUNCTIONS of smooth.py"
+    assert steepest < 4, f"{op.name} is not Lipschitz with a Lipschitz derivative: not in SMOOTH_FUNCTIONS of smooth.py"
 
 
 def test_functions_of_the_user_s_own_are_not_known():

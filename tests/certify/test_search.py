@@ -21,7 +21,7 @@ from gramian.data import geometry
 from gramian.gram import eigenvalues
 from gramian.network.zoo import DuResNet
 from gramian.train import train
-from gramian.train.parametrization import second_moment_inverse
+from gramian.train.theorem_networks import second_moment_inverse
 
 PROBES = (
     "loss", "gradient_over_loss", "gram_min", "gram_max", "kernel_drift", "kernel_entry_drift", "distance",

@@ -26,7 +26,7 @@ except KeyboardInterrupt:
 """
 
 WATCH = "from gramian.cli.interrupt_watch import watch; watch(); print('here', flush=True)"
-IMPORTS = {True: "import time; from gramian.train.interrupt import CtrlC; ", False: ""}  # torch takes seconds to load
+IMPORTS = {True: "import time; from gramian.train.ctrl_c import CtrlC; ", False: ""}  # torch takes seconds to load
 TRAINING = """
 with CtrlC() as interrupt:
     while not interrupt.asked:

@@ -11,7 +11,7 @@ from torch import nn
 import gramian
 from gramian.empirical import Sketch, jacobian
 from gramian.errors import BadArgument, BadData, GramianError
-from gramian.module_state.untouched import COPIED, untouched
+from gramian.module_state.untouched import MOST_COPIED_BYTES, untouched
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 FAST = ["padded attention", "op glu", "op norm at 0", "renormed rows", "equilibrium", "alignment"]
@@ -176,7 +176,7 @@ WRITES = {
 
 
 @pytest.mark.parametrize("write", WRITES)
-@pytest.mark.parametrize("size", [COPIED, 0], ids=["copied", "too large for a copy"])
+@pytest.mark.parametrize("size", [MOST_COPIED_BYTES, 0], ids=["copied", "too large for a copy"])
 def test_a_parameter_that_is_written_into_late_is_put_back(write, size):
     net, x = Late(WRITES[write]), torch.randn(6, 4).clamp(-1, 1)
     x[4, 2] = 2.0

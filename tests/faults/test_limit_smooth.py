@@ -7,7 +7,7 @@ from counting import numbers_computed
 from torch import nn
 
 import gramian
-from gramian.arch.ops.smooth import SPLITS
+from gramian.arch.ops.smooth import BEND_SCALES
 from gramian.duals.quadrature import smooth_expectation
 from gramian.errors import NoLimit
 from gramian.sklearn import NTKRegressor
@@ -118,7 +118,9 @@ def test_both_orders_and_all_correlations():
     q1, q2 = torch.tensor(900.0, dtype=D), torch.tensor(4.0, dtype=D)
     c = torch.tensor([-1.0, -0.999999, -0.9, 0.0, 0.3, 0.99999, 1.0], dtype=D)
     k = c * (q1 * q2).sqrt()
-    one = smooth_expectation(torch.tanh, torch.tanh, q1, k, q2, SPLITS, 32)
-    two = smooth_expectation(torch.tanh, torch.tanh, q2, k, q1, SPLITS, 32)
+    one = smooth_expectation(torch.tanh, torch.tanh, q1, k, q2, BEND_SCALES, 32)
+    two = smooth_expectation(torch.tanh, torch.tanh, q2, k, q1, BEND_SCALES, 32)
     torch.testing.assert_close(one, two, rtol=1e-12, atol=1e-13)
-    torch.testing.assert_close(one[[0, 1, 2]], -smooth_expectation(torch.tanh, torch.tanh, q1, -k[:3], q2, SPLITS, 32))
+    torch.testing.assert_close(
+        one[[0, 1, 2]], -smooth_expectation(torch.tanh, torch.tanh, q1, -k[:3], q2, BEND_SCALES, 32)
+    )

@@ -213,7 +213,7 @@ def test_multiples_of_one_input_are_perfectly_correlated(ratio):
 
 
 def test_a_gap_goes_with_its_covariance():
-    m = input_moments(torch.randn(3, 4), None, pairs=False, ntk=True, gap=True)
+    m = input_moments(torch.randn(3, 4), None, all_pairs=False, ntk=True, gap=True)
     assert m.gap is not None
     assert replace(m, theta=None).gap is not None
     assert replace(m, xy=m.xy.clone()).gap is None
@@ -237,7 +237,7 @@ def test_clusters_of_inputs_far_from_zero(spread):
 def test_a_thousand_relu_layers_against_50_digits(close):
     """Far inputs come as near as 4.5 pi^2 / depth^2 (Hayou et al. 2019, arXiv:1902.06853); near ones stay apart."""
     x, y = near("near", close, (D,), 1.0, torch.float64)
-    m = input_moments(x[None], y[None], pairs=False, ntk=True, gap=True)
+    m = input_moments(x[None], y[None], all_pairs=False, ntk=True, gap=True)
     layer = architecture(nn.Sequential(linear(D, W), nn.ReLU(), linear(W, 1)), x[None], law=HE).affine[0]
     layer = replace(layer, bias_trains=False, bias_name=None)
     q1, k, q2, _ = Exact.of(x, y).cells[0]

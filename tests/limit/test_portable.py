@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 NATIVE = Path(__file__).resolve().parents[2] / "native"
+SHARED = NATIVE.parent / "src" / "gramian" / "limit" / "cuda"  # headers of C++ and CUDA
 HOT = re.search(r"set\(HOT (.*?)\)", (NATIVE / "CMakeLists.txt").read_text(encoding="utf-8"))[1].split()
 X86 = {
     "base": [],
@@ -25,6 +26,6 @@ def test_compiles(source, compiler, isa):
     machine = subprocess.run([compiler, "-dumpmachine"], capture_output=True, text=True).stdout
     if isa != "base" and "x86_64" not in machine:
         pytest.skip(f"{compiler} is for {machine.strip()}")
-    flags = ["-std=c++17", "-fsyntax-only", "-Wall", f"-DGRAMIAN_ISA={isa}", *X86[isa]]
+    flags = ["-std=c++17", "-fsyntax-only", "-Wall", f"-DGRAMIAN_ISA={isa}", f"-I{SHARED}", *X86[isa]]
     done = subprocess.run([compiler, *flags, str(NATIVE / source)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

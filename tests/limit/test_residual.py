@@ -13,7 +13,7 @@ from gramian import architecture, monte_carlo
 from gramian.empirical import empirical_ntk_by_layer
 from gramian.errors import BadArgument, BadData, NoLimit
 from gramian.limit import allen_zhu_resnet_kernels
-from gramian.train.parametrization import AllenZhuNetwork
+from gramian.train.theorem_networks import AllenZhuNetwork
 
 LAW = {"first": "he", "blocks.*": (1, 0), "last": (1.3, 0), "readout": (1, 0)}
 

@@ -14,8 +14,8 @@ from torch.func import functional_call, jacrev
 
 from gramian.monitor.log import SINCE_THE_START
 from gramian.train import PROBES, AllenZhuNetwork, Reading, SemiSmoothness, probes, train
+from gramian.train.probes.activation_norms import smallest_distance
 from gramian.train.probes.distance import spectral_norm
-from gramian.train.probes.forward import smallest_distance
 from gramian.train.schedule import gram_steps
 
 N, D, C, STEPS = 9, 5, 3, 12

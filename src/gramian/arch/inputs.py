@@ -11,7 +11,7 @@ from torch import Tensor
 from gramian.errors import BadArgument, BadData
 
 Inputs = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
-KINDS = {"float": "floating-point numbers", "int": "whole numbers", "bool": "True and False"}
+LEAF_KINDS = {"float": "floating-point numbers", "int": "whole numbers", "bool": "True and False"}
 
 
 def leaves(x: Inputs) -> tuple[Tensor, ...]:
@@ -28,6 +28,13 @@ def several(x: object) -> bool:
     return isinstance(x, Mapping) or (
         isinstance(x, list | tuple) and any(isinstance(v, Tensor) and v.ndim > 0 for v in x)
     )
+
+
+def cast_floating(t: Tensor, dtype: torch.dtype) -> Tensor:
+    """Floating-point numbers in this precision; whole numbers and masks as they are."""
+    if t.is_floating_point():
+        return t.to(dtype)
+    return t
 
 
 def tensors(x: Inputs) -> Inputs:
@@ -158,10 +165,13 @@ class Form:
             BadData: another structure, a leaf of another shape or kind, no rows, or numbers that are not finite.
         """
         given = self._ordered(x, name)
+        n_rows = 0
+        if isinstance(given[0], Tensor):
+            n_rows = len(given[0])
         for number, (leaf, t) in enumerate(zip(self.leaves, given, strict=True)):
-            _check_leaf(leaf, t, self.label(number, name), len(given[0]) if isinstance(given[0], Tensor) else 0)
+            _check_leaf(leaf, t, self.label(number, name), n_rows)
         dtype = precision(given)
-        return tuple(t.to(dtype) if t.is_floating_point() else t for t in given)
+        return tuple(cast_floating(t, dtype) for t in given)
 
     def bind(self, args: tuple[Tensor, ...], kwargs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """The leaves in a call that is made as the user's module is called."""
@@ -297,7 +307,7 @@ def _check_kind(leaf: Leaf, x: Tensor, name: str, where: str) -> None:
     if leaf.kind == "float":
         why = "kernels are computed in the inputs' own precision"
     raise BadData(
-        f"`{name}` is {said}, not a tensor of {KINDS[leaf.kind]}.",
+        f"`{name}` is {said}, not a tensor of {LEAF_KINDS[leaf.kind]}.",
         where=where,
         why=why,
         fix=f"torch.as_tensor({name}, dtype={cast})",

@@ -15,7 +15,7 @@ Pair = tuple[float, float]
 Law = str | Pair | Mapping[str, "str | Pair"]
 Rates = Mapping[str, float] | Optimizer
 
-NAMED: dict[str, Pair] = {"he": (math.sqrt(2), 0.0), "lecun": (1.0, 0.0)}
+NAMED_LAWS: dict[str, Pair] = {"he": (math.sqrt(2), 0.0), "lecun": (1.0, 0.0)}
 LAWS = 'law="he" | "lecun" | "torch" | (sigma_w, sigma_b) | {"features.*": "he", "readout": (1, 0)}'
 
 
@@ -36,7 +36,9 @@ def resolve(law: Law, path: str, *, fan_in: int, readout: bool, embedding: bool 
         BadArgument: an unknown name, a negative or missing number, or a mapping with no entry for this layer.
     """
     if isinstance(law, Mapping):
-        keys = (["readout"] if readout else []) + [k for k in law if k == path]
+        keys = [k for k in law if k == path]
+        if readout:
+            keys.insert(0, "readout")
         keys += [k for k in law if k not in keys and k != "readout" and fnmatchcase(path, k)]
         # an exact path beats "readout", which beats a pattern
         matching = [k for k in sorted(keys, key=lambda k: (k != path, k != "readout")) if k in law]
@@ -57,11 +59,11 @@ def resolve(law: Law, path: str, *, fan_in: int, readout: bool, embedding: bool 
             fan = torch_fan or fan_in
             # U(-1/sqrt(fan), 1/sqrt(fan)) has the variance 1 / (3 fan); sigma_w^2 is fan_in times that
             return math.sqrt(fan_in / fan) / math.sqrt(3), 1 / math.sqrt(3 * fan)
-        if law not in NAMED:
+        if law not in NAMED_LAWS:
             raise BadArgument(f"Unknown law {law!r}.", where=f"law, layer {path}", why="no law has that name", fix=LAWS)
         if readout:
             return (1.0, 0.0)
-        return NAMED[law]
+        return NAMED_LAWS[law]
     try:
         sigma_w, sigma_b = (_deviation(s) for s in law)
     except (TypeError, ValueError):
@@ -111,11 +113,9 @@ def resolve_entries(law: Law, path: str) -> float:
         else:
             said = "none"
     if isinstance(said, str):
-        if isinstance(law, Mapping):
-            rest = ""
-        else:
-            rest = f', "*": {law!r}'
-        typed = f"{path}=0.02,0" + ("" if isinstance(law, Mapping) else f";*={law}")
+        rest, typed = "", f"{path}=0.02,0"
+        if not isinstance(law, Mapping):
+            rest, typed = f', "*": {law!r}', f"{typed};*={law}"
         raise BadArgument(
             f"The law says nothing of the parameter `{path}`, which is added to the values, or stands beside them.",
             where=f"law, parameter {path}",
@@ -142,9 +142,14 @@ def multipliers(rates: Rates | None, parameters: Mapping[str, nn.Parameter]) -> 
     rate_of: dict[str, float] = {}
     for pattern, rate in (rates or {}).items():
         names = [name for name in parameters if name == pattern or fnmatchcase(name, pattern)]
-        if not names or not 0 <= rate < math.inf:
+        wrong = ""
+        if not names:
+            wrong = "no parameter is called"
+        elif not 0 <= rate < math.inf:
+            wrong = "is no rate"
+        if wrong:
             raise BadArgument(
-                f"The rate {rate!r} for {pattern!r}, which {'no parameter is called' if not names else 'is no rate'}.",
+                f"The rate {rate!r} for {pattern!r}, which {wrong}.",
                 where="argument `rates` of architecture",
                 why="a rate is a finite number, zero or more, for parameters of the module by name or pattern",
                 fix=f'rates={{"{next(iter(parameters), "0.weight")}": 0.5}}',

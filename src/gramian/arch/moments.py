@@ -28,7 +28,7 @@ class Gap:
 class Moments:
     r"""Covariances of one channel between positions and inputs, at infinite width.
 
-    `S` is the shape of the positions, `()` for a vector. With `pairs` the fields hold every pair of positions,
+    `S` is the shape of the positions, `()` for a vector. With `all_pairs` the fields hold every pair of positions,
     $K[a, b, i, j] = E[h_i(x_a)\, h_j(y_b)]$, and a field's last axes are `(*S, *S)`; without, only equal positions
     $K[a, b, i, i]$, and the last axes are `(*S)`: all that a network which ends in Flatten ever needs.
 
@@ -39,15 +39,15 @@ class Moments:
         theta: the NTK, shaped as `xy`; None where it was not asked for.
         mean_x: mean of each x's values; shape (n, *S). None means zero.
         mean_y: the same of each y; shape (m, *S).
-        space: number of axes of `S`.
-        pairs: whether all pairs of positions are held.
+        position_axes: number of axes of `S`.
+        all_pairs: whether all pairs of positions are held.
         gaussian: whether the values are jointly Gaussian with mean zero.
-        alike: whether all channels have the same law; flattening positions into channels ends that.
+        exchangeable_channels: whether all channels have the same law; flattening positions into channels ends that.
         sources: the affine layers whose random weights make the values random, given the layers below.
-        own: how many trained scales per channel act on these values, times their rates. Each adds $h_c(x)\, h_c(y)$ to
-            the NTK of channel c, which is not a number yet: an activation above sees the same $h_c$. What averages over
-            channels sees K.
-        mixed: whether such products of other values were counted in `theta` by their averages.
+        scale_rate: sum of rates of the trained scales per channel that act on these values. Each adds its rate times
+            $h_c(x)\, h_c(y)$ to the NTK of channel c, which is not a number yet: an activation above sees the same
+            $h_c$. What averages over channels sees K.
+        scale_averaged: whether such products of other values were counted in `theta` by their averages.
         one_sample: whether y is x, so that entry (a, a) is of one sample with itself, and not of two equal ones: all
             that is drawn for a sample, such as dropout's masks, is the same in both.
         still: whether no input requires a gradient, so that equal ones stay equal, whatever is differentiated.
@@ -61,13 +61,13 @@ class Moments:
     theta: Tensor | None
     mean_x: Tensor | None = None
     mean_y: Tensor | None = None
-    space: int = 0
-    pairs: bool = False
+    position_axes: int = 0
+    all_pairs: bool = False
     gaussian: bool = False
-    alike: bool = True
+    exchangeable_channels: bool = True
     sources: frozenset[str] = frozenset()
-    own: float = 0.0
-    mixed: bool = False
+    scale_rate: float = 0.0
+    scale_averaged: bool = False
     one_sample: bool = False
     still: bool = False
     gap: Gap | None = None
@@ -97,7 +97,7 @@ class Moments:
     @property
     def positions(self) -> tuple[int, ...]:
         """The shape `S`."""
-        return tuple(self.xx.shape[1 : 1 + self.space])
+        return tuple(self.xx.shape[1 : 1 + self.position_axes])
 
     def shift_average(self, average: Callable[[Tensor, tuple[tuple[int, ...], ...]], Tensor]) -> Moments:
         """Fields averaged over a window that moves both positions together, as shared weights do.
@@ -114,9 +114,9 @@ class Moments:
 
         # a sum of squared distances stays accurate where variances minus covariances would cancel
         size = covariance_gap.averaged(self.gap.size, before, after, averaged)
-        if self.pairs:  # where one of two positions leaves the image before the other
+        if self.all_pairs:  # where one of two positions leaves the image before the other
             inside = averaged(self.xy.new_ones(1, 1, *self.positions, *self.positions))
-            own = _diagonal(inside, 2, self.space)[0]
+            own = _diagonal(inside, 2, self.position_axes)[0]
             (one, two), (r, t) = self.spread(own, own), (covariance_gap.safe_sqrt(q) for q in after)
             size = torch.where((inside == one) & (inside == two), size, (r * t - after_average.xy).clamp_min(0))
         return after_average.with_gap(size)
@@ -129,29 +129,29 @@ class Moments:
 
         def both(field: Tensor, lead: int) -> Tensor:
             ndim = field.ndim
-            for first in range(lead, ndim, max(self.space, 1)):
-                field = apply(field, tuple(range(first - ndim, first - ndim + self.space)))
+            for first in range(lead, ndim, max(self.position_axes, 1)):
+                field = apply(field, tuple(range(first - ndim, first - ndim + self.position_axes)))
             return field
 
         return self.map_covariances(both, moves=moves).map_means(lambda mean: both(mean, 1))
 
     def resized(self, after: tuple[int, ...]) -> Moments:
         """Positions in another shape, in the same order."""
-        if self.pairs:
+        if self.all_pairs:
             copies = 2
         else:
             copies = 1
         reshaped = self.map_covariances(
             lambda field, lead: field.reshape(*field.shape[:lead], *after * copies), moves=True
         )
-        return replace(reshaped.map_means(lambda mean: mean.reshape(len(mean), *after)), space=len(after))
+        return replace(reshaped.map_means(lambda mean: mean.reshape(len(mean), *after)), position_axes=len(after))
 
     def permuted(self, order: tuple[int, ...]) -> Moments:
         """Positions with their axes in another order: axis k of the result was axis `order[k]` of `S`."""
 
         def moved(field: Tensor, lead: int) -> Tensor:
             axes = list(range(lead))
-            for first in range(lead, field.ndim, max(self.space, 1)):
+            for first in range(lead, field.ndim, max(self.position_axes, 1)):
                 axes += [first + axis for axis in order]
             return field.permute(axes)
 
@@ -163,21 +163,22 @@ class Moments:
         return scaled.map_means(lambda mean: mean * factor)
 
     def averaged(self) -> Moments:
-        """The same with the products of `own` counted by their averages, as whatever sums over channels sees them."""
-        if not self.own or self.theta is None:
+        """The same with the products of trained scales counted by their averages, as sums over channels see them."""
+        if not self.scale_rate or self.theta is None:
             return self
         # E over the channels of h_c(x) h_c(y) is K
-        return replace(self, theta=self.theta + self.own * self.xy, own=0.0)
+        return replace(self, theta=self.theta + self.scale_rate * self.xy, scale_rate=0.0)
 
     def times(self, at_x: Tensor, at_y: Tensor) -> Moments:
         """Moments of the values times a number at each (input, position); shapes (n, *S) and (m, *S)."""
         (x1, x2), (y1, y2), (l, r) = self.spread_self(at_x), self.spread_self(at_y), self.spread(at_x, at_y)
         # E (a h)(b g) = a b E h g: each entry gets the numbers of both its ends
-        xx, both = self.xx * (x1 * x2 if self.pairs else x1 * x1), l * r
-        if self.yy is self.xx:
-            yy = xx
-        else:
-            yy = self.yy * (y1 * y2 if self.pairs else y1 * y1)
+        if not self.all_pairs:  # both ends are at one position
+            x2, y2 = x1, y1
+        xx, both = self.xx * (x1 * x2), l * r
+        yy = xx
+        if self.yy is not self.xx:
+            yy = self.yy * (y1 * y2)
         product = replace(
             self,
             xx=xx,
@@ -203,11 +204,13 @@ class Moments:
         (l, r), (ml, mr) = self.spread(at_x, at_y), self.spread(mean_x, mean_y)
         # E (h + a)(g + b) = E h g + a E g + b E h + a b
         xx = self.xx + add_x[0] * of_x[1] + of_x[0] * add_x[1] + add_x[0] * add_x[1]
-        yy = self.yy + add_y[0] * of_y[1] + of_y[0] * add_y[1] + add_y[0] * add_y[1]
+        yy = xx
+        if self.yy is not self.xx:
+            yy = self.yy + add_y[0] * of_y[1] + of_y[0] * add_y[1] + add_y[0] * add_y[1]
         return replace(
             self,
             xx=xx,
-            yy=xx if self.yy is self.xx else yy,
+            yy=yy,
             xy=self.xy + l * mr + ml * r + l * r,
             mean_x=mean_x + at_x,
             mean_y=mean_y + at_y,
@@ -216,41 +219,41 @@ class Moments:
 
     def equal_positions(self) -> Moments:
         """The same moments, held for equal positions only."""
-        if not self.pairs:
+        if not self.all_pairs:
             return self
-        diagonal = self.map_covariances(lambda field, lead: _diagonal(field, lead, self.space), moves=True)
-        return replace(diagonal, pairs=False)
+        diagonal = self.map_covariances(lambda field, lead: _diagonal(field, lead, self.position_axes), moves=True)
+        return replace(diagonal, all_pairs=False)
 
     def variances(self) -> tuple[Tensor, Tensor]:
         """Variance at each position of each x and of each y; shapes (n, *S) and (m, *S)."""
-        if not self.pairs:
+        if not self.all_pairs:
             return self.xx, self.yy
-        return _diagonal(self.xx, 1, self.space), _diagonal(self.yy, 1, self.space)
+        return _diagonal(self.xx, 1, self.position_axes), _diagonal(self.yy, 1, self.position_axes)
 
     def spread(self, at_x: Tensor, at_y: Tensor) -> tuple[Tensor, Tensor]:
         """Numbers at each (x, position) and (y, position), shaped to broadcast against `xy`."""
         shape = at_x.shape[1:]
-        if self.pairs:
-            ones = (1,) * self.space
+        if self.all_pairs:
+            ones = (1,) * self.position_axes
         else:
             ones = ()
         return at_x.reshape(len(at_x), 1, *shape, *ones), at_y.reshape(1, len(at_y), *ones, *shape)
 
     def spread_self(self, at: Tensor) -> tuple[Tensor, Tensor]:
         """Numbers at each (input, position), shaped to broadcast against `xx`, as first and as second factor."""
-        if self.pairs:
-            ones = (1,) * self.space
+        if self.all_pairs:
+            ones = (1,) * self.position_axes
         else:
             ones = ()
         return at.reshape(len(at), *at.shape[1:], *ones), at.reshape(len(at), *ones, *at.shape[1:])
 
     def _axes(self, lead: int) -> tuple[tuple[int, ...], ...]:
-        if self.pairs:
+        if self.all_pairs:
             copies = 2
         else:
             copies = 1
         # both positions shift together, so the axes of the first and of the second copy of S are paired
-        return tuple(tuple(lead + s + c * self.space for c in range(copies)) for s in range(self.space))
+        return tuple(tuple(lead + s + c * self.position_axes for c in range(copies)) for s in range(self.position_axes))
 
     def map_covariances(self, apply: Callable[[Tensor, int], Tensor], *, moves: bool = False) -> Moments:
         """`apply(field, number of leading sample axes)` on every covariance.
@@ -282,36 +285,36 @@ class Moments:
         return replace(self, mean_x=apply(self.mean_x), mean_y=apply(self.mean_y))
 
 
-def _diagonal(field: Tensor, lead: int, space: int) -> Tensor:
+def _diagonal(field: Tensor, lead: int, position_axes: int) -> Tensor:
     """Entries at equal positions of a field that ends in (*S, *S)."""
-    if space == 0:
+    if position_axes == 0:
         return field
-    shape = field.shape[lead : lead + space]
+    shape = field.shape[lead : lead + position_axes]
     return (
         field.reshape(*field.shape[:lead], shape.numel(), shape.numel()).diagonal(dim1=-2, dim2=-1).unflatten(-1, shape)
     )
 
 
-def input_moments(x: Tensor, x2: Tensor | None, *, pairs: bool, ntk: bool, gap: bool = False) -> Moments:
+def input_moments(x: Tensor, x2: Tensor | None, *, all_pairs: bool, ntk: bool, gap: bool = False) -> Moments:
     r"""Moments of the inputs, which are not random: $\langle x_i, y_j \rangle / c$ over the c channels.
 
     Args:
         x: inputs; shape (n, c, *S).
         x2: inputs; shape (m, c, *S), or None for `x` itself: then the diagonal is exact.
-        pairs: hold all pairs of positions, not only equal ones.
+        all_pairs: hold all pairs of positions, not only equal ones.
         ntk: start an NTK (at zero) beside the NNGP kernel.
         gap: hold how far the covariances are below their bounds.
     """
     other = x if x2 is None else x2
-    c, space = x.shape[1], x.ndim - 2
-    pairs = pairs and space > 0
-    xx = _self_product(x, pairs) / c
+    c, position_axes = x.shape[1], x.ndim - 2
+    all_pairs = all_pairs and position_axes > 0
+    xx = _self_product(x, all_pairs) / c
     if x2 is None:
         yy = xx
     else:
-        yy = _self_product(other, pairs) / c
+        yy = _self_product(other, all_pairs) / c
     size = opposite = None
-    if space == 0:
+    if position_axes == 0:
         size, xy = covariance_gap.of_vectors(x, other, xx, x @ other.mT / c, yy)
         if x2 is None:
             index = torch.arange(len(x), device=x.device)
@@ -320,35 +323,50 @@ def input_moments(x: Tensor, x2: Tensor | None, *, pairs: bool, ntk: bool, gap: 
             # s + k is the gap of x and -y
             opposite = covariance_gap.of_vectors(x, -other, xx, -xy, yy)[0]
     else:
-        xy = _product(x[:, None], other[None], pairs, space) / c
+        xy = _product(x[:, None], other[None], all_pairs, position_axes) / c
         if gap:
-            ones = (1,) * (space if pairs else 0)
+            ones: tuple[int, ...] = ()
+            if all_pairs:
+                ones = (1,) * position_axes
             size = covariance_gap.of_positions(x.reshape(len(x), 1, *x.shape[1:], *ones), _at_last(other, ones))
+    theta = starting_ntk(xy, ntk)
+    moments = Moments(xx, yy, xy, theta, position_axes=position_axes, all_pairs=all_pairs, one_sample=x2 is None)
+    if not gap:
+        return moments
+    return moments.with_gap(size, opposite)
+
+
+def starting_ntk(xy: Tensor, ntk: bool) -> Tensor | None:
+    """The NTK below the first layer: zero where it is asked for."""
     if ntk:
-        theta = torch.zeros_like(xy)
-    else:
-        theta = None
-    moments = Moments(xx, yy, xy, theta, space=space, pairs=pairs, one_sample=x2 is None)
-    return moments.with_gap(size if gap else None, opposite)
+        return torch.zeros_like(xy)
+    return None
+
+
+def sum_if_known(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+    """The sum of two tangent kernels; None where one was not asked for."""
+    if a is None or b is None:
+        return None
+    return a + b
 
 
 def _at_last(x2: Tensor, ones: tuple[int, ...]) -> Tensor:
     return x2.reshape(1, len(x2), x2.shape[1], *ones, *x2.shape[2:])
 
 
-def _self_product(x: Tensor, pairs: bool) -> Tensor:
+def _self_product(x: Tensor, all_pairs: bool) -> Tensor:
     if x.ndim > 2:
-        return _product(x, x, pairs, x.ndim - 2)
+        return _product(x, x, all_pairs, x.ndim - 2)
     return (x * x).sum(1)
 
 
-def _product(x: Tensor, x2: Tensor, pairs: bool, space: int) -> Tensor:
+def _product(x: Tensor, x2: Tensor, all_pairs: bool, position_axes: int) -> Tensor:
     """Products over channels, one channel after the other: equal pixels get equal bits in `xx` and in `xy`."""
     total = None
-    for x_c, y_c in zip(x.unbind(-space - 1), x2.unbind(-space - 1), strict=True):
-        if pairs:
-            term = x_c.reshape(*x_c.shape, *(1,) * space) * y_c.reshape(
-                *y_c.shape[:-space], *(1,) * space, *y_c.shape[-space:]
+    for x_c, y_c in zip(x.unbind(-position_axes - 1), x2.unbind(-position_axes - 1), strict=True):
+        if all_pairs:
+            term = x_c.reshape(*x_c.shape, *(1,) * position_axes) * y_c.reshape(
+                *y_c.shape[:-position_axes], *(1,) * position_axes, *y_c.shape[-position_axes:]
             )
         else:
             term = x_c * y_c

@@ -145,7 +145,10 @@ def _is_joint(steps: tuple[Step, ...]) -> bool:
             or (isinstance(step.op, Sum) and bool(below[0] & below[1]))
         ):
             return True
-        sources.append(frozenset({step.op.source}) if isinstance(step.op, Affine) else frozenset().union(*below))
+        if isinstance(step.op, Affine):
+            sources.append(frozenset({step.op.source}))
+        else:
+            sources.append(frozenset().union(*below))
     return False
 
 

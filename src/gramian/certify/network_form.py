@@ -13,7 +13,7 @@ from gramian.arch.ops import GELU, Activation, Cos, Erf, Gaussian, Linear, Permu
 from gramian.arch.structure import Step
 from gramian.certify.kernel_prediction import above_rounding
 from gramian.network import Architecture
-from gramian.train.parametrization import second_moment_inverse
+from gramian.train.theorem_networks import second_moment_inverse
 
 # tanh, sigmoid, silu, softplus, mish, atan, log_sigmoid, gelu (both): bounded slopes and second derivatives, analytic
 # on the real line. exp and polynomials have unbounded slopes, ELU, SELU and Softsign are not analytic at 0.

@@ -16,7 +16,7 @@ from gramian.data.normalize import row_norms
 from gramian.errors import BadArgument, NoLimit
 from gramian.network import Architecture, architecture
 from gramian.network.biases import says_uncounted
-from gramian.train.parametrization import AllenZhuNetwork
+from gramian.train.theorem_networks import AllenZhuNetwork
 
 PARAMETRIZATIONS = ("ntk", "standard", "own", "allen-zhu")
 _WORDS = {"ntk": "NTK parametrization", "standard": "standard parametrization"}

@@ -128,7 +128,7 @@ def _print(
     seconds: float,
     written: str,
 ) -> None:
-    from gramian.data.columns import counted
+    from gramian.data.wording import counted
     from gramian.report.numbers import duration, number
 
     data = preparation.data

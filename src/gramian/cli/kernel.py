@@ -85,7 +85,7 @@ def run_kernel(
     source: DataSource, draw: Draw, options: NetworkOptions, out: Path, dtype: str, device: str, quiet: bool
 ) -> None:
     """Computes the kernel, writes it to `out`, a file or a folder of tiles, and prints what it is."""
-    from gramian.data.columns import counted
+    from gramian.data.wording import counted
     from gramian.files import replace_file
     from gramian.gram import Gram
     from gramian.predict.cost import Cost, kernel_cost, tile_for
@@ -129,7 +129,7 @@ def _print(
     seconds: float,
     lines: list[tuple[str, str]],
 ) -> None:
-    from gramian.data.columns import counted
+    from gramian.data.wording import counted
     from gramian.report.numbers import duration, number
 
     n, diagonal = len(preparation.x), matrix.diagonal()

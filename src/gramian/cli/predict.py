@@ -72,7 +72,7 @@ def predict(
     """
     import numpy as np
 
-    from gramian.data.columns import counted
+    from gramian.data.wording import counted
     from gramian.files import replace_file
 
     check_file(out or Path(DEFAULT), ".csv")
@@ -187,7 +187,7 @@ def _from_table(model: Pipeline, rows: Any, table: Table, label: str, *, explici
 
     import numpy as np
 
-    from gramian.data.columns import share_of_rows
+    from gramian.data.wording import share_of_rows
 
     there = [str(column) for column in table.frame.columns]
     if explicit and label not in there:
@@ -279,7 +279,7 @@ def _array_target(model: Pipeline, data: str) -> str | None:
 
 
 def _predicted(model: Pipeline, x: np.ndarray, quiet: bool) -> np.ndarray:
-    from gramian.data.columns import counted
+    from gramian.data.wording import counted
     from gramian.predict.cost import predict_cost, seconds_per_entry
     from gramian.predict.estimators import watched
 
@@ -302,7 +302,7 @@ def _scores(labels: np.ndarray, predicted: np.ndarray, trained: np.ndarray, clas
     """On the rows with a label that the model was not trained on."""
     import numpy as np
 
-    from gramian.data.columns import counted
+    from gramian.data.wording import counted
 
     if classes:
         known = labels != ""

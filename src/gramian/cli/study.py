@@ -237,7 +237,7 @@ def _print(done: list[Certification], out: Path) -> None:
 
 
 def _described(data: Dataset) -> str:
-    from gramian.data.columns import counted
+    from gramian.data.wording import counted
 
     shape = "x".join(map(str, data.in_shape))
     kind = "regression"

@@ -7,6 +7,8 @@ from torch import Tensor
 
 from gramian.errors import BadData
 
+from .wording import row_number
+
 
 def check(
     x: Tensor,
@@ -84,18 +86,13 @@ def _check_finite(x: Tensor, rows: Tensor | None, name: str) -> None:
             first = (start + i, *rest)
         bad += here
     if bad:
-        if rows is None:
-            row = first[0]
-        else:
-            row = int(rows[first[0]])
-        at: int | tuple[int, ...]
+        row = row_number(first[0], rows)
+        place = f"position {first[1:]}"
         if x.ndim == 2:
-            at = first[1]
-        else:
-            at = first[1:]
+            place = f"column {first[1]}"
         raise BadData(
             f"{bad} of {x.numel()} numbers are not finite; the first is {float(x[first])}.",
-            where=f"{name}, row {row}, {'column' if x.ndim == 2 else 'position'} {at} (both counted from 0)",
+            where=f"{name}, row {row}, {place} (both counted from 0)",
             why=f"a missing value, a division by zero, or an overflow in the dtype {x.dtype}.",
             fix="fill in or drop such rows before training.",
         )
@@ -116,16 +113,20 @@ def _check_labels(x: Tensor, y: Tensor, n_classes: int | None, rows: Tensor | No
             why="inputs and labels of different files or splits.",
             fix="give one label a row, in the same order.",
         )
-    if y.is_floating_point():
-        if y.ndim != 2:
-            raise BadData(
-                f"regression targets must have shape (n, C), not {tuple(y.shape)}.",
-                where=f"labels of {name}",
-                why="float labels are taken as regression targets, integer labels as classes.",
-                fix="`y[:, None]` for one target, `y.long()` for classes.",
-            )
-        _check_finite(y, rows, f"labels of {name}")
+    if not y.is_floating_point():
+        _check_classes(y, n_classes, rows, name)
         return
+    if y.ndim != 2:
+        raise BadData(
+            f"regression targets must have shape (n, C), not {tuple(y.shape)}.",
+            where=f"labels of {name}",
+            why="float labels are taken as regression targets, integer labels as classes.",
+            fix="`y[:, None]` for one target, `y.long()` for classes.",
+        )
+    _check_finite(y, rows, f"labels of {name}")
+
+
+def _check_classes(y: Tensor, n_classes: int | None, rows: Tensor | None, name: str) -> None:
     if y.ndim != 1:
         raise BadData(
             f"class labels must have shape (n,), not {tuple(y.shape)}.",
@@ -135,10 +136,12 @@ def _check_labels(x: Tensor, y: Tensor, n_classes: int | None, rows: Tensor | No
         )
     outside = ((y < 0) | (y >= (n_classes or torch.iinfo(torch.int64).max))).nonzero()
     if len(outside):
-        i = int(outside[0])
+        i, last_class = int(outside[0]), "C - 1"
+        if n_classes:
+            last_class = f"{n_classes - 1}"
         raise BadData(
-            f"label {int(y[i])} is outside 0 .. {n_classes - 1 if n_classes else 'C - 1'}.",
-            where=f"labels of {name}, row {i if rows is None else int(rows[i])} (counted from 0)",
+            f"label {int(y[i])} is outside 0 .. {last_class}.",
+            where=f"labels of {name}, row {row_number(i, rows)} (counted from 0)",
             why="classes are numbered from 0.",
             fix="number the labels from 0 and give the right number of classes.",
         )

@@ -21,12 +21,12 @@ from gramian.errors import BadData
 from .npz import readable
 from .raw import Raw
 
-CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-OFFICIAL = {"train": 50_000, "test": 10_000}
+CIFAR_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+OFFICIAL_COUNTS = {"train": 50_000, "test": 10_000}
 
 
 @dataclass(frozen=True)
-class Part:
+class CifarFile:
     """One .npz with rows first .. first + count - 1 of the official order."""
 
     path: Path
@@ -82,7 +82,7 @@ def _read(file, size: int) -> bytes:
 class Images:
     """Images of several parts, one after the other; decoded when rows are picked."""
 
-    parts: tuple[Part, ...]
+    parts: tuple[CifarFile, ...]
 
     def __len__(self) -> int:
         return sum(part.count for part in self.parts)
@@ -99,33 +99,36 @@ class Images:
         return np.empty((0, 3, 32, 32), np.uint8)
 
 
-def find(folder: Path) -> dict[str, tuple[Part, ...]]:
+def find(folder: Path) -> dict[str, tuple[CifarFile, ...]]:
     """The parts of "train" and "test" in a folder, by their first row."""
-    splits: dict[str, tuple[Part, ...]] = {}
-    for split in OFFICIAL:
+    splits: dict[str, tuple[CifarFile, ...]] = {}
+    for split in OFFICIAL_COUNTS:
         parts = [part for path in sorted(folder.glob("cifar10*.npz")) if (part := _part(path, split))]
         splits[split] = tuple(sorted(parts, key=lambda part: part.first))
     return splits
 
 
-def _part(path: Path, split: str) -> Part | None:
+def _part(path: Path, split: str) -> CifarFile | None:
     with readable(path), zipfile.ZipFile(path) as file:
         names = file.namelist()
         if f"{split}_x.npy" not in names or f"{split}_y.npy" not in names:
             return None
         with file.open(f"{split}_x.npy") as member:
             count = _header(member)[0]
-    named = re.search(rf"_{split}_(\d+)-(\d+)", path.stem)
-    return Part(path, f"{split}_x", int(named[1]) if named else 0, count)
+    named, first = re.search(rf"_{split}_(\d+)-(\d+)", path.stem), 0
+    if named:
+        first = int(named[1])
+    return CifarFile(path, f"{split}_x", first, count)
 
 
-def gaps(splits: dict[str, tuple[Part, ...]]) -> tuple[str, ...]:
+def gaps(splits: dict[str, tuple[CifarFile, ...]]) -> tuple[str, ...]:
     """What is missing to the official 50,000 and 10,000 images, in words."""
     missing = []
-    for split, official in OFFICIAL.items():
+    said = {"train": "training"}
+    for split, official in OFFICIAL_COUNTS.items():
         have = sum(part.count for part in splits[split])
         if have < official:
-            missing.append(f"{official - have:,} of {official:,} {'training' if split == 'train' else split} images")
+            missing.append(f"{official - have:,} of {official:,} {said.get(split, split)} images")
     return tuple(missing)
 
 
@@ -143,7 +146,7 @@ def read_cifar10(folder: Path) -> Raw:
     y = {split: [part.labels() for part in parts] for split, parts in splits.items()}
     for split, parts in splits.items():
         for part, labels in zip(parts, y[split], strict=True):
-            if len(labels) != part.count or labels.max(initial=0) >= len(CLASSES):
+            if len(labels) != part.count or labels.max(initial=0) >= len(CIFAR_CLASSES):
                 raise BadData(
                     f"{part.count} images, but {len(labels)} labels up to {labels.max(initial=0)}.",
                     where=str(part.path),
@@ -152,18 +155,19 @@ def read_cifar10(folder: Path) -> Raw:
                 )
     rows = np.concatenate([part.first + np.arange(part.count) for part in splits["train"]])
     missing = gaps(splits)
-    notes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
     if missing:
         notes = (f"Not all of CIFAR-10 was there: {' and '.join(missing)} are missing.",)
-    else:
-        notes = ()
+    test = None
+    if splits["test"]:
+        test = (Images(splits["test"]), np.concatenate(y["test"]))
     return Raw(
         "cifar10",
         str(folder),
         Images(splits["train"]),
         np.concatenate(y["train"]),
-        CLASSES,
-        (Images(splits["test"]), np.concatenate(y["test"])) if splits["test"] else None,
+        CIFAR_CLASSES,
+        test,
         scale=255.0,
         rows=rows,
         pools=tuple(accumulate(part.count for part in splits["train"])),

@@ -11,11 +11,10 @@ from gramian.errors import BadArgument, BadData
 
 from .labels import nearest
 from .numerals import are_dates, as_float, as_text, numbers_in, refuse_objects, refuse_units
+from .wording import BE, counted, first_few, listed, no_numbers
 
-MISSING = ("refuse", "drop", "mean")
-UNSEEN = ("refuse", "zero")
-BE = ("is", "are")
-MOST_SHOWN = 5  # names or rows in a message
+MISSING_CHOICES = ("refuse", "drop", "mean")
+UNSEEN_CHOICES = ("refuse", "zero")
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +48,7 @@ class Table:
         """The first few of several rows."""
         if len(indices) == 1:
             return self.row(int(indices[0]))
-        shown = ", ".join(str(int(i)) for i in indices[:MOST_SHOWN]) + (", ..." if len(indices) > MOST_SHOWN else "")
+        shown = first_few([str(int(i)) for i in indices])
         line = ""
         if self.lines is not None:
             line = f"; line {self.lines[int(indices[0])]} of the file is row {indices[0]}"
@@ -71,9 +70,14 @@ class Column:
     @property
     def width(self) -> int:
         """Numbers that it is encoded into."""
+        return len(self.encoded)
+
+    @property
+    def encoded(self) -> tuple[str, ...]:
+        """A name for each number that it is encoded into."""
         if self.categories is None:
-            return 1
-        return len(self.categories)
+            return (self.name,)
+        return tuple(f"{self.name}={category}" for category in self.categories)
 
 
 @dataclass(frozen=True)
@@ -100,11 +104,7 @@ class Columns:
     @property
     def encoded(self) -> tuple[str, ...]:
         """A name for each number of an encoded row, such as `color=red`."""
-        return tuple(
-            column.name if category is None else f"{column.name}={category}"
-            for column in self.columns
-            for category in (column.categories if column.categories is not None else (None,))
-        )
+        return tuple(name for column in self.columns for name in column.encoded)
 
     def encode(self, table: Table, *, unseen: str = "refuse") -> tuple[np.ndarray, tuple[str, ...]]:
         """Rows of a table that has these columns, in any order; NaN where a cell is empty.
@@ -124,7 +124,7 @@ class Columns:
         extra = [name for name in there if name not in {*self.names, self.target, *self.without}]
         notes = []
         if extra:
-            notes.append(f"Not used, because the training data had no such column: {_listed(extra)}.")
+            notes.append(f"Not used, because the training data had no such column: {listed(extra)}.")
         parts = []
         for column in self.columns:
             part, note = _encoded(table, column, unseen)
@@ -139,10 +139,10 @@ class Columns:
         extra = [name for name in there if name not in {*self.names, self.target}]
         close = nearest(lacking[0], extra)
         raise BadData(
-            f"{counted(len(lacking), 'training column', BE)} not there: {_listed(lacking)}.",
-            where=f"{table.where}, columns: {_listed(there, 20)}",
+            f"{counted(len(lacking), 'training column', BE)} not there: {listed(lacking)}.",
+            where=f"{table.where}, columns: {listed(there, 20)}",
             why="other data than were trained on, or renamed columns." + close,
-            fix=f"a table with the columns {_listed(list(self.names), 20)}, in any order.",
+            fix=f"a table with the columns {listed(list(self.names), 20)}, in any order.",
         )
 
 
@@ -153,7 +153,7 @@ def learn(table: Table, target: str, *, without: tuple[str, ...] = (), missing: 
         BadData: dates, text that is no category, numbers with faults in them.
         BadArgument: a column of `without` is not there; an unknown word for `missing`.
     """
-    if missing not in MISSING:
+    if missing not in MISSING_CHOICES:
         raise BadArgument(
             f"missing={missing!r} is unknown.",
             where="missing (--missing)",
@@ -165,7 +165,7 @@ def learn(table: Table, target: str, *, without: tuple[str, ...] = (), missing: 
         if name not in there:
             raise BadArgument(
                 f"no column {name!r} to leave out.",
-                where=f"{table.where}, columns: {_listed(there, 20)}",
+                where=f"{table.where}, columns: {listed(there, 20)}",
                 why="another name or spelling." + nearest(name, there),
                 fix="without=(...) (--without): columns that are there.",
             )
@@ -215,7 +215,7 @@ def complete(table: Table, missing: str, target: str) -> tuple[Table, tuple[str,
         if columns:
             cells = int(kept[columns].isna().to_numpy().sum())
             notes.append(
-                f"{counted(cells, 'empty cell')} in {_listed(columns)} took the mean of the column in the "
+                f"{counted(cells, 'empty cell')} in {listed(columns)} took the mean of the column in the "
                 "training rows (of text: the shares of its categories)."
             )
     if empty[target].all():
@@ -229,7 +229,7 @@ def complete(table: Table, missing: str, target: str) -> tuple[Table, tuple[str,
         raise BadData(
             f"no row of {len(frame)} is left.",
             where=table.where,
-            why=f"each has an empty cell; most are in {_listed([str(c) for c in empty.sum().nlargest(3).index])}.",
+            why=f"each has an empty cell; most are in {listed([str(c) for c in empty.sum().nlargest(3).index])}.",
             fix="missing='mean' (--missing mean), or without=(...) (--without) for columns that are mostly empty.",
         )
     return replace(table, frame=kept), tuple(notes)
@@ -239,9 +239,12 @@ def _refuse_empty_cells(table: Table, empty: pd.DataFrame) -> None:
     cells = empty.to_numpy()
     rows = empty.index[cells.any(1)].to_numpy()
     columns = [repr(str(column)) for column, some in zip(empty.columns, cells.any(0), strict=True) if some]
+    which = "columns"
+    if len(columns) == 1:
+        which = "column"
     raise BadData(
         f"{counted(int(cells.sum()), 'cell', BE)} empty or NaN, in {int(cells.any(1).sum())} of {len(empty)} rows.",
-        where=f"{table.where}, {table.rows(rows)}, {'column' if len(columns) == 1 else 'columns'} {_listed(columns)}",
+        where=f"{table.where}, {table.rows(rows)}, {which} {listed(columns)}",
         why="missing values ('', NA, NaN, null, None), or rows with too few cells.",
         fix="missing='drop' (--missing drop) leaves such rows out, 'mean' takes the mean of the training rows.",
     )
@@ -291,8 +294,7 @@ def _refuse_no_numbers(table: Table, name: str, text: pd.Series, values: np.ndar
     if len(bad):
         rows = text.index[bad].to_numpy()
         raise BadData(
-            f"{len(bad)} of {len(text)} cells {'is no number' if len(bad) == 1 else 'are no numbers'}; "
-            f"the first is {text.iloc[bad[0]]!r}.",
+            f"{no_numbers(len(bad), len(text), 'cell')}; the first is {text.iloc[bad[0]]!r}.",
             where=f"{table.where}, {table.rows(rows)}, column {name!r}",
             why="a mark for missing values, a unit or a typing error in a column of numbers.",
             fix="leave such cells empty and say --missing drop or mean (missing='drop'), or mend them.",
@@ -321,11 +323,11 @@ def _encoded(table: Table, column: Column, unseen: str) -> tuple[np.ndarray, lis
             raise BadData(
                 f"category {kinds[0]!r} of column {column.name!r} is none of the training data's.",
                 where=f"{table.where}, {table.rows(text.index[new].to_numpy())}, column {column.name!r}",
-                why=f"training rows had {_listed(list(column.categories), 10)}." + nearest(kinds[0], column.categories),
+                why=f"training rows had {listed(list(column.categories), 10)}." + nearest(kinds[0], column.categories),
                 fix="--unseen zero (unseen='zero') takes it for none of these; or train on rows that have it.",
             )
         notes.append(
-            f"{counted(len(new), 'row')} with a new category of {column.name!r} ({_listed(kinds)}), taken "
+            f"{counted(len(new), 'row')} with a new category of {column.name!r} ({listed(kinds)}), taken "
             "for none of those that were trained on."
         )
     # an unknown category has the code -1, the last row of the identity: zeros, as its 1 is in the column cut off
@@ -375,25 +377,8 @@ def _is_numeric(column: pd.Series) -> bool:
 def one_hot_notes(columns: Columns) -> tuple[str, ...]:
     """A sentence for each column of text."""
     return tuple(
-        f"Column {column.name!r} (text: {_listed(list(column.categories), 4)}) was one-hot encoded into "
+        f"Column {column.name!r} (text: {listed(list(column.categories), 4)}) was one-hot encoded into "
         f"{counted(column.width, 'column')}."
         for column in columns.columns
         if column.categories is not None
     )
-
-
-def counted(n: int, thing: str, verb: tuple[str, str] = ("", "")) -> str:
-    """ "1 cell", "3 cells"; with a verb "1 cell is", "3 cells are"."""
-    one, several = verb
-    if n == 1:
-        return f"{n:,} {thing} {one}".rstrip()
-    return f"{n:,} {thing}s {several}".rstrip()
-
-
-def share_of_rows(some: int, of: int, what: str) -> str:
-    """ "1 of 3 rows has empty cells", "2 of 3 rows have empty cells"."""
-    return f"{some:,} of {counted(of, 'row')} {'has' if some == 1 else 'have'} {what}"
-
-
-def _listed(names: list[str], most: int = MOST_SHOWN) -> str:
-    return ", ".join(names[:most]) + (f", ... ({len(names)} in all)" if len(names) > most else "")

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from gramian.errors import BadData
 
-from .columns import Columns, counted
+from .columns import Columns
 from .scaling import Scaling
+from .wording import counted
 
 
 @dataclass(frozen=True, eq=False)

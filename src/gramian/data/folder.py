@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ import numpy as np
 from gramian.errors import BadData
 
 from .raw import Raw
+from .wording import listed
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 TRAINING, TEST = ("train", "training"), ("test", "val", "valid", "validation")
-GREY = ("1", "L")  # Pillow's modes
+GREY_MODES = ("1", "L")  # Pillow's modes
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,11 +41,10 @@ class ImageFiles:
             channels = 1
         else:
             channels = 3
-        out = np.empty((len(self.paths[rows] if isinstance(rows, slice) else rows), channels, *self.size), np.uint8)
+        picked: Sequence[int] | np.ndarray = rows
         if isinstance(rows, slice):
             picked = range(len(self.paths))[rows]
-        else:
-            picked = rows
+        out = np.empty((len(picked), channels, *self.size), np.uint8)
         for i, row in enumerate(picked):
             image = _opened(self.paths[int(row)], self.mode)
             out[i] = np.asarray(image).reshape(*self.size, channels).transpose(2, 0, 1)
@@ -60,7 +61,10 @@ def read_images(folder: Path) -> Raw:
     training = next((subfolders[name] for name in TRAINING if name in subfolders), None)
     test = next((subfolders[name] for name in TEST if name in subfolders), None)
     split = training is not None and test is not None and not _images_in(training)
-    paths, labels, classes = _listed(training if split and training is not None else folder)
+    of_training = folder
+    if split and training is not None:
+        of_training = training
+    paths, labels, classes = _listed(of_training)
     if not paths:
         raise BadData(
             "no data in this folder.",
@@ -88,7 +92,8 @@ def read_images(folder: Path) -> Raw:
         codes = np.array([classes.index(classes_test[label]) for label in labels_test], np.int64)
         held = ImageFiles(tuple(paths_test), mode, size), codes
         if mode_test != mode:
-            notes = (*notes, f"Test images were read as {'grey' if mode == 'L' else 'color'}, as the training images.")
+            kind = {"L": "grey", "RGB": "color"}[mode]
+            notes = (*notes, f"Test images were read as {kind}, as the training images.")
     return Raw(
         folder.name,
         str(folder),
@@ -102,7 +107,9 @@ def read_images(folder: Path) -> Raw:
 
 
 def _images_in(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in ENDINGS and not path.name.startswith("."))
+    return sorted(
+        path for path in folder.iterdir() if path.suffix.lower() in IMAGE_ENDINGS and not path.name.startswith(".")
+    )
 
 
 def _listed(folder: Path) -> tuple[list[Path], list[int], list[str]]:
@@ -120,14 +127,17 @@ def _listed(folder: Path) -> tuple[list[Path], list[int], list[str]]:
 
 
 def _contents(folder: Path) -> str:
-    names = sorted(f"{path.name}/" if path.is_dir() else path.name for path in folder.iterdir())
+    names = sorted(_shown(path) for path in folder.iterdir())
     if not names:
         return "nothing"
-    if len(names) > 8:
-        more = f", ... ({len(names)} in all)"
-    else:
-        more = ""
-    return ", ".join(names[:8]) + more
+    return listed(names, 8)
+
+
+def _shown(path: Path) -> str:
+    """A name, with a slash if it is a folder's."""
+    if path.is_dir():
+        return f"{path.name}/"
+    return path.name
 
 
 def _refuse_other_classes(classes: list[str], of_test: list[str], test: Path) -> None:
@@ -151,7 +161,7 @@ def _looked_at(paths: list[Path]) -> tuple[str, tuple[int, int], tuple[str, ...]
             size = here
         if here != size:
             raise _sizes(path, here, paths[0], size)
-        grey += image.mode in GREY
+        grey += image.mode in GREY_MODES
         alpha += image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
         if image.mode.startswith(("I", "F")):
             raise BadData(
@@ -165,7 +175,9 @@ def _looked_at(paths: list[Path]) -> tuple[str, tuple[int, int], tuple[str, ...]
         notes.append(f"{grey:,} of {len(paths):,} images are grey; all were read with three channels.")
     if alpha:
         notes.append(f"The transparency of {alpha:,} of {len(paths):,} images was not used.")
-    return ("L" if grey == len(paths) else "RGB"), size, tuple(notes)
+    if grey == len(paths):
+        return "L", size, tuple(notes)
+    return "RGB", size, tuple(notes)
 
 
 def _sizes(path: Path, size: tuple[int, int], first: Path, others: tuple[int, int]) -> BadData:

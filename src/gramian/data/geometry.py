@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .check import check
 from .normalize import row_norms
+from .wording import row_number
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def geometry(x: Tensor, y: Tensor | None = None, *, rows: Tensor | None = None, 
         separation, closest = _separation(_unit(flat, norms), block)
 
     def named(*group: int) -> tuple[int, ...]:
-        return tuple(int(i if rows is None else rows[i]) for i in group)
+        return tuple(row_number(i, rows) for i in group)
 
     return Geometry(
         n=len(x),

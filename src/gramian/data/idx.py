@@ -17,8 +17,8 @@ from gramian.errors import BadData
 
 from .raw import Raw
 
-TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
-FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 COPY_AGAIN = "download or copy the file again."
 
 
@@ -29,7 +29,7 @@ def read_idx(path: Path) -> np.ndarray:
         BadData: the file is truncated, too long, not gzip though named so, or has another magic number.
     """
     content = _content(path)
-    if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in TYPES or content[3] == 0:
+    if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in IDX_TYPES or content[3] == 0:
         raise BadData(
             f"not an idx file: it begins with {content[:4].hex(' ') or 'nothing'}, not with 00 00, a type and a rank.",
             where=str(path),
@@ -41,7 +41,7 @@ def read_idx(path: Path) -> np.ndarray:
         shape = tuple(int(d) for d in np.frombuffer(content[4:start], ">u4"))
     else:
         shape = ()
-    dtype = np.dtype(TYPES[content[2]])
+    dtype = np.dtype(IDX_TYPES[content[2]])
     needed = start + math.prod(shape) * dtype.itemsize
     if len(content) != needed or len(shape) != content[3]:
         if len(content) < needed:
@@ -79,7 +79,7 @@ def _content(path: Path) -> bytes:
 def find(folder: Path) -> dict[str, Path]:
     """Which of the four files are in a folder, gzipped or not, by their plain names."""
     paths = {}
-    for name in FILES:
+    for name in IDX_FILES:
         for path in (folder / f"{name}.gz", folder / name):
             if path.is_file():
                 paths[name] = path
@@ -89,15 +89,15 @@ def find(folder: Path) -> dict[str, Path]:
 def read_folder(name: str, folder: Path, classes: tuple[str, ...] = ()) -> Raw:
     """Training and test images of a folder of idx files, as (n, 1, h, w)."""
     paths = find(folder)
-    missing = [file for file in FILES if file not in paths]
+    missing = [file for file in IDX_FILES if file not in paths]
     if missing:
         raise BadData(
-            f"{len(missing)} of the {len(FILES)} idx files of {name} are missing: {', '.join(missing)}.",
+            f"{len(missing)} of the {len(IDX_FILES)} idx files of {name} are missing: {', '.join(missing)}.",
             where=str(folder),
             why="the download was not complete, or the files have other names.",
             fix="put them there (.gz or unpacked) under these names.",
         )
-    images, labels, images_test, labels_test = (read_idx(paths[file]) for file in FILES)
+    images, labels, images_test, labels_test = (read_idx(paths[file]) for file in IDX_FILES)
     for which, x, y in (("train", images, labels), ("t10k", images_test, labels_test)):
         if x.ndim != 3 or y.ndim != 1 or len(x) != len(y):
             raise BadData(

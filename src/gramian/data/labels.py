@@ -128,7 +128,9 @@ def as_labels(column: np.ndarray, where: str, task: str | None = None) -> Labels
         else:
             kind = f"{len(values)} different whole numbers"
         guessed = f'Labels are {kind}, taken as regression targets; task="classification" (--task) makes them classes.'
-        return Labels(_targets(column), (), values, () if task else (guessed,))
+        if task:
+            return Labels(_targets(column), (), values, ())
+        return Labels(_targets(column), (), values, (guessed,))
     said: tuple[str, ...] = ()
     if not text and task is None:
         kind = f"{len(values)} whole numbers as labels"

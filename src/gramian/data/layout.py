@@ -7,7 +7,7 @@ import numpy as np
 from gramian.errors import BadArgument
 
 LAYOUTS = ("auto", "channels-first", "channels-last")
-CHANNELS = (1, 3, 4)  # of images: grey, color, color with transparency
+IMAGE_CHANNELS = (1, 3, 4)  # of images: grey, color, color with transparency
 
 
 def channels_first(x: np.ndarray, layout: str, where: str) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -35,7 +35,7 @@ def channels_first(x: np.ndarray, layout: str, where: str) -> tuple[np.ndarray, 
         return x[:, None], ("Bytes of shape (n, h, w) were read as grey images (n, 1, h, w).",)
     last = layout == "channels-last"
     if layout == "auto" and x.ndim == 4:
-        first, last = x.shape[1] in CHANNELS, x.shape[3] in CHANNELS
+        first, last = x.shape[1] in IMAGE_CHANNELS, x.shape[3] in IMAGE_CHANNELS
         if first and last and x.shape[1] != x.shape[3]:
             raise BadArgument(
                 f"images of shape {x.shape[1:]} have their channels on the first axis or on the last one.",

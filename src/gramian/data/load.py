@@ -19,6 +19,7 @@ from .raw import Raw
 from .scaling import Scaling, known_normalization
 from .sources import Choices, read
 from .subset import default_n_test, enough, head, split
+from .wording import listed
 
 TEST_ROWS = 1000  # of an official test set, where a subset was asked for
 
@@ -113,7 +114,9 @@ def drawn(
     rows = torch.from_numpy(numbers[train])
     x, y = _tensor(raw.x[train], dtype), _labels(raw, raw.y[train], dtype)
     held, held_y = raw.test or (raw.x, raw.y)
-    rows_test = torch.from_numpy(test if raw.test else numbers[test])
+    rows_test = torch.from_numpy(test)  # numbers in the official test set, or in the source's rows
+    if not raw.test:
+        rows_test = torch.from_numpy(numbers[test])
     x_test, y_test = _tensor(held[test], dtype), _labels(raw, held_y[test], dtype)
     name = f"{raw.name} ({raw.source})"
     missing = raw.columns is not None and raw.columns.missing == "mean"
@@ -123,9 +126,10 @@ def drawn(
     x, x_test = plain(x), plain(x_test)
     check(x, y, rows=rows, name=name, n_classes=len(raw.classes) or None)
     if len(x_test):
-        check(
-            x_test, None if raw.classes else y_test, rows=rows_test, name=f"{name}, test", in_shape=tuple(x.shape[1:])
-        )
+        targets_test = None  # a test set may well be of one class
+        if not raw.classes:
+            targets_test = y_test
+        check(x_test, targets_test, rows=rows_test, name=f"{name}, test", in_shape=tuple(x.shape[1:]))
     if normalize == "auto":
         if x.ndim == 2:
             normalize = "standardize"
@@ -148,7 +152,9 @@ def available_rows(raw: Raw, n_test: int | None) -> int:
     """Training rows that there are beside the test rows."""
     if raw.test is not None:
         return len(raw.y)
-    return max(1, len(raw.y) - (default_n_test(len(raw.y)) if n_test is None else n_test))
+    if n_test is None:
+        n_test = default_n_test(len(raw.y))
+    return max(1, len(raw.y) - n_test)
 
 
 def _draw(raw: Raw, n: int | None, n_test: int | None, seed: int) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
@@ -161,7 +167,10 @@ def _draw(raw: Raw, n: int | None, n_test: int | None, seed: int) -> tuple[np.nd
     if raw.test is None:
         wanted = n
         if wanted is not None:
-            wanted += TEST_ROWS if n_test is None else n_test
+            if n_test is None:
+                wanted += TEST_ROWS
+            else:
+                wanted += n_test
         pool = _pool(raw.pools, len(strata), wanted)
         train, test = split(strata[:pool], n, n_test, seed)
     else:
@@ -175,8 +184,10 @@ def _draw(raw: Raw, n: int | None, n_test: int | None, seed: int) -> tuple[np.nd
         if n_test is None and n is not None:
             n_test = min(TEST_ROWS, len(strata_test))
         test = head(strata_test[: _pool(raw.pools_test, len(strata_test), n_test)], n_test, seed, "test")
+    if pool >= len(strata):
+        return train, test, ()
     said = f"Only the files with the first {pool:,} of {len(strata):,} training rows were read, to draw {len(train):,}."
-    return train, test, (said,) if pool < len(strata) else ()
+    return train, test, (said,)
 
 
 def _pool(ends: tuple[int, ...], available: int, needed: int | None) -> int:
@@ -188,7 +199,9 @@ def _tensor(x: np.ndarray, dtype: torch.dtype) -> Tensor:
 
 
 def _labels(raw: Raw, y: np.ndarray, dtype: torch.dtype) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(y)).to(torch.int64 if raw.classes else dtype)
+    if raw.classes:
+        dtype = torch.int64
+    return torch.from_numpy(np.ascontiguousarray(y)).to(dtype)
 
 
 def _refuse_unfilled(raw: Raw, x: Tensor) -> tuple[str, ...]:
@@ -213,8 +226,7 @@ def _constant(raw: Raw, x: Tensor) -> tuple[str, ...]:
     if not same:
         return ()
     names = [raw.columns.encoded[i] for i in same]
-    shown = ", ".join(names[:5]) + (f", ... ({len(names)} in all)" if len(names) > 5 else "")
-    return (f"The same in all training rows, so nothing is learned from it: {shown}.",)
+    return (f"The same in all training rows, so nothing is learned from it: {listed(names)}.",)
 
 
 def _collapsed(before: Tensor, after: Tensor) -> tuple[str, ...]:

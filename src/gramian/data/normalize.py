@@ -9,6 +9,8 @@ from torch import Tensor
 
 from gramian.errors import BadData
 
+from .wording import MOST_SHOWN, first_few, row_number
+
 
 def unit_norm(x: Tensor, *, rows: Tensor | None = None, name: str = "x") -> Tensor:
     r"""Each row, flattened, divided by its Euclidean norm: $x_i / \lVert x_i \rVert$. Images too.
@@ -33,10 +35,10 @@ def unit_norm(x: Tensor, *, rows: Tensor | None = None, name: str = "x") -> Tens
     norms = row_norms(x)
     zero = (norms == 0).nonzero().flatten()
     if len(zero):
-        names = ", ".join(str(int(i if rows is None else rows[i])) for i in zero[:5])
+        names = first_few([str(row_number(i, rows)) for i in zero[: MOST_SHOWN + 1]])
         raise BadData(
             f"{len(zero)} of {len(x)} rows are all zeros, and a zero row cannot be scaled to norm 1.",
-            where=f"{name}, row {names}{', ...' if len(zero) > 5 else ''} (counted from 0)",
+            where=f"{name}, row {names} (counted from 0)",
             why="a blank image or an empty record; or the columns were centered and this row is the mean.",
             fix='normalize="standardize" or "none", or drop the row.',
         )

@@ -34,15 +34,16 @@ def readable(path: Path, member: str = "") -> Iterator[None]:
         pickled = "pickle" in str(error).lower()
         if pickled:
             why = "it holds Python objects, which could run code."
-        else:
-            why = "the file is truncated or damaged."
-        if pickled:
             fix = "save plain numbers: np.savez(path, x=..., y=...)."
         else:
+            why = "the file is truncated or damaged."
             fix = "download or save the file again."
+        place = str(path)
+        if member:
+            place += f", member {member}"
         raise BadData(
             f"the arrays cannot be read: {error or type(error).__name__}",
-            where=f"{path}{', member ' + member if member else ''} ({path.stat().st_size} bytes)",
+            where=f"{place} ({path.stat().st_size} bytes)",
             why=why,
             fix=fix,
         ) from None
@@ -134,24 +135,12 @@ def from_arrays(
     layout: str = "auto",
 ) -> Raw:
     """Inputs channels first and labels as numbers."""
-    for which, a, b in [("training", x, y)] + ([("test", *test)] if test else []):
-        if a.ndim < 2 or a.dtype.kind not in "biuf":
+    _check_rows("training", x, y, where)
+    if test:
+        _check_rows("test", *test, where)
+        if test[0].shape[1:] != x.shape[1:]:
             raise BadData(
-                f"{which} inputs of shape {a.shape} and dtype {a.dtype} are not rows of numbers.",
-                where=where,
-                why="one row without its row dimension, or text.",
-                fix="save inputs of shape (n, d) or (n, c, h, w).",
-            )
-        if b.ndim == 0 or len(a) != len(b):
-            raise BadData(
-                f"{len(a)} rows of {which} inputs, but labels of shape {b.shape}.",
-                where=where,
-                why="inputs and labels of different files or splits.",
-                fix="save one label a row, in the same order.",
-            )
-        if a.shape[1:] != x.shape[1:]:
-            raise BadData(
-                f"test inputs of shape {a.shape} do not go with training inputs of shape {x.shape}.",
+                f"test inputs of shape {test[0].shape} do not go with training inputs of shape {x.shape}.",
                 where=where,
                 why="training and test rows were prepared differently.",
                 fix="give both the same columns or image size.",
@@ -162,13 +151,33 @@ def from_arrays(
         scale = 255.0
     else:
         scale = 1.0
+    held = None
+    if test:
+        held = (channels_first(test[0], layout, where)[0], labels.encode(test[1], where))
     return Raw(
         Path(where).stem,
         where,
         inputs,
         labels.y,
         labels.classes,
-        (channels_first(test[0], layout, where)[0], labels.encode(test[1], where)) if test else None,
+        held,
         scale=scale,
         notes=(*labels.notes, *note),
     )
+
+
+def _check_rows(which: str, x: np.ndarray, y: np.ndarray, where: str) -> None:
+    if x.ndim < 2 or x.dtype.kind not in "biuf":
+        raise BadData(
+            f"{which} inputs of shape {x.shape} and dtype {x.dtype} are not rows of numbers.",
+            where=where,
+            why="one row without its row dimension, or text.",
+            fix="save inputs of shape (n, d) or (n, c, h, w).",
+        )
+    if y.ndim == 0 or len(x) != len(y):
+        raise BadData(
+            f"{len(x)} rows of {which} inputs, but labels of shape {y.shape}.",
+            where=where,
+            why="inputs and labels of different files or splits.",
+            fix="save one label a row, in the same order.",
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -131,7 +132,10 @@ def are_dates(text: pd.Series) -> bool:
 
 def as_float(column: pd.Series) -> np.ndarray:
     """Cells as float64, empty ones NaN."""
-    return column.astype("Float64" if column.dtype == object else column.dtype).to_numpy(np.float64, na_value=np.nan)
+    dtype: Any = column.dtype
+    if column.dtype == object:
+        dtype = "Float64"
+    return column.astype(dtype).to_numpy(np.float64, na_value=np.nan)
 
 
 def as_text(column: pd.Series) -> pd.Series:

@@ -10,7 +10,7 @@ import numpy as np
 from .columns import Columns
 
 
-class Rows(Protocol):
+class RowSource(Protocol):
     """Rows that can be counted and picked: an array, or images that are only decoded where they are asked for."""
 
     def __len__(self) -> int: ...
@@ -40,10 +40,10 @@ class Raw:
 
     name: str
     source: str
-    x: Rows
+    x: RowSource
     y: np.ndarray
     classes: tuple[str, ...]
-    test: tuple[Rows, np.ndarray] | None = None
+    test: tuple[RowSource, np.ndarray] | None = None
     scale: float = 1.0
     rows: np.ndarray | None = None
     pools: tuple[int, ...] = ()

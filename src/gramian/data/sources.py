@@ -13,14 +13,15 @@ import pandas as pd
 from gramian.errors import BadArgument, BadData
 
 from . import cifar, folder, idx, uci
-from .columns import Table, counted
+from .columns import Table
 from .embedded import EMBEDDED
 from .labels import nearest
 from .npz import from_array, from_arrays, read_npy, read_npz
 from .openml import read_openml
 from .raw import Raw
-from .table import TABLES, from_table, read_table, table_of
+from .table import TABLE_ENDINGS, from_table, read_table, table_of
 from .tensors import as_array
+from .wording import counted
 
 VARIABLE = "GRAMIAN_DATA"
 CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
@@ -36,8 +37,8 @@ IN_FOLDERS: dict[str, Callable[[Path], Raw]] = {
     "cifar10": cifar.read_cifar10,
 }
 ALIASES = {"cifar-10": "cifar10", "fashionmnist": "fashion-mnist", "fmnist": "fashion-mnist"}
-ARRAYS: dict[str, Callable[..., Raw]] = {".npz": read_npz, ".npy": read_npy}
-FILES = (*TABLES, *ARRAYS)
+ARRAY_READERS: dict[str, Callable[..., Raw]] = {".npz": read_npz, ".npy": read_npy}
+READABLE_ENDINGS = (*TABLE_ENDINGS, *ARRAY_READERS)
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def read(data: Any, data_dir: str | os.PathLike[str] | None, choices: Choices) -
     if path.is_dir():
         return _read_folder(path)
     _refuse_no_file(text, path)
-    return ARRAYS[path.suffix.lower()](path, choices.target, choices.task, choices.layout)
+    return ARRAY_READERS[path.suffix.lower()](path, choices.target, choices.task, choices.layout)
 
 
 def table(data: Any, target: str | None = None) -> tuple[Table, str | None] | None:
@@ -130,7 +131,7 @@ def table(data: Any, target: str | None = None) -> tuple[Table, str | None] | No
     if colon and kind.lower() == "openml":
         return read_openml(rest, target)
     path = Path(text).expanduser()
-    if path.suffix.lower() not in TABLES or path.is_dir():
+    if path.suffix.lower() not in TABLE_ENDINGS or path.is_dir():
         return None
     _refuse_no_file(text, path)
     return read_table(path), target
@@ -186,11 +187,11 @@ def _refuse_no_file(text: str, path: Path) -> None:
     """Raise unless there is a file, and a reader for it."""
     suffix = path.suffix.lower()
     if not path.is_file():
-        if suffix not in FILES and len(path.parts) == 1:
+        if suffix not in READABLE_ENDINGS and len(path.parts) == 1:
             raise BadData(
                 f"no data set {text!r}.",
                 where=f"known: {', '.join([*EMBEDDED, *IN_FOLDERS])}; uci:NAME; openml:NUMBER; "
-                f"or the path of a {', '.join(FILES)} file or of a folder",
+                f"or the path of a {', '.join(READABLE_ENDINGS)} file or of a folder",
                 why="another spelling." + nearest(text, [*EMBEDDED, *IN_FOLDERS, *ALIASES]),
                 fix="one of these; `gramian doctor` lists what is found.",
             )
@@ -208,16 +209,18 @@ def _refuse_no_file(text: str, path: Path) -> None:
             why=why,
             fix="the path of the file, relative to the folder you are in or absolute.",
         )
-    if suffix not in FILES:
+    if suffix not in READABLE_ENDINGS:
         is_idx = "idx" in path.name
         if is_idx:
+            why = "one idx file is images or labels only."
             fix = f"give the folder of all four: {path.parent}"
         else:
+            why = f"read are {', '.join(READABLE_ENDINGS)}."
             fix = "unpack or convert it, e.g. to .csv."
         raise BadData(
             f"no reader for a file that ends in {path.suffix or 'nothing'!r}.",
             where=str(path),
-            why="one idx file is images or labels only." if is_idx else f"read are {', '.join(FILES)}.",
+            why=why,
             fix=fix,
         )
 
@@ -276,7 +279,10 @@ def available(data_dir: str | os.PathLike[str] | None = None) -> tuple[Available
 def _inside(name: str, folder: Path) -> Available:
     if name == "uci":
         count = len(uci.names(folder))
-        return Available("uci", count > 0, str(folder), () if count else ("*.npz",), f"{count} sets, as uci:NAME")
+        missing: tuple[str, ...] = ()
+        if not count:
+            missing = ("*.npz",)
+        return Available("uci", count > 0, str(folder), missing, f"{count} sets, as uci:NAME")
     if name == "cifar10":
         try:
             parts = cifar.find(folder)
@@ -284,5 +290,5 @@ def _inside(name: str, folder: Path) -> Available:
             return Available(name, False, str(folder), (error.where,), error.what)
         return Available(name, bool(parts["train"]), str(folder), cifar.gaps(parts))
     idx_files = idx.find(folder)
-    missing = tuple(file for file in idx.FILES if file not in idx_files)
+    missing = tuple(file for file in idx.IDX_FILES if file not in idx_files)
     return Available(name, not missing, str(folder), missing)

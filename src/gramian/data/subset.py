@@ -53,15 +53,19 @@ def split(labels: np.ndarray, n: int | None, n_test: int | None, seed: int) -> t
     if n_test is None:
         n_test = min(default_n_test(available), available - (n or 1))
     if n_test < 0 or (n or 1) + n_test > available:
+        asked: int | str = "at least 1"
+        if n is not None:
+            asked = n
         raise BadArgument(
-            f"{n if n is not None else 'at least 1'} training and {n_test} test rows were asked for; "
-            f"there are {available} in all.",
+            f"{asked} training and {n_test} test rows were asked for; there are {available} in all.",
             where=f"n={n}, n_test={n_test}",
             why="this data has no official test set, so test rows are taken out of its rows.",
             fix=f"n={max(1, available - default_n_test(available))}, n_test={default_n_test(available)}.",
         )
     order = stratified_order(labels, seed)
-    return np.sort(order[: available - n_test if n is None else n]), np.sort(order[available - n_test :])
+    if n is None:
+        n = available - n_test
+    return np.sort(order[:n]), np.sort(order[available - n_test :])
 
 
 def head(labels: np.ndarray, n: int | None, seed: int, what: str) -> np.ndarray:
@@ -75,13 +79,13 @@ def head(labels: np.ndarray, n: int | None, seed: int, what: str) -> np.ndarray:
 def enough(n: int | None, available: int, what: str) -> None:
     """Raise BadArgument unless `n` rows can be had."""
     if what == "test":
-        least = 0
+        least, argument = 0, "n_test"
     else:
-        least = 1
+        least, argument = 1, "n"
     if n is not None and not least <= n <= available:
         raise BadArgument(
             f"{n} {what} rows were asked for; there are {available}.",
-            where=f"{'n_test' if what == 'test' else 'n'}={n}",
+            where=f"{argument}={n}",
             why=f"a subset has at least {least} and at most all rows.",
             fix=f"a number from {least} to {available}, or leave it out.",
         )

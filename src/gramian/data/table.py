@@ -12,18 +12,19 @@ import pandas as pd
 
 from gramian.errors import BadData
 
-from .columns import Table, complete, counted, learn, one_hot_notes, refuse_infinite
+from .columns import Table, complete, learn, one_hot_notes, refuse_infinite
 from .labels import as_labels, nearest
 from .numerals import are_dates, as_text, numbers_in
 from .raw import Raw
+from .wording import counted, listed, no_numbers
 
 USUAL_TARGETS = ("target", "label", "class", "y")
 SEPARATORS = ",;\t|"
-TABLES = (".csv", ".tsv", ".txt", ".parquet")
+TABLE_ENDINGS = (".csv", ".tsv", ".txt", ".parquet")
 
 
 def read_table(path: Path) -> Table:
-    """The table in a file that ends in one of `TABLES`."""
+    """The table in a file that ends in one of `TABLE_ENDINGS`."""
     if path.suffix.lower() == ".parquet":
         return read_parquet(path)
     return read_csv(path)
@@ -109,12 +110,16 @@ def _header(path: Path) -> tuple[int, list[str], str]:
     if len(names) > 1 and all(map(_is_number, names)) and names != [str(i) for i in range(len(names))]:
         data = data or names  # 0, 1, 2, ... are names that programs give
     if again or data:
+        if again:
+            what = f"column {again[0]!r} is named twice."
+        else:
+            what = f"column name {data[0]!r} is a number."
         if data or _is_number(again[0]):
             why = "the table probably has no line of column names, and this is its first row of data."
         else:
             why = "two columns have one name."
         raise BadData(
-            f"column {again[0]!r} is named twice." if again else f"column name {data[0]!r} is a number.",
+            what,
             where=f"{path}, line {skip + 1} of the file",
             why=why,
             fix="put a line of different column names first.",
@@ -258,15 +263,16 @@ def _labels(table: Table, target: str) -> tuple[np.ndarray, tuple[str, ...]]:
     bad = np.flatnonzero(np.isnan(values))
     if len(bad) and written:
         raise BadData(
-            f"{len(bad)} of {len(text)} labels {'is no number' if len(bad) == 1 else 'are no numbers'}; the first is "
-            f"{text.iloc[bad[0]]!r}.",
+            f"{no_numbers(len(bad), len(text), 'label')}; the first is {text.iloc[bad[0]]!r}.",
             where=f"{where}, {table.rows(text.index[bad].to_numpy())}",
             why="a mark for missing values, a unit or a typing error in a column of numbers.",
             fix="mend or drop such rows.",
         )
     if len(bad):
         return text.to_numpy(str), ()
-    return values, (f"Labels were read as numbers {written}.",) if written else ()
+    if not written:
+        return values, ()
+    return values, (f"Labels were read as numbers {written}.",)
 
 
 def _target(table: Table, target: str | None) -> str:
@@ -276,7 +282,7 @@ def _target(table: Table, target: str | None) -> str:
     usual = [column for column in columns if column.lower() in USUAL_TARGETS]
     if target is None and len(usual) == 1:
         return usual[0]
-    shown = ", ".join(columns[:20]) + (f", ... ({len(columns)} in all)" if len(columns) > 20 else "")
+    shown = listed(columns, 20)
     if target is None:
         raise BadData(
             "which column holds the labels was not said.",

@@ -125,10 +125,11 @@ def _inputs(x: Any, name: str) -> Tensor:
         x = numbers_of(x, name)
     array = as_array(x, name)
     if array.dtype.kind not in "biuf":
+        what = "inputs are empty."
+        if array.size:
+            what = f"inputs of dtype {array.dtype} are not numbers; the first is {array.flat[0]!r}."
         raise BadData(
-            f"inputs of dtype {array.dtype} are not numbers; the first is {array.flat[0]!r}."
-            if array.size
-            else "inputs are empty.",
+            what,
             where=name,
             why="text, dates or objects in an array.",
             fix="a table with its columns: gramian.data.load(frame, target=...) codes text by categories.",
@@ -191,33 +192,10 @@ def as_array(values: Any, name: str) -> np.ndarray:
             fix=f"{name}.toarray().",
         )
     if isinstance(values, pd.Series | pd.Index | pd.DataFrame):
-        if isinstance(values, pd.DataFrame) or not isinstance(values.dtype, pd.CategoricalDtype):
-            if _extension_number(values):
-                values = values.to_numpy(np.float64, na_value=np.nan)
-            else:
-                values = values.to_numpy()
-        else:
-            values = values.astype(object).to_numpy()
+        values = _from_pandas(values)
     if isinstance(values, list | tuple) and values and all(isinstance(row, Tensor) for row in values):
         values = [row.detach().cpu().numpy() for row in values]
-    try:
-        array = np.asarray(values)
-    except (ValueError, TypeError, RuntimeError) as error:
-        rows = isinstance(values, list | tuple)
-        if rows:
-            why = "rows of different lengths."
-        else:
-            why = f"a {type(values).__name__} gives no numbers by itself."
-        if rows:
-            fix = "rows of equal length."
-        else:
-            fix = "its inputs and targets as a pair of arrays or tensors."
-        raise BadData(
-            f"{name} is no array: {str(error).split('.')[0]}.",
-            where=name,
-            why=why,
-            fix=fix,
-        ) from None
+    array = _asarray(values, name)
     if array.dtype.kind == "O":
         array = _from_objects(array, name)
     if not array.dtype.isnative:  # of a file of another machine, such as FITS
@@ -230,6 +208,27 @@ def as_array(values: Any, name: str) -> np.ndarray:
             fix="a data set by its name or path: gramian.data.load(...) gives data.x and data.y.",
         )
     return array
+
+
+def _asarray(values: Any, name: str) -> np.ndarray:
+    try:
+        return np.asarray(values)
+    except (ValueError, TypeError, RuntimeError) as error:
+        if isinstance(values, list | tuple):
+            why = "rows of different lengths."
+            fix = "rows of equal length."
+        else:
+            why = f"a {type(values).__name__} gives no numbers by itself."
+            fix = "its inputs and targets as a pair of arrays or tensors."
+        raise BadData(f"{name} is no array: {str(error).split('.')[0]}.", where=name, why=why, fix=fix) from None
+
+
+def _from_pandas(values: pd.Series | pd.Index | pd.DataFrame) -> np.ndarray:
+    if not isinstance(values, pd.DataFrame) and isinstance(values.dtype, pd.CategoricalDtype):
+        return values.astype(object).to_numpy()
+    if _extension_number(values):
+        return values.to_numpy(np.float64, na_value=np.nan)
+    return values.to_numpy()
 
 
 def _extension_number(values: pd.Series | pd.Index | pd.DataFrame) -> bool:

@@ -11,8 +11,11 @@ from gramian.errors import BadArgument, BadData
 from .labels import nearest
 from .npz import readable
 from .raw import Raw
+from .wording import first_few
 
-SPLITS = {str(k): (f"fold{k}_train", f"fold{k}_test") for k in range(4)} | {"tune": ("tune_train", "tune_val")}
+SPLITS_OF_AUTHORS = {str(k): (f"fold{k}_train", f"fold{k}_test") for k in range(4)} | {
+    "tune": ("tune_train", "tune_val")
+}
 
 
 def names(folder: Path) -> dict[str, Path]:
@@ -33,9 +36,9 @@ def read_uci(name: str, folder: Path) -> Raw:
             f"no UCI set {name!r} among the {len(known)} found.",
             where=str(folder),
             why="another spelling, or it is not there." + nearest(name, known),
-            fix="uci:NAME, one of: " + ", ".join(list(known)[:8]) + (", ..." if len(known) > 8 else "."),
+            fix="uci:NAME, one of: " + first_few(list(known), 8, end="."),
         )
-    if wish and wish not in SPLITS:
+    if wish and wish not in SPLITS_OF_AUTHORS:
         raise BadArgument(
             f"no split {wish!r} of {name}.",
             where=f"uci:{name}:{wish}",
@@ -43,7 +46,7 @@ def read_uci(name: str, folder: Path) -> Raw:
             fix=f"uci:{name}:0 .. uci:{name}:3, or uci:{name}:tune.",
         )
     path = known[name]
-    train, test = SPLITS[wish or "0"]
+    train, test = SPLITS_OF_AUTHORS[wish or "0"]
     with readable(path), path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
         arrays = {key: file[key] for key in ("X", "y", "X_test", "y_test", train, test) if key in file.files}
     lacking = [key for key in ("X", "y", train, test) if key not in arrays]
@@ -56,7 +59,9 @@ def read_uci(name: str, folder: Path) -> Raw:
         )
     x, y = arrays["X"], arrays["y"].astype(np.int64)
     classes = tuple(str(c) for c in range(int(y.max()) + 1))
-    title, notes = f"uci:{name}{':' + wish if wish else ''}", []
+    title, notes = f"uci:{name}", []
+    if wish:
+        title += f":{wish}"
     if "X_test" in arrays and not wish:
         if _standardized(x) == _standardized(arrays["X_test"]):
             if _standardized(x):

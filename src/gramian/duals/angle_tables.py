@@ -22,7 +22,7 @@ from torch import Tensor
 
 from gramian.duals.chebyshev import chebyshev_nodes, chebyshev_polynomials
 from gramian.duals.gaussian_function import GaussianFunction
-from gramian.duals.quadrature import RANGE
+from gramian.duals.quadrature import FARTHEST_NODE
 from gramian.errors import NoLimit, Unsupported
 
 SMOOTH, KINKS, JUMPS = range(3)  # as in native/src/vector_series.h
@@ -30,15 +30,15 @@ DEVIATION_NODES = (2, 3, 4, 6, 8, 12, 16)  # in a standard deviation, as there
 ANGLE_NODES = (32, 64, 128, 256, 320)  # in the angle
 WIDEST_RATIO = 8.0  # ratio of standard deviations in one table
 END_STEPS = 8  # of a table's end, in a factor of 2: so that the next tile finds it
-TAIL = {torch.float32: 1e-8, torch.float64: 1e-13}  # share of a series that is left out
-CHECKED = {torch.float32: 2e-7, torch.float64: 5e-13}  # largest difference from the dual, of the diagonal
+SERIES_TAIL_SHARE = {torch.float32: 1e-8, torch.float64: 1e-13}  # share of a series that is left out
+TABLE_ERROR = {torch.float32: 2e-7, torch.float64: 5e-13}  # largest difference from the dual, of the diagonal
 SMOOTH_PAIRS = {True: 1000, False: 40_000}  # that a table of a smooth function takes, at one variance or many
 FEW_VARIANCES = 32  # variances that are asked for one by one
 DIAGONAL_NODES = 24  # nodes for the diagonal, where there are more
 
 
 @dataclass(frozen=True, eq=False)
-class Table:
+class AngleTable:
     """Coefficients of the three functions.
 
     Args:
@@ -96,7 +96,7 @@ def uniform(q: Tensor, dtype: torch.dtype) -> bool:
 
 def tabulated(
     op: GaussianFunction, q: Tensor, dtype: torch.dtype, pairs: float = math.inf
-) -> tuple[Table, Tensor, Tensor, Tensor]:
+) -> tuple[AngleTable, Tensor, Tensor, Tensor]:
     """A table for variances q, and at each of them its standard deviation, E phi^2 and E phi'^2; shapes (n,).
 
     A smooth function that needs one bends sharply in its values' scale, and each integral takes a millisecond: for
@@ -109,7 +109,7 @@ def tabulated(
     if len(some) == 0:
         raise Unsupported("All inputs are zero.")
     same = uniform(q, dtype)
-    if op.integrated and not op.sharp and pairs < SMOOTH_PAIRS[same]:
+    if op.integrated and not op.nonsmooth and pairs < SMOOTH_PAIRS[same]:
         raise Unsupported(f"So few pairs do not pay for a table of {op.name}.")
     if not same and any(op.kinks):
         raise Unsupported(f"{op.name} bends elsewhere than at 0, and the values' variances differ.")
@@ -156,7 +156,7 @@ def own(op: GaussianFunction, q: Tensor) -> tuple[Tensor, Tensor]:
     return (matrix @ k) @ basis, (matrix @ slope) @ basis
 
 
-def of_powers(a: Tensor, q: float, second: float, dtype: torch.dtype) -> Table:
+def of_powers(a: Tensor, q: float, second: float, dtype: torch.dtype) -> AngleTable:
     """The table of a power series at one variance, from its normalized coefficients, shape (terms,)."""
     # 1 - c^k = (1 - c)(1 + ... + c^(k - 1)): G, 1 - K over 1 - c, has the sum of all squares above r at c^r.
     # D is the derivative of K in c
@@ -171,13 +171,13 @@ def of_powers(a: Tensor, q: float, second: float, dtype: torch.dtype) -> Table:
             break
     rest, slope = both
     only = math.sqrt(q)
-    return Table(SMOOTH, only, only, a.new_zeros(1, 1), *(_long(c[None, None], length) for c in (rest, slope)))
+    return AngleTable(SMOOTH, only, only, a.new_zeros(1, 1), *(_long(c[None, None], length) for c in (rest, slope)))
 
 
 @lru_cache(maxsize=64)
-def _checked_table(op: GaussianFunction, low: float, high: float, dtype: torch.dtype) -> Table | None:
+def _checked_table(op: GaussianFunction, low: float, high: float, dtype: torch.dtype) -> AngleTable | None:
     forms: tuple[int, ...] = SMOOTH, KINKS
-    if op.sharp:
+    if op.nonsmooth:
         if op.jumps:
             forms = (JUMPS,)
         else:
@@ -228,7 +228,7 @@ def _order(op: GaussianFunction, form: int, low: float, high: float, dtype: torc
 
 def _interpolated(
     op: GaussianFunction, form: int, low: float, high: float, order: int, angles: int, dtype: torch.dtype
-) -> Table:
+) -> AngleTable:
     x, to_x = chebyshev_nodes(order)
     s = (low + high) / 2 + (high - low) / 2 * x
     i, j = torch.triu_indices(order, order)
@@ -245,7 +245,7 @@ def _interpolated(
 
     slope, rest = mapped(half), mapped(rest)
     length = max(_kept(slope, dtype), _kept(rest, dtype))
-    return Table(form, low, high, _apart(op, low, high, order), _long(rest, length), _long(slope, length))
+    return AngleTable(form, low, high, _apart(op, low, high, order), _long(rest, length), _long(slope, length))
 
 
 def _slopes(op: GaussianFunction, form: int, s1: Tensor, s2: Tensor, angles: int) -> Tensor:
@@ -308,8 +308,8 @@ def _apart(op: GaussianFunction, low: float, high: float, order: int) -> Tensor:
 def _gaussian() -> tuple[Tensor, Tensor]:
     """Gauss and Legendre's rule on both sides of 0, with the normal density."""
     x, w = (torch.from_numpy(t) for t in np.polynomial.legendre.leggauss(128))
-    z = RANGE / 2 * (x + 1)
-    weight = RANGE / 2 * w * torch.exp(-z * z / 2) / math.sqrt(2 * math.pi)
+    z = FARTHEST_NODE / 2 * (x + 1)
+    weight = FARTHEST_NODE / 2 * w * torch.exp(-z * z / 2) / math.sqrt(2 * math.pi)
     # each half line on its own: a kink or a jump at 0 is an end of both
     return torch.cat([-z, z]), torch.cat([weight, weight])
 
@@ -325,7 +325,7 @@ def _dual(op: GaussianFunction, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor) 
     return op.untabulated_dual(q1, k, q2, gap)
 
 
-def _right(op: GaussianFunction, table: Table, dtype: torch.dtype) -> bool:
+def _right(op: GaussianFunction, table: AngleTable, dtype: torch.dtype) -> bool:
     """Whether it is the dual at pairs that are no nodes, near angles 0 and pi too."""
     generator = torch.Generator().manual_seed(0)
     width = table.high - table.low
@@ -341,14 +341,16 @@ def _right(op: GaussianFunction, table: Table, dtype: torch.dtype) -> bool:
     wrong = torch.maximum(
         (u - (1 - k / size)).abs().max(), (d - s1 * s2 * slope / size).abs().max() / steep.clamp_min(1)
     )
-    return float(wrong) <= CHECKED[dtype]
+    return float(wrong) <= TABLE_ERROR[dtype]
 
 
 def _variables(form: int, theta: Tensor) -> tuple[Tensor, Tensor]:
     p = theta / math.pi
     if form == SMOOTH:
         return 2 * torch.sin(theta / 2) ** 2, torch.cos(theta)
-    return (p * p if form == KINKS else p), 2 * p - 1
+    if form == KINKS:
+        return p * p, 2 * p - 1
+    return p, 2 * p - 1
 
 
 def _kept(coefficients: Tensor, dtype: torch.dtype, *, even: bool = True) -> int:
@@ -356,7 +358,7 @@ def _kept(coefficients: Tensor, dtype: torch.dtype, *, even: bool = True) -> int
     size = coefficients.abs().amax((0, 1))
     left = size.flip(0).cumsum(0).flip(0)
     # |T_r| <= 1: what is cut off is at most the sum of the coefficients' sizes
-    length = int((left > TAIL[dtype] * left[0]).sum())
+    length = int((left > SERIES_TAIL_SHARE[dtype] * left[0]).sum())
     if even:
         return max(2, length + length % 2)
     return length

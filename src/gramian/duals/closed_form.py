@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from gramian.duals.derivatives import At, Kernel, gradient, pairs, wanted
+from gramian.duals.derivatives import Kernel, PairCovariances, gradient, pairs, wanted
 
 Duals = tuple[Tensor, Tensor]
 
@@ -77,7 +77,7 @@ class _Dual(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor | None, ...]:
-        at = At(*ctx.saved_tensors)
+        at = PairCovariances(*ctx.saved_tensors)
         if torch.is_grad_enabled():  # a gradient that is to be differentiated
             parts = [(g, kernel.slopes(at), kernel) for g, kernel in zip(grad, ctx.kernels(), strict=True)]
         else:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 NEAR_DISTANCE = 1e-2  # of their norm: pairs of unit vectors whose distance is computed from differences
 Pair = tuple[Tensor, Tensor]
-CHUNK = 2**22  # numbers held at once
+MOST_NUMBERS_HELD = 2**22  # numbers held at once
 
 
 def safe_sqrt(x: Tensor) -> Tensor:
@@ -49,7 +49,9 @@ def of_vectors(x: Tensor, y: Tensor, q1: Tensor, product: Tensor, q2: Tensor) ->
     s = r[:, None] * t[None]
     if x.shape[1] == 1:  # numbers of one sign have no angle, whatever they are
         same = product.detach() >= 0
-        return (torch.zeros_like(s) if bool(same.all()) else torch.where(same, torch.zeros_like(s), 2 * s)), product
+        if bool(same.all()):
+            return torch.zeros_like(s), product
+        return torch.where(same, torch.zeros_like(s), 2 * s), product
     gap = s - product
     near = (gap < NEAR_DISTANCE * s).detach()
     gap = gap.clamp_min(0)
@@ -67,7 +69,7 @@ def of_vectors(x: Tensor, y: Tensor, q1: Tensor, product: Tensor, q2: Tensor) ->
     i, j = torch.nonzero(near, as_tuple=True)
     if len(i) == 0:
         return gap, product
-    rows = max(1, CHUNK // x.shape[1])
+    rows = max(1, MOST_NUMBERS_HELD // x.shape[1])
     parts = [((a[p] - b[q]) ** 2).sum(1) for p, q in zip(i.split(rows), j.split(rows), strict=True)]
     close = s[i, j] * torch.cat(parts) / (2 * x.shape[1])
     less, more = torch.minimum(q1[i], q2[j]), torch.maximum(q1[i], q2[j])

@@ -27,16 +27,16 @@ import torch
 from torch import Tensor
 
 from gramian.duals.covariance_gap import safe_sqrt
-from gramian.duals.quadrature import RANGE, nodes_between, rule
+from gramian.duals.quadrature import FARTHEST_NODE, nodes_between, rule
 from gramian.errors import NoLimit
 
-CHUNK = 2**14  # pairs whose edges are integrated at once
+PAIRS_AT_ONCE = 2**14  # pairs whose edges are integrated at once
 ROOT_2_PI = math.sqrt(2 * math.pi)
 STEP_BESIDE_A_KINK = 1e-7  # its limits are extrapolated from one, two and three of these
 Slopes = tuple[Tensor, Tensor, Tensor]  # E f'g', E u f'(u) g(v), E f(u) v g'(v)
 
 
-class At(NamedTuple):
+class PairCovariances(NamedTuple):
     """Pairs, in float64; the fields broadcast."""
 
     q1: Tensor
@@ -67,13 +67,13 @@ class At(NamedTuple):
 class Kernel(Protocol):
     """An expectation of two functions."""
 
-    def value(self, at: At) -> Tensor:
+    def value(self, at: PairCovariances) -> Tensor:
         """Its numbers."""
 
-    def slopes(self, at: At) -> Slopes:
+    def slopes(self, at: PairCovariances) -> Slopes:
         """What its gradient is made of, differentiable in turn."""
 
-    def infinite(self, at: At) -> Tensor | None:
+    def infinite(self, at: PairCovariances) -> Tensor | None:
         """Where its slope by the gap is; None for nowhere."""
 
 
@@ -96,7 +96,9 @@ def wanted(*tensors: Tensor | None) -> bool:
     return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
 
 
-def pairs(q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor | None = None, opposite: Tensor | None = None) -> At:
+def pairs(
+    q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor | None = None, opposite: Tensor | None = None
+) -> PairCovariances:
     """The gaps that are not given are subtracted, and zero where rounding alone can have made them."""
     few = 8 * torch.finfo(k.dtype).eps
     q1, k, q2 = (t.double() for t in (q1, k, q2))
@@ -109,10 +111,10 @@ def pairs(q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor | None = None, opposite
         value = torch.where(difference > few * s, difference, torch.zeros_like(difference))
         return difference + (value - difference).detach()
 
-    return At(q1, k, q2, known(gap, s - k), known(opposite, s + k))
+    return PairCovariances(q1, k, q2, known(gap, s - k), known(opposite, s + k))
 
 
-def expectation_of(kernel: Kernel, at: At) -> Tensor:
+def expectation_of(kernel: Kernel, at: PairCovariances) -> Tensor:
     """The kernel at these pairs, differentiable as often as one likes."""
     return _Price.apply(*at, kernel)
 
@@ -122,15 +124,15 @@ class _Price(torch.autograd.Function):
     def forward(ctx: Any, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor, opposite: Tensor, kernel: Kernel) -> Tensor:
         ctx.save_for_backward(q1, k, q2, gap, opposite)
         ctx.kernel = kernel
-        return kernel.value(At(q1, k, q2, gap, opposite))
+        return kernel.value(PairCovariances(q1, k, q2, gap, opposite))
 
     @staticmethod
     def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor | None, ...]:
-        at = At(*ctx.saved_tensors)
+        at = PairCovariances(*ctx.saved_tensors)
         return *gradient(at, [(grad[0], ctx.kernel.slopes(at), ctx.kernel)]), None
 
 
-def gradient(at: At, parts: list[tuple[Tensor, Slopes, Kernel | None]]) -> tuple[Tensor, ...]:
+def gradient(at: PairCovariances, parts: list[tuple[Tensor, Slopes, Kernel | None]]) -> tuple[Tensor, ...]:
     """By each field of `at`, of sums of kernels with these cotangents."""
     acute, zero = at.acute, torch.zeros_like(at.gap)
     # 2 q1 dM/dq1 is E u f'(u) g(v) + g E f'g' at fixed gap, and - o E f'g' at fixed opposite
@@ -181,7 +183,7 @@ class _Infinite(torch.autograd.Function):
         return grad[0], None
 
 
-def density(at: At) -> Tensor:
+def density(at: PairCovariances) -> Tensor:
     """E delta(u) delta(v); zero where it is infinite."""
     area = at.area
     some = area > 0
@@ -192,14 +194,14 @@ def density(at: At) -> Tensor:
 class Angle:
     """Between u and v: -2 pi times E 1[u > 0] 1[v > 0], but for a constant."""
 
-    def value(self, at: At) -> Tensor:
+    def value(self, at: PairCovariances) -> Tensor:
         return torch.atan2(safe_sqrt(at.gap) * safe_sqrt(at.opposite), at.k + 0.0)
 
-    def slopes(self, at: At) -> Slopes:
+    def slopes(self, at: PairCovariances) -> Slopes:
         # theta = pi - 2 pi E 1[u > 0] 1[v > 0], the slope of the step is delta, and u delta(u) = 0
         return -2 * math.pi * density(at), torch.zeros_like(at.gap), torch.zeros_like(at.gap)
 
-    def infinite(self, at: At) -> Tensor | None:
+    def infinite(self, at: PairCovariances) -> Tensor | None:
         return at.touching
 
 
@@ -207,17 +209,17 @@ class Angle:
 class Excess:
     """By how much E relu(u) relu(v) is more than k / 2."""
 
-    def value(self, at: At) -> Tensor:
+    def value(self, at: PairCovariances) -> Tensor:
         area = safe_sqrt(at.gap) * safe_sqrt(at.opposite)
         theta = torch.atan2(area, at.k + 0.0)
         return torch.addcmul(area / (2 * math.pi), theta / (2 * math.pi), at.k, value=-1)
 
-    def slopes(self, at: At) -> Slopes:
+    def slopes(self, at: PairCovariances) -> Slopes:
         # u relu'(u) = relu(u), and k / 2 is its own steep part as well; in k the slope is E 1[u > 0] 1[v > 0] - 1/2
         own = expectation_of(self, at)
         return -expectation_of(Angle(), at) / (2 * math.pi), own, own
 
-    def infinite(self, at: At) -> Tensor | None:
+    def infinite(self, at: PairCovariances) -> Tensor | None:
         return None
 
 
@@ -276,13 +278,13 @@ class Pair:
     splits: tuple[float, ...]
     nodes: int
 
-    def value(self, at: At) -> Tensor:
+    def value(self, at: PairCovariances) -> Tensor:
         with torch.no_grad():
             given = {"gap": at.gap, "opposite": at.opposite}
             expected = rule(self.f.kinks)
             return expected(self.f.f, self.g.f, at.q1, at.k, at.q2, self.splits, self.nodes, **given)
 
-    def slopes(self, at: At) -> Slopes:
+    def slopes(self, at: PairCovariances) -> Slopes:
         f, g = self.f.slope, self.g.slope
         return (
             self._of(f, g, at),
@@ -290,7 +292,7 @@ class Pair:
             self._of(self.f, g.times_x, at),
         )
 
-    def infinite(self, at: At) -> Tensor | None:
+    def infinite(self, at: PairCovariances) -> Tensor | None:
         f, g = self.f.slope, self.g.slope
         places = None
         for a, m in zip(f.kinks, f.masses, strict=True):
@@ -304,12 +306,12 @@ class Pair:
                         places = places | (at.touching & meet)
         return places
 
-    def _of(self, f: Broken, g: Broken, at: At) -> Tensor:
+    def _of(self, f: Broken, g: Broken, at: PairCovariances) -> Tensor:
         """Of functions with masses."""
         # (function + masses)(function + masses), multiplied out: smooth parts, each mass with the other function, and
         # mass with mass
         total = expectation_of(Pair(f.plain, g.plain, self.splits, self.nodes), at)
-        other = At(at.q2, at.k, at.q1, at.gap, at.opposite)
+        other = PairCovariances(at.q2, at.k, at.q1, at.gap, at.opposite)
         for here, there, where in ((f, g, at), (g, f, other)):
             for a, m in zip(here.kinks, here.masses, strict=True):
                 if m:
@@ -321,7 +323,7 @@ class Pair:
         return total
 
 
-def _given(a: float, at: At) -> tuple[Tensor, Tensor, Tensor]:
+def _given(a: float, at: PairCovariances) -> tuple[Tensor, Tensor, Tensor]:
     """Density of u at a, and mean and standard deviation of v there."""
     # k as a function of the variances and of the gap by which the derivatives are taken
     s = safe_sqrt(at.q1) * safe_sqrt(at.q2)
@@ -331,7 +333,7 @@ def _given(a: float, at: At) -> tuple[Tensor, Tensor, Tensor]:
     return here, a * k / q, at.area / q.sqrt()
 
 
-def _edge(a: float, g: Broken, at: At, splits: tuple[float, ...], nodes: int) -> Tensor:
+def _edge(a: float, g: Broken, at: PairCovariances, splits: tuple[float, ...], nodes: int) -> Tensor:
     """E delta(u - a) g(v), as an explicit function of the pair; where v is given by u, the mean of both sides."""
     here, mean, spread = _given(a, at)
     most = max((abs(t) for t in splits), default=0.0)  # so wide that nodes beside a kink are not rounded onto it
@@ -342,13 +344,13 @@ def _edge(a: float, g: Broken, at: At, splits: tuple[float, ...], nodes: int) ->
         mean = mean + torch.where((spread <= least) & (off.abs() <= 1e-11 * (abs(a) + abs(b))), off, 0.0)
     mean, spread = torch.broadcast_tensors(mean, spread)
     places, parts = mean.new_tensor(splits), []
-    for m, t in zip(mean.reshape(-1).split(CHUNK), spread.reshape(-1).split(CHUNK), strict=True):
-        z, weight = nodes_between((places - m[:, None]) / t[:, None], nodes, RANGE)
+    for m, t in zip(mean.reshape(-1).split(PAIRS_AT_ONCE), spread.reshape(-1).split(PAIRS_AT_ONCE), strict=True):
+        z, weight = nodes_between((places - m[:, None]) / t[:, None], nodes, FARTHEST_NODE)
         parts.append((g.f(m[:, None, None] + t[:, None, None] * z) * weight).sum((-1, -2)))
     return here * torch.cat(parts).reshape(mean.shape)
 
 
-def _density_at(a: float, b: float, at: At) -> Tensor:
+def _density_at(a: float, b: float, at: PairCovariances) -> Tensor:
     """E delta(u - a) delta(v - b); zero where u gives v."""
     here, mean, spread = _given(a, at)
     some = spread > 0

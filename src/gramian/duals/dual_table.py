@@ -24,11 +24,11 @@ LEAST_PAIRS_OF_MANY_VARIANCES = 2**14
 WIDEST_RATIO = 8.0  # ratio of standard deviations in one table
 DEVIATION_ORDERS = (8, 12, 16, 24)  # in a standard deviation
 ANGLE_ORDERS = (24, 32, 48, 64, 96, 128, 192, 256)
-TOLERANCE = 8e-12  # of the diagonal
+TABLE_TOLERANCE = 8e-12  # of the diagonal
 
 
 @dataclass(frozen=True)
-class Table:
+class DualTable:
     """Coefficients (2, P, P, R) of kernel and slope's kernel for standard deviations from `low` to `high`."""
 
     low: float
@@ -68,7 +68,7 @@ class Table:
         return torch.cos(torch.arange(terms, dtype=x.dtype, device=x.device) * torch.acos(x)[..., None])
 
 
-def table_for(dual: Dual, key: object, q1: Tensor, q2: Tensor, pairs: int, *, kinks_at_zero: bool) -> Table | None:
+def table_for(dual: Dual, key: object, q1: Tensor, q2: Tensor, pairs: int, *, kinks_at_zero: bool) -> DualTable | None:
     """A table that covers these variances, kept for the next tile; None where the quadrature must do.
 
     Args:
@@ -114,7 +114,7 @@ class _Named:
 
 
 @lru_cache(maxsize=64)
-def _made(named: _Named, low: float, high: float) -> Table | None:
+def _made(named: _Named, low: float, high: float) -> DualTable | None:
     """With as many terms as its check asks for; None if none of the orders passes it."""
     # The number of angles is found at one variance, where a table is cheap; then the orders are tried with that number.
     angles: tuple[int, ...] = ANGLE_ORDERS
@@ -131,9 +131,9 @@ def _made(named: _Named, low: float, high: float) -> Table | None:
         size = checks[:, :4].abs().amax(1)
         for a in angles:
             for order in orders:
-                table = Table(low, high, _coefficients(named.dual, low, high, order, a))
+                table = DualTable(low, high, _coefficients(named.dual, low, high, order, a))
                 values = torch.stack(table(s1**2, theta, s2**2))
-                if bool(((values - checks).abs().amax(1) <= TOLERANCE * size).all()):
+                if bool(((values - checks).abs().amax(1) <= TABLE_TOLERANCE * size).all()):
                     return table
     return None
 

@@ -26,7 +26,7 @@ from gramian.duals.closed_form import Slope
 from gramian.duals.covariance_gap import safe_sqrt
 from gramian.duals.quadrature import legendre
 
-CHUNK = 2**16  # integrand's values held at once
+INTEGRAND_VALUES_HELD = 2**16  # integrand's values held at once
 ROOT_2_PI = math.sqrt(2 * math.pi)
 # (largest standard deviation, nodes)
 NODES_BY_DEVIATION = ((0.5, 12), (2.0, 20), (8.0, 32), (16.0, 64), (32.0, 128), (64.0, 256))
@@ -60,7 +60,7 @@ class Bent:
         slope = self.right / 2 + self.left * half(self.rate * safe_sqrt(q))
         return self.rate * torch.where(q > 0, slope, self.left)
 
-    def _kernel(self, p: Parts) -> Tensor:
+    def _kernel(self, p: EluExpectations) -> Tensor:
         a, b = self.right, self.left
         # (A ramp(U) + B bend(U)) (A ramp(V) + B bend(V)), multiplied out; bend(U) = f(U) - 1[U < 0].
         ramps = (p.area + (math.pi - p.theta) * p.k) / (2 * math.pi)
@@ -68,7 +68,7 @@ class Bent:
         kernel = a * a * ramps + a * b * mixed + b * b * p.below
         return torch.where((p.s1 > 0) & (p.s2 > 0), kernel, torch.zeros_like(kernel))
 
-    def _slopes(self, p: Parts) -> Tensor:
+    def _slopes(self, p: EluExpectations) -> Tensor:
         a, b = self.right, self.left
         # f' = f - delta, and -1[U < 0] has the slope delta: the masses cancel, and the function's slope is A 1[U > 0] +
         # B f(U).
@@ -115,7 +115,7 @@ class Bent:
 
 
 @dataclass(frozen=True)
-class Parts:
+class EluExpectations:
     """Expectations of U > 0, f and delta at each pair; the second letter is of V."""
 
     s1: Tensor
@@ -150,7 +150,9 @@ def _ramp_with_bend(s1: Tensor, s2: Tensor, k: Tensor, sine: Tensor, on_f: Tenso
     return s1 * half_less(s2 * sine) / ROOT_2_PI + k * on_f
 
 
-def _parts(rate: float, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor | None, opposite: Tensor | None) -> Parts | None:
+def _parts(
+    rate: float, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor | None, opposite: Tensor | None
+) -> EluExpectations | None:
     """Of pairs in any shape that broadcasts, in float64; None where standard deviations are too large for the rule."""
     few = 8 * torch.finfo(k.dtype).eps
     q1, k, q2 = torch.broadcast_tensors(*(rate**2 * t.detach().double() for t in (q1, k, q2)))
@@ -169,10 +171,10 @@ def _parts(rate: float, q1: Tensor, k: Tensor, q2: Tensor, gap: Tensor | None, o
     # s - k = s (1 - cos theta), without the subtraction
     gap = 2 * s * torch.sin(theta / 2).square()
     flat = [t.reshape(-1) for t in (s1, s2, theta)]
-    chunks = zip(*(t.split(max(1, CHUNK // nodes)) for t in flat), strict=True)
+    chunks = zip(*(t.split(max(1, INTEGRAND_VALUES_HELD // nodes)) for t in flat), strict=True)
     by_chunk = [_integrals(one, two, angle, nodes) for one, two, angle in chunks]
     integrals = (torch.cat(t).reshape(k.shape) for t in zip(*by_chunk, strict=True))
-    return Parts(s1, s2, k, gap, theta, area, sine, *integrals)
+    return EluExpectations(s1, s2, k, gap, theta, area, sine, *integrals)
 
 
 def _integrals(s1: Tensor, s2: Tensor, theta: Tensor, nodes: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:

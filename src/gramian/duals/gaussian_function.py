@@ -16,7 +16,7 @@ class GaussianFunction(Hashable, Protocol):
         """For messages."""
 
     @property
-    def sharp(self) -> bool:
+    def nonsmooth(self) -> bool:
         """Whether its dual has a square root at correlation 1, as a kink or a jump makes it."""
 
     @property

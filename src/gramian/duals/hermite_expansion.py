@@ -17,7 +17,7 @@ from gramian.duals.quadrature import overlooks
 from gramian.errors import NoLimit
 
 # (nodes, terms): a Hermite function of order r has wave number sqrt(r), so nodes may grow slower than terms
-GRIDS = (
+QUADRATURE_GRIDS = (
     (128, 32),
     (256, 64),
     (512, 128),
@@ -28,8 +28,8 @@ GRIDS = (
     (4096, 4096),
     (4096, 8192),
 )
-RANGE = 13.0  # the normal density is 8e-38 there
-CHUNK = 2**26  # function values held at once
+FARTHEST_NODE = 13.0  # the normal density is 8e-38 there
+FUNCTION_VALUES_HELD = 2**26  # function values held at once
 
 
 @dataclass(frozen=True)
@@ -71,12 +71,18 @@ class HermiteExpansion:
         else:
             tolerance = 2e-6
         flat, left = q.flatten(), 0.0
-        for nodes, terms in GRIDS:
+        for nodes, terms in QUADRATURE_GRIDS:
             z, weighted = _hermite_functions(nodes, terms, q.dtype, q.device)
-            parts = [self._coefficients(part, z, weighted, order) for part in flat.split(max(1, CHUNK // nodes))]
+            parts = [
+                self._coefficients(part, z, weighted, order)
+                for part in flat.split(max(1, FUNCTION_VALUES_HELD // nodes))
+            ]
             left = max(part[1] for part in parts)
             if left <= tolerance and order == 0:  # the slope's series is the longer one, and kdot and K share a length
-                slopes = (self._coefficients(part, z, weighted, 1) for part in flat.split(max(1, CHUNK // nodes)))
+                slopes = (
+                    self._coefficients(part, z, weighted, 1)
+                    for part in flat.split(max(1, FUNCTION_VALUES_HELD // nodes))
+                )
                 left = max(part[1] for part in slopes)
             if left <= tolerance:
                 widest = flat.detach().max()[None]
@@ -130,17 +136,18 @@ class _Product(torch.autograd.Function):
         (q1, k, q2), (i, j) = ctx.saved_tensors, ctx.orders
         # Price's theorem: d/dk E f(u) g(v) = E f'(u) g'(v), d/dq1 = E f''(u) g(v) / 2
         orders = ((i + 2, j, 0.5), (i + 1, j + 1, 1.0), (i, j + 2, 0.5))
-        gradients = [
-            (grad[0] * factor * _Product.apply(q1, k, q2, ctx.expansion, a, b)).sum_to_size(t.shape) if want else None
-            for t, want, (a, b, factor) in zip((q1, k, q2), ctx.needs_input_grad[:3], orders, strict=True)
-        ]
+        gradients: list[Tensor | None] = [None, None, None]
+        for place, (t, (a, b, factor)) in enumerate(zip((q1, k, q2), orders, strict=True)):
+            if ctx.needs_input_grad[place]:
+                derivative = _Product.apply(q1, k, q2, ctx.expansion, a, b)
+                gradients[place] = (grad[0] * factor * derivative).sum_to_size(t.shape)
         return (*gradients, None, None, None)
 
 
 @lru_cache(maxsize=16)
 def _hermite_functions(nodes: int, terms: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
     """Nodes z (N,), and normalized Hermite polynomials times trapezoidal weights (N, R)."""
-    z = torch.linspace(-RANGE, RANGE, nodes, dtype=torch.float64, device=device)
+    z = torch.linspace(-FARTHEST_NODE, FARTHEST_NODE, nodes, dtype=torch.float64, device=device)
     density = torch.exp(-z * z / 2) / math.sqrt(2 * math.pi) * (z[1] - z[0])
     columns = [density, z * density]
     # sqrt(r + 1) h_(r+1) = z h_r - sqrt(r) h_(r-1); with the density in each column nothing overflows

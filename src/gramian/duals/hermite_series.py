@@ -16,10 +16,10 @@ from gramian.duals.gaussian_function import GaussianFunction
 from gramian.duals.hermite_expansion import HermiteExpansion, terms_needed
 from gramian.errors import NoLimit, Unsupported
 
-TERMS = 1024  # longest series
+LONGEST_SERIES = 1024  # longest series
 LEFT_OUT = {torch.float32: 1e-9, torch.float64: 3e-14}  # of a series, as a share of its sum
-ABSENT = 1e-26  # of the variance: even (or odd) terms that quadrature's rounding alone has made
-ROUNDING = 1e-12  # by which a function's own dual may differ from its series
+ABSENT_TERM_SHARE = 1e-26  # of the variance: even (or odd) terms that quadrature's rounding alone has made
+DUAL_ROUNDING = 1e-12  # by which a function's own dual may differ from its series
 ALL, EVEN, ODD = 0, 2, 3  # which terms there are from the third on, as in native/src/vector_series.h
 
 
@@ -40,7 +40,7 @@ class Powers:
     def factors(self) -> tuple[int, int, Tensor]:
         """Terms from the third on, a multiple of 4; which ones; and the factors, shape (3 + terms, n)."""
         weights = self.a[2:].square()
-        even, odd = (bool((weights[k::2].sum(0) > ABSENT).any()) for k in (0, 1))
+        even, odd = (bool((weights[k::2].sum(0) > ABSENT_TERM_SHARE).any()) for k in (0, 1))
         if even and odd:
             which = ALL
         elif odd:
@@ -53,7 +53,9 @@ class Powers:
             rest = self.a[which::2]
         rest = torch.nn.functional.pad(rest, (0, 0, 0, -len(rest) % 4))
         first = self.a[:2]
-        if which == ODD and not bool((first[0].square() > ABSENT).any()):  # exactly odd: the loops then use it
+        if which == ODD and not bool(
+            (first[0].square() > ABSENT_TERM_SHARE).any()
+        ):  # exactly odd: the loops then use it
             first = torch.stack([torch.zeros_like(first[0]), first[1]])
         # the first factor is (1 - A_0^2) / 2, of which the loops take the series away where c is far from 1
         return len(rest), which, torch.cat([self.a[1:].square().sum(0, keepdim=True) / 2, first, rest])
@@ -67,7 +69,7 @@ def powers(op: GaussianFunction, q: Tensor, dtype: torch.dtype) -> Powers:
     Raises:
         Unsupported: it has a kink, or the variances are so large that it looks as if it had.
     """
-    if op.sharp:
+    if op.nonsmooth:
         raise Unsupported(f"{op.name} has a kink.")
     distinct, where = q.unique(return_inverse=True)
     a = _coefficients(op, distinct)
@@ -75,7 +77,7 @@ def powers(op: GaussianFunction, q: Tensor, dtype: torch.dtype) -> Powers:
     # the slope's series is the derivative in c: r a_r^2 at c^(r - 1)
     steep = torch.arange(len(a), dtype=a.dtype)[:, None] * squares
     length = max(2, *(terms_needed(weights, LEFT_OUT[dtype]) for weights in (squares, steep)))
-    if length > TERMS:
+    if length > LONGEST_SERIES:
         raise Unsupported(f"The series of {op.name} has {length} terms.")
     total, kept = squares.sum(0), torch.nn.functional.pad(a[:length], (0, 0, 0, max(0, 2 - len(a))))
     kept = kept / kept.square().sum(0).sqrt()
@@ -102,8 +104,11 @@ def agrees(op: GaussianFunction, a: Tensor, q: Tensor) -> bool:
     for c, other in ((1.0, q), (0.3, q), (-0.8, q[:1].expand_as(q))):
         # Mehler: E phi(u) phi(v) = sum_r a_r(q) a_r(q') c^r
         has = op.dual(q, c * (q * other).sqrt(), other)[0]
-        right = (a * (a if other is q else a[:, :1]) * c**power).sum(0)
-        size = (a.square().sum(0) * (a if other is q else a[:, :1]).square().sum(0)).sqrt()
-        if not bool(((has - right).abs() <= ROUNDING * size).all()):
+        a_other = a
+        if other is not q:
+            a_other = a[:, :1]
+        right = (a * a_other * c**power).sum(0)
+        size = (a.square().sum(0) * a_other.square().sum(0)).sqrt()
+        if not bool(((has - right).abs() <= DUAL_ROUNDING * size).all()):
             return False
     return True

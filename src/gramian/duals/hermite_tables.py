@@ -15,10 +15,10 @@ from gramian.duals.hermite_expansion import HermiteExpansion, terms_needed
 from gramian.duals.hermite_series import agrees
 from gramian.errors import NoLimit, Unsupported
 
-DEGREE = 12  # as in native/src/planes_program.h
+TABLE_DEGREE = 12  # as in native/src/planes_program.h
 LOWEST, HIGHEST = -61, 20  # octaves
 MOST_TERMS = 1024  # terms of a series
-TAIL = {torch.float64: 1e-14, torch.float32: 1e-8}  # share of E phi^2 that the last terms may leave out
+SERIES_TAIL_SHARE = {torch.float64: 1e-14, torch.float32: 1e-8}  # share of E phi^2 that the last terms may leave out
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class HermiteTable:
         first: the lowest octave, $2^{first} \le q < 2^{first + 1}$.
         octaves: how many there are.
         terms: of each series.
-        numbers: coefficients from the lowest power on; shape (octaves, 2, terms, DEGREE + 1).
+        numbers: coefficients from the lowest power on; shape (octaves, 2, terms, TABLE_DEGREE + 1).
     """
 
     first: int
@@ -64,7 +64,7 @@ def at_zero(op: GaussianFunction) -> tuple[float, float]:
 
 @lru_cache(maxsize=1024)
 def _octave(op: GaussianFunction, octave: int, dtype: torch.dtype) -> tuple[int, np.ndarray]:
-    """How many terms are needed, and all that a table may have; shape (2, MOST_TERMS, DEGREE + 1)."""
+    """How many terms are needed, and all that a table may have; shape (2, MOST_TERMS, TABLE_DEGREE + 1)."""
     x, to_powers = _chebyshev()
     q = torch.from_numpy(2.0 ** (octave + (x + 1) / 2))
     expanded = HermiteExpansion(op.phi, op.name)
@@ -75,7 +75,7 @@ def _octave(op: GaussianFunction, octave: int, dtype: torch.dtype) -> tuple[int,
     if not op.by_series and not agrees(op, of_phi, q):
         raise Unsupported(f"the dual of {op.name} is not the series of its function")
     series = of_phi.numpy(), of_slope.numpy()
-    terms = max(1, *(terms_needed(torch.from_numpy(a).square(), TAIL[dtype]) for a in series))
+    terms = max(1, *(terms_needed(torch.from_numpy(a).square(), SERIES_TAIL_SHARE[dtype]) for a in series))
     if terms > MOST_TERMS:
         raise Unsupported(f"the Hermite series of {op.name} has {terms} terms at a variance of {2.0**octave:.3g}")
     return terms, np.stack([_first(a, MOST_TERMS) @ to_powers.T for a in series])
@@ -88,10 +88,10 @@ def _first(a: np.ndarray, terms: int) -> np.ndarray:
 @lru_cache(maxsize=1)
 def _chebyshev() -> tuple[np.ndarray, np.ndarray]:
     """Points in (-1, 1), and the matrix from values there to coefficients of powers."""
-    x, back = (t.numpy() for t in chebyshev_nodes(DEGREE + 1))
+    x, back = (t.numpy() for t in chebyshev_nodes(TABLE_DEGREE + 1))
     # values -> coefficients of Chebyshev polynomials -> of powers; each polynomial's powers are a column
-    polynomials = map(np.polynomial.chebyshev.cheb2poly, np.eye(DEGREE + 1))
-    powers = np.stack([np.pad(p, (0, DEGREE + 1 - len(p))) for p in polynomials], 1)
+    polynomials = map(np.polynomial.chebyshev.cheb2poly, np.eye(TABLE_DEGREE + 1))
+    powers = np.stack([np.pad(p, (0, TABLE_DEGREE + 1 - len(p))) for p in polynomials], 1)
     return x, powers @ back
 
 

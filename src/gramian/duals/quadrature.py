@@ -14,11 +14,11 @@ from torch.utils.checkpoint import checkpoint
 from gramian.duals.covariance_gap import safe_sqrt
 
 Function = Callable[[Tensor], Tensor]
-RANGE = 9.5  # the normal density is 1e-20 there
-CHUNK = 2**16  # function values held at once
+FARTHEST_NODE = 9.5  # the normal density is 1e-20 there
+FUNCTION_VALUES_HELD = 2**16  # function values held at once
 
 
-def expectation(f: Function, q: Tensor, kinks: tuple[float, ...], nodes: int, reach: float = RANGE) -> Tensor:
+def expectation(f: Function, q: Tensor, kinks: tuple[float, ...], nodes: int, reach: float = FARTHEST_NODE) -> Tensor:
     r"""$E f(u)$ for $u \sim N(0, q)$ by Gauss-Legendre between the kinks of f; shape of `q`, at most float64."""
     s = safe_sqrt(q.double())[..., None]
     z, weight = nodes_between(_places(kinks, s), nodes, reach)
@@ -33,7 +33,7 @@ def product_expectation(
     q2: Tensor,
     kinks: tuple[float, ...],
     nodes: int,
-    reach: float = RANGE,
+    reach: float = FARTHEST_NODE,
     gap: Tensor | None = None,
     opposite: Tensor | None = None,
 ) -> Tensor:
@@ -64,7 +64,7 @@ def product_expectation(
     known = [t for t in (gap, opposite) if t is not None]
     flat = [t.double().expand(shape).flatten() for t in (q1, k, q2, *known)]
     # about as many function values for a pair: the pieces in m times the pieces in p, and nodes in both
-    rows = max(1, CHUNK // (nodes**2 * (len(kinks) ** 2 + 1) * (2 * len(kinks) + 1)))
+    rows = max(1, FUNCTION_VALUES_HELD // (nodes**2 * (len(kinks) ** 2 + 1) * (2 * len(kinks) + 1)))
 
     def part(q1: Tensor, k: Tensor, q2: Tensor, *known: Tensor) -> Tensor:
         rest = iter(known)
@@ -74,7 +74,10 @@ def product_expectation(
     parts = []
     for chunk in zip(*(t.split(rows) for t in flat), strict=True):
         graph = torch.is_grad_enabled() and any(t.requires_grad for t in chunk)
-        parts.append(checkpoint(part, *chunk, use_reentrant=False) if graph else part(*chunk))
+        if graph:
+            parts.append(checkpoint(part, *chunk, use_reentrant=False))
+        else:
+            parts.append(part(*chunk))
     return torch.cat(parts).reshape(shape).to(dtype)
 
 
@@ -86,7 +89,7 @@ def smooth_expectation(
     q2: Tensor,
     splits: tuple[float, ...],
     nodes: int,
-    reach: float = RANGE,
+    reach: float = FARTHEST_NODE,
     gap: Tensor | None = None,
     opposite: Tensor | None = None,
 ) -> Tensor:
@@ -116,7 +119,9 @@ def smooth_expectation(
     rows = max(1, 2**19 // (nodes**2 * (len(splits) + 1) * (len(splits) + 5)))
     expectations = torch.empty_like(s)
     for (outer, inner), group in (((f, g), order[~turned[order]]), ((g, f), order[turned[order]])):
-        for at in group.split(rows) if len(group) else ():
+        if not len(group):
+            continue
+        for at in group.split(rows):
             expectations[at] = _inside(outer, inner, wide[at], slope[at], spread[at], splits, nodes, reach)
     return expectations.reshape(shape).to(dtype)
 
@@ -150,11 +155,11 @@ def overlooks(f: Function, q: Tensor, seen: Tensor, places: tuple[float, ...] = 
     fine = 1e-2 * s.clamp(1e-300, 1.0)
     # sinh of equal steps: steps of the size `fine` at the place, and in proportion to the distance far from it
     grid = fine * torch.sinh(
-        torch.asinh(RANGE * s / fine) * torch.linspace(-1, 1, 2001, dtype=s.dtype, device=s.device)
+        torch.asinh(FARTHEST_NODE * s / fine) * torch.linspace(-1, 1, 2001, dtype=s.dtype, device=s.device)
     )
     x = torch.cat([grid + t for t in (0.0, *places)], 1).sort(-1).values
     y = f(x) ** 2 * torch.exp(-((x / s) ** 2) / 2) / (math.sqrt(2 * math.pi) * s)
-    second = torch.trapezoid(torch.where(x.abs() <= RANGE * s, y, torch.zeros_like(y)), x, dim=-1)
+    second = torch.trapezoid(torch.where(x.abs() <= FARTHEST_NODE * s, y, torch.zeros_like(y)), x, dim=-1)
     return bool(((second - seen.double()).abs() > 0.05 * second.clamp_min(1e-140)).any())
 
 

@@ -16,8 +16,8 @@ from gramian.duals.closed_form import Slope
 from gramian.duals.covariance_gap import safe_sqrt
 from gramian.duals.orthant import density, orthant, tail
 
-DEGREE = 3  # the highest
-CHUNK = 2**14  # pairs at once
+HIGHEST_DEGREE = 3  # the highest
+PAIRS_AT_ONCE = 2**14  # pairs at once
 FARTHEST_KINK = 13.0  # standard deviations; the normal density is 8e-38 there
 Polynomial = tuple[float, ...]  # coefficients, that of 1 first
 
@@ -39,12 +39,11 @@ class Cut:
 
     def slope(self, *, masses: bool) -> Cut:
         """The derivative, with or without the point masses that jumps leave in it."""
-        jumps = tuple(
+        jumps = (0.0,) * len(self.kinks)
+        if masses:
             # what begins at a kink jumps from 0 to its value there; below zero it begins on the left, and jumps the
             # other way
-            _at(p, a) * (1 if a >= 0 else -1) if masses else 0.0
-            for p, a in zip(self.more, self.kinks, strict=True)
-        )
+            jumps = tuple(_side(a) * _at(p, a) for p, a in zip(self.more, self.kinks, strict=True))
         return Cut(self.kinks, _derivative(self.base), tuple(_derivative(p) for p in self.more), jumps)
 
     def at(self, place: int | None) -> tuple[Polynomial, float]:
@@ -57,6 +56,13 @@ class Cut:
         """(kink beyond which, polynomial)."""
         listed: list[tuple[int | None, Polynomial]] = [(None, self.base), *enumerate(self.more)]
         return [part for part in listed if any(part[1])]
+
+
+def _side(kink: float) -> float:
+    """The direction away from zero: what begins at a kink acts beyond it on that side."""
+    if kink >= 0:
+        return 1.0
+    return -1.0
 
 
 def _at(p: Polynomial, x: float) -> float:
@@ -75,19 +81,25 @@ def cut(phi: Callable[[Tensor], Tensor], kinks: tuple[float, ...]) -> Cut | None
         return None
     polynomials = [np.array(p) for p in pieces]
     below = sum(t < 0 for t in kinks)  # the piece of zero, where it is no kink
-    more = [
-        right - left if t >= 0 else left - right for t, (left, right) in zip(kinks, pairwise(polynomials), strict=True)
-    ]
+    # beyond a kink the function is what it was before, plus what begins there
+    more = []
+    for t, (left, right) in zip(kinks, pairwise(polynomials), strict=True):
+        if t >= 0:
+            more.append(right - left)
+        else:
+            more.append(left - right)
     return Cut(kinks, tuple(polynomials[below].tolist()), tuple(tuple(p.tolist()) for p in more), (0.0,) * len(kinks))
 
 
 def _fitted(phi: Callable[[Tensor], Tensor], low: float, high: float, reach: float) -> Polynomial | None:
-    left, right = max(low, -reach if high > -reach else high - reach), min(high, reach)
+    left, right = max(low, -reach), min(high, reach)
+    if high <= -reach:
+        left = max(low, high - reach)
     inside = torch.linspace(left, right, 67, dtype=torch.float64)[1:-1]
     outside = torch.tensor([t for t in (-1e4, -1e3, -30.0, 30.0, 1e3, 1e4) if low < t < high], dtype=torch.float64)
     x = torch.cat([inside, outside])
     y = phi(x).detach().numpy()
-    for degree in range(DEGREE + 1):
+    for degree in range(HIGHEST_DEGREE + 1):
         # powers of multiples of 1/8 are exact in binary, so simple coefficients come out exact
         if right - left > 1:
             at = np.round(8 * np.linspace(left, right, degree + 3)[1:-1]) / 8
@@ -95,8 +107,6 @@ def _fitted(phi: Callable[[Tensor], Tensor], low: float, high: float, reach: flo
             at = None
         if at is None or len(set(at)) <= degree:
             at = np.linspace(left, right, degree + 3)[1:-1]
-        else:
-            at = at
         values = phi(torch.from_numpy(at)).detach().numpy()
         if not np.isfinite(values).all():
             return None
@@ -104,7 +114,7 @@ def _fitted(phi: Callable[[Tensor], Tensor], low: float, high: float, reach: flo
         p[np.abs(p) < 1e-14 * np.abs(p).max()] = 0.0
         terms = np.vander(x.numpy(), degree + 1, increasing=True) * p
         if (np.abs(terms.sum(1) - y) <= 1e-14 * (np.abs(terms).sum(1) + np.abs(values).max())).all():
-            return tuple(np.pad(p, (0, DEGREE - degree)).tolist())
+            return tuple(np.pad(p, (0, HIGHEST_DEGREE - degree)).tolist())
     return None
 
 
@@ -164,7 +174,7 @@ def mean(f: Cut, q: Tensor) -> Tensor:
 
 def _place(kink: float, s: Tensor) -> tuple[float, Tensor]:
     """The side that is beyond the kink, and how far the kink is in standard deviations."""
-    return (1.0 if kink >= 0 else -1.0), (abs(kink) / s.clamp_min(1e-300)).clamp(max=FARTHEST_KINK)
+    return _side(kink), (abs(kink) / s.clamp_min(1e-300)).clamp(max=FARTHEST_KINK)
 
 
 @dataclass(frozen=True)
@@ -187,7 +197,9 @@ class _Line:
             moments, edge = [tail(z)], self.spread * density(z)
         for m in range(1, count):
             term = self.centre * moments[-1] + edge * h ** (m - 1)
-            moments.append(term + (m - 1) * self.spread.square() * moments[-2] if m > 1 else term)
+            if m > 1:
+                term = term + (m - 1) * self.spread.square() * moments[-2]
+            moments.append(term)
         return moments
 
 
@@ -206,7 +218,7 @@ def _expectations(
     area, theta = area_and_angle(q1, k, q2, known, few, other)
     s1, s2 = safe_sqrt(q1), safe_sqrt(q2)
     sine = area / torch.where(s1 * s2 > 0, s1 * s2, torch.ones_like(area))
-    flat = [t.reshape(-1).split(CHUNK) for t in (s1, s2, theta, sine)]
+    flat = [t.reshape(-1).split(PAIRS_AT_ONCE) for t in (s1, s2, theta, sine)]
     by_chunk = [_Pairs(wanted[0][0].kinks, *chunk).expectations(wanted) for chunk in zip(*flat, strict=True)]
     return [torch.cat(parts).reshape(k.shape) for parts in zip(*by_chunk, strict=True)]
 
@@ -258,7 +270,7 @@ class _Corner:
         self.h, self.k, self.s1, self.s2, self.sine = h, k, s1, s2, sine
         self.r = torch.cos(theta)
         self.less = 2 * torch.sin(theta / 2).square()  # 1 - r
-        count = DEGREE + 3  # of moments: x times a function has a degree more
+        count = HIGHEST_DEGREE + 3  # of moments: x times a function has a degree more
         none = [torch.zeros_like(theta)] * count
         if h is None:
             self.y_at_h = none
@@ -268,12 +280,19 @@ class _Corner:
             self.x_at_k = none
         else:
             self.x_at_k = self._given(k, h).moments(count)
-        self.at_h, self.at_k = (none[0] if t is None else density(t) for t in (h, k))
-        one = torch.ones_like(theta)
-        if h is None or k is None:
-            first = one if h is None and k is None else tail(k if h is None else h)  # type: ignore[arg-type]
-        else:
+        self.at_h = self.at_k = none[0]
+        if h is not None:
+            self.at_h = density(h)
+        if k is not None:
+            self.at_k = density(k)
+        if h is not None and k is not None:
             first = orthant(h, k, theta)
+        elif h is not None:
+            first = tail(h)
+        elif k is not None:
+            first = tail(k)
+        else:
+            first = torch.ones_like(theta)
         self._moments: dict[tuple[int, int], Tensor] = {(0, 0): first}
 
     def _given(self, here: Tensor, beyond: Tensor | None) -> _Line:

@@ -72,11 +72,12 @@ class Estimate:
 def mean_of(samples: Tensor, products: int, *, add: float = 0.0, bracket: float = 0.0) -> Estimate:
     """The estimate from independent unbiased samples, plus a number that is known."""
     n = len(samples)
+    mean, error = add, 0.0
+    if n:
+        mean += float(samples.double().mean())
     if n > 1:
         error = float(samples.double().std(correction=1)) / math.sqrt(n)
-    else:
-        error = 0.0
-    return Estimate(add + float(samples.double().mean()) if n else add, error, n, products, bracket)
+    return Estimate(mean, error, n, products, bracket)
 
 
 def generator(seed: int) -> torch.Generator:

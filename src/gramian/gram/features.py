@@ -71,7 +71,10 @@ class Features:
         total = torch.zeros(self.shape[1], right, dtype=torch.float64)
         for rows, tile in self.tiles():
             wide = tile.double()
-            total += wide.mT @ (wide if y is None else y[rows].double())
+            if y is None:
+                total += wide.mT @ wide
+            else:
+                total += wide.mT @ y[rows].double()
         return total
 
     @property

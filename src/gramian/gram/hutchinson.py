@@ -9,7 +9,7 @@ from gramian.errors import BadArgument, named_in_errors
 from gramian.gram.estimate import Estimate, generator, mean_of
 from gramian.gram.operator import Operator, check_operator, check_probes, device_of, signs
 
-METHODS = ("hutch++", "hutchinson")
+TRACE_METHODS = ("hutch++", "hutchinson")
 
 
 @named_in_errors
@@ -43,9 +43,12 @@ def trace(operator: Operator, *, products: int = 60, method: str = "hutch++", se
         4950.0
     """
     n = check_operator(operator, "trace(operator, ...)")
-    if method not in METHODS:
-        raise BadArgument(f"method={method!r}", why="no such method", fix=f"one of {', '.join(map(repr, METHODS))}")
-    check_probes(products, 6 if method == "hutch++" else 2, "trace(..., products=...)")
+    if method not in TRACE_METHODS:
+        raise BadArgument(
+            f"method={method!r}", why="no such method", fix=f"one of {', '.join(map(repr, TRACE_METHODS))}"
+        )
+    fewest = {"hutch++": 6}.get(method, 2)
+    check_probes(products, fewest, "trace(..., products=...)")
     draw = generator(seed)
     device = device_of(operator)
     if method == "hutchinson":

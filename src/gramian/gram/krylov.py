@@ -11,7 +11,7 @@ from torch import Tensor
 MAX_BYTES = 2**31  # of basis vectors
 LEAST_VECTORS = 8  # vectors that are kept in any case
 VECTORS_OF_ROOM = 16  # vectors that memory is taken for at once: mostly that is all
-FAILURE = 1e-3
+FAILURE_PROBABILITY = 1e-3
 
 
 class Krylov:
@@ -70,10 +70,10 @@ class Krylov:
         # beta_k v_(k+1) = A v_k - alpha_k v_k - beta_(k-1) v_(k-1), each vector a polynomial of A times v_1: these obey
         # the same recursion in lam
         last, now, log = 0.0, 1.0, 0.0
-        for j, (a, b) in enumerate(zip(self.alpha, self.beta, strict=True)):
+        for a, before, b in zip(self.alpha, (0.0, *self.beta), self.beta, strict=False):  # beta_0 is zero
             if not b > 0:
                 return math.inf
-            last, now = now, ((lam - a) * now - (self.beta[j - 1] * last if j else 0.0)) / b
+            last, now = now, ((lam - a) * now - before * last) / b
             # scaled to 1 after each step: p itself may overflow
             log, last, now = log + math.log(now), last / now, 1.0
         return log
@@ -90,7 +90,7 @@ def top_eigenvalue(
     tolerance: float,
     *,
     most: int = 300,
-    failure: float = FAILURE,
+    failure: float = FAILURE_PROBABILITY,
     max_bytes: int = MAX_BYTES,
 ) -> float:
     r"""Largest eigenvalue of a symmetric positive semidefinite matrix, to a relative accuracy that holds.

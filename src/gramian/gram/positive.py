@@ -78,7 +78,9 @@ def smallest_eigenvalue_at_most(factor: Tensor, rounds: int = 6) -> float:
         if not 0 < size < math.inf:
             return 0.0  # the inverse overflowed
         # for a unit v both v'A^-1 v and |A^-1 v| are at most 1 / lambda_min
-        bound = min(bound, float((v * w).sum()) ** -1 if float((v * w).sum()) > 0 else bound, 1 / size)
+        bound, form = min(bound, 1 / size), float((v * w).sum())
+        if form > 0:
+            bound = min(bound, form**-1)
         v = w / size
     return bound
 
@@ -115,6 +117,14 @@ def equal_rows(matrix: Tensor, dtype: torch.dtype, rows: int = 512) -> list[tupl
     return pairs
 
 
+def _rounded_up(number: float) -> float:
+    """Two digits, not rounded down: a unit of the second is at most a tenth of the number."""
+    rounded = float(f"{number:.1e}")
+    if rounded >= number:
+        return rounded
+    return rounded * 1.1
+
+
 def not_positive(
     name: str,
     n: int,
@@ -140,21 +150,14 @@ def not_positive(
     solvable = CLEAR_OF_FLOOR * rounding_floor(n, torch.float64, hi, hi)
     # twice a negative eigenvalue lifts it to its mirror image; 2 floors leave one that is told from zero
     enough = ridge + max(-2 * lo, 2 * floor, solvable, torch.finfo(torch.float64).tiny)
-    digits = f"{enough:.1e}"
-    # two digits, not rounded down: a unit of the second is at most a tenth of the number
-    if float(digits) >= enough:
-        enough = float(digits)
-    else:
-        enough = float(digits) * 1.1
+    enough = _rounded_up(enough)
     lower = torch.finfo(dtype).eps > torch.finfo(torch.float64).eps
     fixes = [f"`ridge={enough:.1e}`"]
     if equal:
         named = ", ".join(f"{i} and {j}" for i, j in equal[:PAIRS_NAMED])
         if len(equal) > PAIRS_NAMED:
-            more = f" and {len(equal) - PAIRS_NAMED} more pairs"
-        else:
-            more = ""
-        why = f"two inputs are equal to the kernel: rows {named}{more}"
+            named += f" and {len(equal) - PAIRS_NAMED} more pairs"
+        why = f"two inputs are equal to the kernel: rows {named}"
         fixes = ["drop one row of each pair", *fixes]
     elif lo < -floor:
         why = "it is not the matrix of a kernel, or was computed in a lower precision than it is in now"
@@ -163,10 +166,14 @@ def not_positive(
     if lower:
         why += f"; its entries are {dtype}, and have that rounding"
         fixes = ["`dtype=torch.float64` where the Gram matrix is made", *fixes]
+    fault, where = "it is singular to working precision", f"the Gram matrix `{name}`"
+    if lo < -floor:
+        fault = "it is not positive"
+    if ridge:
+        where += f" with ridge={ridge:.1e}"
     error = NotPositive(
-        f"`{name}` ({n} x {n}, {dtype}) has smallest eigenvalue {lo:.2e}, largest {hi:.2e}: "
-        + ("it is not positive" if lo < -floor else "it is singular to working precision"),
-        where=f"the Gram matrix `{name}`" + (f" with ridge={ridge:.1e}" if ridge else ""),
+        f"`{name}` ({n} x {n}, {dtype}) has smallest eigenvalue {lo:.2e}, largest {hi:.2e}: {fault}",
+        where=where,
         why=why,
         fix=", or ".join(fixes),
     )

@@ -17,7 +17,7 @@ from gramian.arch.inputs import Inputs, leaves, rows, samples
 from gramian.errors import BadArgument, StaleTiles
 from gramian.files import replace_together
 
-FORMAT = "gramian tiles 1"
+STORE_FORMAT = "gramian tiles 1"
 PROBED_ROWS = 4  # rows on which two kernels are compared
 
 
@@ -25,8 +25,11 @@ def fingerprint(kernel: Any, x: Inputs, x2: Inputs | None) -> dict:
     """What tiles were made from: SHA-256 of the data, and the kernel's own values on a few rows."""
     marks: dict[str, Any] = {"x": _digest(x), "y": None if x2 is None else _digest(x2)}
     if kernel is not None:
-        some, columns = _spread(x), None if x2 is None else _spread(x2)
-        marks["kernel"] = (kernel(some) if columns is None else kernel(some, columns)).detach().double().tolist()
+        if x2 is None:
+            values = kernel(_spread(x))
+        else:
+            values = kernel(_spread(x), _spread(x2))
+        marks["kernel"] = values.detach().double().tolist()
     return marks
 
 
@@ -50,7 +53,7 @@ def _digest(x: Inputs) -> str:
 class Store:
     """A folder of tiles."""
 
-    format, maker, kind = FORMAT, "Gram(kernel, x).save(path)", "Gram.save"
+    format, maker, kind = STORE_FORMAT, "Gram(kernel, x).save(path)", "Gram.save"
 
     def __init__(self, folder: Path, manifest: dict) -> None:
         self.folder, self.manifest = folder, manifest

@@ -253,12 +253,14 @@ class Joint:
         duals = {}
         for name, (q1, q2) in sides.items():
             field = getattr(below, name)
-            duals[name] = op.dual(at_first(q1, field, name), field, at_second(q2, name, below.space))
+            duals[name] = op.dual(at_first(q1, field, name), field, at_second(q2, name, below.position_axes))
         theta_xy, theta_yx = (
             None if old is None else old * duals[name][1]
             for old, name in ((below.theta_xy, "xy"), (below.theta_yx, "yx"))
         )
-        return Cross(duals["xx"][0], duals["yy"][0], duals["xy"][0], duals["yx"][0], theta_xy, theta_yx, below.space)
+        return Cross(
+            duals["xx"][0], duals["yy"][0], duals["xy"][0], duals["yx"][0], theta_xy, theta_yx, below.position_axes
+        )
 
     def _stein(self, s: int, t: int) -> Cross | None:
         """The activation of step s with the Gaussian value of step t."""
@@ -280,7 +282,7 @@ class Joint:
             times(below.yx, at_y, "yx"),
             None if below.theta_xy is None else times(below.theta_xy, at_x, "xy"),
             None if below.theta_yx is None else times(below.theta_yx, at_y, "yx"),
-            below.space,
+            below.position_axes,
         )
 
     def _means(self, s: int, t: int) -> Cross | None:
@@ -301,7 +303,7 @@ class Joint:
             zero = torch.zeros_like(like["xy"])
         else:
             zero = None
-        return Cross(like["xx"], like["yy"], like["xy"], like["yx"], zero, zero, a.space)
+        return Cross(like["xx"], like["yy"], like["xy"], like["yx"], zero, zero, a.position_axes)
 
     def _zero(self, s: int, t: int) -> Cross:
         """Zeros, shaped as the covariance of two values."""
@@ -313,7 +315,7 @@ class Joint:
             theta = xy
         else:
             theta = None
-        return Cross(xx, yy, xy, xy, theta, theta, a.space)
+        return Cross(xx, yy, xy, xy, theta, theta, a.position_axes)
 
     def _with_data(self, s: int, t: int) -> Cross | None:
         if self._is_data(s):

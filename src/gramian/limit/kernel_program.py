@@ -67,7 +67,7 @@ Instruction = Data | Window | Weights | Dual | Plus | Times | Other
 
 
 @dataclass(frozen=True)
-class Line:
+class ProgramLine:
     """One instruction in its place.
 
     Args:
@@ -92,17 +92,17 @@ class Program:
         joint: whether values that share random weights are added, so that covariances between values matter.
     """
 
-    lines: tuple[Line, ...]
+    lines: tuple[ProgramLine, ...]
     joint: bool
 
 
 def program(arch: Structure) -> Program:
     """The architecture as a program; steps that do not lead to the output are left out."""
-    lines: list[Line] = []
+    lines: list[ProgramLine] = []
     line_of: dict[int, int] = {}  # by step
 
     def add(does: Instruction, inputs: tuple[int, ...], shape: tuple[int, ...], where: str) -> int:
-        lines.append(Line(does, inputs, shape, where))
+        lines.append(ProgramLine(does, inputs, shape, where))
         return len(lines) - 1
 
     for number in _used(arch):

@@ -29,9 +29,9 @@ from gramian.limit.axis_maps import matrices, two
 from gramian.limit.kernel_program import (
     Data,
     Dual,
-    Line,
     Plus,
     Program,
+    ProgramLine,
     Times,
     Weights,
     Window,
@@ -215,11 +215,11 @@ class _Value:
 
     node: int
     size: tuple[int, int]
-    own: float = 0.0
+    scale_rate: float = 0.0
     gaussian: bool = False
-    alike: bool = True
+    exchangeable_channels: bool = True
     mean: bool = False
-    mixed: bool = False
+    scale_averaged: bool = False
 
 
 def prepare(p: Program) -> PlaneProgram:
@@ -257,7 +257,7 @@ class _Compiler:
         last = values[-1]
         if last.size != ONE or len(values) < 2:
             raise Unsupported("it has positions", op="the output", where=p.lines[-1].where)
-        self._linear(SCALE, last, ONE, (1.0, 0.0, last.own, 0.0))
+        self._linear(SCALE, last, ONE, (1.0, 0.0, last.scale_rate, 0.0))
         if self.series and not {MEAN, AXES} & set(
             self.ints[::13]
         ):  # the terms of each position cost more than they save
@@ -288,7 +288,7 @@ class _Compiler:
         self.mask = self.mask or (p[3] > 0 and p[1] == 0)
         return replace(below, node=self._node(kind, (below.node,), size, p, window), size=size)
 
-    def _line(self, line: Line, m: list[_Value]) -> _Value:
+    def _line(self, line: ProgramLine, m: list[_Value]) -> _Value:
         does, size = line.does, _size(line.shape)
         if isinstance(does, Data):
             if len(line.shape) == 1:
@@ -311,46 +311,47 @@ class _Compiler:
 
     def _affine(self, does: Weights, a: _Value, size: tuple[int, int]) -> _Value:
         taps, window, self.window = math.prod(self.window[0]), self.window, POINT
-        # of a value with `own` the NTK below is Theta + own K: it becomes sigma_w^2 (Theta + own K) + gain_w K
+        # of a value with `scale_rate` the NTK below is Theta + rate K: it becomes sigma_w^2 (Theta + rate K) + gain_w K
         # + gain_b. The loops sum over the window where a mean is meant.
-        p = (does.sigma_w2 / taps, does.sigma_b2, (does.gain_w + does.sigma_w2 * a.own) / taps, does.gain_b)
+        p = (does.sigma_w2 / taps, does.sigma_b2, (does.gain_w + does.sigma_w2 * a.scale_rate) / taps, does.gain_b)
         value = self._linear(AFFINE, a, size, p, window)
-        return replace(value, own=0.0, gaussian=True, alike=True, mean=False, mixed=False)
+        return _Value(value.node, value.size, gaussian=True)
 
     def _activation(self, op: Activation, a: _Value) -> _Value:
-        if not a.gaussian or not a.alike or a.mixed:
+        if not a.gaussian or not a.exchangeable_channels or a.scale_averaged:
             raise Unsupported("its input is not what the closed form is for")
         if isinstance(op, LeakyReLU):
-            node = self._node(RELU, (a.node,), a.size, (op.slope, op.bend, a.own))
-        elif isinstance(op, Erf) and not a.own:
+            node = self._node(RELU, (a.node,), a.size, (op.slope, op.bend, a.scale_rate))
+        elif isinstance(op, Erf) and not a.scale_rate:
             node = self._node(ERF, (a.node,), a.size)
-        elif _has_series(op) and not a.own:
+        elif _has_series(op) and not a.scale_rate:
             self.series.append((self.count, len(self.reals), op))
             node = self._node(SERIES, (a.node,), a.size)
         else:
             reason = "the compiled loops have the ReLU family, erf and smooth functions"
-            if a.own > 0:
+            if a.scale_rate > 0:
                 reason += ", but of a trained scale only the ReLU family"
             raise Unsupported(reason)
-        return replace(a, node=node, own=0.0, gaussian=False, mean=op.mean(torch.ones(1)) is not None)
+        return replace(a, node=node, scale_rate=0.0, gaussian=False, mean=op.mean(torch.ones(1)) is not None)
 
     def _sum(self, alpha: float, a: _Value, b: _Value) -> _Value:
         if a.mean and b.mean:
             raise Unsupported("it adds two values with means")
-        node = self._node(SUM, (a.node, b.node), a.size, (alpha**2, a.own, b.own))
-        mixed = a.mixed or b.mixed or a.own > 0 or b.own > 0
-        gaussian, alike = a.gaussian and b.gaussian, a.alike and b.alike
-        return _Value(node, a.size, gaussian=gaussian, alike=alike, mean=a.mean or b.mean, mixed=mixed)
+        node = self._node(SUM, (a.node, b.node), a.size, (alpha**2, a.scale_rate, b.scale_rate))
+        mixed = a.scale_averaged or b.scale_averaged or a.scale_rate > 0 or b.scale_rate > 0
+        gaussian, mean = a.gaussian and b.gaussian, a.mean or b.mean
+        same = a.exchangeable_channels and b.exchangeable_channels
+        return _Value(node, a.size, gaussian=gaussian, exchangeable_channels=same, mean=mean, scale_averaged=mixed)
 
     def _other(self, op: object, a: _Value, size: tuple[int, int]) -> _Value:
         if isinstance(op, BatchNorm):
-            own = a.own + op.scale_trains * op.rate_scale
+            own = a.scale_rate + op.scale_trains * op.rate_scale
             if a.gaussian:
                 now = 0.0
             else:
                 now = own * op.factor**2
             value = self._linear(SCALE, a, size, (op.factor**2, 0.0, now, op.shift_trains * op.rate_shift))
-            return replace(value, own=own if a.gaussian else 0.0)
+            return replace(value, scale_rate=own if a.gaussian else 0.0)
         if isinstance(op, Reshape | Resize):
             return self._reshape(op, a, size)
         return self._positions(op, a, size)
@@ -362,7 +363,7 @@ class _Compiler:
                 value = a
             else:
                 value = self._linear(TRACE, a, ONE, (1.0 / positions, 0.0, 0.0, 0.0))
-            return replace(value, alike=a.alike and positions == 1)
+            return replace(value, exchangeable_channels=a.exchangeable_channels and positions == 1)
         if size != a.size:
             raise Unsupported("positions in another shape")
         return a
@@ -386,7 +387,7 @@ class _Compiler:
 
 def _has_series(op: Activation) -> bool:
     """Whether its Hermite series may be short: it is smooth, and in closed form or summed as that series."""
-    return not op.sharp and (op.by_series or not op.integrated)
+    return not op.nonsmooth and (op.by_series or not op.integrated)
 
 
 def _size(shape: tuple[int, ...]) -> tuple[int, int]:

@@ -34,7 +34,9 @@ def moments_of_output(
         joint = Joint(structure.steps, values, between, numbers)
     else:
         joint = None
-    sharp = max((n for n, s in enumerate(structure.steps) if isinstance(s.op, Activation) and s.op.sharp), default=-1)
+    last_nonsmooth = max(
+        (n for n, s in enumerate(structure.steps) if isinstance(s.op, Activation) and s.op.nonsmooth), default=-1
+    )
     for number, step in enumerate(structure.steps):
         if step.data:
             values.append(data.get(number))
@@ -42,7 +44,7 @@ def moments_of_output(
         m = [data.get(i) if i < 0 else values[i] for i in step.inputs]
         # pairs of different positions are dropped as soon as nothing above needs them
         inputs = [v if pairs[number] or v is None else v.equal_positions() for v in m]
-        if number > sharp:  # nothing above asks for the gap
+        if number > last_nonsmooth:  # nothing above asks for the gap
             inputs = [None if v is None else v.with_gap(None) for v in inputs]
         try:
             result = _result(number, step, inputs, joint)  # type: ignore[arg-type]

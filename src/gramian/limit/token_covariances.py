@@ -13,7 +13,7 @@ def token_cross(
     op: Tokens, x_h: Tensor, x_g: Tensor, y_h: Tensor, y_g: Tensor, *, ntk: bool, dtype: torch.dtype
 ) -> Cross:
     """Covariances of the one-hot vectors of tokens h and g; shapes (n, *S), (n, *T) and (m, ...)."""
-    space, ends = x_h.ndim - 1, (*x_h.shape[1:], *x_g.shape[1:])
+    position_axes, ends = x_h.ndim - 1, (*x_h.shape[1:], *x_g.shape[1:])
     xh, xg, yh, yg = (v.reshape(len(v), -1) for v in (x_h, x_g, y_h, y_g))
 
     def of(a: Tensor, b: Tensor) -> Tensor:
@@ -25,4 +25,4 @@ def token_cross(
         zero = torch.zeros_like(xy)
     else:
         zero = None
-    return Cross(xx, yy, xy, yx, zero, zero, space)
+    return Cross(xx, yy, xy, yx, zero, zero, position_axes)

@@ -186,7 +186,7 @@ def _starting_moments(
                 if i < 0 or arch.steps[i].data:
                     needed[i] = needed.get(i, False) or pairs[number]
     start: dict[int, Moments] = {}
-    sharp = any(isinstance(step.op, Activation) and step.op.sharp for step in arch.steps)
+    nonsmooth = any(isinstance(step.op, Activation) and step.op.nonsmooth for step in arch.steps)
     for i, full in needed.items():
         if i >= 0:
             op = arch.steps[i].op
@@ -194,7 +194,7 @@ def _starting_moments(
             op = Op()
         try:
             of_y = None if at_y is None else at_y[i]
-            moments = op.data_moments(at_x[i], of_y, pairs=full, ntk=ntk, dtype=dtype, gap=sharp)
+            moments = op.data_moments(at_x[i], of_y, all_pairs=full, ntk=ntk, dtype=dtype, gap=nonsmooth)
             start[i] = replace(moments, one_sample=at_y is None)
         except IndexError:  # a value without channels
             raise NoLimit("The data have no channel axis here.", fix="reshape the input to (n, features)") from None

@@ -42,14 +42,14 @@ MOST_ARCSINES = 16
 
 
 @dataclass(frozen=True)
-class Loop:
-    """What the loops run for an instruction.
+class NativeOp:
+    """An instruction as `Op` of native/src/vector_tile.h has it, with its factors.
 
     Args:
-        kind: of the loop.
-        first: its setting.
-        second: another one.
-        factors: of each input alone; shape (k, n), float64. None for none.
+        kind: AFFINE to TABLE.
+        first: its first setting, p0 there.
+        second: its second setting, p1.
+        factors: numbers that each input has for itself; shape (k, n), float64. None for none.
     """
 
     kind: int
@@ -59,20 +59,20 @@ class Loop:
 
 
 @dataclass(frozen=True)
-class Side:
-    """A value at each row (or column) on its own.
+class Diagonal:
+    """The diagonal of both kernels at one value of the network: each row (or column) with itself.
 
     Args:
         q: variance; shape (n,), float64.
-        theta: NTK of each input with itself; shape (n,).
-        mean: over sqrt(q), shape (n,); None for zero.
-        loop: that makes it; None for the data and their multiples.
+        theta: NTK; shape (n,).
+        mean: mean over sqrt(q), shape (n,); None for zero.
+        loop: the instruction that makes it; None for the data and their multiples.
     """
 
     q: Tensor
     theta: Tensor
     mean: Tensor | None = None
-    loop: Loop | None = None
+    loop: NativeOp | None = None
 
 
 def slopes(op: LeakyReLU) -> tuple[float, float]:
@@ -84,7 +84,7 @@ def slopes(op: LeakyReLU) -> tuple[float, float]:
     return g, b * b / 2 / g
 
 
-def side(p: Program, q: Tensor, dtype: torch.dtype, pairs: float = math.inf) -> list[Side]:
+def side(p: Program, q: Tensor, dtype: torch.dtype, pairs: float = math.inf) -> list[Diagonal]:
     """Every value at each input alone, from the variances of all inputs (rows and columns) in float64.
 
     `pairs` is how many are asked for: few of them do not pay for some tables.
@@ -96,14 +96,14 @@ def side(p: Program, q: Tensor, dtype: torch.dtype, pairs: float = math.inf) -> 
     sums = any(isinstance(line.does, Plus) for line in p.lines)
     ops = [line.does.activation for line in p.lines if isinstance(line.does, Dual)]
     # a kink above takes the root of what an arcsine's rounding has left of u
-    arcsine = sum(isinstance(op, Erf) for op in ops) <= MOST_ARCSINES and not any(op.sharp for op in ops)
-    values: list[Side] = []
+    arcsine = sum(isinstance(op, Erf) for op in ops) <= MOST_ARCSINES and not any(op.nonsmooth for op in ops)
+    values: list[Diagonal] = []
     zero = torch.zeros_like(q, dtype=torch.bool)
     for line in p.lines:
         below = [values[i] for i in line.inputs]
         does = line.does
         if isinstance(does, Data):
-            values.append(Side(q, torch.zeros_like(q)))
+            values.append(Diagonal(q, torch.zeros_like(q)))
         elif isinstance(does, Weights):
             values.append(_weighed(does, below[0]))
         elif isinstance(does, Dual):
@@ -113,7 +113,7 @@ def side(p: Program, q: Tensor, dtype: torch.dtype, pairs: float = math.inf) -> 
                 mean = None
             else:
                 mean = math.copysign(1.0, does.factor) * below[0].mean
-            values.append(Side(does.factor**2 * below[0].q, does.factor**2 * below[0].theta, mean))
+            values.append(Diagonal(does.factor**2 * below[0].q, does.factor**2 * below[0].theta, mean))
         elif isinstance(does, Plus):
             values.append(_summed(below[0], below[1], does.alpha))
         zero |= values[-1].q == 0
@@ -122,7 +122,7 @@ def side(p: Program, q: Tensor, dtype: torch.dtype, pairs: float = math.inf) -> 
     return values
 
 
-def _check(value: Side, zero: Tensor, dtype: torch.dtype) -> None:
+def _check(value: Diagonal, zero: Tensor, dtype: torch.dtype) -> None:
     """Raises NotFinite, whose row counts the inputs of both sides, where a number has no place in this dtype.
 
     Inputs with a value of variance zero are left to the torch engine.
@@ -134,20 +134,22 @@ def _check(value: Side, zero: Tensor, dtype: torch.dtype) -> None:
         raise NotFinite((at, at), dtype)
 
 
-def _weighed(does: Weights, below: Side) -> Side:
+def _weighed(does: Weights, below: Diagonal) -> Diagonal:
     theta = does.sigma_w2 * below.theta + does.gain_w * below.q + does.gain_b
     # T is over s'' = sigma_w^2 s: g_w K / s'' = (g_w / sigma_w^2) (1 - u)
     gain = does.gain_w / does.sigma_w2
     if not (does.sigma_b2 or does.gain_b):
-        return Side(does.sigma_w2 * below.q, theta, loop=Loop(AFFINE, gain))
+        return Diagonal(does.sigma_w2 * below.q, theta, loop=NativeOp(AFFINE, gain))
     q = does.sigma_w2 * below.q + does.sigma_b2
     # rho of a pair is the product of both inputs' cos(phi), which is sqrt(sigma_w^2 q / q'')
     phi = torch.atan2(torch.full_like(q, does.sigma_b2).sqrt(), (does.sigma_w2 * below.q).sqrt())
     rho, own = (does.sigma_w2 * below.q / q).sqrt(), (does.gain_b / q).sqrt()
-    return Side(q, theta, loop=Loop(BIASED, gain, factors=torch.stack([rho, own, (phi / 2).sin(), (phi / 2).cos()])))
+    return Diagonal(
+        q, theta, loop=NativeOp(BIASED, gain, factors=torch.stack([rho, own, (phi / 2).sin(), (phi / 2).cos()]))
+    )
 
 
-def _summed(a: Side, b: Side, alpha: float) -> Side:
+def _summed(a: Diagonal, b: Diagonal, alpha: float) -> Diagonal:
     # independent a and b: E (a + alpha b)^2 = q_a + alpha^2 q_b + 2 alpha E a E b, and means are kept over sqrt(q)
     cross: float | Tensor
     if a.mean is None or b.mean is None:
@@ -168,10 +170,12 @@ def _summed(a: Side, b: Side, alpha: float) -> Side:
         mean = None
     else:
         mean = of_a + of_b
-    return Side(q, a.theta + alpha**2 * b.theta, mean, Loop(SUM, factors=torch.stack([*sizes, of_a, of_b])))
+    return Diagonal(q, a.theta + alpha**2 * b.theta, mean, NativeOp(SUM, factors=torch.stack([*sizes, of_a, of_b])))
 
 
-def _activated(op: Activation, below: Side, dtype: torch.dtype, pairs: float, *, arcsine: bool, mean: bool) -> Side:
+def _activated(
+    op: Activation, below: Diagonal, dtype: torch.dtype, pairs: float, *, arcsine: bool, mean: bool
+) -> Diagonal:
     """The closed form at equal inputs, or sums."""
     q = below.q
     loop = _closed(op, q, arcsine)
@@ -183,22 +187,22 @@ def _activated(op: Activation, below: Side, dtype: torch.dtype, pairs: float, *,
         at = op.mean(q)
     else:
         at = None
-    return Side(k, below.theta * slope, None if at is None else at / k.sqrt(), loop)
+    return Diagonal(k, below.theta * slope, None if at is None else at / k.sqrt(), loop)
 
 
-def _closed(op: Activation, q: Tensor, arcsine: bool) -> Loop | None:
+def _closed(op: Activation, q: Tensor, arcsine: bool) -> NativeOp | None:
     if isinstance(op, LeakyReLU):
-        return Loop(SLOPES, slopes(op)[1])
+        return NativeOp(SLOPES, slopes(op)[1])
     if isinstance(op, Sign):
-        return Loop(JUMP, 2.0)
+        return NativeOp(JUMP, 2.0)
     if isinstance(op, Step):
-        return Loop(JUMP, 1.0)
+        return NativeOp(JUMP, 1.0)
     if isinstance(op, Erf) and arcsine:
-        return Loop(ERF, factors=_of_erf(op.dual(q, q, q)[0], q))
+        return NativeOp(ERF, factors=_of_erf(op.dual(q, q, q)[0], q))
     return None
 
 
-def _summed_up(op: Activation, q: Tensor, dtype: torch.dtype, pairs: float) -> tuple[Tensor, Tensor, Loop]:
+def _summed_up(op: Activation, q: Tensor, dtype: torch.dtype, pairs: float) -> tuple[Tensor, Tensor, NativeOp]:
     """E phi^2, E phi'^2, and a series or a table.
 
     At one variance a series is a polynomial in the correlation, and shorter as a Chebyshev series.
@@ -219,13 +223,13 @@ def _summed_up(op: Activation, q: Tensor, dtype: torch.dtype, pairs: float) -> t
         of_angle = angle_tables.of_powers(series.a[:, at], float(q[at]), float(series.squares[at]), dtype)
         return series.squares, series.slopes, _of_table(op, of_angle, q.sqrt(), series.squares)
     first, which, factors = series.factors()
-    return series.squares, series.slopes, Loop(SERIES, first, which, factors)
+    return series.squares, series.slopes, NativeOp(SERIES, first, which, factors)
 
 
-def _of_table(op: Activation, table: angle_tables.Table, s: Tensor, second: Tensor) -> Loop:
+def _of_table(op: Activation, table: angle_tables.AngleTable, s: Tensor, second: Tensor) -> NativeOp:
     # three facts in one number, which the loops take apart again
     kind = 3 * len(table.apart) + table.form + OF_ODD * odd(op)
-    return Loop(TABLE, table.rest.shape[2], kind, table.factors(s, second))
+    return NativeOp(TABLE, table.rest.shape[2], kind, table.factors(s, second))
 
 
 def _of_erf(k: Tensor, below: Tensor) -> Tensor:
@@ -252,7 +256,7 @@ class Code:
     lines: tuple[int, ...]
 
 
-def code(p: Program, values: list[Side]) -> Code:
+def code(p: Program, values: list[Diagonal]) -> Code:
     """Instructions with registers: a register is free again after the last use of its value."""
     root = list(range(len(p.lines)))  # a multiple shares its value's register: u and T stay as they are
     for number, line in enumerate(p.lines):
@@ -291,7 +295,7 @@ def code(p: Program, values: list[Side]) -> Code:
     )
 
 
-def table(c: Code, values: list[Side], at: slice, pad: int) -> Tensor:
+def table(c: Code, values: list[Diagonal], at: slice, pad: int) -> Tensor:
     """Factors of all ops at some inputs, then sqrt(q) of the result; shape (factors + 1, n + pad), float64, ones in the
     padding."""
     rows = [values[number].loop.factors[:, at] for number in c.lines]  # type: ignore[union-attr, index]

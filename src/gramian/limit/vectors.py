@@ -20,7 +20,7 @@ from gramian.limit import torch_engine
 from gramian.limit.finite import NotFinite
 from gramian.limit.kernel_program import Data, Dual, Other, Program, Weights, Window, instruction_name
 from gramian.limit.tile_starts import tile_starts
-from gramian.limit.vector_inputs import Code, Side, code, side, slopes, table
+from gramian.limit.vector_inputs import Code, Diagonal, code, side, slopes, table
 
 ROWS, COLS = 256, 512  # of a tile: its cosines, half a megabyte in float32, stay in the second cache
 PAD = 64  # the loops read factors this far beyond the end
@@ -69,13 +69,13 @@ def _refused(does: object) -> str:
 def worthwhile(p: Program, pairs: int) -> bool:
     """Whether so many pairs pay for the tables that its activations need."""
     duals = [line.does.activation for line in p.lines if isinstance(line.does, Dual)]
-    return pairs >= LEAST_PAIRS or not any(isinstance(op, Piecewise) and op.sharp for op in duals)
+    return pairs >= LEAST_PAIRS or not any(isinstance(op, Piecewise) and op.nonsmooth for op in duals)
 
 
 def conditions(p: Program) -> str:
     """What the inputs must be like; empty if nothing."""
     duals = [line.does.activation for line in p.lines if isinstance(line.does, Dual)]
-    bent = sorted({op.name for op in duals if isinstance(op, Piecewise) and op.sharp and any(op.kinks)})
+    bent = sorted({op.name for op in duals if isinstance(op, Piecewise) and op.nonsmooth and any(op.kinks)})
     if bent:
         return f"for {', '.join(bent)} where all inputs have one norm"
     return ""
@@ -136,7 +136,7 @@ def sides(arch: Structure, p: Program, x: Tensor, x2: Tensor | None) -> tuple[In
         parts.append((cols, slice(n, None)))
     for inputs, at in parts:
         inputs.factors = table(c, values, at, PAD).to(x.dtype)
-        inputs.last = Side(values[-1].q[at], values[-1].theta[at])
+        inputs.last = Diagonal(values[-1].q[at], values[-1].theta[at])
         inputs.zeros = torch.nonzero(torch.stack([s.q[at] for s in values]).eq(0).any(0)).flatten()
     return rows, cols, c
 
@@ -164,7 +164,7 @@ class Inputs:
         self.unit = plain(self.values * self.inverse[:, None].to(x.dtype))
         self.q = norm * norm / self.values.shape[1]
         self.factors = self.zeros = x
-        self.last = Side(self.q, self.q)
+        self.last = Diagonal(self.q, self.q)
 
 
 def plain(x: Tensor) -> Tensor:

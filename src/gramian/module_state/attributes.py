@@ -64,7 +64,9 @@ class Attributes:
         todo.append(part.__dict__)
         for kind in type(part).__mro__:
             names = kind.__dict__.get("__slots__", ())
-            for name in (names,) if isinstance(names, str) else names:
+            if isinstance(names, str):
+                names = (names,)
+            for name in names:
                 if name not in ("__dict__", "__weakref__") and hasattr(part, name):
                     self._slots.append((part, name, getattr(part, name)))
                     todo.append(self._slots[-1][2])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from gramian.errors import BadArgument
 from gramian.module_state.attributes import Attributes
 
-COPIED = 2**27  # bytes of parameters up to which a module that is lent is copied
+MOST_COPIED_BYTES = 2**27  # bytes of parameters up to which a module that is lent is copied
 
 
 class _Values:
@@ -185,8 +185,11 @@ class Loan:
                 show what a forward at the module's own parameters writes into.
         """
         before = [_version(value.tensor) for value in self.values]
+        watch: AbstractContextManager[Any] = nullcontext()
+        if not self.tried:
+            watch = _CopyOnWrite(self.values)
         try:
-            with nullcontext() if self.tried else _CopyOnWrite(self.values):
+            with watch:
                 yield
         finally:
             self._after(before, replaced)
@@ -241,7 +244,9 @@ class _CopyOnWrite(TorchDispatchMode):
                     given = args[place]
                 else:
                     given = kwargs.get(argument.name)
-                for t in given if isinstance(given, list | tuple) else (given,):
+                if not isinstance(given, list | tuple):
+                    given = (given,)
+                for t in given:
                     if isinstance(t, Tensor) and t.layout is torch.strided and not t.is_meta:
                         for value in self.by_memory.get(_memory(t), ()):
                             value.keep()
@@ -276,7 +281,7 @@ def loan_of(attributes: Attributes) -> Loan | None:
 
 
 @contextmanager
-def untouched(module: Any, quiet: bool = False, most: int = COPIED) -> Iterator[Loan | None]:
+def untouched(module: Any, quiet: bool = False, most: int = MOST_COPIED_BYTES) -> Iterator[Loan | None]:
     """Afterwards the module is what it was, bit for bit and object for object.
 
     That is: parameters and buffers (which objects they are, their numbers, `requires_grad`, `grad`), modes, hooks, all

@@ -92,11 +92,15 @@ class Architecture(Structure):
             (tensor([1.0000, 2.0000]), tensor([2.0000, 4.0000]))
         """
         nngp, theta = diagonals(self, x, engine=engine)
-        return torch.zeros_like(nngp) if self.learns_features else nngp, theta
+        if self.learns_features:
+            nngp = torch.zeros_like(nngp)
+        return nngp, theta
 
     def _kernels(self, x: Inputs, x2: Inputs | None, engine: str, outputs: str, *, ntk: bool) -> tuple[Tensor, Tensor]:
         nngp, theta = kernels(self, x, x2, engine=engine, outputs=outputs, ntk=ntk)
-        return torch.zeros_like(nngp) if self.learns_features else nngp, theta
+        if self.learns_features:
+            nngp = torch.zeros_like(nngp)
+        return nngp, theta
 
     def network(
         self,
@@ -156,8 +160,11 @@ class Architecture(Structure):
     def __str__(self) -> str:
         leaves, named = self.inputs.leaves, self.inputs.kind != "tensor"
         rows = [(f"input {leaf.name}".strip(), "", "x".join(map(str, leaf.shape)), "") for leaf in leaves]
+        names = {number: str(number + 1) for number in range(-len(leaves), len(self.steps))}
+        if named:
+            names |= {-1 - k: f"input {leaf.name}" for k, leaf in enumerate(leaves)}
         for number, step in enumerate(self.steps):
-            of = [f"input {leaves[-1 - i].name}" if named and i < 0 else str(i + 1) for i in step.inputs]
+            of = [names[i] for i in step.inputs]
             if step.inputs == (number - 1,) and not (named and number == 0):
                 before = ""
             else:

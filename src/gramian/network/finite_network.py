@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gramian.arch.ops import Affine, Concat, Copies, Dropout, Normalization
-from gramian.arch.ops.affine import Scaling, initialize
+from gramian.arch.ops.affine import LayerScaling, initialize
 from gramian.arch.ops.input_function import apply_to_data
 from gramian.arch.structure import Structure
 from gramian.errors import BadArgument
@@ -23,7 +23,7 @@ class Scaled(nn.Module):
     (hooks, per-layer contractions, quantizers) reads these.
     """
 
-    def __init__(self, layer: nn.Module, bias: nn.Linear | None, scaling: Scaling) -> None:
+    def __init__(self, layer: nn.Module, bias: nn.Linear | None, scaling: LayerScaling) -> None:
         super().__init__()
         self.layer, self.bias, self.scaling = layer, bias, scaling
 
@@ -51,7 +51,7 @@ class Normalized(nn.Module):
     def __init__(self, op: Normalization, channels: int) -> None:
         super().__init__()
         self.op = op
-        self.scaling = Scaling(math.sqrt(op.rate_scale) or 1.0, math.sqrt(op.rate_shift) or 1.0)
+        self.scaling = LayerScaling(math.sqrt(op.rate_scale) or 1.0, math.sqrt(op.rate_shift) or 1.0)
         # a rate r is a parameter sqrt(r) times smaller, multiplied by sqrt(r) more: its gradient step counts r times
         self.weight = nn.Parameter(torch.ones(channels) / self.scaling.weight, op.scale_trains and op.rate_scale > 0)
         self.bias = nn.Parameter(torch.zeros(channels), op.shift_trains and op.rate_shift > 0)
@@ -92,7 +92,7 @@ class Network(nn.Module):
         self.architecture = architecture
         self.layers = nn.Module()
         self._at: dict[int, nn.Module] = {}
-        channels = {-1 - k: leaf.shape[0] if leaf.shape else 1 for k, leaf in enumerate(architecture.inputs.leaves)}
+        channels = {-1 - k: _channels(leaf.shape) for k, leaf in enumerate(architecture.inputs.leaves)}
         largest = _largest_width(architecture)
         grown = _hidden_width(architecture, lambda own: _width(own, largest, width, widen))
         self.output_scale = 1 / math.sqrt(grown)
@@ -101,7 +101,7 @@ class Network(nn.Module):
             c = [channels[i] for i in step.inputs]
             hidden = isinstance(step.op, Affine) and architecture.hidden(number)
             if step.data:
-                channels[number] = (*step.shape, 1)[0]
+                channels[number] = _channels(step.shape)
             else:
                 channels[number] = step.op.channels(
                     *c, width=lambda own: _width(own, largest, width, widen), hidden=hidden
@@ -141,6 +141,13 @@ class Network(nn.Module):
         if self.output_scale == 1:
             return out
         return out * self.output_scale
+
+
+def _channels(shape: tuple[int, ...]) -> int:
+    """Of numbers of the input; a number of each sample counts as one."""
+    if shape:
+        return shape[0]
+    return 1
 
 
 def _check_number(name: str, number: int | None, fix: str) -> None:

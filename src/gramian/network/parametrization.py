@@ -24,16 +24,16 @@ from gramian.errors import BadArgument, NoLimit
 if TYPE_CHECKING:
     from gramian.arch.structure import Structure
 
-NAMES = ("ntk", "standard", "mup", "mean_field")
+PARAMETRIZATIONS = ("ntk", "standard", "mup", "mean_field")
 
 
 def check_name(parametrization: str) -> None:
     """Raises BadArgument for a parametrization that is not known."""
-    if parametrization not in NAMES:
+    if parametrization not in PARAMETRIZATIONS:
         raise BadArgument(
             f"Unknown parametrization {parametrization!r}.",
             where="argument `parametrization` of architecture",
-            why=f"there are four, {', '.join(map(repr, NAMES))}: see docs/parametrizations.md",
+            why=f"there are four, {', '.join(map(repr, PARAMETRIZATIONS))}: see docs/parametrizations.md",
             fix='parametrization="ntk", which multiplies unit weights by sigma_w / sqrt(fan_in)',
         )
 

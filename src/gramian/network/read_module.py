@@ -91,8 +91,6 @@ def _with_law(arch: Architecture, number: int, law: Law, rates: Mapping[str, flo
         scale, shift = rates.get(op.scale_name or "", 1.0), rates.get(op.shift_name or "", 1.0)
         if isinstance(op, ChannelScale):
             scale = scale / op.factor**2
-        else:
-            scale = scale
         return replace(step, op=replace(op, rate_scale=scale, rate_shift=shift))
     if not isinstance(op, Affine):
         return step
@@ -102,9 +100,11 @@ def _with_law(arch: Architecture, number: int, law: Law, rates: Mapping[str, flo
         sigma_w, sigma_b = _pair(arch, _layer_of(arch, op.bias_of), law)[1], 0.0
     else:
         sigma_w, sigma_b = _pair(arch, number, law)
+    if not op.bias_name:
+        sigma_b = 0.0
     law_and_rates = {
         "sigma_w": sigma_w,
-        "sigma_b": sigma_b if op.bias_name else 0.0,
+        "sigma_b": sigma_b,
         "standard": arch.parametrization == "standard",
         "rate_w": rates.get(op.weight_name, 1.0),
         "rate_b": rates.get(op.bias_name or "", 1.0),

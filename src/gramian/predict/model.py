@@ -16,14 +16,15 @@ from torch import Tensor, nn
 
 from gramian.arch.law import Law
 from gramian.data import Columns, Dataset, Scaling
-from gramian.data.columns import Table, share_of_rows
+from gramian.data.columns import Table
 from gramian.data.table import table_of
 from gramian.data.tensors import as_array, numbers_of
+from gramian.data.wording import row_number, share_of_rows
 from gramian.errors import BadArgument, BadData
 from gramian.network.biases import lengths_tell, says_homogeneous
 from gramian.predict.estimators import NTKClassifier, NTKRegressor, Progress, watched
 
-FILLED = "they took the means of the training rows."
+FILLED_BY_MEANS = "they took the means of the training rows."
 
 
 class Rows(TransformerMixin, BaseEstimator):
@@ -63,7 +64,7 @@ class Rows(TransformerMixin, BaseEstimator):
         if isinstance(X, pd.DataFrame) and self.columns is not None:
             values, notes = self.encoded(table_of(X, where="the DataFrame"))
             for note in notes:
-                if not note.endswith(FILLED):  # as was asked for in training
+                if not note.endswith(FILLED_BY_MEANS):  # as was asked for in training
                     warnings.warn(note, stacklevel=2)
             return values
         if isinstance(X, pd.DataFrame):
@@ -94,7 +95,7 @@ class Rows(TransformerMixin, BaseEstimator):
                 fix="--missing mean (missing='mean') takes the training rows' mean; --missing drop leaves them out.",
             )
         if empty.any():
-            notes = (*notes, f"{share_of_rows(int(empty.any(1).sum()), len(values), 'empty cells')}: {FILLED}")
+            notes = (*notes, f"{share_of_rows(int(empty.any(1).sum()), len(values), 'empty cells')}: {FILLED_BY_MEANS}")
         return self.scaled(values, table.where, torch.tensor(table.frame.index.to_numpy(np.int64))), notes
 
     def scaled(self, values: np.ndarray, where: str, rows: Tensor | None = None) -> np.ndarray:
@@ -121,7 +122,7 @@ class Rows(TransformerMixin, BaseEstimator):
             row = int(x.isinf().flatten(1).any(1).nonzero()[0])
             raise BadData(
                 "a number is infinite.",
-                where=f"{where}, row {row if rows is None else int(rows[row])} (counted from 0)",
+                where=f"{where}, row {row_number(row, rows)} (counted from 0)",
                 why="a division by zero where the rows were made.",
                 fix="mend or drop such rows.",
             )
@@ -131,11 +132,13 @@ class Rows(TransformerMixin, BaseEstimator):
         fill = self.scaling.mean if self.scaling.fill is None else self.scaling.fill
         if self.missing == "mean" and fill is not None and x.ndim == 2:
             return torch.where(x.isnan(), fill.to(x.dtype) * self.scaling.divisor, x)
-        row = int(x.isnan().flatten(1).any(1).nonzero()[0])
+        row, more = int(x.isnan().flatten(1).any(1).nonzero()[0]), ", and the model keeps no means."
+        if self.missing == "refuse":
+            more = "."
         raise BadData(
             f"{int(x.isnan().sum())} of {x.numel()} numbers are missing.",
             where=f"{where}, row {row} (counted from 0)",
-            why="NaN among the inputs" + ("." if self.missing == "refuse" else ", and the model keeps no means."),
+            why=f"NaN among the inputs{more}",
             fix="train with --missing mean, or leave such rows out.",
         )
 

@@ -61,14 +61,18 @@ class Solution:
         if not isinstance(other, Solution):
             return NotImplemented
         pairs = [(getattr(self, f.name), getattr(other, f.name)) for f in fields(self)]
-        return all(
-            torch.equal(a, b) if isinstance(a, Tensor) and isinstance(b, Tensor) else a is b or a == b for a, b in pairs
-        )
+        return all(_same(a, b) for a, b in pairs)
 
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
         return f"Solution(alpha {tuple(self.alpha.shape)}, ridge={self.ridge:.3g}, residual={self.residual:.1e})"
+
+
+def _same(a: object, b: object) -> bool:
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        return torch.equal(a, b)
+    return a is b or bool(a == b)
 
 
 @named_in_errors

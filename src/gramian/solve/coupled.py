@@ -64,8 +64,10 @@ def coupled_descent(
             for i in rows.tolist():
                 g.addmv_(blocks[i].T, r[i * c : (i + 1) * c], alpha=n / len(rows))
         u = beta * u + g
-        # u is the new buffer already, as torch's Nesterov takes it
-        r = r - lr * (g + beta * u if nesterov else u)
+        move = u
+        if nesterov:  # u is the new buffer already, as torch's Nesterov takes it
+            move = g + beta * u
+        r = r - lr * move
         if step in wanted:
             kept.append(r)
     return torch.stack(kept).reshape(len(kept), n, c)

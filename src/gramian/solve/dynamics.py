@@ -197,8 +197,6 @@ def _columns(r: Tensor, n: int, name: str, of: str) -> Tensor:
     r = real_matrix(r, name)
     if r.ndim == 1:
         r = r[:, None]
-    else:
-        r = r
     if r.ndim != 2 or len(r) != n:
         raise BadArgument(f"`{name}` has shape {tuple(r.shape)}", why=f"its rows are {of}", fix=f"({n}, C)")
     if not bool(r.isfinite().all()):
@@ -212,7 +210,9 @@ def _columns(r: Tensor, n: int, name: str, of: str) -> Tensor:
 
 
 def _times(steps, flow: bool) -> Tensor:
-    t = torch.as_tensor(list(steps) if isinstance(steps, range | Iterator) else steps).reshape(-1)
+    if isinstance(steps, range | Iterator):
+        steps = list(steps)
+    t = torch.as_tensor(steps).reshape(-1)
     whole = flow or not t.is_floating_point() or bool((t == t.round()).all())
     if not len(t) or not whole or not bool((t >= 0).all()) or not bool(t.isfinite().all()):
         if not len(t):
@@ -220,12 +220,12 @@ def _times(steps, flow: bool) -> Tensor:
         else:
             bad = f"from {float(t.min()):g} to {float(t.max()):g}"
         if flow:
-            kind = "times"
+            kind, needed = "times", "finite"
         else:
-            kind = "steps"
+            kind, needed = "steps", "whole"
         raise BadArgument(
             f"`{kind}`: {bad}",
-            why=f"{kind} are {'finite' if flow else 'whole'} and not negative",
+            why=f"{kind} are {needed} and not negative",
             fix="torch.arange(100)",
         )
     if flow:

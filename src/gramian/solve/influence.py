@@ -138,7 +138,9 @@ def attribution_of_features(
         phi = features.detach().double()
         normal, right = phi.mT @ phi, phi.mT @ y
     g = _inverse(normal, ridge, "features' normal matrix")
-    test = (test_features.dense() if isinstance(test_features, Features) else test_features).detach().double()
+    if isinstance(test_features, Features):
+        test_features = test_features.dense()
+    test = test_features.detach().double()
     reach, beta = g @ test.mT, g @ right
     errors, weights = torch.empty_like(y), y.new_empty(len(test), n)
     tiles: Iterable[tuple[slice, Tensor]]

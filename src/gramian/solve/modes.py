@@ -20,15 +20,15 @@ from torch import Tensor
 
 from gramian.errors import BadArgument
 
-METHODS = ("gd", "momentum", "nesterov")
+DESCENT_METHODS = ("gd", "momentum", "nesterov")
 
 
 def check_method(method: str, beta: float, flow: bool = False) -> None:
     names: tuple[str, ...]
     if flow:
-        names = (*METHODS, "flow")
+        names = (*DESCENT_METHODS, "flow")
     else:
-        names = METHODS
+        names = DESCENT_METHODS
     if method not in names:
         raise BadArgument(f"method={method!r}", why="no such dynamics", fix=f"one of {', '.join(map(repr, names))}")
     if not isinstance(beta, Real) or not 0 <= beta < 1:
@@ -101,7 +101,9 @@ def damping(
         return (-exponent).exp(), torch.where(lam > 0, -torch.expm1(-exponent) / safe, t[:, None])
     assert lr is not None
     matrix = transition(lr * lam, method, beta)
-    state = powers(matrix if displacement else matrix[:, :2, :2], t).permute(1, 2, 0)  # (p, s, n)
+    if not displacement:  # the recursion of the residual alone
+        matrix = matrix[:, :2, :2]
+    state = powers(matrix, t).permute(1, 2, 0)  # (p, s, n)
     return state[0], lr * state[-1]
 
 

@@ -12,7 +12,7 @@ from gramian.solve.dynamics import Theta, loss_curve, modes
 from gramian.solve.modes import characteristic, check_lr, check_method, roots
 
 NEVER_STEPS = 2**50  # steps; beyond it a float64 no longer tells a step from the next
-SLACK = 1e-6  # the envelope's powers and the curve's round differently after 1e9 steps
+ENVELOPE_SLACK = 1e-6  # the envelope's powers and the curve's round differently after 1e9 steps
 
 
 @named_in_errors
@@ -97,7 +97,7 @@ def time_to(
     if method == "flow":
         return _flow_time(lam, weight, accuracy * initial)
     assert lr is not None
-    late = _late_enough(lr * lam, weight, (1 - SLACK) * accuracy * initial, method, beta)
+    late = _late_enough(lr * lam, weight, (1 - ENVELOPE_SLACK) * accuracy * initial, method, beta)
     if late is None:
         return math.inf
     while late > 0:

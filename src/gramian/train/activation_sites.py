@@ -73,8 +73,12 @@ class _Watch(TorchFunctionMode):
         if name.endswith("_") or kwargs.get("inplace"):
             before = before.clone()
         after = func(*args, **kwargs)
-        label = (self.path[-1] if self.path else "") or name
+        label = name
+        if self.path:
+            label = self.path[-1] or name
         self.calls[label] += 1
         times = self.calls[label]
-        self.see(label if times == 1 else f"{label}#{times}", before, after)
+        if times > 1:
+            label = f"{label}#{times}"
+        self.see(label, before, after)
         return after

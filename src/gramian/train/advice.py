@@ -107,7 +107,11 @@ class Advice:
         after, off = f"After {steps} real steps on this batch the loss was {real:.3g}", abs(real - said)
         if off <= 0.1 * abs(real):
             return [f"{after}; forecast: {said:.3g}."]
-        other = f"{after}, {'lower' if real < said else 'higher'} than the forecast {said:.3g}"
+        if real < said:
+            way = "lower"
+        else:
+            way = "higher"
+        other = f"{after}, {way} than the forecast {said:.3g}"
         # the way down was forecast, what is left was not
         if off <= 0.1 * abs(self.loss - real):
             return [f"{other}, of {self.loss:.3g} at the start."]

@@ -18,7 +18,7 @@ from gramian.errors import BadData
 from gramian.files import replace_file
 from gramian.train.trace import Trace
 
-FORMAT = "gramian training checkpoint 1"
+CHECKPOINT_FORMAT = "gramian training checkpoint 1"
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +49,7 @@ class Checkpoint:
             for name, t in of.items()
         }
         texts = {
-            "format": FORMAT,
+            "format": CHECKPOINT_FORMAT,
             "step": str(self.step),
             "made": json.dumps(self.made),
             "trace": json.dumps(self.trace.to_dict()),
@@ -74,7 +74,7 @@ class Checkpoint:
                 why="the file was cut off or changed; train itself writes whole files or none",
                 fix="another copy of it, or resume=False to start over",
             ) from None
-        if texts.get("format") != FORMAT:
+        if texts.get("format") != CHECKPOINT_FORMAT:
             raise BadData(
                 f"{path} is a safetensors file, but not a checkpoint of a training run.",
                 where="train(..., resume=True)",

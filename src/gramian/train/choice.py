@@ -41,7 +41,9 @@ def choose(edge: StableRate, optimizer: Optimizer | str, rehearsal: Rehearsal | 
             usual = CUSTOMARY_MOMENTUM
         else:
             usual = CUSTOMARY_SGD
-        return _customary(edge, usual / (edge.rows if edge.summed else 1), rehearsal)
+        if edge.summed:
+            usual /= edge.rows
+        return _customary(edge, usual, rehearsal)
     return _below_the_edge(edge, edge.largest, rehearsal)
 
 
@@ -88,7 +90,9 @@ def _customary(edge: StableRate, usual: float, rehearsal: Rehearsal | None) -> C
         lr = edge.largest
     else:
         lr = usual
-    name, unit = edge.rule.name, ", over the rows of the sum" if edge.summed and not edge.rule.adaptive else ""
+    name, unit = edge.rule.name, ""
+    if edge.summed and not edge.rule.adaptive:
+        unit = ", over the rows of the sum"
     if cap:
         what = f"the largest stable one, as {name}'s usual {usual:.3g} is above it"
     else:

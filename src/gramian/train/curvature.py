@@ -22,7 +22,7 @@ from gramian.errors import BadArgument
 from gramian.gram.krylov import top_eigenvalue
 from gramian.train.forward import evaluating, mixes_samples, movable, rows_per_pass
 
-TOLERANCE = 1e-3
+SHARPNESS_TOLERANCE = 1e-3
 MOST_PARAMETERS_ON_DEVICE = 2**24  # parameters; of larger networks Lanczos' vectors stay out of a GPU's memory
 JUMP_DISTANCES = (0.3, 3.0, 30.0)  # times the outputs' size: where the slope of a loss is looked at for jumps
 LossOf = Callable[[Tensor, Tensor], Tensor]
@@ -59,8 +59,17 @@ def gradient(
     with torch.enable_grad():
         value = loss_value(loss, call_at(module, here, x), y)
         slopes = _slopes(value, list(here.values()), create_graph=False)
-    dense = {n: torch.zeros_like(p) if g is None else g for (n, p), g in zip(here.items(), slopes, strict=True)}
-    return float(value.detach()), {name: g.to_dense() if g.is_sparse else g for name, g in dense.items()}
+    dense = {n: _dense(g, p) for (n, p), g in zip(here.items(), slopes, strict=True)}
+    return float(value.detach()), dense
+
+
+def _dense(slope: Tensor | None, p: Tensor) -> Tensor:
+    """A gradient with all its entries; zero for a parameter that has none."""
+    if slope is None:
+        return torch.zeros_like(p)
+    if slope.is_sparse:
+        return slope.to_dense()
+    return slope
 
 
 @dataclass(frozen=True, eq=False)
@@ -266,7 +275,7 @@ def sharpness(
     decay: float | Mapping[str, float] = 0.0,
     shift: Mapping[str, float] | None = None,
     times: float = 1.0,
-    tolerance: float = TOLERANCE,
+    tolerance: float = SHARPNESS_TOLERANCE,
 ) -> float:
     r"""Largest eigenvalue of $P^{-1/2} (t H + W) P^{-1/2} + D$: what a step $-\eta P^{-1} \nabla L$ meets.
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gramian.empirical.modules.calling import call
-from gramian.train.curvature import TOLERANCE, LossOf, gradient, jumps, sharpness
+from gramian.train.curvature import SHARPNESS_TOLERANCE, LossOf, gradient, jumps, sharpness
 from gramian.train.forward import evaluating, mixes_samples
 from gramian.train.linearized_loss import grows_with_rows
 from gramian.train.step_rule import StepRule, step_rule
@@ -48,7 +48,7 @@ def stable_rate(
     optimizer: Optimizer | str,
     *,
     batch_size: int | None = None,
-    tolerance: float = TOLERANCE,
+    tolerance: float = SHARPNESS_TOLERANCE,
 ) -> StableRate:
     """The largest stable learning rate of steps on these rows.
 

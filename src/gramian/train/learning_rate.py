@@ -71,7 +71,9 @@ def why_diverged(settings: Settings, lr: float, lam: float | None, step: int, fi
     """A sentence or two on a run that diverged, with the learning rate against the largest stable one."""
     if step == 0:
         return f"diverged: the loss is {loss:g} before the first step; look at the targets and the initial weights"
-    what = f"diverged: the loss went from {first:.3g} to {loss:.3g} in {step} step{'s' if step > 1 else ''}."
+    what = f"diverged: the loss went from {first:.3g} to {loss:.3g} in {step} steps."
+    if step == 1:
+        what = f"diverged: the loss went from {first:.3g} to {loss:.3g} in 1 step."
     if settings.optimizer == "adam":
         return f"{what} Adam has no fixed limit on its learning rate {lr:.3g}; try lr={lr / 10:.1g}"
     if lam is None or not math.isfinite(lam) or lam <= 0:

@@ -51,11 +51,9 @@ class Forecast:
     def sentences(self) -> list[str]:
         """What it says, in words."""
         many = f"{self.of} directions of the outputs that the loss pulls at"
-        said = [
-            f"Of the {many}, {self.directions} are not learned in {self.budget:,} steps."
-            if self.directions
-            else f"All {many} are learned in {self.budget:,} steps."
-        ]
+        said = [f"All {many} are learned in {self.budget:,} steps."]
+        if self.directions:
+            said = [f"Of the {many}, {self.directions} are not learned in {self.budget:,} steps."]
         if self.slow and self.left[0] >= 0.01:
             worst = ", ".join(f"{row} ({left:.0%})" for row, left in zip(self.slow[:5], self.left, strict=False))
             said.append(f"Slowest rows, with the part of the mean initial loss that is left: {worst}.")
@@ -89,22 +87,16 @@ def forecast(
         c = call(module, x[:1]).numel()
         rows = min(len(x), max(1, MOST_GRAM_ROWS // c))
         f0 = call(module, x[:rows]).double()
+    target = y[:rows]
     if y.is_floating_point():
-        target = y[:rows].double()
-    else:
-        target = y[:rows]
+        target = target.double()
     gram = empirical_ntk(module, x[:rows], outputs="full").double()
     # (n, n, C, C) to a matrix over (sample, output), in the order of f.flatten()
     gram = gram.permute(0, 2, 1, 3).reshape(rows * c, rows * c)
     # a sum: the other rows' pull is that of these
     if grows_with_rows(loss, f0, target):
         gram = gram * (len(x) / rows)
-    u = None
-    if velocity is not None:
-        # the linearized outputs move by J times the change of the weights, so their momentum is J times the buffers
-        here = {name: p.detach() for name, p in module.named_parameters() if name in velocity}
-        with torch.no_grad():
-            u = along(module, here, velocity, x[:rows])[1].double().flatten()
+    u = _output_velocity(module, velocity, x[:rows])
     losses, last = _descend(gram, f0, target, loss, rule, lr, budget, u)
     g0, g1 = (_slope(loss, f, target)[1].flatten() for f in (f0, last))
     vectors = torch.linalg.eigh(gram).eigenvectors
@@ -114,15 +106,11 @@ def forecast(
     # directions with next to nothing of the first pull have nothing to be learned along them
     pulled = before > 1e-6 * total
     slow, left = _slowest(f0, last, target, loss)
-    # the curve is that of the first rows; the loss of the whole batch starts at `value`
-    if losses[0]:
+    scale, residual = 1.0, 0.0
+    if losses[0]:  # the curve is that of the first rows; the loss of the whole batch starts at `value`
         scale = value / losses[0]
-    else:
-        scale = 1.0
     if total:
         residual = float(after.sum()) / total
-    else:
-        residual = 0.0
     return Forecast(
         losses=tuple(scale * v for v in losses),
         rows=rows,
@@ -134,6 +122,15 @@ def forecast(
         residual=residual,
         budget=budget,
     )
+
+
+def _output_velocity(module: nn.Module, velocity: dict[str, Tensor] | None, x: Tensor) -> Tensor | None:
+    """Momentum of the linearized outputs: they move by J times the change of the weights, so J times the buffers."""
+    if velocity is None:
+        return None
+    here = {name: p.detach() for name, p in module.named_parameters() if name in velocity}
+    with torch.no_grad():
+        return along(module, here, velocity, x)[1].double().flatten()
 
 
 def _descend(

@@ -22,18 +22,18 @@ from gramian.train.checkpoint import (
     optimizer_tensors,
     tensors_of,
 )
+from gramian.train.ctrl_c import CtrlC
 from gramian.train.forward import evaluating, outputs_as_trained
-from gramian.train.interrupt import CtrlC
 from gramian.train.learning_rate import LearningRate, choose_lr, lambda_max, why_diverged
 from gramian.train.probes import NotApplicable, Probe
-from gramian.train.progress import Bar
 from gramian.train.recorder import Recorder
 from gramian.train.run import Run, sum_over_parts
 from gramian.train.schedule import gram_steps, measured_steps
 from gramian.train.settings import RunOptions, Settings
 from gramian.train.trace import Trace
+from gramian.train.training_progress import Bar
 
-DIVERGED = 1e6  # times the first loss
+DIVERGED_LOSS_RATIO = 1e6  # times the first loss
 
 
 class Loop:
@@ -224,7 +224,9 @@ class Loop:
                 # nothing else of such a network is a number; the next forward pass ends the run
                 return
             for probe in self.probes:
-                if probe.cost == "step" or not (gram if probe.cost == "gram" else cheap):
+                if probe.cost == "step" or (probe.cost == "gram" and not gram):
+                    continue
+                if probe.cost != "gram" and not cheap:
                     continue
                 reading = self._timed(probe.name, partial(probe.measure, self.run))
                 if reading is not None:
@@ -246,7 +248,7 @@ class Loop:
         else:
             first = 0.0
         # a first loss of 0 is no scale: then only what is not finite has diverged
-        return not math.isfinite(loss) or loss > DIVERGED * (first or math.inf)
+        return not math.isfinite(loss) or loss > DIVERGED_LOSS_RATIO * (first or math.inf)
 
     @property
     def _loss_alone(self) -> float | None:
@@ -325,11 +327,13 @@ class Loop:
 
     def _made(self) -> dict[str, Any]:
         """What a run that goes on must have in common with this one."""
-        s, data, test = self.settings, self.run.train, self.run.test
+        s, samples = self.settings, [self.run.train.x, self.run.train.targets]
+        if self.run.test:
+            samples += [self.run.test.x, self.run.test.targets]
         return {
             "parameters": {n: f"{tuple(p.shape)} {p.dtype}" for n, p in self.run.module.named_parameters()},
             "trained": sorted(self.run.parameters()),
-            "data": fingerprint([data.x, data.targets, *([test.x, test.targets] if test else [])]),
+            "data": fingerprint(samples),
             "loss": self.run.objective.name,
             **{k: getattr(s, k) for k in ("optimizer", "lr", "batch_size", "momentum", "seed")},
             **{k: getattr(self.options, k) for k in ("every", "gram_rows")},
@@ -338,22 +342,29 @@ class Loop:
     def _config(self) -> dict[str, Any]:
         """How the run is made, as plain data."""
         s, options, run, data = self.settings, self.options, self.run, self.run.train
+        losses, momentum, n_test = "minibatch", None, 0
+        if self.full_batch:
+            losses = "full"
+        if s.optimizer in ("momentum", "nesterov"):
+            momentum = s.momentum
+        if run.test:
+            n_test = len(run.test)
         return {
             "loss": run.objective.name,
             "optimizer": s.optimizer,
             "lr": self.lr.value,
             "lr_from": self.lr.source,
             "learning_rate": vars(self.lr),
-            "losses": "full" if self.full_batch else "minibatch",
+            "losses": losses,
             "batch_size": self.batches.size,
-            "momentum": s.momentum if s.optimizer in ("momentum", "nesterov") else None,
+            "momentum": momentum,
             "seed": s.seed,
             "steps": self.n_steps,
             "every": options.every,
             "stop_loss": options.stop_loss,
             "stop_accuracy": options.stop_accuracy,
             "n_train": len(data),
-            "n_test": len(run.test) if run.test else 0,
+            "n_test": n_test,
             "in_shape": list(data.x.shape[1:]),
             "n_outputs": run.n_outputs,
             "gram_rows": len(run.rows),

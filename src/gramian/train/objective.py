@@ -142,12 +142,16 @@ def samples(module: nn.Module, x: Tensor, y: Tensor, loss: Objective, *, name: s
                 where=where,
                 fix=f'y{name} as int64 of shape (n,), or loss="squared"',
             )
-        return Samples(x, targets, targets[:, 0] if signs else None, targets)
+        if signs:
+            return Samples(x, targets, targets[:, 0], targets)
+        return Samples(x, targets, None, targets)
     labels = _labels(y, n_outputs, name, where)
     if not name and len(labels) > 1:  # a test set may well be of one class
         check(x.new_zeros(len(x), 1, dtype=parameter.dtype), labels, name="x")
     matrix = one_hot(labels, n_outputs, dtype=parameter.dtype)
-    return Samples(x, matrix if loss.name == "squared" else labels, labels, matrix)
+    if loss.name == "squared":
+        return Samples(x, matrix, labels, matrix)
+    return Samples(x, labels, labels, matrix)
 
 
 def n_outputs_of(module: nn.Module, x: Tensor, where: str) -> int:
@@ -191,9 +195,11 @@ def _labels(y: Tensor, n_outputs: int, name: str, where: str) -> Tensor:
     labels = y.to(torch.int64)
     low, high = int(labels.min()), int(labels.max())
     if labels.ndim != 1 or low < 0 or high >= max(n_outputs, 2) or n_outputs == 1:
+        outputs = f"{n_outputs} outputs"
+        if n_outputs == 1:
+            outputs = "1 output"
         raise BadData(
-            f"y{name} has class numbers {low} to {high} in shape {tuple(y.shape)}; the module has {n_outputs} "
-            f"output{'s' if n_outputs > 1 else ''}.",
+            f"y{name} has class numbers {low} to {high} in shape {tuple(y.shape)}; the module has {outputs}.",
             where=where,
             why="class numbers count the outputs from 0, one output per class",
             fix=f"a last layer with {high + 1} outputs, or real targets: y{name}.to(x.dtype)",

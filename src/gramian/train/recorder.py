@@ -40,7 +40,9 @@ class Recorder:
 
     def add(self, step: int, name: str, reading: Reading | Value) -> None:
         """What the probe `name` says at `step`."""
-        self.points.setdefault(name, []).append((step, reading if isinstance(reading, Reading) else Reading(reading)))
+        if not isinstance(reading, Reading):
+            reading = Reading(reading)
+        self.points.setdefault(name, []).append((step, reading))
 
     def spend(self, name: str, seconds: float) -> None:
         """Add to the time of `name`."""
@@ -59,12 +61,18 @@ class Recorder:
 
 
 def _series(probe: Probe, points: list[tuple[int, Reading]]) -> Series:
-    lower, upper = [r.lower for _, r in points], [r.upper for _, r in points]
     return Series(
         title=probe.title,
         unit=probe.unit,
         steps=[step for step, _ in points],
         values=[r.value for _, r in points],
-        lower=lower if any(b is not None for b in lower) else None,
-        upper=upper if any(b is not None for b in upper) else None,
+        lower=_bounds([r.lower for _, r in points]),
+        upper=_bounds([r.upper for _, r in points]),
     )
+
+
+def _bounds(values: list[Value | None]) -> list[Value | None] | None:
+    """None where no reading has one."""
+    if all(value is None for value in values):
+        return None
+    return values

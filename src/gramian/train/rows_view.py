@@ -26,7 +26,7 @@ from gramian.train.forward import evaluating
 from gramian.train.module_of_rows import called_otherwise
 from gramian.train.objective import Loss, Objective, Samples
 
-IGNORED = -100  # torch's mark of a position without a target
+IGNORED_TARGET = -100  # torch's mark of a position without a target
 LARGEST_EXACT_INTEGER = 2**24  # whole numbers up to here are exact in float32
 # numbers of logits that one number of a packed row stands for: `rows_per_pass` then keeps to memory
 LOGITS_PER_NUMBER = 256
@@ -172,13 +172,11 @@ def _own_loss(module: nn.Module, x: Inputs, y: Tensor) -> tuple[Loss, Tensor]:
     tried: list[tuple[Loss, Tensor]] = []
     if isinstance(own, Tensor) and isinstance(logits, Tensor):
         if y.ndim == 2 and not y.is_floating_point() and logits.shape[:2] == y[:2].shape:
-            shifted = torch.cat([y[:, 1:], y.new_full((len(y), 1), IGNORED)], 1)
+            shifted = torch.cat([y[:, 1:], y.new_full((len(y), 1), IGNORED_TARGET)], 1)
             tried = [(mean_of_tokens, y), (mean_of_tokens, shifted)]
         else:
             if y.is_floating_point():
                 tried = [(nn.MSELoss(), y.reshape(-1, *logits.shape[1:]))]
-            else:
-                tried = []
             if y.ndim == 1 and not y.is_floating_point():
                 tried += [(nn.CrossEntropyLoss(), y)]
             if y.is_floating_point():
@@ -187,8 +185,11 @@ def _own_loss(module: nn.Module, x: Inputs, y: Tensor) -> tuple[Loss, Tensor]:
             assert callable(loss)
             if torch.allclose(loss(logits, targets[:2]), own, rtol=1e-3, atol=1e-5):
                 return loss, targets
+    what = "The model gives no loss."
+    if isinstance(own, Tensor):
+        what = "The model's own loss is none that is known here."
     raise BadArgument(
-        "The model's own loss is none that is known here." if isinstance(own, Tensor) else "The model gives no loss.",
+        what,
         where=f"{type(module).__name__}, called with labels",
         why="it is no cross-entropy of its logits, shifted or not, and no mean square",
         fix="the loss as a function of logits and labels: lambda logits, labels: ...",
@@ -197,12 +198,12 @@ def _own_loss(module: nn.Module, x: Inputs, y: Tensor) -> tuple[Loss, Tensor]:
 
 def mean_of_tokens(logits: Tensor, y: Tensor) -> Tensor:
     """Mean cross-entropy over all positions that have a target."""
-    return F.cross_entropy(logits.flatten(0, 1), y.flatten(), ignore_index=IGNORED)
+    return F.cross_entropy(logits.flatten(0, 1), y.flatten(), ignore_index=IGNORED_TARGET)
 
 
 def sum_of_tokens(logits: Tensor, y: Tensor) -> Tensor:
     """Summed cross-entropy over all positions that have a target."""
-    return F.cross_entropy(logits.flatten(0, 1), y.flatten(), ignore_index=IGNORED, reduction="sum")
+    return F.cross_entropy(logits.flatten(0, 1), y.flatten(), ignore_index=IGNORED_TARGET, reduction="sum")
 
 
 def _are_tokens(logits: Any, y: Tensor) -> bool:
@@ -212,7 +213,7 @@ def _are_tokens(logits: Any, y: Tensor) -> bool:
 
 def _positions(y: Tensor, vocabulary: int, most: int) -> tuple[Tensor, Tensor]:
     """Positions with a target, the same number in each sample, drawn once; and the tokens that are right there."""
-    has = y != IGNORED
+    has = y != IGNORED_TARGET
     if not bool(has.any(1).all()):
         raise BadData(
             f"Sample {int((~has.any(1)).nonzero()[0])} has no target at any position.",
@@ -266,10 +267,12 @@ def _packed(
 
     def run(packed: Tensor, own: nn.Module) -> Tensor:
         parts = packed.flatten(1)[:, : sum(sizes)].split(sizes, 1)
-        originals = [
-            part.reshape(len(packed), *shape).to(part.dtype if dtype.is_floating_point else dtype)
-            for part, shape, dtype in zip(parts, shapes, kept, strict=True)
-        ]
+        originals = []
+        for part, shape, dtype in zip(parts, shapes, kept, strict=True):
+            original = part.reshape(len(packed), *shape)
+            if not dtype.is_floating_point:
+                original = original.to(dtype)
+            originals.append(original)
         args, kwargs = form.call(originals[: len(form.leaves)])
         return then(own(*args, **kwargs), originals[len(form.leaves) :])
 

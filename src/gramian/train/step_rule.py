@@ -64,19 +64,19 @@ class StepRule:
     unseen: int = 0
 
 
-NAMED = ("gd", "sgd", "momentum", "nesterov", "adam")
-MOMENTUM = 0.9  # of "momentum" and "nesterov"
+NAMED_OPTIMIZERS = ("gd", "sgd", "momentum", "nesterov", "adam")
+USUAL_MOMENTUM = 0.9  # of "momentum" and "nesterov"
 
 
 def named_optimizer(name: str, weights: list[Tensor], lr: float | None = None) -> Optimizer:
-    """A torch optimizer by one of the names in `NAMED`; lr None: torch's own default."""
-    if name not in NAMED:
+    """A torch optimizer by one of the names in `NAMED_OPTIMIZERS`; lr None: torch's own default."""
+    if name not in NAMED_OPTIMIZERS:
         raise _unknown(repr(name))
     rate = 1e-3 if lr is None else lr
     if name == "adam":
         return Adam(weights, lr=rate)
     if name in ("momentum", "nesterov"):
-        beta = MOMENTUM
+        beta = USUAL_MOMENTUM
     else:
         beta = 0.0
     return SGD(weights, lr=rate, momentum=beta, nesterov=name == "nesterov")
@@ -93,7 +93,7 @@ def step_rule(
     """The rule of a torch optimizer, or of one by name (momentum 0.9; Adam with torch's own settings).
 
     Args:
-        optimizer: SGD, or one of `preconditioner.ADAPTIVE`, or a name of `NAMED`.
+        optimizer: SGD, or one of `preconditioner.ADAPTIVE`, or a name of `NAMED_OPTIMIZERS`.
         module: whose parameters it moves.
         gradient: of one batch, by name: stands in for an adaptive optimizer's memory before its first step.
         squares: expected squares of a batch's gradient, for the same; None: those of `gradient`.
@@ -104,39 +104,28 @@ def step_rule(
             groups and descends with others.
     """
     named = isinstance(optimizer, str)
-    if isinstance(optimizer, str):
-        optimizer = named_optimizer(optimizer, [p for p in module.parameters() if p.requires_grad])
-    if not isinstance(optimizer, Optimizer):
-        raise _unknown(f"a {type(optimizer).__name__}")
+    optimizer = _as_known(optimizer, module)
     adaptive = isinstance(optimizer, ADAPTIVE)
-    stepped_by = getattr(type(optimizer).step, "__module__", "") or ""
-    if not (adaptive or isinstance(optimizer, SGD)) or not stepped_by.startswith("torch.optim"):
-        raise _unknown(f"{type(optimizer).__module__}.{type(optimizer).__name__}".replace(".optim.sgd", ".optim"))
     names = {id(p): name for name, p in module.named_parameters() if p.requires_grad}
     groups = [g for g in optimizer.param_groups if any(id(p) in names for p in g["params"])]
     _check_groups(optimizer, module, groups)
     lr = next((float(g["lr"]) for g in groups if float(g["lr"])), 0.0)  # a group at 0 is frozen, or warms up
-    edges = [edge_of_adaptive(optimizer, g) if adaptive else _sgd_edge(g) for g in groups]
+    edges = [_edge_of(optimizer, g) for g in groups]
     scale: dict[str, Tensor | float] = dict.fromkeys(names.values(), 0.0)  # in no group: it does not move
     decay, shift = dict.fromkeys(names.values(), 0.0), dict.fromkeys(names.values(), 0.0)
     unseen, guessed = 0, False
     for group, edge in zip(groups, edges, strict=True):
         # the sharpness is measured against edges[0]; a group of another edge has its curvature in these units
-        ratio = (float(group["lr"]) / lr if lr else 1.0) * edges[0] / edge
+        ratio = _relative_rate(group, lr) * edges[0] / edge
         for p in group["params"]:
             if id(p) not in names:
                 continue
-            name = names[id(p)]
+            name, w = names[id(p)], float(group["weight_decay"])
             inverse: Tensor | float = 1.0
-            w = float(group["weight_decay"])
             if adaptive:
-                if squares is None:
-                    square = None
-                else:
-                    square = squares[name]
-                divisor = preconditioner(
-                    optimizer, p, group, gradient[name], square, None if now is None else now[name]
-                )
+                square = None if squares is None else squares[name]
+                present = None if now is None else now[name]
+                divisor = preconditioner(optimizer, p, group, gradient[name], square, present)
                 inverse, unseen, guessed = divisor.inverse, unseen + divisor.unseen, guessed or divisor.guessed
             scale[name] = (ratio * inverse) ** 0.5
             if group.get("decoupled_weight_decay"):
@@ -144,11 +133,6 @@ def step_rule(
                 shift[name] = w * ratio * edge / 2
             else:
                 decay[name] = w
-    first = groups[0]
-    if "betas" in first:
-        momentum = float(first["betas"][0])
-    else:
-        momentum = float(first.get("momentum", 0.0))
     return StepRule(
         name=_name(optimizer, groups),
         lr=None if named else lr,
@@ -158,12 +142,41 @@ def step_rule(
         shift={n: w for n, w in shift.items() if w},
         adaptive=adaptive,
         guessed=guessed,
-        momentum=momentum,
-        dampening=float(first.get("dampening", 0.0)),
-        nesterov=bool(first.get("nesterov", False)),
-        maximize=bool(first.get("maximize", False)),
         unseen=unseen,
+        **_momentum(groups[0]),
     )
+
+
+def _relative_rate(group: dict[str, Any], lr: float) -> float:
+    """A group's learning rate over `lr`; 1 where no group moves."""
+    if lr:
+        return float(group["lr"]) / lr
+    return 1.0
+
+
+def _momentum(group: dict[str, Any]) -> dict[str, Any]:
+    """Fields of a rule that say how steps build on those before them, and in which direction they go."""
+    momentum = group.get("momentum", 0.0)
+    if "betas" in group:
+        momentum = group["betas"][0]
+    return {
+        "momentum": float(momentum),
+        "dampening": float(group.get("dampening", 0.0)),
+        "nesterov": bool(group.get("nesterov", False)),
+        "maximize": bool(group.get("maximize", False)),
+    }
+
+
+def _as_known(optimizer: object, module: nn.Module) -> Optimizer:
+    """One of torch's own optimizers, also by its name; raise for others, and for one with a step of its own."""
+    if isinstance(optimizer, str):
+        optimizer = named_optimizer(optimizer, [p for p in module.parameters() if p.requires_grad])
+    if not isinstance(optimizer, Optimizer):
+        raise _unknown(f"a {type(optimizer).__name__}")
+    stepped_by = getattr(type(optimizer).step, "__module__", "") or ""
+    if not isinstance(optimizer, (SGD, *ADAPTIVE)) or not stepped_by.startswith("torch.optim"):
+        raise _unknown(f"{type(optimizer).__module__}.{type(optimizer).__name__}".replace(".optim.sgd", ".optim"))
+    return optimizer
 
 
 def _check_groups(optimizer: Optimizer, module: nn.Module, groups: list[dict[str, Any]]) -> None:
@@ -181,6 +194,12 @@ def _check_groups(optimizer: Optimizer, module: nn.Module, groups: list[dict[str
             why="a saddle point is sought then, and whether steps come to it is no matter of the largest curvature",
             fix="one `maximize` for all groups",
         )
+
+
+def _edge_of(optimizer: Optimizer, group: dict[str, Any]) -> float:
+    if isinstance(optimizer, ADAPTIVE):
+        return edge_of_adaptive(optimizer, group)
+    return _sgd_edge(group)
 
 
 def _sgd_edge(group: dict[str, Any]) -> float:
@@ -215,5 +234,5 @@ def _unknown(what: str) -> BadArgument:
         f"The largest stable step of {what} is not known.",
         where="argument `optimizer`",
         why="it depends on the optimizer's own recursion, and this one was not worked out",
-        fix=f"torch's own SGD, {known}, or one of {', '.join(map(repr, NAMED))}",
+        fix=f"torch's own SGD, {known}, or one of {', '.join(map(repr, NAMED_OPTIMIZERS))}",
     )

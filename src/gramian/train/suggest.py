@@ -27,7 +27,7 @@ from gramian.train.edge import StableRate, stable_rate
 from gramian.train.forward import batch_statistics, evaluating, mixes_samples, movable
 from gramian.train.linearized_loss import Forecast, forecast
 from gramian.train.objective import Loss
-from gramian.train.step_rule import MOMENTUM
+from gramian.train.step_rule import USUAL_MOMENTUM
 from gramian.train.suggest_inputs import check_settings, checked, first_loss
 from gramian.train.trial_steps import Rehearsal, losses_of_whole_steps, rows_of_trials
 
@@ -87,25 +87,13 @@ def suggest(
         edge = stable_rate(module, x, y, function, optimizer, batch_size=batch_size)
     tried = _rehearsal(module, x, y, function, optimizer, edge, batch_size, rehearse)
     choice = choose(edge, optimizer, tried)
-    if target is None:
-        target = value / 100
-    else:
-        target = float(target)
     used = choice.lr if edge.rule.lr is None else edge.rule.lr
+    target = value / 100 if target is None else float(target)
+    real: list[float] = []
     with _measured(module):
         prediction, why = _forecast(module, x, y, function, outputs, edge, optimizer, used, value, budget)
         if tried is not None and prediction is not None and used:
             real = losses_of_whole_steps(tried, used)
-        else:
-            real = []
-    if choice.lr is None:
-        paste = ""
-    else:
-        paste = _paste(optimizer, edge, choice.lr)
-    if edge.summed and edge.rows != len(x):
-        steps_on = f"{edge.rows} rows like these"
-    else:
-        steps_on = "all these rows"
     return Advice(
         optimizer=edge.rule.name,
         sharpness=edge.sharpness,
@@ -125,10 +113,17 @@ def suggest(
         adaptive=edge.rule.adaptive,
         reason=choice.reason,
         why_no_largest=edge.why,
-        paste=paste,
+        paste=_paste(optimizer, edge, choice.lr),
         notes=_notes(module, x, edge, tried),
-        steps_on=steps_on,
+        steps_on=_rows_in_words(edge, len(x)),
     )
+
+
+def _rows_in_words(edge: StableRate, n: int) -> str:
+    """The rows of a training batch."""
+    if edge.summed and edge.rows != n:
+        return f"{edge.rows} rows like these"
+    return "all these rows"
 
 
 @contextmanager
@@ -180,13 +175,15 @@ def _rehearsal(
     )
 
 
-def _paste(optimizer: Optimizer | str, edge: StableRate, lr: float) -> str:
-    """The line that makes or sets the optimizer."""
+def _paste(optimizer: Optimizer | str, edge: StableRate, lr: float | None) -> str:
+    """The line that makes or sets the optimizer; nothing where no rate is good."""
+    if lr is None:
+        return ""
     if isinstance(optimizer, str):
         if optimizer == "adam":
             return f"torch.optim.Adam(module.parameters(), lr={lr:.3g})"
         if edge.rule.momentum:
-            more = f", momentum={MOMENTUM}"
+            more = f", momentum={USUAL_MOMENTUM}"
         else:
             more = ""
         if edge.rule.nesterov:
@@ -309,6 +306,11 @@ def _velocity(optimizer: Optimizer | str, module: nn.Module) -> dict[str, Tensor
     states = {name: optimizer.state.get(p, {}).get("momentum_buffer") for name, p in movable(module).items()}
     if all(buffer is None for buffer in states.values()):
         return None
-    return {
-        name: torch.zeros_like(p) if (buffer := states[name]) is None else buffer for name, p in movable(module).items()
-    }
+    return {name: _buffer_of(p, states[name]) for name, p in movable(module).items()}
+
+
+def _buffer_of(p: Tensor, buffer: Tensor | None) -> Tensor:
+    """Zero before the first step that moves a parameter."""
+    if buffer is None:
+        return torch.zeros_like(p)
+    return buffer

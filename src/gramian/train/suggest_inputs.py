@@ -22,7 +22,7 @@ from gramian.train.curvature import LossOf, loss_value
 from gramian.train.objective import Loss, objective, squared
 from gramian.train.rows_view import view
 
-PAIRED = 1e-4  # relative: from where on two losses of the same numbers are not the same by rounding
+PAIRED_TOLERANCE = 1e-4  # relative: from where on two losses of the same numbers are not the same by rounding
 WHERE = "suggest(module, (x, y), ...)"
 
 
@@ -109,17 +109,16 @@ def checked(
 
 def _check_module(module: object) -> None:
     if not isinstance(module, nn.Module):
-        is_class = isinstance(module, type)
-        if is_class:
+        if isinstance(module, type):
+            given = f"the class {module.__name__}"
             why = "it has no weights yet"
-        else:
-            why = "a learning rate is one of the parameters of a torch.nn.Module"
-        if is_class:
             fix = "an instance, such as nn.Linear(5, 2)"
         else:
+            given = type(module).__name__
+            why = "a learning rate is one of the parameters of a torch.nn.Module"
             fix = "a torch.nn.Module that owns its parameters"
         raise BadArgument(
-            f"The module is {'the class ' + module.__name__ if isinstance(module, type) else type(module).__name__}.",
+            f"The module is {given}.",
             where="suggest(module, ...)",
             why=why,
             fix=fix,
@@ -232,7 +231,9 @@ def _pairs_other_rows(loss: LossOf, out: Tensor, y: Tensor, value: float) -> boo
             turned = float(loss_value(loss, out, y.roll(1, 0)))
     except (RuntimeError, IndexError, ValueError, TypeError):  # it wants another shape, and knows why
         return False
-    return abs(value - one_by_one) > PAIRED * abs(one_by_one) and abs(value - turned) <= PAIRED / 10 * abs(value)
+    return abs(value - one_by_one) > PAIRED_TOLERANCE * abs(one_by_one) and abs(
+        value - turned
+    ) <= PAIRED_TOLERANCE / 10 * abs(value)
 
 
 def first_loss(module: nn.Module, x: Tensor, y: Tensor, loss: LossOf) -> tuple[Tensor, float]:
@@ -273,13 +274,15 @@ def first_loss(module: nn.Module, x: Tensor, y: Tensor, loss: LossOf) -> tuple[T
     if not math.isfinite(value):
         lost = y.is_floating_point() and not bool(y.isfinite().all())
         if lost:
+            why = "targets that are not finite"
             fix = "y.isfinite() shows which"
         else:
+            why = "outputs that are not finite, or no target that counts"
             fix = "module(x).isfinite().all() shows whether"
         raise BadArgument(
             f"The loss on the batch is {value}.",
             where="suggest(module, (x, y), loss)",
-            why="targets that are not finite" if lost else "outputs that are not finite, or no target that counts",
+            why=why,
             fix=fix,
         )
     return out.detach(), value

@@ -13,7 +13,7 @@ from gramian.errors import BadData
 from gramian.files import replace_file
 
 Value = float | dict[str, float]
-SCHEMA = 1
+TRACE_SCHEMA = 1
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Trace:
     def to_dict(self) -> dict[str, Any]:
         """Plain dicts, lists, numbers and strings, fit for JSON; numbers that are not finite become None."""
         return {
-            "schema": SCHEMA,
+            "schema": TRACE_SCHEMA,
             "config": _plain(self.config),
             "steps": list(self.steps),
             "losses": _plain(self.losses),
@@ -146,7 +146,7 @@ class Trace:
         else:
             shown = []
         rows = [["step", *(n.replace("_", " ") for n in columns)]]
-        rows += [[str(s), *(_short(c[s]) if s in c else "" for c in columns.values())] for s in shown]
+        rows += [[str(s), *(_short(c.get(s, "")) for c in columns.values())] for s in shown]
         widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
         table = ["  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in rows]
         total = sum(self.seconds.values())

@@ -13,17 +13,18 @@ from torch import Tensor, nn
 
 from gramian.errors import BadArgument
 from gramian.files import check_writable
+from gramian.module_state.random_numbers import random_numbers_apart
 from gramian.train.batches import Batches
 from gramian.train.best_constant import best_constant_loss
 from gramian.train.checkpoint import Checkpoint
-from gramian.train.interrupt import CtrlC
+from gramian.train.ctrl_c import CtrlC
 from gramian.train.loop import Loop
 from gramian.train.objective import objective, samples
 from gramian.train.probes import Probe, choose
-from gramian.train.progress import Bar
 from gramian.train.run import Run
 from gramian.train.settings import RunOptions, Settings, SettingsKeywords, merged_settings
 from gramian.train.trace import Trace
+from gramian.train.training_progress import Bar
 
 
 def train(
@@ -176,6 +177,6 @@ def _with_goal(run: Run, settings: Settings, options: RunOptions) -> RunOptions:
 def _random(module: nn.Module, seed: int):
     """The seed for a while; the caller's random state comes back."""
     device = next(module.parameters()).device
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with random_numbers_apart(device):
         torch.manual_seed(seed)
         yield

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ from torch.optim import SGD, Optimizer
 
 from gramian.empirical.modules.module_copy import copied
 from gramian.errors import BadArgument, GramianError
+from gramian.module_state.random_numbers import random_numbers_apart
 from gramian.train.curvature import LossOf
 from gramian.train.forward import movable
 from gramian.train.preconditioner import ADAPTIVE
@@ -142,8 +144,8 @@ def rows_of_trials(module: nn.Module, x: Tensor, y: Tensor, loss: LossOf, rows: 
     Raises:
         BadArgument: they do not, and the user asked for so many (`must`).
     """
-    net, devices = copied(module), [x.device] if x.device.type == "cuda" else []
-    with torch.no_grad(), torch.random.fork_rng(devices):
+    net = copied(module)
+    with torch.no_grad(), random_numbers_apart(x.device):
         try:
             loss(net(x[:rows].clone()), y[:rows])
         except (RuntimeError, ValueError, IndexError, TypeError) as error:
@@ -194,7 +196,9 @@ def copy_of(optimizer: Optimizer | str, module: nn.Module, here: dict[str, nn.Pa
     for group in optimizer.param_groups:
         mine = [p for p in group["params"] if id(p) in name_of]
         options = {key: plain.get(key, value) for key, value in group.items() if key != "params"}
-        options["lr"] = lr * (float(group["lr"]) / first if first else 1.0)
+        options["lr"] = lr
+        if first:
+            options["lr"] = lr * (float(group["lr"]) / first)
         if mine:
             groups.append(options | {"params": [here[name_of[id(p)]] for p in mine]})
             pairs += [(p, here[name_of[id(p)]]) for p in mine]
@@ -203,8 +207,14 @@ def copy_of(optimizer: Optimizer | str, module: nn.Module, here: dict[str, nn.Pa
         # a trial goes on from the optimizer as it stands: its momentum and its running means are copied too
         state = optimizer.state.get(p)
         if state:
-            twin.state[copy] = {key: t.clone() if isinstance(t, Tensor) else t for key, t in state.items()}
+            twin.state[copy] = {key: _copy_of(value) for key, value in state.items()}
     return twin
+
+
+def _copy_of(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.clone()
+    return value
 
 
 def _moves(group: dict, names: dict[int, str]) -> bool:

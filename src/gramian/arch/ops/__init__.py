@@ -16,13 +16,13 @@ from gramian.arch.ops.exponential import Cos, Exp, Gaussian, Sin
 from gramian.arch.ops.fuse import fuse
 from gramian.arch.ops.graphs import Graph
 from gramian.arch.ops.layernorm import GroupNorm, LayerNorm
-from gramian.arch.ops.layout import Permute
 from gramian.arch.ops.linear_attention import LinearAttention
 from gramian.arch.ops.locally_connected import Local, Unfold, local
 from gramian.arch.ops.matmul import MatMul
 from gramian.arch.ops.norm import BatchNorm, Identity, Normalization
+from gramian.arch.ops.permute import Permute
 from gramian.arch.ops.piecewise import Kinked, Piecewise
-from gramian.arch.ops.pointwise import At, Pointwise
+from gramian.arch.ops.pointwise import LineResult, Pointwise
 from gramian.arch.ops.polynomial import Polynomial, RectifiedPower
 from gramian.arch.ops.pool import AdaptivePool, Average, AveragePool, Reshape
 from gramian.arch.ops.relu import Abs, LeakyReLU, PReLU, ReLU, RReLU, TwoSlopes
@@ -42,7 +42,6 @@ __all__ = [
     "AdaptivePool",
     "Affine",
     "Aggregate",
-    "At",
     "Attention",
     "Average",
     "AveragePool",
@@ -70,6 +69,7 @@ __all__ = [
     "Kinked",
     "LayerNorm",
     "LeakyReLU",
+    "LineResult",
     "Linear",
     "LinearAttention",
     "Local",

@@ -30,7 +30,7 @@ class Activation(Op):
     form: ClassVar[str] = "closed form"  # how its dual is computed
     any_groups: ClassVar[bool] = True
     each_channel: ClassVar[bool] = True
-    sharp: ClassVar[bool] = False  # whether its dual has a square root at correlation 1, as a kink or jump makes it
+    nonsmooth: ClassVar[bool] = False  # whether its dual has a square root at correlation 1, as a kink or jump makes it
     jumps: ClassVar[bool] = False  # whether the function itself jumps
     integrated: ClassVar[bool] = False  # whether its dual is integrals by quadrature
     by_series: ClassVar[bool] = False  # whether its dual is the Hermite series of `phi`
@@ -60,7 +60,7 @@ class Activation(Op):
 
         `opposite` is $\sqrt{q_1 q_2} + k$, where that is known.
 
-        A `sharp` activation gives this; None for a gap that the general way finds, `gap_of_image`.
+        A `nonsmooth` activation gives this; None for a gap that the general way finds, `gap_of_image`.
         """
         return *self.dual(q1, k, q2), None
 
@@ -128,7 +128,7 @@ class Activation(Op):
         gap, above, opposite = below.gap_size, None, None
         if gap is None:
             xy, kdot = self.dual(q1, below.xy, q2)
-        elif self.sharp and wanted(q1, below.xy, q2, gap):
+        elif self.nonsmooth and wanted(q1, below.xy, q2, gap):
             xy, kdot, above = self._apart(below, q_x)
         else:
             assert below.gap is not None
@@ -138,9 +138,9 @@ class Activation(Op):
             theta = None
         else:
             theta = below.theta * kdot
-        if theta is not None and below.own:
+        if theta is not None and below.scale_rate:
             # a scale per channel below: h_c(x) h_c(y) times both slopes
-            theta = theta + below.own * self.scale_dual(q1, below.xy, q2)
+            theta = theta + below.scale_rate * self.scale_dual(q1, below.xy, q2)
         if same:
             yy = xx
         else:
@@ -155,7 +155,7 @@ class Activation(Op):
             yy=yy,
             xy=xy,
             theta=theta,
-            own=0.0,
+            scale_rate=0.0,
             mean_x=mean_x,
             mean_y=mean_y,
             gaussian=False,
@@ -177,14 +177,14 @@ class Activation(Op):
                 "x + conv(relu(x))); for h + W h of post-activations on vectors, "
                 "gramian.limit.allen_zhu_resnet_kernels; or gramian.monte_carlo(module, x)",
             )
-        if not below.alike:
+        if not below.exchangeable_channels:
             raise NoLimit(
                 f"{self.name} acts after a Flatten or a concatenation of channels.",
                 why="the channels have different variances, from different positions or parts",
                 fix="put the activation before, and after any normalization of each part: elementwise, it computes the "
                 "same",
             )
-        if below.mixed and below.theta is not None:
+        if below.scale_averaged and below.theta is not None:
             raise NoLimit(
                 f"{self.name} acts on a sum of values with a trained scale per channel (BatchNorm, LayerNorm).",
                 why="the scale's part of the NTK depends on one summand, the activation's slope on the sum",
@@ -227,7 +227,7 @@ class Activation(Op):
 def _own_entries(m: Moments) -> Tensor:
     """Which entries of `xy` are of one sample and position with itself, where y is x."""
     same = torch.eye(len(m.xx), dtype=torch.bool, device=m.xy.device)
-    if m.pairs:
+    if m.all_pairs:
         count = math.prod(m.positions)
         here = torch.eye(count, dtype=torch.bool, device=m.xy.device).reshape((*m.positions, *m.positions))
     else:

@@ -111,9 +111,9 @@ class Affine(Op):
             mean_x=None,
             mean_y=None,
             gaussian=True,
-            alike=True,
+            exchangeable_channels=True,
             sources=frozenset({self.source}),
-            mixed=False,
+            scale_averaged=False,
         )
         return moments.with_gap(gap, opposite)
 
@@ -152,9 +152,13 @@ class Affine(Op):
     @property
     def span(self) -> str:
         """`rows` in words."""
-        first, last, by = self.rows[0], self.rows[-1], self.rows[1] - self.rows[0] if len(self.rows) > 1 else 1
+        first, last, by = self.rows[0], self.rows[-1], 1
+        if len(self.rows) > 1:
+            by = self.rows[1] - first
         if self.rows == tuple(range(first, last + 1, by)):
-            return f"{first}:{last + 1}" + (f":{by}" if by > 1 else "")
+            if by > 1:
+                return f"{first}:{last + 1}:{by}"
+            return f"{first}:{last + 1}"
         return ",".join(map(str, self.rows))
 
     def describe(self) -> str:
@@ -210,7 +214,7 @@ class Linear(Affine):
     @classmethod
     def read(cls, call: Call) -> tuple[Op, tuple[Value, ...]]:
         x = value(call.args[0], "the input of this product")
-        weight, bias = own_parameters(call.args[1], call.args[2] if len(call.args) > 2 else None, "This product")
+        weight, bias = own_parameters(call.args[1], call.argument(2), "This product")
         if x.order[-1] != 0:
             raise NoLimit(
                 f"A Linear layer acts on positions: the channels of its input are on axis {x.order.index(0) + 1}.",
@@ -317,7 +321,7 @@ def check_groups(groups: int, x: Value) -> None:
 
 def check_alike(groups: int, m: object) -> None:
     """Refuses groups of channels that have different laws."""
-    if groups > 1 and isinstance(m, Moments) and not m.alike:
+    if groups > 1 and isinstance(m, Moments) and not m.exchangeable_channels:
         raise NoLimit(
             f"A convolution with groups={groups} acts on channels that have different laws.",
             why="channels were concatenated, and each group sees others",
@@ -349,22 +353,22 @@ def _padding(padding: object, window: tuple[int, ...], dilation: tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Scaling:
+class LayerScaling:
     """How a finite layer multiplies its parameters: the NTK parametrization as two numbers."""
 
     weight: float
     bias: float
 
 
-def initialize(op: Affine, layer: nn.Module, generator: torch.Generator | None) -> Scaling:
+def initialize(op: Affine, layer: nn.Module, generator: torch.Generator | None) -> LayerScaling:
     """Draws a finite layer's parameters and returns what multiplies them."""
     weight: Tensor = layer.weight  # type: ignore[assignment]
     fan_in = op.fan_in_of(weight)
     unit, sigma_b = plain(op.sigma_w) / math.sqrt(fan_in), plain(op.sigma_b)
-    std_w, std_b, scaling = unit, sigma_b, Scaling(1.0, 1.0)
+    std_w, std_b, scaling = unit, sigma_b, LayerScaling(1.0, 1.0)
     if not op.standard:  # a rate r is a parameter sqrt(r) times smaller, multiplied by sqrt(r) more
         root_w, root_b = math.sqrt(op.rate_w) or 1.0, math.sqrt(op.rate_b) or 1.0
-        std_w, std_b, scaling = 1 / root_w, 1 / root_b, Scaling(unit * root_w, sigma_b * root_b)
+        std_w, std_b, scaling = 1 / root_w, 1 / root_b, LayerScaling(unit * root_w, sigma_b * root_b)
     with torch.no_grad():
         weight.normal_(0, std_w, generator=generator)
         if getattr(layer, "bias", None) is not None:

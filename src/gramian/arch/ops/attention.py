@@ -13,24 +13,13 @@ from torch import Tensor
 from gramian.arch.moments import Moments
 from gramian.arch.ops.base import GROUPED, Call, EarlierStep, Op, Result, Value, reads, value
 from gramian.arch.ops.linear_attention import LinearAttention
-from gramian.arch.ops.pointwise import At
+from gramian.arch.ops.pointwise import LineResult
 from gramian.arch.ops.scale import Scale
+from gramian.arch.ops.score_program import CAUSAL, SOFTMAX, InputOperand, ScoreProgram, run_on_scores
 from gramian.errors import BadArgument, NoLimit
 
 if TYPE_CHECKING:
     from gramian.arch.cross_covariances import Cross
-
-
-@dataclass(frozen=True)
-class Given:
-    """An argument of a line that is made from the input: the k-th input after q, k and v."""
-
-    index: int
-
-
-Program = tuple[tuple[str, tuple[Any, ...]], ...]  # aten names and arguments; `At(-1)` is the scores
-CAUSAL = "mask"  # a line that hides keys: where its mask is false
-SOFTMAX = "aten._safe_softmax.default"  # torch's attention: a query that may see no key gets zeros
 
 
 @reads("aten.scaled_dot_product_attention.default")
@@ -51,7 +40,7 @@ class Attention(Op):
     any_groups: ClassVar[bool] = True
 
     factor: float  # c
-    lines: Program
+    lines: ScoreProgram
     heads: int
     head_at: int  # the axis of the heads in the user's weights, (n, ..., S, T); 0 for none
     orders: tuple[tuple[int, ...], ...]  # of the positions of q, k, v, as stored: the axes with one attention each, S
@@ -77,7 +66,7 @@ class Attention(Op):
         lines: list[tuple[str, tuple[Any, ...]]] = []
         if causal:
             allowed = torch.ones(q.user_shape[-2], k.user_shape[-2], dtype=torch.bool).tril()
-            lines.append((CAUSAL, (At(-1), allowed)))
+            lines.append((CAUSAL, (LineResult(-1), allowed)))
         given: tuple[Value, ...] = ()
         if mask is not None:
             if isinstance(mask, Value) and mask.data:
@@ -87,21 +76,26 @@ class Attention(Op):
             else:
                 hides = isinstance(mask, Tensor) and mask.dtype == torch.bool
             if given:
-                arg = Given(0)
+                arg = InputOperand(0)
             else:
                 arg = mask
-            at = At(len(lines) - 1)
-            lines.append((CAUSAL, (at, arg)) if hides else ("aten.add.Tensor", (at, arg)))
-        lines.append((SOFTMAX, (At(len(lines) - 1), -1)))
-        d = q.user_shape[-1]
-        return Attended(q, k, v, d**-0.5 if scale is None else float(scale), tuple(lines), given)
+            at = LineResult(len(lines) - 1)
+            name = "aten.add.Tensor"
+            if hides:
+                name = CAUSAL
+            lines.append((name, (at, arg)))
+        lines.append((SOFTMAX, (LineResult(len(lines) - 1), -1)))
+        if scale is None:
+            scale = q.user_shape[-1] ** -0.5
+        return Attended(q, k, v, float(scale), tuple(lines), given)
 
     def apply(self, *x: Tensor) -> Tensor:
         q, k, v = (self._split(t, order) for t, order in zip(x, self.orders, strict=False))
         # c / d, with the d of this width: the sum over d channels becomes c times their average
         scores = torch.einsum("nhdbs,nhdbt->nhbst", q, k) * (self.factor / q.shape[2])
         batch = x[0].permute(0, 1, *(2 + a for a in self.orders[0])).shape[2:-1]
-        a = self._weights(scores.unflatten(2, batch) if batch else scores.squeeze(2), x[3:])
+        scores = scores.reshape(*scores.shape[:2], *batch, *scores.shape[-2:])
+        a = self._weights(scores, x[3:])
         out = torch.einsum("nhbst,nhdbt->nhdbs", a.expand(-1, self.heads, -1, -1, -1), v)
         return out.reshape(len(out), x[2].shape[1], *batch, out.shape[-1])
 
@@ -117,23 +111,7 @@ class Attention(Op):
         else:
             seen = scores.squeeze(1)
         views = [g.permute(0, *(1 + axis for axis in order)) for g, order in zip(given, self.given, strict=True)]
-        results: list[Tensor] = []
-
-        def filled(arg: Any) -> Any:
-            if isinstance(arg, At):
-                if arg.index < 0:
-                    return seen
-                return results[arg.index]
-            if isinstance(arg, Given):
-                return views[arg.index]
-            return arg
-
-        for name, args in self.lines:
-            results.append(_line(name, [filled(a) for a in args], seen))
-        if results:
-            a = results[-1]
-        else:
-            a = seen
+        a = run_on_scores(self.lines, seen, views)
         if self.head_at:
             a = a.movedim(self.head_at, 1)
         else:
@@ -147,24 +125,24 @@ class Attention(Op):
 
         `given` are the numbers that the lines take from the input, at x and at y.
         """
-        if self.heads > 1 and not (q.alike and k.alike):
+        if self.heads > 1 and not (q.exchangeable_channels and k.exchangeable_channels):
             raise _unlike("queries and keys")
         weights = []
         for side, (name, of) in enumerate((("xx", q.xx), ("yy", q.yy))):
             if cross is None:
-                zero = of.new_zeros(len(of), *q.positions, *k.positions)
+                covariances = of.new_zeros(len(of), *q.positions, *k.positions)
             else:
-                zero = None
-            field = self._equal(getattr(cross, name) if zero is None else zero) * self.factor
+                covariances = getattr(cross, name)
+            field = self._equal(covariances) * self.factor
             weights.append(self._weights(field.unsqueeze(1), tuple(numbers[side] for numbers in given)))
         return weights[0], weights[1]
 
     def _equal(self, field: Tensor) -> Tensor:
         """From covariances (n, *Sq, *Sk), those at equal positions on the axes with one attention each."""
         q_order, k_order, _ = self.orders
-        space = len(q_order)
-        field = field.permute(0, *(1 + a for a in q_order), *(1 + space + a for a in k_order))
-        batch, s, t = field.shape[1:space], field.shape[space], field.shape[-1]
+        position_axes = len(q_order)
+        field = field.permute(0, *(1 + a for a in q_order), *(1 + position_axes + a for a in k_order))
+        batch, s, t = field.shape[1:position_axes], field.shape[position_axes], field.shape[-1]
         b = math.prod(batch)
         equal = field.reshape(len(field), b, s, b, t).diagonal(dim1=1, dim2=3).movedim(-1, 1)
         return equal.reshape(len(field), *batch, s, t)
@@ -174,18 +152,22 @@ class Attention(Op):
         assert weights is not None
         v = m[2]
         a_x, a_y = weights
-        if a_x.shape[1] > 1 and not v.alike:
+        if a_x.shape[1] > 1 and not v.exchangeable_channels:
             raise _unlike("values")
         same = v.yy is v.xx
         ordered = v.permuted(self.orders[2])
         xx = _both(ordered.xx, a_x, None)
+        if same:
+            yy, second = xx, a_x
+        else:
+            yy, second = _both(ordered.yy, a_y, None), a_y
         moments = replace(
             ordered,
             xx=xx,
-            yy=xx if same else _both(ordered.yy, a_y, None),
-            xy=_both(ordered.xy, a_x, a_x if same else a_y),
-            theta=None if ordered.theta is None else _both(ordered.theta, a_x, a_x if same else a_y),
-            alike=ordered.alike and a_x.shape[1] == 1,
+            yy=yy,
+            xy=_both(ordered.xy, a_x, second),
+            theta=None if ordered.theta is None else _both(ordered.theta, a_x, second),
+            exchangeable_channels=ordered.exchangeable_channels and a_x.shape[1] == 1,
         )
         if ordered.mean_x is None or ordered.mean_y is None:
             return moments
@@ -198,9 +180,9 @@ class Attention(Op):
 
         def mapped(field: Tensor, a: Tensor, at: int) -> Tensor:
             """`a` on the first positions of a field, its samples on the field's axis `at`."""
-            positions = field.shape[field.ndim - (c.xx.ndim - 1) :][: c.space]
+            positions = field.shape[field.ndim - (c.xx.ndim - 1) :][: c.position_axes]
             lead = field.shape[: field.ndim - (c.xx.ndim - 1)]
-            rest = field.shape[len(lead) + c.space :]
+            rest = field.shape[len(lead) + c.position_axes :]
             flat = field.reshape(*lead, a.shape[2], positions[-1], -1)
             # linear in the values, so the mean over the heads may be taken of the weights
             if len(lead) == 1:
@@ -233,7 +215,8 @@ class Attention(Op):
         return c[2]
 
     def describe(self) -> str:
-        named = [name.split(".")[1].strip("_") if "." in name else name for name, _ in self.lines]
+        # of "aten.add.Tensor" the "add"
+        named = [name.removeprefix("aten.").split(".")[0].strip("_") for name, _ in self.lines]
         if self.head_at:
             heads = f", {self.heads} heads"
         else:
@@ -252,7 +235,7 @@ class Attended:
     k: Value
     v: Value
     scale: float
-    lines: Program
+    lines: ScoreProgram
     given: tuple[Value, ...] = ()
     after: tuple[int, ...] | None = None
 
@@ -272,7 +255,7 @@ class Attended:
         return replace(attention, layout=tuple(attention.layout[k] for k in self.after))
 
 
-def _attention(q: Value, k: Value, v: Value, scale: float, lines: Program, given: tuple[Value, ...]) -> Result:
+def _attention(q: Value, k: Value, v: Value, scale: float, lines: ScoreProgram, given: tuple[Value, ...]) -> Result:
     for x, name in ((q, "queries"), (k, "keys"), (v, "values")):
         if x.data:
             raise NoLimit(
@@ -280,7 +263,10 @@ def _attention(q: Value, k: Value, v: Value, scale: float, lines: Program, given
                 why="they have a fixed number of channels, and there is a rule for a number that grows",
                 fix="put a Linear on the input before",
             )
-        if x.order[-1] != (GROUPED + 1 if x.groups else 0) or len(x.groups) not in (0, 2):
+        channels = 0
+        if x.groups:
+            channels = GROUPED + 1
+        if x.order[-1] != channels or len(x.groups) not in (0, 2):
             raise NoLimit(
                 f"The {name} of attention have shape (n, {', '.join(map(str, x.user_shape))}), where the last axis is "
                 "not the channels, or those of a head.",
@@ -295,7 +281,7 @@ def _attention(q: Value, k: Value, v: Value, scale: float, lines: Program, given
             fix="as many heads of keys and values as of queries, and no broadcasting",
         )
     for _, args in lines:
-        if any(not isinstance(a, At | Given | Tensor | float | int | None) for a in args):
+        if any(not isinstance(a, LineResult | InputOperand | Tensor | float | int | None) for a in args):
             raise NoLimit(
                 "A parameter, or a value of the network, acts on the scores of attention.",
                 why="there is one number for a pair of positions, which stays random when the width grows",
@@ -306,19 +292,19 @@ def _attention(q: Value, k: Value, v: Value, scale: float, lines: Program, given
     if many and _by_root(scale, q.groups[1]):
         return Result(LinearAttention(scale, q.groups[1]), (q, k, v), shape, layout, v.groups)
     factor = _factor(scale, q.user_shape[-1], lines)
+    heads, head_at = 1, 0
     if q.groups:
-        head_at = 1 + q.order.index(GROUPED)
-    else:
-        head_at = 0
+        heads, head_at = q.groups[0], 1 + q.order.index(GROUPED)
     orders = tuple(tuple(a - 1 for a in x.order[:-1] if a < GROUPED) for x in (q, k, v))
-    op = Attention(factor, lines, q.groups[0] if q.groups else 1, head_at, orders, tuple(g.order for g in given))
+    op = Attention(factor, lines, heads, head_at, orders, tuple(g.order for g in given))
     return Result(op, (q, k, v, *given), shape, layout, v.groups)
 
 
 def _result_axes(q: Value, v: Value) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Shape, channels first, and layout of weights times values, in the order of the queries."""
-    places = iter(range(1, len(q.shape)))
-    layout = tuple(a if a >= GROUPED else next(places) for a in q.order[:-1]) + v.order[-1:]
+    # positions are numbered in the order of the queries
+    place = {a: k for k, a in enumerate((a for a in q.order[:-1] if a < GROUPED), 1)}
+    layout = tuple(place.get(a, a) for a in q.order[:-1]) + v.order[-1:]
     return (v.shape[0], *(n for a, n in zip(q.order[:-1], q.user_shape, strict=False) if a < GROUPED)), layout
 
 
@@ -327,7 +313,7 @@ def _by_root(scale: float, d: int) -> bool:
     return math.isclose(scale * math.sqrt(d), 1, rel_tol=1e-6)
 
 
-def _factor(scale: float, d: int, lines: Program) -> float:
+def _factor(scale: float, d: int, lines: ScoreProgram) -> float:
     """c of a scale c / d, or a refusal of scores that stay random as d grows."""
     softmax = any("softmax" in name for name, _ in lines)
     if softmax:
@@ -357,25 +343,6 @@ def _unlike(which: str) -> NoLimit:
         why="channels were concatenated before, and each head sees others of them",
         fix="put a Linear between the concatenation and the attention",
     )
-
-
-def _line(name: str, args: list[Any], scores: Tensor) -> Tensor:
-    """One call on the scores; what is true or false may come as 1 and 0."""
-    given = [a.to(scores.device, a.dtype if a.dtype == torch.bool else scores.dtype) if isinstance(a, Tensor) else a
-             for a in args]  # fmt: skip
-    if name == CAUSAL:
-        return torch.where(given[1] != 0, given[0], -math.inf)
-    base, overload = name.split(".")[1:]
-    if base == "masked_fill":
-        given[1] = given[1] != 0
-    if base == "where":
-        given[0] = given[0] != 0
-    call = getattr(getattr(torch.ops.aten, base), overload)
-    schema = call._schema.arguments
-    given = [scores.new_tensor(a) if str(s.type) == "Tensor" and not isinstance(a, Tensor) else a
-             for a, s in zip(given, schema, strict=False)]  # fmt: skip
-    named = {s.name: a for a, s in zip(given, schema, strict=False) if s.kwarg_only}
-    return call(*given[: len(given) - len(named)], **named)
 
 
 def _both(field: Tensor, a_x: Tensor, a_y: Tensor | None) -> Tensor:

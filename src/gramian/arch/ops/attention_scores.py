@@ -8,14 +8,15 @@ from typing import Any
 
 from torch import Tensor
 
-from gramian.arch.ops.attention import SOFTMAX, Attended, Given, Program
+from gramian.arch.ops.attention import Attended
 from gramian.arch.ops.base import GROUPED, Call, Value
 from gramian.arch.ops.norm import Identity
-from gramian.arch.ops.pointwise import ELEMENTWISE, At
+from gramian.arch.ops.pointwise import ELEMENTWISE, LineResult
+from gramian.arch.ops.score_program import SOFTMAX, InputOperand, ScoreProgram
 from gramian.errors import NoLimit
 
-UNCHANGED = {"dropout", "dropout_", "contiguous", "clone", "alias", "to", "_to_copy", "type_as"}
-PRODUCTS = {"aten.matmul.default", "aten.bmm.default"}
+UNCHANGED_SCORES = {"dropout", "dropout_", "contiguous", "clone", "alias", "to", "_to_copy", "type_as"}
+VALUE_PRODUCTS = {"aten.matmul.default", "aten.bmm.default"}
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Scores:
     q: Value
     k: Value
     scale: float = 1.0
-    lines: Program = ()
+    lines: ScoreProgram = ()
     given: tuple[Value, ...] = ()
 
     @property
@@ -37,9 +38,9 @@ class Scores:
         return (*self.q.user_shape[:-1], self.k.user_shape[-2])
 
     @property
-    def last(self) -> At:
+    def last(self) -> LineResult:
         """The newest of the lines."""
-        return At(len(self.lines) - 1)
+        return LineResult(len(self.lines) - 1)
 
 
 def is_channels(x: Value, dim: int) -> bool:
@@ -65,30 +66,26 @@ def on_scores(call: Call) -> Scores | Attended:
     name, args = call.target, list(call.args)
     base = name.removeprefix("aten.").split(".")[0]
     scores = next(a for a in args if isinstance(a, Scores))
-    if name in PRODUCTS and args[0] is scores and isinstance(args[1], Value):
+    if name in VALUE_PRODUCTS and args[0] is scores and isinstance(args[1], Value):
         return Attended(scores.q, scores.k, args[1], scores.scale, scores.lines, scores.given)
-    if base in UNCHANGED:
+    if base in UNCHANGED_SCORES:
         if "dropout" in base:
             Identity.read(replace(call, args=(scores.q, *args[1:]), shape=scores.q.user_shape))
         return scores
     if base in ("mul", "div") and not scores.lines and args[0] is scores:
         number = args[1]
         if isinstance(number, int | float) or _single(number):
-            number = float(number)
-        else:
-            number = None
-        if number is not None:
             if base == "mul":
-                scale = scores.scale * number
-            else:
-                scale = scores.scale / number
-            return replace(scores, scale=scale)
+                return replace(scores, scale=scores.scale * float(number))
+            return replace(scores, scale=scores.scale / float(number))
     if base == "mul" and not scores.lines and args[1] is scores and (_single(args[0]) or isinstance(args[0], float)):
         return replace(scores, scale=scores.scale * float(args[0]))
     softmax = base in ("softmax", "_softmax", "_safe_softmax") and args[1] in (-1, len(scores.user_shape))
     if softmax:
-        line: tuple[str, tuple[Any, ...]] = (SOFTMAX if "safe" in base else "aten.softmax.int", (scores.last, -1))
-        return replace(scores, lines=(*scores.lines, line))
+        softmax_of = "aten.softmax.int"
+        if "safe" in base:
+            softmax_of = SOFTMAX
+        return replace(scores, lines=(*scores.lines, (softmax_of, (scores.last, -1))))
     elementwise = base.rstrip("_") in ELEMENTWISE | {"masked_fill"}
     if not elementwise or call.shape != scores.user_shape or sum(isinstance(a, Scores) for a in args) > 1:
         raise NoLimit(
@@ -97,15 +94,24 @@ def on_scores(call: Call) -> Scores | Attended:
             fix="softmax(q @ k.mT / q.shape[-1] + mask, -1) @ v, or F.scaled_dot_product_attention with "
             "scale=1 / q.shape[-1]; or gramian.monte_carlo(module, x)",
         )
+    return _with_call(scores, name, args)
+
+
+def _with_call(scores: Scores, name: str, args: list[Any]) -> Scores:
+    """The scores after one more call, entry by entry; what it takes from the input becomes an operand."""
     given = list(scores.given)
     taken: list[Any] = []
     for a in args:
         if isinstance(a, Value) and a.data:
             given.append(a)
-            taken.append(Given(len(given) - 1))
+            taken.append(InputOperand(len(given) - 1))
+        elif isinstance(a, Scores):
+            taken.append(scores.last)
         else:
-            taken.append(scores.last if isinstance(a, Scores) else a)
-    out_of_place = ".".join(part.rstrip("_") if k == 1 else part for k, part in enumerate(name.split(".")))
+            taken.append(a)
+    parts = name.split(".")
+    parts[1] = parts[1].rstrip("_")
+    out_of_place = ".".join(parts)
     return replace(scores, lines=(*scores.lines, (out_of_place, tuple(taken))), given=tuple(given))
 
 
@@ -130,7 +136,11 @@ def products(call: Call) -> tuple[Call, tuple[int, ...]]:
     if isinstance(y, Scores):
         a, b, x, y = b, a, y, x
     summed = (set(a) & set(b)) - set(out)
-    batch = [c for c in (a if isinstance(x, Scores) else out) if c in a and c in b and c in out]
+    if isinstance(x, Scores):
+        letters_in_order = a
+    else:
+        letters_in_order = out
+    batch = [c for c in letters_in_order if c in a and c in b and c in out]
     rows, columns = [c for c in out if c in a and c not in b], [c for c in out if c in b and c not in a]
     if len(summed) != 1 or len(rows) != 1 or len(columns) != 1 or batch[:1] != [a[0]] or a[0] != b[0]:
         raise refusal

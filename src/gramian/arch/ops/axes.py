@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -82,7 +83,7 @@ class Take(Op):
         return taken.resized(tuple(s for k, s in enumerate(taken.positions, 1) if k not in self.dropped))
 
     def describe(self) -> str:
-        return "to " + "x".join("all" if i is None else str(len(i)) for i in self.index[1:])
+        return "to " + "x".join(_kept(index) for index in self.index[1:])
 
 
 def _taken(field: Tensor, axes: tuple[int, ...], index: tuple[Index | None, ...]) -> Tensor:
@@ -104,7 +105,9 @@ def _resize(x: Value, call: Call) -> Read:
         if x.data and x.plain:  # of the input, where no axis is the channels' yet
             return Resize(call.shape, True), (x,), ()
         return Resize((*x.shape, 1)), (x,), tuple(order)
-    dims = [d % ndim for d in (pair(call.args[1], 1) if len(call.args) > 1 else range(ndim))]
+    dims = list(range(ndim))
+    if len(call.args) > 1:
+        dims = [d % ndim for d in pair(call.args[1], 1)]
     gone = [x.axis(d) for d in dims if d and x.user_shape[d - 1] == 1]
     if x.data and x.plain:
         return Resize(call.shape, True), (x,), ()
@@ -235,7 +238,14 @@ class AxisMaps(Op):
         return field
 
     def describe(self) -> str:
-        return "to " + "x".join("all" if m is None else str(len(m)) for m in self.matrices)
+        return "to " + "x".join(_kept(matrix) for matrix in self.matrices)
+
+
+def _kept(entries: Sized | None) -> str:
+    """How many positions an axis has afterwards, in words."""
+    if entries is None:
+        return "all"
+    return str(len(entries))
 
 
 def _interpolation(size: int, new: int, scale: float | None, mode: str, corners: dict[str, bool]) -> Tensor | None:

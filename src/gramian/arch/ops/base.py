@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeVar
 
@@ -40,7 +40,21 @@ class Value:
     @property
     def user_shape(self) -> tuple[int, ...]:
         """The shape as the user sees it, without the batch axis."""
-        return tuple(self.groups[a - GROUPED] if a >= GROUPED else self.shape[a] for a in self.order)
+        return tuple(self.size_of(a) for a in self.order)
+
+    @property
+    def of_channels(self) -> tuple[int, ...]:
+        """The user's shape of a tensor that has one number for each channel; without the batch axis."""
+        ones = [1] * len(self.order)
+        if 0 in self.order:
+            ones[self.order.index(0)] = self.shape[0]
+        return tuple(ones)
+
+    def size_of(self, axis: int) -> int:
+        """Length of an axis of `order`: one of `shape`, or a group of channels."""
+        if axis >= GROUPED:
+            return self.groups[axis - GROUPED]
+        return self.shape[axis]
 
     def axis(self, dim: int) -> int:
         """The axis of `shape` that the user's axis `dim` (with the batch, may be negative) is; -1 for the batch."""
@@ -101,6 +115,12 @@ class Call:
     shape: tuple[int, ...]
     training: bool = False
 
+    def argument(self, place: int, default: Any = None) -> Any:
+        """The argument at this place, if the call has so many."""
+        if place < len(self.args):
+            return self.args[place]
+        return default
+
 
 @dataclass(frozen=True)
 class Op:
@@ -136,10 +156,10 @@ class Op:
         return c[0]
 
     def data_moments(
-        self, x: Tensor, x2: Tensor | None, *, pairs: bool, ntk: bool, dtype: torch.dtype, gap: bool = False
+        self, x: Tensor, x2: Tensor | None, *, all_pairs: bool, ntk: bool, dtype: torch.dtype, gap: bool = False
     ) -> Moments:
         """Moments of its result where that is made of the input alone: at x and at x2, (n, c, *S)."""
-        return input_moments(x, x2, pairs=pairs, ntk=ntk, gap=gap)
+        return input_moments(x, x2, all_pairs=all_pairs, ntk=ntk, gap=gap)
 
     def describe(self) -> str:
         """A few words for the printed architecture."""
@@ -167,7 +187,7 @@ class EarlierStep(Protocol):
 
 
 @dataclass(frozen=True)
-class Part:
+class ChannelSlice:
     """Some channels of a value, as the user sees them: layers with these rows alone of their weights make it."""
 
     of: Value
@@ -187,7 +207,7 @@ class Result:
     groups: tuple[int, ...] = ()
 
 
-Read = tuple[Op, Made] | tuple[Op, Made, tuple[int, ...]] | Value | Part | Result
+Read = tuple[Op, Made] | tuple[Op, Made, tuple[int, ...]] | Value | ChannelSlice | Result
 READERS: dict[str, type[Op]] = {}
 A = TypeVar("A", bound=type[Op])
 
@@ -228,13 +248,30 @@ def renumbered(layout: Sequence[int]) -> tuple[int, ...]:
     """A layout of which axes have gone, with the others counted without gaps."""
     left = sorted(axis for axis in layout if axis < GROUPED)
     start = int(any(axis >= GROUPED for axis in layout))  # the channels' own axis is there, if split
-    return tuple(axis if axis >= GROUPED else start + left.index(axis) for axis in layout)
+    new = {axis: start + place for place, axis in enumerate(left)}
+    return tuple(new.get(axis, axis) for axis in layout)
 
 
 def pair(number: int | list[int], axes: int) -> tuple[int, ...]:
     """An int or a list of ints as one int per axis, as torch reads them."""
     if isinstance(number, int):
-        numbers = [number]
-    else:
-        numbers = list(number)
-    return tuple(numbers * axes if len(numbers) == 1 else numbers)
+        return (number,) * axes
+    if len(number) == 1:
+        return tuple(number) * axes
+    return tuple(number)
+
+
+def stored_layout(layout: tuple[int, ...], ndim: int) -> tuple[int, ...]:
+    """A layout as `Value` keeps it: () where it is the order of `shape`, which has `ndim` axes."""
+    if layout == tuple(range(ndim)):
+        return ()
+    return layout
+
+
+def replaced(args: Iterable[Any], kind: type | tuple[type, ...], by: Callable[[Any], Any]) -> list[Any]:
+    """The arguments, with `by(a)` in place of each one that is of this kind."""
+    result = list(args)
+    for place, arg in enumerate(result):
+        if isinstance(arg, kind):
+            result[place] = by(arg)
+    return result

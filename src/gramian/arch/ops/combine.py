@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
-from gramian.arch.moments import Moments
+from gramian.arch.moments import Moments, sum_if_known
 from gramian.arch.ops.base import Call, Op, Parameter, Read, Value, reads, value
 from gramian.duals.covariance_gap import plus_with_means
 from gramian.errors import NoLimit
@@ -74,7 +74,7 @@ class Sum(Op):
 
     def limit(self, *m: Moments, cross: Cross | None = None, joint: bool = False) -> Moments:
         """`cross` is the covariance of the summands, known (zero for None) if `joint`."""
-        mixed = any(v.mixed or v.own > 0 for v in m)
+        mixed = any(v.scale_averaged or v.scale_rate > 0 for v in m)
         a, b = m[0].averaged(), m[1].scaled(self.alpha).averaged()
         shared = a.sources & b.sources
         if shared and not joint:
@@ -83,38 +83,43 @@ class Sum(Op):
                 why="then they are dependent, and their joint law is not in their covariances",
                 fix="put a Linear or Conv on one branch, after the last layer that they share (pre-activation order)",
             )
-        if not shared and not (a.alike and b.alike) and a.mean_x is not None and b.mean_x is not None:
+        if (
+            not shared
+            and not (a.exchangeable_channels and b.exchangeable_channels)
+            and a.mean_x is not None
+            and b.mean_x is not None
+        ):
             raise NoLimit(
                 "Two post-activations are added after a Flatten or a concatenation of channels.",
                 why="their means differ between channels",
                 fix="add them before: it computes the same",
             )
         # E (h + g)(h' + g') = E h h' + E g g' + E h g' + E g h'; the last two are zero, products of means, or `cross`.
-        xx, yy, xy = a.xx + b.xx, a.yy + b.yy, a.xy + b.xy
-        if a.theta is None or b.theta is None:
-            theta = None
-        else:
-            theta = a.theta + b.theta
+        xx, yy, xy, theta = a.xx + b.xx, a.yy + b.yy, a.xy + b.xy, sum_if_known(a.theta, b.theta)
         if shared:
             xx, yy, xy, theta = _with_cross((xx, yy, xy, theta), cross, self.alpha)
         elif a.mean_x is not None and b.mean_x is not None and a.mean_y is not None and b.mean_y is not None:
             xx = xx + _cross(a.spread_self(a.mean_x), a.spread_self(b.mean_x))
             yy = yy + _cross(a.spread_self(a.mean_y), a.spread_self(b.mean_y))
             xy = xy + _cross(a.spread(a.mean_x, a.mean_y), a.spread(b.mean_x, b.mean_y))
+        if a.yy is a.xx:
+            yy = xx
         total = replace(
             a,
             xx=xx,
-            yy=xx if a.yy is a.xx else yy,
+            yy=yy,
             xy=xy,
             theta=theta,
             mean_x=_either(a.mean_x, b.mean_x),
             mean_y=_either(a.mean_y, b.mean_y),
             gaussian=a.gaussian and b.gaussian,
-            alike=a.alike and b.alike,
+            exchangeable_channels=a.exchangeable_channels and b.exchangeable_channels,
             sources=a.sources | b.sources,
-            mixed=mixed,
+            scale_averaged=mixed,
         )
-        return total.with_gap(None if shared else _gap(a, b, total))
+        if shared:
+            return total.with_gap(None)
+        return total.with_gap(_gap(a, b, total))
 
 
 def _gap(a: Moments, b: Moments, total: Moments) -> Tensor | None:
@@ -148,7 +153,9 @@ def _offset(a: object, b: object, alpha: float) -> Read:
         samples = ()
     whole = constant.detach().expand(*samples, *x.user_shape)
     stored = whole.permute(0, *(1 + x.order.index(axis) for axis in range(len(x.order))))
-    return (Offset(stored, 1.0, alpha) if x is a else Offset(stored, alpha, 1.0)), (x,)
+    if constant is b:
+        return Offset(stored, 1.0, alpha), (x,)
+    return Offset(stored, alpha, 1.0), (x,)
 
 
 @dataclass(frozen=True, eq=False)

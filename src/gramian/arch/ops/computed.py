@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from gramian.arch.ops.base import Call, Op, Value
+from gramian.arch.ops.base import Call, Op, Value, replaced
 from gramian.arch.ops.pointwise import ELEMENTWISE
 from gramian.errors import NoLimit
 
@@ -23,10 +23,10 @@ CASTS = {"to", "_to_copy", "type_as", "bool", "float", "long", "clone", "contigu
 COUNTS = {"sum", "prod", "count_nonzero", "cumsum", "cumprod"}  # which see how often a value is repeated
 REDUCTIONS = COUNTS | {"any", "all", "mean", "amax", "amin", "argmax", "argmin"}
 COMPUTED = ELEMENTWISE | LOGIC | CASTS | REDUCTIONS | {"one_hot"}
-PRODUCTS = {"matmul", "bmm"}
+BATCHED_PRODUCTS = {"matmul", "bmm"}
 # calls on the numbers of the inputs, such as the degrees of a graph, beside those that ops read; {name: argument: axes}
 ALONG = {"softmax": 1, "_softmax": 1, "linalg_vector_norm": 2}
-ON_NUMBERS = PRODUCTS | {"diag_embed", "tril", "triu", *ALONG}
+ON_NUMBERS = BATCHED_PRODUCTS | {"diag_embed", "tril", "triu", *ALONG}
 
 
 class TracedWidth(NoLimit):
@@ -50,7 +50,7 @@ class Computed(Op):
 
     def apply(self, *x: Tensor) -> Tensor:
         if self.dtype.is_floating_point:
-            x = tuple(v if v.is_floating_point() else v.double() for v in x)
+            x = tuple(_as_floating(v) for v in x)
         base = base_of(self.target)
         if base in CASTS:
             if self.dtype.is_floating_point:
@@ -59,17 +59,25 @@ class Computed(Op):
                 return x[0] != 0
             return x[0].to(self.dtype)
         _, name, overload = self.target.split(".")
-        call = getattr(getattr(torch.ops.aten, name.removesuffix("_") if not name.endswith("__") else name), overload)
+        if not name.endswith("__"):
+            name = name.removesuffix("_")
+        call = getattr(getattr(torch.ops.aten, name), overload)
         schema = call._schema.arguments
-        args = [x[a.index] if isinstance(a, Slot) else a for a in self.args]
+        args = replaced(self.args, Slot, lambda slot: x[slot.index])
         if base in ("where",):
             args = [args[0] != 0, *args[1:]]
-        args = [_alongside(a, x[0]) if isinstance(a, Tensor) else a for a in args]
+        args = replaced(args, Tensor, lambda constant: _alongside(constant, x[0]))
         names = {s.name: a for a, s in zip(args, schema, strict=False) if s.kwarg_only and s.name != "dtype"}
         return call(*(a for a, s in zip(args, schema, strict=False) if not s.kwarg_only), **names)
 
     def describe(self) -> str:
         return base_of(self.target)
+
+
+def _as_floating(x: Tensor) -> Tensor:
+    if x.is_floating_point():
+        return x
+    return x.double()
 
 
 def _alongside(constant: Tensor, x: Tensor) -> Tensor:
@@ -107,28 +115,21 @@ def computed(
         dtype: of the result in the user's graph.
     """
     base, where = base_of(call.target), {v.index: k for k, (v, _, _) in enumerate(given)}
-    args = [Slot(where[a.index]) if isinstance(a, Value) else a for a in call.args]
+    args = replaced(call.args, Value, lambda of: Slot(where[of.index]))
     dims = {v.user_shape for v, _, _ in given}
     constants = [a for a in call.args if isinstance(a, Tensor)]
     ndim = len(given[0][1])
     mixed = len({len(d) for d in dims}) > 1 or any(c.ndim > ndim or (c.ndim == ndim and len(c) > 1) for c in constants)
-    if base in PRODUCTS:
+    if base in BATCHED_PRODUCTS:
         mixed = _mixes(*call.args[:2])
     if base in REDUCTIONS or base in ALONG:
         k = ALONG.get(base, 1)
-        if len(call.args) > k:
-            axes = call.args[k]
-        else:
-            axes = None
+        axes = call.argument(k)
         if isinstance(axes, int):
             axes = [axes]
-        else:
-            axes = axes
-        over: Iterable[int]
+        over = list(range(ndim))
         if axes:
             over = [a % ndim for a in axes]
-        else:
-            over = range(ndim)
         mixed = mixed or 0 in over
         value, shape, _ = given[0]
         if base in COUNTS and any(shape[a] != (2, *value.user_shape)[a] for a in over if a):

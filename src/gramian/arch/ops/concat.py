@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
-from gramian.arch.moments import Moments
+from gramian.arch.moments import Moments, sum_if_known
 from gramian.arch.ops.base import Call, Op, Read, reads, value
 from gramian.errors import NoLimit
 
@@ -49,9 +49,12 @@ class Concat(Op):
                 fix="put a Linear or Conv on the input before",
             )
         if axis < 0 or (axis > 0 and len({p.shape[0] for p in parts}) > 1):
+            if axis < 0:
+                which = "the samples."
+            else:
+                which = "positions, with unequal numbers of channels."
             raise NoLimit(
-                f"Values are concatenated along axis {dim}, "
-                + ("the samples." if axis < 0 else "positions, with unequal numbers of channels."),
+                f"Values are concatenated along axis {dim}, {which}",
                 why="there is a rule for channels side by side, and for positions of as many channels",
                 fix="concatenate the inputs before the first layer",
             )
@@ -73,7 +76,7 @@ class Concat(Op):
             mean_x=_mean([part.mean_x for part in m], self.shares),
             mean_y=_mean([part.mean_y for part in m], self.shares),
             gaussian=all(part.gaussian for part in m),
-            alike=False,
+            exchangeable_channels=False,
             sources=frozenset().union(*(part.sources for part in m)),
         )
 
@@ -99,7 +102,7 @@ class Beside(Op):
     def limit(self, *m: Moments, crosses: Mapping[tuple[int, int], Cross | None] | None = None) -> Moments:
         """`crosses` has the covariances of parts p < q, None for zero."""
         assert crosses is not None
-        mixed = any(part.mixed or part.own > 0 for part in m)
+        mixed = any(part.scale_averaged or part.scale_rate > 0 for part in m)
         parts = [part.averaged() for part in m]
 
         def field(name: str, own: Callable[[Moments], Tensor | None]) -> Tensor:
@@ -108,35 +111,35 @@ class Beside(Op):
                 row = []
                 for q, b in enumerate(parts):
                     if p == q:
-                        cross = None
+                        row.append(own(a))
+                        continue
+                    cross = crosses[min(p, q), max(p, q)]
+                    if cross is None:
+                        row.append(a.xy.new_zeros(*_samples(name, a), *a.positions, *b.positions))
+                    elif p < q:
+                        row.append(getattr(cross, name))
                     else:
-                        cross = crosses[min(p, q), max(p, q)]
-                    if p == q:
-                        block = own(a)
-                    elif cross is None:
-                        lead = own(a).shape[: 2 if name.startswith(("xy", "theta")) else 1]  # type: ignore[union-attr]
-                        block = a.xy.new_zeros(*lead, *a.positions, *b.positions)
-                    else:
-                        block = getattr(cross if p < q else cross.swapped(), name)
-                    row.append(block)
+                        row.append(getattr(cross.swapped(), name))
                 # along the second copy of the positions, and then along the first
-                rows.append(torch.cat(row, row[0].ndim - a.space + self.axis - 1))  # type: ignore[union-attr, arg-type]
-            return torch.cat(rows, rows[0].ndim - 2 * parts[0].space + self.axis - 1)
+                rows.append(torch.cat(row, row[0].ndim - a.position_axes + self.axis - 1))  # type: ignore[union-attr, arg-type]
+            return torch.cat(rows, rows[0].ndim - 2 * parts[0].position_axes + self.axis - 1)
 
         first = parts[0]
-        xx = field("xx", lambda part: part.xx)
+        yy = xx = field("xx", lambda part: part.xx)
+        if first.yy is not first.xx:
+            yy = field("yy", lambda part: part.yy)
         return replace(
             first,
             xx=xx,
-            yy=xx if first.yy is first.xx else field("yy", lambda part: part.yy),
+            yy=yy,
             xy=field("xy", lambda part: part.xy),
             theta=None if first.theta is None else field("theta_xy", lambda part: part.theta),
             mean_x=self._means([part.mean_x for part in parts], parts),
             mean_y=self._means([part.mean_y for part in parts], parts),
             gaussian=all(part.gaussian for part in parts),
-            alike=all(part.alike for part in parts),
+            exchangeable_channels=all(part.exchangeable_channels for part in parts),
             sources=frozenset().union(*(part.sources for part in parts)),
-            mixed=mixed,
+            scale_averaged=mixed,
         )
 
     def joint(self, parts: Sequence[Cross]) -> Cross:
@@ -191,15 +194,20 @@ def _weighted(m: Moments, share: float) -> Moments:
     return m.map_covariances(lambda field, _: field * share, moves=True)
 
 
+def _samples(name: str, m: Moments) -> tuple[int, ...]:
+    """The axes of samples of a field of covariances with another value."""
+    if name.startswith(("xy", "theta")):
+        return tuple(m.xy.shape[:2])
+    if name == "yy":
+        return (len(m.yy),)
+    return (len(m.xx),)
+
+
 def _added(a: Moments, b: Moments) -> Moments:
-    xx = a.xx + b.xx
-    total = replace(
-        a,
-        xx=xx,
-        yy=xx if a.yy is a.xx else a.yy + b.yy,
-        xy=a.xy + b.xy,
-        theta=None if a.theta is None or b.theta is None else a.theta + b.theta,
-    )
+    yy = xx = a.xx + b.xx
+    if a.yy is not a.xx:
+        yy = a.yy + b.yy
+    total = replace(a, xx=xx, yy=yy, xy=a.xy + b.xy, theta=sum_if_known(a.theta, b.theta))
     return total.with_gap(a.gap_plus(b))
 
 
@@ -226,23 +234,29 @@ class Product(Op):
                 why="then they are dependent, and the moments of their product are not those of independent ones",
                 fix="give each branch its own Linear or Conv; an activation such as nn.SiLU is read as a whole",
             )
-        if not (a.alike and b.alike):
+        if not (a.exchangeable_channels and b.exchangeable_channels):
             raise NoLimit(
                 "Two values are multiplied whose channels have different laws.",
                 why="positions were flattened into channels, or channels concatenated, before",
                 fix="multiply before: entry by entry, it computes the same",
             )
-        xx = a.xx * b.xx
-        centred = a.mean_x is None or b.mean_x is None or a.mean_y is None or b.mean_y is None
+        yy = xx = a.xx * b.xx
+        if a.yy is not a.xx:
+            yy = a.yy * b.yy
+        theta = mean_x = mean_y = None
+        if a.theta is not None and b.theta is not None:
+            # the product rule: the gradient goes through one factor, the other keeps its covariance
+            theta = a.theta * b.xy + a.xy * b.theta
+        if a.mean_x is not None and b.mean_x is not None and a.mean_y is not None and b.mean_y is not None:
+            mean_x, mean_y = a.mean_x * b.mean_x, a.mean_y * b.mean_y
         return replace(
             a,
             xx=xx,
-            yy=xx if a.yy is a.xx else a.yy * b.yy,
+            yy=yy,
             xy=a.xy * b.xy,
-            # the product rule: the gradient goes through one factor, the other keeps its covariance
-            theta=None if a.theta is None or b.theta is None else a.theta * b.xy + a.xy * b.theta,
-            mean_x=None if centred else a.mean_x * b.mean_x,  # type: ignore[operator]
-            mean_y=None if centred else a.mean_y * b.mean_y,  # type: ignore[operator]
+            theta=theta,
+            mean_x=mean_x,
+            mean_y=mean_y,
             gaussian=False,
             sources=a.sources | b.sources,
         )

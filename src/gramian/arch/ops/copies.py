@@ -86,10 +86,14 @@ class Expanded:
         gone = x.order[self.axis - 1]
         heads = x.groups[0] * self.times
         kept = [size for k, size in enumerate(x.user_shape, 1) if k != self.axis]
-        if sizes != tuple(heads if a == GROUPED else size for a, size in zip(order, kept, strict=True)):
+        if GROUPED in order:
+            kept[order.index(GROUPED)] = heads
+        if sizes != tuple(kept):
             return None
         shape = tuple(size for a, size in enumerate(x.shape) if a != gone)
-        layout = tuple(a if a >= GROUPED or a < gone else a - 1 for a in order)
+        # axes behind the one that goes are counted one less
+        renumbered = {a: a - 1 for a in order if gone < a < GROUPED}
+        layout = tuple(renumbered.get(a, a) for a in order)
         return Pending(Resize(shape), (x,), shape, layout), replace(x, shape=shape, layout=layout)
 
 

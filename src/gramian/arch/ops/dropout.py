@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -15,6 +16,13 @@ from gramian.arch.ops.base import Call, Op, Read, reads, value
 from gramian.errors import NoLimit
 
 SELU_LOW = 1.7580993408473766  # minus the limit of SELU at -infinity, as torch has it
+# what draws the masks in torch, by (alpha, whole channels)
+DRAWN_BY: dict[tuple[bool, bool], Callable[[Tensor, float, bool], Tensor]] = {
+    (False, False): torch.dropout,
+    (False, True): torch.feature_dropout,
+    (True, False): torch.alpha_dropout,
+    (True, True): torch.feature_alpha_dropout,
+}
 
 
 @reads(
@@ -77,9 +85,7 @@ class Dropout(Op):
 
     def drawn(self, x: Tensor, training: bool) -> Tensor:
         """With fresh masks from torch's global generator, in training."""
-        if self.alpha:
-            return (torch.feature_alpha_dropout if self.whole else torch.alpha_dropout)(x, self.p, training)
-        return (torch.feature_dropout if self.whole else torch.dropout)(x, self.p, training)
+        return DRAWN_BY[self.alpha, self.whole](x, self.p, training)
 
     @property
     def constants(self) -> tuple[float, float]:
@@ -138,7 +144,7 @@ class Dropout(Op):
 
     def _shared(self, m: Moments, q: Tensor) -> Tensor:
         positions = q.shape[1:]
-        if not m.pairs:
+        if not m.all_pairs:
             return q.new_ones(positions)
         size = positions.numel()
         # one mask for all positions of a channel, or one for each
@@ -158,11 +164,12 @@ class Dropout(Op):
         return torch.where(one > 0, shared, apart)
 
     def describe(self) -> str:
-        return (
-            f"p {self.p:g}, in training"
-            + (", whole channels" if self.whole else "")
-            + (", alpha" if self.alpha else "")
-        )
+        text = f"p {self.p:g}, in training"
+        if self.whole:
+            text += ", whole channels"
+        if self.alpha:
+            text += ", alpha"
+        return text
 
 
 class Masking(_DropoutNd):

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from gramian.arch.moments import Moments
+from gramian.arch.moments import Moments, starting_ntk
 from gramian.arch.ops.affine import Affine, common
 from gramian.arch.ops.base import Call, Op, Parameter, Pending, Read, Value, reads, value
 from gramian.errors import BadData, NoLimit
@@ -85,22 +85,22 @@ class Tokens(Op):
         return x[0]
 
     def data_moments(
-        self, x: Tensor, x2: Tensor | None, *, pairs: bool, ntk: bool, dtype: torch.dtype, gap: bool = False
+        self, x: Tensor, x2: Tensor | None, *, all_pairs: bool, ntk: bool, dtype: torch.dtype, gap: bool = False
     ) -> Moments:
         """Covariances of one-hot vectors: 1 where the tokens are equal, 0 elsewhere and for the zero row."""
-        space = x.ndim - 1
-        pairs = pairs and space > 0
+        position_axes = x.ndim - 1
+        all_pairs = all_pairs and position_axes > 0
         other = x if x2 is None else x2
         for at, name in ((x, "x"), (other, "x2")):
             self._check(at, name)
 
         def equal(a: Tensor, b: Tensor) -> Tensor:
-            if pairs:
-                ones = (1,) * space
+            if all_pairs:
+                ones = (1,) * position_axes
             else:
                 ones = ()
             a = a.reshape(*a.shape, *ones)
-            b = b.reshape(*b.shape[: b.ndim - space], *ones, *b.shape[b.ndim - space :])
+            b = b.reshape(*b.shape[: b.ndim - position_axes], *ones, *b.shape[b.ndim - position_axes :])
             return self.product(a, b, dtype)
 
         # the inner product of two one-hot vectors is 1 for equal tokens, else 0
@@ -110,7 +110,7 @@ class Tokens(Op):
         else:
             yy = equal(other, other)
         xy = equal(x[:, None], other[None])
-        return Moments(xx, yy, xy, torch.zeros_like(xy) if ntk else None, space=space, pairs=pairs)
+        return Moments(xx, yy, xy, starting_ntk(xy, ntk), position_axes=position_axes, all_pairs=all_pairs)
 
     def product(self, a: Tensor, b: Tensor, dtype: torch.dtype) -> Tensor:
         """Inner products of one-hot vectors."""
@@ -124,7 +124,9 @@ class Tokens(Op):
         return self.rows
 
     def describe(self) -> str:
-        return f"below {self.rows}" + ("" if self.zero_row is None else f", {self.zero_row} is zero")
+        if self.zero_row is None:
+            return f"below {self.rows}"
+        return f"below {self.rows}, {self.zero_row} is zero"
 
     def _check(self, x: Tensor, name: str) -> None:
         low, high = (int(v) for v in x.aminmax())

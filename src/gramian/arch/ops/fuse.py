@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import zip_longest
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from gramian.arch.ops.activation import Activation
-from gramian.arch.ops.base import READERS, Call, EarlierStep, Op, Value
+from gramian.arch.ops.base import READERS, Call, EarlierStep, Op, Value, replaced
 from gramian.arch.ops.combine import Shift
 from gramian.arch.ops.exponential import Exp, Gaussian
-from gramian.arch.ops.pointwise import ELEMENTWISE, At, Line, Pointwise
+from gramian.arch.ops.pointwise import ELEMENTWISE, Line, LineResult, Pointwise
 from gramian.arch.ops.polynomial import Polynomial, RectifiedPower
 from gramian.arch.ops.relu import LeakyReLU, ReLU, TwoSlopes
 from gramian.arch.ops.scale import Scale
@@ -59,7 +60,7 @@ def fuse(call: Call, steps: Sequence[EarlierStep]) -> tuple[Op, tuple[Value, ...
         return None
     lines: list[Line] = []
     ends = iter([_append(lines, program) for _, program in traces])
-    lines.append((_out_of_place(call.target), tuple(next(ends) if isinstance(a, Value) else a for a in args)))
+    lines.append((_out_of_place(call.target), tuple(replaced(args, Value, lambda _: next(ends)))))
     return simplest(tuple(lines)), (replace(values[0], index=roots.pop()),)
 
 
@@ -78,7 +79,7 @@ def simplest(lines: Program) -> Op:
         # exp(b - a x^2)
         if p is not None and len(p) == 3 and p[1] == 0 and p[2] < 0:
             return Gaussian(-p[2], math.exp(p[0]))
-    n = _rectified(lines, At(len(lines) - 1))
+    n = _rectified(lines, LineResult(len(lines) - 1))
     if n:
         if n > 1:
             return RectifiedPower(n)
@@ -94,13 +95,13 @@ def simplest(lines: Program) -> Op:
 def _homogeneous(lines: Program) -> bool:
     """Whether the expression is made of such parts alone that it is f(t x) = t f(x) for t > 0: bent once, at 0."""
     for name, args in lines:
-        values = [a for a in args if isinstance(a, At)]
+        values = [a for a in args if isinstance(a, LineResult)]
         if isinstance(name, Op):
             base = ""
         else:
             base = name.split(".")[1]
         alike = isinstance(name, LeakyReLU | Scale) or base in ("relu", "leaky_relu", "abs", "neg")
-        multiple = base in ("mul", "div") and len(values) == 1 and isinstance(args[0], At)
+        multiple = base in ("mul", "div") and len(values) == 1 and isinstance(args[0], LineResult)
         if not (alike or multiple or (base in ("add", "sub") and len(values) == 2)):
             return False
     return True
@@ -122,24 +123,24 @@ def _trace(index: int, steps: Sequence[EarlierStep]) -> tuple[int, Program]:
         ops.append(steps[index].op)
         (index,) = steps[index].inputs
     lines: list[Line] = []
-    end = At(-1)
+    end = LineResult(-1)
     for op in reversed(ops):
         if isinstance(op, Pointwise):
             end = _append(lines, op.lines, end)
         else:
             lines.append((op, (end,)))
-            end = At(len(lines) - 1)
+            end = LineResult(len(lines) - 1)
     return index, tuple(lines)
 
 
-def _append(lines: list[Line], program: Program, start: At = At(-1)) -> At:
+def _append(lines: list[Line], program: Program, start: LineResult = LineResult(-1)) -> LineResult:
     """Adds a program that acts on `start`, line by line unless it is there already; where its result is."""
-    place: dict[int, At] = {-1: start}
+    place: dict[int, LineResult] = {-1: start}
     for number, (name, args) in enumerate(program):
-        line = (name, tuple(place[a.index] if isinstance(a, At) else a for a in args))
+        line = (name, tuple(replaced(args, LineResult, lambda result: place[result.index])))
         if line not in lines:
             lines.append(line)
-        place[number] = At(lines.index(line))
+        place[number] = LineResult(lines.index(line))
     return place[len(program) - 1]
 
 
@@ -156,10 +157,10 @@ def _number(a: Any) -> Any:
 
 def _polynomial(lines: Program, of: Any = None) -> Coefficients | None:
     """Coefficients of what the expression, or one of its arguments, is as a polynomial; None if it is none."""
-    of = At(len(lines) - 1) if of is None else of
+    of = LineResult(len(lines) - 1) if of is None else of
     if isinstance(of, int | float):
         return (float(of),)
-    if not isinstance(of, At):
+    if not isinstance(of, LineResult):
         return None
     if of.index < 0:
         return (0.0, 1.0)
@@ -200,7 +201,9 @@ def _arithmetic(name: str | Op, args: tuple[Any, ...], p: Coefficients, q: Coeff
             alpha = 1.0
         if base == "rsub":
             return _plus(q, _times(p, (-alpha,)))
-        return _plus(p, _times(q, (alpha if base == "add" else -alpha,)))
+        if base == "sub":
+            alpha = -alpha
+        return _plus(p, _times(q, (alpha,)))
     if base == "neg":
         return _times(p, (-1.0,))
     if base == "div" and len(args) == 2 and len(q) == 1 and q[0]:
@@ -209,7 +212,7 @@ def _arithmetic(name: str | Op, args: tuple[Any, ...], p: Coefficients, q: Coeff
         power = 2
     else:
         power = None
-    if base == "pow" and isinstance(args[0], At):
+    if base == "pow" and isinstance(args[0], LineResult):
         power = args[1]
     if isinstance(power, int | float) and power == int(power) and 1 <= power <= MOST_DEGREE:
         total = (1.0,)
@@ -228,8 +231,7 @@ def _times(p: Coefficients, q: Coefficients) -> Coefficients:
 
 
 def _plus(p: Coefficients, q: Coefficients) -> Coefficients:
-    n = max(len(p), len(q))
-    return _trimmed([(p[i] if i < len(p) else 0.0) + (q[i] if i < len(q) else 0.0) for i in range(n)])
+    return _trimmed([a + b for a, b in zip_longest(p, q, fillvalue=0.0)])
 
 
 def _trimmed(p: list[float]) -> Coefficients:
@@ -240,7 +242,7 @@ def _trimmed(p: list[float]) -> Coefficients:
 
 def _rectified(lines: Program, of: Any) -> int | None:
     """n where the argument is relu(x)^n, 0 where it is x itself; None otherwise."""
-    if not isinstance(of, At):
+    if not isinstance(of, LineResult):
         return None
     if of.index < 0:
         return 0
@@ -253,7 +255,10 @@ def _rectified(lines: Program, of: Any) -> int | None:
     if inner is None:
         return None
     if isinstance(name, ReLU | RectifiedPower) or base == "relu":
-        return max(inner, 1) * (name.power if isinstance(name, RectifiedPower) else 1)
+        power = 1
+        if isinstance(name, RectifiedPower):
+            power = name.power
+        return max(inner, 1) * power
     if inner == 0:
         return None
     if isinstance(name, Polynomial) and not any(name.coefficients[:-1]) and name.coefficients[-1] == 1:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
-from gramian.arch.moments import Moments
+from gramian.arch.moments import Moments, starting_ntk
 from gramian.arch.ops.axes import Aggregate
 from gramian.arch.ops.base import GROUPED, Call, Op, Pending, Read, Value
 from gramian.errors import NoLimit
@@ -38,7 +38,7 @@ class Matrices(Op):
         return a
 
     def data_moments(
-        self, x: Tensor, x2: Tensor | None, *, pairs: bool, ntk: bool, dtype: torch.dtype, gap: bool = False
+        self, x: Tensor, x2: Tensor | None, *, all_pairs: bool, ntk: bool, dtype: torch.dtype, gap: bool = False
     ) -> Moments:
         """The matrices themselves are the means; nothing else of them is asked for."""
         x = x[:, 0].to(dtype)
@@ -47,7 +47,7 @@ class Matrices(Op):
         else:
             other = x2[:, 0].to(dtype)
         none = x.new_zeros(())
-        return Moments(x, other, none, none if ntk else None, x, other, space=2)
+        return Moments(x, other, none, starting_ntk(none, ntk), x, other, position_axes=2)
 
     def describe(self) -> str:
         return "of each sample"
@@ -76,7 +76,7 @@ class Graph(Op):
 
         def both(field: Tensor, lead: int, first: Tensor, second: Tensor) -> Tensor:
             field = _along_each(field, lead + self.at, first, 0)
-            return _along_each(field, lead + h.space + self.at, second, lead - 1)
+            return _along_each(field, lead + h.position_axes + self.at, second, lead - 1)
 
         xx = both(h.xx, 1, at_x, at_x)
         if h.yy is h.xx:
@@ -135,16 +135,22 @@ def graph(matrix: Value, x: Value, dim: int) -> Read:
             fix="A @ h with A of shape (n, nodes, nodes) and h of shape (n, nodes, channels); A[:, None] if h has an "
             "axis more before the nodes",
         )
-    by = Pending(
-        Matrices(matrix.order, turned=dim == -1), (matrix,), (1, *(shape[-2:] if dim == -2 else shape[:-3:-1]))
-    )
+    turned = dim == -1
+    rows, columns = shape[-2:]
+    if turned:
+        rows, columns = columns, rows
+    by = Pending(Matrices(matrix.order, turned=turned), (matrix,), (1, rows, columns))
     return Graph(axis - 1), (x, by), x.layout
 
 
 def not_on_positions(what: str, axis: int) -> NoLimit:
     """That a fixed matrix acts on samples or channels."""
+    if axis < 0:
+        multiplied = "samples"
+    else:
+        multiplied = "channels"
     return NoLimit(
-        f"{what} multiplies the {'samples' if axis < 0 else 'channels'}.",
+        f"{what} multiplies the {multiplied}.",
         why="there is a rule for fixed matrices on positions only",
         fix="let the nodes of a graph be positions: x of shape (n, nodes, features), A @ h; where A is sparse, "
         "torch.sparse.mm(A, h.transpose(0, 1).flatten(1)).unflatten(1, (len(h), -1)).transpose(0, 1)",
@@ -175,12 +181,16 @@ def einsum_graph(call: Call) -> Read | None:
         return None
     axis = x.axis(of_x.index(old))
     if axis < 1 or axis >= GROUPED:
-        raise not_on_positions("A fixed matrix" if not each else "A matrix of each sample", axis)
-    layout = tuple(x.order[of_x.index(old if c == fresh else c) - 1] for c in out[1:])
+        if each:
+            raise not_on_positions("A matrix of each sample", axis)
+        raise not_on_positions("A fixed matrix", axis)
+    layout = tuple(x.order[of_x.index(c) - 1] for c in out.replace(fresh, old)[1:])
     left_to_right = of_matrix.index(fresh) < of_matrix.index(old)
     if not each:
         dense = as_dense(matrix)
-        return Aggregate(dense if left_to_right else dense.T, axis - 1), (x,), layout
+        if not left_to_right:
+            dense = dense.T
+        return Aggregate(dense, axis - 1), (x,), layout
     if left_to_right:
         shape = matrix.user_shape
     else:
@@ -197,4 +207,6 @@ def _is_matrix(operand: object) -> bool:
 
 def as_dense(matrix: Tensor) -> Tensor:
     """A constant matrix, sparse in whichever way, as numbers in rows."""
-    return (matrix if matrix.layout == torch.strided else matrix.to_dense()).detach()
+    if matrix.layout != torch.strided:
+        matrix = matrix.to_dense()
+    return matrix.detach()

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 
 from gramian.arch.ops.affine import Affine
-from gramian.arch.ops.base import GROUPED, Call, Op, Part, Value, value
+from gramian.arch.ops.base import GROUPED, Call, ChannelSlice, Op, Value, stored_layout, value
 from gramian.errors import NoLimit
 
-SPLITS = {"aten.split.Tensor", "aten.split.sizes", "aten.split_with_sizes.default", "aten.chunk.default",
+SPLITTING_CALLS = {"aten.split.Tensor", "aten.split.sizes", "aten.split_with_sizes.default", "aten.chunk.default",
           "aten.unbind.int"}  # fmt: skip
 
 
@@ -39,10 +39,10 @@ def regrouped(x: Value, after: tuple[int, ...]) -> Value | None:
         groups = ()
     axes = tuple(GROUPED + k for k in range(len(groups))) or (0,)
     layout = order[:first] + axes + order[at[-1] + 1 :]
-    return replace(x, layout=() if layout == tuple(range(len(x.shape))) else layout, groups=groups)
+    return replace(x, layout=stored_layout(layout, len(x.shape)), groups=groups)
 
 
-def channels_taken(x: Value, dim: int, index: tuple[int, ...], *, drop: bool) -> Part | None:
+def channels_taken(x: Value, dim: int, index: tuple[int, ...], *, drop: bool) -> ChannelSlice | None:
     """Some channels of a value of the network, by their numbers on the user's axis `dim`; None for what has no rule."""
     axis = x.axis(dim)
     group = max(axis - GROUPED, 0)
@@ -50,17 +50,17 @@ def channels_taken(x: Value, dim: int, index: tuple[int, ...], *, drop: bool) ->
     rows = tuple(numbers.index_select(group, torch.tensor(index)).flatten().tolist())
     if len(rows) < 2 or len(set(rows)) < len(rows) or list(rows) != sorted(rows):
         return None
-    sizes = [len(index) if k == group else size for k, size in enumerate(x.groups or x.shape[:1])]
+    sizes = list(x.groups or x.shape[:1])
+    sizes[group] = len(index)
     kept = [k for k in range(len(sizes)) if not (drop and k == group)]
     if not kept:
         return None
-    new = {GROUPED + k: GROUPED + place if len(kept) > 1 else 0 for place, k in enumerate(kept)}
-    layout = tuple(new.get(a, a) for a in x.order if not (drop and a == GROUPED + group))
+    groups: tuple[int, ...] = ()
+    new = {GROUPED + kept[0]: 0}
     if len(kept) > 1:
-        groups = tuple(sizes[k] for k in kept)
-    else:
-        groups = ()
-    return Part(x, rows, layout, groups)
+        new, groups = {GROUPED + k: GROUPED + place for place, k in enumerate(kept)}, tuple(sizes[k] for k in kept)
+    layout = tuple(new.get(a, a) for a in x.order if not (drop and a == GROUPED + group))
+    return ChannelSlice(x, rows, layout, groups)
 
 
 def pieces(call: Call) -> list[Call]:
@@ -86,7 +86,7 @@ def pieces(call: Call) -> list[Call]:
 
 
 @dataclass
-class Parts:
+class ChannelSlices:
     """The parts of a network's values that were asked for, each made once.
 
     Rows of a weight are independent of the others, so a part of a layer's channels is a layer of its own; what acts on

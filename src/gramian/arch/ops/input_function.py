@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gramian.arch.inputs import cast_floating
 from gramian.arch.ops.base import Op
 from gramian.arch.ops.computed import CASTS, Computed, base_of
 
@@ -16,7 +17,7 @@ TRACED = 2  # samples in the exported graph, whose sizes stand in its calls
 
 
 @dataclass(frozen=True)
-class Line:
+class CallResult:
     """The result of an earlier call, or of an input, by its number."""
 
     number: int
@@ -24,7 +25,7 @@ class Line:
 
 @dataclass(frozen=True)
 class CallLine:
-    """One call: its aten name ("getitem" for an entry of a tuple), and its arguments with `Line` for results."""
+    """One call: its aten name ("getitem" for an entry of a tuple), and its arguments with `CallResult` for results."""
 
     target: str
     args: tuple[Any, ...]
@@ -48,7 +49,9 @@ class InputFunction(Op):
         if n == 0:
             like = self.run([v.new_ones(TRACED, *v.shape[1:]) for v in x], floating)
             return like[:0]
-        whole = [v if n % TRACED == 0 else torch.cat([v, v[-1:]]) for v in x]
+        whole = list(x)
+        if n % TRACED != 0:
+            whole = [torch.cat([v, v[-1:]]) for v in x]
         parts = [
             self.run([v[start : start + TRACED].clone() for v in whole], floating) for start in range(0, n, TRACED)
         ]
@@ -56,7 +59,7 @@ class InputFunction(Op):
 
     def run(self, x: list[Tensor], floating: torch.dtype) -> Tensor:
         """The last line's result on `TRACED` samples; numbers are in the precision `floating`."""
-        values: list[Any] = [v.to(floating) if v.is_floating_point() else v for v in x]
+        values: list[Any] = [cast_floating(v, floating) for v in x]
         for line in self.lines:
             args = [_filled(a, values, floating, x[0].device) for a in line.args]
             if line.target == "getitem":
@@ -92,7 +95,7 @@ def _called(target: str, args: list[Any], kwargs: dict[str, Any], floating: torc
 def _filled(arg: Any, values: list[Any], floating: torch.dtype, device: torch.device) -> Any:
     """An argument with results in place, and every floating dtype that of the kernel: a float32 module is a law of
     real numbers here, not of roundings."""
-    if isinstance(arg, Line):
+    if isinstance(arg, CallResult):
         return values[arg.number]
     if isinstance(arg, list | tuple):
         return type(arg)(_filled(a, values, floating, device) for a in arg)

@@ -74,7 +74,7 @@ class LayerNorm(Normalization):
         return (flat * (flat.square().mean(axes, keepdim=True) + self.epsilon).rsqrt()).reshape(h.shape)
 
     def normalized(self, m: Moments) -> Moments:
-        if self.groups > 1 and not m.alike:
+        if self.groups > 1 and not m.exchangeable_channels:
             raise NoLimit(
                 f"GroupNorm with {self.groups} groups of channels that have different laws.",
                 why="positions were flattened into channels, or channels concatenated, and each group sees others",

@@ -53,12 +53,16 @@ def mixed(target: str, args: list[Any]) -> Entries | None:
     if base in ("mul", "div", "neg"):
         if isinstance(b, Parameter | Entries) and base == "mul":
             x, number = (b, a)
+        elif base == "neg":
+            x, number = (a, -1.0)
         else:
-            x, number = (a, -1.0 if base == "neg" else b)
+            x, number = (a, b)
         single = isinstance(number, int | float) or (isinstance(number, Tensor) and number.numel() == 1)
         if not isinstance(x, Parameter | Entries) or not single:
             return None
-        entries, factor = Entries.of(x), float(number) if base != "div" else 1 / float(number)
+        entries, factor = Entries.of(x), float(number)
+        if base == "div":
+            factor = 1 / factor
         if entries.index.ndim < 1:
             return None
         flat = entries.index.reshape(-1, entries.index.shape[-1])
@@ -199,8 +203,10 @@ def vectors(entries: Entries, like: Value, *, widths: bool) -> tuple[Fixed, Lear
             fix="a vector of its own for each position, as long as there are channels",
         )
     places = nn.functional.one_hot(number, len(distinct)).to(torch.float64)
+    if mix is not None:
+        places = mix @ places
     # Var(W_ij) = sigma_w^2 / fan-in, and the fan-in is the number of vectors: its root in the input leaves sigma_w^2
-    places = (places if mix is None else mix @ places).T * math.sqrt(len(distinct))
+    places = places.T * math.sqrt(len(distinct))
     p = entries.parameter
     layer = Learned(like.shape[0], 1, p.name, None, p.trains, False)
     return Fixed(places.reshape(-1, *stored.shape[1:])), layer, tuple(stored.shape)

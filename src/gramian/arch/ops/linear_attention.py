@@ -36,7 +36,7 @@ class LinearAttention(Op):
         return torch.einsum("nhst,nhdt->nhds", scores, v).flatten(1, 2)
 
     def limit(self, *m: Moments) -> Moments:
-        mixed = any(part.mixed or part.own > 0 for part in m)
+        mixed = any(part.scale_averaged or part.scale_rate > 0 for part in m)
         q, k, v = (part.averaged() for part in m)
         if q.mean_x is not None or k.mean_x is not None:
             raise NoLimit(
@@ -44,7 +44,7 @@ class LinearAttention(Op):
                 why="the scores of a head then have a part that all heads share, and the heads do not average it",
                 fix="make queries and keys by a Linear each",
             )
-        if not (q.alike and k.alike and v.alike):
+        if not (q.exchangeable_channels and k.exchangeable_channels and v.exchangeable_channels):
             raise NoLimit(
                 "Linear attention of values whose channels have different laws.",
                 why="channels were concatenated before, and each head sees others of them",
@@ -76,7 +76,7 @@ class LinearAttention(Op):
             mean_y=None,
             gaussian=False,
             sources=q.sources | k.sources | v.sources,
-            mixed=mixed,
+            scale_averaged=mixed,
         )
 
     def needs_pairs(self, out: bool) -> bool:

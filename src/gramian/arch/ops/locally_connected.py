@@ -45,14 +45,14 @@ class Unfold(Op):
 
 @dataclass(frozen=True)
 class Local(Affine):
-    r"""A locally connected layer: `own` weights at each position, or, as in a convolution, the same for all.
+    r"""A locally connected layer: each position has its `own_weights`, or all have the same, as in a convolution.
 
     With weights of their own two positions are independent: $K_{ij} \mapsto \sigma_w^2\, \mathrm{avg}(K)_{ij}
     + \sigma_b^2$ at $i = j$ and zero elsewhere, and so for $\Theta$ (Novak et al. 2019, arXiv:1810.05148).
     """
 
     patches: Unfold | None = None  # None: each position by itself
-    own: bool = True
+    own_weights: bool = True
     own_bias: bool = False
     places: tuple[int, ...] = ()  # positions of the result
 
@@ -68,7 +68,7 @@ class Local(Affine):
                 m.shift_average(lambda f, axes: window_average(f, axes, p.window, p.stride, zeros, p.dilation)),
                 math.prod(self.places),
             )
-        if self.own:
+        if self.own_weights:
             return self._apart(m)
         return m
 
@@ -86,7 +86,7 @@ class Local(Affine):
 
     def _apart(self, m: Any) -> Any:
         """Covariances of different positions are zero."""
-        if isinstance(m, Moments) and not m.pairs:
+        if isinstance(m, Moments) and not m.all_pairs:
             return m
         size = math.prod(self.places)
         # weights of different positions are independent with mean zero, so only equal positions are correlated
@@ -107,11 +107,12 @@ class Local(Affine):
         return out_channels
 
     def describe(self) -> str:
-        if self.patches is None:
-            size = ""
-        else:
+        size, weights = "", "shared"
+        if self.patches is not None:
             size = "x".join(map(str, self.patches.window)) + ", "
-        return f"{size}{'own weights' if self.own else 'shared'} {super().describe()}"
+        if self.own_weights:
+            weights = "own weights"
+        return f"{size}{weights} {super().describe()}"
 
 
 def _flat(m: Any, size: int) -> Any:
@@ -127,21 +128,24 @@ class LocalLayer(nn.Module):
     def __init__(self, op: Local, in_channels: int, out_channels: int, bias: bool) -> None:
         super().__init__()
         self.op = op
-        fan_in = in_channels * (1 if op.patches is None else math.prod(op.patches.window))
-        places = math.prod(op.places)
-        self.weight = nn.Parameter(torch.empty(out_channels, fan_in, places if op.own else 1))
-        self.bias: nn.Parameter | None
+        fan_in, n_weights, n_biases = in_channels, 1, 1  # sets of weights, and biases, of an output channel
+        if op.patches is not None:
+            fan_in *= math.prod(op.patches.window)
+        if op.own_weights:
+            n_weights = math.prod(op.places)
+        if op.own_bias:
+            n_biases = math.prod(op.places)
+        self.weight = nn.Parameter(torch.empty(out_channels, fan_in, n_weights))
+        self.bias: nn.Parameter | None = None
         if bias:
-            self.bias = nn.Parameter(torch.empty(out_channels, places if op.own_bias else 1))
-        else:
-            self.bias = None
+            self.bias = nn.Parameter(torch.empty(out_channels, n_biases))
 
     def forward(self, x: Tensor) -> Tensor:
         if self.op.patches is None:
             patches = x.flatten(2)
         else:
             patches = self.op.patches.apply(x)
-        if self.op.own:
+        if self.op.own_weights:
             out = torch.einsum("bkl,okl->bol", patches, self.weight)
         else:
             out = torch.einsum("bkl,ok->bol", patches, self.weight[..., 0])
@@ -190,11 +194,16 @@ def _made(
     if x.index >= 0 and isinstance(steps[x.index].op, Unfold):
         step = steps[x.index]
         patches, (below,) = step.op, step.inputs
-        x = Value(below, steps[below].shape if below >= 0 else x.shape, step.data if below < 0 else steps[below].data)
+        if below >= 0:
+            x = Value(below, steps[below].shape, steps[below].data)
+        else:
+            x = Value(below, x.shape, step.data)
     fields = common(weight, bias, out)
-    # `common` counts all numbers of an output channel: with own weights there are as many sets of them as positions
-    fan_in = fields["fan_in"] // (math.prod(places) if own else 1)
-    op = Local(**{**fields, "fan_in": fan_in}, patches=patches, own=own, places=places)  # type: ignore[arg-type]
+    fan_in = fields["fan_in"]
+    if own:
+        # `common` counts all numbers of an output channel, and there are as many sets of weights as positions
+        fan_in //= math.prod(places)
+    op = Local(**{**fields, "fan_in": fan_in}, patches=patches, own_weights=own, places=places)  # type: ignore[arg-type]
     return op, (x,), (out, *places), layout
 
 
@@ -216,10 +225,12 @@ def _einsum(call: Call, steps: Sequence[EarlierStep]) -> New | None:
     new = [letter for letter in terms["w"] if letter not in terms["x"]]
     kept = [letter for letter in result[1:] if letter not in new]
     own = bool(places) and all(letter in terms["w"] for letter in places)
+    in_weight = {*new, channel}
+    if own:
+        in_weight |= set(places)
     fits = (
         len(new) == 1
-        and channel in terms["w"]
-        and set(terms["w"]) == {new[0], channel, *(places if own else ())}
+        and set(terms["w"]) == in_weight
         and result[:1] == batch
         and sorted(kept) == sorted(places)
         and len(result) == len(places) + 2
@@ -269,9 +280,11 @@ def _bias(call: Call, steps: Sequence[EarlierStep]) -> New | None:
     else:
         shape = bias.shape
     shape = (1,) * (len(x.shape) - len(shape)) + shape
-    whole, ones = x.user_shape, tuple(s if axis == 0 else 1 for axis, s in zip(x.order, x.user_shape, strict=True))
+    whole, ones = x.user_shape, x.of_channels
     if shape not in (whole, ones):
         return None
     op = replace(step.op, bias_name=bias.name, bias_trains=bias.trains, own_bias=shape == whole != ones)
-    below = step.inputs[0]
-    return op, (Value(below, steps[below].shape if below >= 0 else x.shape),), step.shape, x.layout
+    below, shape_below = step.inputs[0], x.shape
+    if below >= 0:
+        shape_below = steps[below].shape
+    return op, (Value(below, shape_below),), step.shape, x.layout

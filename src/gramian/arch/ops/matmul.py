@@ -63,4 +63,6 @@ class MatMul(Op):
         if axis < 1 or axis >= GROUPED:
             raise not_on_positions("A fixed matrix", axis)
         dense = as_dense(matrix)
-        return Aggregate(dense if dim == -2 else dense.T, axis - 1), (x,), x.layout
+        if dim != -2:
+            dense = dense.T
+        return Aggregate(dense, axis - 1), (x,), x.layout

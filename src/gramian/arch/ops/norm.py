@@ -44,7 +44,7 @@ class Normalization(Op):
             # the gradient by beta_c is 1
             theta = theta + self.rate_shift
         # h_c(x) h_c(y) is not added as K yet: an activation on top needs u phi'(u) v phi'(v) of it
-        a = replace(a, theta=theta, own=a.own + self.scale_trains * self.rate_scale)
+        a = replace(a, theta=theta, scale_rate=a.scale_rate + self.scale_trains * self.rate_scale)
         if a.gaussian:
             return a
         return a.averaged()
@@ -60,21 +60,22 @@ def scale_and_shift(weight: object, bias: object, **statistics: object) -> tuple
             start = 0
         if isinstance(tensor, Parameter):
             tensor = tensor.tensor
-        else:
-            tensor = tensor
         if isinstance(tensor, Tensor) and not torch.all(tensor == start):
             raise NoLimit(
                 f"The normalization's {name} is not at its initial value {start}.",
                 why="a trained normalization differs from channel to channel, and has no limit",
                 fix="call .reset_parameters() on the layer: it resets running statistics too",
             )
-    scale, shift = (p if isinstance(p, Parameter) else None for p in (weight, bias))
-    return (
-        scale is not None and scale.trains,
-        shift is not None and shift.trains,
-        None if scale is None else scale.name,
-        None if shift is None else shift.name,
-    )
+    scale_trains, scale_name = _of_parameter(weight)
+    shift_trains, shift_name = _of_parameter(bias)
+    return scale_trains, shift_trains, scale_name, shift_name
+
+
+def _of_parameter(given: object) -> tuple[bool, str | None]:
+    """Whether it trains, and its name; of a constant neither."""
+    if isinstance(given, Parameter):
+        return given.trains, given.name
+    return False, None
 
 
 @reads("aten.batch_norm.default")
@@ -133,7 +134,7 @@ class ChannelScale(Normalization):
 def channel_scale(x: Value, p: Parameter) -> tuple[ChannelScale, tuple[Value, ...], tuple[int, ...]]:
     """The product of the network's values with a parameter of one number for each channel."""
     shape = (1,) * (len(x.order) - len(p.shape)) + p.shape
-    wanted = tuple(x.shape[0] if axis == 0 else 1 for axis in x.order)
+    wanted = x.of_channels
     if x.data or x.groups or shape[-len(wanted) :] != wanted or set(shape[: -len(wanted)]) - {1}:
         raise NoLimit(
             f"Values are multiplied by the parameter `{p.name}` of shape {p.shape}.",
@@ -144,18 +145,15 @@ def channel_scale(x: Value, p: Parameter) -> tuple[ChannelScale, tuple[Value, ..
     start = float(p.tensor.flatten()[0])
     if start == 0 or not bool((p.tensor == start).all()):
         if start == 0:
-            why = "what it multiplies then adds to the NTK alone, by a rule that is not here"
-        else:
-            why = "a trained scale differs from channel to channel, and has no limit"
-        if start == 0:
-            fix = "a start that is not zero, such as 1e-5"
-        else:
-            fix = "the module as it was made, before training"
+            raise NoLimit(
+                f"The scale `{p.name}` starts at zero.",
+                why="what it multiplies then adds to the NTK alone, by a rule that is not here",
+                fix="a start that is not zero, such as 1e-5",
+            )
         raise NoLimit(
-            f"The scale `{p.name}` "
-            + ("starts at zero." if start == 0 else "is not the same for all channels, as it was at the start."),
-            why=why,
-            fix=fix,
+            f"The scale `{p.name}` is not the same for all channels, as it was at the start.",
+            why="a trained scale differs from channel to channel, and has no limit",
+            fix="the module as it was made, before training",
         )
     return ChannelScale(p.trains, False, p.name, None, start), (x,), x.layout
 

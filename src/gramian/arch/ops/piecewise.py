@@ -20,14 +20,14 @@ from gramian.duals.closed_form import Closed, closed_dual
 from gramian.duals.derivatives import Broken, Pair, expectation_of, pairs, slope, wanted
 from gramian.duals.dual_table import table_for
 from gramian.duals.elu import Bent
-from gramian.duals.quadrature import RANGE, expectation, overlooks, product_expectation, rule
+from gramian.duals.quadrature import FARTHEST_NODE, expectation, overlooks, product_expectation, rule
 from gramian.duals.spline import Spline, cut
 from gramian.errors import NoLimit
 
 NODES_PER_PIECE = (16, 20, 24, 32, 48, 64, 96)
-TOLERANCE = 4e-12  # of the integral, at every pair of a grid of variances and correlations
+QUADRATURE_TOLERANCE = 4e-12  # of the integral, at every pair of a grid of variances and correlations
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946  # torch's
-CORRELATIONS = (-0.9999, -0.6, 0.3, 0.95, 0.9999, 1.0)
+TRIED_CORRELATIONS = (-0.9999, -0.6, 0.3, 0.95, 0.9999, 1.0)
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Piecewise(Activation):
         """The derivative as torch computes it, differentiable in turn."""
         return slope(self.phi, x)
 
-    sharp: ClassVar[bool] = True
+    nonsmooth: ClassVar[bool] = True
     integrated: ClassVar[bool] = True
     form: ClassVar[str] = "quadrature between kinks, or a table; error below 1e-11"
 
@@ -202,7 +202,7 @@ def _agrees(op: Piecewise, low: int, high: int) -> bool:
         for f, closed in zip((op.phi, op.slope), () if exact is None else exact, strict=True):
             size = (_size(f, q1, op.splits, nodes) * _size(f, q2, op.splits, nodes)).sqrt()
             error = (closed - product_expectation(f, f, q1, k, q2, op.splits, nodes)).abs() / size
-            if not float(error.max()) <= TOLERANCE:
+            if not float(error.max()) <= QUADRATURE_TOLERANCE:
                 return False
     return True
 
@@ -213,7 +213,7 @@ def _grid(low: int, high: int) -> tuple[Tensor, Tensor, Tensor]:
     # equal variances at each octave, and the smallest with each: the widest ratios
     ends = torch.stack([scale[:1].expand_as(scale), scale])
     q1, q2 = torch.cat([torch.stack([scale, scale]), ends], 1)[..., None]
-    return q1, torch.tensor(CORRELATIONS, dtype=torch.float64) * (q1 * q2).sqrt(), q2
+    return q1, torch.tensor(TRIED_CORRELATIONS, dtype=torch.float64) * (q1 * q2).sqrt(), q2
 
 
 @lru_cache(maxsize=256)
@@ -240,7 +240,7 @@ def _enough(op: Piecewise, low: int, high: int) -> int:
         error = math.inf
         for few, more in pairwise(NODES_PER_PIECE):
             error = max(_difference(f, op, q1, k, q2, few, more) for f in (op.phi, op.slope))
-            if error <= TOLERANCE:
+            if error <= QUADRATURE_TOLERANCE:
                 narrow = [overlooks(f, scale, _second(f, scale, op.splits, few), op.splits) for f in (op.phi, op.slope)]
                 if not any(narrow):  # more are close to rounding, so that a matrix of these is positive to rounding
                     if op.kinks:
@@ -248,7 +248,8 @@ def _enough(op: Piecewise, low: int, high: int) -> int:
                     return few
                 error = 1.0
     raise NoLimit(
-        f"The quadrature for {op.name} {op.describe()} has an error of {error:.1e}, more than {TOLERANCE:.0e}.",
+        f"The quadrature for {op.name} {op.describe()} has an error of {error:.1e}, "
+        f"more than {QUADRATURE_TOLERANCE:.0e}.",
         why=f"at standard deviations up to {2.0**high:.3g} the function is infinite, oscillates, or bends sharply "
         "at places that are not known to be its kinks",
         fix="standardize the inputs (columns of mean 0 and variance 1, or rows of norm sqrt(d)), or use a smoother "
@@ -260,7 +261,7 @@ def _difference(f, op, q1, k, q2, few, more) -> float:
     kinks, expected = op.splits, rule(op.kinks)
     # both nodes and reach differ, so that a range that cuts off too much shows as well
     a = expected(f, f, q1, k, q2, kinks, few)
-    b = expected(f, f, q1, k, q2, kinks, more, reach=1.1 * RANGE)
+    b = expected(f, f, q1, k, q2, kinks, more, reach=1.1 * FARTHEST_NODE)
     size = (_size(f, q1, kinks, more) * _size(f, q2, kinks, more)).sqrt()
     error = float(((a - b).abs() / size).max())
     if math.isfinite(error):
@@ -270,7 +271,7 @@ def _difference(f, op, q1, k, q2, few, more) -> float:
 
 def _size(f: Callable[[Tensor], Tensor], q: Tensor, kinks: tuple[float, ...], nodes: int) -> Tensor:
     """E f^2, or, if larger (f is zero up to far out, or grows), the largest f^2 weighted by the density's root."""
-    z = torch.linspace(-RANGE, RANGE, 401, dtype=torch.float64)
+    z = torch.linspace(-FARTHEST_NODE, FARTHEST_NODE, 401, dtype=torch.float64)
     # f^2 times the root of the density, exp(-z^2 / 4)
     largest = (f(q.sqrt()[..., None] * z) ** 2 * torch.exp(-z * z / 4)).amax(-1)
     return torch.maximum(_second(f, q, kinks, nodes), largest).clamp_min(1e-140)
@@ -284,8 +285,15 @@ def _clamp(x: Tensor, low: float, high: float) -> Tensor:
     return x.clamp(low, high)
 
 
+def _both_sides(t: float) -> tuple[float, ...]:
+    """Kinks of what is zero from -t to t."""
+    if t:
+        return (-t, t)
+    return (0.0,)
+
+
 # name: (function of x and the call's numbers, its kinks)
-FUNCTIONS: dict[str, tuple[Callable[..., Tensor], Callable[..., tuple[float, ...]]]] = {
+KINKED_FUNCTIONS: dict[str, tuple[Callable[..., Tensor], Callable[..., tuple[float, ...]]]] = {
     "elu": (lambda x, a, s, b: torch.ops.aten.elu(x, a, s, b), lambda *_: (0.0,)),
     "celu": (lambda x, a: functional.celu(x, a), lambda a: (0.0,)),
     "selu": (functional.selu, lambda: (0.0,)),
@@ -293,17 +301,17 @@ FUNCTIONS: dict[str, tuple[Callable[..., Tensor], Callable[..., tuple[float, ...
     "hardsigmoid": (lambda x: (x / 6 + 0.5).clamp(0, 1), lambda: (-3.0, 3.0)),  # torch's own has no second derivative
     "hardswish": (lambda x: x * (x / 6 + 0.5).clamp(0, 1), lambda: (-3.0, 3.0)),
     "threshold": (functional.threshold, lambda t, v: (t,)),
-    "softshrink": (functional.softshrink, lambda t: (-t, t) if t else (0.0,)),
-    "hardshrink": (functional.hardshrink, lambda t: (-t, t) if t else (0.0,)),
+    "softshrink": (functional.softshrink, _both_sides),
+    "hardshrink": (functional.hardshrink, _both_sides),
     "softplus": (functional.softplus, lambda beta, threshold: (0.0, threshold / beta)),
 }
 SPELLED_AS = {"hardtanh": "clamp", "relu6": "clamp", "clamp_min": "clamp", "clamp_max": "clamp"}
 INPLACE = ("elu", "celu", "selu", "hardtanh", "relu6", "hardsigmoid", "hardswish", "threshold", "clamp")
-TARGETS = [f"aten.{name}.default" for name in (*FUNCTIONS, *SPELLED_AS) if name != "softplus"]
-TARGETS += [f"aten.{name}_.default" for name in INPLACE]
+KINKED_CALLS = [f"aten.{name}.default" for name in (*KINKED_FUNCTIONS, *SPELLED_AS) if name != "softplus"]
+KINKED_CALLS += [f"aten.{name}_.default" for name in INPLACE]
 
 
-@reads(*TARGETS)
+@reads(*KINKED_CALLS)
 @dataclass(frozen=True)
 class Kinked(Piecewise):
     """ELU and its kin, and polynomials between kinks: closed forms; of many pairs a table, error below 1e-11."""
@@ -323,7 +331,11 @@ class Kinked(Piecewise):
             args = [None, args[0]]
         if SPELLED_AS.get(name, name) == "clamp":
             low, high = (*args, None)[:2]
-            args = [-math.inf if low is None else low, math.inf if high is None else high]
+            if low is None:
+                low = -math.inf
+            if high is None:
+                high = math.inf
+            args = [low, high]
         if not all(isinstance(a, int | float) for a in args):
             raise NoLimit(f"A bound of {name} is a tensor.", why="there is a rule for numbers only", fix="use numbers")
         return cls(SPELLED_AS.get(name, name), tuple(float(a) for a in args)), (value(x, f"the input of {name}"),)
@@ -334,7 +346,7 @@ class Kinked(Piecewise):
 
     @property
     def kinks(self) -> tuple[float, ...]:
-        return FUNCTIONS[self.function][1](*self.args)
+        return KINKED_FUNCTIONS[self.function][1](*self.args)
 
     @property
     def closed(self) -> Closed | None:
@@ -367,7 +379,7 @@ class Kinked(Piecewise):
         return self.bent.mean_slope(q)
 
     def phi(self, x: Tensor) -> Tensor:
-        return FUNCTIONS[self.function][0](x, *self.args)
+        return KINKED_FUNCTIONS[self.function][0](x, *self.args)
 
     def describe(self) -> str:
         return ", ".join(f"{a:g}" for a in self.args)

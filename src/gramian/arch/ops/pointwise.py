@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -10,12 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gramian.arch.ops.base import Op
+from gramian.arch.ops.base import Op, replaced
 from gramian.arch.ops.piecewise import Piecewise
 from gramian.arch.ops.polynomial import RectifiedPower
 from gramian.arch.ops.relu import LeakyReLU
 from gramian.arch.ops.sign import Sign, Step
-from gramian.arch.ops.smooth import SPLITS, Series
+from gramian.arch.ops.smooth import BEND_SCALES, HermiteActivation
 from gramian.duals.hermite_expansion import HermiteExpansion
 from gramian.errors import NoLimit
 
@@ -24,7 +25,7 @@ FARTHEST_KINK = 1e4  # kinks are looked for between minus this and this
 
 
 @dataclass(frozen=True)
-class At:
+class LineResult:
     """The result of an expression's line; -1 is the function's argument."""
 
     index: int
@@ -49,7 +50,7 @@ ELEMENTWISE = COMPARISONS | KINKED_AT_ZERO | {
 
 
 @dataclass(frozen=True)
-class Pointwise(Piecewise, Series):
+class Pointwise(Piecewise, HermiteActivation):
     """An elementwise function as the user wrote it, fused from several calls.
 
     A smooth one goes through its Hermite series, one with kinks, or too steep for the series, through quadrature
@@ -74,12 +75,12 @@ class Pointwise(Piecewise, Series):
 
     @property
     def splits(self) -> tuple[float, ...]:
-        return self.kinks or SPLITS
+        return self.kinks or BEND_SCALES
 
     def dual(self, q1: Tensor, k: Tensor, q2: Tensor) -> tuple[Tensor, Tensor]:
         if not self.kinks:
             try:
-                return Series.dual(self, q1, k, q2)
+                return HermiteActivation.dual(self, q1, k, q2)
             except NoLimit:
                 pass
         return Piecewise.dual(self, q1, k, q2)
@@ -92,13 +93,13 @@ class Pointwise(Piecewise, Series):
         return (*self.dual(q1, k, q2), None)
 
     @property
-    def sharp(self) -> bool:  # type: ignore[override]
+    def nonsmooth(self) -> bool:  # type: ignore[override]
         return bool(self.kinks)
 
     def mean(self, q: Tensor) -> Tensor | None:
         if not self.kinks:
             try:
-                return Series.mean(self, q)
+                return HermiteActivation.mean(self, q)
             except NoLimit:
                 pass
         return Piecewise.mean(self, q)
@@ -109,7 +110,7 @@ class Pointwise(Piecewise, Series):
         return self.dual(q[0], k, q[1])[0]
 
     def describe(self) -> str:
-        return ", ".join(_base(name) if isinstance(name, str) else name.name for name, _ in self.lines)
+        return ", ".join(_name_of(call) for call, _ in self.lines)
 
 
 def evaluate(lines: tuple[Line, ...], x: Tensor) -> list[Tensor]:
@@ -117,7 +118,7 @@ def evaluate(lines: tuple[Line, ...], x: Tensor) -> list[Tensor]:
     results: list[Tensor] = []
 
     def filled(arg: Any) -> Any:
-        if not isinstance(arg, At):
+        if not isinstance(arg, LineResult):
             return arg
         if arg.index < 0:
             return x
@@ -132,21 +133,35 @@ def _call(name: str | Op, args: list[Any], x: Tensor) -> Tensor:
     if isinstance(name, Op):
         return name.apply(*args)
     base = _base(name)
-    if base in ("zeros_like", "ones_like", "full_like"):
-        return torch.full_like(x, args[1] if base == "full_like" else float(base == "ones_like"))
+    if base in ("zeros_like", "ones_like"):
+        return torch.full_like(x, float(base == "ones_like"))
+    if base == "full_like":
+        return torch.full_like(x, args[1])
     if base == "where":
         return torch.where(args[0] != 0, args[1], args[2])
     call = getattr(getattr(torch.ops.aten, base), name.split(".")[2])
     schema = call._schema.arguments
-    args = [
-        x.new_tensor(a) if str(s.type) == "Tensor" and not isinstance(a, Tensor) else a
-        for a, s in zip(args, schema, strict=False)
-    ]
+    args = as_tensors(args, schema, x)
     names = {s.name: a for a, s in zip(args, schema, strict=False) if s.kwarg_only}
     result = call(*args[: len(args) - len(names)], **names)
     if base in COMPARISONS:
         return result.to(x.dtype)
     return result
+
+
+def as_tensors(args: Sequence[Any], schema: Sequence[Any], like: Tensor) -> list[Any]:
+    """The arguments of an aten call, with tensors instead of numbers where its schema asks for tensors."""
+    result = list(args)
+    for place, (arg, asked) in enumerate(zip(args, schema, strict=False)):
+        if str(asked.type) == "Tensor" and not isinstance(arg, Tensor):
+            result[place] = like.new_tensor(arg)
+    return result
+
+
+def _name_of(call: str | Op) -> str:
+    if isinstance(call, str):
+        return _base(call)
+    return call.name
 
 
 def _base(name: str) -> str:
@@ -192,11 +207,11 @@ def _crossings(name: str | Op, args: tuple[Any, ...]) -> list[tuple[Any, Any]]:
     base = _base(name)
     if base in COMPARISONS | {"maximum", "minimum"}:
         return [(args[0], args[1])]
-    if base == "div" and isinstance(args[1], At):
+    if base == "div" and isinstance(args[1], LineResult):
         return [(args[1], 0.0)]
     if (
         base == "pow"
-        and isinstance(args[0], At)
+        and isinstance(args[0], LineResult)
         and not (isinstance(args[1], int | float) and args[1] % 1 == 0 <= args[1])
     ):
         return [(args[0], 0.0)]
@@ -221,7 +236,7 @@ def _places(base: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _minus(upper: Any, lower: Any, values: list[Tensor]) -> Tensor:
-    a, b = (values[v.index + 1] if isinstance(v, At) else v for v in (upper, lower))
+    a, b = replaced((upper, lower), LineResult, lambda result: values[result.index + 1])
     return torch.as_tensor(a - b, dtype=torch.float64).expand_as(values[0])
 
 

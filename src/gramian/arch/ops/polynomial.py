@@ -100,7 +100,7 @@ class RectifiedPower(Activation):
     def phi(self, x: Tensor) -> Tensor:
         return torch.relu(x) ** self.power
 
-    sharp: ClassVar[bool] = True
+    nonsmooth: ClassVar[bool] = True
     homogeneous: ClassVar[bool] = True
 
     def dual(self, q1: Tensor, k: Tensor, q2: Tensor) -> tuple[Tensor, Tensor]:
@@ -141,7 +141,9 @@ class RectifiedPower(Activation):
         n = self.power
         # E u_+^n = 2^(n/2 - 1) Gamma((n + 1) / 2) / sqrt(pi) q^(n/2), with no root where n is even
         factor = 2 ** (n / 2 - 1) * math.gamma((n + 1) / 2) / math.sqrt(math.pi)
-        return factor * q ** (n // 2) * (safe_sqrt(q) if n % 2 else 1)
+        if n % 2:
+            return factor * q ** (n // 2) * safe_sqrt(q)
+        return factor * q ** (n // 2)
 
     def describe(self) -> str:
         return f"relu^{self.power}"
@@ -153,19 +155,19 @@ class Ramps:
 
     power: int
 
-    def value(self, at: dual_derivatives.At) -> Tensor:
+    def value(self, at: dual_derivatives.PairCovariances) -> Tensor:
         area = safe_sqrt(at.gap) * safe_sqrt(at.opposite)
         return RectifiedPower(self.power)._closed(at.q1, at.k, at.q2, area, torch.atan2(area, at.k + 0.0))[0]
 
-    def slopes(self, at: dual_derivatives.At) -> dual_derivatives.Slopes:
+    def slopes(self, at: dual_derivatives.PairCovariances) -> dual_derivatives.Slopes:
         own = self.power * ramp_power(self.power, at)
         return self.power**2 * ramp_power(self.power - 1, at), own, own
 
-    def infinite(self, at: dual_derivatives.At) -> Tensor | None:
+    def infinite(self, at: dual_derivatives.PairCovariances) -> Tensor | None:
         return None
 
 
-def ramp_power(n: int, at: dual_derivatives.At) -> Tensor:
+def ramp_power(n: int, at: dual_derivatives.PairCovariances) -> Tensor:
     """E u_+^n v_+^n, differentiable as often as one likes."""
     if n == 0:
         return 0.5 - dual_derivatives.expectation_of(dual_derivatives.Angle(), at) / (2 * math.pi)
@@ -184,7 +186,10 @@ def _moments(i: int, j: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
         return known[i, j]
     # Stein at unit variances: E u u_+^(i-1) v_+^j = (i - 1) E u_+^(i-2) v_+^j + c j E u_+^(i-1) v_+^(j-1). From i = j
     # this ends in the three known ones.
-    above, beside = _moments(i - 2, j), (_moments(i - 1, j - 1) if j else ((0,), (0,)))
+    above = _moments(i - 2, j)
+    beside: tuple[tuple[int, ...], tuple[int, ...]] = ((0,), (0,))
+    if j:
+        beside = _moments(i - 1, j - 1)
     parts = []
     for a, b in zip(above, beside, strict=True):
         total = [0] * max(len(a), len(b) + 1)

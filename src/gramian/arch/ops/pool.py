@@ -77,7 +77,7 @@ class Reshape(Op):
         positions = math.prod(self.before[1:])
         # a sum over all channels and positions meets only equal positions, each with the share 1 / positions
         flat = _averaged(a).resized(())
-        return replace(flat, alike=a.alike and positions == 1)
+        return replace(flat, exchangeable_channels=a.exchangeable_channels and positions == 1)
 
     def needs_pairs(self, out: bool) -> bool:
         if len(self.after) > 1:
@@ -95,7 +95,13 @@ class Reshape(Op):
 
 def _averaged(m: Moments) -> Moments:
     """Means over all positions, their axes kept with length one."""
-    return m.map_positions(lambda field, axes: field.mean(axes, keepdim=True) if axes else field)
+
+    def mean(field: Tensor, axes: tuple[int, ...]) -> Tensor:
+        if axes:
+            return field.mean(axes, keepdim=True)
+        return field
+
+    return m.map_positions(mean)
 
 
 @reads("aten.mean.dim", "aten.mean.default", "aten.sum.dim_IntList", "aten.sum.default")
@@ -113,8 +119,10 @@ class Average(Op):
     @classmethod
     def read(cls, call: Call) -> Read:
         x = value(call.args[0], "what is averaged")
-        ndim, given = len(x.shape) + 1, call.args[1] if len(call.args) > 2 else None
-        dims = sorted(d % ndim for d in (pair(given, 1) if given else range(ndim)))
+        ndim = len(x.shape) + 1
+        dims = list(range(ndim))
+        if len(call.args) > 2 and call.args[1]:  # else over all axes
+            dims = sorted(d % ndim for d in pair(call.args[1], 1))
         axes = sorted(x.axis(d) for d in dims)
         if axes[0] < 0 or (axes[0] == 0 and not x.data):
             raise NoLimit(
@@ -166,16 +174,16 @@ class AdaptivePool(Op):
     @classmethod
     def read(cls, call: Call) -> Read:
         x = value(call.args[0], "what is averaged")
-        space = x.shape[1:]
-        size = tuple(s if t is None else t for s, t in zip(space, pair(call.args[1], len(space)), strict=True))
-        if size == space:
+        positions = x.shape[1:]
+        size = tuple(s if t is None else t for s, t in zip(positions, pair(call.args[1], len(positions)), strict=True))
+        if size == positions:
             return x
         if set(size) == {1}:
-            return Average(tuple(range(2, 2 + len(space))), True), (x,)
-        if all(s % t == 0 for s, t in zip(space, size, strict=True)):
-            window = tuple(s // t for s, t in zip(space, size, strict=True))
-            return AveragePool(window, window, (0,) * len(space)), (x,)
-        return AxisMaps(tuple(_adaptive(s, t) for s, t in zip(space, size, strict=True))), (x,)
+            return Average(tuple(range(2, 2 + len(positions))), True), (x,)
+        if all(s % t == 0 for s, t in zip(positions, size, strict=True)):
+            window = tuple(s // t for s, t in zip(positions, size, strict=True))
+            return AveragePool(window, window, (0,) * len(positions)), (x,)
+        return AxisMaps(tuple(_adaptive(s, t) for s, t in zip(positions, size, strict=True))), (x,)
 
 
 def _adaptive(size: int, out: int) -> Tensor | None:

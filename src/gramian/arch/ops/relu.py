@@ -42,7 +42,7 @@ class LeakyReLU(Activation):
     def phi(self, x: Tensor) -> Tensor:
         return functional.leaky_relu(x, self.slope)
 
-    sharp: ClassVar[bool] = True
+    nonsmooth: ClassVar[bool] = True
 
     def dual(self, q1: Tensor, k: Tensor, q2: Tensor) -> tuple[Tensor, Tensor]:
         return self._dual(q1, k, q2, None, None)[:2]

@@ -37,8 +37,12 @@ class Scale(Op):
         if isinstance(a, Value) and isinstance(b, Value) and ("mul" in call.target or b.data > a.data):
             return _product(a, b, "mul" in call.target)
         if "mul" in call.target and {type(a), type(b)} == {Value, Parameter}:
-            op, *rest = channel_scale(*((a, b) if isinstance(a, Value) else (b, a)))  # type: ignore[arg-type]
-            return (op if op.scale_trains else cls(op.factor), *rest)  # type: ignore[return-value]
+            if isinstance(b, Value):
+                a, b = b, a
+            op, inputs, layout = channel_scale(a, b)  # type: ignore[arg-type]
+            if op.scale_trains:
+                return op, inputs, layout
+            return cls(op.factor), inputs, layout
         if isinstance(a, Value) and not a.data and isinstance(b, Tensor):
             return per_position(a, b, inverse="div" in call.target)
         if "mul" in call.target and isinstance(a, float | Tensor):
@@ -50,7 +54,9 @@ class Scale(Op):
                 fix="multiply by a plain Python number, a buffer or a mask alike for all channels; weights of "
                 'each position are read as torch.einsum("bkl,okl->bol", h, weight)',
             )
-        return cls(1 / b if "div" in call.target else b), (value(a, "what is multiplied"),)
+        if "div" in call.target:
+            b = 1 / b
+        return cls(b), (value(a, "what is multiplied"),)
 
     def apply(self, *x: Tensor) -> Tensor:
         return x[0] * self.factor
@@ -67,7 +73,9 @@ def _product(a: Value, b: Value, times: bool) -> Read:
         return Product(), (a, b)
     if a.data > b.data:
         return weighted(b, a, "as is")
-    return weighted(a, b, "as is" if times else "inverse")
+    if times:
+        return weighted(a, b, "as is")
+    return weighted(a, b, "inverse")
 
 
 def _number(arg: object) -> object:

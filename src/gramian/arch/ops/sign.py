@@ -28,7 +28,7 @@ class Sign(Activation):
     def phi(self, x: Tensor) -> Tensor:
         return torch.sign(x)
 
-    sharp: ClassVar[bool] = True
+    nonsmooth: ClassVar[bool] = True
 
     def dual(self, q1: Tensor, k: Tensor, q2: Tensor) -> tuple[Tensor, Tensor]:
         return self._dual(q1, k, q2, None, None)[:2]
@@ -88,7 +88,7 @@ class Step(Activation):
     def phi(self, x: Tensor) -> Tensor:
         return torch.heaviside(x.detach(), x.new_tensor(self.at_zero))
 
-    sharp: ClassVar[bool] = True
+    nonsmooth: ClassVar[bool] = True
 
     def dual(self, q1: Tensor, k: Tensor, q2: Tensor) -> tuple[Tensor, Tensor]:
         sign, zero = Sign().dual(q1, k, q2)

@@ -18,7 +18,7 @@ from gramian.arch.ops.piecewise import Kinked, Piecewise
 from gramian.duals.hermite_expansion import HermiteExpansion
 from gramian.errors import NoLimit
 
-FUNCTIONS: dict[str, Callable[..., Tensor]] = {
+SMOOTH_FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "tanh": torch.tanh,
     "sigmoid": torch.sigmoid,
     "silu": functional.silu,
@@ -28,15 +28,15 @@ FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "log_sigmoid": functional.logsigmoid,
     "gelu_tanh": partial(functional.gelu, approximate="tanh"),
 }
-ODD = {"tanh", "atan"}
-TARGETS = {f"aten.{name}.default": name for name in FUNCTIONS if name != "gelu_tanh"}
-TARGETS |= {f"aten.{name}_.default": name for name in ("tanh", "sigmoid", "silu", "mish", "atan")}
-SPLITS = (-36.0, -6.0, 0.0, 6.0, 36.0)  # scales at which the functions below bend
+ODD_FUNCTIONS = {"tanh", "atan"}
+SMOOTH_CALLS = {f"aten.{name}.default": name for name in SMOOTH_FUNCTIONS if name != "gelu_tanh"}
+SMOOTH_CALLS |= {f"aten.{name}_.default": name for name in ("tanh", "sigmoid", "silu", "mish", "atan")}
+BEND_SCALES = (-36.0, -6.0, 0.0, 6.0, 36.0)  # scales at which the functions below bend
 MANY_INTEGRALS = 1000  # integrals by quadrature, from which on it is said how they are avoided
 
 
 @dataclass(frozen=True)
-class Series(Activation):
+class HermiteActivation(Activation):
     r"""A smooth function through its Hermite series (Daniely et al. 2016, arXiv:1602.05897).
 
     With normalized Hermite polynomials $h_r$ and $a_r(q) = E\,\phi(\sqrt q\, z)\, h_r(z)$, $z \sim N(0, 1)$:
@@ -64,15 +64,15 @@ class Series(Activation):
         return self.expansion.product(q1, k, q2, 0, 0), self.expansion.product(q1, k, q2, 1, 1)
 
 
-@reads(*TARGETS)
+@reads(*SMOOTH_CALLS)
 @dataclass(frozen=True)
-class Smooth(Piecewise, Series):
+class Smooth(Piecewise, HermiteActivation):
     """A smooth activation: by its Hermite series, or by quadrature where its values are so large that it bends sharply.
 
     The error is below 1e-11 of the kernel's diagonal in float64.
     """
 
-    sharp: ClassVar[bool] = False
+    nonsmooth: ClassVar[bool] = False
     form: ClassVar[str] = "Hermite series; error below 1e-12"
 
     function: str = "tanh"
@@ -80,7 +80,7 @@ class Smooth(Piecewise, Series):
 
     @classmethod
     def read(cls, call: Call) -> tuple[Op, tuple[Value, ...]]:
-        name = TARGETS[call.target]
+        name = SMOOTH_CALLS[call.target]
         args = tuple(float(a) for a in call.args[1:] if isinstance(a, int | float))
         if name == "softplus" and args[1] < 20:  # beyond the threshold torch returns x: a jump of exp(-threshold)
             return Kinked(name, args), (value(call.args[0], f"the input of {name}"),)
@@ -91,7 +91,7 @@ class Smooth(Piecewise, Series):
         return self.function
 
     def phi(self, x: Tensor) -> Tensor:
-        return FUNCTIONS[self.function](x, *self.args)
+        return SMOOTH_FUNCTIONS[self.function](x, *self.args)
 
     @property
     def kinks(self) -> tuple[float, ...]:
@@ -99,11 +99,11 @@ class Smooth(Piecewise, Series):
 
     @property
     def splits(self) -> tuple[float, ...]:
-        return SPLITS
+        return BEND_SCALES
 
     def dual(self, q1: Tensor, k: Tensor, q2: Tensor) -> tuple[Tensor, Tensor]:
         try:
-            return Series.dual(self, q1, k, q2)
+            return HermiteActivation.dual(self, q1, k, q2)
         except NoLimit:
             self._warn(k.numel(), q1, q2)
             return self._integrals(q1, k, q2, None)
@@ -123,10 +123,10 @@ class Smooth(Piecewise, Series):
         return *self.dual(q1, k, q2), None
 
     def mean(self, q: Tensor) -> Tensor | None:
-        if self.function in ODD:
+        if self.function in ODD_FUNCTIONS:
             return None
         try:
-            return Series.mean(self, q)
+            return HermiteActivation.mean(self, q)
         except NoLimit:
             return Piecewise.mean(self, q)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
-from gramian.arch.moments import Moments
+from gramian.arch.moments import Moments, starting_ntk
 from gramian.arch.ops.base import Call, Op, Parameter, Pending, Read, Value, reads, value
 from gramian.arch.ops.combine import Sum
 from gramian.errors import BadData, NoLimit
@@ -24,16 +24,16 @@ class Factor(Op):
 
     Args:
         order: axis k of (c, *S) is axis `order[k]` of what they are made of, whose channels have length one.
-        space: S.
+        positions: S.
         how: "as is", "inverse" (1 / number) or "other" (1 - number, the other side of a mask).
     """
 
     order: tuple[int, ...]
-    space: tuple[int, ...]
+    positions: tuple[int, ...]
     how: str = "as is"
 
     def apply(self, *x: Tensor) -> Tensor:
-        f = x[0].permute(0, *(1 + axis for axis in self.order)).expand(len(x[0]), 1, *self.space)
+        f = x[0].permute(0, *(1 + axis for axis in self.order)).expand(len(x[0]), 1, *self.positions)
         if self.how == "as is":
             return f
         if not f.is_floating_point():
@@ -43,7 +43,7 @@ class Factor(Op):
         return 1 - f
 
     def data_moments(
-        self, x: Tensor, x2: Tensor | None, *, pairs: bool, ntk: bool, dtype: torch.dtype, gap: bool = False
+        self, x: Tensor, x2: Tensor | None, *, all_pairs: bool, ntk: bool, dtype: torch.dtype, gap: bool = False
     ) -> Moments:
         """The numbers themselves are the mean."""
         x = x[:, 0].to(dtype)
@@ -67,7 +67,7 @@ class Factor(Op):
         else:
             yy = other * other
         xy = x[:, None] * other
-        return Moments(xx, yy, xy, torch.zeros_like(xy) if ntk else None, x, other, space=len(self.space))
+        return Moments(xx, yy, xy, starting_ntk(xy, ntk), x, other, position_axes=len(self.positions))
 
     def describe(self) -> str:
         return self.how
@@ -171,16 +171,18 @@ def weighted(h: Value, numbers: Value, how: str) -> tuple[Op, tuple[Value | Pend
     """The product of the network's values and numbers of the input, or of the numbers' inverse."""
     mine, theirs = h.user_shape, numbers.user_shape
     channel = h.order.index(0)
-    fits = len(mine) == len(theirs) and all(
-        t == 1 if k == channel else t in (1, s) for k, (s, t) in enumerate(zip(mine, theirs, strict=True))
-    )
+    wanted = [*mine]
+    wanted[channel] = 1
+    fits = len(mine) == len(theirs) and all(t in (1, s) for s, t in zip(wanted, theirs, strict=True))
     if h.data or not numbers.data or not fits:
-        wanted = ", ".join("1" if k == channel else str(size) for k, size in enumerate(mine))
+        if h.data != numbers.data:
+            how_else = ", one of them the input itself."
+        else:
+            how_else = " by broadcasting."
         raise NoLimit(
-            f"Values of shapes {mine} and {theirs} are multiplied or divided"
-            + (", one of them the input itself." if h.data != numbers.data else " by broadcasting."),
+            f"Values of shapes {mine} and {theirs} are multiplied or divided{how_else}",
             why="a product has a rule for two values of one shape that both grow with the width, and for numbers of "
-            f"the input that are the same for all channels, of shape (n, {wanted}) here",
+            f"the input that are the same for all channels, of shape (n, {', '.join(map(str, wanted))}) here",
             fix="a mask has length one on the channels' axis, mask[:, :, None]; put a Linear or Conv on the "
             "input; for a gate of each channel that all positions share (squeeze and excitation), "
             "gramian.monte_carlo(module, x)",
@@ -230,16 +232,20 @@ def per_position(h: Value, constant: Tensor, inverse: bool) -> tuple[Op, tuple[V
             why="there is a rule for a constant at each position, the same for all samples and channels",
             fix="a buffer with length one on the channels' axis, or a plain Python number",
         )
-    full = constant.detach().reshape(shape).expand(1, *(1 if k == channel else s for k, s in enumerate(mine) if k))[0]
+    sizes = [*mine]
+    sizes[channel] = 1
+    full = constant.detach().reshape(shape).expand(sizes)[0]
     by_axis = full.permute(*(h.order.index(axis) for axis in range(len(h.shape))))[0]
-    return PerPosition(by_axis.reciprocal() if inverse else by_axis.clone()), (h,), h.layout
+    if inverse:
+        return PerPosition(by_axis.reciprocal()), (h,), h.layout
+    return PerPosition(by_axis.clone()), (h,), h.layout
 
 
 def masked_cross(c: Cross, at_x: Tensor, at_y: Tensor) -> Cross:
     """Covariances of h with another value, where h is multiplied by numbers at its inputs and positions."""
 
     def times(field: Tensor, at: Tensor, samples: tuple[int, ...]) -> Tensor:
-        ones = (1,) * (field.ndim - len(samples) - c.space)
+        ones = (1,) * (field.ndim - len(samples) - c.position_axes)
         return field * at.reshape(*samples, *at.shape[1:], *ones)
 
     of_xy, of_yx = (len(at_x), 1), (1, len(at_y))

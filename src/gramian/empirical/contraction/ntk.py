@@ -27,7 +27,7 @@ from gramian.empirical.modules.structured_parameters import Uses
 from gramian.empirical.modules.trial_passes import try_model
 from gramian.empirical.workarounds.reused_memory import keep_freed_blocks
 from gramian.errors import BadData, GramianError
-from gramian.module_state.untouched import COPIED
+from gramian.module_state.untouched import MOST_COPIED_BYTES
 
 # the graph of the observed pass is kept for the check if it takes no more than this part of the memory
 GRAPH_SHARE = 16
@@ -139,7 +139,11 @@ def _theta(
     right = None
     if rows2 is not None:
         right = Batch(rows2, of_y)
-    with lent(module, most=min(COPIED, max_bytes // 8)) as loan, torch.inference_mode(False), torch.no_grad():
+    with (
+        lent(module, most=min(MOST_COPIED_BYTES, max_bytes // 8)) as loan,
+        torch.inference_mode(False),
+        torch.no_grad(),
+    ):
         left = max_bytes
         if loan is not None:
             left -= loan.copied

@@ -28,7 +28,7 @@ from torch.utils._pytree import tree_map_only
 
 from gramian.empirical.modules.arguments import Arguments, Samples, arguments_of
 from gramian.module_state.attributes import Attributes
-from gramian.module_state.untouched import COPIED, Loan, loan_of, surely, untouched
+from gramian.module_state.untouched import MOST_COPIED_BYTES, Loan, loan_of, surely, untouched
 
 
 def plain(x: Tensor) -> Tensor:
@@ -54,7 +54,7 @@ def call_at(
 
 
 @contextmanager
-def lent(module: nn.Module, quiet: bool = False, most: int = COPIED) -> Iterator[Loan | None]:
+def lent(module: nn.Module, quiet: bool = False, most: int = MOST_COPIED_BYTES) -> Iterator[Loan | None]:
     """`untouched`, for many calls between which nobody changes the module's attributes: they are read once for all.
 
     Each call still brings them back. Who switches modes or adds hooks between calls takes `untouched` itself.

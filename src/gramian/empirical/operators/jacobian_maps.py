@@ -19,7 +19,7 @@ from gramian.empirical.modules.plain_gradients import differs, marks, tolerance
 from gramian.empirical.modules.trial_passes import try_module
 from gramian.empirical.operators.distributed import Share
 from gramian.errors import GramianError
-from gramian.module_state.untouched import COPIED
+from gramian.module_state.untouched import MOST_COPIED_BYTES
 
 # bytes of parameters up to which each product of a module that writes into nothing copies them: `Derivative._most`
 COPIED_IF_QUIET = 2**20
@@ -139,7 +139,7 @@ class Derivative:
         """Bytes of parameters up to which each product copies them: of more it would take a tenth of its time."""
         if self.quiet:
             return COPIED_IF_QUIET
-        return COPIED
+        return MOST_COPIED_BYTES
 
     def named(self, u: dict[str, Tensor]) -> dict[str, Tensor]:
         """The same with the names of the user's module."""

@@ -79,7 +79,7 @@ def kernels(
 
 
 @dataclass(frozen=True)
-class Side:
+class TileSide:
     """Rows (or columns) of a tile.
 
     Args:
@@ -110,10 +110,10 @@ class _Run:
         by_sums = math.isqrt(SUM_BYTES // (32 * self.plan.axes[0].count))
         return max(1, min(1024, by_sums, VARIANCE_BYTES // (8 * max(1, self.plan.variances))))
 
-    def side(self, x: Tensor, *, diagonal: bool) -> Side:
+    def side(self, x: Tensor, *, diagonal: bool) -> TileSide:
         """Each image with itself; in float64."""
         spread, sums = self_kernels.variances(self.plan, x)
-        alone = Side(x, spread, spread.to(x.dtype), {}, None)
+        alone = TileSide(x, spread, spread.to(x.dtype), {}, None)
         if not diagonal and not self.plan.tail:
             return alone
         if sums is None and not diagonal and not self._needs_q:
@@ -123,13 +123,13 @@ class _Run:
             both = self._sums(alone, alone, pairs, torch.float64, same=True)
             sums = both[:, 0], both[:, 1]
         own, q = self_kernels.finish(self.plan, sums)
-        return Side(x, spread, alone.single, q, own)
+        return TileSide(x, spread, alone.single, q, own)
 
     @property
     def _needs_q(self) -> bool:
         return any(self.plan.nodes[v].kind in (RELU, ERF) for v in self.plan.tail)
 
-    def tile(self, a: Side, b: Side) -> list[Tensor]:
+    def tile(self, a: TileSide, b: TileSide) -> list[Tensor]:
         """Both kernels (or the NNGP alone) of a tile; with a is b the upper half is computed and mirrored."""
         own = a is b
         shape = len(a.x), len(b.x)
@@ -162,7 +162,7 @@ class _Run:
         seen, at_zero = self.plan.seen
         return torch.nonzero((sums[:, 2] > min(1e-3 * seen, 1e7)) | (sums[:, 3] > 0.25 * at_zero)).flatten()
 
-    def _sums(self, a: Side, b: Side, pairs: Tensor, dtype: torch.dtype, *, same: bool) -> Tensor:
+    def _sums(self, a: TileSide, b: TileSide, pairs: Tensor, dtype: torch.dtype, *, same: bool) -> Tensor:
         """Of each pair: sums of K and Theta over positions and displacements, and how often rounding decided."""
         shifts = self.plan.axes[0].count
         out = torch.empty(len(pairs), shifts, 4, dtype=torch.float64, device=pairs.device)

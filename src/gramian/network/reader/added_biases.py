@@ -14,10 +14,10 @@ from gramian.arch.ops import Affine, Call, Permute, Value
 from gramian.arch.ops.base import EarlierStep, Parameter
 from gramian.arch.ops.combine import Sum
 from gramian.arch.ops.learned import Entries
-from gramian.network.reader.reading import Reading
+from gramian.network.reader.reading import GraphReading
 
 TAKE_BIAS = {"linear", "conv1d", "conv2d", "conv3d"}
-ADDS = {"aten.add.Tensor", "aten.add_.Tensor", "aten.sub.Tensor", "aten.sub_.Tensor"}
+ADDING_CALLS = {"aten.add.Tensor", "aten.add_.Tensor", "aten.sub.Tensor", "aten.sub_.Tensor"}
 
 
 def is_bias(entries: Entries, like: Value) -> bool:
@@ -48,7 +48,7 @@ def layer_under(index: int, steps: Sequence[EarlierStep]) -> Affine | None:
     return None
 
 
-def layer_with_bias(reading: Reading, node: Node, call: Call) -> Value | None:
+def layer_with_bias(reading: GraphReading, node: Node, call: Call) -> Value | None:
     """A layer with the parameter that is added to its values as its bias; None for other calls."""
     given = [n for n in node.all_input_nodes if isinstance(reading.values[n.name], Value)]
     if len(given) != 1:
@@ -66,13 +66,20 @@ def _is_step(step_or_other: object, index: int) -> bool:
     return isinstance(step_or_other, Value) and step_or_other.index == index
 
 
-def _replaced(reading: Reading, x: Value, layer: Affine, number: int) -> Value:
+def _value_at(reading: GraphReading, number: int) -> Value:
+    """The result of a step, or an input below zero."""
+    if number >= 0:
+        return Value(number, reading.steps[number].shape)
+    return Value(number, ())
+
+
+def _replaced(reading: GraphReading, x: Value, layer: Affine, number: int) -> Value:
     step = reading.steps[number]
-    below = tuple(Value(i, reading.steps[i].shape if i >= 0 else ()) for i in step.inputs)
+    below = tuple(_value_at(reading, i) for i in step.inputs)
     return reading.add(layer, below, step.shape, x.order, reading.where, x.groups)
 
 
-def read_addmm(reading: Reading, args: Sequence[Any], val: Tensor) -> Value | None:
+def read_addmm(reading: GraphReading, args: Sequence[Any], val: Tensor) -> Value | None:
     """`torch.addmm(b, x, W)`, which is `x @ W + b`, the layer of GPT-2; None where it is something else."""
     vector, x, weight, beta, alpha = args
     if not isinstance(x, Value) or not isinstance(weight, Parameter) or (beta, alpha) != (1, 1):
@@ -115,7 +122,7 @@ def with_bias(target: str, args: Sequence[Any], steps: Sequence[EarlierStep], al
         alone: whether nothing else reads the layer's values. Elsewhere they would be without the bias, and the two
             share their weights but not the bias: then the vector stays a value of its own.
     """
-    if target not in ADDS or len(args) < 2 or not alone or (len(args) > 2 and args[2] != 1):
+    if target not in ADDING_CALLS or len(args) < 2 or not alone or (len(args) > 2 and args[2] != 1):
         return None
     x, vector = args[0], args[1]
     if isinstance(x, Parameter | Entries) and "sub" not in target:
@@ -123,7 +130,7 @@ def with_bias(target: str, args: Sequence[Any], steps: Sequence[EarlierStep], al
     if not isinstance(x, Value) or x.data or x.index < 0 or x.groups or not isinstance(vector, Parameter | Entries):
         return None
     step, entries = steps[x.index], Entries.of(vector)
-    if not isinstance(step.op, Affine) or type(step.op).__name__ not in FOLDED or step.op.bias_name is not None:
+    if not isinstance(step.op, Affine) or type(step.op).__name__ not in FOLDED_LAYERS or step.op.bias_name is not None:
         return None
     if entries.mix is not None or step.op.rows or not is_bias(entries, x):
         return None
@@ -133,7 +140,7 @@ def with_bias(target: str, args: Sequence[Any], steps: Sequence[EarlierStep], al
     return replace(step.op, bias_name=p.name, bias_trains=p.trains), x.index
 
 
-FOLDED = ("Linear", "Conv")
+FOLDED_LAYERS = ("Linear", "Conv")
 
 
 def _one_vector(entries: Entries, like: Value) -> Tensor:

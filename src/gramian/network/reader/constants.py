@@ -9,21 +9,25 @@ from torch import Tensor
 from torch.fx import Node
 
 from gramian.arch.ops import Call, Value
+from gramian.arch.ops.base import replaced
 from gramian.arch.ops.computed import base_of
 from gramian.arch.ops.embedding import Unbatched, positional
 from gramian.arch.ops.learned import Fixed
 from gramian.arch.structure import with_place
 from gramian.errors import NoLimit
 from gramian.network.reader.export import flat
-from gramian.network.reader.reading import Reading
+from gramian.network.reader.reading import GraphReading
 
 # calls that say no axis by its number, and so read a value without samples as one with them
 WITHOUT_AXES = {"matmul", "mm", "mul", "div", "neg", "linear", "relu", "gelu", "silu", "tanh"}
 
 
-def looked_up(reading: Reading, args: list[Any], where: str) -> Value | Unbatched:
+def looked_up(reading: GraphReading, args: list[Any], where: str) -> Value | Unbatched:
     """A table at constant numbers: learned positions."""
-    op, inputs, layout, batched = positional(args[0], args[1], args[2] if len(args) > 2 else -1)
+    padding = -1
+    if len(args) > 2:
+        padding = args[2]
+    op, inputs, layout, batched = positional(args[0], args[1], padding)
     shape = (args[0].shape[1], *inputs[0].shape)
     rows = reading.add(op, tuple(reading.materialized(i, where) for i in inputs), shape, layout, where)
     if batched:
@@ -31,10 +35,12 @@ def looked_up(reading: Reading, args: list[Any], where: str) -> Value | Unbatche
     return Unbatched(rows)
 
 
-def of_numbers(reading: Reading, args: list[Any], val: Tensor, where: str) -> Value | Unbatched:
+def of_numbers(reading: GraphReading, args: list[Any], val: Tensor, where: str) -> Value | Unbatched:
     """A Linear on a constant tensor, such as fixed encodings of the positions."""
     numbers, batched = args[0].detach(), args[0].ndim > 1 and len(args[0]) == 1
-    stored = (numbers[0] if batched else numbers).movedim(-1, 0)  # channels first
+    if batched:
+        numbers = numbers[0]
+    stored = numbers.movedim(-1, 0)  # channels first
     start, layout = Value(-1, (), data=True), (*range(1, stored.ndim), 0)
     fixed = reading.add(Fixed(stored), (start,), tuple(stored.shape), layout, where)
     call = Call("aten.linear.default", (fixed, *args[1:]), (), reading.training)
@@ -45,7 +51,12 @@ def of_numbers(reading: Reading, args: list[Any], val: Tensor, where: str) -> Va
     return Unbatched(encoded)
 
 
-def batched(reading: Reading, node: Node, args: list[Any], where: str) -> Any:
+def _as_batched(args: list[Any]) -> list[Any]:
+    """The arguments, with an axis of samples for what has none."""
+    return replaced(args, Unbatched, lambda constant: constant.value)
+
+
+def batched(reading: GraphReading, node: Node, args: list[Any], where: str) -> Any:
     """The arguments with what has no axis of samples broadcast over them; or the result, if it has none either."""
     base, val = base_of(str(node.target)), node.meta["val"]
     first = args[0]
@@ -53,14 +64,13 @@ def batched(reading: Reading, node: Node, args: list[Any], where: str) -> Any:
         if (base == "unsqueeze" and args[1] in (0, -val.ndim)) or base in ("expand", "expand_as"):
             return first.value
         if base in ("add", "sub", "mul"):
-            return [a.value if isinstance(a, Unbatched) else a for a in args]
+            return _as_batched(args)
     if base in ("add", "sub", "mul") and isinstance(first, Value) and val.ndim == len(first.shape) + 1:
-        return [a.value if isinstance(a, Unbatched) else a for a in args]
+        return _as_batched(args)
     if base in ("dropout", "to", "clone", "contiguous", "alias"):
         return first
     if base in WITHOUT_AXES and not any(isinstance(a, Value) for a in flat(args)):
-        inside = tuple(a.value if isinstance(a, Unbatched) else a for a in args)
-        call = Call(str(node.target), inside, (), reading.training)
+        call = Call(str(node.target), tuple(_as_batched(args)), (), reading.training)
         alike = reading.read(call, torch.empty(2, *val.shape, device="meta"), where)
         assert isinstance(alike, Value)
         return Unbatched(alike)

@@ -8,14 +8,14 @@ import re
 import sysconfig
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.fx import Graph, Node
 
-from gramian.arch.inputs import Form, Inputs, leaves
+from gramian.arch.inputs import Form, Inputs, cast_floating, leaves
 from gramian.errors import BadData, GramianError, NoLimit
 from gramian.module_state.attributes import Attributes
 from gramian.module_state.untouched import loan_of
@@ -23,7 +23,7 @@ from gramian.network.reader import unpacked_attention
 from gramian.network.reader.exported_blocks import inference_as_no_grad
 from gramian.network.reader.unpacked_attention import Unpacked
 
-SPARSE = (
+SPARSE_PRODUCT_FIX = (
     "torch.sparse.mm(A, h.transpose(0, 1).flatten(1)).unflatten(1, (len(h), -1)).transpose(0, 1), or A.to_dense() @ h"
 )
 # folders, not their names: a user's file may lie in one called torch
@@ -34,12 +34,18 @@ INSTALLED = (GRAMIAN, TORCH,
              *(os.path.abspath(sysconfig.get_path(name)) for name in ("purelib", "platlib", "stdlib")))  # fmt: skip
 
 
+def _two_samples(t: Tensor) -> Tensor:
+    if len(t) > 1:
+        return t[:2]
+    return torch.cat([t, t])
+
+
 def export(module: nn.Module, form: Form, like: Inputs) -> torch.export.ExportedProgram:
     """The module's graph, traced on two samples in the module's own precision."""
-    given = [t[:2] if len(t) > 1 else torch.cat([t, t]) for t in leaves(like)]
+    given = [_two_samples(t) for t in leaves(like)]
     first = next((p for p in module.parameters()), None)
     if first is not None:
-        given = [t.to(first.device, first.dtype if t.is_floating_point() else t.dtype) for t in given]
+        given = [cast_floating(t, first.dtype).to(first.device) for t in given]
     args, kwargs = form.call(given)
     with _quiet(), Unpacked(), inference_as_no_grad():
         try:
@@ -87,7 +93,7 @@ def _does_not_run(
     else:
         why = "the input's shape or type is not the one that the module expects"
     if sparse:
-        fix = SPARSE
+        fix = SPARSE_PRODUCT_FIX
     else:
         fix = "run module(like) by itself; images are (n, channels, height, width)"
     return BadData(
@@ -111,7 +117,10 @@ def _runs(module: nn.Module, form: Form, like: Inputs, given: list[torch.Tensor]
 def _run(module: nn.Module, args: tuple, kwargs: dict) -> None:
     """One forward pass; a parameter that it writes into is copied first, and so can be brought back."""
     loan = loan_of(Attributes(module))
-    with torch.no_grad(), nullcontext() if loan is None else loan.one_call():
+    lent: AbstractContextManager[None] = nullcontext()
+    if loan is not None:
+        lent = loan.one_call()
+    with torch.no_grad(), lent:
         module(*args, **kwargs)
 
 
@@ -160,7 +169,10 @@ def in_order(node: Node) -> list[Any]:
         return list(node.args)
     args = list(node.args)
     for argument in schema.arguments[len(args) :]:
-        args.append(node.kwargs.get(argument.name, argument.default_value if argument.has_default_value() else None))
+        default = None
+        if argument.has_default_value():
+            default = argument.default_value
+        args.append(node.kwargs.get(argument.name, default))
     return args
 
 

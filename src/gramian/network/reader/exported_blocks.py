@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch.fx import Graph, GraphModule, Node
 
+from gramian.arch.ops.base import replaced
 from gramian.errors import NoLimit
 
 NO_GRAD = "gramian_no_grad"  # in a node's meta: whether the call was made with gradients switched off
@@ -55,7 +56,7 @@ def _copy(node: Node, owner: GraphModule, flat_graph: Graph, env: dict[Node, Any
         elif part.op == "output":
             results = part.args[0]
             assert isinstance(results, list | tuple)
-            env[node] = tuple(inside[r] if isinstance(r, Node) else r for r in results)
+            env[node] = tuple(replaced(results, Node, inside.__getitem__))
         else:
             _copy(part, body, flat_graph, inside, no_grad if switch is None else switch)
 

@@ -14,14 +14,14 @@ from torch.fx import Node
 
 from gramian.arch.ops import Call, Parameter, Value
 from gramian.arch.ops.attention_scores import Scores, is_scored
-from gramian.arch.ops.columns import Columns
 from gramian.arch.ops.computed import COMPUTED, ON_NUMBERS, TracedWidth, base_of, computed
 from gramian.arch.ops.embedding import Unbatched
-from gramian.arch.ops.groups import SPLITS, pieces
-from gramian.arch.ops.layout import Turned
+from gramian.arch.ops.groups import SPLITTING_CALLS, pieces
 from gramian.arch.ops.learned import Entries
 from gramian.arch.ops.locally_connected import local
+from gramian.arch.ops.permute import Turned
 from gramian.arch.ops.scalar_output import Dropped, Single
+from gramian.arch.ops.sparse_matmul import MatrixView
 from gramian.arch.structure import Step, with_place
 from gramian.errors import NoLimit
 from gramian.network.reader.added_biases import layer_with_bias, read_addmm, respelled
@@ -37,7 +37,7 @@ from gramian.network.reader.parameters import (
     parameter_values,
     scalars_as_numbers,
 )
-from gramian.network.reader.reading import Reading
+from gramian.network.reader.reading import GraphReading
 from gramian.network.reader.shared_heads import heads_copied
 
 OF_PARAMETERS = "computed from parameters"  # stands for what is more than their numbers in places
@@ -65,10 +65,10 @@ class NodeCall:
     where: str
 
 
-Handler = Callable[[Reading, NodeCall], Any]
+Handler = Callable[[GraphReading, NodeCall], Any]
 
 
-class GraphReader(Reading):
+class GraphReader(GraphReading):
     """One pass over the exported graph."""
 
     def read_graph(self) -> tuple[list[Step], int]:
@@ -171,7 +171,7 @@ class GraphReader(Reading):
             return biased
         if call.target in LEARNED:
             call = replace(call, args=tuple(parameter_values(self, list(call.args), where)))
-        if call.target in SPLITS:
+        if call.target in SPLITTING_CALLS:
             return [self.read(c, v, where) for c, v in zip(pieces(call), result, strict=True)]
         if call.target == "aten.glu.default":
             return self._gated(call, result, where)
@@ -231,13 +231,13 @@ class GraphReader(Reading):
         return None
 
 
-def _detached(reading: Reading, call: NodeCall) -> Any:
+def _detached(reading: GraphReading, call: NodeCall) -> Any:
     if call.target == "aten.detach.default" and isinstance(call.args[0], Value):
         return call.args[0]
     return NOT_MINE
 
 
-def _recurrent(reading: Reading, call: NodeCall) -> Any:
+def _recurrent(reading: GraphReading, call: NodeCall) -> Any:
     try:
         states = reading.recurrent.read(call.target, call.args)
     except NoLimit as error:
@@ -245,45 +245,45 @@ def _recurrent(reading: Reading, call: NodeCall) -> Any:
     return NOT_MINE if states is None else states
 
 
-def _one_of_several(reading: Reading, call: NodeCall) -> Any:
+def _one_of_several(reading: GraphReading, call: NodeCall) -> Any:
     if call.node.target is operator.getitem:
         return call.args[0][call.args[1]]
     return NOT_MINE
 
 
-def _after_the_output(reading: Reading, call: NodeCall) -> Any:
+def _after_the_output(reading: GraphReading, call: NodeCall) -> Any:
     end = next((a for a in flat(call.args) if isinstance(a, Dropped)), None)
     if end is not None:
         raise with_place(end.refusal, call.where)
     return NOT_MINE
 
 
-def _with_turned_axes(reading: Reading, call: NodeCall) -> Any:
-    moved = next((a for a in call.args if isinstance(a, Turned | Columns)), None)
+def _with_turned_axes(reading: GraphReading, call: NodeCall) -> Any:
+    moved = next((a for a in call.args if isinstance(a, Turned | MatrixView)), None)
     if moved is not None:
         return reading.turned(moved, Call(call.target, tuple(call.args), ()), call.result, call.where)
     return NOT_MINE
 
 
-def _rows_of_a_table(reading: Reading, call: NodeCall) -> Any:
+def _rows_of_a_table(reading: GraphReading, call: NodeCall) -> Any:
     table_first = call.target == "aten.embedding.default" and isinstance(call.args[0], Parameter)
     if table_first and isinstance(call.args[1], Tensor):
         return looked_up(reading, call.args, call.where)
     return NOT_MINE
 
 
-def _expanded_parameter(reading: Reading, call: NodeCall) -> Any:
+def _expanded_parameter(reading: GraphReading, call: NodeCall) -> Any:
     entries = expanded_like(call.target, call.args)
     return NOT_MINE if entries is None else entries
 
 
-def _layer_written_as_addmm(reading: Reading, call: NodeCall) -> Any:
+def _layer_written_as_addmm(reading: GraphReading, call: NodeCall) -> Any:
     if call.target != "aten.addmm.default":
         return NOT_MINE
     return read_addmm(reading, call.args, call.result) or NOT_MINE
 
 
-def _without_batch_axis(reading: Reading, call: NodeCall) -> Any:
+def _without_batch_axis(reading: GraphReading, call: NodeCall) -> Any:
     if any(isinstance(a, Unbatched) for a in call.args):
         given = batched(reading, call.node, call.args, call.where)
         if isinstance(given, Value | Unbatched):
@@ -292,12 +292,12 @@ def _without_batch_axis(reading: Reading, call: NodeCall) -> Any:
     return NOT_MINE
 
 
-def _shared_heads(reading: Reading, call: NodeCall) -> Any:
+def _shared_heads(reading: GraphReading, call: NodeCall) -> Any:
     heads = heads_copied(reading, call.target, call.args, call.result, call.where)
     return NOT_MINE if heads is None else heads
 
 
-def _layer_of_numbers(reading: Reading, call: NodeCall) -> Any:
+def _layer_of_numbers(reading: GraphReading, call: NodeCall) -> Any:
     if call.target != "aten.linear.default":
         return NOT_MINE
     x, weight = call.args[:2]
@@ -306,13 +306,13 @@ def _layer_of_numbers(reading: Reading, call: NodeCall) -> Any:
     return NOT_MINE
 
 
-def _of_numbers_only(reading: Reading, call: NodeCall) -> Any:
+def _of_numbers_only(reading: GraphReading, call: NodeCall) -> Any:
     if not any(isinstance(a, Value | Scores) for a in flat(call.args)):
         return of_constants(reading, call.node, call.args, OF_PARAMETERS)
     return NOT_MINE
 
 
-def _check_of_a_dtype(reading: Reading, call: NodeCall) -> Any:
+def _check_of_a_dtype(reading: GraphReading, call: NodeCall) -> Any:
     return None if call.result is None else NOT_MINE
 
 

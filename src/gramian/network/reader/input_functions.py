@@ -13,14 +13,14 @@ from torch.fx import Node
 from gramian.arch.ops import Value
 from gramian.arch.ops.base import Parameter
 from gramian.arch.ops.computed import TracedWidth
-from gramian.arch.ops.input_function import TRACED, CallLine, InputFunction, Line
+from gramian.arch.ops.input_function import TRACED, CallLine, CallResult, InputFunction
 from gramian.arch.ops.learned import Entries
 from gramian.arch.structure import with_place
 from gramian.errors import NoLimit
 from gramian.network.reader.export import in_place, where_of
-from gramian.network.reader.reading import Reading
+from gramian.network.reader.reading import GraphReading
 
-TRIALS = 2
+MIXING_TRIALS = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +35,7 @@ class OfInputs:
     refusal: NoLimit
 
 
-def read_as_function_of_inputs(reading: Reading, node: Node, error: NoLimit) -> Value | OfInputs | None:
+def read_as_function_of_inputs(reading: GraphReading, node: Node, error: NoLimit) -> Value | OfInputs | None:
     """What a call that no op reads makes of the inputs alone: the user's own calls as they stand; None for others."""
     function = function_of_inputs(node, reading.values, reading.inputs)
     if function is None or isinstance(error, TracedWidth):
@@ -51,7 +51,7 @@ def read_as_function_of_inputs(reading: Reading, node: Node, error: NoLimit) -> 
     return replace(result, boolean=val.dtype == torch.bool)
 
 
-def _examples(reading: Reading) -> list[Tensor]:
+def _examples(reading: GraphReading) -> list[Tensor]:
     """The two samples with which the module was traced, in the order of the leaves."""
     args, kwargs = reading.program.example_inputs
     return [*args, *(kwargs[leaf.name] for leaf in reading.form.leaves[len(args) :])]
@@ -68,7 +68,7 @@ def function_of_inputs(node: Node, values: dict[str, Any], inputs: list[Node]) -
     def line_of(arg: Any) -> Any:
         if isinstance(arg, Node):
             if arg in number:
-                return Line(number[arg])
+                return CallResult(number[arg])
             return values[arg.name]
         if isinstance(arg, list | tuple):
             return type(arg)(line_of(a) for a in arg)
@@ -119,7 +119,7 @@ def _ancestors(node: Node, values: dict[str, Any], inputs: list[Node]) -> set[No
 def computes_each_sample_alone(function: InputFunction, given: list[Tensor], seed: int = 0) -> bool:
     """Whether a sample's result is the same beside another sample, in either place, and twice in a row."""
     draw = torch.Generator().manual_seed(seed)
-    for _ in range(TRIALS):
+    for _ in range(MIXING_TRIALS):
         first, other, third = ([_like(t, draw) for t in given] for _ in range(3))
         try:
             results = [_on(function, a, b) for a, b in ((first, other), (first, third), (other, first), (first, other))]

@@ -18,7 +18,7 @@ from gramian.arch.structure import with_place
 from gramian.errors import NoLimit
 from gramian.network.reader.added_biases import is_bias, layer_under
 from gramian.network.reader.export import flat, in_place
-from gramian.network.reader.reading import Reading, without_gradient
+from gramian.network.reader.reading import GraphReading, without_gradient
 
 # calls that leave a parameter's numbers as they are
 SAME_NUMBERS = {"alias", "clone", "contiguous", "to", "_to_copy", "type_as", "lift_fresh_copy", "detach", "float",
@@ -64,7 +64,7 @@ def expanded_like(target: str, args: list[Any]) -> Entries | None:
     return None
 
 
-def check_gradient(reading: Reading, target: str, args: list[Any], where: str) -> None:
+def check_gradient(reading: GraphReading, target: str, args: list[Any], where: str) -> None:
     """Refuses a call that cuts the gradient to layers that train: there is no rule for it."""
     cuts = reading.no_grad or base_of(target) == "detach"
     if not cuts:
@@ -99,7 +99,7 @@ def trained_below(steps: Sequence[int], read_steps: Sequence[Any]) -> str:
     return ""
 
 
-def parameter_values(reading: Reading, args: list[Any], where: str) -> list[Any]:
+def parameter_values(reading: GraphReading, args: list[Any], where: str) -> list[Any]:
     """Parameters that are added to a value, or come beside one, as values."""
     like = next((a for a in flat(args) if isinstance(a, Value)), None)
     if like is None or like.data:
@@ -128,7 +128,7 @@ def parameter_values(reading: Reading, args: list[Any], where: str) -> list[Any]
     return [as_value(arg, widths=True) for arg in args]
 
 
-def of_constants(reading: Reading, node: Node, args: list[Any], otherwise: str) -> Any:
+def of_constants(reading: GraphReading, node: Node, args: list[Any], otherwise: str) -> Any:
     """The value of a call on constants and buffers; of a call on parameters, its numbers where they are only moved,
     else `otherwise`."""
     base = base_of(str(node.target))
@@ -156,7 +156,7 @@ def of_constants(reading: Reading, node: Node, args: list[Any], otherwise: str) 
     return call(*given, **{k: reading.argument(v) for k, v in node.kwargs.items()})
 
 
-def _tensor_like(number: Any, arg: Any, reading: Reading) -> Any:
+def _tensor_like(number: Any, arg: Any, reading: GraphReading) -> Any:
     """A frozen parameter's number as a tensor of no axes, for a call that takes tensors."""
     if isinstance(arg, Node):
         held = reading.values.get(arg.name)

@@ -13,25 +13,24 @@ from gramian.arch.inputs import Form
 from gramian.arch.ops import GROUPED, READERS, Call, Op, Permute, Value, fuse
 from gramian.arch.ops.attention import Attended
 from gramian.arch.ops.attention_scores import Scores, is_scored, on_scores, products
-from gramian.arch.ops.base import Parameter, Part, Pending, Result
-from gramian.arch.ops.columns import Columns, merged, multiplied, stray_columns
-from gramian.arch.ops.columns import Product as MatrixProduct
+from gramian.arch.ops.base import ChannelSlice, Parameter, Pending, Result, renumbered, stored_layout
 from gramian.arch.ops.computed import base_of
 from gramian.arch.ops.graphs import einsum_graph
-from gramian.arch.ops.groups import Parts
-from gramian.arch.ops.layout import Turned
+from gramian.arch.ops.groups import ChannelSlices
 from gramian.arch.ops.learned import Entries
+from gramian.arch.ops.permute import Turned
 from gramian.arch.ops.scalar_output import Dropped, dropped
+from gramian.arch.ops.sparse_matmul import MatrixProduct, MatrixView, merged, multiplied, stray_columns
 from gramian.arch.structure import Step, with_place
 from gramian.errors import NoLimit
 from gramian.network.reader.export import flat
 from gramian.network.reader.refusals import no_reader
 from gramian.network.reader.unrolled_rnn import Unroller
 
-NUMBERS = {"zeros_like": 0.0, "ones_like": 1.0}
+FILLED_WITH = {"zeros_like": 0.0, "ones_like": 1.0}
 
 
-class Reading:
+class GraphReading:
     """The steps and values that are read so far; `GraphReader` goes through the graph.
 
     Attributes:
@@ -50,7 +49,7 @@ class Reading:
         self.steps: list[Step] = []
         self.values: dict[str, Any] = {}
         self.computed: set[int] = set()
-        self.parts = Parts(self.steps, self._part)
+        self.parts = ChannelSlices(self.steps, self._part)
         self.where = ""
         self.no_grad = False
         self.inputs: list[Node] = []
@@ -85,7 +84,7 @@ class Reading:
         result = self._recorded(answer, call, val, where)
         number = result.number
         if fused is not None:
-            number = NUMBERS.get(base_of(call.target))
+            number = FILLED_WITH.get(base_of(call.target))
         return replace(result, boolean=val.dtype == torch.bool, number=number)
 
     def _by_its_reader(self, call: Call, where: str) -> Any:
@@ -109,7 +108,7 @@ class Reading:
 
     def _recorded(self, answer: Any, call: Call, val: Tensor, where: str) -> Value:
         """The value that a reader's answer stands for, after the step that makes it."""
-        if isinstance(answer, Part):
+        if isinstance(answer, ChannelSlice):
             shape = (len(answer.rows), *answer.of.shape[1:])
             number = self.parts.step(answer.of.index, answer.rows)
             return Value(number, shape, False, answer.layout, groups=answer.groups)
@@ -121,7 +120,7 @@ class Reading:
             return self.add(answer.op, answer.inputs, answer.shape, answer.layout, where, answer.groups)
         return answer
 
-    def turned(self, turned: Turned | Columns, call: Call, val: Any, where: str) -> Any:
+    def turned(self, turned: Turned | MatrixView, call: Call, val: Any, where: str) -> Any:
         """A call on a value whose samples are not first: another order of the axes, or entries of one of them."""
         if isinstance(val, Tensor):
             result = merged(turned, call, tuple(val.shape))
@@ -129,11 +128,12 @@ class Reading:
             result = None
         if isinstance(result, MatrixProduct):
             x = result.of.turned.value
-            shape = tuple(len(result.op.matrix) if k == result.op.at + 1 else size for k, size in enumerate(x.shape))
-            return multiplied(result, self.add(result.op, (x,), shape, x.layout, where))
+            sizes = list(x.shape)
+            sizes[result.op.at + 1] = len(result.op.matrix)
+            return multiplied(result, self.add(result.op, (x,), tuple(sizes), x.layout, where))
         if result is not None:
             return result
-        if isinstance(turned, Columns):
+        if isinstance(turned, MatrixView):
             raise with_place(stray_columns(), where)
         if READERS.get(call.target) is Permute:
             return turned.permuted(call)
@@ -149,7 +149,7 @@ class Reading:
         sizes = [2, *turned.value.user_shape]
         left = torch.empty(sizes[:dim] + sizes[dim + 1 :], device="meta", dtype=val.dtype)
         chosen = self.read(replace(call, args=(turned.value, dim, call.args[2])), left, where)
-        dims = tuple(d - 1 if d > dim else d for d in turned.dims if d != dim)
+        dims = renumbered(tuple(d for d in turned.dims if d != dim))
         assert isinstance(chosen, Value)
         return Turned(chosen, dims, turned.where).settled()
 
@@ -202,9 +202,7 @@ class Reading:
         self.steps.append(Step(op, tuple(i.index for i in inputs), shape, data, where))
         if data and any(i.index in self.computed for i in inputs):
             self.computed.add(len(self.steps) - 1)
-        return Value(
-            len(self.steps) - 1, shape, data, () if layout == tuple(range(len(shape))) else layout, groups=groups
-        )
+        return Value(len(self.steps) - 1, shape, data, stored_layout(layout, len(shape)), groups=groups)
 
     def add_here(self, op: Op, inputs: tuple[Value, ...], shape: tuple[int, ...], layout: tuple[int, ...]) -> Value:
         return self.add(op, inputs, shape, layout, self.where)

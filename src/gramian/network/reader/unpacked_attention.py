@@ -51,8 +51,12 @@ def _attention(a: dict[str, Any]) -> tuple[Tensor, Tensor | None]:
         return out, None
     # the fused call gives no weights, so that they are computed once more for whoever asks
     scores = q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5
-    weights = torch.softmax(scores if mask is None else scores + mask, -1)
-    return out, weights.mean(1) if a["average_attn_weights"] else weights
+    if mask is not None:
+        scores = scores + mask
+    weights = torch.softmax(scores, -1)
+    if a["average_attn_weights"]:
+        weights = weights.mean(1)
+    return out, weights
 
 
 def _projected(a: dict[str, Any]) -> list[Tensor]:

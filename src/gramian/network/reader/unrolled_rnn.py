@@ -18,8 +18,8 @@ from torch import Tensor
 from gramian.arch.ops import READERS, Beside, Call, Concat, Dropout, Linear, Op, Resize, Scale, Sum, Take, Value
 from gramian.errors import NoLimit
 
-CALLS = {f"aten.rnn_{phi}.input": f"aten.{phi}.default" for phi in ("tanh", "relu")}
-CELLS = {f"aten.rnn_{phi}_cell.default": f"aten.{phi}.default" for phi in ("tanh", "relu")}
+RECURRENT_CALLS = {f"aten.rnn_{phi}.input": f"aten.{phi}.default" for phi in ("tanh", "relu")}
+CELL_CALLS = {f"aten.rnn_{phi}_cell.default": f"aten.{phi}.default" for phi in ("tanh", "relu")}
 Add = Callable[[Op, tuple[Value, ...], tuple[int, ...], tuple[int, ...]], Value]
 
 
@@ -46,16 +46,16 @@ class Unroller:
 
     def read(self, target: str, args: list[Any]) -> Any:
         """What a call gives that belongs to recurrent layers; None for any other."""
-        if target in CALLS:
-            return self._layers(CALLS[target], *args)
-        if target in CELLS:
+        if target in RECURRENT_CALLS:
+            return self._layers(RECURRENT_CALLS[target], *args)
+        if target in CELL_CALLS:
             x, h, w_ih, w_hh, b_ih, b_hh = args
             if isinstance(h, Tensor):
                 h = None
             else:
                 h = h
             _check_start(args[1])
-            return self._step(CELLS[target], self._linear(x, w_ih, b_ih, w_hh), h, w_hh, b_hh)
+            return self._step(CELL_CALLS[target], self._linear(x, w_ih, b_ih, w_hh), h, w_hh, b_hh)
         if args and isinstance(args[0], tuple) and "getitem" in target:
             return args[0][args[1]]
         if any(isinstance(a, States) for a in args):
@@ -77,7 +77,11 @@ class Unroller:
                 fix="nn.RNN(..., batch_first=True), on inputs of shape (n, time, features)",
             )
         _check_start(start)
-        each, directions = 4 if biases else 2, 2 if both else 1
+        each, directions = 2, 1  # weights of a layer and direction: into, and between, the states
+        if biases:
+            each = 4
+        if both:
+            directions = 2
         own = [weights[i : i + each] + [None] * (4 - each) for i in range(0, len(weights), each)]
         inputs: list[Value] | Value = self.last(x)
         states: list[Value] = []
@@ -88,11 +92,15 @@ class Unroller:
                 w_ih, w_hh, b_ih, b_hh = own[layer * directions + direction]
                 read_in = self._read_in(inputs, w_ih, b_ih, w_hh)
                 line, h = [], None
-                for value in read_in[::-1] if direction else read_in:
+                if direction:
+                    read_in = read_in[::-1]
+                for value in read_in:
                     h = self._step(phi, value, h, w_hh, b_hh)
                     line.append(h)
                 states.append(line[-1])
-                lines.append(line[::-1] if direction else line)
+                if direction:
+                    line = line[::-1]
+                lines.append(line)
             inputs = [self._side_by_side(values) for values in zip(*lines, strict=True)]
             if p and train and layer < layers - 1:
                 inputs = [self.add(Dropout(p), (h,), h.shape, ()) for h in inputs]

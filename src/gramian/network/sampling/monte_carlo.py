@@ -15,14 +15,16 @@ from gramian.arch.law import Law
 from gramian.empirical.modules import checks
 from gramian.empirical.modules.arguments import Samples, changed, in_precision, samples
 from gramian.errors import BadArgument, BadData, NoLimit
-from gramian.network.parametrization import NAMES
+from gramian.module_state.random_numbers import random_numbers_apart
+from gramian.network.parametrization import PARAMETRIZATIONS
 from gramian.network.read_module import architecture
 from gramian.network.sampling import batch_kernels
 from gramian.network.sampling.parameter_laws import Draw
 from gramian.network.sampling.sampled_networks import Sampler, arch_sampler, own_sampler
 
 LEAST_DRAWS = 8  # draws before the standard error is believed
-KINDS = ("ntk", "nngp", "both")
+KERNEL_KINDS = ("ntk", "nngp", "both")
+FEATURE_LEARNING = ("mup", "mean_field")  # parametrizations
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,17 +179,19 @@ def monte_carlo(
     names = [name for name in ("ntk", "nngp") if kind in (name, "both")]
     value, bias = {name: Running() for name in names}, {name: Running() for name in names}
     generator, reached = Generator().manual_seed(seed), False
-    with torch.random.fork_rng(devices=[rows.device] if rows.device.type == "cuda" else []):
+    with random_numbers_apart(rows.device):
         torch.manual_seed(seed)  # dropout draws its masks from the global generator
         while not reached and value[names[0]].count < draws:
             for sampler in samplers:
                 sampler.redraw(generator)
             for name in names:
                 kernels = [_finite(getattr(sampler, name)(rows, rows2)) for sampler in samplers]
-                # K_w = K + a / w + O(1 / w^2): in 2 K_2w - K_w the a goes, and K_w - K_2w is a / 2w
-                value[name].add(2 * kernels[1] - kernels[0] if extrapolate else kernels[0])
                 if extrapolate:
+                    # K_w = K + a / w + O(1 / w^2): in 2 K_2w - K_w the a goes, and K_w - K_2w is a / 2w
+                    value[name].add(2 * kernels[1] - kernels[0])
                     bias[name].add(kernels[0] - kernels[1])
+                else:
+                    value[name].add(kernels[0])
             error, count = max(v.relative() for v in value.values()), value[names[0]].count
             reached = count >= min(LEAST_DRAWS, draws) and error <= accuracy
             if progress is not None:
@@ -223,28 +227,9 @@ def _sampler(
     dtype: torch.dtype,
 ) -> Sampler:
     """Draws of the module, of its network at a width, or of what a function makes; `x` are the checked inputs."""
-    standard, features = parametrization == "standard", parametrization in ("mup", "mean_field")
+    standard, features = parametrization == "standard", parametrization in FEATURE_LEARNING
     if isinstance(module, nn.Module) and (width is not None or features):
-        try:
-            arch = architecture(module, few(like, slice(2)), law, parametrization=parametrization)
-            return arch_sampler(arch, width, x, dtype)
-        except NoLimit as error:
-            if width is None:
-                asked = "its own width"
-            else:
-                asked = f"width {width}"
-            if features:
-                fix = 'parametrization="ntk", whose NTK is the same at the first step'
-            else:
-                fix = "monte_carlo(make, x, width=...) with make(width) -> nn.Module; or no width: the module's own"
-            raise BadArgument(
-                f"This module cannot be given {asked} in the {parametrization} parametrization: {error.what}"
-                if features
-                else f"This module cannot be given {asked}: {error.what}",
-                where=error.where or "monte_carlo(module, x, width=...)",
-                why="only what `architecture` can read is widened by itself, or has a width that scales its output",
-                fix=fix,
-            ) from error
+        return _widened(module, few(like, slice(2)), x, law, width, parametrization, dtype)
     if features:
         raise BadArgument(
             f"The {parametrization} parametrization of what a function makes.",
@@ -252,18 +237,7 @@ def _sampler(
             why="its output is divided by the root of the hidden width, which is known of modules that are read alone",
             fix='the module itself; or parametrization="ntk", whose NTK is the same at the first step',
         )
-    if not isinstance(module, nn.Module):
-        network = None
-        if callable(module) and width is not None:
-            network = module(width)
-        if not isinstance(network, nn.Module):
-            raise BadArgument(
-                f"`module` is a {type(module).__name__}, and `width` is {width}: this makes no torch.nn.Module.",
-                where="monte_carlo(module, x)",
-                why="a module, or a function of the width that returns one, is what is drawn",
-                fix="monte_carlo(make, x, width=128) with make(width) -> nn.Module",
-            )
-        module = network
+    module = _module_of_width(module, width)
     sampler = own_sampler(module, x, law, standard=standard, draw=draw, dtype=dtype)
     if sampler.samples == batch_kernels.BATCH_DEPENDENT and x2 is not None:
         raise BadArgument(
@@ -273,6 +247,52 @@ def _sampler(
             fix="module.eval(); or the kernel of one batch: monte_carlo(module, torch.cat([x, x2]))",
         )
     return sampler
+
+
+def _widened(
+    module: nn.Module,
+    like: Inputs,
+    x: Samples,
+    law: Law,
+    width: int | None,
+    parametrization: str,
+    dtype: torch.dtype,
+) -> Sampler:
+    """Draws of the module's network at a width, or in a parametrization whose output scale depends on the width."""
+    try:
+        arch = architecture(module, like, law, parametrization=parametrization)
+        return arch_sampler(arch, width, x, dtype)
+    except NoLimit as error:
+        asked = "its own width"
+        if width is not None:
+            asked = f"width {width}"
+        fix = "monte_carlo(make, x, width=...) with make(width) -> nn.Module; or no width: the module's own"
+        if parametrization in FEATURE_LEARNING:
+            asked += f" in the {parametrization} parametrization"
+            fix = 'parametrization="ntk", whose NTK is the same at the first step'
+        raise BadArgument(
+            f"This module cannot be given {asked}: {error.what}",
+            where=error.where or "monte_carlo(module, x, width=...)",
+            why="only what `architecture` can read is widened by itself, or has a width that scales its output",
+            fix=fix,
+        ) from error
+
+
+def _module_of_width(module: nn.Module | Callable[[int], nn.Module], width: int | None) -> nn.Module:
+    """The module itself, or the one that a function makes."""
+    if isinstance(module, nn.Module):
+        return module
+    network = None
+    if callable(module) and width is not None:
+        network = module(width)
+    if isinstance(network, nn.Module):
+        return network
+    raise BadArgument(
+        f"`module` is a {type(module).__name__}, and `width` is {width}: this makes no torch.nn.Module.",
+        where="monte_carlo(module, x)",
+        why="a module, or a function of the width that returns one, is what is drawn",
+        fix="monte_carlo(make, x, width=128) with make(width) -> nn.Module",
+    )
 
 
 def _inputs(
@@ -326,7 +346,7 @@ def _check(accuracy: float, draws: int, kind: str, parametrization: str, width: 
             why="a standard error needs two networks",
             fix="draws=1000",
         )
-    for name, given, known in (("kind", kind, KINDS), ("parametrization", parametrization, NAMES)):
+    for name, given, known in (("kind", kind, KERNEL_KINDS), ("parametrization", parametrization, PARAMETRIZATIONS)):
         if given not in known:
             raise BadArgument(
                 f"`{name}` is {given!r}; known are {', '.join(map(repr, known))}.",

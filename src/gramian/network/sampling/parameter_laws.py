@@ -16,7 +16,7 @@ from gramian.empirical.modules.readout import Readouts
 from gramian.errors import BadArgument
 
 Draw = Callable[[str, Tensor, Generator], Tensor | None]
-NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+NORM_LAYERS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 
 @dataclass(frozen=True)
@@ -67,11 +67,13 @@ def rules(module: nn.Module, readouts: Readouts, law: Law, *, standard: bool, dr
 
 
 def _rule(std: float, standard: bool) -> Rule:
-    return Rule(std, 1.0 if standard else std * std)
+    if standard:
+        return Rule(std, 1.0)
+    return Rule(std, std * std)
 
 
 def _by_type(path: str, owner: nn.Module, attribute: str, p: Tensor, readout: bool, law: Law, standard: bool) -> Rule:
-    if isinstance(owner, NORMS) and attribute in ("weight", "bias"):
+    if isinstance(owner, NORM_LAYERS) and attribute in ("weight", "bias"):
         if attribute == "weight":
             mean = 1.0
         else:
@@ -94,7 +96,9 @@ def _by_type(path: str, owner: nn.Module, attribute: str, p: Tensor, readout: bo
         )
     embedding = isinstance(owner, nn.Embedding | nn.EmbeddingBag)
     sigma_w, sigma_b = resolve(law, path, fan_in=fan_in, readout=readout, embedding=embedding)
-    return _rule(plain(sigma_b) if _is_bias(attribute) else plain(sigma_w) / math.sqrt(max(fan_in, 1)), standard)
+    if _is_bias(attribute):
+        return _rule(plain(sigma_b), standard)
+    return _rule(plain(sigma_w) / math.sqrt(max(fan_in, 1)), standard)
 
 
 def _is_bias(attribute: str) -> bool:

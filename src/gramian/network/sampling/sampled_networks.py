@@ -17,6 +17,7 @@ from gramian.empirical.modules.calling import call_at
 from gramian.empirical.modules.module_copy import copied
 from gramian.empirical.modules.readout import find_readouts
 from gramian.errors import BadArgument, BadData
+from gramian.module_state.random_numbers import random_numbers_apart
 from gramian.network.architecture_type import Architecture
 from gramian.network.sampling import batch_kernels
 from gramian.network.sampling.parameter_laws import Draw, redraw, rules
@@ -65,7 +66,11 @@ class Sampler:
 
     def _gains(self) -> dict[str, float]:
         trainable = [name for name, p in self.module.named_parameters() if p.requires_grad]
-        return {name: 1.0 if self.gains is None else self.gains[name] for name in trainable} or {"": 1.0}
+        if not trainable:
+            return {"": 1.0}
+        if self.gains is None:
+            return dict.fromkeys(trainable, 1.0)
+        return {name: self.gains[name] for name in trainable}
 
     def _together(self, x: Samples, x2: Samples | None, kernel: Callable[[Samples], Tensor]) -> Tensor:
         if x2 is None:
@@ -121,16 +126,24 @@ def own_sampler(
     _run(module, x)
     samples = batch_kernels.samples_are(module, x)
     trains = {name: p.requires_grad for name, p in module.named_parameters()}
-    readouts = find_readouts(module, x if samples == BATCH_DEPENDENT else x[:2])
+    tried = x
+    if samples != BATCH_DEPENDENT:
+        tried = x[:2]
+    readouts = find_readouts(module, tried)
     laws = rules(module, readouts, law, standard=standard, draw=draw)
     counts = {name for name in trains if trains[name] and laws[name].gain > 0}
+    if not counts:  # if all gains are zero, the kernel is
+        counts = {name for name in trains if trains[name]}
     for name, p in module.named_parameters():
-        p.requires_grad_(name in counts if counts else trains[name])  # if all gains are zero, the kernel is
+        p.requires_grad_(name in counts)
     last = None
     if readouts.last is not None:
         weight, bias = (laws.get(f"{readouts.last}.{part}".lstrip(".")) for part in ("weight", "bias"))
         if weight is not None and weight.std >= 0 and (bias is None or bias.std >= 0):  # not from the caller's `draw`
-            last = (readouts.last, weight.std * weight.std, 0.0 if bias is None else bias.std * bias.std)
+            bias_variance = 0.0
+            if bias is not None:
+                bias_variance = bias.std * bias.std
+            last = (readouts.last, weight.std * weight.std, bias_variance)
     return Sampler(
         module, lambda g: redraw(module, laws, g, draw), {name: r.gain for name, r in laws.items()}, last, samples
     )
@@ -158,7 +171,7 @@ def arch_sampler(arch: Architecture, width: int | None, x: Samples, dtype: torch
 def _run(module: nn.Module, x: Samples) -> None:
     """One forward pass on all of x, as a check."""
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []):
+        with torch.no_grad(), random_numbers_apart(x.device):
             out = call_at(module, {}, x)
     except Exception as error:
         raise BadData(

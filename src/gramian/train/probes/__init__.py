@@ -7,17 +7,17 @@ from typing import Any
 
 from gramian.errors import BadArgument
 from gramian.train.probes.accuracy import TestAccuracy, TrainAccuracy
+from gramian.train.probes.activation_norms import ForwardNorms, Separability
 from gramian.train.probes.descent import StepRemainder, UpdateError
 from gramian.train.probes.distance import Distance, RelativeDistance, SpectralDistance
 from gramian.train.probes.flips import SignFlips
-from gramian.train.probes.forward import ForwardNorms, Separability
 from gramian.train.probes.gradient import GradientOverLoss, LayerGradientOverLoss, SampleGradientOverLoss
-from gramian.train.probes.kernel import KernelAlignment, KernelCosine, KernelDrift, KernelEntryDrift
+from gramian.train.probes.gram_extremes import GramMax, GramMin
+from gramian.train.probes.kernel_drift import KernelAlignment, KernelCosine, KernelDrift, KernelEntryDrift
 from gramian.train.probes.linearization import LinearizationGap
 from gramian.train.probes.loss import TestLoss, TrainLoss
 from gramian.train.probes.probe import NotApplicable, Probe, Reading
 from gramian.train.probes.smoothness import SemiSmoothness
-from gramian.train.probes.spectrum import GramMax, GramMin
 
 _ALL: tuple[Any, ...] = (
     TrainLoss,

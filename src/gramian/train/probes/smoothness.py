@@ -56,4 +56,10 @@ class SemiSmoothness:
     def _quadratic(self, change: dict[str, Tensor]) -> float:
         if self.scale is None:
             return self.half * math.fsum(float(w.double().square().sum()) for w in change.values())
-        return self.scale * max(spectral_norm(w) if w.ndim >= 2 else float(w.norm()) for w in change.values()) ** 2
+        return self.scale * max(_operator_norm(w) for w in change.values()) ** 2
+
+
+def _operator_norm(w: Tensor) -> float:
+    if w.ndim >= 2:
+        return spectral_norm(w)
+    return float(w.norm())

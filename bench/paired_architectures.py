@@ -1,10 +1,10 @@
-"""The other networks of twins.py: pools, branches, normalizations, sequences, graphs, image networks."""
+"""The other networks of paired_networks.py: pools, branches, normalizations, sequences, graphs, image networks."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from twins import IMAGE, LINE, NINE, ODD, TOKENS, VECTOR, Factory, add, mlp, relu
+from paired_networks import IMAGE, LINE, NINE, ODD, TOKENS, VECTOR, Factory, add, mlp, relu
 
 # Pools between the layers
 C3, S3 = ((3, 3), (1, 1), "SAME"), (1, 1)

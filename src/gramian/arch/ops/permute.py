@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from gramian.arch.moments import Moments
-from gramian.arch.ops.base import Call, Op, Value, reads, value
+from gramian.arch.ops.base import Call, Op, Value, pair, reads, stored_layout, value
 from gramian.errors import NoLimit
 
 
@@ -38,7 +38,7 @@ class Permute(Op):
         layout = tuple(x.order[d - 1] for d in dims[1:])
         if x.data and x.plain:
             return cls(layout), (x,)
-        return replace(x, layout=() if layout == tuple(range(ndim - 1)) else layout)
+        return replace(x, layout=stored_layout(layout, ndim - 1))
 
     def apply(self, *x: Tensor) -> Tensor:
         return x[0].permute(0, *(1 + axis for axis in self.order))
@@ -70,8 +70,7 @@ class Turned:
         if self.dims[0] != 0:
             return self
         layout = tuple(self.value.order[d - 1] for d in self.dims[1:])
-        plain = layout == tuple(range(len(self.value.shape)))
-        return replace(self.value, layout=() if plain else layout)
+        return replace(self.value, layout=stored_layout(layout, len(self.value.shape)))
 
     @property
     def refusal(self) -> NoLimit:
@@ -90,7 +89,7 @@ def _dims(call: Call, ndim: int) -> list[int]:
         return [d % ndim for d in call.args[1]]
     dims = list(range(ndim))
     if kind in ("movedim", "moveaxis"):
-        source, target = ([a] if isinstance(a, int) else list(a) for a in call.args[1:3])
+        source, target = (pair(axes, 1) for axes in call.args[1:3])
         left = [d for d in dims if d not in {s % ndim for s in source}]
         # in the order of their targets, so that each later one is inserted behind those before it
         for place, moved in sorted(zip((t % ndim for t in target), (s % ndim for s in source), strict=True)):

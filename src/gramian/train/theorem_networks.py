@@ -67,19 +67,22 @@ class AllenZhuNetwork(nn.Module):
         super().__init__()
         _check(kind, ("fc", "cnn", "resnet"), "cnn", pixels, window, in_features, n_outputs, depth, width)
         self.kind, self.depth, self.width, self.n_outputs = kind, depth, width, n_outputs
-        if kind == "cnn" and pixels is not None:
+        self.pixels = 1
+        if kind != "cnn":
+            pixels = None
+        if pixels is not None:
             self.pixels = _count(pixels)
-        else:
-            self.pixels = 1
-        layer = _layer(pixels if kind == "cnn" else None, window)
+        layer = _layer(pixels, window)
         self.first = layer(in_features, width, 1)
         self.hidden = nn.ModuleList(layer(width, width, window) for _ in range(depth))
         self.last = nn.Linear(width * self.pixels, n_outputs, bias=False)
         _normal(self.first, math.sqrt(2 / width), generator)
         for number, hidden in enumerate(self.hidden, start=1):
             fan_in = sum(w[0].numel() for w in hidden.parameters())  # m, or q m with a window
-            inner = kind == "resnet" and number < depth
-            _normal(hidden, 1 / (depth * math.sqrt(width)) if inner else math.sqrt(2 / fan_in), generator)
+            std = math.sqrt(2 / fan_in)
+            if self._is_residual(number):
+                std = 1 / (depth * math.sqrt(width))
+            _normal(hidden, std, generator)
         _normal(self.last, 1 / math.sqrt(n_outputs), generator)
         self.first.requires_grad_(False)
         self.last.requires_grad_(False)
@@ -88,9 +91,15 @@ class AllenZhuNetwork(nn.Module):
         """Outputs; shape (n, n_outputs)."""
         h = F.relu(self.first(x))
         for number, hidden in enumerate(self.hidden, start=1):
-            inner = self.kind == "resnet" and number < self.depth
-            h = F.relu(h + hidden(h) if inner else hidden(h))
+            z = hidden(h)
+            if self._is_residual(number):
+                z = h + z
+            h = F.relu(z)
         return self.last(h.flatten(1))
+
+    def _is_residual(self, number: int) -> bool:
+        """Whether hidden layer `number`, from 1, adds to its input: all but the last of a "resnet"."""
+        return self.kind == "resnet" and number < self.depth
 
     def suggested_lr(self, n_samples: int) -> float:
         r"""$d / (m n L)$ (over p for "cnn"): a step that works; the theorem's is smaller by powers of n and 1/delta."""
@@ -152,12 +161,12 @@ class DuNetwork(nn.Module):
         )
         if not 0 < residual < 1:
             raise BadArgument(f"residual={residual!r} is not between 0 and 1.", where="DuNetwork(residual=)", fix="0.5")
-        convolutional = kind == "conv-resnet"
-        if convolutional and pixels is not None:
+        count = 1
+        if kind != "conv-resnet":
+            pixels = None
+        if pixels is not None:
             count = _count(pixels)
-        else:
-            count = 1
-        layer = _layer(pixels if convolutional else None, window)
+        layer = _layer(pixels, window)
         self.kind, self.activation = kind, activation
         self.first_scale = math.sqrt(second_moment_inverse(activation) / width)
         self.residual_scale = residual / (depth * math.sqrt(width))

@@ -12,7 +12,7 @@ from gramian.empirical import empirical_ntk
 from gramian.errors import BadArgument
 from gramian.train import AllenZhuNetwork, DuNetwork, train
 from gramian.train.largest_eigenvalue import largest_eigenvalue
-from gramian.train.parametrization import second_moment_inverse
+from gramian.train.theorem_networks import second_moment_inverse
 
 KINDS = [
     (AllenZhuNetwork, "fc", {}, (6,)),

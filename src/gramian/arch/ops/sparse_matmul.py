@@ -11,16 +11,16 @@ from torch import Tensor
 from gramian.arch.ops.axes import Aggregate
 from gramian.arch.ops.base import GROUPED, Call, Value
 from gramian.arch.ops.graphs import as_dense
-from gramian.arch.ops.layout import Turned
+from gramian.arch.ops.permute import Turned
 from gramian.errors import NoLimit
 
-MERGES = {"view", "reshape", "_unsafe_view", "flatten", "unflatten"}
-UNCHANGED = {"clone", "contiguous", "alias"}
-PRODUCTS = {"aten.mm.default", "aten.matmul.default", "aten._sparse_mm.default", "aten.sparse_mm.default"}
+MERGING_CALLS = {"view", "reshape", "_unsafe_view", "flatten", "unflatten"}
+UNCHANGED_VIEWS = {"clone", "contiguous", "alias"}
+MATRIX_PRODUCTS = {"aten.mm.default", "aten.matmul.default", "aten._sparse_mm.default", "aten.sparse_mm.default"}
 
 
 @dataclass(frozen=True)
-class Columns:
+class MatrixView:
     """A turned value as a matrix: positions along one axis first, all other axes, the samples too, in one.
 
     Args:
@@ -33,14 +33,14 @@ class Columns:
 
 
 @dataclass(frozen=True)
-class Product:
+class MatrixProduct:
     """A matrix that multiplies such a value, on the axis `at` of its positions."""
 
     op: Aggregate
-    of: Columns
+    of: MatrixView
 
 
-def merged(x: Turned | Columns, call: Call, sizes: tuple[int, ...]) -> Turned | Columns | Product | None:
+def merged(x: Turned | MatrixView, call: Call, sizes: tuple[int, ...]) -> Turned | MatrixView | MatrixProduct | None:
     """What a call makes of it; None for a call that is none of these.
 
     Args:
@@ -49,18 +49,23 @@ def merged(x: Turned | Columns, call: Call, sizes: tuple[int, ...]) -> Turned | 
         sizes: of its result, with the batch, as traced.
     """
     base = call.target.removeprefix("aten.").split(".")[0]
-    if base in UNCHANGED:
+    if base in UNCHANGED_VIEWS:
         return x
-    if base in MERGES:
+    if base in MERGING_CALLS:
         return _reshaped(x, sizes)
-    if call.target in PRODUCTS and isinstance(x, Columns) and call.args[1] is x and isinstance(call.args[0], Tensor):
+    if (
+        call.target in MATRIX_PRODUCTS
+        and isinstance(x, MatrixView)
+        and call.args[1] is x
+        and isinstance(call.args[0], Tensor)
+    ):
         axis = x.turned.value.axis(x.turned.dims[0])
-        return Product(Aggregate(as_dense(call.args[0]), axis - 1), x)
+        return MatrixProduct(Aggregate(as_dense(call.args[0]), axis - 1), x)
     return None
 
 
-def _reshaped(x: Turned | Columns, sizes: tuple[int, ...]) -> Turned | Columns | None:
-    if isinstance(x, Columns):
+def _reshaped(x: Turned | MatrixView, sizes: tuple[int, ...]) -> Turned | MatrixView | None:
+    if isinstance(x, MatrixView):
         first = x.turned.value.user_shape[x.turned.dims[0] - 1]
         if sizes == (first, *x.sizes):
             return x.turned
@@ -72,10 +77,10 @@ def _reshaped(x: Turned | Columns, sizes: tuple[int, ...]) -> Turned | Columns |
     axis = x.value.axis(x.dims[0])
     if len(sizes) != 2 or sizes != (own[0], math.prod(own[1:])) or not 1 <= axis < GROUPED:
         return None
-    return Columns(x, own[1:])
+    return MatrixView(x, own[1:])
 
 
-def multiplied(product: Product, value: Value) -> Columns:
+def multiplied(product: MatrixProduct, value: Value) -> MatrixView:
     """The columns of the product, whose value the op makes."""
     return replace(product.of, turned=replace(product.of.turned, value=value))
 

@@ -1,12 +1,12 @@
-"""The other networks of twins.py: layers and activations that neural-tangents has and that the others leave out."""
+"""More networks for paired_networks.py: layers and activations of neural-tangents that the other files leave out."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
-from twins import IMAGE, LINE, TOKENS, VECTOR, Factory, add, mlp
-from twins_wide import C3, attending, positions, softmax
+from paired_architectures import C3, attending, positions, softmax
+from paired_networks import IMAGE, LINE, TOKENS, VECTOR, Factory, add, mlp
 
 # Other activations
 for name, torch_phi, stax_phi, law in (
