@@ -10,7 +10,7 @@ from pathlib import Path
 import gramian.duals
 import gramian.network.reader
 from gramian.arch import ops as ops_folder
-from gramian.arch.ops import READERS, Activation, MatMul, Op, Sign, Step, Take
+from gramian.arch.ops import READERS, Activation, MatMul, Heaviside, Op, Sign, Take
 from gramian.arch.ops.attention_scores import products
 from gramian.arch.ops.groups import SPLITTING_CALLS, pieces
 from gramian.limit import outputs
@@ -132,7 +132,7 @@ def _how(op: type[Op]) -> tuple[str, str, str, str]:
     )
     links = ", ".join(f"[{' '.join(name.split())}](https://arxiv.org/abs/{number})" for name, number in found)
     form = op.form if issubclass(op, Activation) else "exact"
-    return form, "no slope" if issubclass(op, Sign | Step) else form, links, op.since
+    return form, "no slope" if issubclass(op, Sign | Heaviside) else form, links, op.since
 
 
 def _refusals(source: str) -> list[tuple[str, str, str]]:

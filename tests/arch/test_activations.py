@@ -34,7 +34,7 @@ ACTIVATIONS = {
     "prelu, frozen": Line(nn.PReLU().requires_grad_(False), "LeakyReLU", (0.0,)),
     "abs": Line(torch.abs, "Abs", (0.0,)),
     "sign": Line(torch.sign, "Sign", (0.0,), jumps=True),
-    "step": Line(lambda h: torch.heaviside(h, torch.tensor(0.5)), "Step", (0.0,), jumps=True),
+    "step": Line(lambda h: torch.heaviside(h, torch.tensor(0.5)), "Heaviside", (0.0,), jumps=True),
     "h > 0": Line(lambda h: (h > 0) * 1.0, "Scale", (0.0,), jumps=True),
     "relu^2": Line(lambda h: torch.relu(h) ** 2, "RectifiedPower", (0.0,)),
     "relu^3": Line(lambda h: functional.relu(h).square() * functional.relu(h), "RectifiedPower", (0.0,)),

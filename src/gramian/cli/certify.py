@@ -147,12 +147,8 @@ def certify(
 
     In Python: data = gramian.data.load("digits", n=500); gramian.certify(net, data.x, data.y).write("gramian-report")
     """
-    for option, word, words in (
-        ("--optimizer", optimizer, OPTIMIZERS), ("--loss", loss, LOSSES), ("--targets", targets, TARGETS),
-    ):  # fmt: skip
-        opt.one_of(option, word, words)
-    for option, number in (("--batch-size", batch_size), ("--steps", steps)):
-        opt.whole(option, number)
+    _check_words(optimizer, loss, targets)
+    _check_numbers(batch_size, steps)
     settings = {
         "optimizer": optimizer, "lr": lr, "batch_size": batch_size, "momentum": momentum, "steps": steps,
         "accuracy": accuracy, "loss": loss, "targets": targets.replace("-", " "), "seed": seed,
@@ -166,3 +162,14 @@ def certify(
         settings, out, checkpoint, quiet, context.obj,
     )  # fmt: skip
     raise typer.Exit(run_study(study))
+
+
+def _check_words(optimizer: str, loss: str, targets: str) -> None:
+    opt.one_of("--optimizer", optimizer, OPTIMIZERS)
+    opt.one_of("--loss", loss, LOSSES)
+    opt.one_of("--targets", targets, TARGETS)
+
+
+def _check_numbers(batch_size: int | None, steps: int | None) -> None:
+    opt.whole("--batch-size", batch_size)
+    opt.whole("--steps", steps)

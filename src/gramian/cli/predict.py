@@ -27,38 +27,43 @@ if TYPE_CHECKING:
 DEFAULT = "predictions.csv"
 KNOWN = ("data", "rows", "in_shape", "target", "classes", "network", "tile")
 
+Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A .joblib file of gramian fit.", show_default=False)]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE.csv",
+        help=f"To write, a line a row (default: {DEFAULT}, or with a number if that is there).",
+        rich_help_panel=opt.OUTPUT,
+        show_default=False,
+    ),
+]
+Missing = Annotated[
+    str | None,
+    typer.Option(
+        metavar="refuse|drop|mean",
+        help="Empty cells: an error, their rows left out, or the mean of the training rows (default: as in fit).",
+        rich_help_panel=opt.DATA,
+        show_default=False,
+    ),
+]
+Unseen = Annotated[
+    str,
+    typer.Option(
+        metavar="refuse|zero",
+        help="Categories that no training row had: an error, or taken for none of the known ones.",
+        rich_help_panel=opt.DATA,
+    ),
+]
+
 
 def predict(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A .joblib file of gramian fit.", show_default=False)],
+    model: Model,
     data: opt.Data,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE.csv",
-            help=f"To write, a line a row (default: {DEFAULT}, or with a number if that is there).",
-            rich_help_panel=opt.OUTPUT,
-            show_default=False,
-        ),
-    ] = None,
+    out: Out = None,
     target: opt.Target = None,
     data_dir: opt.DataDir = None,
-    missing: Annotated[
-        str | None,
-        typer.Option(
-            metavar="refuse|drop|mean",
-            help="Empty cells: an error, their rows left out, or the mean of the training rows (default: as in fit).",
-            rich_help_panel=opt.DATA,
-            show_default=False,
-        ),
-    ] = None,
-    unseen: Annotated[
-        str,
-        typer.Option(
-            metavar="refuse|zero",
-            help="Categories that no training row had: an error, or taken for none of the known ones.",
-            rich_help_panel=opt.DATA,
-        ),
-    ] = "refuse",
+    missing: Missing = None,
+    unseen: Unseen = "refuse",
     layout: opt.Layout = "auto",
     quiet: opt.Quiet = False,
 ) -> None:

@@ -143,7 +143,7 @@ def _activation_below(arch: Structure, number: int) -> Activation | None:
 
 def _phase(op: Activation, sigma_w: float, sigma_b: float) -> Phase:
     sigma_w, sigma_b = plain(sigma_w), plain(sigma_b)
-    if op.jumps or isinstance(op, ops.Sign | ops.Step):
+    if op.jumps or isinstance(op, ops.Sign | ops.Heaviside):
         raise NoLimit(
             f"{op.name} jumps, so chi_1 is infinite: close inputs are pulled apart at once.",
             why="chi_1 is sigma_w^2 E phi'^2, and a jump has the square of a point mass for its part of phi'^2",

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gramian.arch.ops import Activation, Erf, Sign, Step
+from gramian.arch.ops import Activation, Erf, Heaviside, Sign
 from gramian.arch.ops.activation import odd
 from gramian.arch.ops.relu import LeakyReLU
 from gramian.duals import angle_tables
@@ -195,7 +195,7 @@ def _closed(op: Activation, q: Tensor, arcsine: bool) -> NativeOp | None:
         return NativeOp(SLOPES, slopes(op)[1])
     if isinstance(op, Sign):
         return NativeOp(JUMP, 2.0)
-    if isinstance(op, Step):
+    if isinstance(op, Heaviside):
         return NativeOp(JUMP, 1.0)
     if isinstance(op, Erf) and arcsine:
         return NativeOp(ERF, factors=_of_erf(op.dual(q, q, q)[0], q))

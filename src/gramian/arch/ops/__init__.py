@@ -28,7 +28,7 @@ from gramian.arch.ops.pool import AdaptivePool, Average, AveragePool, Reshape
 from gramian.arch.ops.relu import Abs, LeakyReLU, PReLU, ReLU, RReLU, TwoSlopes
 from gramian.arch.ops.scalar_output import Single
 from gramian.arch.ops.scale import Scale
-from gramian.arch.ops.sign import Sign, Step
+from gramian.arch.ops.sign import Heaviside, Sign
 from gramian.arch.ops.smooth import Smooth
 from gramian.arch.ops.transposed import ConvTranspose
 from gramian.arch.ops.weighted import Factor, Masked, PerPosition
@@ -64,6 +64,7 @@ __all__ = [
     "Gaussian",
     "Graph",
     "GroupNorm",
+    "Heaviside",
     "Identity",
     "Join",
     "Kinked",
@@ -97,7 +98,6 @@ __all__ = [
     "Sin",
     "Single",
     "Smooth",
-    "Step",
     "Sum",
     "Take",
     "Tokens",

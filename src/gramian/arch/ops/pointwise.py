@@ -15,7 +15,7 @@ from gramian.arch.ops.base import Op, replaced
 from gramian.arch.ops.piecewise import Piecewise
 from gramian.arch.ops.polynomial import RectifiedPower
 from gramian.arch.ops.relu import LeakyReLU
-from gramian.arch.ops.sign import Sign, Step
+from gramian.arch.ops.sign import Heaviside, Sign
 from gramian.arch.ops.smooth import BEND_SCALES, HermiteActivation
 from gramian.duals.hermite_expansion import HermiteExpansion
 from gramian.errors import NoLimit
@@ -199,7 +199,7 @@ def _crossings(name: str | Op, args: tuple[Any, ...]) -> list[tuple[Any, Any]]:
     """Pairs of a line's arguments at whose equality it has a kink."""
     if isinstance(name, Op):
         own: tuple[float, ...] = ()
-        if isinstance(name, LeakyReLU | RectifiedPower | Sign | Step):
+        if isinstance(name, LeakyReLU | RectifiedPower | Sign | Heaviside):
             own = (0.0,)
         elif isinstance(name, Piecewise):
             own = name.kinks

@@ -66,7 +66,7 @@ class Sign(Activation):
 
 @reads("aten.heaviside.default", "aten.heaviside_.default")
 @dataclass(frozen=True)
-class Step(Activation):
+class Heaviside(Activation):
     r"""1 above 0, 0 below, `at_zero` at 0: $K = 1/4 + \arcsin(c) / 2\pi$, the arc-cosine kernel of degree 0.
 
     Its derivative as torch computes it is zero, so $\dot K = 0$: layers below it add nothing to the NTK.
