@@ -17,7 +17,7 @@ from gramian.cli import app
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "gramian"
 EXAMPLES = ("conv", "f_0", "forward", "kernel", "make", "model", "module", "pos", "solution")  # the user's own
-COMMANDS = ("certify", "kernel", "fit", "predict", "report", "doctor")
+COMMANDS = tuple(command.callback.__name__ for command in app.registered_commands)
 PIP = {"--upgrade", "--no-build-isolation"}  # of pip, in lines to install something
 
 # keywords and functions of torch, numpy, pandas and Python that texts name, and where they are

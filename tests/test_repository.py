@@ -129,7 +129,8 @@ def test_the_theory_page_names_every_theorem():
     text = (ROOT / "docs" / "theory.md").read_text(encoding="utf-8")
     theorems = [p.stem for p in (ROOT / "src/gramian/certify/theorems").glob("*.py") if p.stem[-1] != "_"]
     assert len(theorems) >= 3
-    assert not [name for name in theorems if f"theorems/{name}.py" not in text]
+    missing = [name for name in theorems if f"theorems/{name}.py" not in text]
+    assert not missing, f"docs/theory.md: a row with `theorems/NAME.py` for each of {missing}"
 
 
 def test_every_dependency_is_pinned_and_nothing_but_pins_is_in_the_lock():
@@ -152,7 +153,8 @@ def test_ci_runs_make_test():
 def test_make_bench_runs_what_the_page_of_benchmarks_lists():
     named = re.search(r"^BENCH \?= (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)[1].split()
     page = (ROOT / "bench" / "README.md").read_text(encoding="utf-8")
-    assert re.findall(r"^\| `(\w+)\.py` \|", page, re.M) == named
+    listed = re.findall(r"^\| `(\w+)\.py` \|", page, re.M)
+    assert listed == named, "the table of bench/README.md and BENCH of the Makefile: one list, in one order"
     parts = {
         "compare",
         "compare_empirical",
@@ -164,7 +166,8 @@ def test_make_bench_runs_what_the_page_of_benchmarks_lists():
         "rival_empirical",
     }
     parts |= {"rival_empirical", "timing", "paired_networks", "paired_layers", "paired_architectures"}
-    assert {p.stem for p in (ROOT / "bench").glob("*.py")} - parts == set(named)
+    files = {p.stem for p in (ROOT / "bench").glob("*.py")}
+    assert files - parts == set(named), "a benchmark is in both lists; what benchmarks share is in `parts` of this test"
 
 
 def test_no_benchmark_has_the_name_of_what_a_package_imports():
@@ -216,3 +219,18 @@ def test_a_source_install_without_a_compiler_has_no_native_engine(tmp_path):
     done = subprocess.run(configure, capture_output=True, text=True, env=os.environ | {"CXX": "/none/c++"})
     assert done.returncode == 0, done.stderr
     assert "No C++ compiler: gramian is installed without its native engine" in done.stderr
+
+
+def test_the_lists_of_contributing_are_where_it_says():
+    table = (ROOT / "CONTRIBUTING.md").read_text("utf-8").split("## The lists")[1].split("## ")[0]
+    rows = [line for line in table.splitlines() if line.startswith("| ")][1:]
+    assert len(rows) > 10
+    for row in rows:
+        words = re.findall(r"`([^`]+)`", row)
+        paths = [w for w in words if re.fullmatch(r"[\w/]+\.(py|md)|Makefile", w)] + ["Makefile"]
+        places = [ROOT, ROOT / "src/gramian", ROOT / "tests/certify"]
+        found = {w: next((place / w for place in places if (place / w).exists()), None) for w in paths}
+        assert None not in found.values(), f"{row}: no {[w for w in paths if found[w] is None]}"
+        text = "".join(path.read_text("utf-8") for path in found.values())
+        absent = [w for w in words if re.fullmatch("[A-Z_]{4,}", w) and not re.search(rf"\b{w}\b", text)]
+        assert not absent, f"{row}: no {absent} there"

@@ -11,7 +11,8 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.modules import activation as torch_activations
 
-from gramian.arch.ops import READERS, Call, Piecewise, Pointwise, Value, fuse
+from gramian.arch.ops import READERS, Activation, Call, Piecewise, Pointwise, Smooth, Value, fuse
+from gramian.arch.ops.smooth import SMOOTH_FUNCTIONS
 from gramian.duals.derivatives import slope
 from gramian.errors import NoLimit
 
@@ -169,7 +170,7 @@ def conditional_quadrature(f, q1, k, q2, kinks):
 
 def test_it_becomes_the_op_that_it_should(entry):
     op, line = entry
-    assert line.op in (type(op).__name__, "Scale")
+    assert line.op in (type(op).__name__, "Scale"), "is the file of the op imported in arch/ops/__init__.py?"
     assert pickle.loads(pickle.dumps(op)) == op
     h = torch.linspace(-3, 3, 41)
     torch.testing.assert_close(op.phi(h), line.function(h), atol=1e-9, rtol=1e-9)  # torch's softplus is off by 1e-9
@@ -275,6 +276,15 @@ def test_float32(entry):
     for exact, rough in zip(op.dual(q1, k, q2), op.dual(q1.float(), k.float(), q2.float()), strict=True):
         assert rough.dtype == torch.float32
         torch.testing.assert_close(rough.double(), exact, rtol=2e-5, atol=2e-5)
+
+
+def test_every_activation_of_ours_has_a_line():
+    for name, line in ACTIVATIONS.items():
+        OPS.setdefault(name, read(line.function))
+    classes = {op.__name__ for op in READERS.values() if issubclass(op, Activation)} - {"PReLU", "RReLU"}  # slopes
+    assert classes <= {line.op for line in ACTIVATIONS.values()}, "a line in ACTIVATIONS for each"
+    smooth = {op.function for op in OPS.values() if isinstance(op, Smooth)}
+    assert smooth == set(SMOOTH_FUNCTIONS), "a line in ACTIVATIONS for each of SMOOTH_FUNCTIONS in smooth.py"
 
 
 def test_every_activation_module_of_torch_is_read_or_refused():

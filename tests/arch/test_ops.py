@@ -1,13 +1,16 @@
-"""Every activation's dual, and every op's errors. A new activation adds its name to ACTIVATIONS, and only there."""
+"""The duals of a few activations by a second quadrature, and ops' errors. The contract of all: test_activations.py."""
 
+import ast
 import math
 import pickle
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gramian.arch import ops
 from gramian.arch.ops import GELU, Erf, Exp, LeakyReLU, Polynomial, ReLU, Smooth
 from gramian.arch.ops.smooth import SMOOTH_FUNCTIONS
 
@@ -133,3 +136,13 @@ def test_saturated_activations_take_more_terms_not_less_accuracy(std):
     k = 0.9 * std**2
     ours = [float(t) for t in Smooth("tanh").dual(*torch.tensor([std**2, k, std**2]))]
     assert ours == pytest.approx(by_two_dimensional_quadrature(Smooth("tanh"), std**2, k, std**2), abs=1e-11)
+
+
+def test_every_file_that_registers_an_op_is_imported():
+    """Else nobody's network finds the op: a file of one's own is imported by hand, those of the package are not."""
+    init = Path(ops.__file__)
+    imported = {n.module for n in ast.parse(init.read_text("utf-8")).body if isinstance(n, ast.ImportFrom)}
+    registers = [p.stem for p in init.parent.glob("*.py") if p != init and "\n@reads(" in p.read_text("utf-8")]
+    assert len(registers) > 10
+    missing = [name for name in registers if f"gramian.arch.ops.{name}" not in imported]
+    assert not missing, f"to be imported in src/gramian/arch/ops/__init__.py: {missing}"

@@ -7,6 +7,8 @@ import torch
 from nets import Elementwise
 from torch import nn
 
+from gramian.arch.ops import GELU, Cos, Erf, Gaussian, Sin, Smooth, smooth
+from gramian.certify import network_form
 from gramian.certify.network_form import (
     activations,
     has_biases,
@@ -67,6 +69,19 @@ def test_activations_with_a_kink_or_a_bend_are_not_analytic(name):
 def test_functions_count_by_what_they_are(wanted, name):
     found = activations(read(chain(Elementwise(FUNCTIONS[wanted][name]))))[1]
     assert found is True if wanted else found is not True
+
+
+@pytest.mark.parametrize(
+    "op", [*map(Smooth, smooth.SMOOTH_FUNCTIONS), Erf(), GELU(), Sin(), Cos(), Gaussian()], ids=str
+)
+def test_what_counts_as_analytic_has_bounded_slopes_and_second_derivatives(op):
+    """All of SMOOTH_FUNCTIONS count: one that grows faster than a line is no `Smooth`, but an op of its own."""
+    assert isinstance(op, network_form.ANALYTIC)
+    x = torch.linspace(-60, 60, 2401, dtype=torch.float64).requires_grad_()
+    (first,) = torch.autograd.grad(op.phi(x).sum(), x, create_graph=True)
+    (second,) = torch.autograd.grad(first.sum(), x)
+    steepest = max(float(first.detach().abs().max()), float(second.abs().max()))
+    assert steepest < 4, f"{op.name} is not Lipschitz with a Lipschitz derivative: not in SMOOTH_FUNCTIONS of smooth.py"
 
 
 def test_functions_of_the_user_s_own_are_not_known():

@@ -5,13 +5,18 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from sklearn import datasets
 
-from gramian import __version__
+from gramian import __version__, cli
+from gramian.cli import app
+from gramian.cli.options import NAMES
+from gramian.data import load
+from gramian.data.sources import EMBEDDED, IN_FOLDERS
 
-COMMANDS = ["certify", "kernel", "fit", "predict", "report", "doctor"]
+COMMANDS = [command.callback.__name__ for command in app.registered_commands]
 
 
 def test_help_and_version_do_not_wait_for_torch():
@@ -29,11 +34,26 @@ def test_python_m_gramian_prints_the_version():
     assert done.stdout == f"gramian {__version__}\n"
 
 
+def test_help_names_every_data_set():
+    for name in [*EMBEDDED, *IN_FOLDERS]:
+        assert name in NAMES, "NAMES of cli/options.py"
+        assert f'"{name}"' in load.__doc__, "the docstring of data.load"
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_shows_the_python_that_does_the_same(gramian_in, command):
     done = gramian_in(f"{command} --help")
     assert done.exit_code == 0
     assert "In Python:" in done.stdout
+
+
+def test_every_command_is_in_the_list_of_app():
+    """A file in `cli` whose first line begins with `gramian NAME`, its own name, is a command."""
+    files = [
+        p for p in Path(cli.__file__).parent.glob("*.py") if p.read_text("utf-8").startswith(f'"""`gramian {p.stem}`')
+    ]
+    missing = sorted({p.stem for p in files} ^ set(COMMANDS))
+    assert not missing, f"in only one of cli/app.py and the first lines of files in cli: {missing}"
 
 
 def test_help_lists_every_command(gramian_in):

@@ -1,6 +1,10 @@
 """Each probe against a small explicit computation, and all of them against the contract."""
 
+import importlib
+import inspect
 import math
+import pkgutil
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -8,7 +12,8 @@ import torch
 from torch import nn
 from torch.func import functional_call, jacrev
 
-from gramian.train import PROBES, AllenZhuNetwork, Reading, SemiSmoothness, train
+from gramian.monitor.log import SINCE_THE_START
+from gramian.train import PROBES, AllenZhuNetwork, Reading, SemiSmoothness, probes, train
 from gramian.train.probes.activation_norms import smallest_distance
 from gramian.train.probes.distance import spectral_norm
 from gramian.train.schedule import gram_steps
@@ -226,8 +231,22 @@ def test_spectral_norm(shape):
     assert spectral_norm(w * 0) == 0
 
 
+def test_every_probe_is_registered():
+    """And those that compare with the start's weights are known to a monitor that goes on without them."""
+    made = []
+    for module in pkgutil.iter_modules(probes.__path__, "gramian.train.probes."):
+        classes = inspect.getmembers(importlib.import_module(module.name), inspect.isclass)
+        made += [c for _, c in classes if c.__module__ == module.name and {"name", "measure"} <= vars(c).keys()]
+    known = PROBES | probes.THEOREM_PROBES
+    missing = [c.__name__ for c in made if c not in known.values()]
+    assert not missing, f"a line in PROBES or THEOREM_PROBES of train/probes/__init__.py for each of {missing}"
+    compare = {c.name for c in made if re.search(r"run\.(moved|initial)\b|self\.initial = ", inspect.getsource(c))}
+    assert len(compare) >= 6
+    assert compare <= SINCE_THE_START, f"SINCE_THE_START of monitor/log.py lacks {compare - SINCE_THE_START}"
+
+
 def test_the_registry(ran):
-    """The contract of a probe; a new one is in `PROBES`, and only there."""
+    """The contract of a probe."""
     assert set(ran.trace.measured) == set(PROBES) - {"sample_gradient_over_loss"}
     assert ran.trace.config["skipped"] == {
         "sample_gradient_over_loss": "gradient_over_loss has its bounds on all samples"

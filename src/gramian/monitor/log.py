@@ -15,7 +15,7 @@ from gramian.train.trace import Series, Trace
 
 SINCE_THE_START = frozenset(  # what compares with the start's weights
     ("distance", "relative_distance", "spectral_distance", "sign_flips", "kernel_drift", "kernel_cosine",
-     "linearization_gap", "semi_smoothness")
+     "kernel_entry_drift", "linearization_gap", "semi_smoothness")
 )  # fmt: skip
 MOST_WAITING = 10_000  # lines
 
