@@ -33,7 +33,10 @@ def cifar(folder):
     return folder
 
 
-@pytest.mark.parametrize(("there", "name"), [(True, "80 images of cifar10"), (False, "80 images of digits")])
+@pytest.mark.parametrize(
+    ("there", "name"),
+    [pytest.param(True, "80 images of cifar10", marks=pytest.mark.slow), (False, "80 images of digits")],
+)
 def test_the_monitor_on_cifar_or_on_what_is_there(there, name, tmp_path):
     data = cifar(tmp_path) if there else None
     out = said("monitor_cifar.py", "--rows", 80, "--steps", 6, "--out", "found", cwd=tmp_path, data=data)
@@ -44,6 +47,7 @@ def test_the_monitor_on_cifar_or_on_what_is_there(there, name, tmp_path):
     assert (tmp_path / "found" / "report.html").exists()
 
 
+@pytest.mark.slow
 def test_the_edge_is_a_cliff_after_some_steps_and_not_at_random_weights(tmp_path):
     """256 digits, momentum 0.9, after 200 steps. Highest loss over the first, observed: 1, 1, 79 and more than 500."""
     out = said("suggest_edge.py", cwd=tmp_path)

@@ -88,7 +88,11 @@ def test_the_critical_line_of_tanh_by_another_quadrature(sigma_b):
     assert q == pytest.approx(at.variance, rel=1e-10)
 
 
-@pytest.mark.parametrize("activation", [ERF, nn.GELU(), nn.SiLU(), nn.Softplus(), nn.Sigmoid()], ids=str)
+@pytest.mark.parametrize(
+    "activation",
+    [ERF, nn.GELU(), nn.SiLU(), nn.Sigmoid(), pytest.param(nn.Softplus(), marks=pytest.mark.slow)],
+    ids=str,
+)
 def test_a_critical_sigma_w_that_is_found_is_critical(activation):
     sigma_w = short(activation, (1, 0.3)).phase()[0].critical_sigma_w
     if not math.isnan(sigma_w):

@@ -84,7 +84,17 @@ def test_kernels_are_symmetric_and_positive(name):
         assert lam[0] > -len(x) * torch.finfo(kernel.dtype).eps * lam[-1]
 
 
-@pytest.mark.parametrize("name", ["WideResNet", "GCN", "U-Net", "Elman", "ViT", "GPT-2, scores over the width"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "WideResNet",
+        "GCN",
+        pytest.param("U-Net", marks=pytest.mark.slow),
+        "Elman",
+        "ViT",
+        "GPT-2, scores over the width",
+    ],
+)
 def test_the_mean_over_finite_networks_is_within_chance(name):
     make, shape = READ[name]
     x = torch.randn(2, *shape)

@@ -48,7 +48,13 @@ PYTHON_LINES = {
 }
 
 
-@pytest.mark.parametrize("name", PYTHON_LINES)
+# tests/certify/test_python_line.py holds every setting to this; here it is the command's own way to the line
+AMONG_THE_FAST = ("built in", "own, built in", "a file, in place", "targets")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n in AMONG_THE_FAST else pytest.mark.slow) for n in PYTHON_LINES]
+)
 def test_the_python_in_the_report_does_the_same(name, gramian_in, facts_of, nets, monkeypatch, tmp_path):
     gramian_in(f"certify {PYTHON_LINES[name].replace('NETS', nets)}")
     [run] = facts_of()["runs"]
