@@ -10,7 +10,7 @@ from pathlib import Path
 import gramian.duals
 import gramian.network.reader
 from gramian.arch import ops as ops_folder
-from gramian.arch.ops import READERS, Activation, MatMul, Heaviside, Op, Sign, Take
+from gramian.arch.ops import READERS, Activation, Heaviside, MatMul, Op, Sign, Take
 from gramian.arch.ops.attention_scores import products
 from gramian.arch.ops.groups import SPLITTING_CALLS, pieces
 from gramian.limit import outputs
