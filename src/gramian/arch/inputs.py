@@ -37,6 +37,13 @@ def cast_floating(t: Tensor, dtype: torch.dtype) -> Tensor:
     return t
 
 
+def shape_or_type(value: object) -> str | tuple[int, ...]:
+    """What a message says of a value that should have been a tensor of another shape."""
+    if isinstance(value, Tensor):
+        return tuple(value.shape)
+    return type(value).__name__
+
+
 def tensors(x: Inputs) -> Inputs:
     """The same structure with every leaf a tensor; a list that holds no tensor becomes one itself."""
     if isinstance(x, Mapping):

@@ -11,6 +11,7 @@ from gramian.certify.network_ntk import affordable_rows
 from gramian.empirical import empirical_ntk
 from gramian.empirical.modules.calling import call
 from gramian.empirical.modules.module_copy import copied
+from gramian.module_state.random_numbers import random_numbers_apart
 from gramian.solve import max_lr
 from gramian.train.batches import Batches
 from gramian.train.forward import evaluating, rows_per_pass, statistics_of
@@ -94,7 +95,7 @@ def differs_by_mode(module: nn.Module, x: Tensor) -> str:
     tried = copied(module)
     own = next(p for p in tried.parameters() if p.is_floating_point())
     rows = x.to(own.device, own.dtype)
-    with torch.no_grad(), torch.random.fork_rng(devices=[own.device] if own.device.type == "cuda" else []):
+    with torch.no_grad(), random_numbers_apart(own.device):
         try:
             moving = [tried(rows) for _ in range(2)]
             still = tried.eval()(rows)

@@ -176,6 +176,8 @@ def _arguments(function: Callable, known: dict[str, Any], where: str) -> dict[st
 def _try(module: nn.Module, x: Tensor, n_outputs: int, path: Path, name: str) -> None:
     import torch
 
+    from gramian.arch.inputs import shape_or_type
+
     # so that BatchNorm's statistics stay what they are
     tried = copy.deepcopy(module).eval()
     parameter = next((p for p in tried.parameters() if p.is_floating_point()), None)
@@ -193,11 +195,7 @@ def _try(module: nn.Module, x: Tensor, n_outputs: int, path: Path, name: str) ->
         _users_code(path, f"{name} does not run on inputs of shape {shape}", BadData, hint),
     ):
         outputs = tried(inputs)
-    given: str | tuple[int, ...]
-    if isinstance(outputs, torch.Tensor):
-        given = tuple(outputs.shape)
-    else:
-        given = type(outputs).__name__
+    given = shape_or_type(outputs)
     if given != (len(inputs), n_outputs):
         raise BadData(
             f"{name} gives {given} for inputs of shape {shape}; these labels need ({len(inputs)}, {n_outputs}).",

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from gramian.module_state.random_numbers import random_numbers_apart
 from gramian.module_state.untouched import surely, untouched
 from gramian.train.forward import evaluating
 
@@ -32,7 +33,7 @@ def undisturbed(module: nn.Module, others: Iterable[nn.Module] = ()) -> Iterator
 
     with ExitStack() as stack:
         stack.callback(surely, back)
-        stack.enter_context(torch.random.fork_rng(devices=[device] if device.type == "cuda" else []))
+        stack.enter_context(random_numbers_apart(device))
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.autocast(device.type, enabled=False))
         stack.enter_context(_eager())

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from gramian.arch.inputs import shape_or_type
 from gramian.empirical.jacobian_products.pushforward import along
 from gramian.empirical.modules.calling import call, call_at
 from gramian.empirical.modules.gradient_hooks import check_masks
@@ -37,10 +38,7 @@ def loss_value(loss: LossOf, outputs: Tensor, y: Tensor) -> Tensor:
     """
     value = loss(outputs, y)
     if not isinstance(value, Tensor) or value.numel() != 1:
-        if isinstance(value, Tensor):
-            shape = tuple(value.shape)
-        else:
-            shape = type(value).__name__
+        shape = shape_or_type(value)
         raise BadArgument(
             f"The loss gives {shape}, not one number.",
             where="the loss, called with the module's outputs and the targets",

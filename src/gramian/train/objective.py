@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gramian.arch.inputs import one_tensor
+from gramian.arch.inputs import one_tensor, shape_or_type
 from gramian.data import check, one_hot
 from gramian.empirical.modules.calling import call
 from gramian.errors import BadArgument, BadData
@@ -167,11 +167,7 @@ def n_outputs_of(module: nn.Module, x: Tensor, where: str) -> int:
             fix="x of shape (n, features) for a Linear (nn.Flatten() before it for images), (n, c, h, w) for a Conv2d",
         ) from None
     if not isinstance(out, Tensor) or out.ndim == 0 or out.shape[0] != len(rows):
-        shape: str | tuple[int, ...]
-        if isinstance(out, Tensor):
-            shape = tuple(out.shape)
-        else:
-            shape = type(out).__name__
+        shape = shape_or_type(out)
         raise BadData(
             f"The module gives {shape} for {len(rows)} inputs.",
             where=where,

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import register_pytree_node, tree_map_only
 
-from gramian.arch.inputs import Form, Inputs, several
+from gramian.arch.inputs import Form, Inputs, cast_floating, several
 
 
 class Arguments(NamedTuple):
@@ -109,19 +109,12 @@ def samples(module: Any, x: Inputs, x2: Inputs | None) -> tuple[Samples, Samples
 
     def checked(given: Inputs, name: str) -> Several:
         tensors = form.check(given, name)
-        return Several(tuple(in_precision(t, own) if own is not None else t for t in tensors), names)
+        return Several(tuple(cast_floating(t, own) if own is not None else t for t in tensors), names)
 
     first = checked(x, "x")
     if x2 is None:
         return first, None
     return first, checked(x2, "x2")
-
-
-def in_precision(t: Tensor, dtype: torch.dtype) -> Tensor:
-    """A floating-point tensor in this precision; others as they are."""
-    if t.is_floating_point():
-        return t.to(dtype)
-    return t
 
 
 def arguments_of(x: Samples | Arguments) -> Arguments:

@@ -22,6 +22,7 @@ from gramian.empirical.modules.arguments import Samples, Several, changed, joine
 from gramian.empirical.modules.calling import call_at
 from gramian.empirical.modules.plain_gradients import differs, gradients_along, marks, tolerance
 from gramian.errors import GramianError
+from gramian.module_state.random_numbers import random_numbers_apart
 
 INDEPENDENT, RANDOM, BATCH_DEPENDENT = "independent", "random", "batch-dependent"
 FEW_NUMBERS = 2**14  # numbers of a parameter up to which its gradient is compared in any case
@@ -278,7 +279,7 @@ def kept_random_states(device: torch.device) -> Iterator[None]:
     """Leaves the random states of torch, Python and NumPy as they were."""
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 (the global state is meant)
     try:
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        with random_numbers_apart(device):
             yield
     finally:
         random.setstate(python)

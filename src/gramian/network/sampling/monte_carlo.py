@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor, nn
 
-from gramian.arch.inputs import Inputs, leaves, precision
+from gramian.arch.inputs import Inputs, cast_floating, leaves, precision
 from gramian.arch.inputs import rows as few
 from gramian.arch.law import Law
 from gramian.empirical.modules import checks
-from gramian.empirical.modules.arguments import Samples, changed, in_precision, samples
+from gramian.empirical.modules.arguments import Samples, changed, samples
 from gramian.errors import BadArgument, BadData, NoLimit
 from gramian.module_state.random_numbers import random_numbers_apart
 from gramian.network.parametrization import PARAMETRIZATIONS
@@ -325,7 +325,7 @@ def _inputs(
     device = device or x.device
 
     def moved(t: Tensor) -> Tensor:
-        return in_precision(t, dtype).to(device)
+        return cast_floating(t, dtype).to(device)
 
     return changed(x, moved), None if x2 is None else changed(x2, moved), dtype
 
