@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 UNIT = 2.0**-53  # relative error of one rounding to float64
 SPACING = 2.0**-5  # of the grid points; a power of two, so that z - grid is exact
 ORDER = 10  # terms of each polynomial: (1/64)^10 is below 1e-18
-PAD = 1 + 1e-9  # covers the roundings of a bound that is itself a sum or product of a few thousand positive floats
+PAD = 1 + 2.0**-30  # the rounding of a bound that is a sum of at most 2^21 positive floats, times a few factors
+SMALLEST = 1e-290  # above what underflow can lose in such sums
 
 
 def _sigmoid(z):

@@ -1,9 +1,7 @@
-"""Gradient descent of a two-layer network replayed with a proved distance to the exact run.
+"""Gradient descent of a two-layer network replayed in float64, with a proved distance to the exact run.
 
-The network is f(x_i) = scale A phi(W x_i) + bias_scale beta, the loss 1/2 ||f - y||^2, the step theta - lr gradient.
-`replay` runs it in float64 and bounds the distance E_k between computed and exact iterate; `tail` decides whether the
-exact run, at most E_k away, converges to an exact global minimum. Derivations: docs/proofs/run.md; its equation
-numbers are the ones in the comments. A hat (computed in float64) is dropped from names: all arrays are computed ones.
+`Replay` bounds the distance E_k between computed and exact iterate at every step, and `tail` decides whether the exact
+run, at most E_k away, converges to an exact global minimum. Numbers in brackets are those of docs/proofs/run.md.
 """
 
 from collections.abc import Iterator
@@ -12,271 +10,213 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gramian.checker.taylor_table import PAD, UNIT, TaylorTable
+from gramian.checker.taylor_table import PAD, SMALLEST, UNIT, TaylorTable
+from gramian.checker.two_layer import Geometry, Point, Task, Weights, evaluate, gamma, norm, upper_eigenvalues
 
-KAPPA_SLACK = 0.05  # a new anchor once the change since the last one adds this share to kappa
-S_SLACK = 0.02  # the same for ||J||
+KAPPA_SLACK = 0.05  # eigenvalues are computed anew once the blocks' change adds this share to kappa
+JACOBIAN_SLACK = 0.02  # the same for ||J||
 
 
 @dataclass(frozen=True)
-class TwoLayer:
-    """Data and fixed numbers. x: (n, d), multiplied by the input multiplier, with a constant column for a bias; y: (n, C)."""
+class Bounds:
+    """What is known at one step of the exact run.
 
-    x: NDArray
-    y: NDArray
-    activation: str
-    scale: float
-    bias_scale: float
-    readout_trained: bool
-    lr: float
-
-
-def gamma(n: int) -> float:
-    """Relative error bound of n roundings in any order."""
-    return n * UNIT / (1 - n * UNIT)
-
-
-def norm(a: NDArray) -> float:
-    return float(np.sqrt(np.sum(np.square(a)))) * PAD
-
-
-def definite_defect(a: NDArray) -> NDArray:
-    """e with lambda_min(a) >= -e, per matrix of a stack; LinAlgError if the factorization fails.
-
-    a = L L^T + (a - L L^T) whatever L is; so only the rounding of one product and one difference counts.
+    Attributes:
+        distance: E, between the computed and the exact iterate.
+        residual: of the exact iterate, at most.
+        jacobian: ||J|| at the computed iterate, at most.
+        lipschitz: of J on the ball of radius E and back to where ||J|| was bounded.
+        expansion: -M <= expansion, on the ball.
+        size: ||M|| on the ball, at most.
     """
-    factor = np.linalg.cholesky(a)
-    rest = a - factor @ np.swapaxes(factor, -1, -2)
-    size = np.sum(np.square(factor), axis=(-2, -1))
-    return (np.sqrt(np.sum(np.square(rest), axis=(-2, -1))) + gamma(a.shape[-1] + 1) * size) * PAD
 
-
-def upper_eigenvalues(a: NDArray) -> NDArray:
-    """Upper bounds of the largest eigenvalue of each symmetric matrix of a stack: (..., n, n) -> (...)."""
-    n = a.shape[-1]
-    guess = np.linalg.eigvalsh(a)
-    shift = guess[..., -1] + 1e-12 * n * np.abs(guess).max(axis=-1) + 1e-290
-    for _ in range(40):
-        try:
-            defect = definite_defect(shift[..., None, None] * np.eye(n) - a)
-        except np.linalg.LinAlgError:
-            shift = shift + 1e-11 * n * np.abs(guess).max(axis=-1)
-        else:
-            rounding = UNIT * (np.abs(shift) + np.abs(np.diagonal(a, axis1=-2, axis2=-1)).max(axis=-1))
-            return shift + (defect + rounding) * PAD + 2 * UNIT * np.abs(shift)
-    raise ArithmeticError("no Cholesky factor of a matrix shifted above its largest eigenvalue")
-
-
-def lower_eigenvalue(a: NDArray) -> float:
-    return -float(upper_eigenvalues(-a))
-
-
-class Geometry:
-    """Numbers of the inputs alone: norms of X and of sum_i c_i x_i x_i^T."""
-
-    def __init__(self, x: NDArray):
-        n, d = x.shape
-        self.gram = x @ x.T
-        self.squared = self.gram * self.gram
-        self.largest = float(np.sqrt(np.sum(np.square(x), axis=1)).max()) * PAD
-        error = gamma(d) * self.largest**2 * PAD  # of an entry of the Gram matrix
-        self.operator = float(np.sqrt(upper_eigenvalues(self.gram) + n * error)) * PAD  # ||X||
-        # (6): sum_i c_i (v . x_i)^2 <= ||c|| tau for unit v
-        self.tau = float(np.sqrt(upper_eigenvalues(self.squared) + 4 * n * error * self.largest**2)) * PAD
-        self.absolute = float(np.sqrt(np.abs(x).sum(0).max() * np.abs(x).sum(1).max())) * PAD  # || |X| || <= this
-        self.quadratic_error = (gamma(2 * n + 8) + 4 * gamma(d)) * self.largest**4 * PAD
-
-    def quadratic_norms(self, q: NDArray) -> NDArray:
-        """Bounds of ||sum_i q_ir x_i x_i^T||_F for each column r."""
-        form = np.sum(q * (self.squared @ q), axis=0)
-        return np.sqrt(np.maximum(form, 0) + self.quadratic_error * np.square(np.abs(q).sum(0))) * PAD
-
-
-@dataclass
-class Point:
-    """One computed iterate with what its step needs."""
-
-    step: int
-    w: NDArray
-    a: NDArray
-    beta: NDArray
-    residual: NDArray
-    slopes: NDArray  # phi'(z)
-    features: NDArray  # phi(z)
-    curvature: NDArray  # q_ir = scale (R A)_ir phi''(z_ir)
-    cross: NDArray  # per neuron, scale sum_i phi'(z_ir) R_ic x_i; (m, d, C), C = 0 with a fixed readout
-    residual_error: float
-    slope_error: float
-    gradient_error: float  # of the gradient's float64 evaluation, the residual taken as computed
-    curvature_error: float
-    gradient: tuple[NDArray, NDArray, NDArray]
-    distance: float = 0.0  # E: to the exact iterate
-    jacobian: float = 0.0  # S >= ||J|| here
-    kappa: float = 0.0  # over the ball of radius E
-    lipschitz: float = 0.0  # L over the ball
+    distance: float
+    residual: float
+    jacobian: float
+    lipschitz: float
+    expansion: float
+    size: float
 
 
 class Replay:
-    """The rigorous replay; `points()` yields a Point per step, its bounds filled in."""
+    """The run from `start`; iterating gives (Point, Bounds) of step 0, 1, ... without an end."""
 
-    def __init__(self, net: TwoLayer, w: NDArray, a: NDArray, beta: NDArray):
-        self.net, self.geometry = net, Geometry(net.x)
-        reach = float(np.abs(net.x @ w.T).max())
-        self.phi = TaylorTable(net.activation, 2 * reach + 4)
-        self.start = (w, a, beta)
+    def __init__(self, task: Task, start: Weights):
+        self.task, self.start, self.geometry = task, start, Geometry(task.x)
+        self.phi = TaylorTable(task.activation, 2 * float(np.abs(task.x @ start.w.T).max()) + 4)
 
-    def evaluate(self, step: int, w: NDArray, a: NDArray, beta: NDArray) -> Point:
-        net, geo, phi = self.net, self.geometry, self.phi
-        (n, d), (outputs, m) = net.x.shape, a.shape
-        z = net.x @ w.T
-        z_error = gamma(d) * geo.largest * float(np.sqrt(np.sum(w * w, axis=1)).max()) * PAD
-        errors = [(phi.error[k] + phi.bound[k + 1] * z_error) * PAD for k in range(3)]
-        features, slopes, bends = phi(z), phi(z, 1), phi(z, 2)
-        residual = net.scale * (features @ a.T) + net.bias_scale * beta - net.y
-        # (1): the features' errors through A, then the product's rounding, then the sum's
-        column_sums = norm(np.abs(a).sum(1))
-        residual_error = net.scale * (
-            np.sqrt(n) * column_sums * errors[0] + gamma(m + 1) * norm(np.abs(features) @ np.abs(a).T)
-        )
-        residual_error += 2 * UNIT * (2 * norm(residual) + norm(net.y) + np.sqrt(n) * abs(net.bias_scale) * norm(beta))
-        back = residual @ a
-        back_size = np.abs(residual) @ np.abs(a)
-        weighted = net.scale * back * slopes
-        weighted_error = net.scale * (norm(back) * errors[1] + gamma(outputs + 3) * norm(back_size * slopes))
-        gradient_w = weighted.T @ net.x
-        gradient_error = geo.operator * weighted_error + gamma(n) * geo.absolute * norm(weighted)
-        if net.readout_trained:
-            gradient_a = net.scale * (residual.T @ features)
-            gradient_beta = net.bias_scale * residual.sum(0)
-            rounding = norm(features) * net.scale + np.sqrt(n) * abs(net.bias_scale)
-            gradient_error += norm(residual) * (net.scale * np.sqrt(n * m) * errors[0] + gamma(n + 2) * rounding)
-            cross = net.scale * np.einsum("ir,ic,id->rdc", slopes, residual, net.x, optimize=True)
-            cross_error = net.scale * geo.operator * (norm(residual) * errors[1] * np.sqrt(m))
-            cross_error += net.scale * gamma(n + 4) * geo.absolute * norm(residual) * phi.bound[1]
-        else:
-            gradient_a, gradient_beta = np.zeros_like(a), np.zeros_like(beta)
-            cross, cross_error = np.zeros((m, d, 0)), 0.0
-        curvature = net.scale * back * bends
-        entry_error = back_size.max() * (errors[2] + gamma(outputs + 3) * (phi.bound[2] + errors[2]))
-        return Point(
-            step, w, a, beta, residual, slopes, features, curvature, cross,
-            residual_error=residual_error * PAD, slope_error=errors[1], gradient_error=gradient_error * PAD,
-            curvature_error=(net.scale * geo.operator**2 * entry_error + cross_error) * PAD,
-            gradient=(gradient_w, gradient_a, gradient_beta),
-        )  # fmt: skip
+    def __iter__(self) -> Iterator[tuple[Point, Bounds]]:
+        task, lr = self.task, self.task.lr
+        expansion, jacobian = Expansion(self), JacobianNorm(self)
+        distance, weights, step = 0.0, self.start, 0
+        while True:
+            point = evaluate(task, self.geometry, self.phi, step, weights)
+            self.require_reach(point, distance)
+            norm_here, lipschitz = jacobian.bound(point, distance)
+            # r moves by at most ||J|| E + L E^2 / 2 from the computed to the exact iterate
+            computed = norm(point.residual) + point.residual_error
+            residual = (computed + norm_here * distance + lipschitz * distance**2) * PAD
+            drift = self.block_drift(point, computed, norm_here + lipschitz * distance, distance)
+            bounds = Bounds(
+                distance,
+                residual,
+                norm_here,
+                lipschitz,
+                (expansion.bound(point) + drift) * PAD,
+                (float(self.block_norms(point.curvature, point.cross).max()) + drift) * PAD,
+            )
+            yield point, bounds
+            # (4): the step's map stretches distances on the ball by at most this factor
+            highest = lr * ((norm_here + lipschitz * distance) ** 2 + bounds.size) * PAD
+            stretch = max(1 + lr * max(bounds.expansion, 0.0), highest - 1)
+            weights, rounding = self.moved(point)
+            gradient_error = point.gradient_error + norm_here * point.residual_error
+            distance = (stretch * distance + lr * gradient_error + rounding) * PAD + SMALLEST
+            step += 1
+
+    def moved(self, point: Point) -> tuple[Weights, float]:
+        """Weights after the step in float64, and a bound of its two roundings an entry."""
+        old, slope, lr = point.weights, point.gradient, self.task.lr
+        new = Weights(old.w - lr * slope.w, old.a, old.beta)
+        rounding = norm(new.w) + 2 * lr * norm(slope.w)
+        if self.task.readout_trained:
+            new = Weights(new.w, old.a - lr * slope.a, old.beta - lr * slope.beta)
+            rounding += norm(new.a) + norm(new.beta) + 2 * lr * (norm(slope.a) + norm(slope.beta))
+        return new, UNIT * rounding * PAD
+
+    def require_reach(self, point: Point, radius: float) -> None:
+        """The activation's bounds hold for all weights within this radius."""
+        size = (point.largest_z + self.geometry.largest * radius) * PAD
+        if not size <= self.phi.reach:
+            raise ArithmeticError(f"a preactivation may reach {size:.3g}; bounds were computed up to {self.phi.reach}")
+
+    def readout_norm(self, weights: Weights, radius: float) -> float:
+        """Bound of the largest norm of one neuron's readout weights on a ball."""
+        moves = radius if self.task.readout_trained else 0.0
+        return (float(np.sqrt(np.sum(np.square(weights.a), axis=0)).max()) + moves) * PAD
 
     def lipschitz(self, readout_norm: float) -> float:
-        """(7): L with ||J(t) - J(t')|| <= L ||t - t'|| where each neuron's readout weights have at most this norm."""
+        """(5): L with ||J(t) - J(t')|| <= L ||t - t'||, each neuron's readout weights having at most this norm."""
         p = readout_norm * self.phi.bound[2] * self.geometry.tau
-        q = self.phi.bound[1] * self.geometry.operator if self.net.readout_trained else 0.0
-        return self.net.scale * (p + np.sqrt(p * p + 4 * q * q)) / 2 * PAD
+        q = self.phi.bound[1] * self.geometry.operator if self.task.readout_trained else 0.0
+        return self.task.scale * (p + np.sqrt(p * p + 4 * q * q)) / 2 * PAD
 
-    def readout_norm(self, a: NDArray, radius: float) -> float:
-        trained = radius if self.net.readout_trained else 0.0
-        return (float(np.sqrt(np.sum(a * a, axis=0)).max()) + trained) * PAD
+    def block_norms(self, curvature: NDArray, cross: NDArray) -> NDArray:
+        """Bounds of the neurons' blocks of M in Frobenius norm."""
+        squares = np.square(self.geometry.frobenius_norms(curvature)) + 2 * np.sum(np.square(cross), axis=(1, 2))
+        return np.sqrt(squares) * PAD
 
-    def jacobian_gram(self, point: Point) -> tuple[NDArray, float, float]:
-        """H = J J^T of the computed factors, a bound of its rounding, and of ||J - computed J||."""
-        net, geo = self.net, self.geometry
-        (n, d), (outputs, m) = net.x.shape, point.a.shape
-        h = np.empty((outputs, n, outputs, n))
-        for c in range(outputs):
-            left = point.slopes * (net.scale * point.a[c])
-            for e in range(c + 1):
-                block = (left @ (point.slopes * (net.scale * point.a[e])).T) * geo.gram
-                h[c, :, e, :], h[e, :, c, :] = block, block.T
-        factor_error = net.scale * norm(point.a) * norm(net.x) * point.slope_error
-        if net.readout_trained:
-            features = net.scale**2 * (point.features @ point.features.T) + net.bias_scale**2
-            for c in range(outputs):
-                h[c, :, c, :] += features
-            e0 = self.phi.error[0] + self.phi.bound[1] * point.slope_error  # slope_error exceeds the error of z
-            factor_error += net.scale * np.sqrt(n * m * outputs) * e0
-        h = h.reshape(outputs * n, outputs * n)
-        trace = float(np.trace(h))
-        return h, gamma(m + d + 12) * trace * PAD, (factor_error + 4 * UNIT * np.sqrt(trace)) * PAD
-
-    def neuron_blocks(self, point: Point) -> NDArray:
-        """M_r of each neuron: second derivatives of the residual-weighted output; (m, d + C, d + C)."""
-        x = self.net.x
-        (m, d, outputs), n = point.cross.shape, len(x)
+    def blocks(self, point: Point) -> NDArray:
+        """The neurons' blocks of M = sum r_ic Hess f_ic: (m, d + C, d + C), or (m, d, d) with a fixed readout."""
+        x, (m, d, outputs) = self.task.x, point.cross.shape
+        first = (point.curvature.T[:, None, :] * x.T) @ x
         blocks = np.zeros((m, d + outputs, d + outputs))
-        blocks[:, :d, :d] = (x.T @ (point.curvature.T[:, :, None] * x).transpose(1, 0, 2).reshape(n, m * d)).reshape(d, m, d).transpose(1, 0, 2)
-        blocks[:, :d, :d] = (blocks[:, :d, :d] + blocks[:, :d, :d].transpose(0, 2, 1)) / 2
+        blocks[:, :d, :d] = (first + first.transpose(0, 2, 1)) / 2
         blocks[:, :d, d:], blocks[:, d:, :d] = point.cross, point.cross.transpose(0, 2, 1)
         return blocks
 
-    def block_norms(self, curvature: NDArray, cross: NDArray) -> NDArray:
-        return np.sqrt(self.geometry.quadratic_norms(curvature) ** 2 + 2 * np.sum(np.square(cross), axis=(1, 2))) * PAD
-
-    def points(self) -> Iterator[Point]:
-        net, geo, lr = self.net, self.geometry, self.net.lr
-        point = self.evaluate(0, *self.start)
-        anchor = top = s_anchor = None
-        s_top = 0.0
-        distance = 0.0
-        while True:
-            radius = distance
-            # (4): kappa by homogeneity from the last anchor, or by a new one
-            for attempt in range(2):
-                if attempt or anchor is None:
-                    anchor = point
-                    top = np.maximum(upper_eigenvalues(-self.neuron_blocks(point)), 0)
-                    top = top + gamma(len(net.x) + 6) * geo.absolute**2 * np.abs(point.curvature).max() * PAD
-                share = np.sum(point.curvature * anchor.curvature, 0) / (np.sum(np.square(anchor.curvature), 0) + 1e-290)
-                share = np.maximum(share, 0)
-                change = self.block_norms(
-                    point.curvature - share * anchor.curvature, point.cross - share[:, None, None] * anchor.cross
-                )
-                change = change + 4 * UNIT * (self.block_norms(np.abs(point.curvature), point.cross))
-                bounds = share * top + change
-                if bounds.max() <= (1 + KAPPA_SLACK) * float((share * top).max()):
-                    break
-            kappa = float(bounds.max()) * PAD
-            for attempt in range(2):
-                if attempt or s_anchor is None:
-                    s_anchor = point
-                    h, rounding, factor = self.jacobian_gram(point)
-                    s_top = float(np.sqrt(upper_eigenvalues(h) + rounding) + factor) * PAD
-                moved = self.moved(point, s_anchor)
-                readout = max(self.readout_norm(point.a, radius), self.readout_norm(s_anchor.a, radius))
-                lipschitz = self.lipschitz(readout)
-                jacobian = (s_top + lipschitz * moved) * PAD
-                if jacobian <= (1 + S_SLACK) * s_top:
-                    break
-            point.distance, point.jacobian, point.lipschitz = distance, jacobian, lipschitz
-            over_ball = jacobian + lipschitz * radius
-            residual = norm(point.residual) + point.residual_error
-            drift = self.curvature_drift(point, residual, readout, over_ball, radius)
-            point.kappa = (kappa + drift) * PAD
-            size = float(self.block_norms(point.curvature, point.cross).max()) + drift
-            yield point
-            # (3): ||I - lr (J^T J + M)|| on the ball
-            growth = max(1 + lr * point.kappa, lr * (over_ball**2 + size) * PAD - 1)
-            gradient_error = point.gradient_error + jacobian * point.residual_error
-            moved_to = [old - lr * g for old, g in zip((point.w, point.a, point.beta), point.gradient, strict=True)]
-            rounding = UNIT * (sum(norm(new) for new in moved_to) + 2 * lr * sum(norm(g) for g in point.gradient))
-            distance = (growth * distance + lr * gradient_error + rounding) * PAD + 1e-290
-            point = self.evaluate(point.step + 1, *moved_to)
-
-    def curvature_drift(self, point: Point, residual: float, readout: float, jacobian: float, radius: float) -> float:
-        """(5): how much M may differ from the computed blocks on the ball of this radius, in spectral norm."""
-        net, geo, phi = self.net, self.geometry, self.phi
+    def block_drift(self, point: Point, residual: float, jacobian: float, radius: float) -> float:
+        """(8): how far M may be from the computed blocks on the ball of this radius."""
+        geometry, bound, largest = self.geometry, self.phi.bound, self.geometry.largest
+        readout = self.readout_norm(point.weights, radius)
         change = jacobian * radius + point.residual_error  # of the residual
-        back = change * readout + (residual * radius if net.readout_trained else 0.0)
-        drift = geo.tau * (phi.bound[2] * back + phi.bound[3] * geo.largest * radius * residual * readout)
-        if net.readout_trained:
-            drift += geo.operator * (phi.bound[1] * change + phi.bound[2] * geo.largest * radius * residual)
-        return (net.scale * drift + point.curvature_error) * PAD
+        back = change * readout
+        if self.task.readout_trained:
+            back += residual * radius
+        drift = geometry.tau * (bound[2] * back + bound[3] * largest * radius * residual * readout)
+        if self.task.readout_trained:
+            drift += geometry.operator * (bound[1] * change + bound[2] * largest * radius * residual)
+        return (self.task.scale * drift + point.blocks_error) * PAD
 
-    def moved(self, point: Point, other: Point) -> float:
-        pairs = ((point.w, other.w), (point.a, other.a), (point.beta, other.beta))
-        return float(np.sqrt(sum(norm(p - o) ** 2 for p, o in pairs))) * PAD
+    def gram(self, point: Point) -> tuple[NDArray, float, float]:
+        """H = J J^T from the computed factors of J, a bound of its rounding, and one of the factors' error in J."""
+        task, a = self.task, point.weights.a
+        (n, d), (outputs, m) = task.x.shape, a.shape
+        h = np.empty((outputs, n, outputs, n))
+        for c in range(outputs):
+            left = point.slopes * (task.scale * a[c])
+            for e in range(c + 1):
+                block = (left @ (point.slopes * (task.scale * a[e])).T) * self.geometry.gram
+                h[c, :, e, :], h[e, :, c, :] = block, block.T
+        error = task.scale * norm(a) * self.geometry.frobenius * point.slope_error
+        if task.readout_trained:
+            features = task.scale**2 * (point.features @ point.features.T) + task.bias_scale**2
+            for c in range(outputs):
+                h[c, :, c, :] += features
+            error += task.scale * np.sqrt(n * m * outputs) * point.feature_error
+        h = h.reshape(outputs * n, outputs * n)
+        h = (h + h.T) / 2
+        return h, gamma(m + d + 12) * float(np.trace(h)) * PAD, error * PAD
+
+    def jacobian_bound(self, point: Point) -> float:
+        h, rounding, error = self.gram(point)
+        return (float(np.sqrt(upper_eigenvalues(h) + rounding)) + error) * PAD
+
+
+class Expansion:
+    """(7): bounds of lambda_max(-M); eigenvalues at some steps, homogeneity and the change's norm between them."""
+
+    def __init__(self, replay: Replay):
+        self.replay = replay
+        self.anchor: Point | None = None
+        self.tops = np.zeros(0)
+
+    def bound(self, point: Point) -> float:
+        if self.anchor is not None:
+            scaled, total = self._from_anchor(self.anchor, point)
+            if total <= (1 + KAPPA_SLACK) * scaled:
+                return total
+        geometry = self.replay.geometry
+        rounding = gamma(len(self.replay.task.x) + 4) * geometry.absolute**2 * np.abs(point.curvature).max() * PAD
+        self.anchor, self.tops = point, upper_eigenvalues(-self.replay.blocks(point)) + rounding
+        self.tops = np.maximum(self.tops, 0)
+        return float(self.tops.max())
+
+    def _from_anchor(self, anchor: Point, point: Point) -> tuple[float, float]:
+        # M = t M_anchor + change with t >= 0, hence lambda_max(-M) <= t lambda_max(-M_anchor) + ||change||
+        replay, q, old = self.replay, point.curvature, anchor.curvature
+        share = np.maximum(np.sum(q * old, axis=0) / (np.sum(np.square(old), axis=0) + SMALLEST), 0)
+        change = replay.block_norms(q - share * old, point.cross - share[:, None, None] * anchor.cross)
+        change = change + 4 * UNIT * replay.block_norms(np.abs(q), point.cross)
+        return float((share * self.tops).max()), float((share * self.tops + change).max()) * PAD
+
+
+class JacobianNorm:
+    """Bounds of ||J||: eigenvalues of H at some steps, L times the way since then between them."""
+
+    def __init__(self, replay: Replay):
+        self.replay = replay
+        self.anchor: Point | None = None
+        self.top = 0.0
+
+    def bound(self, point: Point, radius: float) -> tuple[float, float]:
+        """(||J|| at most, L on the ball of this radius around the point and on the way to the anchor)."""
+        if self.anchor is not None:
+            bound, lipschitz = self._from_anchor(self.anchor, point, radius)
+            if bound <= (1 + JACOBIAN_SLACK) * self.top:
+                return bound, lipschitz
+        self.anchor, self.top = point, self.replay.jacobian_bound(point)
+        return self._from_anchor(point, point, radius)
+
+    def _from_anchor(self, anchor: Point, point: Point, radius: float) -> tuple[float, float]:
+        replay = self.replay
+        ends = max(replay.readout_norm(anchor.weights, radius), replay.readout_norm(point.weights, radius))
+        lipschitz = replay.lipschitz(ends)
+        return (self.top + lipschitz * point.weights.distance(anchor.weights)) * PAD, lipschitz
 
 
 @dataclass(frozen=True)
 class Tail:
-    """The inequality 2 L R < c sigma^2 at one step, and what follows from it."""
+    """The tail condition 2 L R < c sigma^2 at one step; proved, the exact run converges to an exact global minimum.
+
+    Attributes:
+        step, distance: where, and how far the computed iterate is from the exact one.
+        residual: R, of the exact iterate, at most.
+        sigma: smallest singular value of J at the exact iterate, at least.
+        jacobian, lipschitz: S and L on the ball of `radius` around the exact iterate.
+        share: c = 1 - lr S^2 / 2 - lr L R / 2.
+        radius: the rest of the exact run is no longer than this.
+    """
 
     step: int
     distance: float
@@ -284,41 +224,48 @@ class Tail:
     sigma: float
     jacobian: float
     lipschitz: float
-    c: float
+    share: float
     radius: float
+    lr: float
 
     @property
     def left(self) -> float:
-        return 2 * self.lipschitz * self.residual * PAD
+        return float(2 * self.lipschitz * self.residual * PAD)
 
     @property
     def right(self) -> float:
-        return self.c * self.sigma**2 / PAD
+        return float(self.share * self.sigma**2 / PAD)
 
     @property
     def proved(self) -> bool:
-        return self.c > 0 and self.sigma > 0 and self.left < self.right
+        return self.share > 0 and self.sigma > 0 and self.left < self.right
+
+    @property
+    def rate(self) -> float:
+        """q with ||r_{k+1}|| <= q ||r_k|| for all later steps of the exact run, (11)."""
+        last = self.right - self.left  # c times the square of the smallest sigma that the path can meet
+        return float(1 - self.lr * last / PAD + 4 * UNIT)
 
 
-def tail(replay: Replay, point: Point) -> Tail:
-    """(8)-(10): the numbers of the tail condition at the exact iterate, at most point.distance from the computed one."""
-    h, rounding, factor = replay.jacobian_gram(point)
-    e, lr = point.distance, replay.net.lr
-    lowest = (lower_eigenvalue(h) - rounding) / PAD
-    largest = float(np.sqrt(upper_eigenvalues(h) + rounding) + factor) * PAD
-    residual = (norm(point.residual) + point.residual_error + largest * e + point.lipschitz * e * e) * PAD
-    sigma = (np.sqrt(max(lowest, 0.0)) / PAD - factor - point.lipschitz * e) / PAD
-    if sigma <= 0:
-        return Tail(point.step, e, residual, 0.0, largest, point.lipschitz, 0.0, np.inf)
-    # c depends on the ball and the ball on c: c of the ball of radius 4 R / sigma is a lower bound if c >= 1/2
-    c, radius, lipschitz, jacobian = 0.0, 0.0, point.lipschitz, largest
-    for assumed in (0.9, 0.5, 0.25, 0.1, 0.03, 0.01):
-        radius = 2 * residual / (assumed * sigma) * PAD
-        lipschitz = replay.lipschitz(replay.readout_norm(point.a, radius + e))
-        jacobian = (largest + lipschitz * (radius + e)) * PAD
-        c = 1 - (lr * jacobian**2 / 2 + lr * lipschitz * residual / 2) * PAD
-        if c >= assumed:
-            break
-    else:
-        c = min(c, 0.0)
-    return Tail(point.step, e, residual, sigma, jacobian, lipschitz, c, radius)
+def tail(replay: Replay, point: Point, bounds: Bounds) -> Tail:
+    """(9), (10): the numbers of the tail condition at the exact iterate."""
+    h, rounding, error = replay.gram(point)
+    lowest = -float(upper_eigenvalues(-h)) - rounding * PAD
+    largest = (float(np.sqrt(upper_eigenvalues(h) + rounding)) + error) * PAD
+    lost = (error + bounds.lipschitz * bounds.distance) * PAD
+    sigma = max((np.sqrt(max(lowest, 0.0)) / PAD - lost) / PAD, 0.0)
+    share, radius, lipschitz, jacobian, lr = -1.0, np.inf, bounds.lipschitz, largest, replay.task.lr
+    if sigma > 0:
+        # the ball of radius 2 R / (c sigma) depends on c, and c on the ball: assume a c, then verify that c is no less
+        for assumed in (1 - lr * largest**2 / 2) * np.array([0.99, 0.97, 0.94, 0.9, 0.8, 0.65, 0.5, 0.3, 0.1]):
+            radius = 2 * bounds.residual / (abs(assumed) * sigma) * PAD
+            reach = (radius + bounds.distance) * PAD
+            lipschitz = replay.lipschitz(replay.readout_norm(point.weights, reach))
+            jacobian = (largest + lipschitz * reach) * PAD
+            share = 1 - lr * (jacobian**2 + lipschitz * bounds.residual) / 2 * PAD
+            if 0 < assumed <= share:
+                replay.require_reach(point, reach)
+                break
+        else:
+            share = min(share, 0.0)
+    return Tail(point.step, bounds.distance, bounds.residual, float(sigma), jacobian, lipschitz, share, radius, lr)
