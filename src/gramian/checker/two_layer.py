@@ -27,7 +27,8 @@ class Task:
     """The network's fixed numbers, the data and the step.
 
     Attributes:
-        x: inputs (n, d), already multiplied by the first layer's multiplier; a bias is a constant column.
+        x: inputs (n, d), multiplied by the first layer's multiplier (rounded once, which the bounds cover); a first
+            layer's bias is a constant column.
         y: targets (n, C).
         activation: a name of `taylor_table.ACTIVATIONS`.
         scale: multiplier of the readout's weights.
@@ -66,12 +67,12 @@ class Geometry:
         self.squared = self.gram * self.gram
         self.frobenius = norm(x)
         self.largest = float(np.sqrt(np.sum(np.square(x), axis=1)).max()) * PAD
-        entry = gamma(d) * self.largest**2  # error of one entry of the Gram matrix
+        entry = gamma(d + 2) * self.largest**2  # error of one entry of the Gram matrix, that of x included
         self.operator = float(np.sqrt(upper_eigenvalues(self.gram) + n * entry)) * PAD  # ||X||
         # (3): sum_i c_i (v . x_i)^2 <= ||c|| tau for unit v
         self.tau = float(np.sqrt(upper_eigenvalues(self.squared) + 4 * n * entry * self.largest**2)) * PAD
         self.absolute = float(np.sqrt(np.abs(x).sum(0).max() * np.abs(x).sum(1).max())) * PAD  # of the matrix |X|
-        self.form_error = (gamma(2 * n + 8) + 4 * gamma(d)) * self.largest**4
+        self.form_error = (gamma(2 * n + 8) + 4 * gamma(d + 2)) * self.largest**4
 
     def frobenius_norms(self, q: NDArray) -> NDArray:
         """Bounds of ||sum_i q_ir x_i x_i^T||_F for each column r, by the quadratic form of (x_i . x_j)^2."""
@@ -141,7 +142,7 @@ def evaluate(task: Task, geometry: Geometry, phi: TaylorTable, step: int, weight
     w, a, beta = weights.w, weights.a, weights.beta
     (n, d), (outputs, m), scale = task.x.shape, a.shape, task.scale
     z = task.x @ w.T
-    z_error = gamma(d) * geometry.largest * float(np.sqrt(np.sum(w * w, axis=1)).max()) * PAD + SMALLEST
+    z_error = gamma(d + 1) * geometry.largest * float(np.sqrt(np.sum(w * w, axis=1)).max()) * PAD + SMALLEST
     features, slopes, bends = phi(z), phi(z, 1), phi(z, 2)
     errors = [(phi.error[k] + phi.bound[k + 1] * z_error) * PAD for k in range(3)]
 
@@ -158,7 +159,7 @@ def evaluate(task: Task, geometry: Geometry, phi: TaylorTable, step: int, weight
     weighted = scale * back * slopes
     weighted_error = scale * (norm(back_size) * errors[1] + gamma(outputs + 3) * norm(back_size * slopes))
     gradient = Weights(weighted.T @ task.x, np.zeros_like(a), np.zeros_like(beta))
-    gradient_error = geometry.operator * weighted_error + gamma(n) * geometry.absolute * norm(weighted)
+    gradient_error = geometry.operator * weighted_error + gamma(n + 1) * geometry.absolute * norm(weighted)
     cross, cross_error = np.zeros((m, d, 0)), 0.0
     if task.readout_trained:
         gradient = Weights(gradient.w, scale * (residual.T @ features), task.bias_scale * residual.sum(0))
@@ -166,7 +167,7 @@ def evaluate(task: Task, geometry: Geometry, phi: TaylorTable, step: int, weight
         gradient_error += norm(residual) * (scale * np.sqrt(n * m) * errors[0] + rounding)
         products = (slopes[:, :, None] * residual[:, None, :]).reshape(n, m * outputs)
         cross = scale * (task.x.T @ products).reshape(d, m, outputs).transpose(1, 0, 2)
-        rounding = gamma(n + 4) * geometry.absolute * (phi.bound[1] + errors[1])
+        rounding = gamma(n + 5) * geometry.absolute * (phi.bound[1] + errors[1])
         cross_error = scale * norm(residual) * (geometry.operator * errors[1] + rounding)
     entry_error = back_size.max() * (errors[2] + gamma(outputs + 3) * (phi.bound[2] + errors[2]))
     return Point(

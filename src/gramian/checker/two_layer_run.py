@@ -146,7 +146,7 @@ class Replay:
             error += task.scale * np.sqrt(n * m * outputs) * point.feature_error
         h = h.reshape(outputs * n, outputs * n)
         h = (h + h.T) / 2
-        return h, gamma(m + d + 12) * float(np.trace(h)) * PAD, error * PAD
+        return h, gamma(m + d + 14) * float(np.trace(h)) * PAD, error * PAD
 
     def jacobian_bound(self, point: Point) -> float:
         h, rounding, error = self.gram(point)
@@ -167,7 +167,7 @@ class Expansion:
             if total <= (1 + KAPPA_SLACK) * scaled:
                 return total
         geometry = self.replay.geometry
-        rounding = gamma(len(self.replay.task.x) + 4) * geometry.absolute**2 * np.abs(point.curvature).max() * PAD
+        rounding = gamma(len(self.replay.task.x) + 6) * geometry.absolute**2 * np.abs(point.curvature).max() * PAD
         self.anchor, self.tops = point, upper_eigenvalues(-self.replay.blocks(point)) + rounding
         self.tops = np.maximum(self.tops, 0)
         return float(self.tops.max())
