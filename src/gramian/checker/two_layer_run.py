@@ -216,6 +216,7 @@ class Tail:
         jacobian, lipschitz: S and L on the ball of `radius` around the exact iterate.
         share: c = 1 - lr S^2 / 2 - lr L R / 2.
         radius: the rest of the exact run is no longer than this.
+        jacobian_here, lipschitz_here: S and L at the computed iterate.
     """
 
     step: int
@@ -227,6 +228,8 @@ class Tail:
     share: float
     radius: float
     lr: float
+    jacobian_here: float
+    lipschitz_here: float
 
     @property
     def left(self) -> float:
@@ -268,4 +271,5 @@ def tail(replay: Replay, point: Point, bounds: Bounds) -> Tail:
                 break
         else:
             share = min(share, 0.0)
-    return Tail(point.step, bounds.distance, bounds.residual, float(sigma), jacobian, lipschitz, share, radius, lr)
+    numbers = (bounds.residual, float(sigma), jacobian, lipschitz, float(share), float(radius), lr)
+    return Tail(point.step, bounds.distance, *numbers, largest, bounds.lipschitz)
