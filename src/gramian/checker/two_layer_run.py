@@ -14,7 +14,9 @@ from gramian.checker.taylor_table import PAD, SMALLEST, UNIT, TaylorTable
 from gramian.checker.two_layer import Geometry, Point, Task, Weights, evaluate, gamma, norm, upper_eigenvalues
 
 KAPPA_SLACK = 0.05  # eigenvalues are computed anew once the blocks' change adds this share to kappa
-JACOBIAN_SLACK = 0.02  # the same for ||J||
+JACOBIAN_SLACK = 0.1  # the same for ||J||, while lr ||J||^2 <= CALM; above it the bound itself is a growth factor
+JACOBIAN_SLACK_AT_EDGE = 0.002
+CALM = 1.9
 
 
 @dataclass(frozen=True)
@@ -57,14 +59,8 @@ class Replay:
             computed = norm(point.residual) + point.residual_error
             residual = (computed + norm_here * distance + lipschitz * distance**2) * PAD
             drift = self.block_drift(point, computed, norm_here + lipschitz * distance, distance)
-            bounds = Bounds(
-                distance,
-                residual,
-                norm_here,
-                lipschitz,
-                (expansion.bound(point) + drift) * PAD,
-                (float(self.block_norms(point.curvature, point.cross).max()) + drift) * PAD,
-            )
+            negative, size = expansion.bound(point)
+            bounds = Bounds(distance, residual, norm_here, lipschitz, (negative + drift) * PAD, (size + drift) * PAD)
             yield point, bounds
             # (4): the step's map stretches distances on the ball by at most this factor
             highest = lr * ((norm_here + lipschitz * distance) ** 2 + bounds.size) * PAD
@@ -159,26 +155,29 @@ class Expansion:
     def __init__(self, replay: Replay):
         self.replay = replay
         self.anchor: Point | None = None
-        self.tops = np.zeros(0)
+        self.tops = self.norms = np.zeros(0)
 
-    def bound(self, point: Point) -> float:
+    def bound(self, point: Point) -> tuple[float, float]:
+        """(lambda_max(-M) at most, ||M|| at most), for the blocks as computed."""
         if self.anchor is not None:
-            scaled, total = self._from_anchor(self.anchor, point)
+            # M = t M_anchor + change with t >= 0, hence lambda_max(-M) <= t lambda_max(-M_anchor) + ||change||
+            share, change = self._change(self.anchor, point)
+            scaled, total = float((share * self.tops).max()), float((share * self.tops + change).max()) * PAD
             if total <= (1 + KAPPA_SLACK) * scaled:
-                return total
-        geometry = self.replay.geometry
-        rounding = gamma(len(self.replay.task.x) + 6) * geometry.absolute**2 * np.abs(point.curvature).max() * PAD
-        self.anchor, self.tops = point, upper_eigenvalues(-self.replay.blocks(point)) + rounding
-        self.tops = np.maximum(self.tops, 0)
-        return float(self.tops.max())
+                return total, float((share * self.norms + change).max()) * PAD
+        replay = self.replay
+        rounding = gamma(len(replay.task.x) + 6) * replay.geometry.absolute**2 * np.abs(point.curvature).max() * PAD
+        self.anchor, self.norms = point, replay.block_norms(point.curvature, point.cross)
+        self.tops = np.maximum(upper_eigenvalues(-replay.blocks(point)) + rounding, 0)
+        return float(self.tops.max()), float(self.norms.max())
 
-    def _from_anchor(self, anchor: Point, point: Point) -> tuple[float, float]:
-        # M = t M_anchor + change with t >= 0, hence lambda_max(-M) <= t lambda_max(-M_anchor) + ||change||
+    def _change(self, anchor: Point, point: Point) -> tuple[NDArray, NDArray]:
         replay, q, old = self.replay, point.curvature, anchor.curvature
         share = np.maximum(np.sum(q * old, axis=0) / (np.sum(np.square(old), axis=0) + SMALLEST), 0)
         change = replay.block_norms(q - share * old, point.cross - share[:, None, None] * anchor.cross)
-        change = change + 4 * UNIT * replay.block_norms(np.abs(q), point.cross)
-        return float((share * self.tops).max()), float((share * self.tops + change).max()) * PAD
+        # the differences are rounded: ||sum_i e_i x_i x_i^T||_F <= tau ||e||
+        size = replay.geometry.tau * np.sqrt(np.sum(np.square(q), axis=0)) + 2 * np.sqrt(np.sum(np.square(point.cross), axis=(1, 2)))
+        return share, (change * (1 + 4 * UNIT) + 4 * UNIT * size) * PAD
 
 
 class JacobianNorm:
@@ -193,7 +192,10 @@ class JacobianNorm:
         """(||J|| at most, L on the ball of this radius around the point and on the way to the anchor)."""
         if self.anchor is not None:
             bound, lipschitz = self._from_anchor(self.anchor, point, radius)
-            if bound <= (1 + JACOBIAN_SLACK) * self.top:
+            slack = JACOBIAN_SLACK
+            if self.replay.task.lr * bound**2 > CALM:
+                slack = JACOBIAN_SLACK_AT_EDGE
+            if bound <= (1 + slack) * self.top:
                 return bound, lipschitz
         self.anchor, self.top = point, self.replay.jacobian_bound(point)
         return self._from_anchor(point, point, radius)

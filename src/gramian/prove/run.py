@@ -17,10 +17,13 @@ from gramian.checker.taylor_table import PAD
 from gramian.checker.two_layer import Point, Task, Weights, evaluate
 from gramian.checker.two_layer_run import Bounds, Replay, Tail, tail
 
-RATES = (0.97, 0.9, 0.75, 0.5, 0.25)  # shares of 2 / lambda_max(H) at the start that are tried, largest first
+# shares of 2 / lambda_max(H) at the start that are tried, largest first; above 1 a run may still settle ("catapult")
+RATES = (2.0, 1.5, 1.2, 0.97, 0.85, 0.7, 0.5, 0.25)
 HALVINGS = 3  # bisections between the largest share that proves and the next one above
 MOST_STEPS = 20_000
+FARTHEST = 100  # a residual that has grown by this factor will not come back
 MEASURED_STEPS = 200_000  # steps of plain descent that a measured T may take
+LONGEST_REST = 3  # a proved run is replayed up to this many times as far, towards the smallest accuracy asked for
 NEXT_TRY = 1.5  # a tail is computed again after this factor of steps, if the residual has not fallen enough before
 
 
@@ -112,7 +115,7 @@ def largest_certified(
     if not search:
         return attempt(task, start, task.lr / stable, accuracies, most_steps)
     tried: list[RunProof] = []
-    above = 1.0
+    above = 2 * RATES[0]
     for share in RATES:
         tried.append(attempt(replace(task, lr=share * stable), start, share, accuracies, most_steps))
         if tried[-1].proved:
@@ -156,10 +159,10 @@ def attempt(task: Task, start: Weights, share: float, accuracies: Sequence[float
             seen_loss.add(point.step, size**2 / 2)
             if schedule.due(point.step, size):
                 last = tail(replay, point, bounds)
-                schedule.learn(last)
                 inequality = _condition(last)
-                if last.proved:
+                if last.proved and not schedule.goes_on(point.step, size, accuracies):
                     break
+                schedule.learn(last)
             inequality_now = _hopeless(point, bounds, size, residuals[0], most_steps, last)
             if inequality_now is not None:
                 inequality = inequality_now
@@ -183,11 +186,22 @@ class Schedule:
 
     def __init__(self) -> None:
         self.next_step, self.needed = 8, 0.0
+        self.proved_at: int | None = None
 
     def due(self, step: int, residual: float) -> bool:
         return step >= self.next_step or residual <= self.needed
 
+    def goes_on(self, step: int, residual: float, accuracies: Sequence[float]) -> bool:
+        """Whether a few more steps, replayed, give a sharper T than the tail's rate does."""
+        if self.proved_at is None:
+            self.proved_at = step
+        goal = 0.99 * math.sqrt(2 * min(accuracies))
+        self.next_step, self.needed = int(self.proved_at * LONGEST_REST), goal
+        return residual > goal and step < self.next_step
+
     def learn(self, last: Tail) -> None:
+        if last.proved:
+            return
         self.next_step = int(last.step * NEXT_TRY) + 1
         # the share that is left once the ball is small; the ball costs some of it, so this is tried a little early
         share = 1 - last.lr * last.jacobian_here**2 / 2
@@ -210,8 +224,9 @@ def _condition(last: Tail) -> Inequality:
 def _hopeless(
     point: Point, bounds: Bounds, size: float, first: float, most_steps: int, last: Tail | None
 ) -> Inequality | None:
-    if not (size <= 4 * first + 1e-300 and np.isfinite(bounds.distance)):
-        return Inequality(f"the residual at step {point.step} stays near that of step 0", size, 4 * first, "a smaller learning rate")
+    if not (size <= FARTHEST * first + 1e-300 and np.isfinite(bounds.distance)):
+        says = f"the residual at step {point.step} stays within {FARTHEST} times that of step 0"
+        return Inequality(says, size, FARTHEST * first, "a smaller learning rate")
     error = bounds.jacobian * bounds.distance
     if error > 0.5 * size:
         return Inequality(
