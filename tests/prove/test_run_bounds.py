@@ -64,7 +64,9 @@ def test_rounding_of_residual_and_gradient_is_bounded(seed):
     exact = ExactRun(task, start)
     residual = np.array([float(e.mid()) for e in (exact.residual - _arb(point.residual)).entries()])
     assert np.linalg.norm(residual) <= point.residual_error
-    gradients = list(zip(exact.gradient(), (point.gradient.w, point.gradient.a, point.gradient.beta[None]), strict=True))
+    gradients = list(
+        zip(exact.gradient(), (point.gradient.w, point.gradient.a, point.gradient.beta[None]), strict=True)
+    )
     if not task.readout_trained:
         gradients = gradients[:1]
     gaps = np.concatenate([[float(e.mid()) for e in (g - _arb(c)).entries()] for g, c in gradients])
@@ -149,7 +151,9 @@ def directions(task, replay: Replay, point: Point, rng: np.random.Generator):
             h[: m * d].reshape(m, d)[rng.integers(m)] = rng.standard_normal(d)
         if kind >= 4:
             for _ in range(4):
-                change = jacobian(task, replay, moved(task, start, h, step)) - jacobian(task, replay, moved(task, start, -h, step))
+                change = jacobian(task, replay, moved(task, start, h, step)) - jacobian(
+                    task, replay, moved(task, start, -h, step)
+                )
                 _, _, right = np.linalg.svd(change, full_matrices=False)
                 h = right[0]  # the form is symmetric: the best partner of h is the next h
         yield h / np.linalg.norm(h)

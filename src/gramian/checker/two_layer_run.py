@@ -30,6 +30,7 @@ class Bounds:
         lipschitz: of J on the ball of radius E and back to where ||J|| was bounded.
         expansion: -M <= expansion, on the ball.
         size: ||M|| on the ball, at most.
+        stretch: (4), the factor by which this step may stretch distances on the ball.
     """
 
     distance: float
@@ -38,6 +39,7 @@ class Bounds:
     lipschitz: float
     expansion: float
     size: float
+    stretch: float
 
 
 class Replay:
@@ -59,12 +61,10 @@ class Replay:
             computed = norm(point.residual) + point.residual_error
             residual = (computed + norm_here * distance + lipschitz * distance**2) * PAD
             drift = self.block_drift(point, computed, norm_here + lipschitz * distance, distance)
-            negative, size = expansion.bound(point)
-            bounds = Bounds(distance, residual, norm_here, lipschitz, (negative + drift) * PAD, (size + drift) * PAD)
-            yield point, bounds
-            # (4): the step's map stretches distances on the ball by at most this factor
-            highest = lr * ((norm_here + lipschitz * distance) ** 2 + bounds.size) * PAD
-            stretch = max(1 + lr * max(bounds.expansion, 0.0), highest - 1)
+            negative, size = ((bound + drift) * PAD for bound in expansion.bound(point))
+            highest = lr * ((norm_here + lipschitz * distance) ** 2 + size) * PAD
+            stretch = max((1 + lr * negative) * PAD, highest - 1)
+            yield point, Bounds(distance, residual, norm_here, lipschitz, negative, size, stretch)
             weights, rounding = self.moved(point)
             gradient_error = point.gradient_error + norm_here * point.residual_error
             distance = (stretch * distance + lr * gradient_error + rounding) * PAD + SMALLEST
@@ -176,7 +176,9 @@ class Expansion:
         share = np.maximum(np.sum(q * old, axis=0) / (np.sum(np.square(old), axis=0) + SMALLEST), 0)
         change = replay.block_norms(q - share * old, point.cross - share[:, None, None] * anchor.cross)
         # the differences are rounded: ||sum_i e_i x_i x_i^T||_F <= tau ||e||
-        size = replay.geometry.tau * np.sqrt(np.sum(np.square(q), axis=0)) + 2 * np.sqrt(np.sum(np.square(point.cross), axis=(1, 2)))
+        size = replay.geometry.tau * np.sqrt(np.sum(np.square(q), axis=0)) + 2 * np.sqrt(
+            np.sum(np.square(point.cross), axis=(1, 2))
+        )
         return share, (change * (1 + 4 * UNIT) + 4 * UNIT * size) * PAD
 
 
@@ -275,3 +277,12 @@ def tail(replay: Replay, point: Point, bounds: Bounds) -> Tail:
             share = min(share, 0.0)
     numbers = (bounds.residual, float(sigma), jacobian, lipschitz, float(share), float(radius), lr)
     return Tail(point.step, bounds.distance, *numbers, largest, bounds.lipschitz)
+
+
+def proved_time(end: Tail, last_above: int, accuracy: float) -> int:
+    """(13): first step from which on the loss is at most `accuracy`; `last_above` is the last step up to end.step whose
+    bound exceeds it, -1 if none. The tail must be proved."""
+    if last_above < end.step:
+        return last_above + 1
+    rounds = float(np.log(end.residual / np.sqrt(2 * accuracy)) / -np.log(end.rate))
+    return end.step + int(np.ceil(max(rounds, 0.0) * PAD)) + 1

@@ -15,7 +15,7 @@ import numpy as np
 
 from gramian.checker.taylor_table import PAD
 from gramian.checker.two_layer import Point, Task, Weights, evaluate
-from gramian.checker.two_layer_run import Bounds, Replay, Tail, tail
+from gramian.checker.two_layer_run import Bounds, Replay, Tail, proved_time, tail
 
 # shares of 2 / lambda_max(H) at the start that are tried, largest first; above 1 a run may still settle ("catapult")
 RATES = (2.0, 1.5, 1.2, 0.97, 0.85, 0.7, 0.5, 0.25)
@@ -100,7 +100,12 @@ class Crossings:
 
 
 def largest_certified(
-    task: Task, start: Weights, accuracies: Sequence[float] = (1e-3,), most_steps: int = MOST_STEPS, *, search: bool = True
+    task: Task,
+    start: Weights,
+    accuracies: Sequence[float] = (1e-3,),
+    most_steps: int = MOST_STEPS,
+    *,
+    search: bool = True,
 ) -> RunProof:
     """The proof at the largest learning rate for which one succeeds; else the attempt that came nearest.
 
@@ -167,7 +172,7 @@ def attempt(task: Task, start: Weights, share: float, accuracies: Sequence[float
             if inequality_now is not None:
                 inequality = inequality_now
                 break
-            growth += math.log1p(task.lr * max(bounds.expansion, 0.0))
+            growth += math.log(bounds.stretch)
     except ArithmeticError as error:
         inequality = Inequality(str(error), math.inf, 0.0, "a smaller learning rate, or inputs scaled down")
     proved = last is not None and last.proved
@@ -245,15 +250,12 @@ def _hopeless(
 def _proved_time(crossings: Crossings, last: Tail | None, eps: float) -> int | None:
     if last is None or not last.proved:
         return None
-    first = crossings.first(eps)
-    if first <= last.step:
-        return first
-    # ||r_{K+j}|| <= q^j R
-    goal = math.sqrt(2 * eps)
-    return last.step + max(math.ceil(math.log(last.residual / goal) / -math.log(last.rate) * PAD) + 1, 1)
+    return proved_time(last, crossings.first(eps) - 1, eps)
 
 
-def _measured(replay: Replay, point: Point, crossings: Crossings, accuracies: Sequence[float]) -> dict[float, int | None]:
+def _measured(
+    replay: Replay, point: Point, crossings: Crossings, accuracies: Sequence[float]
+) -> dict[float, int | None]:
     """The computed run goes on, without bounds, until its loss has reached every accuracy."""
     task = replay.task
     for step in range(point.step + 1, MEASURED_STEPS):
@@ -263,4 +265,3 @@ def _measured(replay: Replay, point: Point, crossings: Crossings, accuracies: Se
         point = evaluate(task, replay.geometry, replay.phi, step, weights)
         crossings.add(step, float(np.sum(np.square(point.residual))) / 2)
     return {eps: None for eps in accuracies}
-
