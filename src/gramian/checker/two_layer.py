@@ -1,7 +1,7 @@
 """A two-layer network in float64: outputs, residual, gradient, and proved bounds of their rounding errors.
 
-f(x_i) = scale A phi(W x_i) + bias_scale beta, loss 1/2 ||f - y||^2 summed over samples and outputs. The error bounds are
-(1) and (2) of docs/proofs/run.md; they hold for sums in any order, with or without fused multiply-add.
+f(x_i) = scale A phi(W x_i) + bias_scale beta, loss 1/2 ||f - y||^2 summed over samples and outputs. The error bounds
+are (1) and (2) of docs/proofs/run.md; they hold for sums in any order, with or without fused multiply-add.
 """
 
 from dataclasses import dataclass

@@ -84,40 +84,21 @@ def run_lines(program: Program, x: NDArray, y: NDArray, numbers: Mapping[str, An
         if point.step == steps or not np.isfinite(bounds.distance):
             break
     end = tail(replay, point, bounds)
-    result += [
-        _line(
-            "distance",
-            "the exact run is no farther from the computed one than claimed",
-            end.distance,
-            "<=",
-            numbers["distance"],
-        ),
-        _line(
-            "residual", "the exact run's residual there is at most as claimed", end.residual, "<=", numbers["residual"]
-        ),
-        _line(
-            "sigma",
-            "the Jacobian's smallest singular value there is at least as claimed",
-            numbers["sigma"],
-            "<=",
-            end.sigma,
-        ),
-        _line("share", "a step lowers the residual", 0.0, "<", end.share),
-        _line("tail", "2 L R < c sigma^2", end.left, "<", end.right),
-    ]
+    claims = (
+        ("distance", "the exact run is no farther from the computed one than claimed", end.distance),
+        ("residual", "the exact run's residual there is at most as claimed", end.residual),
+    )
+    result += [_line(name, says, seen, "<=", numbers[name]) for name, says, seen in claims]
+    says = "the Jacobian's smallest singular value there is at least as claimed"
+    result.append(_line("sigma", says, numbers["sigma"], "<=", end.sigma))
+    result.append(_line("share", "a step lowers the residual", 0.0, "<", end.share))
+    result.append(_line("tail", "2 L R < c sigma^2: the rest of the run converges", end.left, "<", end.right))
     if "time" in numbers:
         time = np.inf
         if end.proved:
-            time = proved_time(end, last_above, goal)
-        result.append(
-            _line(
-                "time",
-                "the loss stays at most at the accuracy from the claimed step on",
-                float(time),
-                "<=",
-                numbers["time"],
-            )
-        )
+            time = float(proved_time(end, last_above, goal))
+        says = "from the claimed step on the loss is at most the accuracy"
+        result.append(_line("time", says, time, "<=", numbers["time"]))
     return result
 
 

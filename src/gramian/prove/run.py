@@ -68,7 +68,8 @@ class RunProof:
     seconds: float
 
     def __str__(self) -> str:
-        head = f"{'proved' if self.proved else 'not proved'} at lr = {self.task.lr:.4g} ({self.share:.3g} of 2 / lambda_max)"
+        word = {True: "proved", False: "not proved"}[self.proved]
+        head = f"{word} at lr = {self.task.lr:.4g} ({self.share:.3g} of 2 / lambda_max)"
         sense = "<" if self.inequality.holds else "is not <"
         lines = [head, f"  {self.inequality.says}: {self.inequality.left:.4g} {sense} {self.inequality.right:.4g}"]
         lines += [f"  T({eps:g}): {_steps(t)} proved, {_steps(seen)} measured" for eps, (t, seen) in self.times.items()]
@@ -216,7 +217,8 @@ class Schedule:
 
 
 def _condition(last: Tail) -> Inequality:
-    says = f"2 L R < c sigma^2 at step {last.step} (L = {last.lipschitz:.3g}, R = {last.residual:.3g}, c = {last.share:.3g}, sigma = {last.sigma:.3g})"
+    numbers = f"L = {last.lipschitz:.3g}, R = {last.residual:.3g}, c = {last.share:.3g}, sigma = {last.sigma:.3g}"
+    says = f"2 L R < c sigma^2 at step {last.step} ({numbers})"
     if last.sigma <= 0:
         fix = "a wider network or fewer, better separated rows: J J^T is singular, or too near to it to be told apart"
     elif last.share <= 0 and last.residual < 1e-3:
@@ -264,4 +266,4 @@ def _measured(
         weights, _ = replay.moved(point)
         point = evaluate(task, replay.geometry, replay.phi, step, weights)
         crossings.add(step, float(np.sum(np.square(point.residual))) / 2)
-    return {eps: None for eps in accuracies}
+    return dict.fromkeys(accuracies)
