@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -25,6 +25,10 @@ FARTHEST = 100  # a residual that has grown by this factor will not come back
 MEASURED_STEPS = 200_000  # steps of plain descent that a measured T may take
 LONGEST_REST = 3  # a proved run is replayed up to this many times as far, towards the smallest accuracy asked for
 NEXT_TRY = 1.5  # a tail is computed again after this factor of steps, if the residual has not fallen enough before
+
+
+def _silent(text: str) -> None:
+    """No news."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,7 @@ def largest_certified(
     most_steps: int = MOST_STEPS,
     *,
     search: bool = True,
+    news: Callable[[str], None] = _silent,
 ) -> RunProof:
     """The proof at the largest learning rate for which one succeeds; else the attempt that came nearest.
 
@@ -116,14 +121,21 @@ def largest_certified(
         accuracies: losses (half the sum of squares) for which T is bounded.
         most_steps: at most so many are replayed at each rate.
         search: look for the largest rate.
+        news: told what each rate came to.
     """
     stable = 2 / largest_eigenvalue(task, start)
+
+    def tried_at(share: float) -> RunProof:
+        result = attempt(replace(task, lr=share * stable), start, share, accuracies, most_steps)
+        news(str(result))
+        return result
+
     if not search:
         return attempt(task, start, task.lr / stable, accuracies, most_steps)
     tried: list[RunProof] = []
     above = 2 * RATES[0]
     for share in RATES:
-        tried.append(attempt(replace(task, lr=share * stable), start, share, accuracies, most_steps))
+        tried.append(tried_at(share))
         if tried[-1].proved:
             break
         above = share
@@ -131,12 +143,11 @@ def largest_certified(
     if not best.proved:
         return min(tried, key=lambda proof: proof.inequality.left / max(proof.inequality.right, 1e-300))
     for _ in range(HALVINGS):
-        share = (best.share + above) / 2
-        nearer = attempt(replace(task, lr=share * stable), start, share, accuracies, most_steps)
+        nearer = tried_at((best.share + above) / 2)
         if nearer.proved:
             best = nearer
         else:
-            above = share
+            above = nearer.share
     return best
 
 
