@@ -1,7 +1,7 @@
 """Will gradient descent reach the global minimum, how fast, and why do we know?"""
 
 from gramian.certify.certification import Certification, report_facts
-from gramian.certify.conditions import (
+from gramian.conditions import (
     CONTRADICTED,
     IMPLIED,
     NOT_SHOWN,

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gramian.certify.conditions import CONTRADICTED, Certificate
+from gramian.conditions import CONTRADICTED, Certificate
 from gramian.certify.goal import REACHED
 from gramian.report.facts import SCHEMA
 from gramian.train import Trace

@@ -12,7 +12,7 @@ from torch import Tensor
 from gramian.certify import run_facts
 from gramian.certify.answer import because, how_fast, whether, why
 from gramian.certify.certification import Certification
-from gramian.certify.conditions import CONTRADICTED, Certificate
+from gramian.conditions import CONTRADICTED, Certificate
 from gramian.certify.finished_run import FinishedRun
 from gramian.certify.goal import did, last_accuracy, steps_taken
 from gramian.certify.kernel_prediction import Prediction, kernel_predictor

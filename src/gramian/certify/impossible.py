@@ -10,7 +10,7 @@ from torch import Tensor
 from gramian.certify import run_facts
 from gramian.certify.answer import share_words
 from gramian.certify.certification import Certification
-from gramian.certify.conditions import IMPLIED, TRAINING, Certificate, Condition
+from gramian.conditions import IMPLIED, TRAINING, Certificate, Condition
 from gramian.certify.goal import IMPOSSIBLE, Goal, equal_to_the_network
 from gramian.certify.prepared_data import PreparedData
 

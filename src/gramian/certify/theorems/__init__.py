@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from gramian.certify.conditions import Certificate
+from gramian.conditions import Certificate
 from gramian.certify.evidence import Evidence
 from gramian.certify.theorems import (
     allenzhu2019convergence,

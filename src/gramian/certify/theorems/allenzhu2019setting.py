@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 
-from gramian.certify.conditions import Condition
+from gramian.conditions import Condition
 from gramian.certify.evidence import Evidence
 from gramian.certify.theorems.premises import NORM_TOLERANCE, is_relu, unit_norm
 

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import math
 
-from gramian.certify.conditions import TRAINING, Certificate, Condition
+from gramian.conditions import TRAINING, Certificate, Condition
 from gramian.certify.evidence import Evidence
 from gramian.certify.theorems.premises import (
     FAILURE,

@@ -19,7 +19,7 @@ $1 - \tfrac12\eta\lambda_0$ up to second order.
 
 from __future__ import annotations
 
-from gramian.certify.conditions import TRAINING, Certificate, Condition
+from gramian.conditions import TRAINING, Certificate, Condition
 from gramian.certify.evidence import Evidence
 from gramian.certify.theorems.premises import full_descent, no_decrease, positive_gram, squared_loss
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 
-from gramian.certify.conditions import Certificate, Condition
+from gramian.conditions import Certificate, Condition
 from gramian.certify.evidence import Evidence
 
 TOLERANCE = 0.2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 
-from gramian.certify.conditions import Condition
+from gramian.conditions import Condition
 from gramian.certify.evidence import Evidence
 
 FAILURE = 0.01  # probability over the random initialization with which a theorem may fail: 99 of 100 draws
