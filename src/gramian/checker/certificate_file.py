@@ -95,7 +95,7 @@ def read(path: str | Path) -> Content:
         raise _unreadable(path, "its seal does not match: a number was changed after it was written")
     if fields["format"] != FORMAT:
         raise _unreadable(path, f"it has format {fields['format']}, this gramian reads {FORMAT}")
-    steps = [Step(**{name: tuple(v) if isinstance(v, list) else v for name, v in s.items()}) for s in fields["steps"]]
+    steps = [Step(**_tuples(step)) for step in fields["steps"]]
     program = Program(steps, _part(arrays, "program."), frozenset(fields["trained"]))
     return Content(
         fields["statement"],
@@ -107,6 +107,11 @@ def read(path: str | Path) -> Content:
         arrays["y"],
         _part(arrays, "series."),
     )
+
+
+def _tuples(fields: dict[str, Any]) -> dict[str, Any]:
+    """JSON has lists where a step has tuples."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
 
 
 def _part(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:

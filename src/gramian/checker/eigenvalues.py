@@ -50,7 +50,7 @@ def _loss(gram: Gram) -> float:
 
 
 def _shift(gram: Gram, bound: float) -> float:
-    r"""s with: H - sI factorizes => $\sigma_{\min}(J) \ge$ bound, as $\sigma(J) \ge \sigma(\tilde J) - \|J - \tilde J\|$."""
+    r"""The s of which H - sI is to factorize, as $\sigma(J) \ge \sigma(\tilde J) - \|J - \tilde J\|$."""
     needed = (bound + gram.jacobian_error) ** 2
     return float(outward(needed + _loss(gram)))
 

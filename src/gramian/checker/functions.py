@@ -35,6 +35,7 @@ class Function:
     steepest: Callable[[Any, Any], Any]  # sup |phi'|
     bend: Callable[[Any, Any], Any]  # Lipschitz constant of phi'
     above: float = -INFINITE  # the function is defined for arguments above this
+    exact: bool = False  # the value is computed without rounding
     kink: bool = False  # not differentiable at 0: a theorem then needs arguments that keep their sign
 
 
@@ -165,6 +166,7 @@ FUNCTIONS: dict[str, Function] = {
         lambda z: flint.arb(1 if z > 0 else 0),
         _constant(1.0),
         _constant(0.0),
+        exact=True,
         kink=True,
     ),
 }
@@ -175,6 +177,8 @@ def applied(name: str, z: Ball) -> tuple[Ball, Ball]:
     function = FUNCTIONS[name]
     steepest, bend = bounds(name, z.middle - z.radius, z.middle + z.radius)
     values, error = _evaluated(z.middle, function.value, function.flint_value)
+    if function.exact:
+        error = np.zeros_like(error)
     slopes, slope_error = _evaluated(z.middle, function.slope, function.flint_slope)
     spread, slope_spread = steepest * z.radius, bend * z.radius
     if function.kink:  # where the sign is not certain the slope is not known; a theorem asks for certain signs anyway
@@ -183,11 +187,12 @@ def applied(name: str, z: Ball) -> tuple[Ball, Ball]:
 
 
 def bounds(name: str, low: Any, high: Any) -> tuple[Any, Any]:
-    r"""$\sup|\phi'|$ and the Lipschitz constant of $\phi'$ on [low, high]; infinite where $\phi$ is not defined there."""
+    r"""$\sup|\phi'|$ and the Lipschitz constant of $\phi'$ on [low, high]; infinite where $\phi$ is not defined."""
     function = FUNCTIONS[name]
     defined = (low - UNIT * np.abs(low) > function.above) & (high >= low)
     with np.errstate(all="ignore"):
-        return tuple(np.where(defined, bound(low, high), INFINITE) for bound in (function.steepest, function.bend))
+        steepest, bend = function.steepest(low, high), function.bend(low, high)
+    return np.where(defined, steepest, INFINITE), np.where(defined, bend, INFINITE)
 
 
 def _evaluated(z: np.ndarray, plain: Callable, exact: Callable) -> tuple[np.ndarray, np.ndarray]:

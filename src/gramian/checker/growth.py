@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gramian.checker.balls import Ball, outward, spectral_norm
+from gramian.checker.balls import outward, spectral_norm
 from gramian.checker.functions import FUNCTIONS, bounds
 from gramian.checker.program import Program, Step, Values
 

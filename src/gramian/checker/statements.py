@@ -25,7 +25,7 @@ import numpy as np
 from gramian.checker.balls import Ball
 from gramian.checker.eigenvalues import largest_is_at_most, smallest_is_at_least
 from gramian.checker.growth import bounded
-from gramian.checker.program import Program, Values, evaluate, jacobian_gram
+from gramian.checker.program import Gram, Program, Values, evaluate, jacobian_gram
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,16 @@ def lines(statement: str, program: Program, x: np.ndarray, y: np.ndarray, number
         return _separation(program, values, y, float(numbers["margin"]))
     if statement not in ("minimum", "descent"):
         raise ValueError(f"unknown statement {statement!r}")
-    return _local(statement, program, values, y, {name: float(number) for name, number in numbers.items()})
+    had = {name: float(number) for name, number in numbers.items()}
+    return local_lines(statement, program, values, jacobian_gram(program, values), y, had)
 
 
-def _local(statement: str, program: Program, values: Values, y: np.ndarray, had: Mapping[str, float]) -> list[Line]:
+def local_lines(
+    statement: str, program: Program, values: Values, gram: Gram, y: np.ndarray, had: Mapping[str, float]
+) -> list[Line]:
+    """The inequalities of "minimum" and "descent"."""
     residual = (values.output + Ball.exact(-np.asarray(y, dtype=np.float64))).norm()
     bounds = bounded(program, values, had["radius"])
-    gram = jacobian_gram(program, values)
     result = [
         _line("residual", "the residual is at most as claimed", residual, "<=", had["residual"]),
         _proved(
@@ -98,11 +101,11 @@ def existence(had: Mapping[str, float], *, descent: bool) -> list[Line]:
 
 
 def contraction(had: Mapping[str, float]) -> float:
-    r"""$q$ with $\|r_k\| \le q^k R$ for a proved "descent"."""
+    r"""$p$ with $\|r_k\| \le (1 - p)^k R$ for a proved "descent"."""
     share = 1 - had["step"] * (had["largest"] + had["lipschitz"] * had["radius"]) ** 2 / 2
     share -= had["lipschitz"] * had["step"] * had["residual"] / 2
     gap = had["sigma"] - had["lipschitz"] * had["radius"]
-    return 1 - had["step"] * share * gap**2 * (1 - 1e-12)
+    return had["step"] * share * gap**2 * (1 - 1e-12)
 
 
 def _separation(program: Program, values: Values, y: np.ndarray, margin: float) -> list[Line]:
@@ -123,7 +126,7 @@ def _separation(program: Program, values: Values, y: np.ndarray, margin: float) 
 
 
 def _readout(program: Program) -> list[Line]:
-    """That multiplying the readout's weights multiplies the outputs: an affine last step, all of it trained, used once."""
+    """That multiplying weights multiplies the outputs: the last step is affine, all of it trains and is used once."""
     step = program.steps[-1]
     names = [step.weight, *([step.bias] if step.bias else [])]
     used = [name for s in program.steps for name in (s.weight, s.bias) if name]

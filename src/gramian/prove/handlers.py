@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from gramian.checker.program import Step
 from gramian.errors import Unsupported
-from gramian.prove.read_program import Reading, Value, Weight
+from gramian.prove.reading import Reading, Value, Weight
 
 Handler = Callable[..., Any]
 
@@ -173,12 +173,14 @@ def convolution(reading: Reading, x: Any, weight: Any, bias: Any = None, stride:
     else:
         around = [(p, p) for p in pairs(padding)]
 
+    def flat(sizes: Any) -> tuple[int, ...]:
+        return (*(1,) * (2 - axes), *sizes)
+
     def patches(image: Tensor) -> Tensor:
         image = F.pad(image, [p for pair in reversed(around) for p in pair])
         if axes == 1:
             image = image[:, :, None]
-        ones = [1] * (2 - axes)
-        columns = F.unfold(image, [*ones, *kernel], [*ones, *pairs(dilation)], 0, [*ones, *pairs(stride)])
+        columns = F.unfold(image, flat(kernel), flat(pairs(dilation)), 0, flat(pairs(stride)))
         return columns[0].T  # (positions, channels x window)
 
     gathered = reading.gathered(x, patches)
