@@ -1,31 +1,38 @@
 r"""How much the Jacobian of a network can change on a ball of weights.
 
-For each sample, each step v has four numbers that hold for all weights within `radius` of the centre: its size
-$a \ge \|v\|$, its largest entry, $d \ge \|Dv\|$ (so that v moves by at most $d\,\|\theta - \theta'\|$), and
-$s$, a Lipschitz constant of $Dv$. They follow from those of its inputs. The derivation of each rule is in
-docs/proofs.md; the one idea is that weights of different layers are orthogonal directions.
+For each sample, each step v has numbers that hold for all weights within `radius` of the centre: its size
+$a \ge \|v\|$; $d \ge \|Dv\|$, so that v moves by at most $d\,\|\theta - \theta'\|$; $e \ge \|Dv_j\|$ for each
+entry j on its own; and $s$, a Lipschitz constant of $Dv$. They follow from those of its inputs. The derivation of each
+rule is in docs/proofs.md; the one idea is that weights of different layers are orthogonal directions.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from gramian.checker.balls import outward, spectral_norm
+from gramian.checker.balls import Ball, outward, spectral_norm
 from gramian.checker.functions import FUNCTIONS, bounds
 from gramian.checker.program import Program, Step, Values
 
 
 @dataclass(frozen=True)
-class Growth:
-    """Bounds for each sample, arrays (n,) or (1,)."""
+class Slopes:
+    """d, e and s of a step for each sample, arrays (n,) or (1,); and the trained parameters that it depends on."""
 
-    size: np.ndarray
-    largest: np.ndarray
-    first: np.ndarray
+    whole: np.ndarray
+    entry: np.ndarray
     second: np.ndarray
-    uses: frozenset[str]  # the trained parameters that the value depends on
+    uses: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Growth(Slopes):
+    """The same with the sizes: of the whole value, and of its largest entry."""
+
+    size: np.ndarray = field(default_factory=lambda: np.zeros(1))
+    largest: np.ndarray = field(default_factory=lambda: np.zeros(1))
 
 
 @dataclass(frozen=True)
@@ -43,60 +50,72 @@ def bounded(program: Program, values: Values, radius: float) -> Bounds:
     margin = np.inf
     for number, step in enumerate(program.steps):
         given = [growth[i] for i in step.inputs]
-        first, second, uses = _rule(program, number, step, given, radius, values)
+        slopes = _slopes(program, number, step, given, radius, values)
         value = values.values[number]
-        moved = first * radius
-        size, largest = outward(value.norms() + moved), outward(value.size().max(-1) + moved)
-        growth.append(Growth(size, largest, outward(first), outward(second), uses))
+        whole, entry, second = outward(slopes.whole), outward(slopes.entry), outward(slopes.second)
+        size, largest = outward(value.norms() + whole * radius), outward(value.size().max(-1) + entry * radius)
+        growth.append(Growth(whole, entry, second, slopes.uses, size, largest))
         if step.kind == "function" and FUNCTIONS[step.function].kink:
             z = values.values[step.inputs[0]]
-            gaps = np.abs(z.middle) - z.radius - outward(given[0].first * radius)[:, None]
+            gaps = np.abs(z.middle) - z.radius - outward(given[0].entry * radius)[:, None]
             margin = min(margin, float(gaps.min()))
     samples = len(values.output.middle)
     seconds = np.broadcast_to(growth[-1].second, (samples,))
     return Bounds(float(outward(np.sqrt(np.sum(seconds**2)))), margin)
 
 
-def _rule(program: Program, number: int, step: Step, given: list[Growth], radius: float, values: Values):
-    """(first, second, uses) of a step."""
+def _slopes(
+    program: Program, number: int, step: Step, given: list[Growth], radius: float, values: Values
+) -> Slopes:  # fmt: skip
     zero, uses = np.zeros(1), frozenset().union(*(g.uses for g in given))
     if step.kind == "input":
-        return zero, zero, uses
+        return Slopes(zero, zero, zero)
     if step.kind == "parameter":
         if step.weight in program.trained:
-            return np.ones(1), zero, frozenset([step.weight])
-        return zero, zero, uses
+            return Slopes(np.ones(1), np.ones(1), zero, frozenset([step.weight]))
+        return Slopes(zero, zero, zero)
     if step.kind == "linear":
-        matrix = abs(program.matrix(number))
-        # ||A||_2^2 <= ||A||_1 ||A||_inf
-        norm = outward(np.sqrt(float(matrix.sum(0).max()) * float(matrix.sum(1).max())))
-        return norm * given[0].first, norm * given[0].second, uses
+        matrix, h = abs(program.matrix(number)), given[0]
+        rows, columns = float(matrix.sum(1).max()), float(matrix.sum(0).max())
+        norm = outward(np.sqrt(rows * columns))  # ||A||_2^2 <= ||A||_1 ||A||_inf
+        return Slopes(norm * h.whole, np.minimum(rows * h.entry, norm * h.whole), norm * h.second, uses)
     if step.kind == "affine":
-        return _affine_rule(program, step, given[0], radius)
+        return _affine_slopes(program, step, given[0], radius, values.values[step.inputs[0]])
     if step.kind == "function":
-        z = values.values[step.inputs[0]]
-        moved = outward(given[0].first * radius)
+        z, h = values.values[step.inputs[0]], given[0]
+        moved = outward(h.entry * radius)
         low = (z.middle - z.radius).min(-1) - moved
         high = (z.middle + z.radius).max(-1) + moved
         steepest, bend = bounds(step.function, low - 1e-12 * np.abs(low), high + 1e-12 * np.abs(high))
-        return steepest * given[0].first, bend * given[0].first ** 2 + steepest * given[0].second, uses
+        return Slopes(steepest * h.whole, steepest * h.entry, bend * h.entry * h.whole + steepest * h.second, uses)
     if step.kind == "sum":
-        return sum(g.first for g in given), sum(g.second for g in given), uses
+        return Slopes(sum(g.whole for g in given), sum(g.entry for g in given), sum(g.second for g in given), uses)
     a, b = given
-    first = a.first * b.largest + a.largest * b.first
-    return first, a.second * b.largest + 2 * a.first * b.first + a.largest * b.second, uses
+    cross = 2 * np.minimum(a.whole * b.entry, a.entry * b.whole)
+    return Slopes(
+        a.whole * b.largest + a.largest * b.whole,
+        a.entry * b.largest + a.largest * b.entry,
+        a.second * b.largest + cross + a.largest * b.second,
+        uses,
+    )
 
 
-def _affine_rule(program: Program, step: Step, h: Growth, radius: float):
+def _affine_slopes(program: Program, step: Step, h: Growth, radius: float, values: Ball) -> Slopes:
     weight_trains, bias_trains = step.weight in program.trained, step.bias in program.trained
-    norm = abs(step.weight_scale) * outward(spectral_norm(program.weights(step.weight)) + radius * weight_trains)
-    own = np.zeros(1)
+    weight, scale = program.weights(step.weight), abs(step.weight_scale)
+    norm = scale * outward(spectral_norm(weight) + radius * weight_trains)
+    row = scale * outward(float(weight.norms().max()) + radius * weight_trains)
+    patch = outward(values.reshape(len(values.middle), step.positions, -1).norms().max(-1) + radius * h.whole)
+    # what the layer's own weights do: to all entries, and to one
+    own, own_entry = np.zeros(1), np.zeros(1)
     if weight_trains:
-        own = own + (step.weight_scale * h.size) ** 2
+        own, own_entry = own + (scale * h.size) ** 2, own_entry + (scale * patch) ** 2
     if bias_trains:
-        own = own + step.bias_scale**2 * step.positions
+        own, own_entry = own + step.bias_scale**2 * step.positions, own_entry + step.bias_scale**2
     mine = frozenset(name for name in (step.weight, step.bias) if name in program.trained)
-    cross = abs(step.weight_scale) * h.first * weight_trains
-    if mine & h.uses:  # tied with an earlier layer: the directions are no longer orthogonal
-        return np.sqrt(own) + norm * h.first, 2 * cross + norm * h.second, mine | h.uses
-    return np.sqrt(own + (norm * h.first) ** 2), cross + norm * h.second, mine | h.uses
+    cross = scale * h.whole * weight_trains
+    if mine & h.uses:  # tied with an earlier layer: the directions are not orthogonal
+        whole, entry = np.sqrt(own) + norm * h.whole, np.sqrt(own_entry) + row * h.whole
+        return Slopes(whole, entry, 2 * cross + norm * h.second, mine | h.uses)
+    whole, entry = np.sqrt(own + (norm * h.whole) ** 2), np.sqrt(own_entry + (row * h.whole) ** 2)
+    return Slopes(whole, entry, cross + norm * h.second, mine | h.uses)
