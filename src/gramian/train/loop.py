@@ -65,11 +65,11 @@ class Loop:
     def begin(self, probes: list[Probe], kept: Checkpoint | None, *, standard: bool) -> None:
         """Learning rate, optimizer and probes at the initialization; then on to the checkpoint, if there is one."""
         if self.path is not None:
-            self.made = {**self._made(), "probes": [probe.name for probe in probes]}
+            self.identity = {**self._identity(), "probes": [probe.name for probe in probes]}
         else:
-            self.made = {}
+            self.identity = {}
         if kept is not None:
-            kept.check(self.made, str(self.path), self.n_steps)
+            kept.check(self.identity, str(self.path), self.n_steps)
             load_tensors(self.run.module, {**kept.tensors["now"], **kept.tensors["initial"]})
             self.run.initial = {name: p.detach().clone() for name, p in self.run.parameters().items()}
         self.initial = {name: t.detach().clone() for name, t in tensors_of(self.run.module).items()}
@@ -305,7 +305,7 @@ class Loop:
                 "random": self._random(),
             }
             trace = self.record.trace(self._config(), self.probes, reason="unfinished")
-            Checkpoint(self.step, tensors, self.made, trace).write(self.path)
+            Checkpoint(self.step, tensors, self.identity, trace).write(self.path)
 
     def _random(self) -> dict[str, Tensor]:
         device = self.run.train.x.device
@@ -325,7 +325,7 @@ class Loop:
         self.record.load(kept.trace)
         self.step = kept.step
 
-    def _made(self) -> dict[str, Any]:
+    def _identity(self) -> dict[str, Any]:
         """What a run that goes on must have in common with this one."""
         s, samples = self.settings, [self.run.train.x, self.run.train.targets]
         if self.run.test:
