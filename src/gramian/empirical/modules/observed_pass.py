@@ -22,13 +22,14 @@ from torch.autograd.function import BackwardCFunction
 
 from gramian.empirical.modules import trial_passes
 from gramian.empirical.modules.arguments import tensors_of
-from gramian.empirical.modules.batch_dependent import INDEPENDENT, depends, kept_random_states, random_states
+from gramian.empirical.modules.batch_dependent import INDEPENDENT, depends
 from gramian.empirical.modules.calling import hooked_ones
 from gramian.empirical.modules.gradient_hooks import checked_backward, module_hooks
 from gramian.empirical.modules.observed_calls import CallWatcher
 from gramian.empirical.modules.output_functions import Batch, Model
 from gramian.empirical.modules.structured_parameters import CallRecorder, Node, Uses, nodes_below
 from gramian.errors import BadData
+from gramian.module_state.random_numbers import kept_random_states, random_states
 
 
 @dataclass(frozen=True, eq=False)
