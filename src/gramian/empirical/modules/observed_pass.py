@@ -1,9 +1,9 @@
 """One forward pass of one sample, watched: all that is looked at before `vmap` runs the samples together.
 
-Nothing of it is kept for the next call. What the pass shows may depend on the values of parameters, buffers and inputs
-(a branch that is taken, a gate that opens, a number that is drawn), so that another pass of the same module need not
-show it. It is one pass where there were five: of outputs, of outputs with their graph, of hooks, of uses, and the one
-that pulled-back vectors are compared with.
+Nothing of it is kept for the next call, except of networks of ours (`kept_structure.py`). What the pass shows may
+depend on the values of parameters, buffers and inputs (a branch that is taken, a gate that opens, a number that is
+drawn), so that another pass of the same module need not show it. It is one pass where there were five: of outputs, of
+outputs with their graph, of hooks, of uses, and the one that pulled-back vectors are compared with.
 
 What it cannot settle is handed on: numbers that were drawn, samples that seem to be mixed and outputs that `vmap` has
 otherwise go to `trial_passes.try_model`, hooks and custom functions to `gradient_hooks.checked_backward`.
