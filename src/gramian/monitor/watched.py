@@ -19,7 +19,7 @@ from gramian.monitor.watched_run import WatchedRun
 from gramian.train.curvature import LossOf
 from gramian.train.forward import normalizers
 from gramian.train.objective import Objective, Samples
-from gramian.train.rows_view import mean_of_tokens
+from gramian.train.token_losses import mean_of_tokens
 
 WORK = {"cpu": 1.5e10}  # operations that one of the dear measurements may take: half a second of one core
 ANSWER_FACTOR = 4  # times as many for the slowest samples, which are looked for when an answer is asked for

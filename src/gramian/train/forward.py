@@ -10,15 +10,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gramian.empirical.modules.arguments import Samples, arguments_of, tensors_of
 from gramian.empirical.modules.calling import call
 from gramian.module_state.untouched import untouched
 
 MOST_ROWS, MOST_POSITIONS = 1024, 50_000  # in a pass. Larger activations leave the cache, and each costs page faults
 
 
-def rows_per_pass(x: Tensor) -> int:
+def rows_per_pass(x: Samples) -> int:
     """How many samples go through the network at once: sums over samples may be taken in parts."""
-    return min(MOST_ROWS, max(8, MOST_POSITIONS // max(math.prod(x.shape[2:]), 1)))
+    if isinstance(x, Tensor) and x.is_floating_point():
+        positions = math.prod(x.shape[2:])
+    else:
+        # tokens have no channels, and of several tensors nobody says which axis is theirs: each number is a position
+        positions = sum(math.prod(t.shape[1:]) for t in tensors_of(x))
+    return min(MOST_ROWS, max(8, MOST_POSITIONS // max(positions, 1)))
 
 
 def movable(module: nn.Module) -> dict[str, nn.Parameter]:
@@ -34,7 +40,13 @@ def outputs_of(module: nn.Module, x: Tensor) -> Tensor:
 def outputs_as_trained(module: nn.Module, x: Tensor) -> Tensor:
     """The same for a step of training: what the module keeps from one call to the next stays, and checkpoints save
     memory; only the data are a copy, in which it may write."""
-    return module(x.clone()).reshape(len(x), -1)
+    return called_as_trained(module, x).reshape(len(x), -1)
+
+
+def called_as_trained(module: nn.Module, x: Samples) -> Any:
+    """What the module returns in a step of training, as in `outputs_as_trained`."""
+    args, kwargs = arguments_of(x.clone())
+    return module(*args, **kwargs)
 
 
 @contextmanager

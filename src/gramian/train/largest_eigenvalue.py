@@ -40,7 +40,7 @@ def largest_eigenvalue(module: nn.Module, x: Tensor, *, tolerance: float = TOLER
 
         def gram(u: Tensor) -> Tensor:
             # J J^T u in two passes: backward gives J^T u, forward-mode differentiation J of that
-            return _push(module, parameters, x, _pull(module, parameters, x, u.reshape(shape).to(x))).flatten()
+            return _push(module, parameters, x, _pull(module, parameters, x, u.reshape(shape))).flatten()
 
         return top_eigenvalue(gram, g, tolerance)
 
@@ -52,8 +52,10 @@ def _pull(module: nn.Module, parameters: dict[str, nn.Parameter], x: Tensor, u: 
         size = rows_per_pass(x)
         for part, weight in zip(x.split(size), u.split(size), strict=True):
             # the gradient of <f(w), u> in w is J^T u; it is a sum over rows, so parts add up
-            out = (outputs_of(module, part) * weight).sum()
-            grads = torch.autograd.grad(out, list(parameters.values()), allow_unused=True)
+            # the outputs' dtype, not that of the inputs, which may be whole numbers
+            out = outputs_of(module, part)
+            product = (out * weight.to(out)).sum()
+            grads = torch.autograd.grad(product, list(parameters.values()), allow_unused=True)
             for name, g in zip(total, grads, strict=True):
                 total[name] += 0 if g is None else g
     return total

@@ -147,6 +147,11 @@ def changed(x: Samples, f: Callable[[Tensor], Tensor]) -> Any:
     return x.change(f)
 
 
+def in_parts(x: Samples, size: int) -> list[Any]:
+    """The samples in parts of `size`, the last one smaller if that does not divide."""
+    return [x[first : first + size] for first in range(0, len(x), size)]
+
+
 def joined(parts: Sequence[Samples]) -> Any:
     """Samples one below the other."""
     first = parts[0]
