@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gramian.empirical.modules.arguments import Samples as Rows
+from gramian.empirical.modules.arguments import tensors_of as tensors_in
 from gramian.errors import BadArgument
 from gramian.timing import Stopwatch
 from gramian.train.batches import Batches
@@ -181,7 +183,7 @@ class Loop:
         load_tensors(self.run.module, {name: t for name, t in kept.items() if name in there})
         return loss
 
-    def _samples(self) -> tuple[Tensor, Tensor, float]:
+    def _samples(self) -> tuple[Rows, Tensor, float]:
         """Inputs and targets of this step and the factor n/|S|."""
         data = self.run.train
         if self.full_batch:
@@ -327,9 +329,9 @@ class Loop:
 
     def _identity(self) -> dict[str, Any]:
         """What a run that goes on must have in common with this one."""
-        s, samples = self.settings, [self.run.train.x, self.run.train.targets]
+        s, samples = self.settings, [*tensors_in(self.run.train.x), self.run.train.targets]
         if self.run.test:
-            samples += [self.run.test.x, self.run.test.targets]
+            samples += [*tensors_in(self.run.test.x), self.run.test.targets]
         return {
             "parameters": {n: f"{tuple(p.shape)} {p.dtype}" for n, p in self.run.module.named_parameters()},
             "trained": sorted(self.run.parameters()),
@@ -365,13 +367,13 @@ class Loop:
             "stop_accuracy": options.stop_accuracy,
             "n_train": len(data),
             "n_test": n_test,
-            "in_shape": list(data.x.shape[1:]),
+            "in_shape": list(tensors_in(data.x)[0].shape[1:]),
             "n_outputs": run.n_outputs,
             "gram_rows": len(run.rows),
             "module": type(run.module).__name__,
             "parameters": sum(p.numel() for p in run.module.parameters()),
             "trainable": sum(p.numel() for p in run.parameters().values()),
-            "dtype": str(data.x.dtype).removeprefix("torch."),
+            "dtype": str(tensors_in(data.x)[0].dtype).removeprefix("torch."),
             "device": str(data.x.device),
             "torch": torch.__version__,
             "skipped": dict(self.skipped),
