@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from gramian import Monitor, suggest
 from gramian.empirical import empirical_ntk
+from gramian.empirical.modules.arguments import tensors_of
 from gramian.empirical.modules.calling import call_at
 from gramian.errors import BadArgument
 from gramian.monitor.label_positions import positions_of
@@ -18,6 +19,7 @@ from gramian.monitor.module_call import call_of
 from gramian.monitor.watched import watched
 from gramian.train.batch_view import view
 from gramian.train.curvature import sharpness
+from gramian.train.forward import MOST_POSITIONS, MOST_ROWS, rows_per_pass
 
 VOCABULARY, LENGTH = 11, 6
 
@@ -68,10 +70,10 @@ def test_log_odds_give_the_cross_entropy_of_the_tokens_and_their_kernel():
     run = watched(net, nn.CrossEntropyLoss(), x, y, (None, None), 5, 3).run
     assert (y.gather(1, at) != -100).all()
     rows, each = run.train.x, -net(x).log_softmax(2).gather(2, y.clamp_min(0)[:, :, None])[:, :, 0].gather(1, at)
-    odds = run.module(rows)
+    odds = run.module(*rows.tensors)
     torch.testing.assert_close(F.softplus(-odds), each)
     torch.testing.assert_close(run.objective(odds, run.train.targets), each.mean(1).sum())
-    jacobian = jacrev(lambda w: functional_call(run.module, w, (rows,)))({n: p.detach() for n, p in _named(net)})
+    jacobian = jacrev(lambda w: functional_call(run.module, w, rows.tensors))({n: p.detach() for n, p in _named(net)})
     j = torch.cat([t.reshape(5, 3, -1) for t in jacobian.values()], 2)
     torch.testing.assert_close(empirical_ntk(run.module, rows), torch.einsum("icp,jcp->ij", j, j) / 3)
     assert [n for n, _ in _named(run.module)] == [n for n, _ in _named(net)]
@@ -188,5 +190,16 @@ def test_tokens_that_floating_point_numbers_cannot_carry_travel_exactly(dtype):
     assert torch.equal(empirical_ntk(seen.module, x), empirical_ntk(nn.Sequential(net.table), ids - first))
     loss = float(F.cross_entropy(net(**x).logits.flatten(0, 1).float(), y.flatten()).detach())
     assert suggest(net, (x, y), nn.CrossEntropyLoss(), rehearse=0).loss == pytest.approx(loss, rel=2e-2)
-    monitor = Monitor(net, torch.optim.SGD(net.parameters(), 0.1), nn.CrossEntropyLoss(), x, y)
-    assert monitor.watching
+    seen = watched(net, nn.CrossEntropyLoss(), x, y, (None, None), 4, 2)
+    assert all(torch.equal(a, b) for a, b in zip(tensors_of(seen.x), x.values(), strict=True))
+    odds = seen.run.module(*tensors_of(seen.run.train.x))
+    assert float(F.softplus(-odds).mean().detach()) == pytest.approx(loss, rel=2e-2)
+
+
+def test_what_a_pass_holds_counts_the_logits_of_a_large_vocabulary():
+    net, (x, y) = GPT(), batch(3)
+    run = watched(net, nn.CrossEntropyLoss(), x, y, (None, None), 3, 2).run
+    assert run.numbers_out == LENGTH * VOCABULARY
+    assert rows_per_pass(run.train.x, run.numbers_out) == rows_per_pass(run.train.x) == MOST_ROWS
+    # 16 positions with 50,000 logits each, 256 of which stand for one position
+    assert rows_per_pass(run.train.x, 16 * 50_000) == MOST_POSITIONS // (16 * 50_000 // 256)

@@ -90,7 +90,7 @@ def conclude(run: FinishedRun, clock: Clock) -> Certification:
         width=_width(run, all_certificates),
         certificates=[c.facts() for c in all_certificates],
         warnings=warnings,
-        made=_origin(run, clock),
+        origin=_origin(run, clock),
     )
     data = run_facts.data_facts(run.data).to_dict()
     return Certification(sentences, all_certificates, outcome, word, data, facts_of_run.to_dict(), run.trace)

@@ -154,7 +154,7 @@ def _data(data_dir: Path | None, missing: list[tuple[str, str]]) -> list[tuple[s
             note = f" ({one.note})"
         else:
             note = ""
-        if one.found:
+        if one.present:
             if one.missing:
                 gap = f"; without {', '.join(one.missing)}"
             else:

@@ -18,9 +18,9 @@ from torch.optim import SGD, Optimizer
 
 from gramian.arch.inputs import Inputs
 from gramian.empirical.modules.arguments import Samples
-from gramian.empirical.modules.batch_dependent import kept_random_states, random_states
 from gramian.empirical.modules.calling import call_at
 from gramian.errors import GramianError
+from gramian.module_state.random_numbers import kept_random_states, random_states
 from gramian.train.advice import Advice
 from gramian.train.choice import choose
 from gramian.train.curvature import LossOf, loss_hessian_product
