@@ -9,9 +9,12 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
+
+import gramian
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "bench" / "README.md"])
@@ -62,6 +65,21 @@ def test_the_page_on_your_own_training_loop_runs(tmp_path):
     assert "Largest stable learning rate" in done.stdout
     assert "After 300 steps" in done.stdout
     assert (tmp_path / "report" / "report.html").exists()
+
+
+def test_the_page_on_training_runs(tmp_path):
+    (code,) = blocks(ROOT / "docs" / "training.md", "python")
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "a small MLP" in done.stdout
+    assert "momentum: 60 steps" in done.stdout
+    (run,) = json.loads((tmp_path / "report" / "report.json").read_text(encoding="utf-8"))["runs"]
+    assert run["loss"]["optimizer"] == "momentum"
+
+
+def test_the_page_on_training_names_every_setting():
+    page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `(\w+)` \|", page, re.M) == [field.name for field in fields(gramian.Settings)]
 
 
 def test_the_page_on_spectra_runs(tmp_path):

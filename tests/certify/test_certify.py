@@ -121,7 +121,7 @@ def test_every_run_is_whole(name, found, tmp_path):
     assert plain["runs"][0]["answer"] == list(one.answer)
     assert len(one.run["loss"]["steps"]) == len(one.run["loss"]["measured"])
     if one.trace is not None:
-        assert one.run["made"]["parameters"] > 0
+        assert one.run["origin"]["parameters"] > 0
         assert plain["data"]["n_train"] == one.trace.config["n_train"]
 
 
@@ -294,7 +294,7 @@ def test_the_same_seed_gives_the_same_certification(few):
     def plain(one):
         facts = copy.deepcopy(one.run)
         for key in ("date", "seconds"):
-            facts["made"].pop(key)
+            facts["origin"].pop(key)
         return facts
 
     one, again, other = (run(few, "sgd, squared", seed=seed) for seed in (5, 5, 6))
@@ -330,7 +330,7 @@ def test_ctrl_c_ends_the_training_and_the_answer_is_written_all_the_same(few, mo
         one = certify(net(), *few[:2], **settings)
     assert one.trace.interrupted
     assert one.answer[0].startswith("Not reached: interrupted after 4 steps, with the training loss at ")
-    assert one.run["made"]["interrupted"]
+    assert one.run["origin"]["interrupted"]
     assert not one.reached
     assert len(one.run["spectrum"]["final"]) == 24
     page, _ = one.write(str(tmp_path))

@@ -52,12 +52,12 @@ def test_the_line_gives_the_same_trace(name, with_test):
         y, y_test = 3 * x[:, :2] + 5, 3 * x_test[:, :2] + 5
     test = {"x_test": x_test, "y_test": y_test} if with_test else {}
     one = certify(module(), x, y, **test, **arguments)
-    line = one.run["made"]["python"]
+    line = one.run["origin"]["python"]
     names = {"gramian": gramian, "torch": torch, "module": module(), "x": x, "y": y, **test}
     again = eval(line, names)
     assert again.trace.losses == one.trace.losses
     assert again.trace.measured["loss"].values == one.trace.measured["loss"].values
-    assert again.run["made"]["python"] == line
+    assert again.run["origin"]["python"] == line
     assert again.run["goal"] == one.run["goal"]
     assert again.run["width"].get("tolerance") == one.run["width"].get("tolerance")
     for keyword, value in arguments.items():
@@ -75,6 +75,6 @@ def test_defaults_are_those_of_certify():
 def test_settings_as_one_value_are_in_the_line_too():
     x, y = torch.eye(4), torch.arange(4) % 2
     one = certify(module(), x, y, settings=Settings(optimizer="gd", accuracy=0.3, seed=2, steps=4))
-    line = one.run["made"]["python"]
+    line = one.run["origin"]["python"]
     assert all(word in line for word in ("optimizer='gd'", "accuracy=0.3", "seed=2", "steps=4"))
     assert "settings" not in line

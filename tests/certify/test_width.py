@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from gramian.certify import width
-from gramian.certify.network_ntk import KernelError, affordable_rows, kernel_error
+from gramian.certify.network_ntk import KernelError, kernel_cost, kernel_error
 from gramian.certify.setup import setup
 from gramian.certify.width import Sweep, choose_width, mean_interval, sweep
 from gramian.errors import BadArgument
@@ -154,13 +154,14 @@ def test_what_is_no_width_is_refused(few, asked, parametrization):
 
 def test_all_of_few_rows_are_afforded_and_fewer_of_many(few):
     made = a_setup(few)
-    assert affordable_rows(made.build(8, 0), made.x, 1) == 24
+    assert kernel_cost(made.build(8, 0), made.x).affordable_rows(1) == 24
     many = torch.randn(200, 1, 8, 8)
-    assert affordable_rows(made.build(8, 0), many, 1) == 64
-    assert affordable_rows(made.build(8, 0), many, 1e15) == 200
+    cost = kernel_cost(made.build(8, 0), many)
+    assert cost.affordable_rows(1) == 64
+    assert cost.affordable_rows(1e15) == 200
     operations = 2e7
-    some = affordable_rows(made.build(8, 0), many, operations)
-    assert 64 < some < affordable_rows(made.build(8, 0), many, 2 * operations) < 200
+    some = cost.affordable_rows(operations)
+    assert 64 < some < cost.affordable_rows(2 * operations) < 200
 
 
 @pytest.mark.parametrize("counts", [(32, 24, 16, 12), (8, 8, 8)])

@@ -28,7 +28,7 @@ def test_two_networks_in_one_report(gramian_in, facts_of, nets, tmp_path):
     assert "digits: 2 networks" in done.stdout
     for run in facts["runs"]:
         assert run["title"] in done.stdout
-        assert run["made"]["command"].startswith("gramian certify --data digits --n 20")
+        assert run["origin"]["command"].startswith("gramian certify --data digits --n 20")
         assert all(one["theorem"][:40] in done.stdout for one in run["certificates"])
     assert done.stdout.rstrip().endswith("gramian-report/report.html")
     assert (tmp_path / "gramian-report" / "report.html").stat().st_size > 10_000
@@ -59,7 +59,7 @@ def test_the_python_in_the_report_does_the_same(name, gramian_in, facts_of, nets
     gramian_in(f"certify {PYTHON_LINES[name].replace('NETS', nets)}")
     [run] = facts_of()["runs"]
     monkeypatch.syspath_prepend(tmp_path)
-    *first, last = run["made"]["python"].split("; ")
+    *first, last = run["origin"]["python"].split("; ")
     names: dict = {}
     for line in first:
         exec(line, names)
@@ -144,7 +144,7 @@ main()
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 130, done.stderr
     [run] = facts_of()["runs"]
-    assert run["made"]["interrupted"] is True
+    assert run["origin"]["interrupted"] is True
     assert 10 <= run["loss"]["steps"][-1] < 5000
     assert "interrupted after" in done.stdout
 
@@ -168,7 +168,7 @@ def test_report_makes_the_page_again(gramian_in, facts_of, tmp_path):
         ('{"runs": [', "is no JSON"),
         ("[1, 2]", "holds no runs"),
         ('{"schema": 1, "runs": []}', "holds no runs"),
-        ('{"schema": 99, "runs": [{}]}', "has schema 99; this version reads 2"),
+        ('{"schema": 99, "runs": [{}]}', "has schema 99; this version reads 3"),
     ],
 )
 def test_report_refuses_what_is_none(gramian_in, tmp_path, text, said):

@@ -113,7 +113,7 @@ def test_a_near_name_in_the_folder_is_offered(tmp_path):
 
 def test_the_data_folder_is_the_argument_or_the_variable(tmp_path, monkeypatch):
     (tmp_path / "mnist").mkdir()
-    assert [row.name for row in available() if not row.found] == ["mnist", "fashion-mnist", "cifar10", "uci"]
+    assert [row.name for row in available() if not row.present] == ["mnist", "fashion-mnist", "cifar10", "uci"]
     monkeypatch.setenv("GRAMIAN_DATA", str(tmp_path))
     rows = {row.name: row for row in available()}
     assert rows["mnist"].where == str(tmp_path / "mnist")
@@ -129,7 +129,7 @@ def test_the_data_folder_is_the_argument_or_the_variable(tmp_path, monkeypatch):
 @pytest.mark.skipif("GRAMIAN_DATA" not in os.environ, reason="GRAMIAN_DATA is not set")
 def test_real_data_are_what_is_known_of_them():
     for row in available():
-        if row.found and row.name in ("mnist", "fashion-mnist", "cifar10"):
+        if row.present and row.name in ("mnist", "fashion-mnist", "cifar10"):
             data = load(row.name, n=200, n_test=50)
             assert torch.bincount(data.y).tolist() == pytest.approx([20] * 10, abs=4)
             found = geometry(data.x, data.y, rows=data.rows)

@@ -63,4 +63,4 @@ def test_unknown_set_and_split(root):
 
 def test_doctor_counts_them(root):
     row = available(root)[-1]
-    assert (row.name, row.found, row.note) == ("uci", True, "3 sets, as uci:NAME")
+    assert (row.name, row.present, row.note) == ("uci", True, "3 sets, as uci:NAME")

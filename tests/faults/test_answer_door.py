@@ -184,7 +184,7 @@ def test_the_command_and_python_give_the_same_numbers(net, target, tmp_path, mon
     assert done.exit_code in (0, 1), done.output
     facts = json.loads((tmp_path / "gramian-report" / "report.json").read_text())
     [run] = facts["runs"]
-    *first, last = run["made"]["python"].split("; ")
+    *first, last = run["origin"]["python"].split("; ")
     names: dict = {}
     for line in first:
         exec(line, names)

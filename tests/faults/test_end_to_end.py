@@ -149,7 +149,7 @@ def certified(command, options):
     """The facts of a certification by the command, and the certification that the report's line of Python makes."""
     command(f"certify --data rows.csv --out report --quiet {options}")
     facts = json.loads(Path("report/report.json").read_text(encoding="utf-8"))["runs"][0]
-    lines = facts["made"]["python"].split("; ")
+    lines = facts["origin"]["python"].split("; ")
     names = {}
     with contextlib.redirect_stderr(io.StringIO()):
         exec("; ".join(lines[:-1]), names)

@@ -10,9 +10,16 @@ from torch.nn import functional as F
 
 from gramian import Monitor, suggest
 from gramian.empirical import empirical_ntk
+from gramian.empirical.modules.arguments import tensors_of
+from gramian.empirical.modules.calling import call_at
 from gramian.errors import BadArgument
+from gramian.monitor.label_positions import positions_of
+from gramian.monitor.losses import UserLoss
+from gramian.monitor.module_call import call_of
+from gramian.monitor.watched import watched
+from gramian.train.batch_view import view
 from gramian.train.curvature import sharpness
-from gramian.train.rows_view import token_samples, view
+from gramian.train.forward import MOST_POSITIONS, MOST_ROWS, rows_per_pass
 
 VOCABULARY, LENGTH = 11, 6
 
@@ -58,18 +65,19 @@ def batch(n=5):
 def test_log_odds_give_the_cross_entropy_of_the_tokens_and_their_kernel():
     net, (x, y) = GPT(), batch()
     y[0, 2] = -100
-    seen = view(net, nn.CrossEntropyLoss(), x, y, tokens=3)
-    watched, samples, goal = token_samples(seen)
-    at = samples.x[:, 0, LENGTH : LENGTH + 3].long()
+    module_call = call_of(net, nn.CrossEntropyLoss(), x, y)
+    at = positions_of(module_call, UserLoss(module_call.loss, module_call.look, module_call.targets), 3).at
+    run = watched(net, nn.CrossEntropyLoss(), x, y, (None, None), 5, 3).run
     assert (y.gather(1, at) != -100).all()
-    odds, each = watched(samples.x), -net(x).log_softmax(2).gather(2, y.clamp_min(0)[:, :, None])[:, :, 0].gather(1, at)
+    rows, each = run.train.x, -net(x).log_softmax(2).gather(2, y.clamp_min(0)[:, :, None])[:, :, 0].gather(1, at)
+    odds = run.module(*rows.tensors)
     torch.testing.assert_close(F.softplus(-odds), each)
-    torch.testing.assert_close(goal(odds, samples.targets), each.mean(1).sum())
-    jacobian = jacrev(lambda w: functional_call(watched, w, (samples.x,)))({n: p.detach() for n, p in _named(net)})
+    torch.testing.assert_close(run.objective(odds, run.train.targets), each.mean(1).sum())
+    jacobian = jacrev(lambda w: functional_call(run.module, w, rows.tensors))({n: p.detach() for n, p in _named(net)})
     j = torch.cat([t.reshape(5, 3, -1) for t in jacobian.values()], 2)
-    torch.testing.assert_close(empirical_ntk(watched, samples.x), torch.einsum("icp,jcp->ij", j, j) / 3)
-    assert [n for n, _ in _named(watched)] == [n for n, _ in _named(net)]
-    assert watched.head.weight is net.head.weight
+    torch.testing.assert_close(empirical_ntk(run.module, rows), torch.einsum("icp,jcp->ij", j, j) / 3)
+    assert [n for n, _ in _named(run.module)] == [n for n, _ in _named(net)]
+    assert run.module.head.weight is net.head.weight
 
 
 def _named(net):
@@ -96,8 +104,8 @@ def test_a_causal_model_with_inputs_by_name_and_its_own_loss():
     net, (x, _) = Causal(), batch()
     rows = {"input_ids": x, "attention_mask": torch.ones_like(x), "labels": x}
     seen = view(net, None, rows, None)
-    torch.testing.assert_close(seen.loss(seen.module(seen.x), seen.y), net(**rows).loss)
-    assert seen.positions == LENGTH - 1
+    torch.testing.assert_close(seen.loss(call_at(seen.module, {}, seen.x), seen.y), net(**rows).loss)
+    assert watched(net, None, rows, None, (None, None), 5, 8).positions == LENGTH - 1
     assert set(rows) == {"input_ids", "attention_mask", "labels"}  # the caller's dict is as it was
 
 
@@ -105,13 +113,13 @@ def test_a_causal_model_with_inputs_by_name_and_its_own_loss():
 def test_a_language_model_is_watched_and_left_as_it_is(kind):
     x, y = batch(12)
     ends = []
-    for watched in (False, True):
+    for monitored in (False, True):
         torch.manual_seed(1)
         net = GPT() if kind == "plain" else Causal()
         adam = torch.optim.AdamW(net.parameters(), lr=3e-3)
         loss = nn.CrossEntropyLoss()
         inputs, targets = (x, y) if kind == "plain" else ({"input_ids": x, "labels": x}, None)
-        if watched:
+        if monitored:
             monitor = Monitor(net, adam, loss if kind == "plain" else None, inputs, targets, rows=6, share=1.0)
         for _ in range(10):
             adam.zero_grad()
@@ -163,7 +171,35 @@ def test_a_loss_that_is_not_known_is_refused():
         view(Odd(), None, {"input_ids": batch()[0], "labels": batch()[0]}, None)
 
 
-def test_tokens_that_half_precision_cannot_carry_are_refused():
-    net, ids = nn.Embedding(1000, 1000).bfloat16(), torch.full((2, 3), 999)
-    with pytest.raises(BadArgument, match=r"999 among the inputs is not exact in torch\.bfloat16"):
-        view(net, nn.CrossEntropyLoss(), ids, ids)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_tokens_that_floating_point_numbers_cannot_carry_travel_exactly(dtype):
+    first = 2**24  # float32 has no 2^24 + 1, bfloat16 no 257
+
+    class Far(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table = nn.Embedding(4, 3, dtype=dtype)
+
+        def forward(self, ids, mask):
+            return SimpleNamespace(logits=self.table(ids - first) * mask[:, :, None])
+
+    net, ids = Far(), first + torch.tensor([[0, 1], [1, 3], [2, 1], [3, 3]])
+    x, y = {"ids": ids, "mask": torch.ones(4, 2, dtype=torch.bool)}, (ids - first) % 3
+    seen = view(net, nn.CrossEntropyLoss(), x, y)
+    assert torch.equal(call_at(seen.module, {}, seen.x), net(**x).logits)
+    assert torch.equal(empirical_ntk(seen.module, x), empirical_ntk(nn.Sequential(net.table), ids - first))
+    loss = float(F.cross_entropy(net(**x).logits.flatten(0, 1).float(), y.flatten()).detach())
+    assert suggest(net, (x, y), nn.CrossEntropyLoss(), rehearse=0).loss == pytest.approx(loss, rel=2e-2)
+    seen = watched(net, nn.CrossEntropyLoss(), x, y, (None, None), 4, 2)
+    assert all(torch.equal(a, b) for a, b in zip(tensors_of(seen.x), x.values(), strict=True))
+    odds = seen.run.module(*tensors_of(seen.run.train.x))
+    assert float(F.softplus(-odds).mean().detach()) == pytest.approx(loss, rel=2e-2)
+
+
+def test_what_a_pass_holds_counts_the_logits_of_a_large_vocabulary():
+    net, (x, y) = GPT(), batch(3)
+    run = watched(net, nn.CrossEntropyLoss(), x, y, (None, None), 3, 2).run
+    assert run.numbers_out == LENGTH * VOCABULARY
+    assert rows_per_pass(run.train.x, run.numbers_out) == rows_per_pass(run.train.x) == MOST_ROWS
+    # 16 positions with 50,000 logits each, 256 of which stand for one position
+    assert rows_per_pass(run.train.x, 16 * 50_000) == MOST_POSITIONS // (16 * 50_000 // 256)

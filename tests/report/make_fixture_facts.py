@@ -149,7 +149,7 @@ def run(key: str, title: str, status: str, gap: float, layers: int, width: int, 
         },
         "certificates": certificates(status, width, useful),
         "warnings": ["The loss was still falling at the last step."] if key == "resnet" else [],
-        "made": {
+        "origin": {
             "command": f"gramian certify --data digits --n 500 --net {key} --width {width} --optimizer gd --seed 0",
             "python": 'gramian.certify(net, x, y, optimizer="gd", lr=0.4, steps=400, seed=0)',
             "seed": 0,

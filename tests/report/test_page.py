@@ -39,7 +39,7 @@ def test_missing_facts_read_not_measured(facts):
 
 def test_no_value_of_the_fixture_may_be_missing_without_a_word(facts):
     """Each number taken away, one block at a time, leaves a page that still says so in words."""
-    for name in ("loss", "accuracy", "spectrum", "moved", "test", "width", "made"):
+    for name in ("loss", "accuracy", "spectrum", "moved", "test", "width", "origin"):
         facts["runs"][0][name] = None
         text = visible(render(facts))
         assert not re.search(r"\b(None|nan|NaN)\b", text), name
@@ -60,7 +60,7 @@ def test_names_with_markup_are_inert(facts, run):
     run["moved"]["layers"][0] = run["probes"][0]["title"] = run["probes"][0]["name"] = evil
     run["certificates"][0] |= {"theorem": evil, "reference": evil, "summary": evil, "status": evil}
     run["certificates"][0]["premises"][0] |= {"says": evil, "needs": evil, "has": evil, "note": evil}
-    run["made"] |= {"command": evil, "python": evil, "versions": {evil: evil}}
+    run["origin"] |= {"command": evil, "python": evil, "versions": {evil: evil}}
     page = render(facts)
     assert page.count("<script") == len(re.findall(r"<script[ >]", render({"runs": [{}]})))
     assert "<img" not in page

@@ -149,6 +149,15 @@ def test_some_other_safetensors_file_is_refused(tmp_path):
         train(net(), X, LABELS, steps=2, checkpoint=path, resume=True)
 
 
+def test_a_checkpoint_of_another_version_is_refused(tmp_path):
+    from safetensors.torch import save_file
+
+    path = tmp_path / "run.safetensors"
+    save_file({"now/w": torch.ones(2)}, str(path), metadata={"format": "gramian training checkpoint 1", "made": "{}"})
+    with pytest.raises(BadData, match=r"(?s)is a gramian training checkpoint 1; this version reads 2.*why:.*fix:"):
+        train(net(), X, LABELS, steps=2, checkpoint=path, resume=True)
+
+
 def test_nothing_half_written_is_left(tmp_path, monkeypatch):
     path = tmp_path / "run.safetensors"
     train(net(), X, LABELS, steps=2, checkpoint=path)

@@ -30,6 +30,12 @@ def test_it_is_the_largest_and_never_above(name):
     assert found <= exact * (1 + 1e-12)
 
 
+def test_it_is_the_largest_where_the_inputs_are_tokens():
+    net, x = nn.Sequential(nn.Embedding(10, 4), nn.Flatten(), nn.Linear(12, 2)), torch.randint(10, (6, 3))
+    exact = float(torch.linalg.eigvalsh(gram_matrix(net, x))[-1])
+    assert largest_eigenvalue(net, x, tolerance=1e-8) == pytest.approx(exact, rel=1e-5)
+
+
 def test_batches_that_share_out_the_data_are_never_below_the_whole():
     net, x = NETS["mlp"][0](), torch.randn(12, 6)
     batches = list(torch.randperm(12).split(4))

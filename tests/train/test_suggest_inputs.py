@@ -1,13 +1,19 @@
 """What `suggest` takes and refuses: frames, arrays and lists; slips that torch says something else about."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from torch import nn
+from torch.func import functional_call
 
 from gramian import suggest
 from gramian.errors import BadArgument, BadData
+from gramian.train.batch_view import view
+from gramian.train.curvature import sharpness
+from gramian.train.forward import MOST_ROWS
 
 CE, MSE = nn.CrossEntropyLoss(), nn.MSELoss()
 
@@ -109,3 +115,73 @@ def test_inference_mode_is_refused_and_its_tensors_are_taken():
         with pytest.raises(BadArgument, match=r"(?s)Inference mode.*where: .*why: .*fix: "):
             suggest(nn.Linear(5, 2), (x, torch.arange(8) % 2), CE, "sgd")
     assert suggest(nn.Linear(5, 2), (x, torch.arange(8) % 2), CE, "sgd", rehearse=10, budget=20).lr > 0
+
+
+class Two(nn.Module):
+    """A row of features and a token."""
+
+    def __init__(self):
+        super().__init__()
+        self.features, self.tokens = nn.Linear(3, 4), nn.Embedding(6, 4)
+        self.out = nn.Linear(4, 2)
+
+    def forward(self, x, ids):
+        return self.out(torch.tanh(self.features(x) + self.tokens(ids)))
+
+
+class Packed(Two):
+    """The same, of one tensor; parameters under the same names."""
+
+    def forward(self, row):
+        return super().forward(row[:, :3], row[:, 3].long())
+
+
+class WithLogits(Two):
+    """The same, with an object for its output."""
+
+    def forward(self, x, ids):
+        return SimpleNamespace(logits=super().forward(x, ids))
+
+
+@pytest.mark.parametrize("optimizer", ["momentum", "adam"])
+def test_several_inputs_have_the_rates_of_the_same_numbers_in_one(optimizer):
+    x, ids = torch.randn(20, 3), torch.randint(6, (20,))
+    y = ids % 2
+    one, two, named = Packed(), Two(), WithLogits()
+    two.load_state_dict(one.state_dict())
+    named.load_state_dict(one.state_dict())
+    settings = {"rehearse": 20, "budget": 50}
+    right = suggest(one, (torch.cat([x, ids[:, None].float()], 1), y), CE, optimizer, **settings)
+    for net, inputs in ((two, (x, ids)), (two, (x.double(), ids.int())), (named, {"ids": ids, "x": x})):
+        advice = suggest(net, (inputs, y), CE, optimizer, **settings)
+        assert str(advice).splitlines()[0] == str(right).splitlines()[0]
+        assert advice.largest == pytest.approx(right.largest, rel=1e-4)
+        assert [t.last for t in advice.trials] == pytest.approx([t.last for t in right.trials], rel=1e-4)
+        if right.forecast is not None:
+            assert advice.forecast.losses == pytest.approx(right.forecast.losses, rel=1e-4)
+
+
+def test_the_sharpness_of_several_inputs_in_parts_is_that_of_the_whole_hessian():
+    n = MOST_ROWS + 100
+    x, ids, net = torch.randn(n, 3), torch.randint(6, (n,)), Two().double()
+    seen = view(net, CE, {"x": x, "ids": ids}, ids % 2)
+    names, numbers = zip(*((name, p.detach()) for name, p in net.named_parameters()), strict=True)
+
+    def goal(*at):
+        return CE(functional_call(net, dict(zip(names, at, strict=True)), (x.double(), ids)), ids % 2)
+
+    blocks = torch.autograd.functional.hessian(goal, numbers)
+    rows = [torch.cat([b.reshape(p.numel(), -1) for b in row], 1) for p, row in zip(numbers, blocks, strict=True)]
+    exact = float(torch.linalg.eigvalsh(torch.cat(rows))[-1])
+    assert sharpness(seen.module, seen.x, seen.y, seen.loss, tolerance=1e-10) == pytest.approx(exact, rel=1e-8)
+
+
+def test_a_refused_hook_of_a_model_with_logits_is_named_as_in_the_model():
+    net = WithLogits()
+    net.out.weight.register_hook(lambda g: 2 * g)
+    batch = ({"x": torch.randn(8, 3), "ids": torch.randint(6, (8,))}, torch.arange(8) % 2)
+    with pytest.raises(BadArgument, match=r"(?s)A gradient hook on `out\.weight` changes.*where: WithLogits"):
+        suggest(net, batch, CE, "sgd")
+    other = torch.optim.SGD(nn.Linear(2, 2).parameters(), 0.1)
+    with pytest.raises(BadArgument, match=r"module WithLogits"):
+        suggest(WithLogits(), batch, CE, other)

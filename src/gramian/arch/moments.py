@@ -127,13 +127,13 @@ class Moments:
         `moves` says that it only moves, copies or drops positions, or makes new ones zero.
         """
 
-        def both(field: Tensor, lead: int) -> Tensor:
+        def on_every_copy(field: Tensor, lead: int) -> Tensor:
             ndim = field.ndim
             for first in range(lead, ndim, max(self.position_axes, 1)):
                 field = apply(field, tuple(range(first - ndim, first - ndim + self.position_axes)))
             return field
 
-        return self.map_covariances(both, moves=moves).map_means(lambda mean: both(mean, 1))
+        return self.map_covariances(on_every_copy, moves=moves).map_means(lambda mean: on_every_copy(mean, 1))
 
     def resized(self, after: tuple[int, ...]) -> Moments:
         """Positions in another shape, in the same order."""
@@ -175,7 +175,7 @@ class Moments:
         # E (a h)(b g) = a b E h g: each entry gets the numbers of both its ends
         if not self.all_pairs:  # both ends are at one position
             x2, y2 = x1, y1
-        xx, both = self.xx * (x1 * x2), l * r
+        xx, factor = self.xx * (x1 * x2), l * r
         yy = xx
         if self.yy is not self.xx:
             yy = self.yy * (y1 * y2)
@@ -183,15 +183,15 @@ class Moments:
             self,
             xx=xx,
             yy=yy,
-            xy=self.xy * both,
-            theta=None if self.theta is None else self.theta * both,
+            xy=self.xy * factor,
+            theta=None if self.theta is None else self.theta * factor,
             mean_x=None if self.mean_x is None else self.mean_x * at_x,
             mean_y=None if self.mean_y is None else self.mean_y * at_y,
         )
         # a gap belongs to factors of one sign
         kept = self.gap is not None and bool((at_x >= 0).all() & (at_y >= 0).all())
         if kept and self.gap is not None:
-            return product.with_gap(self.gap.size * both)
+            return product.with_gap(self.gap.size * factor)
         return product
 
     def plus(self, at_x: Tensor, at_y: Tensor) -> Moments:

@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy
 from gramian.certify.goal import Goal, last_loss
 from gramian.certify.kernel_prediction import Prediction, StepSchedule, predict, predict_coupled
 from gramian.certify.limit_side import LimitSide
+from gramian.certify.network_ntk import KernelCost
 from gramian.certify.prepared_data import PreparedData
 from gramian.certify.width import WidthChoice
 from gramian.train import Trace
@@ -28,7 +29,7 @@ class InitialNetwork:
         ntk: its own NTK, averaged over the outputs, on the first rows; float64.
         ntk_error: relative Frobenius distance of that from the limit; None without a limit.
         coupled_ntk: its own NTK over all outputs and rows, (n, n, C, C); None where that takes too long.
-        n_watched_rows: training rows whose Gram matrix is computed during the run.
+        kernel_cost: what its own NTK costs, by which rows are chosen.
         mode_differences: layers that make training mode another function than evaluation mode; "" without any.
     """
 
@@ -40,7 +41,7 @@ class InitialNetwork:
     ntk: Tensor
     ntk_error: float | None
     coupled_ntk: Tensor | None
-    n_watched_rows: int
+    kernel_cost: KernelCost
     mode_differences: str
 
     @property

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from gramian.certify.network_ntk import affordable_rows
+from gramian.certify.network_ntk import KernelCost
 from gramian.empirical import empirical_ntk
 from gramian.empirical.modules.calling import call
 from gramian.empirical.modules.module_copy import copied
@@ -30,19 +30,19 @@ def outputs(network: nn.Module, x: Tensor) -> Tensor:
     return torch.cat([part.reshape(len(part), -1) for part in parts])
 
 
-def coupled_gram(network: nn.Module, x: Tensor, n_outputs: int) -> Tensor | None:
+def coupled_gram(network: nn.Module, x: Tensor, n_outputs: int, cost: KernelCost) -> Tensor | None:
     """The network's own NTK over all outputs and rows, (n, n, C, C); None where it takes too much time or memory."""
-    if len(x) * n_outputs > MOST_COUPLED or affordable_rows(network, x, GRAM_OPERATIONS / n_outputs) < len(x):
+    if len(x) * n_outputs > MOST_COUPLED or cost.affordable_rows(GRAM_OPERATIONS / n_outputs) < len(x):
         return None
     with evaluating(network):
         return empirical_ntk(network, x, outputs="full").cpu()
 
 
-def probes_for(network: nn.Module, x: Tensor, n_outputs: int, steps: int) -> list[str]:
+def probes_for(n: int, n_outputs: int, steps: int, cost: KernelCost) -> list[str]:
     """All probes, and what premises of theorems ask for: after every step only where that takes a few seconds."""
     chosen = ["standard", "update_error", "kernel_entry_drift"]
-    cheap = affordable_rows(network, x, STEP_OPERATIONS / (n_outputs * max(steps, 1))) == len(x)
-    if len(x) * n_outputs <= MOST_COUPLED_AT_EACH_STEP and steps <= MOST_STEPS_WATCHED and cheap:
+    cheap = cost.affordable_rows(STEP_OPERATIONS / (n_outputs * max(steps, 1))) == n
+    if n * n_outputs <= MOST_COUPLED_AT_EACH_STEP and steps <= MOST_STEPS_WATCHED and cheap:
         chosen.append("step_remainder")
     return chosen
 

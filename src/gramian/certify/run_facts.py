@@ -132,7 +132,7 @@ def nothing_trained(
         width=None,
         certificates=certificates,
         warnings=warnings,
-        made=origin_facts(
+        origin=origin_facts(
             seed=seed, dtype=None, device=None, python=None, seconds={}, parameters=None, interrupted=False
         ),
     )  # fmt: skip

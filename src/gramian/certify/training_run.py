@@ -11,7 +11,7 @@ from torch.nn import functional
 from gramian.certify.finished_run import FinishedRun, InitialNetwork, TrainingPlan
 from gramian.certify.limit_side import LimitSide
 from gramian.certify.measure import GRAM_OPERATIONS, coupled_gram, differs_by_mode, largest_lr, outputs, probes_for
-from gramian.certify.network_ntk import affordable_rows, kernel_error
+from gramian.certify.network_ntk import kernel_cost, kernel_error
 from gramian.certify.prepared_data import PreparedData
 from gramian.certify.study_clock import Clock
 from gramian.certify.torch_line import per_batch, rounded
@@ -59,15 +59,15 @@ def _initial_network(data: PreparedData, limit: LimitSide, width: WidthChoice, c
     network = data.setup.build(width.width, request.settings.seed)
     first_outputs = outputs(network, data.inputs)
     with clock("Gram matrix of the network"):
-        some = affordable_rows(network, data.inputs, GRAM_OPERATIONS)
-        n_watched = affordable_rows(network, data.inputs, WATCH_OPERATIONS)
+        cost = kernel_cost(network, data.inputs)
+        some = cost.affordable_rows(GRAM_OPERATIONS)
         if limit.theta is None:
             of_limit = None
         else:
             of_limit = limit.theta[:some, :some]
         error = kernel_error(network, data.inputs[:some], of_limit)
         if request.loss == "squared":
-            coupled = coupled_gram(network, data.inputs, data.n_outputs)
+            coupled = coupled_gram(network, data.inputs, data.n_outputs, cost)
         else:
             coupled = None
     test_outputs = None
@@ -82,7 +82,7 @@ def _initial_network(data: PreparedData, limit: LimitSide, width: WidthChoice, c
         ntk=error.ntk,
         ntk_error=error.relative,
         coupled_ntk=coupled,
-        n_watched_rows=n_watched,
+        kernel_cost=cost,
         mode_differences=mode,
     )
 
@@ -164,8 +164,8 @@ def _trained(data: PreparedData, initial: InitialNetwork, plan: TrainingPlan) ->
         checkpoint=request.checkpoint,
         resume=request.resume,
         progress=request.progress,
-        gram_rows=initial.n_watched_rows,
-        probes=probes_for(initial.network, data.inputs, data.n_outputs, plan.steps),
+        gram_rows=initial.kernel_cost.affordable_rows(WATCH_OPERATIONS),
+        probes=probes_for(len(data.inputs), data.n_outputs, plan.steps, initial.kernel_cost),
     )
 
 

@@ -13,9 +13,10 @@ from gramian.cli import show
 from gramian.errors import GramianError, Unsupported
 
 PACKAGES = (
-    "torch", "numpy", "scipy", "scikit-learn", "safetensors", "pandas", "pyarrow", "typer", "rich", "plotly", "jinja2",
+    "torch", "numpy", "scipy", "scikit-learn", "safetensors", "python-flint", "pandas", "pyarrow", "typer",
+    "rich", "plotly", "jinja2",
 )  # fmt: skip
-IMPORTED_AS = {"scikit-learn": "sklearn"}
+IMPORTED_AS = {"scikit-learn": "sklearn", "python-flint": "flint"}
 
 
 def doctor(data_dir: opt.DataDir = None) -> None:
@@ -153,7 +154,7 @@ def _data(data_dir: Path | None, missing: list[tuple[str, str]]) -> list[tuple[s
             note = f" ({one.note})"
         else:
             note = ""
-        if one.found:
+        if one.present:
             if one.missing:
                 gap = f"; without {', '.join(one.missing)}"
             else:

@@ -73,7 +73,8 @@ def read_facts(path: Path) -> dict[str, Any]:
             f"{path} holds no runs.", where=str(path), why="it is JSON, but not a report of gramian's.", fix=again
         )
     if facts.get("schema") != SCHEMA:
-        origin = runs[0].get("made")
+        # reports up to schema 2 call this block "made"
+        origin = runs[0].get("origin", runs[0].get("made"))
         if isinstance(origin, dict):
             command = origin.get("command")
         else:

@@ -149,7 +149,7 @@ def run_study(study: Study) -> int:
             show.talk(f"Interrupted: the report holds the {len(done)} finished of {len(built)} networks.")
             stopped = True
             break
-        if done[-1].run["made"]["interrupted"]:
+        if done[-1].run["origin"]["interrupted"]:
             stopped = True
             break
     if done:
@@ -189,7 +189,7 @@ def _certified(study: Study, net: BuiltNetwork, data: Dataset) -> Certification:
         progress=not study.quiet,
         **keywords,
     )
-    one.run["made"] |= {"command": shlex.join(study.command), "python": _python(study, net, data, keywords)}
+    one.run["origin"] |= {"command": shlex.join(study.command), "python": _python(study, net, data, keywords)}
     return one
 
 

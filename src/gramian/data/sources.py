@@ -249,7 +249,7 @@ class Available:
     """A data set that `load` knows by name: is it there, where, and what is missing."""
 
     name: str
-    found: bool
+    present: bool
     where: str
     missing: tuple[str, ...] = ()
     note: str = ""

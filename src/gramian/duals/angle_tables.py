@@ -63,8 +63,8 @@ class AngleTable:
         e = s / second.sqrt()
         # h, G and D are bilinear in both sides' polynomials: contracted with one side's here, a pair takes dot products
         h = torch.einsum("an,ab->bn", basis, self.apart)
-        both = [torch.einsum("an,abr->rbn", e * basis, c).flatten(0, 1) for c in (self.rest, self.slope)]
-        return torch.cat([s[None], e[None], basis, h, *both])
+        contracted = [torch.einsum("an,abr->rbn", e * basis, c).flatten(0, 1) for c in (self.rest, self.slope)]
+        return torch.cat([s[None], e[None], basis, h, *contracted])
 
     def _scaled(self, s: Tensor) -> Tensor:
         if len(self.apart) == 1:
@@ -165,11 +165,11 @@ def of_powers(a: Tensor, q: float, second: float, dtype: torch.dtype) -> AngleTa
     above = square.flip(0).cumsum(0).flip(0)[1:]
     for count in (16, 24, *ANGLE_NODES, len(square)):  # no more than are needed: their rounding errors add up
         x, matrix = chebyshev_nodes(count)
-        both = [matrix @ (x[:, None] ** r @ c) for c in (above, (r + 1) * square[1:])]
-        length = max(_kept(c[None, None], dtype) for c in both)
+        coefficients = [matrix @ (x[:, None] ** r @ c) for c in (above, (r + 1) * square[1:])]
+        length = max(_kept(c[None, None], dtype) for c in coefficients)
         if length < 0.8 * count:
             break
-    rest, slope = both
+    rest, slope = coefficients
     only = math.sqrt(q)
     return AngleTable(SMOOTH, only, only, a.new_zeros(1, 1), *(_long(c[None, None], length) for c in (rest, slope)))
 
@@ -239,9 +239,9 @@ def _interpolated(
         rest = _integral(form, half)
 
     def mapped(values: Tensor) -> Tensor:
-        both = values.new_zeros(order, order, angles)
-        both[i, j] = both[j, i] = values
-        return torch.einsum("ai,bj,ijr->abr", to_x, to_x, both)
+        symmetric = values.new_zeros(order, order, angles)
+        symmetric[i, j] = symmetric[j, i] = values
+        return torch.einsum("ai,bj,ijr->abr", to_x, to_x, symmetric)
 
     slope, rest = mapped(half), mapped(rest)
     length = max(_kept(slope, dtype), _kept(rest, dtype))

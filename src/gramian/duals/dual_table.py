@@ -88,10 +88,10 @@ def table_for(dual: Dual, key: object, q1: Tensor, q2: Tensor, pairs: int, *, ki
     few = 8 * torch.finfo(q1.dtype).eps
     if high - low <= few * high:  # as many digits of it as are sure, that the next tile finds the table
         only = float(f"{high:.{int(-math.log10(few)) - 1}e}")
-        return _made(_Named(key, dual), only, only)
+        return _checked_table(_Named(key, dual), only, only)
     if not kinks_at_zero or high > WIDEST_RATIO * low or pairs < LEAST_PAIRS_OF_MANY_VARIANCES:
         return None
-    return _made(
+    return _checked_table(
         # ends moved outwards to powers of sqrt 2, so that tiles of nearby variances share a table
         _Named(key, dual),
         2 ** (math.floor(2 * math.log2(low)) / 2),
@@ -114,13 +114,13 @@ class _Named:
 
 
 @lru_cache(maxsize=64)
-def _made(named: _Named, low: float, high: float) -> DualTable | None:
+def _checked_table(named: _Named, low: float, high: float) -> DualTable | None:
     """A table with as many terms as its check asks for; None if none of the orders passes it."""
     # The number of angles is found at one variance, where a table is cheap; then the orders are tried with that number.
     angles: tuple[int, ...] = ANGLE_ORDERS
     orders: tuple[int, ...] = (1,)
     if low < high:
-        narrow = _made(named, high, high)
+        narrow = _checked_table(named, high, high)
         if narrow is None:
             return None
         angles, orders = (narrow.coefficients.shape[-1],), DEVIATION_ORDERS

@@ -73,7 +73,7 @@ class Bent:
         # f' = f - delta, and -1[U < 0] has the slope delta: the masses cancel, and the function's slope is A 1[U > 0] +
         # B f(U).
         on = (math.pi - p.theta) / (2 * math.pi)
-        slopes = a * a * on + a * b * (p.on_f + p.f_on) + b * b * p.both
+        slopes = a * a * on + a * b * (p.on_f + p.f_on) + b * b * p.f_f
         one, two = (torch.where(s > 0, a / 2 + b * half(s), b) for s in (p.s1, p.s2))
         return torch.where((p.s1 > 0) & (p.s2 > 0), slopes, one * two)  # at 0 torch's slope is that below
 
@@ -95,7 +95,7 @@ class Bent:
             """E U phi'(U) phi(V)."""
             # Stein: q E phi''(U) phi(V) + k E phi'(U) phi'(V). `with_f` is E f(U) phi(V), where the part of max(V, 0)
             # over U < 0 is gap E delta(U) / 2.
-            with_f = a * (ramp + p.gap * at_0 / 2) + b * (p.both - m + f_on)
+            with_f = a * (ramp + p.gap * at_0 / 2) + b * (p.f_f - m + f_on)
             return q * ((a - b) * at_0 * image + b * with_f) + p.k * slope
 
         ramp1, ramp2 = (
@@ -108,9 +108,9 @@ class Bent:
             steep(q2, p.s2, at2, m2, p.on_f, ramp2, image2),
         )
         # U delta(U) = 0, so that of U phi''(U) only B U f(U) is left; Stein's lemma with f' = f - delta does the rest.
-        bend = (a - b) ** 2 * density + (a - b) * b * (d_f + f_d) + b * b * p.both
-        steep1 = b * (a * (q1 * (p.f_on - at1 / 2) + p.k * f_d) + b * (q1 * (p.both - d_f) + p.k * (p.both - f_d)))
-        steep2 = b * (a * (q2 * (p.on_f - at2 / 2) + p.k * d_f) + b * (q2 * (p.both - f_d) + p.k * (p.both - d_f)))
+        bend = (a - b) ** 2 * density + (a - b) * b * (d_f + f_d) + b * b * p.f_f
+        steep1 = b * (a * (q1 * (p.f_on - at1 / 2) + p.k * f_d) + b * (q1 * (p.f_f - d_f) + p.k * (p.f_f - f_d)))
+        steep2 = b * (a * (q2 * (p.on_f - at2 / 2) + p.k * d_f) + b * (q2 * (p.f_f - f_d) + p.k * (p.f_f - d_f)))
         return kernel, Slope(rate**4 * bend, rate**2 * steep1, rate**2 * steep2)
 
 
@@ -125,7 +125,7 @@ class EluExpectations:
     theta: Tensor
     area: Tensor  # s1 s2 sin(theta)
     sine: Tensor
-    both: Tensor  # E f(U) f(V)
+    f_f: Tensor  # E f(U) f(V)
     below: Tensor  # E (f(U) - 1)(f(V) - 1) where both are below 0
     on_f: Tensor  # E 1[U > 0] f(V)
     f_on: Tensor
@@ -178,7 +178,7 @@ def _parts(
 
 
 def _integrals(s1: Tensor, s2: Tensor, theta: Tensor, nodes: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """`both`, `below`, `on_f`, `f_on` of a list of pairs."""
+    """`f_f`, `below`, `on_f`, `f_on` of a list of pairs."""
     s = s1 * s2
     right_angle = (s <= 1) | (theta > math.pi / 2)  # from there exponentials neither grow nor cancel
     start = torch.where(right_angle, math.pi / 2, 0.0)
@@ -196,7 +196,7 @@ def _integrals(s1: Tensor, s2: Tensor, theta: Tensor, nodes: int) -> tuple[Tenso
     first = torch.where(right_angle, m1 * m2, half(s1 + s2))
     first_below = torch.where(right_angle, l1 * l2, half_less(s1 + s2) - l1 - l2)
     k_less = torch.expm1(torch.where(right_angle, s * torch.cos(theta), -2 * s * torch.sin(theta / 2).square()))
-    both = first + k_less * first - with_expm1 - alone
+    f_f = first + k_less * first - with_expm1 - alone
     # The integral of w alone is missing here: it cancels what the angle changes in E f(U) 1[V < 0], E 1[U < 0] f(V) and
     # E 1[U < 0] 1[V < 0].
     below = first_below + k_less * first - with_expm1
@@ -204,7 +204,7 @@ def _integrals(s1: Tensor, s2: Tensor, theta: Tensor, nodes: int) -> tuple[Tenso
     # E 1[U > 0] f(V): at a right angle a product, at angle 0 zero; its slope in the angle is 1 / 2 pi - R_2 / 2
     on_f = torch.where(right_angle, m2 / 2, 0.0) + turn - i2 / 2
     f_on = torch.where(right_angle, m1 / 2, 0.0) + turn - i1 / 2
-    return both, below, on_f, f_on
+    return f_f, below, on_f, f_on
 
 
 def _reduced(t: Tensor) -> Tensor:

@@ -39,11 +39,11 @@ def diagonals(
             ]
         except NotFinite as error:
             refuse(arch, x, None, error.pair, 1, error.dtype)
-    both = tuple(torch.cat([t.diagonal() for t in column]) for column in zip(*tiles, strict=True))
+    diagonals = tuple(torch.cat([t.diagonal() for t in column]) for column in zip(*tiles, strict=True))
     if dtype is None:
-        nngp, theta = both
+        nngp, theta = diagonals
     else:
-        nngp, theta = (t.to(dtype) for t in both)
+        nngp, theta = (t.to(dtype) for t in diagonals)
     for k in (nngp, theta):
         bad = torch.nonzero(~torch.isfinite(k.detach())).flatten().tolist()
         if bad:

@@ -181,7 +181,7 @@ def _forward(
     """K_l for l = 0..L and M_{l,j} of two inputs with Cov(A x, A x') = k; `variances`: of z_0..z_L, None if equal."""
     a = b = torch.zeros(1, dtype=torch.float64)
     covariances: list[Tensor] = []
-    both: list[Tensor] = []  # for each l so far, where g_l..g_j are positive for both inputs
+    alive_since: list[Tensor] = []  # for each l so far, where g_l..g_j are positive for both inputs
     joint: dict[tuple[int, int], Tensor] = {}
     for j in range(s.depth + 1):
         if variances is None:
@@ -197,13 +197,13 @@ def _forward(
         # the layer's second Gaussian is integrated exactly, given g: P(h > 0) and E max(h, 0) in place of a draw's
         above, part = _mean_above_zero(middle, spread)
         on = (g > 0) * above
-        joint |= {(l, j): torch.where(alive, on, 0.0).mean() for l, alive in enumerate(both)}
+        joint |= {(l, j): torch.where(alive, on, 0.0).mean() for l, alive in enumerate(alive_since)}
         joint[j, j] = on.mean()
         a, b = g.clamp_min(0), h.clamp_min(0)
         k = (a * part).mean()
         covariances.append(k)
         positive = (g > 0) & (h > 0)
-        both = [alive & positive for alive in both] + [positive]
+        alive_since = [alive & positive for alive in alive_since] + [positive]
     return covariances, joint
 
 

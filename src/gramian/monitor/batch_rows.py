@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -88,6 +88,12 @@ def changed(given: Any, change: Callable[[Tensor], Any]) -> Any:
     if isinstance(given, tuple | list):
         return tuple(changed(value, change) for value in given)
     return given
+
+
+def filled(given: Any, leaves: Sequence[Tensor]) -> Any:
+    """The structure with these tensors, in the order of `tensors`, in place of its own."""
+    following = iter(leaves)
+    return changed(given, lambda _: next(following))
 
 
 def called(module: Callable[..., Any], given: Any, how: str) -> Any:

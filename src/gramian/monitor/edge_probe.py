@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from gramian.empirical.modules.arguments import Samples
 from gramian.train.curvature import LossOf
 from gramian.train.edge import stable_rate
 from gramian.train.forward import batch_statistics
@@ -40,7 +41,7 @@ class EdgeOfStability:
         self,
         optimizer: Optimizer,
         module: nn.Module,
-        x: Tensor,
+        x: Samples,
         loss: LossOf,
         kind: str = "mean",
         batch: Callable[[], int | None] = lambda: None,

@@ -38,10 +38,8 @@ class Positions:
         """How many of a sample."""
         return self.at.shape[1]
 
-    def log_odds(self, out: Any, rows: Tensor) -> Tensor:
-        """z_y - log sum_{k != y} e^{z_k} at the positions; shape (n, positions)."""
-        rows = rows.reshape(len(rows), -1)[:, 0]
-        at, right = self.at[rows], self.right[rows]
+    def log_odds(self, out: Any, at: Tensor, right: Tensor) -> Tensor:
+        """z_y - log sum_{k != y} e^{z_k} at some samples' positions; shape (n, positions)."""
         logits = _by_position(next(iter(self.look.tensors(self.look.flat(out)).values())), self.torch_layout)
         z = logits.gather(1, at[:, :, None].expand(-1, -1, logits.shape[2]))
         mine = z.gather(2, right[:, :, None])

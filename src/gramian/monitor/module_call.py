@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gramian.empirical.modules.arguments import Samples, Several
 from gramian.empirical.modules.calling import call as call_once
 from gramian.errors import BadData
 from gramian.monitor.batch_rows import BatchRows, called, changed, tensors, ways
@@ -26,8 +27,6 @@ from gramian.monitor.own_loss import LABELS, own_loss
 from gramian.monitor.watched_outputs import Look, main_of, part, tensors_of
 
 TRIAL_ROWS = 8  # rows of a trial
-# numbers of outputs that one number of a row stands for: passes are then as small as memory wants
-OUTPUTS_PER_NUMBER = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,16 +91,12 @@ class ModuleCall:
         """What is looked at; shape (n, columns)."""
         return self.look.flat(self.output(rows))
 
-    def x(self, rows: Tensor) -> Tensor:
-        """The rows as a network of `Seen` takes them: themselves, or their numbers."""
-        if self.picture is None:
-            return self.numbered(rows)
-        return self.picture[rows]
-
-    def numbered(self, rows: Tensor, numbers: int = 0) -> Tensor:
-        """Row numbers; shape (n, 1, k), k as large as says how much a pass of a sample holds."""
-        held = max(sum(t[0].numel() for t in tensors(self.rows.given)), numbers // OUTPUTS_PER_NUMBER, 1)
-        return rows[:, None, None].expand(-1, 1, held)
+    def x(self, n: int, beside: Sequence[Tensor] = ()) -> Samples:
+        """The first n rows as a network of `Seen` takes them: the tensors of the inputs, and others beside them."""
+        leaves = [t[:n] for t in (*tensors(self.rows.given), *beside)]
+        if len(leaves) == 1:
+            return leaves[0]
+        return Several(tuple(leaves))
 
     def same(self, x: Any, y: Any) -> ModuleCall:
         """Other rows, called and looked at alike."""

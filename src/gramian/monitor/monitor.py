@@ -25,9 +25,9 @@ from gramian.monitor.slow_samples import Slow
 from gramian.monitor.watched_run import WatchedRun
 from gramian.monitor.words import sentences
 from gramian.report.facts import SampleFacts
+from gramian.train.batch_view import unwrapped
 from gramian.train.objective import Loss
 from gramian.train.probes import Probe
-from gramian.train.rows_view import unwrapped
 from gramian.train.trace import Trace
 
 T = TypeVar("T")

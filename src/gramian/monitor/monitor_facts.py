@@ -102,7 +102,7 @@ def facts(
         layers=layer_facts(trace),
         probes=probe_facts(trace, ("kernel_cosine", EDGE)),
         warnings=[f"Not measured: {one} ({why})." for one, why in failed.items()],
-        made=origin_facts(
+        origin=origin_facts(
             python=None,
             seed=None,
             dtype=config["dtype"],

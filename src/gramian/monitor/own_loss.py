@@ -16,7 +16,7 @@ from gramian.errors import BadArgument
 from gramian.monitor.batch_rows import BatchRows, called
 from gramian.monitor.losses import IGNORED
 from gramian.monitor.watched_outputs import Path, main_of, part
-from gramian.train.rows_view import mean_of_tokens
+from gramian.train.token_losses import mean_of_tokens
 
 LABELS = ("start_positions", "end_positions")  # of question answering
 SPANS = ("start_logits", "end_logits")

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import random
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
-from gramian.module_state.random_numbers import random_numbers_apart
+from gramian.module_state.random_numbers import kept_random_states
 from gramian.module_state.untouched import surely, untouched
 from gramian.train.forward import evaluating
 
@@ -25,15 +23,8 @@ def undisturbed(module: nn.Module, others: Iterable[nn.Module] = ()) -> Iterator
     """
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
     everything = list({id(m): m for top in (module, *others) for m in top.modules()}.values())
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 (the one that modules draw from)
-
-    def back() -> None:
-        random.setstate(python)
-        np.random.set_state(numpy)  # noqa: NPY002
-
     with ExitStack() as stack:
-        stack.callback(surely, back)
-        stack.enter_context(random_numbers_apart(device))
+        stack.enter_context(kept_random_states(device))
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.autocast(device.type, enabled=False))
         stack.enter_context(_eager())

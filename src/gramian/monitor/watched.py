@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from gramian.data import one_hot
+from gramian.empirical.modules.arguments import Samples as Rows
 from gramian.monitor.label_positions import Positions, positions_of
 from gramian.monitor.losses import UserLoss, is_classification
 from gramian.monitor.module_call import ModuleCall, call_of
@@ -19,7 +20,7 @@ from gramian.monitor.watched_run import WatchedRun
 from gramian.train.curvature import LossOf
 from gramian.train.forward import normalizers
 from gramian.train.objective import Objective, Samples
-from gramian.train.rows_view import mean_of_tokens
+from gramian.train.token_losses import loss_of_tokens
 
 WORK = {"cpu": 1.5e10}  # operations that one of the dear measurements may take: half a second of one core
 ANSWER_FACTOR = 4  # times as many for the slowest samples, which are looked for when an answer is asked for
@@ -52,7 +53,7 @@ class WatchedNetwork:
     slow_rows: Tensor
     numbers: Tensor
     module: nn.Module
-    x: Tensor
+    x: Rows
     loss: LossOf
     kind: str
     positions: int
@@ -79,7 +80,7 @@ def watched(
     if places is None or places.torch_layout:
         user.fit(f, torch.arange(len(f), device=call.device))
     else:
-        user = UserLoss(_of_tokens(call.loss), call.look, call.targets, template=call.output)
+        user = UserLoss(loss_of_tokens(call.loss), call.look, call.targets, template=call.output)
     net, goal = _network(call, user, places)
     plan = _Plan(call, net, places, rows)
     return _assembled(call, other, user, places, net, goal, plan, tokens)
@@ -108,20 +109,23 @@ def _assembled(
             test_net = None
         else:
             test_net = _network(other, user, at)[0]
-    run = WatchedRun(net, data, tested, goal, plan.few, test_module=test_net, columns=plan.columns)
+    if places is None:
+        numbers = 0
+    else:
+        numbers = places.numbers
+    run = WatchedRun(net, data, tested, goal, plan.few, test_module=test_net, columns=plan.columns, numbers_out=numbers)
     edge_net = _network(call, user, None)[0]
     edge_rows = min(n, EDGE_ROWS, plan.fits["edge"])
     mean = places is not None or user.kind != "sum"
     units = {}
     if mean:
         units = {"loss": n, "test_loss": 1 if tested is None else len(tested)}
-    first = torch.arange(edge_rows, device=call.device)
     return WatchedNetwork(
         run=run,
         slow_rows=plan.more,
         numbers=call.numbers[:n],
         module=edge_net,
-        x=call.x(first),
+        x=call.x(edge_rows),
         loss=user.value,
         kind=user.kind,
         positions=0 if places is None else places.n,
@@ -171,11 +175,7 @@ def _network(call: ModuleCall, user: UserLoss, places: Positions | None) -> tupl
     goal = Objective(user.name, user.summed, curvature)
     if call.plain:
         return call.module, goal
-    if call.picture is not None and call.how == "one":
-        rows = None
-    else:
-        rows = call.rows
-    return Seen(call.module, rows, call.how, lambda out, _: call.look.flat(out)), goal
+    return Seen(call.module, call.rows, call.how, call.look.flat), goal
 
 
 def _samples(call: ModuleCall, user: UserLoss, places: Positions | None, n: int, offset: int = 0) -> Samples:
@@ -186,9 +186,9 @@ def _samples(call: ModuleCall, user: UserLoss, places: Positions | None, n: int,
     else:
         c = places.n
     if places is None:
-        x = call.x(first)
+        x = call.x(n)
     else:
-        x = call.numbered(first, places.numbers)
+        x = call.x(n, (places.at, places.right))
     y, labels = call.targets.given, None
     matrix = torch.zeros(n, c, dtype=torch.float64, device=call.device)
     if places is None and isinstance(y, Tensor):
@@ -229,15 +229,6 @@ def _operations(call: ModuleCall, *, counted: bool) -> float:
     except Exception:  # a convenience: a module that the counter cannot follow is estimated
         return least
     return max(float(counter.get_total_flops()), 1.0 if counted else least)
-
-
-def _of_tokens(loss: Any) -> Any:
-    """torch's cross-entropy, which takes classes on axis 1, on logits that have them last."""
-    if loss == "cross-entropy":
-        return lambda logits, y: mean_of_tokens(logits, y) * (y != -100).sum()
-    if isinstance(loss, nn.CrossEntropyLoss):
-        return lambda logits, y: loss(logits.flatten(0, 1), y.flatten())
-    return loss
 
 
 def _curvature(loss: object, look: Look) -> float | None:

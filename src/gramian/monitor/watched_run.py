@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from gramian.empirical import empirical_ntk
+from gramian.empirical.modules.arguments import Samples as Rows
 from gramian.monitor.watched_module import OutputColumns
-from gramian.train.forward import outputs_of, passes, rows_per_pass
+from gramian.train.forward import outputs_of, passes
 from gramian.train.objective import Objective, Samples
 from gramian.train.run import Run
 
@@ -16,7 +17,8 @@ class WatchedRun(Run):
     """A `Run` whose loss is one number of all watched rows: it may couple them, weight them, or leave some out.
 
     Args:
-        test_module: the module that takes the test rows, where inputs are looked up by number.
+        test_module: the module that takes the test rows, where their structure is another.
+        numbers_out: numbers of a sample on its way out, where they are more than its inputs.
         columns: outputs over which kernels are averaged; None for all of them.
     """
 
@@ -30,8 +32,10 @@ class WatchedRun(Run):
         *,
         test_module: nn.Module | None = None,
         columns: Tensor | None = None,
+        numbers_out: int = 0,
     ) -> None:
         super().__init__(module, train, test, objective, rows)
+        self.numbers_out = numbers_out
         self._test_module = module if test_module is None else test_module
         if columns is None:
             self._for_kernels = module
@@ -45,7 +49,7 @@ class WatchedRun(Run):
 
         def compute() -> Tensor:
             with torch.no_grad():
-                return torch.cat([outputs_of(module, part) for part in passes(module, x)])
+                return torch.cat([outputs_of(module, part) for part in passes(module, x, self.numbers_out)])
 
         return self._once("test outputs", compute)
 
@@ -59,7 +63,7 @@ class WatchedRun(Run):
             (slope,) = torch.autograd.grad(self.objective(f, targets), f, materialize_grads=True)
         return slope.detach()
 
-    def gradient_of(self, x: Tensor, targets: Tensor) -> dict[str, Tensor]:
+    def gradient_of(self, x: Rows, targets: Tensor) -> dict[str, Tensor]:
         """Gradient of the loss of some samples, by name: back from its slope in the outputs, in parts."""
         parameters = self.parameters()
         whole = targets is self.train.targets
@@ -68,12 +72,9 @@ class WatchedRun(Run):
         else:
             slope = self._slope(self.outputs(x), targets)
         total = {name: torch.zeros_like(p) for name, p in parameters.items()}
-        if len(passes(self.module, x)) == 1:
-            size = len(x)
-        else:
-            size = rows_per_pass(x)
+        parts = passes(self.module, x, self.numbers_out)
         with torch.enable_grad():
-            for part, pull in zip(x.split(size), slope.split(size), strict=True):
+            for part, pull in zip(parts, slope.split([len(part) for part in parts]), strict=True):
                 out = outputs_of(self.module, part)
                 if not out.requires_grad:
                     continue

@@ -15,7 +15,7 @@ from copy import copy
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, get_args, get_origin, get_type_hints
 
-SCHEMA = 2
+SCHEMA = 3
 
 
 class _NotWritten:
@@ -354,7 +354,8 @@ class RunFacts(Facts):
 
     did: "reached", "not reached" or "impossible"; why: "implied", "implied up to constants" or "observed"; status:
     f"{did}, {why}", the headline, "watched" for the user's own loop, which has no `did`. answer: sentences, with the
-    questions that they answer in a watched loop. certificates: `Certificate.to_dict()` of each. made: how.
+    questions that they answer in a watched loop. certificates: `Certificate.to_dict()` of each. origin: how the run
+    came about.
     """
 
     MISSING: ClassVar[dict[str, Any]] = {
@@ -383,7 +384,7 @@ class RunFacts(Facts):
     width: WidthFacts | None = NOT_WRITTEN
     certificates: list[CertificateFacts] = NOT_WRITTEN
     warnings: list[str] = NOT_WRITTEN
-    made: OriginFacts = NOT_WRITTEN
+    origin: OriginFacts = NOT_WRITTEN
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from gramian.empirical.modules.calling import call
+from gramian.empirical.modules.arguments import Samples
+from gramian.empirical.modules.calling import call_at
 
 ACTIVATIONS = frozenset(  # by the name of the torch function, which modules call too
     """
@@ -20,7 +21,7 @@ ACTIVATIONS = frozenset(  # by the name of the torch function, which modules cal
 )
 
 
-def visit_activations(module: nn.Module, x: Tensor, see: Callable[[str, Tensor, Tensor], None]) -> None:
+def visit_activations(module: nn.Module, x: Samples, see: Callable[[str, Tensor, Tensor], None]) -> None:
     """One forward pass without a graph; `see(label, before, after)` is called at each activation, in order.
 
     The label is the path of the module whose `forward` calls the activation ("1" for `nn.Sequential`'s second entry),
@@ -28,7 +29,7 @@ def visit_activations(module: nn.Module, x: Tensor, see: Callable[[str, Tensor, 
 
     Args:
         module: the network.
-        x: inputs; shape (n, *in_shape).
+        x: inputs; shape (n, *in_shape), or several tensors.
         see: takes the label, the pre-activations and the activations, each of shape (n, *site_shape).
 
     Example:
@@ -44,7 +45,7 @@ def visit_activations(module: nn.Module, x: Tensor, see: Callable[[str, Tensor, 
         hooks.append(submodule.register_forward_hook(lambda _m, _args, _out: _leave(path), always_call=True))
     try:
         with torch.no_grad(), _Watch(path, len(x), see):
-            call(module, x)
+            call_at(module, {}, x)
     finally:
         for hook in hooks:
             hook.remove()

@@ -18,7 +18,8 @@ from gramian.errors import BadData
 from gramian.files import replace_file
 from gramian.train.trace import Trace
 
-CHECKPOINT_FORMAT = "gramian training checkpoint 1"
+CHECKPOINT_KIND = "gramian training checkpoint"
+CHECKPOINT_FORMAT = f"{CHECKPOINT_KIND} 2"
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,13 +29,13 @@ class Checkpoint:
     Attributes:
         step: number of steps taken.
         tensors: by group, then by name: "now" and "initial" (parameters and buffers), "optimizer", "batches", "random".
-        made: what the run must have in common with one that goes on from here.
+        identity: what the run must have in common with one that goes on from here.
         trace: losses before this step, measurements up to it.
     """
 
     step: int
     tensors: dict[str, dict[str, Tensor]]
-    made: dict[str, Any]
+    identity: dict[str, Any]
     trace: Trace
 
     def write(self, path: str | Path) -> None:
@@ -51,7 +52,7 @@ class Checkpoint:
         texts = {
             "format": CHECKPOINT_FORMAT,
             "step": str(self.step),
-            "made": json.dumps(self.made),
+            "identity": json.dumps(self.identity),
             "trace": json.dumps(self.trace.to_dict()),
         }
         replace_file(path, lambda temporary: save_file(flat, str(temporary), metadata=texts))
@@ -74,7 +75,15 @@ class Checkpoint:
                 why="the file was cut off or changed; train itself writes whole files or none",
                 fix="another copy of it, or resume=False to start over",
             ) from None
-        if texts.get("format") != CHECKPOINT_FORMAT:
+        written = texts.get("format", "")
+        if written.startswith(CHECKPOINT_KIND) and written != CHECKPOINT_FORMAT:
+            raise BadData(
+                f"{path} is a {written}; this version reads {CHECKPOINT_FORMAT.removeprefix(CHECKPOINT_KIND).strip()}.",
+                where="train(..., resume=True)",
+                why="another version of gramian wrote it, with its entries under other names",
+                fix="resume=False to start over, or the version that wrote it",
+            )
+        if written != CHECKPOINT_FORMAT:
             raise BadData(
                 f"{path} is a safetensors file, but not a checkpoint of a training run.",
                 where="train(..., resume=True)",
@@ -84,16 +93,18 @@ class Checkpoint:
         for key, tensor in flat.items():
             group, name = key.split("/", 1)
             tensors.setdefault(group, {})[name] = tensor
-        return cls(int(texts["step"]), tensors, json.loads(texts["made"]), Trace.from_dict(json.loads(texts["trace"])))
+        return cls(
+            int(texts["step"]), tensors, json.loads(texts["identity"]), Trace.from_dict(json.loads(texts["trace"]))
+        )
 
-    def check(self, made: dict[str, Any], path: str | Path, steps: int) -> None:
-        """Whether a run made like `made` may go on from here.
+    def check(self, identity: dict[str, Any], path: str | Path, steps: int) -> None:
+        """Whether a run of this identity may go on from here.
 
         Raises:
             BadData: something differs, with both values.
         """
-        for name, here in json.loads(json.dumps(made)).items():
-            there = self.made.get(name)
+        for name, here in json.loads(json.dumps(identity)).items():
+            there = self.identity.get(name)
             if here != there:
                 what, here, there = _difference(name, here, there)
                 raise BadData(

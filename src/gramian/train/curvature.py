@@ -16,7 +16,9 @@ from torch import Tensor, nn
 
 from gramian.arch.inputs import shape_or_type
 from gramian.empirical.jacobian_products.pushforward import along
-from gramian.empirical.modules.calling import call, call_at
+from gramian.empirical.modules.arguments import Samples, in_parts
+from gramian.empirical.modules.calling import call_at
+from gramian.empirical.modules.composed_outputs import own_module
 from gramian.empirical.modules.gradient_hooks import check_masks
 from gramian.empirical.modules.observed_calls import differentiable_math
 from gramian.errors import BadArgument
@@ -49,7 +51,7 @@ def loss_value(loss: LossOf, outputs: Tensor, y: Tensor) -> Tensor:
 
 
 def gradient(
-    module: nn.Module, x: Tensor, y: Tensor, loss: LossOf, at: Mapping[str, Tensor] | None = None
+    module: nn.Module, x: Samples, y: Tensor, loss: LossOf, at: Mapping[str, Tensor] | None = None
 ) -> tuple[float, ByName]:
     """The loss and its gradient by name, dense, at the weights as they stand or `at` others."""
     numbers = movable(module) if at is None else at
@@ -84,21 +86,21 @@ class HessianProducts:
     exact: bool
 
 
-def hessian_products(module: nn.Module, x: Tensor, y: Tensor, loss: LossOf) -> HessianProducts:
+def hessian_products(module: nn.Module, x: Samples, y: Tensor, loss: LossOf) -> HessianProducts:
     """Products with the Hessian in the trainable parameters, on these rows, in the module's present mode."""
     weights = movable(module)
     if not weights:
         raise BadArgument(
             "The module has no trainable parameters.",
-            where=type(module).__name__,
+            where=type(own_module(module)).__name__,
             why="it has no parameters at all, or all have requires_grad=False",
             fix="module.requires_grad_(True), or a module with weights",
         )
     check_masks(module, x[:2])
-    in_parts = len(x) > rows_per_pass(x) and not mixes_samples(module) and _rows_stand_alone(module, x)
+    apart = len(x) > rows_per_pass(x) and not mixes_samples(module) and _rows_stand_alone(module, x)
     try:
-        if in_parts:
-            product = _in_parts(module, x, y, loss)
+        if apart:
+            product = _by_parts(module, x, y, loss)
         else:
             product = _whole(module, x, y, loss)
         product({name: torch.zeros_like(p) for name, p in weights.items()})
@@ -109,19 +111,20 @@ def hessian_products(module: nn.Module, x: Tensor, y: Tensor, loss: LossOf) -> H
     return HessianProducts(product, exact=True)
 
 
-def _rows_stand_alone(module: nn.Module, x: Tensor) -> bool:
+def _rows_stand_alone(module: nn.Module, x: Samples) -> bool:
     """Whether a few rows give the same outputs together and in two parts: then a batch may be taken in parts."""
     few = x[:8]
     with torch.no_grad():
-        whole, parts = call(module, few), torch.cat([call(module, few[:5]), call(module, few[5:])])
+        whole = call_at(module, {}, few)
+        parts = torch.cat([call_at(module, {}, few[:5]), call_at(module, {}, few[5:])])
     return whole.shape == parts.shape and torch.allclose(whole, parts, rtol=1e-3, atol=1e-5)
 
 
-def _whole(module: nn.Module, x: Tensor, y: Tensor, loss: LossOf) -> Callable[[Mapping[str, Tensor]], ByName]:
+def _whole(module: nn.Module, x: Samples, y: Tensor, loss: LossOf) -> Callable[[Mapping[str, Tensor]], ByName]:
     """One graph of the gradient, through which each product is one backward pass."""
     weights = movable(module)
     with torch.enable_grad(), differentiable_math():
-        value = loss_value(loss, call(module, x), y)
+        value = loss_value(loss, call_at(module, {}, x), y)
         slopes = _slopes(value, list(weights.values()), create_graph=True)
     used = [(name, g) for name, g in zip(weights, slopes, strict=True) if g is not None and g.requires_grad]
 
@@ -143,16 +146,16 @@ def _slopes(value: Tensor, weights: Sequence[Tensor], *, create_graph: bool) -> 
     return torch.autograd.grad(value, weights, create_graph=create_graph, allow_unused=True)
 
 
-def _in_parts(module: nn.Module, x: Tensor, y: Tensor, loss: LossOf) -> Callable[[Mapping[str, Tensor]], ByName]:
+def _by_parts(module: nn.Module, x: Samples, y: Tensor, loss: LossOf) -> Callable[[Mapping[str, Tensor]], ByName]:
     r"""For batches too large for one graph: $H v = \partial_w \langle s, J v \rangle + J^\top (L'' J v)$.
 
     s is the slope of the loss in the outputs and L'' its Hessian there, both of all rows; the rest is a sum over rows.
     """
     weights = movable(module)
-    rows = x.split(rows_per_pass(x))
+    rows = in_parts(x, rows_per_pass(x))
     sizes = [len(part) for part in rows]
     with torch.no_grad():
-        outputs = torch.cat([call(module, part) for part in rows])
+        outputs = torch.cat([call_at(module, {}, part) for part in rows])
     slope = loss_slope(loss, outputs, y).split(sizes)
 
     def product(v: Mapping[str, Tensor]) -> ByName:
@@ -169,10 +172,10 @@ def _in_parts(module: nn.Module, x: Tensor, y: Tensor, loss: LossOf) -> Callable
     return product
 
 
-def _of_part(module: nn.Module, part: Tensor, slope: Tensor, curved: Tensor, v: Mapping[str, Tensor]) -> ByName:
+def _of_part(module: nn.Module, part: Samples, slope: Tensor, curved: Tensor, v: Mapping[str, Tensor]) -> ByName:
     weights = movable(module)
     with torch.enable_grad(), differentiable_math():
-        out = call(module, part)
+        out = call_at(module, {}, part)
         down = torch.autograd.grad(out, list(weights.values()), slope, create_graph=True, allow_unused=True)
         used = [(name, g) for name, g in zip(weights, down, strict=True) if g is not None and g.requires_grad]
         # one backward pass for both terms: `curved` pulled back through the outputs is J^T (L'' J v), and v through
@@ -182,7 +185,7 @@ def _of_part(module: nn.Module, part: Tensor, slope: Tensor, curved: Tensor, v: 
     return {name: h for name, h in zip(weights, products, strict=True) if h is not None}
 
 
-def _by_differences(module: nn.Module, x: Tensor, y: Tensor, loss: LossOf) -> Callable[[Mapping[str, Tensor]], ByName]:
+def _by_differences(module: nn.Module, x: Samples, y: Tensor, loss: LossOf) -> Callable[[Mapping[str, Tensor]], ByName]:
     r"""$(\nabla L(w + h v) - \nabla L(w - h v)) / 2h$; h balances rounding, eps/h, and the third derivative, h^2."""
     weights = {name: p.detach() for name, p in movable(module).items()}
     size = _norm(weights)
@@ -265,7 +268,7 @@ def jumps(loss: LossOf, outputs: Tensor, y: Tensor) -> bool:
 
 def sharpness(
     module: nn.Module,
-    x: Tensor,
+    x: Samples,
     y: Tensor,
     loss: LossOf,
     scale: Mapping[str, Tensor | float] | None = None,
@@ -284,7 +287,7 @@ def sharpness(
 
     Args:
         module: any module with one output tensor.
-        x: inputs; shape (n, *in_shape).
+        x: inputs; shape (n, *in_shape), or several tensors of n rows.
         y: targets, in the form that `loss` takes.
         loss: `loss(outputs, y)`, one number.
         scale: $P^{-1/2}$ by parameter name, tensors of the parameters' shapes or numbers; 1 where there is none.

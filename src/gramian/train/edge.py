@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gramian.empirical.modules.calling import call
+from gramian.empirical.modules.arguments import Samples, in_parts
+from gramian.empirical.modules.calling import call_at
 from gramian.train.curvature import SHARPNESS_TOLERANCE, LossOf, gradient, jumps, sharpness
 from gramian.train.forward import evaluating, mixes_samples
 from gramian.train.linearized_loss import grows_with_rows
@@ -42,7 +43,7 @@ class StableRate:
 
 def stable_rate(
     module: nn.Module,
-    x: Tensor,
+    x: Samples,
     y: Tensor,
     loss: LossOf,
     optimizer: Optimizer | str,
@@ -66,7 +67,7 @@ def stable_rate(
     """
     with evaluating(module):
         with torch.no_grad():
-            outputs = call(module, x)
+            outputs = call_at(module, {}, x)
         summed = _is_sum(loss, outputs, y)
         now, squares = _gradients(module, x, y, loss, summed)
         rule = step_rule(optimizer, module, now, squares=squares, now=now)
@@ -106,7 +107,7 @@ def _is_sum(loss: LossOf, outputs: Tensor, y: Tensor) -> bool:
 
 
 def _gradients(
-    module: nn.Module, x: Tensor, y: Tensor, loss: LossOf, summed: bool
+    module: nn.Module, x: Samples, y: Tensor, loss: LossOf, summed: bool
 ) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
     r"""The gradient of the batch, and the expected square of that of another batch of its size.
 
@@ -117,10 +118,11 @@ def _gradients(
     now = gradient(module, x, y, loss)[1]
     if len(x) < GRADIENT_PARTS or mixes_samples(module):
         return now, None
+    size = math.ceil(len(x) / GRADIENT_PARTS)
     try:
         part_gradients = [
-            gradient(module, a, b, loss)[1]
-            for a, b in zip(x.chunk(GRADIENT_PARTS), y.chunk(GRADIENT_PARTS), strict=True)
+            gradient(module, part, targets, loss)[1]
+            for part, targets in zip(in_parts(x, size), y.split(size), strict=True)
         ]
     except (RuntimeError, ValueError):
         return now, None

@@ -10,15 +10,25 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gramian.empirical.modules.calling import call
+from gramian.empirical.modules.arguments import Samples, arguments_of, in_parts, tensors_of
+from gramian.empirical.modules.calling import call_at
 from gramian.module_state.untouched import untouched
 
+OUTPUTS_PER_POSITION = 256  # outputs of a sample that take as much memory as one of its positions
 MOST_ROWS, MOST_POSITIONS = 1024, 50_000  # in a pass. Larger activations leave the cache, and each costs page faults
 
 
-def rows_per_pass(x: Tensor) -> int:
-    """How many samples go through the network at once: sums over samples may be taken in parts."""
-    return min(MOST_ROWS, max(8, MOST_POSITIONS // max(math.prod(x.shape[2:]), 1)))
+def rows_per_pass(x: Samples, outputs: int = 0) -> int:
+    """How many samples go through the network at once: sums over samples may be taken in parts.
+
+    `outputs`: how many numbers a sample has on its way out, where these are more than its inputs (a vocabulary).
+    """
+    if isinstance(x, Tensor) and x.is_floating_point():
+        positions = math.prod(x.shape[2:])
+    else:
+        # tokens have no channels, and of several tensors nobody says which axis is theirs: each number is a position
+        positions = sum(math.prod(t.shape[1:]) for t in tensors_of(x))
+    return min(MOST_ROWS, max(8, MOST_POSITIONS // max(positions, outputs // OUTPUTS_PER_POSITION, 1)))
 
 
 def movable(module: nn.Module) -> dict[str, nn.Parameter]:
@@ -26,15 +36,21 @@ def movable(module: nn.Module) -> dict[str, nn.Parameter]:
     return {name: p for name, p in module.named_parameters() if p.requires_grad}
 
 
-def outputs_of(module: nn.Module, x: Tensor) -> Tensor:
+def outputs_of(module: nn.Module, x: Samples) -> Tensor:
     """`module(x)` with one row per sample, to measure it; shape (n, C)."""
-    return call(module, x).reshape(len(x), -1)
+    return call_at(module, {}, x).reshape(len(x), -1)
 
 
-def outputs_as_trained(module: nn.Module, x: Tensor) -> Tensor:
+def outputs_as_trained(module: nn.Module, x: Samples) -> Tensor:
     """The same for a step of training: what the module keeps from one call to the next stays, and checkpoints save
     memory; only the data are a copy, in which it may write."""
-    return module(x.clone()).reshape(len(x), -1)
+    return called_as_trained(module, x).reshape(len(x), -1)
+
+
+def called_as_trained(module: nn.Module, x: Samples) -> Any:
+    """What the module returns in a step of training, as in `outputs_as_trained`."""
+    args, kwargs = arguments_of(x.clone())
+    return module(*args, **kwargs)
 
 
 @contextmanager
@@ -62,11 +78,11 @@ def mixes_samples(module: nn.Module) -> bool:
     return any(isinstance(m, kind) and (m.training or m.running_mean is None) for m in module.modules())
 
 
-def passes(module: nn.Module, x: Tensor) -> tuple[Tensor, ...]:
+def passes(module: nn.Module, x: Samples, outputs: int = 0) -> list[Any]:
     """The rows in parts that go through the network one after the other; all at once where samples are mixed."""
     if mixes_samples(module):
-        return (x,)
-    return x.split(rows_per_pass(x))
+        return [x]
+    return in_parts(x, rows_per_pass(x, outputs))
 
 
 @contextmanager
@@ -84,7 +100,7 @@ def batch_statistics(module: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def statistics_of(module: nn.Module, x: Tensor) -> Iterator[None]:
+def statistics_of(module: nn.Module, x: Samples) -> Iterator[None]:
     """Batch normalization with the statistics of these rows at the present weights, held fixed.
 
     Running statistics lag behind the weights, and at the start they are those of nothing.
@@ -96,7 +112,7 @@ def statistics_of(module: nn.Module, x: Tensor) -> Iterator[None]:
         if layers:
             with torch.no_grad():
                 # not `call`, which takes back what it writes into buffers
-                module(x.clone())
+                called_as_trained(module, x)
         for hook in taking:
             hook.remove()
         yield

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from gramian.empirical.jacobian_products.pushforward import along
+from gramian.empirical.modules.arguments import Samples, in_parts
 from gramian.gram.krylov import top_eigenvalue
 from gramian.train.forward import evaluating, outputs_of, rows_per_pass
 
 TOLERANCE, MOST_BATCHES = 1e-2, 32
 
 
-def largest_eigenvalue(module: nn.Module, x: Tensor, *, tolerance: float = TOLERANCE) -> float:
+def largest_eigenvalue(module: nn.Module, x: Samples, *, outputs: int = 0, tolerance: float = TOLERANCE) -> float:
     r"""Largest eigenvalue of $J J^\top$, the Gram matrix over all samples and outputs, by Lanczos.
 
     $J$ is the Jacobian of the outputs in the trainable parameters. One product costs one backward pass and one pass
@@ -21,7 +24,8 @@ def largest_eigenvalue(module: nn.Module, x: Tensor, *, tolerance: float = TOLER
 
     Args:
         module: the network, taken in eval mode.
-        x: inputs; shape (n, *in_shape).
+        x: inputs; shape (n, *in_shape), or several tensors.
+        outputs: numbers of a sample on its way out, for `rows_per_pass`.
         tolerance: relative accuracy.
 
     Example:
@@ -32,6 +36,7 @@ def largest_eigenvalue(module: nn.Module, x: Tensor, *, tolerance: float = TOLER
         25.0
     """
     parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
+    parts = in_parts(x, rows_per_pass(x, outputs))
     with evaluating(module):
         with torch.no_grad():
             shape = (len(x), outputs_of(module, x[:2]).shape[1])
@@ -40,34 +45,34 @@ def largest_eigenvalue(module: nn.Module, x: Tensor, *, tolerance: float = TOLER
 
         def gram(u: Tensor) -> Tensor:
             # J J^T u in two passes: backward gives J^T u, forward-mode differentiation J of that
-            return _push(module, parameters, x, _pull(module, parameters, x, u.reshape(shape).to(x))).flatten()
+            return _push(module, parameters, parts, _pull(module, parameters, parts, u.reshape(shape))).flatten()
 
         return top_eigenvalue(gram, g, tolerance)
 
 
-def _pull(module: nn.Module, parameters: dict[str, nn.Parameter], x: Tensor, u: Tensor) -> dict[str, Tensor]:
+def _pull(module: nn.Module, parameters: dict[str, nn.Parameter], parts: list[Any], u: Tensor) -> dict[str, Tensor]:
     """J^T u, by name."""
     total = {name: torch.zeros_like(p) for name, p in parameters.items()}
     with torch.enable_grad():
-        size = rows_per_pass(x)
-        for part, weight in zip(x.split(size), u.split(size), strict=True):
+        for part, weight in zip(parts, u.split([len(part) for part in parts]), strict=True):
             # the gradient of <f(w), u> in w is J^T u; it is a sum over rows, so parts add up
-            out = (outputs_of(module, part) * weight).sum()
-            grads = torch.autograd.grad(out, list(parameters.values()), allow_unused=True)
+            # the outputs' dtype, not that of the inputs, which may be whole numbers
+            out = outputs_of(module, part)
+            product = (out * weight.to(out)).sum()
+            grads = torch.autograd.grad(product, list(parameters.values()), allow_unused=True)
             for name, g in zip(total, grads, strict=True):
                 total[name] += 0 if g is None else g
     return total
 
 
-def _push(module: nn.Module, parameters: dict[str, nn.Parameter], x: Tensor, v: dict[str, Tensor]) -> Tensor:
+def _push(module: nn.Module, parameters: dict[str, nn.Parameter], parts: list[Any], v: dict[str, Tensor]) -> Tensor:
     """J v; shape (n, C)."""
     here = {name: p.detach() for name, p in parameters.items()}
     with torch.no_grad():
-        parts = [along(module, here, v, part)[1].reshape(len(part), -1) for part in x.split(rows_per_pass(x))]
-        return torch.cat(parts)
+        return torch.cat([along(module, here, v, part)[1].reshape(len(part), -1) for part in parts])
 
 
-def largest_eigenvalue_of_batches(module: nn.Module, x: Tensor, batches: list[Tensor]) -> float:
+def largest_eigenvalue_of_batches(module: nn.Module, x: Samples, batches: list[Tensor]) -> float:
     r"""Largest eigenvalue that a minibatch step sees: $\max_S (n/|S|)\, \lambda_{\max}(J_S J_S^\top)$.
 
     A step is (n/|S|) times the gradient over S, so this is what has to stay below 2/lr for each batch by itself. It is

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from gramian.empirical import empirical_ntk
 from gramian.empirical.jacobian_products.pushforward import along
-from gramian.empirical.modules.calling import call
+from gramian.empirical.modules.arguments import Samples, inputs_of
+from gramian.empirical.modules.calling import call_at
 from gramian.train.curvature import LossOf
 from gramian.train.step_rule import StepRule
 
@@ -62,7 +63,7 @@ class Forecast:
 
 def forecast(
     module: nn.Module,
-    x: Tensor,
+    x: Samples,
     y: Tensor,
     loss: LossOf,
     rule: StepRule,
@@ -84,13 +85,13 @@ def forecast(
         velocity: the optimizer's momentum buffers by name; None before its first step.
     """
     with torch.no_grad():
-        c = call(module, x[:1]).numel()
+        c = call_at(module, {}, x[:1]).numel()
         rows = min(len(x), max(1, MOST_GRAM_ROWS // c))
-        f0 = call(module, x[:rows]).double()
+        f0 = call_at(module, {}, x[:rows]).double()
     target = y[:rows]
     if y.is_floating_point():
         target = target.double()
-    gram = empirical_ntk(module, x[:rows], outputs="full").double()
+    gram = empirical_ntk(module, inputs_of(x[:rows]), outputs="full").double()
     # (n, n, C, C) to a matrix over (sample, output), in the order of f.flatten()
     gram = gram.permute(0, 2, 1, 3).reshape(rows * c, rows * c)
     # a sum: the other rows' pull is that of these
@@ -124,7 +125,7 @@ def forecast(
     )
 
 
-def _output_velocity(module: nn.Module, velocity: dict[str, Tensor] | None, x: Tensor) -> Tensor | None:
+def _output_velocity(module: nn.Module, velocity: dict[str, Tensor] | None, x: Samples) -> Tensor | None:
     """Momentum of the linearized outputs: they move by J times the change of the weights, so J times the buffers."""
     if velocity is None:
         return None

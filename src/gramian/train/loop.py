@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gramian.empirical.modules.arguments import Samples as Rows
+from gramian.empirical.modules.arguments import tensors_of as tensors_in
 from gramian.errors import BadArgument
 from gramian.timing import Stopwatch
 from gramian.train.batches import Batches
@@ -65,11 +67,11 @@ class Loop:
     def begin(self, probes: list[Probe], kept: Checkpoint | None, *, standard: bool) -> None:
         """Learning rate, optimizer and probes at the initialization; then on to the checkpoint, if there is one."""
         if self.path is not None:
-            self.made = {**self._made(), "probes": [probe.name for probe in probes]}
+            self.identity = {**self._identity(), "probes": [probe.name for probe in probes]}
         else:
-            self.made = {}
+            self.identity = {}
         if kept is not None:
-            kept.check(self.made, str(self.path), self.n_steps)
+            kept.check(self.identity, str(self.path), self.n_steps)
             load_tensors(self.run.module, {**kept.tensors["now"], **kept.tensors["initial"]})
             self.run.initial = {name: p.detach().clone() for name, p in self.run.parameters().items()}
         self.initial = {name: t.detach().clone() for name, t in tensors_of(self.run.module).items()}
@@ -181,7 +183,7 @@ class Loop:
         load_tensors(self.run.module, {name: t for name, t in kept.items() if name in there})
         return loss
 
-    def _samples(self) -> tuple[Tensor, Tensor, float]:
+    def _samples(self) -> tuple[Rows, Tensor, float]:
         """Inputs and targets of this step and the factor n/|S|."""
         data = self.run.train
         if self.full_batch:
@@ -305,7 +307,7 @@ class Loop:
                 "random": self._random(),
             }
             trace = self.record.trace(self._config(), self.probes, reason="unfinished")
-            Checkpoint(self.step, tensors, self.made, trace).write(self.path)
+            Checkpoint(self.step, tensors, self.identity, trace).write(self.path)
 
     def _random(self) -> dict[str, Tensor]:
         device = self.run.train.x.device
@@ -325,11 +327,11 @@ class Loop:
         self.record.load(kept.trace)
         self.step = kept.step
 
-    def _made(self) -> dict[str, Any]:
+    def _identity(self) -> dict[str, Any]:
         """What a run that goes on must have in common with this one."""
-        s, samples = self.settings, [self.run.train.x, self.run.train.targets]
+        s, samples = self.settings, [*tensors_in(self.run.train.x), self.run.train.targets]
         if self.run.test:
-            samples += [self.run.test.x, self.run.test.targets]
+            samples += [*tensors_in(self.run.test.x), self.run.test.targets]
         return {
             "parameters": {n: f"{tuple(p.shape)} {p.dtype}" for n, p in self.run.module.named_parameters()},
             "trained": sorted(self.run.parameters()),
@@ -365,13 +367,13 @@ class Loop:
             "stop_accuracy": options.stop_accuracy,
             "n_train": len(data),
             "n_test": n_test,
-            "in_shape": list(data.x.shape[1:]),
+            "in_shape": list(tensors_in(data.x)[0].shape[1:]),
             "n_outputs": run.n_outputs,
             "gram_rows": len(run.rows),
             "module": type(run.module).__name__,
             "parameters": sum(p.numel() for p in run.module.parameters()),
             "trainable": sum(p.numel() for p in run.parameters().values()),
-            "dtype": str(data.x.dtype).removeprefix("torch."),
+            "dtype": str(tensors_in(data.x)[0].dtype).removeprefix("torch."),
             "device": str(data.x.device),
             "torch": torch.__version__,
             "skipped": dict(self.skipped),

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from gramian.arch.inputs import one_tensor, shape_or_type
 from gramian.data import check, one_hot
+from gramian.empirical.modules.arguments import Samples as Rows
 from gramian.empirical.modules.calling import call
 from gramian.errors import BadArgument, BadData
 from gramian.train.forward import evaluating
@@ -79,13 +80,13 @@ class Samples:
     """Inputs with their targets.
 
     Attributes:
-        x: inputs; shape (n, *in_shape).
+        x: inputs; shape (n, *in_shape), or several tensors.
         targets: what the loss takes; shape (n, C), or (n,) class numbers.
         labels: class numbers (n,), or signs -1 and 1 for one output; None for regression.
         matrix: targets as real numbers; shape (n, C). Centered one-hot rows for class numbers.
     """
 
-    x: Tensor
+    x: Rows
     targets: Tensor
     labels: Tensor | None
     matrix: Tensor

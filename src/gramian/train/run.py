@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from gramian.empirical import empirical_ntk
+from gramian.empirical.modules.arguments import Samples as Rows
+from gramian.empirical.modules.arguments import in_parts
 from gramian.timing import stopwatch
 from gramian.train.forward import outputs_of, passes, rows_per_pass
 from gramian.train.objective import Objective, Samples
@@ -18,13 +20,13 @@ MOST_FULL_GRAM_ROWS = 640  # largest number of rows times outputs whose whole Gr
 def sum_over_parts(
     loss: Objective,
     module: nn.Module,
-    x: Tensor,
+    x: Rows,
     targets: Tensor,
-    outputs: Callable[[nn.Module, Tensor], Tensor] = outputs_of,
+    outputs: Callable[[nn.Module, Rows], Tensor] = outputs_of,
 ) -> Iterator[Tensor]:
     """The losses of parts of the samples, one after another, each with its graph."""
     size = rows_per_pass(x)
-    for part, target in zip(x.split(size), targets.split(size), strict=True):
+    for part, target in zip(in_parts(x, size), targets.split(size), strict=True):
         yield loss(outputs(module, part), target)
 
 
@@ -41,6 +43,7 @@ class Run:
         gram_is_due: whether Gram matrices may be computed at this step.
         lr: learning rate.
         asks_after_each_step: whether probes of cost "step" are asked: `train` does, a monitor of another loop does not.
+        numbers_out: numbers of a sample on its way out, where they are more than its inputs: see `rows_per_pass`.
         shared_seconds: spent on Gram matrices, which several probes share.
     """
 
@@ -50,6 +53,7 @@ class Run:
         self.module, self.train, self.test, self.objective, self.rows = module, train, test, objective, rows
         self.lr, self.step, self.gram_is_due = 0.0, 0, False
         self.asks_after_each_step = False
+        self.numbers_out = 0
         self.shared_seconds = 0.0
         self.initial = {name: p.detach().clone() for name, p in self.parameters().items()}
         self._known: dict[str, object] = {}
@@ -72,8 +76,8 @@ class Run:
         return self.train.matrix.shape[1]
 
     @property
-    def x_rows(self) -> Tensor:
-        """Inputs that expensive probes use; shape (r, *in_shape)."""
+    def x_rows(self) -> Rows:
+        """Inputs that expensive probes use, r samples."""
         return self.train.x[self.rows]
 
     @property
@@ -81,10 +85,10 @@ class Run:
         """Rows whose Gram matrix over all outputs is computed: as many of `rows` as `MOST_FULL_GRAM_ROWS` allows."""
         return self.rows[: max(MOST_FULL_GRAM_ROWS // self.n_outputs, 1)]
 
-    def outputs(self, x: Tensor) -> Tensor:
+    def outputs(self, x: Rows) -> Tensor:
         """Outputs without a graph; shape (n, C)."""
         with torch.no_grad():
-            return torch.cat([outputs_of(self.module, part) for part in passes(self.module, x)])
+            return torch.cat([outputs_of(self.module, part) for part in passes(self.module, x, self.numbers_out)])
 
     def train_outputs(self) -> Tensor:
         """Outputs on all training samples; shape (n, C)."""
@@ -104,7 +108,7 @@ class Run:
         """Gradient of the loss over all training samples, by name."""
         return self._once("gradient", lambda: self.gradient_of(self.train.x, self.train.targets))
 
-    def gradient_of(self, x: Tensor, targets: Tensor) -> dict[str, Tensor]:
+    def gradient_of(self, x: Rows, targets: Tensor) -> dict[str, Tensor]:
         """Gradient of the loss over some samples, by name."""
         parameters = self.parameters()
         total = {name: torch.zeros_like(p) for name, p in parameters.items()}

@@ -26,6 +26,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 
+from gramian.empirical.modules.composed_outputs import own_module
 from gramian.errors import BadArgument
 from gramian.train.preconditioner import ADAPTIVE, edge_of_adaptive, preconditioner
 
@@ -183,7 +184,7 @@ def _check_groups(optimizer: Optimizer, module: nn.Module, groups: list[dict[str
     if not groups:
         raise BadArgument(
             "The optimizer holds none of the module's trainable parameters.",
-            where=f"optimizer {type(optimizer).__name__}, module {type(module).__name__}",
+            where=f"optimizer {type(optimizer).__name__}, module {type(own_module(module)).__name__}",
             why="it was made for another module, before the module was moved or wrapped, or the module has none",
             fix="torch.optim.SGD(module.parameters(), lr=...)",
         )

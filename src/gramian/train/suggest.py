@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
 from gramian.arch.inputs import Inputs
-from gramian.empirical.modules.batch_dependent import kept_random_states, random_states
-from gramian.empirical.modules.calling import call
+from gramian.empirical.modules.arguments import Samples
+from gramian.empirical.modules.calling import call_at
 from gramian.errors import GramianError
+from gramian.module_state.random_numbers import kept_random_states, random_states
 from gramian.train.advice import Advice
 from gramian.train.choice import choose
 from gramian.train.curvature import LossOf, loss_hessian_product
@@ -139,7 +140,7 @@ def _measured(module: nn.Module) -> Iterator[None]:
 
 def _rehearsal(
     module: nn.Module,
-    x: Tensor,
+    x: Samples,
     y: Tensor,
     loss: LossOf,
     optimizer: Optimizer | str,
@@ -164,7 +165,7 @@ def _rehearsal(
 
     def measured(net: nn.Module) -> float:
         with torch.no_grad(), _measured(net):
-            return float(loss(call(net, x), y))
+            return float(loss(call_at(net, {}, x), y))
 
     if halves and edge.summed:
         times = n / batch
@@ -194,12 +195,12 @@ def _paste(optimizer: Optimizer | str, edge: StableRate, lr: float | None) -> st
     return f'for group in optimizer.param_groups: group["lr"] *= {lr / edge.rule.lr:.3g}  # the first is {lr:.3g} then'
 
 
-def _draws(module: nn.Module, x: Tensor) -> bool:
+def _draws(module: nn.Module, x: Samples) -> bool:
     """Whether the forward draws random numbers, or gives another output at a second call, with dropout off."""
     with torch.no_grad(), kept_random_states(x.device), _measured(module):
-        first = call(module, x)
+        first = call_at(module, {}, x)
         before = random_states(x.device)
-        again = call(module, x)
+        again = call_at(module, {}, x)
         drawn = before[0] != random_states(x.device)[0]
     if not isinstance(first, Tensor) or not isinstance(again, Tensor) or first.shape != again.shape:
         return drawn
@@ -211,7 +212,7 @@ def _draws(module: nn.Module, x: Tensor) -> bool:
     return drawn or not torch.allclose(first, again, rtol=allowed, atol=allowed * float(first.abs().max()))
 
 
-def _notes(module: nn.Module, x: Tensor, edge: StableRate, tried: Rehearsal | None) -> tuple[str, ...]:
+def _notes(module: nn.Module, x: Samples, edge: StableRate, tried: Rehearsal | None) -> tuple[str, ...]:
     said = []
     if edge.summed and not edge.rule.adaptive:
         said.append(
@@ -242,7 +243,7 @@ def _notes(module: nn.Module, x: Tensor, edge: StableRate, tried: Rehearsal | No
 
 def _forecast(
     module: nn.Module,
-    x: Tensor,
+    x: Samples,
     y: Tensor,
     loss: LossOf,
     outputs: Tensor,

@@ -16,11 +16,12 @@ from gramian.arch.inputs import Inputs, leaves, several
 from gramian.arch.inputs import samples as samples_in
 from gramian.data import as_tensors, check
 from gramian.data.tensors import as_array
-from gramian.empirical.modules.calling import call
+from gramian.empirical.modules.arguments import Samples
+from gramian.empirical.modules.calling import call_at
 from gramian.errors import BadArgument, BadData, GramianError
+from gramian.train.batch_view import view
 from gramian.train.curvature import LossOf, loss_value
 from gramian.train.objective import Loss, objective, squared
-from gramian.train.rows_view import view
 
 PAIRED_TOLERANCE = 1e-4  # relative: from where on two losses of the same numbers are not the same by rounding
 WHERE = "suggest(module, (x, y), ...)"
@@ -65,7 +66,7 @@ def _counts(value: object, least: int) -> bool:
 
 def checked(
     module: nn.Module, batch: Any, loss: Loss | None, optimizer: Optimizer | str
-) -> tuple[nn.Module, Tensor, Tensor, LossOf]:
+) -> tuple[nn.Module, Samples, Tensor, LossOf]:
     """Module, rows, targets and loss as curvature and trials take them.
 
     Raises:
@@ -202,10 +203,10 @@ def _pair(batch: Any, dtype: torch.dtype) -> tuple[Inputs, Tensor | None]:
     return x, as_tensors(x, y).y
 
 
-def _outputs(module: nn.Module, x: Tensor) -> Tensor:
+def _outputs(module: nn.Module, x: Samples) -> Tensor:
     """Outputs of all rows, in the mode in which the module trains: batch normalization takes no single row."""
     try:
-        return call(module, x)
+        return call_at(module, {}, x)
     except ValueError as error:
         if isinstance(error, GramianError):
             raise
@@ -236,7 +237,7 @@ def _pairs_other_rows(loss: LossOf, out: Tensor, y: Tensor, value: float) -> boo
     ) <= PAIRED_TOLERANCE / 10 * abs(value)
 
 
-def first_loss(module: nn.Module, x: Tensor, y: Tensor, loss: LossOf) -> tuple[Tensor, float]:
+def first_loss(module: nn.Module, x: Samples, y: Tensor, loss: LossOf) -> tuple[Tensor, float]:
     """Outputs and loss at the weights as they stand.
 
     Raises:

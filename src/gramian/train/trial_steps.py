@@ -17,11 +17,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
+from gramian.empirical.modules.arguments import Samples
 from gramian.empirical.modules.module_copy import copied
 from gramian.errors import BadArgument, GramianError
 from gramian.module_state.random_numbers import random_numbers_apart
 from gramian.train.curvature import LossOf
-from gramian.train.forward import movable
+from gramian.train.forward import called_as_trained, movable
 from gramian.train.preconditioner import ADAPTIVE
 from gramian.train.step_rule import named_optimizer
 
@@ -70,7 +71,7 @@ class Rehearsal:
     """
 
     module: nn.Module
-    x: Tensor
+    x: Samples
     y: Tensor
     loss: LossOf
     optimizer: Optimizer | str
@@ -116,10 +117,10 @@ class Rehearsal:
         with torch.enable_grad():
             optimizer.zero_grad(set_to_none=True)
             if whole:
-                x, y = (self.x.clone(), self.y)
+                x, y = (self.x, self.y)
             else:
                 x, y = (self.x[rows], self.y[rows])
-            value = self.times * self.loss(net(x), y)
+            value = self.times * self.loss(called_as_trained(net, x), y)
             value.backward()
         optimizer.step()
         return float(value.detach())
@@ -138,7 +139,7 @@ def _low(looks: list[float], best: float) -> bool:
     return stayed and as_low
 
 
-def rows_of_trials(module: nn.Module, x: Tensor, y: Tensor, loss: LossOf, rows: int, *, must: bool) -> int:
+def rows_of_trials(module: nn.Module, x: Samples, y: Tensor, loss: LossOf, rows: int, *, must: bool) -> int:
     """`rows` if module and loss take so many, else all: triplets and the like may need the batch as it is.
 
     Raises:
@@ -147,7 +148,7 @@ def rows_of_trials(module: nn.Module, x: Tensor, y: Tensor, loss: LossOf, rows: 
     net = copied(module)
     with torch.no_grad(), random_numbers_apart(x.device):
         try:
-            loss(net(x[:rows].clone()), y[:rows])
+            loss(called_as_trained(net, x[:rows]), y[:rows])
         except (RuntimeError, ValueError, IndexError, TypeError) as error:
             if isinstance(error, GramianError | torch.OutOfMemoryError):
                 raise
@@ -228,7 +229,7 @@ def losses_of_whole_steps(rehearsal: Rehearsal, lr: float) -> list[float]:
     losses: list[float] = []
     with torch.enable_grad():
         for step in range(rehearsal.steps + 1):
-            value = rehearsal.loss(net(rehearsal.x.clone()), rehearsal.y)
+            value = rehearsal.loss(called_as_trained(net, rehearsal.x), rehearsal.y)
             losses.append(float(value.detach()))
             enough = step >= LEAST_REHEARSAL_STEPS and losses[-1] < REHEARSED_SHARE * losses[0]
             if step == rehearsal.steps or not math.isfinite(losses[-1]) or enough:

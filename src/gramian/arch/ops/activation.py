@@ -92,8 +92,8 @@ class Activation(Op):
         graph = any(t.requires_grad for t in (q1, k, q2))
         with torch.enable_grad():
             a, b = torch.ones_like(k).requires_grad_(), torch.ones_like(k).requires_grad_()
-            both = self.dual(a * a * q1, a * b * k, b * b * q2)[0]
-            (once,) = torch.autograd.grad(both.sum(), a, create_graph=True)
+            scaled_dual = self.dual(a * a * q1, a * b * k, b * b * q2)[0]
+            (once,) = torch.autograd.grad(scaled_dual.sum(), a, create_graph=True)
             (twice,) = torch.autograd.grad(once.sum(), b, create_graph=graph)
         return twice.to(dtype)
 

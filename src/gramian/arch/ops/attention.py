@@ -156,17 +156,17 @@ class Attention(Op):
             raise _unlike("values")
         same = v.yy is v.xx
         ordered = v.permuted(self.orders[2])
-        xx = _both(ordered.xx, a_x, None)
+        xx = _transformed(ordered.xx, a_x, None)
         if same:
             yy, second = xx, a_x
         else:
-            yy, second = _both(ordered.yy, a_y, None), a_y
+            yy, second = _transformed(ordered.yy, a_y, None), a_y
         moments = replace(
             ordered,
             xx=xx,
             yy=yy,
-            xy=_both(ordered.xy, a_x, second),
-            theta=None if ordered.theta is None else _both(ordered.theta, a_x, second),
+            xy=_transformed(ordered.xy, a_x, second),
+            theta=None if ordered.theta is None else _transformed(ordered.theta, a_x, second),
             exchangeable_channels=ordered.exchangeable_channels and a_x.shape[1] == 1,
         )
         if ordered.mean_x is None or ordered.mean_y is None:
@@ -345,7 +345,7 @@ def _unlike(which: str) -> NoLimit:
     )
 
 
-def _both(field: Tensor, a_x: Tensor, a_y: Tensor | None) -> Tensor:
+def _transformed(field: Tensor, a_x: Tensor, a_y: Tensor | None) -> Tensor:
     """`A K A'`, averaged over the heads, on the last axes of a field; with one matrix for (n, *S, *S)."""
     if a_y is None:
         lead, sides, second = 1, "nbij,nbjcl,nckl->nbick", a_x

@@ -74,21 +74,21 @@ class Graph(Op):
         assert at_x is not None
         assert at_y is not None
 
-        def both(field: Tensor, lead: int, first: Tensor, second: Tensor) -> Tensor:
+        def transformed(field: Tensor, lead: int, first: Tensor, second: Tensor) -> Tensor:
             field = _along_each(field, lead + self.at, first, 0)
             return _along_each(field, lead + h.position_axes + self.at, second, lead - 1)
 
-        xx = both(h.xx, 1, at_x, at_x)
+        xx = transformed(h.xx, 1, at_x, at_x)
         if h.yy is h.xx:
             yy = xx
         else:
-            yy = both(h.yy, 1, at_y, at_y)
+            yy = transformed(h.yy, 1, at_y, at_y)
         moments = replace(
             h,
             xx=xx,
             yy=yy,
-            xy=both(h.xy, 2, at_x, at_y),
-            theta=None if h.theta is None else both(h.theta, 2, at_x, at_y),
+            xy=transformed(h.xy, 2, at_x, at_y),
+            theta=None if h.theta is None else transformed(h.theta, 2, at_x, at_y),
         )
         if h.mean_x is None or h.mean_y is None:
             return moments

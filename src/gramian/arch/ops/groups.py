@@ -106,10 +106,10 @@ class ChannelSlices:
     def step(self, number: int, rows: tuple[int, ...]) -> int:
         """The step that makes these channels of another one."""
         if (number, rows) not in self.known:
-            self.known[number, rows] = self._made(number, rows)
+            self.known[number, rows] = self._selected(number, rows)
         return self.known[number, rows]
 
-    def _made(self, number: int, rows: tuple[int, ...]) -> int:
+    def _selected(self, number: int, rows: tuple[int, ...]) -> int:
         op, inputs = self.steps[number].op, self.steps[number].inputs
         if isinstance(op, Affine):
             whole = op.rows or range(op.out_channels)

@@ -185,7 +185,7 @@ def local(call: Call, steps: Sequence[EarlierStep]) -> New | None:
     return layer
 
 
-def _made(
+def _own_or_shared_layer(
     x: Value, weight: object, bias: object, out: int, own: bool, places: tuple[int, ...], layout: tuple[int, ...],
     steps: Sequence[EarlierStep],
 ) -> New:  # fmt: skip
@@ -244,21 +244,21 @@ def _einsum(call: Call, steps: Sequence[EarlierStep]) -> New | None:
     out = weight.shape[terms["w"].index(new[0])]
     order = [new[0], *places]
     layout = tuple(order.index(letter) for letter in result[1:])
-    return _made(x, weight, None, out, own, x.shape[1:], layout, steps)
+    return _own_or_shared_layer(x, weight, None, out, own, x.shape[1:], layout, steps)
 
 
 def _linear(call: Call, steps: Sequence[EarlierStep]) -> New | None:
     x = call.args[0]
     if not _patched(x, steps) or x.order[-1] != 0:
         return None
-    return _made(x, call.args[1], call.args[2], call.shape[-1], False, x.shape[1:], x.layout, steps)
+    return _own_or_shared_layer(x, call.args[1], call.args[2], call.shape[-1], False, x.shape[1:], x.layout, steps)
 
 
 def _matmul(call: Call, steps: Sequence[EarlierStep]) -> New | None:
     weight, x = call.args[:2]
     if not _patched(x, steps) or not isinstance(weight, Parameter) or len(weight.shape) != 2 or x.axis(-2) != 0:
         return None
-    return _made(x, weight, None, call.shape[0], False, x.shape[1:], x.layout, steps)
+    return _own_or_shared_layer(x, weight, None, call.shape[0], False, x.shape[1:], x.layout, steps)
 
 
 def _patched(x: object, steps: Sequence[EarlierStep]) -> bool:

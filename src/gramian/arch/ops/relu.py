@@ -69,7 +69,7 @@ class LeakyReLU(Activation):
             turn = theta / (2 * math.pi)
             half = 0.5 - turn
             excess = torch.addcmul(area / (2 * math.pi), turn, k, value=-1)
-        both = torch.add(excess, k, alpha=0.5)  # E relu(u) relu(v)
+        relu_kernel = torch.add(excess, k, alpha=0.5)  # E relu(u) relu(v)
         on1, on2 = (q1 > 0).to(k.dtype) / 2, (q2 > 0).to(k.dtype) / 2  # E 1[u > 0], and at variance 0 torch's relu'(0)
         some = bool((q1 > 0).all() & (q2 > 0).all())
         if some:
@@ -78,9 +78,9 @@ class LeakyReLU(Activation):
             on_both = torch.where((q1 > 0) & (q2 > 0), half, torch.zeros_like(half))
         a, b = self.slope, self.bend
         if a == 0 and b == 1:
-            return both, on_both, excess
+            return relu_kernel, on_both, excess
         # phi(x) = a x + b relu(x), and E u relu(v) = k / 2: the mixed products give a b k
-        return a * a * k + a * b * k + b * b * both, a * a + a * b * (on1 + on2) + b * b * on_both, excess
+        return a * a * k + a * b * k + b * b * relu_kernel, a * a + a * b * (on1 + on2) + b * b * on_both, excess
 
     def scale_dual(self, q1: Tensor, k: Tensor, q2: Tensor) -> Tensor:
         return self.dual(q1, k, q2)[0]  # x phi'(x) = phi(x)

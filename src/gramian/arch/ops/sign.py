@@ -48,14 +48,18 @@ class Sign(Activation):
             theta = dual_derivatives.expectation_of(
                 dual_derivatives.Angle(), dual_derivatives.pairs(q1, k, q2, gap, opposite)
             ).to(k.dtype)
-            zero, both = torch.zeros_like(theta), (q1 > 0) & (q2 > 0)
-            return torch.where(both, 1 - 2 / math.pi * theta, zero), zero, torch.where(both, 2 / math.pi * theta, zero)
+            zero, positive = torch.zeros_like(theta), (q1 > 0) & (q2 > 0)
+            return (
+                torch.where(positive, 1 - 2 / math.pi * theta, zero),
+                zero,
+                torch.where(positive, 2 / math.pi * theta, zero),
+            )
         area, theta = area_and_angle(q1, k, q2, gap, opposite=opposite)
         zero = torch.zeros_like(k)
-        both = (q1 > 0) & (q2 > 0)
-        angle = torch.atan2(torch.where(both, k, zero), torch.where(both, area, torch.ones_like(area)))
+        positive = (q1 > 0) & (q2 > 0)
+        angle = torch.atan2(torch.where(positive, k, zero), torch.where(positive, area, torch.ones_like(area)))
         # K = 1 - 2 theta / pi at variance 1, so that the gap is 2 theta / pi
-        return 2 / math.pi * angle, zero, torch.where(both, 2 / math.pi * theta, zero)
+        return 2 / math.pi * angle, zero, torch.where(positive, 2 / math.pi * theta, zero)
 
     def mean(self, q: Tensor) -> Tensor | None:
         return None
@@ -106,9 +110,9 @@ class Heaviside(Activation):
         m1, m2 = self.mean(q1), self.mean(q2)
         s1, s2 = (torch.where(q > 0, 0.5, m * m).to(k.dtype) for q, m in ((q1, m1), (q2, m2)))  # E phi^2
         kernel = m1 * m2 + sign / 4
-        both = (q1 > 0) & (q2 > 0)
+        positive = (q1 > 0) & (q2 > 0)
         assert below is not None
-        return kernel, zero, torch.where(both, below / 4, (safe_sqrt(s1) * safe_sqrt(s2) - kernel).clamp_min(0))
+        return kernel, zero, torch.where(positive, below / 4, (safe_sqrt(s1) * safe_sqrt(s2) - kernel).clamp_min(0))
 
     def scale_dual(self, q1: Tensor, k: Tensor, q2: Tensor) -> Tensor:
         return torch.zeros_like(k + q1 + q2)

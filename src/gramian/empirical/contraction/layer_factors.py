@@ -230,7 +230,7 @@ def _factor(source: Source, unit: Unit, a: dict, b: dict, general: dict) -> Fact
             total = total.add_(grad)
     if total is not None:
         return in_result_form(source, total)
-    return tuple(_piece(source, len(pieces) > 1, *both) for both in pieces.values())
+    return tuple(_piece(source, len(pieces) > 1, *sides) for sides in pieces.values())
 
 
 def _piece(source: Source, several: bool, left: list[Tensor], right: list[Tensor]) -> Piece:

@@ -18,10 +18,10 @@ from gramian.empirical.contraction.layer_factors import Factor, factors, pull_ba
 from gramian.empirical.contraction.memory_plan import ContractionPlan, Workload, planned
 from gramian.empirical.contraction.source import WAYS, Source
 from gramian.empirical.modules import checks
-from gramian.empirical.modules.arguments import samples
+from gramian.empirical.modules.arguments import Several, samples
 from gramian.empirical.modules.calling import lent
+from gramian.empirical.modules.kept_structure import observe_once
 from gramian.empirical.modules.observed_calls import differentiable_math
-from gramian.empirical.modules.observed_pass import observe
 from gramian.empirical.modules.output_functions import Batch, Model
 from gramian.empirical.modules.structured_parameters import Uses
 from gramian.empirical.modules.trial_passes import try_model
@@ -35,8 +35,8 @@ GRAPH_SHARE = 16
 
 def empirical_ntk(
     module: nn.Module,
-    x: Inputs,
-    x2: Inputs | None = None,
+    x: Inputs | Several,
+    x2: Inputs | Several | None = None,
     outputs: str | Callable[..., Tensor] = "mean",
     *,
     targets: Tensor | tuple[Tensor, Tensor] | None = None,
@@ -91,8 +91,8 @@ def empirical_ntk(
 
 def empirical_ntk_by_layer(
     module: nn.Module,
-    x: Inputs,
-    x2: Inputs | None = None,
+    x: Inputs | Several,
+    x2: Inputs | Several | None = None,
     outputs: str | Callable[..., Tensor] = "mean",
     *,
     targets: Tensor | tuple[Tensor, Tensor] | None = None,
@@ -120,8 +120,8 @@ def empirical_ntk_by_layer(
 
 def _theta(
     module: nn.Module,
-    x: Inputs,
-    x2: Inputs | None,
+    x: Inputs | Several,
+    x2: Inputs | Several | None,
     outputs: str | Callable[..., Tensor],
     targets: Tensor | tuple[Tensor, Tensor] | None,
     max_bytes: int,
@@ -214,7 +214,7 @@ def read(
     checks.check_mode(model.module)
     checks.check_same_shapes(x.x, None if x2 is None else x2.x, "empirical_ntk(module, x, x2)")
     with differentiable_math():
-        seen = observe(model, "x", x, parameters)
+        seen = observe_once(model, "x", x, parameters)
     if seen.unseen_by_vmap:
         way = WAYS[-1]
     else:

@@ -13,7 +13,6 @@ from torch.func import jvp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from gramian.empirical.modules.arguments import Arguments, Samples, arguments_of
-from gramian.empirical.modules.batch_dependent import kept_random_states
 from gramian.empirical.modules.calling import call_at, plain
 from gramian.empirical.modules.checks import check_product
 from gramian.empirical.modules.plain_gradients import (
@@ -25,6 +24,7 @@ from gramian.empirical.modules.plain_gradients import (
     right_batch_norm,
     tolerance,
 )
+from gramian.module_state.random_numbers import kept_random_states
 
 FORWARD, BACKWARD, EACH = "forward mode", "two backward passes", "a backward pass for each output"
 WAYS = (FORWARD, BACKWARD, EACH)

@@ -84,8 +84,8 @@ register_pytree_node(Several, lambda x: (list(x.tensors), x.names), lambda t, na
 Samples = Tensor | Several
 
 
-def samples(module: Any, x: Inputs, x2: Inputs | None) -> tuple[Samples, Samples | None]:
-    """Several tensors checked, the floating ones in the precision of the module; one tensor as it is.
+def samples(module: Any, x: Inputs | Several, x2: Inputs | Several | None) -> tuple[Samples, Samples | None]:
+    """Several tensors checked, the floating ones in the precision of the module; one tensor, or `Several`, as it is.
 
     Second inputs that are the first ones are none.
 
@@ -94,7 +94,7 @@ def samples(module: Any, x: Inputs, x2: Inputs | None) -> tuple[Samples, Samples
     """
     if x2 is x:
         x2 = None
-    if not several(x):
+    if isinstance(x, Several) or isinstance(x2, Several) or not several(x):
         return x, x2  # type: ignore[return-value]
     form = Form.of(x, "argument `x`")
     if form.kind == "dict":
@@ -145,6 +145,11 @@ def changed(x: Samples, f: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(x, Tensor):
         return f(x)
     return x.change(f)
+
+
+def in_parts(x: Samples, size: int) -> list[Any]:
+    """The samples in parts of `size`, the last one smaller if that does not divide."""
+    return [x[first : first + size] for first in range(0, len(x), size)]
 
 
 def joined(parts: Sequence[Samples]) -> Any:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,7 +21,7 @@ from gramian.empirical.modules.arguments import Samples, Several, changed, joine
 from gramian.empirical.modules.calling import call_at
 from gramian.empirical.modules.plain_gradients import differs, gradients_along, marks, tolerance
 from gramian.errors import GramianError
-from gramian.module_state.random_numbers import random_numbers_apart
+from gramian.module_state.random_numbers import random_states
 
 INDEPENDENT, RANDOM, BATCH_DEPENDENT = "independent", "random", "batch-dependent"
 FEW_NUMBERS = 2**14  # numbers of a parameter up to which its gradient is compared in any case
@@ -272,28 +271,6 @@ def _wide(t: Tensor) -> Tensor:
     if t.is_floating_point():
         return t.double()
     return t
-
-
-@contextmanager
-def kept_random_states(device: torch.device) -> Iterator[None]:
-    """Leaves the random states of torch, Python and NumPy as they were."""
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 (the global state is meant)
-    try:
-        with random_numbers_apart(device):
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)  # noqa: NPY002
-
-
-def random_states(device: torch.device) -> tuple[bytes, Any, Any]:
-    """Marks of torch's, Python's and NumPy's random states: equal if no number was drawn between."""
-    if device.type == "cuda":
-        of_torch = torch.cuda.get_rng_state(device)
-    else:
-        of_torch = torch.random.get_rng_state()
-    numpy = np.random.get_state()  # noqa: NPY002
-    return of_torch.numpy().tobytes(), random.getstate(), (numpy[1].tobytes(), *numpy[2:])  # type: ignore[index]
 
 
 def draws_matter(trial: SmallBatches, w: Tensor) -> bool:

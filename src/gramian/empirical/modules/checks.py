@@ -13,11 +13,8 @@ from torch.nn.modules.dropout import _DropoutNd
 from torch.utils._pytree import tree_leaves
 
 from gramian.empirical.modules.arguments import Samples, Several, description
-from gramian.empirical.modules.batch_dependent import (
-    kept_random_states,
-    random_states,
-)
 from gramian.errors import BadArgument, BadData
+from gramian.module_state.random_numbers import kept_random_states, random_states
 
 OUTPUTS = ("mean", "sum", "full")
 

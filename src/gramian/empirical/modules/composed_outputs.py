@@ -17,13 +17,20 @@ Outputs = str | Callable[[Tensor], Tensor]
 INNER_PREFIX = "module."
 
 
-class Composed(nn.Module):
+class Wrapper(nn.Module):
+    """A module of ours around the user's `module`, which has all parameters; messages name the user's own."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module, self.training = module, module.training
+
+
+class Composed(Wrapper):
     """A callable of a module's output for a batch of one, for each sample: numbers in a row."""
 
     def __init__(self, module: nn.Module, then: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.module, self.then = module, then
-        self.training = module.training
+        super().__init__(module)
+        self.then = then
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
         out = self.module(*args, **kwargs)
@@ -70,7 +77,14 @@ def composed(module: nn.Module, outputs: str | Callable[..., Tensor]) -> tuple[n
 
 
 def own_name(name: str, module: nn.Module) -> str:
-    """A parameter's name in the user's module."""
-    if isinstance(module, Composed):
-        return name.removeprefix(INNER_PREFIX)
+    """A parameter's or a part's name in the user's module; empty for that itself."""
+    if isinstance(module, Wrapper):
+        return f"{name}.".removeprefix(INNER_PREFIX).removesuffix(".")
     return name
+
+
+def own_module(module: nn.Module) -> nn.Module:
+    """The user's module in one of ours."""
+    if isinstance(module, Wrapper):
+        return module.module
+    return module

@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_leaves
 
 from gramian.empirical.modules.arguments import Arguments, Samples, arguments_of
 from gramian.empirical.modules.calling import call_at, gradient_hooks, placed
+from gramian.empirical.modules.composed_outputs import own_module, own_name
 from gramian.empirical.modules.plain_gradients import named_errors
 from gramian.errors import BadArgument
 
@@ -152,11 +153,11 @@ def _changes(module: nn.Module, name: str, p: Tensor) -> bool:
             (_through_hooks(p, g / scale), of_g / scale),
         ):
             if not float((got - want).norm()) <= torch.finfo(p.dtype).eps ** 0.5 * float(got.norm() + want.norm()):
-                raise _not_linear(module, name, f"a gradient hook on `{name}`")
+                raise _not_linear(module, name, f"a gradient hook on `{own_name(name, module)}`")
         return not (torch.equal(of_g, g) and torch.equal(of_h, h))
 
 
-def check_masks(module: nn.Module, x: Tensor) -> None:
+def check_masks(module: nn.Module, x: Samples) -> None:
     """Raises BadArgument if hooks do more to gradients than set some of their entries to 0; `x`: two rows.
 
     Steps along hooked gradients are stable by the Jacobian of the hooked gradient; of a mask M it is M H, with the
@@ -170,11 +171,11 @@ def check_masks(module: nn.Module, x: Tensor) -> None:
         with torch.no_grad():
             once = _through_hooks(parameters[name], g)
             if not torch.allclose(_through_hooks(parameters[name], once), once):
-                bad = f"a gradient hook on `{name}`"
+                bad = f"a gradient hook on `{own_name(name, module)}`"
     if bad:
         raise BadArgument(
             f"{bad[0].upper()}{bad[1:]} changes the gradients by more than a mask.",
-            where=type(module).__name__,
+            where=type(own_module(module)).__name__,
             why="which rates are stable then depends on it, and the Hessian does not know",
             fix="a rate of its own for these parameters, in the optimizer's groups, in place of the hook",
         )
@@ -189,8 +190,8 @@ def _scale(dtype: torch.dtype) -> float:
 
 def _not_linear(module: nn.Module, name: str, what: str) -> BadArgument:
     return BadArgument(
-        f"The backward pass is not linear: the gradient of `{name}` is no Jacobian times a vector.",
-        where=f"{type(module).__name__}: {what}",
+        f"The backward pass is not linear: the gradient of `{own_name(name, module)}` is no Jacobian times a vector.",
+        where=f"{type(own_module(module)).__name__}: {what}",
         why="a hook or a backward that clips, normalizes, takes signs or adds noise, so that there is no "
         "tangent kernel that training follows",
         fix="hooks that multiply gradients by fixed numbers (masks, scales), and clipping in the "
@@ -203,7 +204,7 @@ def module_hooks(module: nn.Module) -> str:
         return "all modules (register_module_full_backward_hook)"
     for path, part in module.named_modules():
         if part._backward_hooks or getattr(part, "_backward_pre_hooks", None):
-            return f"{path or 'the module'} ({type(part).__name__})"
+            return f"{own_name(path, module) or 'the module'} ({type(part).__name__})"
     return ""
 
 

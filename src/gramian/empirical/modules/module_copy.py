@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gramian.empirical.modules.calling import ASIDE
+from gramian.empirical.modules.composed_outputs import own_module
 from gramian.errors import BadArgument
 from gramian.module_state.attributes import Attributes
 from gramian.module_state.untouched import untouched
@@ -138,7 +139,7 @@ def _again(hook: Any, memo: dict[int, Any]) -> Any:
 
 def _where(module: nn.Module) -> str:
     """The first part whose own attributes cannot be copied."""
-    for path, part in module.named_modules():
+    for path, part in own_module(module).named_modules():
         for name, value in vars(part).items():
             if name.startswith("_") and isinstance(value, dict) and name in nn.Module().__dict__:
                 continue
@@ -146,4 +147,4 @@ def _where(module: nn.Module) -> str:
                 copy.deepcopy(value.detach() if isinstance(value, torch.Tensor) else value)
             except Exception:
                 return f"{path + '.' if path else ''}{name} ({type(value).__name__}) of {type(part).__name__}"
-    return type(module).__name__
+    return type(own_module(module)).__name__

@@ -1,9 +1,9 @@
 """One forward pass of one sample, watched: all that is looked at before `vmap` runs the samples together.
 
-Nothing of it is kept for the next call. What the pass shows may depend on the values of parameters, buffers and inputs
-(a branch that is taken, a gate that opens, a number that is drawn), so that another pass of the same module need not
-show it. It is one pass where there were five: of outputs, of outputs with their graph, of hooks, of uses, and the one
-that pulled-back vectors are compared with.
+Nothing of it is kept for the next call, except of networks of ours (`kept_structure.py`). What the pass shows may
+depend on the values of parameters, buffers and inputs (a branch that is taken, a gate that opens, a number that is
+drawn), so that another pass of the same module need not show it. It is one pass where there were five: of outputs, of
+outputs with their graph, of hooks, of uses, and the one that pulled-back vectors are compared with.
 
 What it cannot settle is handed on: numbers that were drawn, samples that seem to be mixed and outputs that `vmap` has
 otherwise go to `trial_passes.try_model`, hooks and custom functions to `gradient_hooks.checked_backward`.
@@ -22,13 +22,14 @@ from torch.autograd.function import BackwardCFunction
 
 from gramian.empirical.modules import trial_passes
 from gramian.empirical.modules.arguments import tensors_of
-from gramian.empirical.modules.batch_dependent import INDEPENDENT, depends, kept_random_states, random_states
+from gramian.empirical.modules.batch_dependent import INDEPENDENT, depends
 from gramian.empirical.modules.calling import hooked_ones
 from gramian.empirical.modules.gradient_hooks import checked_backward, module_hooks
 from gramian.empirical.modules.observed_calls import CallWatcher
 from gramian.empirical.modules.output_functions import Batch, Model
 from gramian.empirical.modules.structured_parameters import CallRecorder, Node, Uses, nodes_below
 from gramian.errors import BadData
+from gramian.module_state.random_numbers import kept_random_states, random_states
 
 
 @dataclass(frozen=True, eq=False)

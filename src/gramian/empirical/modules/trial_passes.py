@@ -14,20 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from gramian.empirical.modules.arguments import Samples
-from gramian.empirical.modules.batch_dependent import (
-    BATCH_DEPENDENT,
-    INDEPENDENT,
-    RANDOM,
-    SmallBatches,
-    depends,
-    kept_random_states,
-    random_states,
-)
+from gramian.empirical.modules.batch_dependent import BATCH_DEPENDENT, INDEPENDENT, RANDOM, SmallBatches, depends
 from gramian.empirical.modules.calling import call_at
 from gramian.empirical.modules.checks import error_text, kind_of_output, random_module, taken
 from gramian.empirical.modules.gradient_hooks import checked_backward
 from gramian.empirical.modules.output_functions import Batch, Model
 from gramian.errors import BadArgument, BadData
+from gramian.module_state.random_numbers import kept_random_states, random_states
 
 
 def try_module(module: nn.Module, name: str, x: Samples) -> tuple[Tensor, int]:

@@ -120,8 +120,8 @@ class _Run:
             return alone
         if sums is None:
             pairs = torch.arange(len(x), device=x.device, dtype=torch.int32)[:, None].expand(-1, 2).contiguous()
-            both = self._sums(alone, alone, pairs, torch.float64, same=True)
-            sums = both[:, 0], both[:, 1]
+            pair_sums = self._sums(alone, alone, pairs, torch.float64, same=True)
+            sums = pair_sums[:, 0], pair_sums[:, 1]
         own, q = self_kernels.finish(self.plan, sums)
         return TileSide(x, spread, alone.single, q, own)
 

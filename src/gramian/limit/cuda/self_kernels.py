@@ -132,10 +132,10 @@ def _relu(node: Node, k: Tensor, q1: Tensor, q2: Tensor) -> Pair:
     area, theta = area_and_angle(q1, k, q2)
     half = (math.pi - theta) / (2 * math.pi)
     on1, on2 = (q1 > 0).double() / 2, (q2 > 0).double() / 2
-    both = area / (2 * math.pi) + half * k
+    relu_kernel = area / (2 * math.pi) + half * k
     slope = a * a + a * b * (on1 + on2) + b * b * half * ((q1 > 0) & (q2 > 0))
     # phi(u) = a u + b max(u, 0), and E u max(v, 0) = k / 2 twice: a^2 k + a b k + b^2 E max(u, 0) max(v, 0)
-    return (a * a + a * b) * k + b * b * both, slope
+    return (a * a + a * b) * k + b * b * relu_kernel, slope
 
 
 def _erf(node: Node, k: Tensor, q1: Tensor, q2: Tensor) -> Pair:

@@ -68,7 +68,7 @@ class Unroller:
 
     def _layers(
         self, phi: str, x: Any, start: Any, weights: list[Any], biases: bool, layers: int, p: float, train: bool,
-        both: bool, batch_first: bool,
+        bidirectional: bool, batch_first: bool,
     ) -> tuple[Value, States]:  # fmt: skip
         if not batch_first:
             raise NoLimit(
@@ -80,7 +80,7 @@ class Unroller:
         each, directions = 2, 1  # weights of a layer and direction: into, and between, the states
         if biases:
             each = 4
-        if both:
+        if bidirectional:
             directions = 2
         own = [weights[i : i + each] + [None] * (4 - each) for i in range(0, len(weights), each)]
         inputs: list[Value] | Value = self.last(x)

@@ -8,10 +8,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from gramian.empirical.modules.arguments import Samples
-from gramian.empirical.modules.batch_dependent import BATCH_DEPENDENT, RANDOM, dependence, kept_random_states
+from gramian.empirical.modules.batch_dependent import BATCH_DEPENDENT, RANDOM, dependence
 from gramian.empirical.modules.calling import call_at
 from gramian.empirical.modules.observed_calls import differentiable_math
 from gramian.empirical.modules.plain_gradients import dense, right_batch_norm
+from gramian.module_state.random_numbers import kept_random_states
 
 
 def samples_are(module: nn.Module, x: Samples) -> str:

@@ -36,7 +36,8 @@ class SemiSmoothness:
         if self.scale is None:
             if run.objective.curvature is None:
                 raise NotApplicable("the curvature of this loss is not known: give SemiSmoothness(scale=...)")
-            self.half = run.objective.curvature * largest_eigenvalue(run.module, run.train.x) / 2
+            largest = largest_eigenvalue(run.module, run.train.x, outputs=run.numbers_out)
+            self.half = run.objective.curvature * largest / 2
 
     def before(self, run: Run) -> None:
         """Keep the point from which the step is taken."""
