@@ -87,6 +87,19 @@ def _arb(a: np.ndarray):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
+def test_errors_of_hidden_values_and_slopes_hold_for_each_entry(seed):
+    task, start, _, point = problem(seed)
+    exact = ExactRun(task, start)
+    pairs = (
+        (exact.features, point.features, point.feature_error),
+        (exact.slopes, point.slopes, point.slope_error),
+    )
+    for values, computed, error in pairs:
+        gaps = [abs(float(e.mid())) for e in (values - _arb(computed)).entries()]
+        assert max(gaps) <= error <= 1e-12 * (1 + np.abs(computed).max())
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 def test_tau_bounds_sums_of_quadratics_and_quartics(seed):
     rng = np.random.default_rng(seed)
     x = rng.standard_normal((6, 3)) * rng.choice([1, 1, 10], (6, 1))

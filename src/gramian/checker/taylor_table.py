@@ -10,7 +10,8 @@ import flint
 import numpy as np
 from numpy.typing import NDArray
 
-UNIT = 2.0**-53  # relative error of one rounding to float64
+from gramian.checker.balls import UNIT
+
 SPACING = 2.0**-5  # of the grid points; a power of two, so that z - grid is exact
 ORDER = 10  # terms of each polynomial: (1/64)^10 is below 1e-18
 PAD = 1 + 2.0**-30  # the rounding of a bound that is a sum of at most 2^21 positive floats, times a few factors

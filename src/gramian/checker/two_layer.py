@@ -9,12 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gramian.checker.taylor_table import PAD, SMALLEST, UNIT, TaylorTable
-
-
-def gamma(n: int) -> float:
-    """Relative error bound of n roundings in any order."""
-    return n * UNIT / (1 - n * UNIT)
+from gramian.checker.balls import UNIT, gamma
+from gramian.checker.taylor_table import PAD, SMALLEST, TaylorTable
 
 
 def norm(a: NDArray) -> float:

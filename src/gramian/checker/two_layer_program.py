@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from gramian.checker.program import Program
 from gramian.checker.statements import Line
-from gramian.checker.taylor_table import ACTIVATIONS
+from gramian.checker.taylor_table import ACTIVATIONS, PAD
 from gramian.checker.two_layer import Task, Weights
-from gramian.checker.two_layer_run import Replay, proved_time, tail
+from gramian.checker.two_layer_run import Replay, Tail, proved_time, tail
 
 LONGEST_RUN = 10**7
 
@@ -32,10 +32,10 @@ def two_layer(program: Program, x: NDArray, y: NDArray, lr: float) -> tuple[Task
     kinds = [step.kind for step in steps[:1] + steps[first:]]
     chained = all(step.inputs == (number,) for number, step in enumerate(steps[1:]))
     if kinds != ["input", "affine", "function", "affine"] or not chained:
-        raise NotTwoLayer(f"its steps are {', '.join(step.kind for step in steps)}")
+        raise NotTwoLayer(f"this one's steps are {', '.join(step.kind for step in steps)}")
     hidden, function, readout = steps[first:]
     if hidden.positions != 1 or readout.positions != 1 or function.function not in ACTIVATIONS:
-        raise NotTwoLayer(f"its activation {function.function!r} has no third derivative here, or it shares weights")
+        raise NotTwoLayer(f"this one's activation is {function.function!r}, or it shares weights between positions")
     w, a = (np.asarray(program.arrays[step.weight], dtype=np.float64) for step in (hidden, readout))
     columns = [hidden.weight_scale * inputs]
     if hidden.bias:
@@ -48,7 +48,7 @@ def two_layer(program: Program, x: NDArray, y: NDArray, lr: float) -> tuple[Task
         bias_scale = readout.bias_scale
     trained = [[name in program.trained for name in (step.weight, step.bias) if name] for step in (hidden, readout)]
     if not all(trained[0]) or any(trained[1]) != all(trained[1]):
-        raise NotTwoLayer("all of the first layer trains, and all of the readout or nothing of it")
+        raise NotTwoLayer("of this one other parts train than the first layer, or the whole network")
     targets = np.asarray(y, dtype=np.float64).reshape(len(inputs), len(a))
     task = Task(
         np.hstack(columns), targets, function.function, readout.weight_scale, bias_scale, all(trained[1]), float(lr)
@@ -60,7 +60,7 @@ def _rearranged(program: Program, number: int, values: NDArray) -> NDArray:
     matrix = program.matrix(number)
     moves_only = np.all(matrix.data == 1) and np.diff(matrix.indptr).max(initial=0) <= 1
     if program.steps[number].offset or not moves_only:
-        raise NotTwoLayer("its inputs are mapped before the first layer")
+        raise NotTwoLayer("this one maps its inputs before the first layer")
     return np.asarray((matrix @ values.T).T)
 
 
@@ -71,19 +71,25 @@ def run_lines(program: Program, x: NDArray, y: NDArray, numbers: Mapping[str, An
         numbers: lr, steps (where the tail condition is claimed), distance, residual, sigma; for a claimed time also
             accuracy and time.
     """
-    task, start = two_layer(program, x, y, numbers["lr"])
-    goal, last_above = float(numbers.get("accuracy", np.inf)), -1
-    steps = int(numbers["steps"])
-    result = [_line("rate", "the learning rate is positive", 0.0, "<", task.lr)]
-    if not 0 <= steps <= LONGEST_RUN:
-        return [*result, _line("steps", "the run has an end", float(steps), "<=", float(LONGEST_RUN))]
-    replay = Replay(task, start)
-    for point, bounds in replay:
-        if not bounds.residual**2 / 2 * (1 + 2.0**-30) <= goal:
-            last_above = point.step
-        if point.step == steps or not np.isfinite(bounds.distance):
-            break
-    end = tail(replay, point, bounds)
+    try:
+        task, start = two_layer(program, x, y, numbers["lr"])
+    except NotTwoLayer as error:
+        return [_line("network", f"the network has two layers, but {error}", 1.0, "<=", 0.0)]
+    goal, steps = float(numbers.get("accuracy", np.inf)), float(numbers["steps"])
+    result = [
+        _line("rate", "the learning rate is positive", 0.0, "<", task.lr),
+        _line("rate_size", "the learning rate is finite", task.lr, "<", np.inf),
+        _line("steps", "the run has a whole number of steps, as many as can be replayed", steps % 1, "<=", 0.0),
+        _line("first", "the end does not come before the start", 0.0, "<=", steps),
+        _line("last", "the run has an end", steps, "<=", LONGEST_RUN),
+        _line("accuracy", "the accuracy is positive", 0.0, "<", goal),
+    ]
+    if not all(line.holds for line in result):
+        return result
+    try:
+        end, last_above = _end(task, start, int(steps), goal)
+    except ArithmeticError as error:
+        return [*result, _line("range", f"the run stays where it can be bounded, but {error}", 1.0, "<=", 0.0)]
     claims = (
         ("distance", "the exact run is no farther from the computed one than claimed", end.distance),
         ("residual", "the exact run's residual there is at most as claimed", end.residual),
@@ -100,6 +106,18 @@ def run_lines(program: Program, x: NDArray, y: NDArray, numbers: Mapping[str, An
         says = "from the claimed step on the loss is at most the accuracy"
         result.append(_line("time", says, time, "<=", numbers["time"]))
     return result
+
+
+def _end(task: Task, start: Weights, steps: int, goal: float) -> tuple[Tail, int]:
+    """The tail after this many steps, and the last of them whose loss may be above the goal."""
+    last_above = -1
+    replay = Replay(task, start)
+    for point, bounds in replay:
+        if not bounds.residual**2 / 2 * PAD <= goal:
+            last_above = point.step
+        if point.step == steps or not np.isfinite(bounds.distance):
+            break
+    return tail(replay, point, bounds), last_above
 
 
 def _line(name: str, says: str, left: float, sense: str, right: float) -> Line:

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gramian.checker.taylor_table import PAD, SMALLEST, UNIT, TaylorTable
-from gramian.checker.two_layer import Geometry, Point, Task, Weights, evaluate, gamma, norm, upper_eigenvalues
+from gramian.checker.balls import UNIT, gamma
+from gramian.checker.taylor_table import PAD, SMALLEST, TaylorTable
+from gramian.checker.two_layer import Geometry, Point, Task, Weights, evaluate, norm, upper_eigenvalues
 
 KAPPA_SLACK = 0.05  # eigenvalues are computed anew once the blocks' change adds this share to kappa
 JACOBIAN_SLACK = 0.1  # the same for ||J||, while lr ||J||^2 <= CALM; above it the bound itself is a growth factor
