@@ -141,9 +141,9 @@ class Replay:
             for c in range(outputs):
                 h[c, :, c, :] += features
             error += task.scale * np.sqrt(n * m * outputs) * point.feature_error
-        h = h.reshape(outputs * n, outputs * n)
-        h = (h + h.T) / 2
-        return h, gamma(m + d + 14) * float(np.trace(h)) * PAD, error * PAD
+        square = h.reshape(outputs * n, outputs * n)
+        square = (square + square.T) / 2
+        return square, gamma(m + d + 14) * float(np.trace(square)) * PAD, error * PAD
 
     def jacobian_bound(self, point: Point) -> float:
         h, rounding, error = self.gram(point)

@@ -189,10 +189,10 @@ def attempt(task: Task, start: Weights, share: float, accuracies: Sequence[float
         inequality = Inequality(str(error), math.inf, 0.0, "a smaller learning rate, or inputs scaled down")
     proved = last is not None and last.proved
     assert inequality is not None
-    times = {eps: (_proved_time(proved_loss, last, eps), None) for eps in accuracies}
+    seen: Mapping[float, int | None] = dict.fromkeys(accuracies)
     if proved:
         seen = _measured(replay, point, seen_loss, accuracies)
-        times = {eps: (times[eps][0], seen[eps]) for eps in accuracies}
+    times = {eps: (_proved_time(proved_loss, last, eps), seen[eps]) for eps in accuracies}
     elapsed = time.perf_counter() - began
     series = np.array(distances), np.array(residuals)
     return RunProof(task, start, share, proved, inequality, last, growth, times, *series, elapsed)
