@@ -13,6 +13,7 @@ SOURCE = ROOT / "src" / "gramian"
 LAYERS = [
     ("errors", "library", "version"),
     ("files", "timing", "module_state"),
+    ("checker",),
     ("data",),
     ("duals",),
     ("arch",),
@@ -22,6 +23,8 @@ LAYERS = [
     ("solve",),
     ("predict",),
     ("train",),
+    ("conditions",),
+    ("prove",),
     ("certify",),
     ("monitor",),
     ("claims",),

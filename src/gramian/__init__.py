@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from gramian.monitor import LightningMonitor, Monitor, TrainerMonitor
     from gramian.network import Architecture, architecture
     from gramian.network.sampling import MonteCarlo, monte_carlo
+    from gramian.prove import prove
     from gramian.solve import Solution, attribution, solve
     from gramian.train import Advice, Settings, Trace, suggest, train
 
@@ -53,13 +54,14 @@ _PACKAGES = {
     "empirical_ntk": "empirical",
     "linearize": "empirical",
     "monte_carlo": "network.sampling",
+    "prove": "prove",
     "projected_gradients": "empirical",
     "quadratic": "empirical",
     "solve": "solve",
     "suggest": "train",
     "train": "train",
 }
-_CALLABLE = ("certify", "solve", "train")  # packages, and functions of these packages
+_CALLABLE = ("certify", "prove", "solve", "train")  # packages, and functions of these packages
 __all__ = sorted({*_PACKAGES, "predicted"})
 
 
@@ -98,7 +100,7 @@ class _CallablePackage(types.ModuleType):
 
 
 class _Package(types.ModuleType):
-    """`gramian`, whose packages `train`, `solve` and `certify` can be called."""
+    """`gramian`, whose packages `train`, `solve`, `prove` and `certify` can be called."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in _CALLABLE and isinstance(value, types.ModuleType):

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from gramian.certify.answer import because, how_fast, percent, share_words, whether, why
-from gramian.certify.conditions import (
+from gramian.conditions import (
     CONTRADICTED,
     IMPLIED,
     OBSERVED,

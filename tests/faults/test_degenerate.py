@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import gramian
-from gramian.certify.conditions import NOT_SHOWN
+from gramian.conditions import NOT_SHOWN
 
 POSITIVE = "lambda"  # in the words of the premise that an eigenvalue is positive
 

@@ -1,7 +1,11 @@
 """Will gradient descent reach the global minimum, how fast, and why do we know?"""
 
 from gramian.certify.certification import Certification, report_facts
-from gramian.certify.conditions import (
+from gramian.certify.description import Description
+from gramian.certify.evidence import Evidence
+from gramian.certify.five_stages import certify
+from gramian.certify.theorems import THEOREMS, certificates
+from gramian.conditions import (
     CONTRADICTED,
     IMPLIED,
     NOT_SHOWN,
@@ -10,10 +14,6 @@ from gramian.certify.conditions import (
     Certificate,
     Condition,
 )
-from gramian.certify.description import Description
-from gramian.certify.evidence import Evidence
-from gramian.certify.five_stages import certify
-from gramian.certify.theorems import THEOREMS, certificates
 
 __all__ = [
     "CONTRADICTED",

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from gramian.certify.conditions import CONTRADICTED, IMPLIED, OBSERVED, TRAINING, UP_TO_CONSTANTS, Certificate
 from gramian.certify.evidence import Evidence
 from gramian.certify.goal import REACHED, Goal, last_accuracy, last_loss, steps_taken
 from gramian.certify.width import Sweep
+from gramian.conditions import CONTRADICTED, IMPLIED, OBSERVED, TRAINING, UP_TO_CONSTANTS, Certificate
 
 METHODS = {"gd": "gradient descent", "sgd": "SGD", "momentum": "heavy ball", "nesterov": "Nesterov's method",
            "adam": "Adam"}  # fmt: skip

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gramian.certify.conditions import CONTRADICTED, Certificate
 from gramian.certify.goal import REACHED
+from gramian.conditions import CONTRADICTED, Certificate
 from gramian.report.facts import SCHEMA
 from gramian.train import Trace
 

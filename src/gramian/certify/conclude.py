@@ -12,7 +12,6 @@ from torch import Tensor
 from gramian.certify import run_facts
 from gramian.certify.answer import because, how_fast, whether, why
 from gramian.certify.certification import Certification
-from gramian.certify.conditions import CONTRADICTED, Certificate
 from gramian.certify.finished_run import FinishedRun
 from gramian.certify.goal import did, last_accuracy, steps_taken
 from gramian.certify.kernel_prediction import Prediction, kernel_predictor
@@ -22,6 +21,7 @@ from gramian.certify.scores import error_of, scores
 from gramian.certify.study_clock import Clock
 from gramian.certify.theorems import certificates
 from gramian.certify.torch_line import torch_facts
+from gramian.conditions import CONTRADICTED, Certificate
 from gramian.gram import eigenvalues
 from gramian.report.facts import (
     GoalFacts,

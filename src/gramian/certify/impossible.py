@@ -10,9 +10,9 @@ from torch import Tensor
 from gramian.certify import run_facts
 from gramian.certify.answer import share_words
 from gramian.certify.certification import Certification
-from gramian.certify.conditions import IMPLIED, TRAINING, Certificate, Condition
 from gramian.certify.goal import IMPOSSIBLE, Goal, equal_to_the_network
 from gramian.certify.prepared_data import PreparedData
+from gramian.conditions import IMPLIED, TRAINING, Certificate, Condition
 
 
 def impossible(data: PreparedData) -> Certification:

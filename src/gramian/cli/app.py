@@ -12,11 +12,13 @@ import typer
 from typer.core import TyperGroup
 
 from gramian.cli.certify import certify
+from gramian.cli.check import check
 from gramian.cli.doctor import doctor
 from gramian.cli.fit import fit
 from gramian.cli.interrupt_watch import watch
 from gramian.cli.kernel import kernel
 from gramian.cli.predict import predict
+from gramian.cli.prove import prove
 from gramian.cli.report import report
 from gramian.cli.show import INTERRUPTED, Interrupted, out_of_memory, show_error, talk
 from gramian.errors import GramianError
@@ -55,7 +57,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-for command in (certify, kernel, fit, predict, report, doctor):
+for command in (certify, prove, check, kernel, fit, predict, report, doctor):
     # wrapped by the terminal's width, not by ours
     paragraphs = (getdoc(command) or "").split("\n\n")
     app.command(help="\n\n".join(" ".join(text.split()) for text in paragraphs))(command)

@@ -13,9 +13,10 @@ from gramian.cli import show
 from gramian.errors import GramianError, Unsupported
 
 PACKAGES = (
-    "torch", "numpy", "scipy", "scikit-learn", "safetensors", "pandas", "pyarrow", "typer", "rich", "plotly", "jinja2",
+    "torch", "numpy", "scipy", "scikit-learn", "safetensors", "python-flint", "pandas", "pyarrow", "typer",
+    "rich", "plotly", "jinja2",
 )  # fmt: skip
-IMPORTED_AS = {"scikit-learn": "sklearn"}
+IMPORTED_AS = {"scikit-learn": "sklearn", "python-flint": "flint"}
 
 
 def doctor(data_dir: opt.DataDir = None) -> None:

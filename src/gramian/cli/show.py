@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
@@ -11,6 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from gramian.errors import BadArgument, GramianError
+
+if TYPE_CHECKING:
+    from gramian.checker import Line
 
 INTERRUPTED = 130  # exit code: 128 + SIGINT, as shells have it
 GAP = 2  # columns between those of a table
@@ -22,6 +27,10 @@ STATUS = {  # a sign and a style each
     "reached, observed": ("✓", "bold cyan"),
     "not reached, observed": ("✗", "bold yellow"),
     "impossible, implied": ("✗", "bold red"),
+    "proved": ("✓", "bold green"),
+    "not proved": ("✗", "bold yellow"),
+    "valid": ("✓", "bold green"),
+    "not valid": ("✗", "bold red"),
     "implied": ("✓", "bold green"),
     "implied up to constants": ("✓", "bold green"),
     "observed": ("•", "bold cyan"),
@@ -141,6 +150,16 @@ def _widths(items: Sequence[Mapping[str, str]], available: int) -> list[int] | N
         widths.append(min(most, room - later))
         room -= widths[-1]
     return widths + numbers
+
+
+def inequalities(lines: Iterable[Line], console: Console) -> None:
+    """What the checker computed: a sentence, two numbers, and whether it holds."""
+    for line in lines:
+        numbers = f"{line.left:.3g} {line.sense} {line.right:.3g}"
+        if math.isnan(line.right):
+            numbers = f"{line.left:.3g} could not be proved"
+        sign, style = ("✓", "green") if line.holds else ("✗", "bold red")
+        listed([(Text(sign, style), Text(f"{line.says}: {numbers}"))], console)
 
 
 def prose(sentences: Iterable[str], console: Console, *, indent: int = 2) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-from gramian.certify.conditions import Certificate
 from gramian.certify.evidence import Evidence
 from gramian.certify.theorems import (
     allenzhu2019convergence,
@@ -15,6 +14,7 @@ from gramian.certify.theorems import (
     du2019twolayer,
     jacot2018limit,
 )
+from gramian.conditions import Certificate
 
 THEOREMS: dict[str, Callable[[Evidence], Certificate | None]] = {
     module.__name__.rsplit(".", 1)[-1]: module.certificate

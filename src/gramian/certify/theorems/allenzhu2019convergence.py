@@ -15,10 +15,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from gramian.certify.conditions import TRAINING, Certificate, Condition
 from gramian.certify.evidence import Evidence
 from gramian.certify.theorems.allenzhu2019setting import REFERENCE, delta, network, separated
 from gramian.certify.theorems.premises import FAILURE, bounded_labels, full_descent, plain_updates, squared_loss
+from gramian.conditions import TRAINING, Certificate, Condition
 
 MOST_STEPS = 1e12  # that anyone could make: a bound on the steps above it can't be violated
 

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import math
 
-from gramian.certify.conditions import Certificate, Condition
 from gramian.certify.evidence import Evidence
 from gramian.certify.theorems.allenzhu2019setting import REFERENCE, failure, moved, network
 from gramian.certify.theorems.premises import FAILURE
+from gramian.conditions import Certificate, Condition
 
 
 def radii(d: int, L: int, m: float) -> tuple[float, float]:

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import math
 
-from gramian.certify.conditions import Certificate, Condition
 from gramian.certify.evidence import Evidence
 from gramian.certify.theorems.allenzhu2019setting import REFERENCE, delta, failure, moved, network, separated
 from gramian.certify.theorems.premises import FAILURE, bounded_labels, squared_loss
+from gramian.conditions import Certificate, Condition
 
 
 def radius(n: int, L: int, delta: float, m: float) -> float:

@@ -9,9 +9,9 @@ leaves the polynomials open, so that its width is not known and nothing is ever 
 
 from __future__ import annotations
 
-from gramian.certify.conditions import Certificate, Condition
 from gramian.certify.evidence import Evidence
 from gramian.certify.theorems.premises import positive_gram, squared_loss, unit_norm
+from gramian.conditions import Certificate, Condition
 
 TOLERANCE = 0.2
 

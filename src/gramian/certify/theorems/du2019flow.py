@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import math
 
-from gramian.certify.conditions import TRAINING, Certificate, Condition
 from gramian.certify.evidence import Evidence
 from gramian.certify.theorems.premises import no_decrease, positive_gram, squared_loss
+from gramian.conditions import TRAINING, Certificate, Condition
 
 
 def certificate(e: Evidence) -> Certificate | None:

@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import math
 
-from gramian.certify.conditions import TRAINING, Certificate, Condition
 from gramian.certify.evidence import Evidence
 from gramian.certify.theorems.premises import (
     FAILURE,
@@ -38,6 +37,7 @@ from gramian.certify.theorems.premises import (
     unit_norm,
     width_words,
 )
+from gramian.conditions import TRAINING, Certificate, Condition
 
 FORMS = {"5.1": "chain", "6.1": "residual", "7.1": "convolutional residual"}
 

@@ -19,9 +19,9 @@ $1 - \tfrac12\eta\lambda_0$ up to second order.
 
 from __future__ import annotations
 
-from gramian.certify.conditions import TRAINING, Certificate, Condition
 from gramian.certify.evidence import Evidence
 from gramian.certify.theorems.premises import full_descent, no_decrease, positive_gram, squared_loss
+from gramian.conditions import TRAINING, Certificate, Condition
 
 ROUNDING = 1e-9  # of the float64 arithmetic in which the recursion is measured
 RESOLVED = 1e-12  # share of the eigenvalue at first below which one is rounding

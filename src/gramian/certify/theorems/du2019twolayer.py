@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 
-from gramian.certify.conditions import TRAINING, Certificate, Condition
 from gramian.certify.evidence import Evidence
 from gramian.certify.theorems.premises import (
     FAILURE,
@@ -25,6 +24,7 @@ from gramian.certify.theorems.premises import (
     unit_norm,
     width_words,
 )
+from gramian.conditions import TRAINING, Certificate, Condition
 
 
 def width(n: int, lam: float) -> float:

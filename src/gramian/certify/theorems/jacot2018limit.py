@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import math
 
-from gramian.certify.conditions import Certificate, Condition
 from gramian.certify.evidence import Evidence
+from gramian.conditions import Certificate, Condition
 
 TOLERANCE = 0.2
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import sys
 
-from gramian.certify.conditions import Condition
 from gramian.certify.evidence import Evidence
+from gramian.conditions import Condition
 
 FAILURE = 0.01  # probability over the random initialization with which a theorem may fail: 99 of 100 draws
 NORM_TOLERANCE = 1e-5  # float32 rows scaled to norm one are off by some 1e-7, a row in another unit by far more

@@ -47,7 +47,7 @@ def export(module: nn.Module, form: Form, like: Inputs) -> torch.export.Exported
     if first is not None:
         given = [cast_floating(t, first.dtype).to(first.device) for t in given]
     args, kwargs = form.call(given)
-    with _quiet(), Unpacked(), inference_as_no_grad():
+    with quiet(), Unpacked(), inference_as_no_grad():
         try:
             return torch.export.export(module, args, kwargs, strict=False)
         except Exception as error:
@@ -125,7 +125,7 @@ def _run(module: nn.Module, args: tuple, kwargs: dict) -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without torch's own words about its export format, and its log of an op that fails: our error says it."""
     log = logging.getLogger("torch._subclasses.fake_tensor")
     was, log.disabled = log.disabled, True

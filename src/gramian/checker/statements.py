@@ -1,0 +1,160 @@
+r"""What a certificate says, line by line: each line is an inequality between two numbers that were computed here.
+
+With $r = f - y$ on all samples, $R \ge \|r\|$, $\sigma \le \sigma_{\min}(J)$, and J Lipschitz with constant L on the
+ball of radius $\varrho$ around the weights:
+
+- "minimum": if $\sigma \varrho - L \varrho^2 / 2 > R$ and $L \varrho \le \sigma$, weights with r = 0 exactly lie
+  within $\varrho$ (the path $\dot\theta = -J^+ r$ is shorter than that).
+- "descent": with $S \ge \|J\|$ on the ball and $c = 1 - \eta S^2 / 2 - L \eta R / 2 > 0$: if
+  $c(\sigma \varrho - L \varrho^2 / 2) > R$ and $L \varrho < \sigma$, gradient descent on $\frac12\|r\|^2$ with step
+  $\eta$ stays in the ball and $\|r_k\| \le (1 - \eta c (\sigma - L \varrho)^2)^k R$.
+- "separation": each sample's own class has the largest output; scaling the readout takes the cross-entropy to 0.
+
+docs/proofs.md has the proofs. The last comparisons are made in rational arithmetic, of the numbers as they are stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from gramian.checker.balls import Ball
+from gramian.checker.eigenvalues import largest_is_at_most, smallest_is_at_least
+from gramian.checker.growth import bounded
+from gramian.checker.program import Gram, Program, Values, evaluate, jacobian_gram
+
+
+@dataclass(frozen=True)
+class Line:
+    """One inequality: `left` `sense` `right`; `holds` is what was proved, not what the two floats suggest."""
+
+    name: str
+    says: str
+    left: float
+    sense: str
+    right: float
+    holds: bool
+
+
+def lines(statement: str, program: Program, x: np.ndarray, y: np.ndarray, numbers: Mapping[str, Any]) -> list[Line]:
+    """All inequalities of a statement for these weights and data; it is proved if each of them holds.
+
+    Args:
+        statement: "minimum", "descent" or "separation".
+        program: the network with its weights.
+        x: inputs (n, d).
+        y: targets (n, C); for "separation" class numbers (n,).
+        numbers: the bounds that the prover claims: residual, sigma, lipschitz, radius; largest, step; margin.
+    """
+    values = evaluate(program, x)
+    if statement == "separation":
+        return _separation(program, values, y, float(numbers["margin"]))
+    if statement not in ("minimum", "descent"):
+        raise ValueError(f"unknown statement {statement!r}")
+    had = {name: float(number) for name, number in numbers.items()}
+    return local_lines(statement, program, values, jacobian_gram(program, values), y, had)
+
+
+def local_lines(
+    statement: str, program: Program, values: Values, gram: Gram, y: np.ndarray, had: Mapping[str, float]
+) -> list[Line]:
+    """The inequalities of "minimum" and "descent"."""
+    residual = (values.output + Ball.exact(-np.asarray(y, dtype=np.float64))).norm()
+    bounds = bounded(program, values, had["radius"])
+    result = [
+        _line("residual", "the residual is at most as claimed", residual, "<=", had["residual"]),
+        _proved(
+            "sigma",
+            "the smallest singular value of the Jacobian is at least as claimed",
+            had["sigma"],
+            smallest_is_at_least(gram, had["sigma"]),
+        ),
+        _line("lipschitz", "the Jacobian's Lipschitz constant on the ball", bounds.lipschitz, "<=", had["lipschitz"]),
+    ]
+    if np.isfinite(bounds.kink_margin):
+        result.append(_line("pattern", "no activation changes its sign on the ball", 0.0, "<", bounds.kink_margin))
+    if statement == "descent":
+        holds = largest_is_at_most(gram, had["largest"])
+        result.append(_proved("largest", "the norm of the Jacobian is at most as claimed", had["largest"], holds))
+    return result + existence(had, descent=statement == "descent")
+
+
+def existence(had: Mapping[str, float], *, descent: bool) -> list[Line]:
+    """The inequalities between the claimed bounds alone, in rational arithmetic."""
+    residual, sigma, lipschitz, radius = (_exact(had[k]) for k in ("residual", "sigma", "lipschitz", "radius"))
+    share = Fraction(1)
+    result = [_rational("sizes", "the bounds are positive", Fraction(0), "<", min(sigma, radius))]
+    if descent:
+        step = _exact(had["step"])
+        norm = _exact(had["largest"]) + lipschitz * radius  # of J on the ball
+        share = 1 - step * norm**2 / 2 - lipschitz * step * residual / 2
+        result.append(_rational("rate", "the learning rate is positive", Fraction(0), "<", step))
+        result.append(_rational("share", "a step lowers the residual", Fraction(0), "<", share))
+    result.append(_rational("ball", "the Jacobian keeps its rank on the ball", lipschitz * radius, "<", sigma))
+    path = share * (sigma * radius - lipschitz * radius**2 / 2)
+    result.append(_rational("path", "the path to the minimum is shorter than the radius", residual, "<", path))
+    return result
+
+
+def contraction(had: Mapping[str, float]) -> float:
+    r"""$p$ with $\|r_k\| \le (1 - p)^k R$ for a proved "descent"."""
+    share = 1 - had["step"] * (had["largest"] + had["lipschitz"] * had["radius"]) ** 2 / 2
+    share -= had["lipschitz"] * had["step"] * had["residual"] / 2
+    gap = had["sigma"] - had["lipschitz"] * had["radius"]
+    return had["step"] * share * gap**2 * (1 - 1e-12)
+
+
+def _separation(program: Program, values: Values, y: np.ndarray, margin: float) -> list[Line]:
+    output, classes = values.output, np.asarray(y).astype(np.int64)
+    rows = np.arange(len(classes))
+    low, high = output.middle - output.radius, output.middle + output.radius
+    high = high.copy()
+    own = low[rows, classes]
+    high[rows, classes] = -np.inf
+    gaps = own - high.max(1)
+    gaps -= 2.0**-50 * (np.abs(own) + np.abs(high.max(1)))  # three roundings above
+    result = [
+        _line("classes", "there are at least two classes", 2.0, "<=", float(output.shape[1])),
+        _line("margin", "each sample's own class is ahead by the margin", margin, "<=", float(gaps.min())),
+        _line("positive", "the margin is positive", 0.0, "<", margin),
+    ]
+    return [*result, *_readout(program)]
+
+
+def _readout(program: Program) -> list[Line]:
+    """That multiplying weights multiplies the outputs: the last step is affine, all of it trains and is used once."""
+    step = program.steps[-1]
+    names = [step.weight, *([step.bias] if step.bias else [])]
+    used = [name for s in program.steps for name in (s.weight, s.bias) if name]
+    alone = all(used.count(name) == 1 and name in program.trained for name in names)
+    homogeneous = float(step.kind == "affine" and alone)
+    return [
+        _line("readout", "the outputs are linear in weights that train and stand nowhere else", 1.0, "<=", homogeneous)
+    ]
+
+
+def _line(name: str, says: str, left: float, sense: str, right: float) -> Line:
+    if sense == "<":
+        return Line(name, says, left, sense, right, bool(left < right))
+    return Line(name, says, left, sense, right, bool(left <= right))
+
+
+def _proved(name: str, says: str, claimed: float, holds: bool) -> Line:
+    """A claimed bound that a factorization proves, or does not: then nothing is known of it."""
+    if holds:
+        return Line(name, says, claimed, "<=", claimed, True)
+    return Line(name, says, claimed, "<=", float("nan"), False)
+
+
+def _rational(name: str, says: str, left: Fraction, sense: str, right: Fraction) -> Line:
+    return Line(name, says, float(left), sense, float(right), left < right)
+
+
+def _exact(number: float) -> Fraction:
+    if not np.isfinite(number):
+        return Fraction(-1)  # fails "sizes" or "path": no proof from a number that is none
+    return Fraction(number)

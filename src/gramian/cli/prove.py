@@ -1,0 +1,127 @@
+"""`gramian prove`: a theorem about one network and one data set, with a file that anyone can check."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gramian.cli import options as opt
+from gramian.cli import show
+from gramian.cli.data_options import DataSource, Draw
+from gramian.cli.output_files import check_file
+
+if TYPE_CHECKING:
+    from gramian.prove import Proof
+
+PROOF = "Proof"
+SUFFIX = ".certificate"
+STATEMENTS = ("minimum", "descent")
+LOSSES = ("squared", "cross-entropy")
+
+
+def prove(
+    data: opt.Data,
+    target: opt.Target = None,
+    data_dir: opt.DataDir = None,
+    task: opt.Task = None,
+    missing: opt.Missing = "refuse",
+    without: opt.Without = None,
+    layout: opt.Layout = "auto",
+    n: opt.N = None,
+    n_test: opt.NTest = None,
+    normalize: opt.Normalize = "auto",
+    flatten: opt.Flatten = False,
+    seed: opt.Seed = 0,
+    net: opt.Net = "mlp",
+    depth: opt.Depth = None,
+    width: Annotated[
+        int | None,
+        typer.Option(metavar="INT", help="Of every hidden layer.", rich_help_panel=opt.NETWORK, show_default=False),
+    ] = None,
+    activation: opt.Activation = None,
+    bias: opt.Bias = False,
+    statement: Annotated[
+        str, typer.Option(metavar="|".join(STATEMENTS), help="What is to be proved.", rich_help_panel=PROOF)
+    ] = "minimum",
+    loss: Annotated[
+        str, typer.Option(metavar="|".join(LOSSES), help="What is minimized.", rich_help_panel=PROOF)
+    ] = "squared",
+    lr: Annotated[
+        float | None,
+        typer.Option(
+            metavar="FLOAT",
+            help="Of descent, on half the sum of squares (default: 1 / lambda_max).",
+            rich_help_panel=PROOF,
+            show_default=False,
+        ),
+    ] = None,
+    polish: Annotated[
+        bool,
+        typer.Option("--polish/--no-polish", help="Gauss-Newton steps first, on a copy.", rich_help_panel=PROOF),
+    ] = True,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar=f"FILE{SUFFIX}",
+            help="Where the certificate is written, with weights and data, for `gramian check`.",
+            rich_help_panel=opt.OUTPUT,
+            show_default=False,
+        ),
+    ] = None,
+    quiet: opt.Quiet = False,
+) -> None:
+    """A theorem about this network and these data, in exact arithmetic; or the inequality that stands in its way.
+
+    minimum: weights with training loss exactly 0 lie within a stated distance of the network's, after a few
+    Gauss-Newton steps on a copy. descent: gradient descent from there converges to such weights, at a stated rate.
+
+    Exit code 0: proved; 1: not proved; 2: an error.
+
+    In Python: gramian.prove(net, x, y).save("net.certificate"), then gramian.prove.check("net.certificate")
+    """
+    opt.one_of("--statement", statement, STATEMENTS)
+    opt.one_of("--loss", loss, LOSSES)
+    opt.whole("--width", width)
+    if out is not None:
+        check_file(out, SUFFIX)
+    source = DataSource(data, target, data_dir, task, missing, without, layout)
+    draw = Draw(n, n_test, seed, normalize, flatten)
+    choices = {"depth": depth, "width": width, "activation": activation, "bias": bias}
+    proof = _proof(source, draw, net, choices, {"statement": statement, "loss": loss, "lr": lr}, polish, quiet)
+    _print(proof)
+    if out is not None and proof.status == "proved":
+        proof.save(out)
+        show.written([("certificate", out)], show.out())
+    raise typer.Exit(0 if proof.status == "proved" else 1)
+
+
+def _proof(
+    source: DataSource, draw: Draw, net: str, choices: dict, words: dict, polish: bool, quiet: bool
+) -> Proof:  # fmt: skip
+    from gramian.cli.data_options import dataset
+    from gramian.cli.networks import network
+    from gramian.prove import prove as proved
+
+    rows = dataset(source, draw)
+    built = network(net, rows, seed=draw.seed, **choices)
+
+    def news(text: str) -> None:
+        if not quiet:
+            show.talk(text)
+
+    news(f"{built.title} on {len(rows.x):,} rows of {rows.name}")
+    # the rows are as float64 as the proof is
+    return proved(built.module, rows.x.double(), rows.y, polished=polish, news=news, **words)
+
+
+def _print(proof: Proof) -> None:
+    console = show.out()
+    console.print(show.status(proof.status))
+    show.prose([proof.summary], console)
+    if proof.fix and proof.status != "proved":
+        show.prose([f"What would prove it: {proof.fix}."], console)
+    console.print()
+    if proof.checked is not None:
+        show.inequalities(proof.checked.lines, console)

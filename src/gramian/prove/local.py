@@ -1,0 +1,142 @@
+r"""The bounds that "minimum" and "descent" claim: found here, judged by the checker.
+
+A claim leaves room for another machine's rounding: the residual, which is nothing but rounding after polishing, by a
+factor; the others by a hundredth.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+
+import numpy as np
+from scipy import linalg
+from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
+
+from gramian.checker import Checked
+from gramian.checker.balls import Ball
+from gramian.checker.certificate_file import Content
+from gramian.checker.eigenvalues import largest_provable, smallest_provable
+from gramian.checker.growth import bounded
+from gramian.checker.program import Gram, Program, Values, evaluate, jacobian_gram
+from gramian.checker.statements import contraction, local_lines
+from gramian.prove.problem import Problem
+from gramian.prove.proof import Proof, proof
+
+RESIDUAL_ROOM, OTHER_ROOM = 4.0, 1.01
+DENSE_EIGENVALUES = 1_500  # rows up to which all eigenvalues are computed
+ASSUMES = (
+    "the network is the formula written in the certificate, in real numbers, with the weights and data as stored",
+    "the machine's arithmetic is IEEE float64, its matrix products are sums in some order (no Strassen), and NumPy's "
+    "and SciPy's elementary functions err by at most 8 units in the last place of 1 + |value|",
+)
+FIXES = {
+    "sizes": "a wider network, or fewer rows that lie further apart: the smallest singular value is lost in rounding",
+    "sigma": "a wider network, or fewer rows that lie further apart: the smallest singular value is lost in rounding",
+    "ball": "polishing (polished=True), more training, or a wider network",
+    "path": "polishing (polished=True), more training, or a wider network",
+    "share": "a smaller learning rate",
+    "pattern": "a smooth activation (GELU, softplus), or weights a little elsewhere: an argument is 0",
+    "lipschitz": "an activation whose derivatives are bounded on the ball",
+    "residual": "outputs that are finite numbers",
+    "largest": "a smaller learning rate",
+}
+
+
+def prove_minimum(problem: Problem, program: Program, numbers: Mapping[str, float], began: float) -> Proof:
+    """See `gramian.prove`."""
+    values, gram, had = _bounds(problem, program)
+    had["radius"] = 2 * had["residual"] / had["sigma"]
+    for _ in range(2):  # the second time on the smaller ball that the first one shows to be enough
+        had["lipschitz"] = OTHER_ROOM * bounded(program, values, had["radius"]).lipschitz
+        had["radius"] = min(_root(had, 1.0), had["radius"])
+    says = (
+        f"Weights with training loss exactly 0 lie within {had['radius']:.2g} of the certificate's weights"
+        f"{_from_yours(numbers, had['radius'])}."
+    )
+    return _judged("minimum", "An exact global minimum exists here", says, problem, program, values, gram, had,
+                   numbers, began)  # fmt: skip
+
+
+def prove_descent(
+    problem: Problem, program: Program, numbers: Mapping[str, float], began: float, lr: float | None
+) -> Proof:
+    """See `gramian.prove`."""
+    values, gram, had = _bounds(problem, program)
+    had["largest"] = OTHER_ROOM * largest_provable(gram, _extreme(gram.matrix)[1])
+    had["step"] = lr or 1 / had["largest"] ** 2
+    had["radius"] = 2 * had["residual"] / had["sigma"]
+    for _ in range(8):
+        had["lipschitz"] = OTHER_ROOM * bounded(program, values, had["radius"]).lipschitz
+        norm = had["largest"] + had["lipschitz"] * had["radius"]
+        share = 1 - had["step"] * norm**2 / 2 - had["lipschitz"] * had["step"] * had["residual"] / 2
+        wanted = _root(had, share)
+        if wanted <= had["radius"]:
+            had["radius"] = max(wanted, 0.5 * had["radius"])
+            break
+        had["radius"] = min(1.5 * wanted, 4 * had["radius"])
+    had["lipschitz"] = OTHER_ROOM * bounded(program, values, had["radius"]).lipschitz
+    rate = contraction(had)
+    says = (
+        f"Gradient descent with step {had['step']:.4g} from the certificate's weights converges to weights with "
+        f"training loss exactly 0, within {had['radius']:.2g}: after k steps the residual's norm is at most "
+        f"{had['residual']:.2g} times (1 - {rate:.4g})^k."
+    )
+    return _judged("descent", "Gradient descent from here reaches an exact global minimum", says, problem, program,
+                   values, gram, had, {**numbers, "contraction": rate}, began)  # fmt: skip
+
+
+def _bounds(problem: Problem, program: Program) -> tuple[Values, Gram, dict[str, float]]:
+    values = evaluate(program, problem.x.reshape(len(problem.x), -1).numpy())
+    residual = (values.output + Ball.exact(-problem.y.numpy())).norm()
+    gram = jacobian_gram(program, values)
+    sigma = smallest_provable(gram, _extreme(gram.matrix)[0]) / OTHER_ROOM
+    return values, gram, {"residual": RESIDUAL_ROOM * residual, "sigma": max(sigma, 1e-300)}
+
+
+def _root(had: Mapping[str, float], share: float) -> float:
+    r"""A little more than the smaller root of $c(\sigma\varrho - L\varrho^2/2) = R$; else 2 R / sigma."""
+    residual, sigma, lipschitz = had["residual"], had["sigma"], had["lipschitz"]
+    if share <= 0 or not math.isfinite(lipschitz):
+        return 2 * residual / sigma
+    h = 2 * lipschitz * residual / (share * sigma**2)
+    if h >= 1:
+        return 2 * residual / sigma
+    return (1 + 1e-6) * 2 * residual / (share * sigma * (1 + math.sqrt(1 - h)))
+
+
+def _extreme(matrix: np.ndarray) -> tuple[float, float]:
+    """About the smallest and largest eigenvalue; what is claimed of them is proved by factorizations afterwards."""
+    if not np.isfinite(matrix).all():
+        return 0.0, math.inf
+    if len(matrix) <= DENSE_EIGENVALUES:
+        eigenvalues = np.linalg.eigvalsh(matrix)
+        return float(eigenvalues[0]), float(eigenvalues[-1])
+    largest = float(eigsh(matrix, 1, which="LA", return_eigenvectors=False, tol=1e-4)[0])
+    try:
+        factor = linalg.cho_factor(matrix, lower=True, check_finite=False)
+        inverse = LinearOperator(matrix.shape, lambda v: linalg.cho_solve(factor, v, check_finite=False))
+        smallest = 1 / float(eigsh(inverse, 1, which="LA", return_eigenvectors=False, tol=1e-4)[0])
+    except (linalg.LinAlgError, ArpackError):
+        return 0.0, largest
+    return (1 - 1e-3) * smallest, (1 + 1e-3) * largest
+
+
+def _from_yours(numbers: Mapping[str, float], radius: float) -> str:
+    if numbers.get("moved"):
+        return f", which are {numbers['moved']:.2g} from yours (in all {numbers['moved'] + radius:.3g})"
+    return ", which are yours"
+
+
+def _judged(
+    statement: str, title: str, says: str, problem: Problem, program: Program, values: Values, gram: Gram,
+    had: Mapping[str, float], numbers: Mapping[str, float], began: float,
+) -> Proof:  # fmt: skip
+    x, y = problem.x.reshape(len(problem.x), -1).numpy(), problem.y.numpy()
+    lines = local_lines(statement, program, values, gram, y, had)
+    content = Content(statement, says, (*ASSUMES, *problem.assumes), had, program, x, y)
+    checked = Checked(statement, says, content.assumes, tuple(lines))
+    every = {**numbers, **had, "h": 2 * had["lipschitz"] * had["residual"] / had["sigma"] ** 2}
+    every["seconds"] = time.perf_counter() - began
+    return proof(statement, title, content, checked, every, FIXES)

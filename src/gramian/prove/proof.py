@@ -1,0 +1,93 @@
+"""What `prove` returns: a certificate whose word is "proved" or "not proved"."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gramian.checker import Checked, Line
+from gramian.checker.certificate_file import Content, write
+from gramian.conditions import TRAINING, Certificate, Condition
+from gramian.errors import BadArgument
+
+PROVED, NOT_PROVED = "proved", "not proved"
+REFERENCE = "docs/proofs.md"
+
+
+@dataclass(frozen=True)
+class Proof(Certificate):
+    """A statement about one network and one data set, proved or not.
+
+    Attributes:
+        statement: "minimum", "descent", "separation", "run" or "before".
+        content: what is written to a file and checked; None where the proof did not come so far.
+        checked: the checker's word on it.
+        numbers: what was computed on the way: residual, sigma, lipschitz, radius, moved, seconds, ...
+        fix: empty, or what would prove it.
+    """
+
+    statement: str = ""
+    content: Content | None = None
+    checked: Checked | None = None
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    fix: str = ""
+
+    @property
+    def status(self) -> str:
+        """ "proved" if the checker found every inequality to hold, else "not proved"."""
+        if self.checked is not None and self.checked.valid:
+            return PROVED
+        return NOT_PROVED
+
+    def save(self, path: str | Path) -> None:
+        """Write the certificate, with weights and data, for `gramian check` and `gramian.prove.check`.
+
+        Raises:
+            BadArgument: nothing is proved, or the file cannot be written.
+        """
+        if self.content is None or self.status != PROVED:
+            raise BadArgument(
+                "There is no certificate to save: the statement is not proved.",
+                where="Proof.save",
+                why=self.summary,
+                fix=self.fix,
+            )
+        write(path, self.content)
+
+
+def condition_of(line: Line) -> Condition:
+    """A line of the checker as a certificate's condition."""
+    if line.right != line.right:  # a bound that could not be proved: there is no number to show
+        return Condition(line.says, needs=line.left, has=None, sense=">=")
+    return Condition(line.says, needs=line.right, has=line.left, sense=line.sense)
+
+
+def proof(
+    statement: str,
+    title: str,
+    content: Content,
+    checked: Checked,
+    numbers: Mapping[str, float],
+    fixes: Mapping[str, str],
+) -> Proof:
+    """The proof as the checker judged it."""
+    failing = checked.failing
+    summary, fix = content.says, ""
+    if failing:
+        tightest = failing[0]
+        summary = f"Not proved: {tightest.says} ({tightest.left:.3g} {tightest.sense} {tightest.right:.3g} fails)."
+        fix = fixes.get(tightest.name, "a wider network, or fewer rows that lie further apart")
+    return Proof(
+        theorem=title,
+        reference=REFERENCE,
+        premises=tuple(condition_of(line) for line in checked.lines),
+        conclusion=(),
+        summary=summary,
+        about=TRAINING,
+        statement=statement,
+        content=content,
+        checked=checked,
+        numbers=numbers,
+        fix=fix,
+    )

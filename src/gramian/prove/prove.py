@@ -1,0 +1,137 @@
+"""`gramian.prove`: a theorem about these weights and these data, or the inequality that stands in its way."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from gramian.checker.program import Program
+from gramian.errors import BadArgument, named_in_errors
+from gramian.prove.cost import check_memory, cost_of
+from gramian.prove.local import prove_descent, prove_minimum
+from gramian.prove.polish import Polished, polish
+from gramian.prove.problem import Problem, problem_of
+from gramian.prove.proof import Proof
+from gramian.prove.read_program import checked_program
+from gramian.prove.separation import prove_separation
+
+STATEMENTS = ("minimum", "descent")
+News = Callable[[str], None]
+
+
+def _silent(text: str) -> None:
+    """No news."""
+
+
+@named_in_errors
+def prove(
+    module: nn.Module,
+    x: Any,
+    y: Any,
+    statement: str = "minimum",
+    *,
+    loss: str = "squared",
+    lr: float | None = None,
+    polished: bool | None = None,
+    in_place: bool = False,
+    max_bytes: int = 12 * 2**30,
+    news: News = _silent,
+) -> Proof:
+    r"""A theorem about this network on these data, in exact arithmetic, or the inequality that fails.
+
+    - "minimum": weights with training loss exactly 0 lie within a stated distance of these. Found by a few
+      Gauss-Newton steps and proved by the size of the residual against the smallest singular value of the Jacobian and
+      the Jacobian's Lipschitz constant. With `loss="cross-entropy"`, whose infimum 0 is not reached: each sample's
+      class is ahead by a margin, so that scaling the readout takes the loss to 0.
+    - "descent": gradient descent with step `lr` from these weights converges to such a minimum, at a stated rate.
+
+    All of it holds for the network's formula in real numbers, at the weights as float64; every rounding error is
+    bounded, and the words come from an independent checker (`gramian.checker`), which `save` and `gramian check` let
+    anyone run.
+
+    Args:
+        module: any smooth network of layers that have a rule (linear, convolution, average pooling, sums, products,
+            normalization in evaluation mode, attention), or with ReLU, leaky ReLU or abs, by the fixed signs of their
+            arguments. It is read in evaluation mode, copied and taken to float64.
+        x: inputs (n, ...).
+        y: real targets (n, C), or class numbers (n,), which become the rows that `gramian.train` fits.
+        statement: "minimum" or "descent".
+        loss: "squared", $\frac12 \sum_i \|f(x_i) - y_i\|^2$; or "cross-entropy" (of "minimum" alone).
+        lr: of "descent": the step on $\frac12 \sum_i \|f(x_i) - y_i\|^2$ (a mean over n samples and C outputs has
+            $\frac{2}{nC}$ of its gradient); None: 1 / lambda_max.
+        polished: whether Gauss-Newton steps go first; None: for "minimum".
+        in_place: whether the steps change `module` itself; its parameters must be float64.
+        max_bytes: memory that the proof may take.
+        news: told what is done, with its predicted cost before it starts.
+
+    Returns:
+        `status` "proved" or "not proved"; `premises`, the inequalities with their two numbers; `summary`, the
+        statement in words; `fix`, what would prove it; `save(path)`.
+
+    Raises:
+        Unsupported: a layer without a rule, by name.
+        BadData: x and y do not fit the network, or are not finite.
+        BadArgument: unknown statement, or more memory than `max_bytes` is needed.
+
+    Example:
+        >>> torch.manual_seed(0)                                                          # doctest: +ELLIPSIS
+        <torch._C.Generator object at ...>
+        >>> net = torch.nn.Sequential(torch.nn.Linear(3, 64), torch.nn.Tanh(), torch.nn.Linear(64, 1))
+        >>> gramian.prove(net, torch.randn(5, 3), torch.randn(5, 1)).status
+        'proved'
+    """
+    began = time.perf_counter()
+    _check(statement, loss, lr, in_place, module)
+    problem = problem_of(module, x, y, loss)
+    own = problem.module
+    if in_place:
+        own = module.eval()
+    if loss == "cross-entropy":
+        return prove_separation(problem, began)
+    program = _program(own, problem)
+    outputs = problem.y.numel()
+    weights = sum(program.arrays[name].size for name in program.trained)
+    cost = cost_of(program, len(problem.x), outputs // len(problem.x))
+    check_memory(cost, max_bytes)
+    news(f"predicted: {cost.says()}")
+    done = Polished((), 0.0)
+    if polished or (polished is None and statement == "minimum"):
+        done = polish(own, problem.x, problem.y, max_bytes=max_bytes, news=news)
+        program = _program(own, problem)
+    numbers: dict[str, float] = {"moved": done.moved, "outputs": outputs, "parameters": weights}
+    numbers |= {"polishing_steps": max(len(done.residuals) - 1, 0)}
+    news("bounding every error and factorizing the Gram matrix")
+    if statement == "minimum":
+        return prove_minimum(problem, program, numbers, began)
+    return prove_descent(problem, program, numbers, began, lr)
+
+
+def _program(module: nn.Module, problem: Problem) -> Program:
+    return checked_program(module, problem.x)
+
+
+def _check(statement: str, loss: str, lr: float | None, in_place: bool, module: nn.Module) -> None:
+    if statement not in STATEMENTS:
+        raise BadArgument(
+            f"`statement` is {statement!r}.",
+            why="it names what is to be proved",
+            fix=" or ".join(map(repr, STATEMENTS)),
+        )
+    if loss not in ("squared", "cross-entropy") or (loss == "cross-entropy" and statement != "minimum"):
+        raise BadArgument(
+            f"`loss` is {loss!r} with the statement {statement!r}.",
+            why="the squared loss has both statements; the cross-entropy, whose infimum is not reached, has 'minimum'",
+            fix="loss='squared'",
+        )
+    if lr is not None and not (lr > 0 and lr < float("inf")):
+        raise BadArgument(f"`lr` is {lr!r}.", why="a step is a positive number", fix="lr=None for 1 / lambda_max")
+    if in_place and any(p.dtype != torch.float64 for p in module.parameters()):
+        raise BadArgument(
+            "The module's weights are not float64, and are to be polished in place.",
+            why="rounding the polished weights to float32 would undo the proof",
+            fix="module.double() first, or in_place=False",
+        )

@@ -1,0 +1,80 @@
+"""A torch module as the checker's program: the same function, spelled in seven kinds of steps.
+
+Each call of the exported graph is read by a handler (handlers.py). What is read is compared with the module on the
+user's data before anything is proved about it: `checked_program` refuses where they differ.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.fx import Node as GraphNode
+
+from gramian.checker.program import Program, Step, evaluate
+from gramian.errors import Unsupported
+from gramian.prove.graph import exported
+from gramian.prove.handlers import read_call
+from gramian.prove.reading import Reading, Weight
+
+SAME_OUTPUTS = 1e-9  # rounding of a deep network's outputs, relative to the largest
+
+
+def read_program(module: nn.Module, x: Tensor) -> Program:
+    """The program of a float64 module in evaluation mode, for samples x (n, ...).
+
+    Raises:
+        Unsupported: names the call that has no rule here, or what differs from the module.
+        BadArgument: torch cannot trace the forward.
+    """
+    program = exported(module, x[:1])
+    reading = Reading(module)
+    names = {spec.arg.name: spec for spec in program.graph_signature.input_specs if hasattr(spec.arg, "name")}
+    held = {**program.state_dict, **program.constants}
+    values: dict[str, Any] = {}
+    output: Any = None
+    for node in program.graph.nodes:
+        if node.op == "placeholder":
+            values[node.name] = _placeholder(reading, names[str(node.target)], held, node)
+        elif node.op == "call_function":
+            args, kwargs = (torch.fx.node.map_arg(a, lambda n: values[n.name]) for a in (node.args, node.kwargs))
+            values[node.name] = read_call(reading, node, list(args), dict(kwargs))
+        elif node.op == "output":
+            output = values[node.args[0][0].name]
+    result = reading.value(output)
+    if result.step != len(reading.steps) - 1:
+        reading.scaled(result, 1.0)  # the output is the last step
+    trained = frozenset(name for name, p in reading.parameters.items() if p.requires_grad)
+    return Program(tuple(reading.steps), reading.arrays, trained & reading.arrays.keys())
+
+
+def checked_program(module: nn.Module, x: Tensor) -> Program:
+    """`read_program`, after the comparison of all outputs with the module's.
+
+    Raises:
+        Unsupported: a layer has no rule, or the program gives other outputs than the module.
+    """
+    program = read_program(module, x)
+    outputs = evaluate(program, x.reshape(len(x), -1).numpy()).output.middle
+    with torch.no_grad():
+        own = module(x).reshape(len(x), -1).numpy()
+    scale = float(np.abs(own).max(initial=1.0))
+    differs = float(np.abs(outputs - own).max(initial=0.0))
+    if outputs.shape != own.shape or not differs <= SAME_OUTPUTS * scale:
+        raise Unsupported(
+            f"the module's outputs differ by {differs:.2g} from those of its formula as it was read here, which is "
+            "more than rounding"
+        )
+    return program
+
+
+def _placeholder(reading: Reading, spec: Any, held: dict[str, Any], node: GraphNode) -> Any:
+    if spec.kind.name == "PARAMETER":
+        tensor = reading.parameters[spec.target]
+        first = next(name for name, p in reading.parameters.items() if p is tensor)
+        return Weight(first, tensor)
+    if spec.kind.name == "USER_INPUT":
+        return reading.add(Step("input"), node.meta["val"].shape)
+    return held[spec.target]
