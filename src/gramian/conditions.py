@@ -77,7 +77,7 @@ class Condition:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """The same as plain data."""
+        """The certificate as plain data."""
         return self.facts().to_dict()
 
 
@@ -161,7 +161,7 @@ class Certificate:
         return self.facts().to_dict()
 
     def to_json(self) -> str:
-        """The same as JSON text."""
+        """The certificate as JSON text."""
         return json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
 
     def __str__(self) -> str:

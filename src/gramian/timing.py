@@ -62,7 +62,7 @@ class SecondsByName(dict[str, float]):
 
 
 def seconds_of(work: Callable[[], Any], *, on_cpu: bool = True) -> float:
-    """What a call takes: on a CPU the process's own time, if that is the shorter.
+    """Seconds that a call takes: on a CPU the process's own time, if that is the shorter.
 
     On a busy machine a call of a microsecond may have to wait for its turn a tenth of a second.
     """

@@ -5,6 +5,8 @@ from dataclasses import replace
 import pytest
 
 from gramian.certify.answer import because, how_fast, percent, share_words, whether, why
+from gramian.certify.goal import NOT_REACHED, REACHED, Goal
+from gramian.certify.width import Sweep
 from gramian.conditions import (
     CONTRADICTED,
     IMPLIED,
@@ -15,8 +17,6 @@ from gramian.conditions import (
     Certificate,
     Condition,
 )
-from gramian.certify.goal import NOT_REACHED, REACHED, Goal
-from gramian.certify.width import Sweep
 from gramian.train.trace import Series
 
 AIM = Goal(best_constant=2.0, share=0.01, target=0.02, floor=0.0, classes=False)

@@ -38,7 +38,7 @@ def cast_floating(t: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def shape_or_type(value: object) -> str | tuple[int, ...]:
-    """What a message says of a value that should have been a tensor of another shape."""
+    """The shape of a tensor, or the type of another value, for messages about a wrong shape."""
     if isinstance(value, Tensor):
         return tuple(value.shape)
     return type(value).__name__

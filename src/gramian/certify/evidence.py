@@ -123,8 +123,8 @@ class Evidence:
     @property
     def steps_taken(self) -> int:
         """How often the weights moved; a run that diverged has no loss measured at its last step."""
-        measured = self.losses[0]
-        return max(self.trace.steps[-1] if self.trace.steps else 0, measured[-1] if measured else 0)
+        last_ones = [*self.trace.steps[-1:], *self.losses[0][-1:]]
+        return max(last_ones, default=0)
 
     def extreme(self, name: str, pick=max) -> float | None:
         """Largest (or smallest) value of a probe over the run and its labels; None if not measured."""

@@ -94,9 +94,8 @@ def layers(arch: Architecture) -> tuple[str, float | None]:
 
 def _is_chain(steps: list[tuple[int, Step]]) -> bool:
     """Linear layers and activations in turn, from a linear layer on the input to one that makes the outputs."""
-    in_turn = all(
-        type(s.op) is Linear if k % 2 == 0 else isinstance(s.op, Activation) for k, (_, s) in enumerate(steps)
-    )
+    ops = [s.op for _, s in steps]
+    in_turn = all(type(op) is Linear for op in ops[::2]) and all(isinstance(op, Activation) for op in ops[1::2])
     on_vectors = all(len(step.shape) == 1 for _, step in steps)
     return in_turn and on_vectors and len(steps) % 2 == 1 and _follow(steps)
 

@@ -131,7 +131,10 @@ def setup(
 def _read(module: nn.Module, x: Tensor, law: Law, parametrization: str) -> Architecture:
     """The architecture in evaluation mode, whose limit is tried on one row; the mode of every part comes back."""
     modes = [(part, part.training) for part in module.modules()]
-    scaling = "standard" if parametrization in ("own", "standard") else "ntk"
+    if parametrization in ("own", "standard"):
+        scaling = "standard"
+    else:
+        scaling = "ntk"
     try:
         arch = architecture(module.eval(), x[:2], law, parametrization=scaling)
         arch.ntk(x[:1])  # refuses here, before any work

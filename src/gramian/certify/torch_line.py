@@ -9,7 +9,7 @@ ADAM_EPS = 1e-8  # torch's default, which this package's own runs use
 
 
 def per_batch(loss: str, n: int, n_outputs: int) -> float:
-    r"""What a learning rate of the summed loss is multiplied by for the loss of a batch as people write it.
+    r"""The factor from a learning rate of the summed loss to one of the loss of a batch as people write it.
 
     Our steps minimize a sum over the n rows, $F = \sum_i F_i$; a batch S sees $\frac{n}{|S|} \sum_{i \in S} F_i$.
     `nn.CrossEntropyLoss()` is the mean over the batch, F / n. `nn.MSELoss()` is the mean over the batch and its C

@@ -128,16 +128,17 @@ def sweep(
     image = setup.pixels > 1
     widths: tuple[int, ...]
     if image:
-        widths = IMAGE_WIDTHS
+        widths, wanted = IMAGE_WIDTHS, list(IMAGE_DRAWS)
         rows = IMAGE_ROWS
     else:
-        widths = VECTOR_WIDTHS
+        widths, wanted = VECTOR_WIDTHS, list(VECTOR_DRAWS)
         rows = VECTOR_ROWS
+    if few:
+        wanted = [draws // FEWER_DRAWS for draws in wanted]
     while rows > LEAST_ROWS and per_pair * rows**2 / 2 > MOST_SECONDS:
         rows //= 2
     x = setup.x[:rows]
     inputs = x.to(dtype)
-    wanted = [d // FEWER_DRAWS if few else d for d in (IMAGE_DRAWS if image else VECTOR_DRAWS)]
     if setup.depth == 0:  # a linear network is its limit
         wanted = [LEAST_DRAWS] * len(widths)
     widths, draws, cost = affordable_draws(setup, widths, wanted, inputs, error_of=error_of)
@@ -257,8 +258,10 @@ def choose_width(setup: Setup, width_sweep: Sweep | None, asked: int | str) -> t
     """The width to train at, and a warning where it is not what was asked for or hoped for."""
     check_width(asked)
     if setup.fixed_width:
+        if asked in ("auto", setup.own_width):
+            return setup.own_width, ""
         kept = f"width={asked} has no effect: in this parametrization the network keeps its own widths."
-        return setup.own_width, kept if asked not in ("auto", setup.own_width) else ""
+        return setup.own_width, kept
     if asked != "auto":
         return int(asked), ""
     if width_sweep is None:

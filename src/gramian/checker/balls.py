@@ -84,14 +84,15 @@ class Ball:
         return float(outward(np.sqrt(np.sum(self.size() ** 2))))
 
 
-def product(left: Ball, right: Ball, *, split: bool = False) -> Ball:
+def product(left: Ball, right: Ball, *, split: bool = False, by_flint: int = FLINT_PRODUCTS) -> Ball:
     """Matrix product over the last axis of `left` and the first axis of `right`.
 
-    With `split` the middles are multiplied as if with twice the digits, at three times the cost.
+    With `split` the middles are multiplied as if with twice the digits, at three times the cost. Up to `by_flint`
+    multiplications python-flint does them.
     """
     length = right.shape[0]
     finite = np.isfinite(left.middle).all() and np.isfinite(right.middle).all()
-    if left.middle.size * right.shape[1] <= FLINT_PRODUCTS and finite:
+    if left.middle.size * right.shape[1] <= by_flint and finite:
         return _flint_product(left, right)
     if split and finite:
         middle, rounding = _split_product(left.middle, right.middle)

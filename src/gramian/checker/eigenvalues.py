@@ -57,13 +57,13 @@ def _shift(gram: Gram, bound: float) -> float:
 
 def _definite(matrix: np.ndarray, shift: float) -> bool:
     """Whether Cholesky's factorization of matrix - shift I runs to its end."""
+    if not (np.isfinite(matrix).all() and np.isfinite(shift)):
+        return False
     shifted = matrix.copy()
     diagonal = np.einsum("ii->i", shifted)
     # each diagonal entry is rounded once: a little more is taken off
     diagonal -= shift
     diagonal -= 2 * UNIT * (np.abs(diagonal) + abs(shift))
-    if not np.isfinite(shifted).all():
-        return False
     try:
         linalg.cholesky(shifted, lower=True, overwrite_a=True, check_finite=False)
     except linalg.LinAlgError:

@@ -172,14 +172,14 @@ FUNCTIONS: dict[str, Function] = {
 }
 
 
-def applied(name: str, z: Ball) -> tuple[Ball, Ball]:
-    r"""$\phi(z)$ and $\phi'(z)$, entry by entry."""
+def applied(name: str, z: Ball, *, by_flint: int = FLINT_VALUES) -> tuple[Ball, Ball]:
+    r"""$\phi(z)$ and $\phi'(z)$, entry by entry; python-flint computes up to `by_flint` values."""
     function = FUNCTIONS[name]
     steepest, bend = bounds(name, z.middle - z.radius, z.middle + z.radius)
-    values, error = _evaluated(z.middle, function.value, function.flint_value)
+    values, error = _evaluated(z.middle, function.value, function.flint_value, by_flint)
     if function.exact:
         error = np.zeros_like(error)
-    slopes, slope_error = _evaluated(z.middle, function.slope, function.flint_slope)
+    slopes, slope_error = _evaluated(z.middle, function.slope, function.flint_slope, by_flint)
     spread, slope_spread = steepest * z.radius, bend * z.radius
     if function.kink:  # where the sign is not certain the slope is not known; a theorem asks for certain signs anyway
         slope_spread = np.where(np.abs(z.middle) <= z.radius, 1.0, slope_spread)
@@ -195,9 +195,9 @@ def bounds(name: str, low: Any, high: Any) -> tuple[Any, Any]:
     return np.where(defined, steepest, INFINITE), np.where(defined, bend, INFINITE)
 
 
-def _evaluated(z: np.ndarray, plain: Callable, exact: Callable) -> tuple[np.ndarray, np.ndarray]:
+def _evaluated(z: np.ndarray, plain: Callable, exact: Callable, by_flint: int) -> tuple[np.ndarray, np.ndarray]:
     """Values at exact arguments, and bounds of their errors."""
-    if z.size <= FLINT_VALUES and np.isfinite(z).all():
+    if z.size <= by_flint and np.isfinite(z).all():
         balls = [exact(flint.arb(number)) for number in z.ravel().tolist()]
         values = np.array([float(b.mid()) for b in balls]).reshape(z.shape)
         error = np.array([float(b.rad()) for b in balls]).reshape(z.shape)

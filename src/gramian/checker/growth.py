@@ -89,7 +89,10 @@ def _slopes(
         steepest, bend = bounds(step.function, low - 1e-12 * np.abs(low), high + 1e-12 * np.abs(high))
         return Slopes(steepest * h.whole, steepest * h.entry, bend * h.entry * h.whole + steepest * h.second, uses)
     if step.kind == "sum":
-        return Slopes(sum(g.whole for g in given), sum(g.entry for g in given), sum(g.second for g in given), uses)
+        whole, entry, second = zero, zero, zero
+        for g in given:
+            whole, entry, second = whole + g.whole, entry + g.entry, second + g.second
+        return Slopes(whole, entry, second, uses)
     a, b = given
     cross = 2 * np.minimum(a.whole * b.entry, a.entry * b.whole)
     return Slopes(

@@ -85,14 +85,18 @@ def local_lines(
 
 def existence(had: Mapping[str, float], *, descent: bool) -> list[Line]:
     """The inequalities between the claimed bounds alone, in rational arithmetic."""
-    residual, sigma, lipschitz, radius = (_exact(had[k]) for k in ("residual", "sigma", "lipschitz", "radius"))
+    names = ("residual", "sigma", "lipschitz", "radius", *(("largest", "step") if descent else ()))
+    smallest = min(had[name] if np.isfinite(had[name]) else -1.0 for name in names)
+    result = [_line("sizes", "every claimed bound is a positive number", 0.0, "<", smallest)]
+    if not result[0].holds:
+        return result
+    bounds = {name: Fraction(had[name]) for name in names}
+    residual, sigma, lipschitz, radius = (bounds[name] for name in names[:4])
     share = Fraction(1)
-    result = [_rational("sizes", "the bounds are positive", Fraction(0), "<", min(sigma, radius))]
     if descent:
-        step = _exact(had["step"])
-        norm = _exact(had["largest"]) + lipschitz * radius  # of J on the ball
+        step = bounds["step"]
+        norm = bounds["largest"] + lipschitz * radius  # of J on the ball
         share = 1 - step * norm**2 / 2 - lipschitz * step * residual / 2
-        result.append(_rational("rate", "the learning rate is positive", Fraction(0), "<", step))
         result.append(_rational("share", "a step lowers the residual", Fraction(0), "<", share))
     result.append(_rational("ball", "the Jacobian keeps its rank on the ball", lipschitz * radius, "<", sigma))
     path = share * (sigma * radius - lipschitz * radius**2 / 2)
@@ -152,9 +156,3 @@ def _proved(name: str, says: str, claimed: float, holds: bool) -> Line:
 
 def _rational(name: str, says: str, left: Fraction, sense: str, right: Fraction) -> Line:
     return Line(name, says, float(left), sense, float(right), left < right)
-
-
-def _exact(number: float) -> Fraction:
-    if not np.isfinite(number):
-        return Fraction(-1)  # fails "sizes" or "path": no proof from a number that is none
-    return Fraction(number)

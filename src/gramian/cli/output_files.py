@@ -35,11 +35,14 @@ def check_file(path: Path, suffix: str) -> None:
     from gramian.files import check_writable
 
     if path.suffix.lower() != suffix:
+        right = Path(f"result{suffix}")
+        if path.name:
+            right = path.with_suffix(suffix)
         raise BadArgument(
             f"--out {path} does not end in {suffix}.",
             where=f"--out {path}",
             why=f"a {suffix} file is what this command writes.",
-            fix=f"--out {path.with_suffix(suffix)}" if path.name else f"--out result{suffix}",
+            fix=f"--out {right}",
         )
     check_writable(path)
 

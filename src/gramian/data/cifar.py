@@ -122,7 +122,7 @@ def _part(path: Path, split: str) -> CifarFile | None:
 
 
 def gaps(splits: dict[str, tuple[CifarFile, ...]]) -> tuple[str, ...]:
-    """What is missing to the official 50,000 and 10,000 images, in words."""
+    """The images that are missing from the official 50,000 and 10,000, in words."""
     missing = []
     said = {"train": "training"}
     for split, official in OFFICIAL_COUNTS.items():

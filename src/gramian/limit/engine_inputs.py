@@ -48,11 +48,17 @@ def prepared(arch: Structure, x: Inputs, x2: Inputs | None) -> tuple[Inputs, Inp
             return t.to(used)
         return t
 
-    return _mapped(x, plain), None if x2 is None else _mapped(x2, plain), None if used == dtype else dtype
+    plain_x2 = None
+    if x2 is not None:
+        plain_x2 = _mapped(x2, plain)
+    asked = None
+    if used != dtype:
+        asked = dtype
+    return _mapped(x, plain), plain_x2, asked
 
 
 def _tensors(x: object) -> list[Tensor]:
-    """What is a tensor in it; the rest is refused by the check of the inputs' structure."""
+    """The tensors in an input; everything else is refused by the check of the inputs' structure."""
     if isinstance(x, Tensor | Mapping | list | tuple):
         given = leaves(x)
     else:

@@ -125,7 +125,7 @@ def program(arch: Structure) -> Program:
 
 
 def instruction_name(does: Instruction) -> str:
-    """What a message calls it."""
+    """The name of an instruction in messages."""
     if isinstance(does, Dual):
         return does.activation.name
     if isinstance(does, Other):

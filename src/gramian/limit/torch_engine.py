@@ -59,10 +59,20 @@ def kernels(
             grid[i, j] = tile(arch, part, None if symmetric and i == j else against, pairs, ntk, here)
             if symmetric and i == j:
                 grid[i, j] = tuple(_mirrored(t) for t in grid[i, j])  # type: ignore[assignment]
-        row = [grid[i, j] if symmetric and j > i else grid.pop((i, j)) for j in range(len(y_parts))]
+        row = []
+        for j in range(len(y_parts)):
+            if symmetric and j > i:  # its transpose is still to come
+                row.append(grid[i, j])
+            else:
+                row.append(grid.pop((i, j)))
         nngp_rows.append(torch.cat([k for k, _ in row], 1))
-        ntk_rows.append(torch.cat([t for _, t in row], 1) if ntk else row[0][1])
-    return torch.cat(nngp_rows), torch.cat(ntk_rows) if ntk else ntk_rows[0]
+        if ntk:
+            ntk_rows.append(torch.cat([t for _, t in row], 1))
+        else:
+            ntk_rows.append(row[0][1])
+    if ntk:
+        return torch.cat(nngp_rows), torch.cat(ntk_rows)
+    return torch.cat(nngp_rows), ntk_rows[0]
 
 
 def check_entry(arch: Structure, x: Inputs, ntk: bool) -> None:

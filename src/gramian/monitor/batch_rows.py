@@ -41,8 +41,11 @@ class BatchRows:
         self.n, self.name = n, name
         for leaf in leaves:
             if len(leaf) != n:
+                what = f"x has {n} rows, {name} has {len(leaf)}."
+                if name == "x":
+                    what = _uneven(n, leaf)
                 raise BadData(
-                    f"x has {n} rows, {name} has {len(leaf)}." if name != "x" else _uneven(n, leaf),
+                    what,
                     where="Monitor(module, optimizer, loss, x, y)",
                     why="the first axis of each tensor counts the samples, the same ones in all of them",
                     fix="as many rows in each tensor; what belongs to no sample goes into the module",

@@ -262,7 +262,9 @@ def _turned(y: Tensor, _f: Tensor) -> Tensor:
 
 def _classes(y: Tensor, _f: Tensor) -> Tensor:
     """Class numbers in a column, or of another type than torch wants."""
-    return (y.squeeze(-1) if y.ndim > 1 and y.shape[-1] == 1 else y).long()
+    if y.ndim > 1 and y.shape[-1] == 1:
+        y = y.squeeze(-1)
+    return y.long()
 
 
 def _numbers_like(y: Tensor, f: Tensor) -> Tensor:

@@ -88,7 +88,7 @@ class ModuleCall:
         return self.output(rows)
 
     def outputs(self, rows: Tensor) -> Tensor:
-        """What is looked at; shape (n, columns)."""
+        """The watched outputs, flattened; shape (n, columns)."""
         return self.look.flat(self.output(rows))
 
     def x(self, n: int, beside: Sequence[Tensor] = ()) -> Samples:

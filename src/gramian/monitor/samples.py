@@ -50,8 +50,11 @@ def picture(x: Tensor) -> str | None:
     step = -(-max(x.shape[1:]) // MOST_PIXELS)
     x = x[:, ::step, ::step]
     low, high = float(x.min()), float(x.max())
-    shades = ((x - low) / (high - low) * 255 if high > low else torch.full_like(x, 128)).round().to(torch.uint8)
-    return "data:image/png;base64," + base64.b64encode(_png(shades)).decode()
+    if high > low:
+        shades = (x - low) / (high - low) * 255
+    else:
+        shades = torch.full_like(x, 128)
+    return "data:image/png;base64," + base64.b64encode(_png(shades.round().to(torch.uint8))).decode()
 
 
 def _png(shades: Tensor) -> bytes:

@@ -25,6 +25,7 @@ from gramian.prove.problem import Problem
 from gramian.prove.proof import Proof, proof
 
 RESIDUAL_ROOM, OTHER_ROOM = 4.0, 1.01
+SMALLEST_SIGMA = 1e-100  # where none can be proved: the inequalities fail with numbers that can be shown
 DENSE_EIGENVALUES = 1_500  # rows up to which all eigenvalues are computed
 ASSUMES = (
     "the network is the formula written in the certificate, in real numbers, with the weights and data as stored",
@@ -92,7 +93,7 @@ def _bounds(problem: Problem, program: Program) -> tuple[Values, Gram, dict[str,
     residual = (values.output + Ball.exact(-problem.y.numpy())).norm()
     gram = jacobian_gram(program, values)
     sigma = smallest_provable(gram, _extreme(gram.matrix)[0]) / OTHER_ROOM
-    return values, gram, {"residual": RESIDUAL_ROOM * residual, "sigma": max(sigma, 1e-300)}
+    return values, gram, {"residual": RESIDUAL_ROOM * residual, "sigma": max(sigma, SMALLEST_SIGMA)}
 
 
 def _root(had: Mapping[str, float], share: float) -> float:

@@ -57,6 +57,7 @@ def problem_of(module: nn.Module, x: Any, y: Any, loss: str) -> Problem:
     if targets.is_floating_point():
         targets = targets.double()
     data = samples(own, inputs.double(), targets, objective(loss))
+    assert isinstance(data.x, Tensor)  # `one_tensor` refused several
     if loss == "cross-entropy":
         return Problem(own, data.x, data.targets, tuple(assumes))
     return Problem(own, data.x, data.matrix, tuple(assumes))

@@ -91,3 +91,19 @@ def proof(
         numbers=numbers,
         fix=fix,
     )
+
+
+def too_few_weights(statement: str, weights: int, outputs: int) -> Proof:
+    """No Jacobian of so few columns has the rank that the proof needs."""
+    premise = Condition("trained weights, at least as many as outputs of all samples", outputs, weights, ">=")
+    return Proof(
+        theorem="An exact global minimum exists here",
+        reference=REFERENCE,
+        premises=(premise,),
+        conclusion=(),
+        summary=f"Not proved: {weights:,} trained weights cannot be moved so that {outputs:,} outputs move freely.",
+        about=TRAINING,
+        statement=statement,
+        numbers={"parameters": weights, "outputs": outputs},
+        fix="a wider network, or fewer rows",
+    )

@@ -15,7 +15,7 @@ from gramian.prove.cost import check_memory, cost_of
 from gramian.prove.local import prove_descent, prove_minimum
 from gramian.prove.polish import Polished, polish
 from gramian.prove.problem import Problem, problem_of
-from gramian.prove.proof import Proof
+from gramian.prove.proof import Proof, too_few_weights
 from gramian.prove.read_program import checked_program
 from gramian.prove.separation import prove_separation
 from gramian.prove.whole_run import prove_run
@@ -105,6 +105,8 @@ def prove(
         return prove_run(program, problem, lr, (accuracy,), most_steps, news)
     outputs = problem.y.numel()
     weights = sum(program.arrays[name].size for name in program.trained)
+    if weights < outputs:
+        return too_few_weights(statement, weights, outputs)
     cost = cost_of(program, len(problem.x), outputs // len(problem.x))
     check_memory(cost, max_bytes)
     news(f"predicted: {cost.says()}")

@@ -50,7 +50,9 @@ def number(value: float | None, digits: int = 3) -> str:
             text = f"{size:,.0f}"
         return sign + _trim(text)
     ten = "10" + str(power).translate(_SUPERSCRIPT)
-    return sign + (ten if float(mantissa) == 1 else f"{_trim(mantissa)} × {ten}")
+    if float(mantissa) == 1:
+        return sign + ten
+    return f"{sign}{_trim(mantissa)} × {ten}"
 
 
 def percent(share: float | None, digits: int = 3) -> str:
@@ -156,7 +158,9 @@ def quantity(value: object) -> str:
             return NO_FINITE
         return NO_BOUND
     alone = re.fullmatch(r"(\D{0,4})(\d{4,})", text)  # a year stands in a longer text
-    return prose(alone[1] + number(int(alone[2])) if alone else text)
+    if alone:
+        text = alone[1] + number(int(alone[2]))
+    return prose(text)
 
 
 def prose(text: object) -> str:
@@ -189,7 +193,9 @@ def last(values: list | None) -> float | None:
 
 
 def _from_text(digits: str) -> str:
-    return number(int(digits) if digits.lstrip("+-").isdigit() else float(digits))
+    if digits.lstrip("+-").isdigit():
+        return number(int(digits))
+    return number(float(digits))
 
 
 def _trim(text: str) -> str:

@@ -38,5 +38,5 @@ _ABOUT = {
 
 
 def about(name: str) -> str:
-    """What a picture's quantity is, and which values are good; "" for one that is not known here."""
+    """A sentence on a picture's quantity and its good values; "" for a quantity that is not known here."""
     return _ABOUT.get(name, "")

@@ -213,7 +213,9 @@ def _largest_gap(steps: list, measured: list, predicted: list, until: int) -> st
     if gap <= 1:
         return percent(gap, 2)
     factor = max(p / m for m, p in pairs)
-    return "a factor of " + (number(factor, 2) if math.isfinite(factor) else f"more than {number(1e300)}")
+    if not math.isfinite(factor):
+        return f"a factor of more than {number(1e300)}"
+    return f"a factor of {number(factor, 2)}"
 
 
 def _finite(value) -> bool:

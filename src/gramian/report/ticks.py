@@ -49,7 +49,7 @@ def log_ticks(low: float, high: float, most: int = MOST_LABELS) -> list[float]:
 
 
 def apart(values: Sequence[float], share: float = 0.14) -> list[float]:
-    """Those of ascending positive values that are a share of the whole logarithmic range apart; the last one stays.
+    """Drops ascending positive values that are closer than a share of the logarithmic range; the last one stays.
 
     >>> apart([1.0, 1.1, 10.0, 95.0, 100.0])
     [1.1, 10.0, 100.0]

@@ -35,7 +35,7 @@ class Batches:
         return list(torch.randperm(self.n, generator=copy).split(self.size))
 
     def state(self) -> dict[str, Tensor]:
-        """What a checkpoint keeps."""
+        """The order of the rows and the generator's state, for a checkpoint."""
         return {
             "order": self.order,
             "position": torch.tensor([self.position]),

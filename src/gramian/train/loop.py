@@ -328,7 +328,7 @@ class Loop:
         self.step = kept.step
 
     def _identity(self) -> dict[str, Any]:
-        """What a run that goes on must have in common with this one."""
+        """The parameters, data and settings that a resumed run must share with this one."""
         s, samples = self.settings, [*tensors_in(self.run.train.x), self.run.train.targets]
         if self.run.test:
             samples += [*tensors_in(self.run.test.x), self.run.test.targets]

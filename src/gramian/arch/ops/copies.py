@@ -110,7 +110,7 @@ def expanded(x: Value, sizes: tuple[int, ...]) -> Expanded | None:
 
 
 def stray_copies() -> NoLimit:
-    """That something else reads expanded heads."""
+    """The refusal of a call other than a reshape on expanded heads."""
     return NoLimit(
         "Heads are expanded along an axis of copies, and another call than a reshape reads them.",
         why="there is a rule for keys and values that several heads of queries share",

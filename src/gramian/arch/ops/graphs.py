@@ -144,7 +144,7 @@ def graph(matrix: Value, x: Value, dim: int) -> Read:
 
 
 def not_on_positions(what: str, axis: int) -> NoLimit:
-    """That a fixed matrix acts on samples or channels."""
+    """The refusal of a fixed matrix that acts on samples or channels."""
     if axis < 0:
         multiplied = "samples"
     else:

@@ -89,7 +89,7 @@ class LayerNorm(Normalization):
         return m.times(scale_x, scale_y)
 
     def _centre(self, mean: Tensor | None) -> Tensor | None:
-        """What is subtracted at each position; (n, *S)."""
+        """The mean that is subtracted at each position, (n, *S); None without one."""
         if mean is None or not self.centred:
             return None
         if self.whole:

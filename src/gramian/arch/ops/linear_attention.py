@@ -97,7 +97,7 @@ class LinearAttention(Op):
 
 
 def refuse_dependence() -> NoLimit:
-    """That queries, keys and values share random weights."""
+    """The refusal of queries, keys and values that share random weights."""
     return NoLimit(
         "Linear attention of queries, keys and values that share random weights.",
         why="its limit is a product of their moments, which are those of independent ones",

@@ -74,7 +74,7 @@ class Turned:
 
     @property
     def refusal(self) -> NoLimit:
-        """That the samples are not first."""
+        """The refusal of an order in which the samples are not first."""
         return NoLimit(
             f"The axes are permuted to {self.dims}: the first one, the samples, moves.",
             why="axis 0 counts the samples throughout",

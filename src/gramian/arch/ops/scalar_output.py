@@ -33,7 +33,7 @@ class Dropped:
 
     @property
     def refusal(self) -> NoLimit:
-        """That a call follows."""
+        """The refusal of a call after the channels' axis is dropped."""
         return NoLimit(
             "The channels' axis, of length one here, is dropped, and another call follows.",
             why="there is a rule for it at the module's end",
@@ -42,7 +42,7 @@ class Dropped:
 
 
 def dropped(call: Call) -> Dropped | None:
-    """What a call makes of a value with one channel if it drops that axis and does nothing else."""
+    """The value without its channels' axis, if a call drops that axis and does nothing else; else None."""
     if call.args:
         x = call.args[0]
     else:

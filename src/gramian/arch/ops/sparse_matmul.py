@@ -41,7 +41,7 @@ class MatrixProduct:
 
 
 def merged(x: Turned | MatrixView, call: Call, sizes: tuple[int, ...]) -> Turned | MatrixView | MatrixProduct | None:
-    """What a call makes of it; None for a call that is none of these.
+    """The value after a transposition, a reshape or a matrix product; None for another call.
 
     Args:
         x: the value, among the call's arguments.
@@ -86,7 +86,7 @@ def multiplied(product: MatrixProduct, value: Value) -> MatrixView:
 
 
 def stray_columns() -> NoLimit:
-    """That nothing else reads columns."""
+    """The refusal of a call other than a matrix product on merged columns."""
     return NoLimit(
         "Samples and channels are merged into one axis, and another call than a matrix product reads it.",
         why="axis 0 counts the samples throughout; merged ones are read for torch.sparse.mm(A, h) alone",

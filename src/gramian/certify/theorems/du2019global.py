@@ -66,7 +66,11 @@ def largest_lr(n: int, H: int, lam: float, family: str, p: int = 1) -> float:
         >>> largest_lr(n=10, H=3, lam=1.0, family="residual")
         0.09
     """
-    return max(lam * H**2 / (n**2 * p) if family == "residual" else lam / (n**2 * 2**H), 0.0)
+    if family == "residual":
+        largest = lam * H**2 / (n**2 * p)
+    else:
+        largest = lam / (n**2 * 2**H)
+    return max(largest, 0.0)
 
 
 def _number(e: Evidence) -> str:

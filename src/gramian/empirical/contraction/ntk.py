@@ -244,7 +244,7 @@ def _run(
 ) -> None:
     """Adds the plan's units for all pairs of blocks; for equal inputs each pair once, and its transpose."""
     right = x2 if x2 is not None else x
-    for p, (rows, c) in enumerate(_blocks(plan, len(x), source.n_outputs)):
+    for p, (rows, c) in enumerate(_blocks(plan, load.n, source.n_outputs)):
         f = factors(source, plan.units, x[rows], c, plan.chunk)
         for q, (columns, d) in enumerate(_blocks(plan, len(right), source.n_outputs)):
             if (x2 is None and q < p) or (c != d and not source.full):

@@ -126,6 +126,11 @@ def arguments_of(x: Samples | Arguments) -> Arguments:
     return x.arguments()
 
 
+def copied_arguments_of(x: Samples | Arguments) -> Arguments:
+    """The arguments of a call on copies of these samples, into which a module may write."""
+    return arguments_of(x).change(Tensor.clone)
+
+
 def tensors_of(x: Samples) -> tuple[Tensor, ...]:
     """The tensors of the samples."""
     if isinstance(x, Tensor):

@@ -222,6 +222,8 @@ def _batches(x: Samples) -> Iterator[tuple[Samples, bool]]:
 
 
 def _nearly_equal(a: Samples, b: Samples) -> bool:
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        return _tensors_nearly_equal(a, b)
     return all(_tensors_nearly_equal(s, t) for s, t in zip(tensors_of(a), tensors_of(b), strict=True))
 
 
@@ -241,7 +243,7 @@ def changed_row(row: Samples, seed: int, *, grow: bool = False) -> Samples:
 
 
 def _changed_tensor(row: Tensor, seed: int, grow: bool) -> Tensor:
-    """The same of one tensor.
+    """Another tensor that a module which takes this one is likely to take.
 
     Fractions move by up to a third and keep their sign; with `grow` all become larger. Whole numbers may be tokens,
     also in a tensor of floats: they come in another order, or are one smaller where they are all the same.

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.utils import checkpoint as checkpoints
 from torch.utils._pytree import tree_map_only
 
-from gramian.empirical.modules.arguments import Arguments, Samples, arguments_of
+from gramian.empirical.modules.arguments import Arguments, Samples, copied_arguments_of
 from gramian.module_state.attributes import Attributes
 from gramian.module_state.untouched import MOST_COPIED_BYTES, Loan, loan_of, surely, untouched
 
@@ -45,7 +45,7 @@ def call_at(
     module: nn.Module, at: Mapping[str, Tensor], x: Samples | Arguments, watched: AbstractContextManager | None = None
 ) -> Any:
     """f(x; at); parameters and buffers that are not in `at` are the module's own. `watched` is on during the call."""
-    args, kwargs = arguments_of(x).change(Tensor.clone)
+    args, kwargs = copied_arguments_of(x)
     with _placed(module, at):
         if watched is None:
             return module(*args, **kwargs)

@@ -110,7 +110,7 @@ def checked_backward(
 
 
 def _root(out: Any, scores: Callable[[Any], Tensor] | None) -> Tensor | None:
-    """What is differentiated."""
+    """The tensor whose gradient is taken: the scores, or the first floating-point output."""
     if scores is not None:
         return scores(out)
     return next((t for t in tree_leaves(out) if isinstance(t, Tensor) and t.is_floating_point()), None)
@@ -122,7 +122,13 @@ def _past(
     placed_ones = {id(t) for t in here.values()}
     names = {id(p): name for name, p in parameters.items()}
     past = [t for t in leaves if id(t) not in placed_ones and (id(t) in names or isinstance(t, nn.Parameter))]
-    return tuple(f"`{names[id(t)]}`" if id(t) in names else f"of shape {tuple(t.shape)}" for t in past)
+    described = []
+    for t in past:
+        if id(t) in names:
+            described.append(f"`{names[id(t)]}`")
+        else:
+            described.append(f"of shape {tuple(t.shape)}")
+    return tuple(described)
 
 
 def _through_hooks(p: Tensor, g: Tensor) -> Tensor:

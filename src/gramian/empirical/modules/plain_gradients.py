@@ -106,7 +106,13 @@ def marks(gradient: Sequence[Tensor]) -> list[Tensor]:
 
     As different from other marks as the gradients are, without a second vector of the parameters' size to be kept.
     """
-    return [g if g.ndim < 2 else g.reshape(len(g), -1) @ _random(g[0].numel()).to(g) for g in gradient]
+    projected = []
+    for g in gradient:
+        if g.ndim < 2:
+            projected.append(g)
+        else:
+            projected.append(g.reshape(len(g), -1) @ _random(g[0].numel()).to(g))
+    return projected
 
 
 @lru_cache(256)

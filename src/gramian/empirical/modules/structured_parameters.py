@@ -122,7 +122,7 @@ class _Seen:
         return any(id(p) in parameters for p in self.parameters)
 
     def told(self, names: dict[int, str]) -> StructuredCall:
-        """What is kept of it: no tensors."""
+        """The call without its tensors, with its parameters by name."""
         weight, bias = (names.get(id(p)) if id(p) in self.carried else None for p in self.parameters)
         shape: tuple[int, ...] = ()
         if self.parameters[0] is not None:

@@ -44,7 +44,12 @@ def source(dtype: torch.dtype, ntk: bool, *parts: str, rows: int | None = None) 
     if rows == 32:  # 168 registers a lane; not yet tuned on a GPU
         head.append("#define BLOCKS 3")
     folder = files("gramian.limit.cuda")
-    texts = [part if "\n" in part else (folder / part).read_text(encoding="utf-8") for part in parts]
+    texts = []
+    for part in parts:
+        if "\n" in part:  # the text itself; else a file's name
+            texts.append(part)
+        else:
+            texts.append((folder / part).read_text(encoding="utf-8"))
     return "\n".join([*head, "#include LANES", *texts])
 
 
