@@ -3,7 +3,8 @@
 Two-layer networks, NTK parametrization, antisymmetric start (outputs 0 at step 0), rows of norm one, even against odd
 digits or ten classes as one-hot rows; erf with hidden weights of standard deviation 2. `share` is the rate in units of
 2 / lambda_max of the Gram matrix at the start: "half" is 1 / lambda_max, "largest" is looked for. `growth` is the
-logarithm of the factor by which a rounding error of step 0 may have grown at the end. Arguments: names of settings, none for all.
+logarithm of the factor by which a rounding error of step 0 may have grown at the end. Arguments: names of settings,
+none for all.
 """
 
 from __future__ import annotations
