@@ -45,7 +45,12 @@ class Bounds:
 
 
 def bounded(program: Program, values: Values, radius: float) -> Bounds:
-    """On the ball of `radius` around the program's weights."""
+    """On the ball of `radius` around the program's weights; infinite, or no number, where something overflows."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return _bounded(program, values, radius)
+
+
+def _bounded(program: Program, values: Values, radius: float) -> Bounds:
     growth: list[Growth] = []
     margin = np.inf
     for number, step in enumerate(program.steps):
@@ -93,6 +98,11 @@ def _slopes(
         for g in given:
             whole, entry, second = whole + g.whole, entry + g.entry, second + g.second
         return Slopes(whole, entry, second, uses)
+    if step.kind == "softmax":
+        # ||D sigma|| <= 1/2; its Lipschitz constant is at most 3/2; an entry moves by half of what its arguments do
+        h, length = given[0], values.values[number].shape[1] // step.positions
+        together = np.minimum(np.sqrt(float(length)) * h.entry, h.whole)  # of one group
+        return Slopes(h.whole / 2, h.entry / 2, 1.5 * together * h.whole + h.second / 2, uses)
     a, b = given
     cross = 2 * np.minimum(a.whole * b.entry, a.entry * b.whole)
     return Slopes(

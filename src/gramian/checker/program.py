@@ -2,7 +2,8 @@ r"""A network as a short list of steps, evaluated for each sample with bounds of
 
 A step's value is a vector for each sample. The kinds: "input"; "parameter" (a block of the weights, the same for all
 samples); "linear" (an exact sparse matrix, and an offset); "affine" (at each of P positions
-$z = c_w W h + c_b b$); "function" (entry by entry); "sum"; "product" (entry by entry). Convolutions, pooling,
+$z = c_w W h + c_b b$); "function" (entry by entry); "sum"; "product" (entry by entry); "softmax" (over P groups of
+neighbouring entries, weighted by a mask of zeros and ones). Convolutions, pooling,
 normalization and attention are spelled in these: a convolution is a gathering of patches ("linear"), then "affine".
 
 `evaluate` gives the outputs; `jacobian_gram` the matrix $J J^T$ of the gradients of all outputs with respect to all
@@ -19,6 +20,7 @@ from scipy import sparse
 
 from gramian.checker.balls import Ball, gamma, mapped, outward, product
 from gramian.checker.functions import applied
+from gramian.checker.softmax import softmax, softmax_back
 
 MOST_NUMBERS = 2**26  # of per-sample gradients held at once: 512 MiB, and their radii as much
 
@@ -31,11 +33,11 @@ class Step:
         kind: see the module.
         inputs: earlier steps; a "parameter" and the "input" have none.
         weight, bias: names of parameters; of "parameter" the weight is its value.
-        positions: P of "affine".
+        positions: P of "affine" and "softmax".
         weight_scale, bias_scale: c_w and c_b of "affine".
         function: a name in FUNCTIONS.
         matrix: names of the three arrays of a sparse matrix (data, indices, indptr) and its shape.
-        offset: name of the array that "linear" adds, or "".
+        offset: name of the array that "linear" adds, or of the mask of "softmax"; or "".
     """
 
     kind: str
@@ -110,6 +112,8 @@ def evaluate(program: Program, x: np.ndarray) -> Values:
                 value = value + other
         elif step.kind == "product":
             value = given[0] * given[1]
+        elif step.kind == "softmax":
+            value = softmax(given[0], step.positions, program.arrays.get(step.offset))
         else:
             raise ValueError(f"step {number} is of the unknown kind {step.kind!r}")
         values.append(value)
@@ -200,6 +204,8 @@ def _backward(program: Program, values: Values, samples: int, outputs: int) -> d
         elif step.kind == "sum":
             for i in step.inputs:
                 _add(back, i, bar)
+        elif step.kind == "softmax":
+            _add(back, step.inputs[0], softmax_back(values.values[number], bar, step.positions))
         elif step.kind == "product":
             for i, j in (step.inputs, step.inputs[::-1]):
                 factor = values.values[j]

@@ -62,7 +62,14 @@ def lines(statement: str, program: Program, x: np.ndarray, y: np.ndarray, number
 def local_lines(
     statement: str, program: Program, values: Values, gram: Gram, y: np.ndarray, had: Mapping[str, float]
 ) -> list[Line]:
-    """The inequalities of "minimum" and "descent"."""
+    """The inequalities of "minimum" and "descent"; where a number overflows, its inequality fails."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return _local_lines(statement, program, values, gram, y, had)
+
+
+def _local_lines(
+    statement: str, program: Program, values: Values, gram: Gram, y: np.ndarray, had: Mapping[str, float]
+) -> list[Line]:
     residual = (values.output + Ball.exact(-np.asarray(y, dtype=np.float64))).norm()
     bounds = bounded(program, values, had["radius"])
     result = [

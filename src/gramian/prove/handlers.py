@@ -302,12 +302,16 @@ def softmax(reading: Reading, x: Any, dim: int, *_: Any) -> Value:
 
 
 def _softmax(reading: Reading, z: Value, dim: int, allowed: Tensor | None = None) -> Value:
-    """exp(z) over its sum along an axis, among the positions that are allowed."""
-    e = reading.function("exp", z)
+    """Over one axis, which is brought to the end, among the positions that are allowed."""
+    last = reading.gathered(z, lambda t: t.movedim(dim, -1)) if dim % len(z.shape) != len(z.shape) - 1 else z
+    mask = ""
     if allowed is not None:
-        e = reading.linear(e, sparse.diags(allowed.expand(z.shape).reshape(-1).double().numpy()), z.shape)
-    total = reading.mapped(e, lambda t: t.sum(dim, keepdim=True))
-    return reading.product(e, reading.expanded(reading.function("reciprocal", total), z.shape))
+        if not bool(allowed.any(-1).all()):
+            raise Unsupported("attention to no position at all has no rule")
+        mask = reading.array(f"mask{len(reading.steps)}", allowed.expand(z.shape).reshape(-1).double().numpy())
+    step = Step("softmax", (last.step,), positions=last.size // last.shape[-1], offset=mask)
+    value = reading.add(step, last.shape)
+    return value if last is z else reading.gathered(value, lambda t: t.movedim(-1, dim))
 
 
 @handles("scaled_dot_product_attention")

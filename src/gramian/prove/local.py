@@ -33,15 +33,15 @@ ASSUMES = (
     "and SciPy's elementary functions err by at most 8 units in the last place of 1 + |value|",
 )
 FIXES = {
+    "residual": "outputs that are finite numbers",
     "sizes": "a wider network, or fewer rows that lie further apart: the smallest singular value is lost in rounding",
     "sigma": "a wider network, or fewer rows that lie further apart: the smallest singular value is lost in rounding",
-    "ball": "polishing (polished=True), more training, or a wider network",
-    "path": "polishing (polished=True), more training, or a wider network",
-    "share": "a smaller learning rate",
-    "pattern": "a smooth activation (GELU, softplus), or weights a little elsewhere: an argument is 0",
     "lipschitz": "an activation whose derivatives are bounded on the ball",
-    "residual": "outputs that are finite numbers",
+    "ball": "polishing (polished=True), more training, or a wider network",
+    "pattern": "a smooth activation (GELU, softplus), or weights a little elsewhere: an argument is 0",
     "largest": "a smaller learning rate",
+    "share": "a smaller learning rate",
+    "path": "polishing (polished=True), more training, or a wider network",
 }
 
 
