@@ -10,6 +10,7 @@ import numpy as np
 
 from gramian.checker.certificate_file import Content, read
 from gramian.checker.statements import Line, lines
+from gramian.checker.two_layer_program import run_lines
 from gramian.errors import BadData
 
 __all__ = ["Checked", "Line", "check"]
@@ -80,7 +81,10 @@ def check(path: str | Path, x: np.ndarray | None = None, y: np.ndarray | None = 
 
 def checked(content: Content) -> Checked:
     """The same for a certificate in memory."""
-    recomputed = lines(content.statement, content.program, content.x, content.y, content.numbers)
+    if content.statement == "run":
+        recomputed = run_lines(content.program, content.x, content.y, content.numbers)
+    else:
+        recomputed = lines(content.statement, content.program, content.x, content.y, content.numbers)
     return Checked(content.statement, content.says, content.assumes, tuple(recomputed))
 
 

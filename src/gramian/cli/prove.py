@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 PROOF = "Proof"
 SUFFIX = ".certificate"
-STATEMENTS = ("minimum", "descent")
+STATEMENTS = ("minimum", "descent", "run")
 LOSSES = ("squared", "cross-entropy")
 
 
@@ -52,7 +52,7 @@ def prove(
         float | None,
         typer.Option(
             metavar="FLOAT",
-            help="Of descent, on half the sum of squares (default: 1 / lambda_max).",
+            help="Of descent and run, on half the sum of squares (default: 1 / lambda_max; of run the largest provable).",
             rich_help_panel=PROOF,
             show_default=False,
         ),
@@ -76,6 +76,7 @@ def prove(
 
     minimum: weights with training loss exactly 0 lie within a stated distance of the network's, after a few
     Gauss-Newton steps on a copy. descent: gradient descent from there converges to such weights, at a stated rate.
+    run: gradient descent from the weights as drawn reaches such weights (two layers with a smooth activation).
 
     Exit code 0: proved; 1: not proved; 2: an error.
 

@@ -18,8 +18,9 @@ from gramian.prove.problem import Problem, problem_of
 from gramian.prove.proof import Proof, too_few_weights
 from gramian.prove.read_program import checked_program
 from gramian.prove.separation import prove_separation
+from gramian.prove.whole_run import prove_run
 
-STATEMENTS = ("minimum", "descent")
+STATEMENTS = ("minimum", "descent", "run")
 News = Callable[[str], None]
 
 
@@ -36,6 +37,8 @@ def prove(
     *,
     loss: str = "squared",
     lr: float | None = None,
+    accuracy: float = 1e-3,
+    most_steps: int = 20_000,
     polished: bool | None = None,
     in_place: bool = False,
     max_bytes: int = 12 * 2**30,
@@ -48,6 +51,9 @@ def prove(
       the Jacobian's Lipschitz constant. With `loss="cross-entropy"`, whose infimum 0 is not reached: each sample's
       class is ahead by a margin, so that scaling the readout takes the loss to 0.
     - "descent": gradient descent with step `lr` from these weights converges to such a minimum, at a stated rate.
+    - "run": the same where the weights are initial ones, far from a minimum: the whole run is replayed in floating
+      point, the exact run proved to stay within a stated distance of it, and its end proved to converge. Two-layer
+      networks with a smooth activation; `lr` None looks for the largest rate that can be proved.
 
     All of it holds for the network's formula in real numbers, at the weights as float64; every rounding error is
     bounded, and the words come from an independent checker (`gramian.checker`), which `save` and `gramian check` let
@@ -59,10 +65,12 @@ def prove(
             arguments. It is read in evaluation mode, copied and taken to float64.
         x: inputs (n, ...).
         y: real targets (n, C), or class numbers (n,), which become the rows that `gramian.train` fits.
-        statement: "minimum" or "descent".
+        statement: "minimum", "descent" or "run".
         loss: "squared", $\frac12 \sum_i \|f(x_i) - y_i\|^2$; or "cross-entropy" (of "minimum" alone).
         lr: of "descent": the step on $\frac12 \sum_i \|f(x_i) - y_i\|^2$ (a mean over n samples and C outputs has
             $\frac{2}{nC}$ of its gradient); None: 1 / lambda_max.
+        accuracy: of "run": the loss for which the number of steps is proved.
+        most_steps: of "run": at most so many are replayed at each rate.
         polished: whether Gauss-Newton steps go first; None: for "minimum".
         in_place: whether the steps change `module` itself; its parameters must be float64.
         max_bytes: memory that the proof may take.
@@ -93,6 +101,8 @@ def prove(
     if loss == "cross-entropy":
         return prove_separation(problem, began)
     program = _program(own, problem)
+    if statement == "run":
+        return prove_run(program, problem, lr, (accuracy,), most_steps, news)
     outputs = problem.y.numel()
     weights = sum(program.arrays[name].size for name in program.trained)
     if weights < outputs:

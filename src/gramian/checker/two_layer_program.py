@@ -1,0 +1,125 @@
+"""The two-layer network that a certificate's program spells, and the inequalities of its statement `run`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gramian.checker.program import Program
+from gramian.checker.statements import Line
+from gramian.checker.taylor_table import ACTIVATIONS, PAD
+from gramian.checker.two_layer import Task, Weights
+from gramian.checker.two_layer_run import Replay, Tail, proved_time, tail
+
+LONGEST_RUN = 10**7
+
+
+class NotTwoLayer(ValueError):
+    """The program is not input, affine, activation, affine."""
+
+
+def two_layer(program: Program, x: NDArray, y: NDArray, lr: float) -> tuple[Task, Weights]:
+    """The same network as arrays; every number is taken as it stands, only x times its multiplier is rounded."""
+    steps = list(program.steps)
+    inputs = np.asarray(x, dtype=np.float64)
+    first = 1
+    while first < len(steps) - 3 and steps[first].kind == "linear" and steps[first].inputs == (first - 1,):
+        inputs = _rearranged(program, first, inputs)
+        first += 1
+    kinds = [step.kind for step in steps[:1] + steps[first:]]
+    chained = all(step.inputs == (number,) for number, step in enumerate(steps[1:]))
+    if kinds != ["input", "affine", "function", "affine"] or not chained:
+        raise NotTwoLayer(f"this one's steps are {', '.join(step.kind for step in steps)}")
+    hidden, function, readout = steps[first:]
+    if hidden.positions != 1 or readout.positions != 1 or function.function not in ACTIVATIONS:
+        raise NotTwoLayer(f"this one's activation is {function.function!r}, or it shares weights between positions")
+    w, a = (np.asarray(program.arrays[step.weight], dtype=np.float64) for step in (hidden, readout))
+    columns = [hidden.weight_scale * inputs]
+    if hidden.bias:
+        bias = np.asarray(program.arrays[hidden.bias], dtype=np.float64).reshape(-1, 1)
+        w = np.hstack([w, bias])
+        columns.append(np.full((len(inputs), 1), hidden.bias_scale))
+    beta, bias_scale = np.zeros(len(a)), 0.0
+    if readout.bias:
+        beta = np.asarray(program.arrays[readout.bias], dtype=np.float64).ravel()
+        bias_scale = readout.bias_scale
+    trained = [[name in program.trained for name in (step.weight, step.bias) if name] for step in (hidden, readout)]
+    if not all(trained[0]) or any(trained[1]) != all(trained[1]):
+        raise NotTwoLayer("of this one other parts train than the first layer, or the whole network")
+    targets = np.asarray(y, dtype=np.float64).reshape(len(inputs), len(a))
+    task = Task(
+        np.hstack(columns), targets, function.function, readout.weight_scale, bias_scale, all(trained[1]), float(lr)
+    )
+    return task, Weights(w, a, beta)
+
+
+def _rearranged(program: Program, number: int, values: NDArray) -> NDArray:
+    matrix = program.matrix(number)
+    moves_only = np.all(matrix.data == 1) and np.diff(matrix.indptr).max(initial=0) <= 1
+    if program.steps[number].offset or not moves_only:
+        raise NotTwoLayer("this one maps its inputs before the first layer")
+    return np.asarray((matrix @ values.T).T)
+
+
+def run_lines(program: Program, x: NDArray, y: NDArray, numbers: Mapping[str, Any]) -> list[Line]:
+    """All inequalities of statement `run`, the whole run replayed.
+
+    Args:
+        numbers: lr, steps (where the tail condition is claimed), distance, residual, sigma; for a claimed time also
+            accuracy and time.
+    """
+    try:
+        task, start = two_layer(program, x, y, numbers["lr"])
+    except NotTwoLayer as error:
+        return [_line("network", f"the network has two layers, but {error}", 1.0, "<=", 0.0)]
+    goal, steps = float(numbers.get("accuracy", np.inf)), float(numbers["steps"])
+    result = [
+        _line("rate", "the learning rate is positive", 0.0, "<", task.lr),
+        _line("rate_size", "the learning rate is finite", task.lr, "<", np.inf),
+        _line("steps", "the run has a whole number of steps, as many as can be replayed", steps % 1, "<=", 0.0),
+        _line("first", "the end does not come before the start", 0.0, "<=", steps),
+        _line("last", "the run has an end", steps, "<=", LONGEST_RUN),
+        _line("accuracy", "the accuracy is positive", 0.0, "<", goal),
+    ]
+    if not all(line.holds for line in result):
+        return result
+    try:
+        end, last_above = _end(task, start, int(steps), goal)
+    except ArithmeticError as error:
+        return [*result, _line("range", f"the run stays where it can be bounded, but {error}", 1.0, "<=", 0.0)]
+    claims = (
+        ("distance", "the exact run is no farther from the computed one than claimed", end.distance),
+        ("residual", "the exact run's residual there is at most as claimed", end.residual),
+    )
+    result += [_line(name, says, seen, "<=", numbers[name]) for name, says, seen in claims]
+    says = "the Jacobian's smallest singular value there is at least as claimed"
+    result.append(_line("sigma", says, numbers["sigma"], "<=", end.sigma))
+    result.append(_line("share", "a step lowers the residual", 0.0, "<", end.share))
+    result.append(_line("tail", "2 L R < c sigma^2: the rest of the run converges", end.left, "<", end.right))
+    if "time" in numbers:
+        time = np.inf
+        if end.proved:
+            time = float(proved_time(end, last_above, goal))
+        says = "from the claimed step on the loss is at most the accuracy"
+        result.append(_line("time", says, time, "<=", numbers["time"]))
+    return result
+
+
+def _end(task: Task, start: Weights, steps: int, goal: float) -> tuple[Tail, int]:
+    """The tail after this many steps, and the last of them whose loss may be above the goal."""
+    last_above = -1
+    replay = Replay(task, start)
+    for point, bounds in replay:
+        if not bounds.residual**2 / 2 * PAD <= goal:
+            last_above = point.step
+        if point.step == steps or not np.isfinite(bounds.distance):
+            break
+    return tail(replay, point, bounds), last_above
+
+
+def _line(name: str, says: str, left: float, sense: str, right: float) -> Line:
+    holds = left < right if sense == "<" else left <= right
+    return Line(name, says, float(left), sense, float(right), bool(holds))

@@ -1,0 +1,280 @@
+"""Statement `run`: gradient descent in exact arithmetic, from these initial weights, reaches an exact global minimum.
+
+Searches a learning rate and a step for which the checker's replay proves it. Nothing here decides that a run is
+proved: `gramian.checker.two_layer_run` does, and `gramian.prove.check` repeats it from the certificate alone.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from gramian.checker.taylor_table import PAD
+from gramian.checker.two_layer import Point, Task, Weights, evaluate
+from gramian.checker.two_layer_run import Bounds, Replay, Tail, proved_time, tail
+
+# shares of 2 / lambda_max(H) at the start that are tried, largest first; above 1 a run may still settle ("catapult")
+RATES = (2.0, 1.5, 1.2, 0.97, 0.85, 0.7, 0.5, 0.25)
+HALVINGS = 3  # bisections between the largest share that proves and the next one above
+MOST_STEPS = 20_000
+FARTHEST = 100  # a residual that has grown by this factor will not come back
+MEASURED_STEPS = 200_000  # steps of plain descent that a measured T may take
+LONGEST_REST = 3  # a proved run is replayed up to this many times as far, towards the smallest accuracy asked for
+NEXT_TRY = 1.5  # a tail is computed again after this factor of steps, if the residual has not fallen enough before
+
+
+def _silent(text: str) -> None:
+    """No news."""
+
+
+@dataclass(frozen=True)
+class Inequality:
+    """Left < right is what a proof needs; both were bounded rigorously."""
+
+    says: str
+    left: float
+    right: float
+    fix: str = ""
+
+    @property
+    def holds(self) -> bool:
+        return self.left < self.right
+
+
+@dataclass(frozen=True)
+class RunProof:
+    """What one learning rate came to.
+
+    Attributes:
+        proved: the word of the checker's arithmetic.
+        inequality: the tail condition, or what failed first.
+        tail: its numbers, None where no tail was computed.
+        growth: logarithm of the factor by which a rounding error of step 0 may have grown.
+        times: for each accuracy (proved T, measured T): steps until the loss stays at most that; None if unknown.
+        distances, residuals: E_k, and bounds of the exact residual, by step.
+        seconds: of the replay.
+    """
+
+    task: Task
+    start: Weights
+    share: float
+    proved: bool
+    inequality: Inequality
+    tail: Tail | None
+    growth: float
+    times: Mapping[float, tuple[int | None, int | None]]
+    distances: np.ndarray
+    residuals: np.ndarray
+    seconds: float
+
+    def __str__(self) -> str:
+        word = {True: "proved", False: "not proved"}[self.proved]
+        head = f"{word} at lr = {self.task.lr:.4g} ({self.share:.3g} of 2 / lambda_max)"
+        sense = "<" if self.inequality.holds else "is not <"
+        lines = [head, f"  {self.inequality.says}: {self.inequality.left:.4g} {sense} {self.inequality.right:.4g}"]
+        lines += [f"  T({eps:g}): {_steps(t)} proved, {_steps(seen)} measured" for eps, (t, seen) in self.times.items()]
+        if not self.proved:
+            lines.append(f"  fix: {self.inequality.fix}")
+        return "\n".join(lines)
+
+
+def _steps(count: int | None) -> str:
+    if count is None:
+        return "not"
+    return f"{count:,} steps"
+
+
+@dataclass
+class Crossings:
+    """The first step from which on a series of losses stays at or below each accuracy."""
+
+    accuracies: Sequence[float]
+    above: dict[float, int] = field(default_factory=dict)
+
+    def add(self, step: int, loss: float) -> None:
+        for eps in self.accuracies:
+            if not loss <= eps:
+                self.above[eps] = step
+
+    def first(self, eps: float) -> int:
+        return self.above.get(eps, -1) + 1
+
+
+def largest_certified(
+    task: Task,
+    start: Weights,
+    accuracies: Sequence[float] = (1e-3,),
+    most_steps: int = MOST_STEPS,
+    *,
+    search: bool = True,
+    news: Callable[[str], None] = _silent,
+) -> RunProof:
+    """The proof at the largest learning rate for which one succeeds; else the attempt that came nearest.
+
+    Args:
+        task: its own lr is tried alone unless `search`.
+        start: the initial weights.
+        accuracies: losses (half the sum of squares) for which T is bounded.
+        most_steps: at most so many are replayed at each rate.
+        search: look for the largest rate.
+        news: told what each rate came to.
+    """
+    stable = 2 / largest_eigenvalue(task, start)
+
+    def tried_at(share: float) -> RunProof:
+        result = attempt(replace(task, lr=share * stable), start, share, accuracies, most_steps)
+        news(str(result))
+        return result
+
+    if not search:
+        return attempt(task, start, task.lr / stable, accuracies, most_steps)
+    tried: list[RunProof] = []
+    above = 2 * RATES[0]
+    for share in RATES:
+        tried.append(tried_at(share))
+        if tried[-1].proved:
+            break
+        above = share
+    best = tried[-1]
+    if not best.proved:
+        return min(tried, key=lambda proof: proof.inequality.left / max(proof.inequality.right, 1e-300))
+    for _ in range(HALVINGS):
+        nearer = tried_at((best.share + above) / 2)
+        if nearer.proved:
+            best = nearer
+        else:
+            above = nearer.share
+    return best
+
+
+def largest_eigenvalue(task: Task, start: Weights) -> float:
+    """lambda_max of J J^T at the start, as computed: a guide for the search, part of no proof."""
+    replay = Replay(task, start)
+    h, _, _ = replay.gram(evaluate(task, replay.geometry, replay.phi, 0, start))
+    return float(np.linalg.eigvalsh(h)[-1])
+
+
+def attempt(task: Task, start: Weights, share: float, accuracies: Sequence[float], most_steps: int) -> RunProof:
+    """Replay until the tail condition holds, or until something makes that hopeless."""
+    began = time.perf_counter()
+    proved_loss, seen_loss = Crossings(accuracies), Crossings(accuracies)
+    distances: list[float] = []
+    residuals: list[float] = []
+    growth, last, inequality = 0.0, None, None
+    schedule = Schedule()
+    try:
+        replay = Replay(task, start)
+        for point, bounds in replay:
+            size = float(np.linalg.norm(point.residual))
+            distances.append(bounds.distance)
+            residuals.append(bounds.residual)
+            proved_loss.add(point.step, bounds.residual**2 / 2 * PAD)
+            seen_loss.add(point.step, size**2 / 2)
+            if schedule.due(point.step, size):
+                last = tail(replay, point, bounds)
+                inequality = _condition(last)
+                if last.proved and not schedule.goes_on(point.step, size, accuracies):
+                    break
+                schedule.learn(last)
+            inequality_now = _hopeless(point, bounds, size, residuals[0], most_steps, last)
+            if inequality_now is not None:
+                inequality = inequality_now
+                break
+            growth += math.log(bounds.stretch)
+    except ArithmeticError as error:
+        inequality = Inequality(str(error), math.inf, 0.0, "a smaller learning rate, or inputs scaled down")
+    proved = last is not None and last.proved
+    assert inequality is not None
+    seen: Mapping[float, int | None] = dict.fromkeys(accuracies)
+    if proved:
+        seen = _measured(replay, point, seen_loss, accuracies)
+    times = {eps: (_proved_time(proved_loss, last, eps), seen[eps]) for eps in accuracies}
+    elapsed = time.perf_counter() - began
+    series = np.array(distances), np.array(residuals)
+    return RunProof(task, start, share, proved, inequality, last, growth, times, *series, elapsed)
+
+
+class Schedule:
+    """When to compute a tail, which costs the eigenvalues of H."""
+
+    def __init__(self) -> None:
+        self.next_step, self.needed = 8, 0.0
+        self.proved_at: int | None = None
+
+    def due(self, step: int, residual: float) -> bool:
+        return step >= self.next_step or residual <= self.needed
+
+    def goes_on(self, step: int, residual: float, accuracies: Sequence[float]) -> bool:
+        """Whether a few more steps, replayed, give a sharper T than the tail's rate does."""
+        if self.proved_at is None:
+            self.proved_at = step
+        goal = 0.99 * math.sqrt(2 * min(accuracies))
+        self.next_step, self.needed = int(self.proved_at * LONGEST_REST), goal
+        return residual > goal and step < self.next_step
+
+    def learn(self, last: Tail) -> None:
+        if last.proved:
+            return
+        self.next_step = int(last.step * NEXT_TRY) + 1
+        # the share that is left once the ball is small; the ball costs some of it, so this is tried a little early
+        share = 1 - last.lr * last.jacobian_here**2 / 2
+        self.needed = 0.9 * share * last.sigma**2 / (2 * last.lipschitz_here)
+        if last.residual <= self.needed / 0.9:
+            self.needed = 0.95 * last.residual
+
+
+def _condition(last: Tail) -> Inequality:
+    numbers = f"L = {last.lipschitz:.3g}, R = {last.residual:.3g}, c = {last.share:.3g}, sigma = {last.sigma:.3g}"
+    says = f"2 L R < c sigma^2 at step {last.step} ({numbers})"
+    if last.sigma <= 0:
+        fix = "a wider network or fewer, better separated rows: J J^T is singular, or too near to it to be told apart"
+    elif last.share <= 0 and last.residual < 1e-3:
+        fix = "a smaller learning rate"
+    else:
+        fix = "more steps, a wider network, or centred inputs"
+    return Inequality(says, last.left, max(last.right, 0.0), fix)
+
+
+def _hopeless(
+    point: Point, bounds: Bounds, size: float, first: float, most_steps: int, last: Tail | None
+) -> Inequality | None:
+    if not (size <= FARTHEST * first + 1e-300 and np.isfinite(bounds.distance)):
+        says = f"the residual at step {point.step} stays within {FARTHEST} times that of step 0"
+        return Inequality(says, size, FARTHEST * first, "a smaller learning rate")
+    error = bounds.jacobian * bounds.distance
+    if error > 0.5 * size:
+        return Inequality(
+            f"rounding errors grown to S E at step {point.step}, against the residual R",
+            error,
+            0.5 * size,
+            "higher precision, centred inputs, a wider network, or a smaller learning rate",
+        )
+    if point.step < most_steps:
+        return None
+    if last is None:
+        return Inequality("steps until the tail", float(most_steps), float(most_steps), "more steps")
+    return _condition(last)
+
+
+def _proved_time(crossings: Crossings, last: Tail | None, eps: float) -> int | None:
+    if last is None or not last.proved:
+        return None
+    return proved_time(last, crossings.first(eps) - 1, eps)
+
+
+def _measured(
+    replay: Replay, point: Point, crossings: Crossings, accuracies: Sequence[float]
+) -> dict[float, int | None]:
+    """The computed run goes on, without bounds, until its loss has reached every accuracy."""
+    task = replay.task
+    for step in range(point.step + 1, MEASURED_STEPS):
+        if np.sum(np.square(point.residual)) / 2 <= min(accuracies):
+            return {eps: crossings.first(eps) for eps in accuracies}
+        weights, _ = replay.moved(point)
+        point = evaluate(task, replay.geometry, replay.phi, step, weights)
+        crossings.add(step, float(np.sum(np.square(point.residual))) / 2)
+    return dict.fromkeys(accuracies)

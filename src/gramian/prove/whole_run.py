@@ -1,0 +1,104 @@
+"""`prove(..., statement="run")`: the module read as a two-layer network, the search, and the certificate."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from gramian.checker import checked
+from gramian.checker.certificate_file import Content
+from gramian.checker.program import Program
+from gramian.checker.two_layer import Task, Weights
+from gramian.checker.two_layer_program import NotTwoLayer, two_layer
+from gramian.errors import Unsupported
+from gramian.prove.problem import Problem
+from gramian.prove.proof import Proof, proof
+from gramian.prove.run import RunProof, largest_certified
+
+TITLE = "The exact run from these weights reaches a global minimum"
+ASSUMES = (
+    "the network is the formula written in the certificate, in real numbers, with the weights and data as stored",
+    "the machine's arithmetic is IEEE float64, its matrix products are sums in some order (no Strassen), and "
+    "python-flint's ball arithmetic is right",
+)
+LINES = ("rate", "distance", "residual", "sigma", "share", "tail", "time")
+# what another machine's sums in another order may change; a claim is rounded by that
+ROOM = 1.05
+
+
+def prove_run(
+    program: Program,
+    problem: Problem,
+    lr: float | None,
+    accuracies: Sequence[float],
+    most_steps: int,
+    news: Callable[[str], None],
+) -> Proof:
+    """The run as a whole; `lr` None: the largest rate for which it can be proved.
+
+    Raises:
+        Unsupported: the network is not a two-layer one with a smooth activation.
+    """
+    began = time.perf_counter()
+    x, y = problem.x.reshape(len(problem.x), -1).numpy(), problem.y.numpy()
+    task, start = _read(program, x, y, lr)
+    result = largest_certified(task, start, accuracies, most_steps, search=lr is None, news=news)
+    content = Content(
+        "run", _sentence(result), (*ASSUMES, *problem.assumes), _claims(result, accuracies), program, x, y
+    )
+    numbers = dict(content.numbers) | {"growth": result.growth, "share": result.share}
+    for eps, (proved, measured) in result.times.items():
+        for name, steps in (("proved", proved), ("measured", measured)):
+            if steps is not None:
+                numbers[f"steps_{name}_{eps:g}"] = steps
+    word = checked(content)
+    numbers["seconds"] = time.perf_counter() - began
+    result_proof = proof("run", TITLE, content, word, numbers, dict.fromkeys(LINES, result.inequality.fix))
+    if word.valid:
+        return result_proof
+    first = result.inequality
+    return replace(result_proof, summary=f"Not proved: {first.says} ({first.left:.3g} < {first.right:.3g} fails).")
+
+
+def _read(program: Program, x: np.ndarray, y: np.ndarray, lr: float | None) -> tuple[Task, Weights]:
+    try:
+        task, start = two_layer(program, x, y, 1.0)
+    except NotTwoLayer as error:
+        raise Unsupported(
+            f"the statement 'run' is proved for two-layer networks with a smooth activation, and {error}; "
+            "statement='minimum' takes other networks"
+        ) from None
+    if lr is not None:
+        task = replace(task, lr=lr)
+    return task, start
+
+
+def _sentence(result: RunProof) -> str:
+    text = (
+        f"Gradient descent in exact arithmetic from the certificate's weights, with step {result.task.lr:.6g} on half "
+        f"the sum of squares ({result.share:.3g} of 2 / lambda_max at the start), converges to weights with training "
+        "loss exactly 0"
+    )
+    if result.tail is not None and result.proved:
+        text += f"; its first {result.tail.step:,} steps stay within {result.tail.distance:.2g} of those computed"
+    for eps, (proved, _) in result.times.items():
+        if proved is not None:
+            text += f"; the loss is at most {eps:g} from step {proved:,} on"
+    return text + "."
+
+
+def _claims(result: RunProof, accuracies: Sequence[float]) -> dict[str, float]:
+    claims: dict[str, float] = {"lr": result.task.lr}
+    last = result.tail
+    if last is None:
+        return claims | {"steps": 0, "distance": 0.0, "residual": 0.0, "sigma": 0.0}
+    claims |= {"steps": last.step, "distance": last.distance * ROOM, "sigma": last.sigma / (1 + 1e-6)}
+    claims["residual"] = last.residual * (1 + 1e-6) + last.jacobian * last.distance * ROOM
+    smallest = min(accuracies)
+    proved, _ = result.times[smallest]
+    if proved is not None:
+        claims |= {"accuracy": smallest, "time": proved + 1}
+    return claims

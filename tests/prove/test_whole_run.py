@@ -1,0 +1,130 @@
+"""`prove(..., statement="run")` from a torch module to a checked file."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from torch import nn
+
+import gramian
+from gramian.checker import checked
+from gramian.errors import Unsupported
+from gramian.prove import check
+
+
+def rows(n: int = 30):
+    x, classes = load_digits(return_X_y=True)
+    x = x[:n] - x[:n].mean(0)
+    x = 8 * x / np.linalg.norm(x, axis=1, keepdims=True)
+    y = np.where(classes[:n] % 2 == 0, 1.0, -1.0)[:, None]
+    return torch.from_numpy(x), torch.from_numpy(y)
+
+
+def network(*, activation=nn.Tanh, readout: bool = True, bias: bool = True) -> nn.Module:
+    torch.manual_seed(0)
+    hidden, last = (nn.Linear(*size, bias=bias, dtype=torch.float64) for size in ((64, 96), (96, 1)))
+    net = nn.Sequential(nn.Flatten(), hidden, activation(), last)
+    net[3].requires_grad_(readout)
+    return net
+
+
+@pytest.fixture(scope="module")
+def proof():
+    x, y = rows()
+    result = gramian.prove(network(), x, y, statement="run", lr=0.004)
+    assert result.status == "proved", result.summary
+    return result
+
+
+@pytest.mark.parametrize(("activation", "readout", "bias"), [(nn.GELU, True, True), (nn.Softplus, False, False)])
+def test_a_plain_module_is_proved_from_its_first_weights(activation, readout, bias):
+    x, y = rows()
+    net = network(activation=activation, readout=readout, bias=bias)
+    before = [p.clone() for p in net.parameters()]
+    result = gramian.prove(net, x, y, statement="run", lr=0.004 if readout else 0.02, accuracy=1e-2)
+    assert result.status == "proved", result.summary
+    assert all(torch.equal(a, b) for a, b in zip(before, net.parameters(), strict=True)), "the module has changed"
+
+
+def test_plain_torch_takes_the_proved_number_of_steps(proof):
+    x, y = rows()
+    net = network()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.004)
+    for _ in range(int(proof.numbers["steps_proved_0.001"])):
+        optimizer.zero_grad()
+        loss = ((net(x) - y) ** 2).sum() / 2
+        loss.backward()
+        optimizer.step()
+    assert ((net(x) - y) ** 2).sum() / 2 <= 1e-3 < loss
+
+
+def test_a_saved_certificate_is_valid(proof, tmp_path):
+    proof.save(tmp_path / "run.certificate")
+    word = check(tmp_path / "run.certificate", *(a.numpy() for a in rows()))
+    assert word.valid, str(word)
+    assert "converges to weights with training loss exactly 0" in str(word)
+
+
+@pytest.mark.parametrize(
+    ("name", "factor", "line"),
+    [
+        ("lr", 1.01, None),
+        ("lr", -1, "rate"),
+        ("lr", 40, None),
+        ("steps", 0.0, "tail"),
+        ("steps", -1, "first"),
+        ("steps", 1.0001, "steps"),
+        ("steps", 1e6, "last"),
+        ("steps", float("nan"), "first"),
+        ("lr", float("inf"), "rate_size"),
+        ("lr", float("nan"), "rate"),
+        ("accuracy", -1, "accuracy"),
+        ("accuracy", float("nan"), "accuracy"),
+        ("time", float("nan"), "time"),
+        ("distance", 0.9, "distance"),
+        ("residual", 0.9, "residual"),
+        ("sigma", 1.01, "sigma"),
+        ("accuracy", 0.8, "time"),
+        ("time", 0.99, "time"),
+        ("distance", float("nan"), "distance"),
+        ("sigma", float("nan"), "sigma"),
+    ],
+)
+def test_a_claim_that_says_more_than_is_true_fails_by_name(proof, name, factor, line):
+    numbers = dict(proof.content.numbers)
+    numbers[name] *= factor
+    word = checked(replace(proof.content, numbers=numbers))
+    assert not word.valid
+    assert line is None or line in [failing.name for failing in word.failing]
+
+
+def test_other_weights_targets_or_activations_fail(proof):
+    content = proof.content
+    arrays = dict(content.program.arrays)
+    name = max(arrays, key=lambda key: arrays[key].size)
+    arrays[name] = arrays[name] * 0.6
+    assert not checked(replace(content, program=replace(content.program, arrays=arrays))).valid
+    assert not checked(replace(content, y=-content.y[::-1] * 1.3)).valid
+    steps = [replace(s, function="sigmoid") if s.kind == "function" else s for s in content.program.steps]
+    assert not checked(replace(content, program=replace(content.program, steps=steps))).valid
+
+
+def test_an_unstable_rate_is_named(proof):
+    result = gramian.prove(network(), *rows(), statement="run", lr=1.0)
+    assert result.status == "not proved"
+    assert "smaller learning rate" in result.fix
+
+
+@pytest.mark.parametrize(
+    "net",
+    [
+        nn.Sequential(nn.Linear(64, 8), nn.Tanh(), nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 1)),
+        nn.Sequential(nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 1)),
+    ],
+    ids=["three layers", "ReLU"],
+)
+def test_other_networks_are_refused_by_name(net):
+    with pytest.raises(Unsupported, match=r"(?s)two-layer networks with a smooth activation.*(affine|relu)"):
+        gramian.prove(net, *rows(), statement="run")
