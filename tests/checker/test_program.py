@@ -69,6 +69,10 @@ NETWORKS = {
         nn.Conv2d(1, 6, 3, padding=1), nn.BatchNorm2d(6), nn.GELU(approximate="tanh"), nn.Conv2d(6, 4, 2, stride=1),
         nn.GroupNorm(2, 4), nn.ReLU(), nn.AvgPool2d((1, 2)), nn.Flatten(), nn.Linear(4, 3),
     ),
+    "max pool": lambda: images(
+        nn.Conv2d(1, 6, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2, stride=1, padding=1), nn.Tanh(), nn.MaxPool2d((2, 1)),
+        nn.Flatten(), nn.Linear(24, 3),
+    ),
     "one axis": lambda: nn.Sequential(
         nn.Unflatten(1, (2, 3)), nn.Conv1d(2, 7, 2, dilation=2, padding=1), nn.Sigmoid(),
         nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(7, 3),
