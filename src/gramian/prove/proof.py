@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gramian.checker import Checked, Line
 from gramian.checker.certificate_file import Content, write
 from gramian.conditions import TRAINING, Certificate, Condition
 from gramian.errors import BadArgument
+from gramian.report.facts import CertificateFacts, MarginFacts
 
 PROVED, NOT_PROVED = "proved", "not proved"
 REFERENCE = "docs/proofs.md"
@@ -39,6 +40,23 @@ class Proof(Certificate):
         if self.checked is not None and self.checked.valid:
             return PROVED
         return NOT_PROVED
+
+    def facts(self) -> CertificateFacts:
+        """The certificate for a report, with both numbers of each inequality."""
+        margins = []
+        if self.checked is not None:
+            margins = [MarginFacts(**vars(line)) for line in self.checked.lines]
+        if "h" in self.numbers:
+            margins.insert(0, self._of_all())
+        return replace(super().facts(), statement=self.statement, margins=margins)
+
+    def _of_all(self) -> MarginFacts:
+        r"""Of all of it: $2 L R / \sigma^2$ below the share c (1 of "minimum") lets a radius exist."""
+        assert self.checked is not None
+        share = next((line.right for line in self.checked.lines if line.name == "share"), 1.0)
+        says = "h = 2 L R / σ^2, residual R against singular value σ and Lipschitz constant L: below it a radius exists"
+        return MarginFacts(name="h", says=says, left=self.numbers["h"], sense="<", right=share,
+                           holds=self.numbers["h"] < share)  # fmt: skip
 
     def save(self, path: str | Path) -> None:
         """Write the certificate, with weights and data, for `gramian check` and `gramian.prove.check`.
