@@ -46,7 +46,7 @@ class Proof(Certificate):
         margins = []
         if self.checked is not None:
             margins = [MarginFacts(**vars(line)) for line in self.checked.lines]
-        if "h" in self.numbers:
+        if self.statement in ("minimum", "descent") and "h" in self.numbers:
             margins.insert(0, self._of_all())
         return replace(super().facts(), statement=self.statement, margins=margins)
 

@@ -20,7 +20,7 @@ class MarginBar:
 
     says: str
     numbers: str
-    holds: bool
+    holds: bool | None
     length: float | None
     ratio: str
 
@@ -48,7 +48,7 @@ def margin_chart(margins: list[dict[str, Any]]) -> MarginChart | None:
         if ratio is not None:
             length = round(100 * (math.log10(ratio) - low) / (high - low), 2)
             said = number(ratio)
-        bars.append(MarginBar(margin["says"], _numbers(margin), bool(margin["holds"]), length, said))
+        bars.append(MarginBar(margin["says"], _numbers(margin), margin["holds"], length, said))
     return MarginChart(bars, round(-100 * low / (high - low), 2), number(10.0**low))
 
 
@@ -68,4 +68,4 @@ def _numbers(margin: dict[str, Any]) -> str:
         if margin["holds"]:
             return f"{number(left)}, shown by a factorization"
         return f"{number(left)}, could not be shown"
-    return f"{number(left)} {SIGNS.get(margin['sense'], margin['sense'])} {number(right)}"
+    return f"{number(left)} {SIGNS.get(margin['sense'], '?')} {number(right)}"
