@@ -91,7 +91,6 @@ def _tried(run: FinishedRun, budget: float, clock: Clock) -> Proofs:
     cost = predicted_cost(network, x, y, loss=run.loss_name)
     if cost.bytes > MOST_BYTES or cost.seconds > budget:
         return Proofs(says=_does_not_fit(cost, budget))
-    clock.say(f"predicted: {cost.says()}")
     copy = copied(network).cpu().double()
     mode = network.training
     minimum = _minimum(run, copy, x, y, clock)
@@ -186,7 +185,9 @@ def _says(run: FinishedRun, minimum: Proof, descent: Proof | None) -> str:
     )
     if descent is not None and descent.status == PROVED:
         text += f", and gradient descent from there {_at_rate(run)} converges to such weights"
-    return text + "; the run that led here is observed, not proved."
+    elif descent is not None:
+        text += f"; that gradient descent from there {_at_rate(run)} converges to such weights is not proved"
+    return text + "; the run that led here is observed."
 
 
 def _at_rate(run: FinishedRun) -> str:
@@ -198,4 +199,3 @@ def _at_rate(run: FinishedRun) -> str:
 def _norm(network: nn.Module) -> float:
     squares = [float(p.detach().double().square().sum()) for p in network.parameters() if p.requires_grad]
     return math.sqrt(sum(squares))
-

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -45,7 +46,7 @@ class Proof(Certificate):
         """The certificate for a report, with both numbers of each inequality."""
         margins = []
         if self.checked is not None:
-            margins = [MarginFacts(**vars(line)) for line in self.checked.lines]
+            margins = [_margin(line) for line in self.checked.lines]
         if self.statement in ("minimum", "descent") and "h" in self.numbers:
             margins.insert(0, self._of_all())
         return replace(super().facts(), statement=self.statement, margins=margins)
@@ -55,8 +56,8 @@ class Proof(Certificate):
         assert self.checked is not None
         share = next((line.right for line in self.checked.lines if line.name == "share"), 1.0)
         says = "h = 2 L R / σ^2, residual R against singular value σ and Lipschitz constant L: below it a radius exists"
-        return MarginFacts(name="h", says=says, left=self.numbers["h"], sense="<", right=share,
-                           holds=self.numbers["h"] < share)  # fmt: skip
+        h = self.numbers["h"]
+        return _margin(Line("h", says, h, "<", share, h < share))
 
     def save(self, path: str | Path) -> None:
         """Write the certificate, with weights and data, for `gramian check` and `gramian.prove.check`.
@@ -72,6 +73,12 @@ class Proof(Certificate):
                 fix=self.fix,
             )
         write(path, self.content)
+
+
+def _margin(line: Line) -> MarginFacts:
+    """A line for a report; None for a number that is none."""
+    left, right = (number if math.isfinite(number) else None for number in (line.left, line.right))
+    return MarginFacts(name=line.name, says=line.says, left=left, sense=line.sense, right=right, holds=line.holds)
 
 
 def condition_of(line: Line) -> Condition:
@@ -94,7 +101,10 @@ def proof(
     summary, fix = content.says, ""
     if failing:
         tightest = failing[0]
-        summary = f"Not proved: {tightest.says} ({tightest.left:.3g} {tightest.sense} {tightest.right:.3g} fails)."
+        numbers_of_it = f"{tightest.left:.3g} {tightest.sense} {tightest.right:.3g} fails"
+        if math.isnan(tightest.right):
+            numbers_of_it = f"{tightest.left:.3g} could not be shown"
+        summary = f"Not proved: {tightest.says} ({numbers_of_it})."
         fix = fixes.get(tightest.name, "a wider network, or fewer rows that lie further apart")
     return Proof(
         theorem=title,
