@@ -98,11 +98,10 @@ def certify(
 
     Returns:
         The answer with its certificates, the trace and plain facts; `.write(folder)` makes the report. `.did` is
-        "reached", "not reached" or "impossible", `.why` how we know ("proved": an exact minimum near the trained weights
-        is; the run is not). For rows that are equal to the network (all
-        numbers equal in the precision of the training) and have different labels the answer is "impossible", and
-        nothing is trained. A module in training mode (BatchNorm, Dropout) is trained so, and measured in evaluation
-        mode.
+        "reached", "not reached" or "impossible", `.why` how we know ("proved": an exact minimum near the trained
+        weights is; the run is not). For rows that are equal to the network (all numbers equal in the precision of the
+        training) and have different labels the answer is "impossible", and nothing is trained. A module in training
+        mode (BatchNorm, Dropout) is trained so, and measured in evaluation mode.
 
     Raises:
         BadData: inputs or labels that can't be used. NoLimit: an architecture without a limit here, drawn anew.
