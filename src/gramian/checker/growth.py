@@ -14,6 +14,7 @@ import numpy as np
 
 from gramian.checker.balls import Ball, outward, spectral_norm
 from gramian.checker.functions import FUNCTIONS, bounds
+from gramian.checker.groups import Normalized
 from gramian.checker.program import Program, Step, Values
 
 
@@ -45,7 +46,12 @@ class Bounds:
 
 
 def bounded(program: Program, values: Values, radius: float) -> Bounds:
-    """On the ball of `radius` around the program's weights."""
+    """On the ball of `radius` around the program's weights; infinite, or no number, where something overflows."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return _bounded(program, values, radius)
+
+
+def _bounded(program: Program, values: Values, radius: float) -> Bounds:
     growth: list[Growth] = []
     margin = np.inf
     for number, step in enumerate(program.steps):
@@ -93,6 +99,13 @@ def _slopes(
         for g in given:
             whole, entry, second = whole + g.whole, entry + g.entry, second + g.second
         return Slopes(whole, entry, second, uses)
+    if step.kind == "softmax":
+        # ||D sigma|| <= 1/2; its Lipschitz constant is at most 3/2; an entry moves by half of what its arguments do
+        h, length = given[0], values.values[number].shape[1] // step.positions
+        together = np.minimum(np.sqrt(float(length)) * h.entry, h.whole)  # of one group
+        return Slopes(h.whole / 2, h.entry / 2, 1.5 * together * h.whole + h.second / 2, uses)
+    if step.kind == "normalize":
+        return _normalization_slopes(step, given[0], radius, values.normalizations[number])
     a, b = given
     cross = 2 * np.minimum(a.whole * b.entry, a.entry * b.whole)
     return Slopes(
@@ -122,3 +135,20 @@ def _affine_slopes(program: Program, step: Step, h: Growth, radius: float, value
         return Slopes(whole, entry, 2 * cross + norm * h.second, mine | h.uses)
     whole, entry = np.sqrt(own + (norm * h.whole) ** 2), np.sqrt(own_entry + (row * h.whole) ** 2)
     return Slopes(whole, entry, cross + norm * h.second, mine | h.uses)
+
+
+def _normalization_slopes(step: Step, h: Growth, radius: float, given: Normalized) -> Slopes:
+    length = given.value.shape[1] // step.positions
+    root = np.sqrt(float(length))
+    together = np.minimum(root * h.entry, h.whole)  # of one group
+    with np.errstate(divide="ignore"):
+        # 1/s is below 1/(smallest s - what the ball takes from it)
+        smallest = 1 / outward(given.inverse.middle + given.inverse.radius).max((1, 2)) - outward(
+            together * radius / root
+        )
+        inverse = np.where(smallest > 0, outward(1 / smallest), np.inf)
+    largest = np.minimum(given.value.size().max(-1) + outward(inverse * 4 * h.entry * radius), root)
+    entry = inverse * (2 * h.entry + largest * np.minimum(h.whole / root, 2 * h.entry))
+    return Slopes(
+        inverse * h.whole, entry, 6 * inverse**2 / root * together * h.whole + inverse * h.second, h.uses
+    )  # fmt: skip

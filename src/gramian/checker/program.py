@@ -2,8 +2,9 @@ r"""A network as a short list of steps, evaluated for each sample with bounds of
 
 A step's value is a vector for each sample. The kinds: "input"; "parameter" (a block of the weights, the same for all
 samples); "linear" (an exact sparse matrix, and an offset); "affine" (at each of P positions
-$z = c_w W h + c_b b$); "function" (entry by entry); "sum"; "product" (entry by entry). Convolutions, pooling,
-normalization and attention are spelled in these: a convolution is a gathering of patches ("linear"), then "affine".
+$z = c_w W h + c_b b$); "function" (entry by entry); "sum"; "product" (entry by entry); "softmax" (over P groups of
+neighbouring entries, weighted by a mask of zeros and ones); "normalize" (P groups to mean 0, variance 1).
+Convolutions, pooling and attention are spelled in these: a convolution gathers patches ("linear"), then is "affine".
 
 `evaluate` gives the outputs; `jacobian_gram` the matrix $J J^T$ of the gradients of all outputs with respect to all
 trained weights. docs/proofs.md derives the rules.
@@ -19,6 +20,7 @@ from scipy import sparse
 
 from gramian.checker.balls import Ball, gamma, mapped, outward, product
 from gramian.checker.functions import applied
+from gramian.checker.groups import Normalized, normalized, normalized_back, softmax, softmax_back
 
 MOST_NUMBERS = 2**26  # of per-sample gradients held at once: 512 MiB, and their radii as much
 
@@ -31,11 +33,12 @@ class Step:
         kind: see the module.
         inputs: earlier steps; a "parameter" and the "input" have none.
         weight, bias: names of parameters; of "parameter" the weight is its value.
-        positions: P of "affine".
+        positions: P of "affine", "softmax" and "normalize".
         weight_scale, bias_scale: c_w and c_b of "affine".
         function: a name in FUNCTIONS.
         matrix: names of the three arrays of a sparse matrix (data, indices, indptr) and its shape.
-        offset: name of the array that "linear" adds, or "".
+        offset: name of the array that "linear" adds, or of the mask of "softmax"; or "".
+        eps: what "normalize" adds to the variance.
     """
 
     kind: str
@@ -49,6 +52,7 @@ class Step:
     matrix: tuple[str, str, str] = ("", "", "")
     shape: tuple[int, int] = (0, 0)
     offset: str = ""
+    eps: float = 0.0
 
 
 @dataclass
@@ -76,10 +80,11 @@ class Program:
 
 @dataclass
 class Values:
-    """The value of each step for all samples, and the slopes of its functions."""
+    """The value of each step for all samples, the slopes of its functions, and its normalizations."""
 
     values: list[Ball]
     slopes: dict[int, Ball]
+    normalizations: dict[int, Normalized]
 
     @property
     def output(self) -> Ball:
@@ -90,6 +95,7 @@ def evaluate(program: Program, x: np.ndarray) -> Values:
     """All values; x (n, d). A step's value is (n, k), or (1, k) where it is the same for all samples."""
     values: list[Ball] = []
     slopes: dict[int, Ball] = {}
+    normalizations: dict[int, Normalized] = {}
     for number, step in enumerate(program.steps):
         given = [values[i] for i in step.inputs]
         if step.kind == "input":
@@ -110,10 +116,15 @@ def evaluate(program: Program, x: np.ndarray) -> Values:
                 value = value + other
         elif step.kind == "product":
             value = given[0] * given[1]
+        elif step.kind == "softmax":
+            value = softmax(given[0], step.positions, program.arrays.get(step.offset))
+        elif step.kind == "normalize":
+            normalizations[number] = normalized(given[0], step.positions, step.eps)
+            value = normalizations[number].value
         else:
             raise ValueError(f"step {number} is of the unknown kind {step.kind!r}")
         values.append(value)
-    return Values(values, slopes)
+    return Values(values, slopes, normalizations)
 
 
 def _affine(program: Program, step: Step, h: Ball) -> Ball:
@@ -200,6 +211,10 @@ def _backward(program: Program, values: Values, samples: int, outputs: int) -> d
         elif step.kind == "sum":
             for i in step.inputs:
                 _add(back, i, bar)
+        elif step.kind == "softmax":
+            _add(back, step.inputs[0], softmax_back(values.values[number], bar, step.positions))
+        elif step.kind == "normalize":
+            _add(back, step.inputs[0], normalized_back(values.normalizations[number], bar, step.positions))
         elif step.kind == "product":
             for i, j in (step.inputs, step.inputs[::-1]):
                 factor = values.values[j]

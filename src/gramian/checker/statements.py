@@ -25,6 +25,7 @@ import numpy as np
 from gramian.checker.balls import Ball
 from gramian.checker.eigenvalues import largest_is_at_most, smallest_is_at_least
 from gramian.checker.growth import bounded
+from gramian.checker.high_precision import outputs
 from gramian.checker.program import Gram, Program, Values, evaluate, jacobian_gram
 
 
@@ -50,7 +51,7 @@ def lines(statement: str, program: Program, x: np.ndarray, y: np.ndarray, number
         y: targets (n, C); for "separation" class numbers (n,).
         numbers: the bounds that the prover claims: residual, sigma, lipschitz, radius; largest, step; margin.
     """
-    values = evaluate(program, x)
+    values = evaluated(program, x)
     if statement == "separation":
         return _separation(program, values, y, float(numbers["margin"]))
     if statement not in ("minimum", "descent"):
@@ -62,8 +63,15 @@ def lines(statement: str, program: Program, x: np.ndarray, y: np.ndarray, number
 def local_lines(
     statement: str, program: Program, values: Values, gram: Gram, y: np.ndarray, had: Mapping[str, float]
 ) -> list[Line]:
-    """The inequalities of "minimum" and "descent"."""
-    residual = (values.output + Ball.exact(-np.asarray(y, dtype=np.float64))).norm()
+    """The inequalities of "minimum" and "descent"; where a number overflows, its inequality fails."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return _local_lines(statement, program, values, gram, y, had)
+
+
+def _local_lines(
+    statement: str, program: Program, values: Values, gram: Gram, y: np.ndarray, had: Mapping[str, float]
+) -> list[Line]:
+    residual = residual_norm(values, y)
     bounds = bounded(program, values, had["radius"])
     result = [
         _line("residual", "the residual is at most as claimed", residual, "<=", had["residual"]),
@@ -81,6 +89,20 @@ def local_lines(
         holds = largest_is_at_most(gram, had["largest"])
         result.append(_proved("largest", "the norm of the Jacobian is at most as claimed", had["largest"], holds))
     return result + existence(had, descent=statement == "descent")
+
+
+def evaluated(program: Program, x: np.ndarray) -> Values:
+    """All values; of a small network the outputs in high precision."""
+    values = evaluate(program, x)
+    fine = outputs(program, x)
+    if fine is not None:
+        values.values[-1] = fine
+    return values
+
+
+def residual_norm(values: Values, y: np.ndarray) -> float:
+    r"""An upper bound of $\|f - y\|$."""
+    return (values.output + Ball.exact(-np.asarray(y, dtype=np.float64))).norm()
 
 
 def existence(had: Mapping[str, float], *, descent: bool) -> list[Line]:

@@ -52,7 +52,7 @@ def prove(
         float | None,
         typer.Option(
             metavar="FLOAT",
-            help="Of descent and run, on half the sum of squares (default: 1 / lambda_max; of run the largest provable).",
+            help="Of descent and run, on half the sum of squares (default: 1 / lambda_max; run: the largest provable).",
             rich_help_panel=PROOF,
             show_default=False,
         ),

@@ -302,12 +302,16 @@ def softmax(reading: Reading, x: Any, dim: int, *_: Any) -> Value:
 
 
 def _softmax(reading: Reading, z: Value, dim: int, allowed: Tensor | None = None) -> Value:
-    """exp(z) over its sum along an axis, among the positions that are allowed."""
-    e = reading.function("exp", z)
+    """Over one axis, which is brought to the end, among the positions that are allowed."""
+    last = reading.gathered(z, lambda t: t.movedim(dim, -1)) if dim % len(z.shape) != len(z.shape) - 1 else z
+    mask = ""
     if allowed is not None:
-        e = reading.linear(e, sparse.diags(allowed.expand(z.shape).reshape(-1).double().numpy()), z.shape)
-    total = reading.mapped(e, lambda t: t.sum(dim, keepdim=True))
-    return reading.product(e, reading.expanded(reading.function("reciprocal", total), z.shape))
+        if not bool(allowed.any(-1).all()):
+            raise Unsupported("attention to no position at all has no rule")
+        mask = reading.array(f"mask{len(reading.steps)}", allowed.expand(z.shape).reshape(-1).double().numpy())
+    step = Step("softmax", (last.step,), positions=last.size // last.shape[-1], offset=mask)
+    value = reading.add(step, last.shape)
+    return value if last is z else reading.gathered(value, lambda t: t.movedim(-1, dim))
 
 
 @handles("scaled_dot_product_attention")
@@ -348,8 +352,7 @@ def batch_norm(reading: Reading, x: Any, weight: Any, bias: Any, mean: Any, var:
 def layer_norm(reading: Reading, x: Any, shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5,
                *_: Any) -> Value:  # fmt: skip
     z = reading.value(x)
-    axes = tuple(range(len(z.shape) - len(shape), len(z.shape)))
-    normed = _normalized(reading, z, lambda t: t.mean(axes, keepdim=True), eps)
+    normed = _normalized(reading, z, z.size // math.prod(shape), eps)
     return _scale_and_shift(reading, normed, weight, bias, lambda t: t)
 
 
@@ -357,18 +360,13 @@ def layer_norm(reading: Reading, x: Any, shape: Any, weight: Any = None, bias: A
 def group_norm(reading: Reading, x: Any, groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5,
                *_: Any) -> Value:  # fmt: skip
     z = reading.value(x)
-    split = reading.gathered(z, lambda t: t.reshape(groups, -1))
-    normed = _normalized(reading, split, lambda t: t.mean(1, keepdim=True), eps)
+    normed = _normalized(reading, z, groups, eps)
     across = (1, -1, *(1,) * (len(z.shape) - 2))
-    back = reading.gathered(normed, lambda t: t.reshape(z.shape))
-    return _scale_and_shift(reading, back, weight, bias, lambda t: t.reshape(across))
+    return _scale_and_shift(reading, normed, weight, bias, lambda t: t.reshape(across))
 
 
-def _normalized(reading: Reading, z: Value, average: Callable[[Tensor], Tensor], eps: float) -> Value:
-    mean = reading.expanded(reading.mapped(z, lambda t: -average(t)), z.shape)
-    centred = reading.sum(z, mean)
-    variance = reading.mapped(reading.function("square", centred), lambda t: average(t) + eps)
-    return reading.product(centred, reading.expanded(reading.function("rsqrt", variance), z.shape))
+def _normalized(reading: Reading, z: Value, groups: int, eps: float) -> Value:
+    return reading.add(Step("normalize", (z.step,), positions=groups, eps=eps), z.shape)
 
 
 def _scale_and_shift(reading: Reading, z: Value, weight: Any, bias: Any, move: Callable[[Tensor], Tensor]) -> Value:

@@ -15,12 +15,11 @@ from scipy import linalg
 from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 
 from gramian.checker import Checked
-from gramian.checker.balls import Ball
 from gramian.checker.certificate_file import Content
 from gramian.checker.eigenvalues import largest_provable, smallest_provable
 from gramian.checker.growth import bounded
-from gramian.checker.program import Gram, Program, Values, evaluate, jacobian_gram
-from gramian.checker.statements import contraction, local_lines
+from gramian.checker.program import Gram, Program, Values, jacobian_gram
+from gramian.checker.statements import contraction, evaluated, local_lines, residual_norm
 from gramian.prove.problem import Problem
 from gramian.prove.proof import Proof, proof
 
@@ -33,15 +32,15 @@ ASSUMES = (
     "and SciPy's elementary functions err by at most 8 units in the last place of 1 + |value|",
 )
 FIXES = {
+    "residual": "outputs that are finite numbers",
     "sizes": "a wider network, or fewer rows that lie further apart: the smallest singular value is lost in rounding",
     "sigma": "a wider network, or fewer rows that lie further apart: the smallest singular value is lost in rounding",
-    "ball": "polishing (polished=True), more training, or a wider network",
-    "path": "polishing (polished=True), more training, or a wider network",
-    "share": "a smaller learning rate",
-    "pattern": "a smooth activation (GELU, softplus), or weights a little elsewhere: an argument is 0",
     "lipschitz": "an activation whose derivatives are bounded on the ball",
-    "residual": "outputs that are finite numbers",
+    "ball": "polishing (polished=True), more training, or a wider network",
+    "pattern": "a smooth activation (GELU, softplus), or weights a little elsewhere: an argument is 0",
     "largest": "a smaller learning rate",
+    "share": "a smaller learning rate",
+    "path": "polishing (polished=True), more training, or a wider network",
 }
 
 
@@ -89,8 +88,8 @@ def prove_descent(
 
 
 def _bounds(problem: Problem, program: Program) -> tuple[Values, Gram, dict[str, float]]:
-    values = evaluate(program, problem.x.reshape(len(problem.x), -1).numpy())
-    residual = (values.output + Ball.exact(-problem.y.numpy())).norm()
+    values = evaluated(program, problem.x.reshape(len(problem.x), -1).numpy())
+    residual = residual_norm(values, problem.y.numpy())
     gram = jacobian_gram(program, values)
     sigma = smallest_provable(gram, _extreme(gram.matrix)[0]) / OTHER_ROOM
     return values, gram, {"residual": RESIDUAL_ROOM * residual, "sigma": max(sigma, SMALLEST_SIGMA)}

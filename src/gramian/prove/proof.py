@@ -97,7 +97,9 @@ def proof(
     fixes: Mapping[str, str],
 ) -> Proof:
     """The proof as the checker judged it."""
-    failing = checked.failing
+    # in the order in which the fixes help: what stands first there must hold before the others can
+    order = list(fixes)
+    failing = sorted(checked.failing, key=lambda line: order.index(line.name) if line.name in order else len(order))
     summary, fix = content.says, ""
     if failing:
         tightest = failing[0]

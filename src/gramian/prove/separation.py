@@ -8,7 +8,7 @@ import numpy as np
 
 from gramian.checker import checked
 from gramian.checker.certificate_file import Content
-from gramian.checker.program import evaluate
+from gramian.checker.statements import evaluated
 from gramian.prove.local import ASSUMES
 from gramian.prove.problem import Problem
 from gramian.prove.proof import Proof, proof
@@ -26,7 +26,7 @@ def prove_separation(problem: Problem, began: float) -> Proof:
     """See `gramian.prove`."""
     program = checked_program(problem.module, problem.x)
     x, y = problem.x.reshape(len(problem.x), -1).numpy(), problem.y.numpy().astype(np.int64)
-    output = evaluate(program, x).output
+    output = evaluated(program, x).output
     rows = np.arange(len(y))
     others = output.middle + output.radius
     own = (output.middle - output.radius)[rows, y]
