@@ -30,11 +30,11 @@ def digits(n: int, width: int, *, activation: str = "erf", std: float = 2.0, out
     return Task(x, y, activation, width**-0.5, 0.0, both, 1.0), start
 
 
-@given(st.integers(0, 10**9))
+@given(st.integers(0, 10**9), st.sampled_from([0, 0, 0, 5]))
 @settings(deadline=None, max_examples=25)
-def test_the_exact_run_keeps_every_promise(seed):
+def test_the_exact_run_keeps_every_promise(seed, precise_steps):
     task, start = random_problem(np.random.default_rng(seed))
-    replay, exact, proof = Replay(task, start), ExactRun(task, start), None
+    replay, exact, proof = Replay(task, start, precise_steps), ExactRun(task, start), None
     try:
         for point, bounds in replay:
             assert exact.distance(point.weights) <= bounds.distance
@@ -134,3 +134,25 @@ def test_too_few_steps_are_not_proved_and_show_the_two_numbers():
     assert not proof.proved
     assert "2 L R < c sigma^2" in str(proof)
     assert "more steps" in str(proof)
+
+
+@pytest.mark.parametrize("seed", [27, 50, 175])
+def test_more_bits_are_taken_where_growth_asks_for_them(seed):
+    task, start = random_problem(np.random.default_rng(seed))
+    news: list[str] = []
+    proof = largest_certified(task, start, search=False, news=news.append)
+    assert "rounding errors grown" in news[0]
+    assert "higher precision" in news[0]
+    assert proof.proved, str(proof)
+    assert proof.precision.steps > 10
+    assert "ball arithmetic" in str(proof)
+
+
+def test_steps_in_ball_arithmetic_carry_no_error_but_their_last_rounding():
+    task, start = digits(20, 32)
+    task = replace(task, lr=1 / largest_eigenvalue(task, start))
+    seen = {}
+    for name, replay in (("float64", Replay(task, start)), ("balls", Replay(task, start, 6))):
+        seen[name] = [bounds.distance for _, (_, bounds) in zip(range(9), replay, strict=False)]
+    assert max(seen["balls"][:7]) < 1e-14 < 1e-12 < seen["float64"][6]
+    assert seen["balls"][7] > 1e-13, "the seventh step is in float64 again"

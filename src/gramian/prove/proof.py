@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gramian.checker import Checked, Line
 from gramian.checker.certificate_file import Content, write
 from gramian.conditions import TRAINING, Certificate, Condition
 from gramian.errors import BadArgument
+from gramian.report.facts import CertificateFacts, MarginFacts
 
 PROVED, NOT_PROVED = "proved", "not proved"
 REFERENCE = "docs/proofs.md"
@@ -41,6 +43,23 @@ class Proof(Certificate):
             return PROVED
         return NOT_PROVED
 
+    def facts(self) -> CertificateFacts:
+        """The certificate for a report, with both numbers of each inequality."""
+        margins = []
+        if self.checked is not None:
+            margins = [_margin(line) for line in self.checked.lines]
+        if self.statement in ("minimum", "descent") and "h" in self.numbers:
+            margins.insert(0, self._of_all())
+        return replace(super().facts(), statement=self.statement, margins=margins)
+
+    def _of_all(self) -> MarginFacts:
+        r"""Of all of it: $2 L R / \sigma^2$ below the share c (1 of "minimum") lets a radius exist."""
+        assert self.checked is not None
+        share = next((line.right for line in self.checked.lines if line.name == "share"), 1.0)
+        says = "h = 2 L R / σ^2, residual R against singular value σ and Lipschitz constant L: below it a radius exists"
+        h = self.numbers["h"]
+        return _margin(Line("h", says, h, "<", share, h < share))
+
     def save(self, path: str | Path) -> None:
         """Write the certificate, with weights and data, for `gramian check` and `gramian.prove.check`.
 
@@ -55,6 +74,12 @@ class Proof(Certificate):
                 fix=self.fix,
             )
         write(path, self.content)
+
+
+def _margin(line: Line) -> MarginFacts:
+    """A line for a report; None for a number that is none."""
+    left, right = (number if math.isfinite(number) else None for number in (line.left, line.right))
+    return MarginFacts(name=line.name, says=line.says, left=left, sense=line.sense, right=right, holds=line.holds)
 
 
 def condition_of(line: Line) -> Condition:
@@ -79,7 +104,10 @@ def proof(
     summary, fix = content.says, ""
     if failing:
         tightest = failing[0]
-        summary = f"Not proved: {tightest.says} ({tightest.left:.3g} {tightest.sense} {tightest.right:.3g} fails)."
+        numbers_of_it = f"{tightest.left:.3g} {tightest.sense} {tightest.right:.3g} fails"
+        if math.isnan(tightest.right):
+            numbers_of_it = f"{tightest.left:.3g} could not be shown"
+        summary = f"Not proved: {tightest.says} ({numbers_of_it})."
         fix = fixes.get(tightest.name, "a wider network, or fewer rows that lie further apart")
     return Proof(
         theorem=title,
