@@ -20,7 +20,7 @@ LAYOUT = {
     "view_as", "movedim", "roll", "mT", "numpy_T", "swapaxes",
 }  # fmt: skip
 # the call gives its first argument's numbers as they are
-SAME = {"clone", "contiguous", "detach", "alias", "lift_fresh_copy", "dropout", "feature_dropout", "_to_copy", "to",
+SAME = {"clone", "contiguous", "alias", "lift_fresh_copy", "dropout", "feature_dropout", "_to_copy", "to",
         "dropout_", "native_dropout"}  # fmt: skip
 # the call is linear in its one argument that is not constant
 LINEAR = {
@@ -45,6 +45,8 @@ def read_call(reading: Reading, node: Node, args: list[Any], kwargs: dict[str, A
         return target(*args, **kwargs)
     try:
         if name in SAME:
+            if "dropout" in name and args[2]:
+                raise Unsupported("dropout that is on in evaluation mode has no rule: the outputs are random")
             return args[0]
         if name in OF_SHAPE:
             return target(torch.zeros(_shape(args[0]), dtype=torch.float64), *args[1:], **kwargs)
