@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 import gramian
+from gramian.data import one_hot
 from gramian import Monitor
 from gramian.errors import BadArgument, Unsupported
 from gramian.prove.proof import PROVED
@@ -77,7 +78,7 @@ def test_class_numbers_are_the_rows_that_the_loss_compares_with():
         own.prove()  # a function of the user's: nobody knows its minimum
     module = net()
     monitor = Monitor(module, torch.optim.SGD(module.parameters(), lr=0.01), "squared", x, classes)
-    assert monitor.prove().content.y.tolist() == gramian.data.one_hot(classes, 2).tolist()
+    assert monitor.prove().content.y.tolist() == one_hot(classes, 2).tolist()
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,9 @@ from gramian.prove.read_program import read_program
 
 TRIAL = 768  # side of the matrices whose product is timed
 COPIES = 5  # N x N matrices held at once
-FACTORIZATIONS = 6  # of N x N: polishing, eigenvalues, the proof
+POLISHING = 6  # Gram matrices that polishing forms and factorizes; 12 where it comes from far
+BALLS = 2  # of a Gram matrix with its errors, in those without
+FACTORIZATIONS = 2 * (POLISHING + 4)  # N^3 / 3 each; of the proof four. Twice, as they run at half a product's speed
 SPLIT_PRODUCTS = 10  # products of parts in one product with twice the digits, and those of its error bounds
 
 
@@ -43,7 +45,7 @@ def cost_of(program: Program, samples: int, outputs: int) -> Cost:
         m, k = program.arrays[step.weight].shape
         largest = max(largest, rows * step.positions * max(m, k))
         inner = k * m if step.positions > 1 else k + m
-        flops += 2.0 * rows**2 * inner + 8.0 * rows * step.positions * m * k
+        flops += (POLISHING + BALLS) * (2.0 * rows**2 * inner + 8.0 * rows * step.positions * m * k)
     return Cost(flops / _speed() + 1.0, 8.0 * (COPIES * rows**2 + 4 * largest), rows)
 
 
