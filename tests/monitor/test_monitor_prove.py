@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 import gramian
-from gramian.data import one_hot
 from gramian import Monitor
+from gramian.data import one_hot
 from gramian.errors import BadArgument, Unsupported
 from gramian.prove.proof import PROVED
 
