@@ -16,6 +16,7 @@ from gramian.certify.finished_run import FinishedRun
 from gramian.certify.study_clock import Clock
 from gramian.empirical.modules.module_copy import copied
 from gramian.errors import GramianError
+from gramian.predict.cost import MEMORY_SHARE, free_memory
 from gramian.prove.cost import Cost, least_seconds, predicted_cost
 from gramian.prove.proof import PROVED, Proof
 from gramian.prove.prove import prove
@@ -89,7 +90,7 @@ def _tried(run: FinishedRun, budget: float, clock: Clock) -> Proofs:
     if refusal:
         return Proofs(says=f"No proof of an exact minimum was tried: {refusal}; {SAYS_HOW}.")
     cost = predicted_cost(network, x, y, loss=run.loss_name)
-    if cost.bytes > MOST_BYTES or cost.seconds > budget:
+    if cost.bytes > _most_bytes() or cost.seconds > budget:
         return Proofs(says=_does_not_fit(cost, budget))
     copy = copied(network).cpu().double()
     mode = network.training
@@ -146,9 +147,16 @@ def _largest_activation(network: nn.Module, x: Tensor) -> int:
     return max(sizes)
 
 
+def _most_bytes() -> float:
+    """Memory that a proof may take: 12 GiB, on a smaller or busier machine most of what is free."""
+    return min(float(MOST_BYTES), MEMORY_SHARE * free_memory())
+
+
 def _does_not_fit(cost: Cost, budget: float) -> str:
-    if cost.bytes > MOST_BYTES:
-        return f"No proof of an exact minimum was tried: predicted to take {cost.says()}, and 12 GiB are allowed."
+    most = _most_bytes()
+    if cost.bytes > most:
+        allowed = f"{most / 2**30:.1f} GiB are allowed"
+        return f"No proof of an exact minimum was tried: predicted to take {cost.says()}, and {allowed}."
     return (
         f"No proof of an exact minimum was tried: predicted to take {cost.says()}, and {budget:.0f} s are allowed; "
         f"{SAYS_HOW}."
