@@ -156,3 +156,35 @@ def test_steps_in_ball_arithmetic_carry_no_error_but_their_last_rounding():
         seen[name] = [bounds.distance for _, (_, bounds) in zip(range(9), replay, strict=False)]
     assert max(seen["balls"][:7]) < 1e-14 < 1e-12 < seen["float64"][6]
     assert seen["balls"][7] > 1e-13, "the seventh step is in float64 again"
+
+
+def test_ball_arithmetic_takes_the_inputs_before_their_multiplier_is_rounded_in():
+    task, start = random_problem(np.random.default_rng(1))
+    multipliers = np.full(task.x.shape[1], 1 / 3)
+    inputs = task.x.copy()
+    rounded = replace(task, x=inputs * multipliers, exact_x=(inputs, multipliers))
+    exact = ExactRun(rounded, start)
+    replay = Replay(rounded, start, precise_steps=40)
+    for point, bounds in replay:
+        assert exact.distance(point.weights) <= bounds.distance + 1e-300
+        if point.step == 30:
+            break
+        exact.step()
+    other = ExactRun(replace(rounded, exact_x=None), start)
+    for _ in range(30):
+        other.step()
+    assert other.distance(point.weights) > bounds.distance, "the two networks differ by more than what is bounded"
+
+
+def test_numbers_that_are_not_finite_are_never_bounded():
+    task, start = digits(12, 16)
+    task = replace(task, lr=0.1)
+    bad_starts = [
+        replace(start, w=start.w * np.nan),
+        replace(start, a=start.a * np.inf),
+        replace(start, w=start.w * 1e9),
+    ]
+    tries = [(task, bad) for bad in bad_starts] + [(replace(task, y=task.y * np.nan), start)]
+    for one_task, one_start in tries:
+        with np.errstate(all="ignore"), pytest.raises(ArithmeticError):
+            next(iter(Replay(one_task, one_start)))

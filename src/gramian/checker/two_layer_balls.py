@@ -34,7 +34,12 @@ class BallSteps:
 
     def __init__(self, task: Task, start: Weights, bits: int):
         self.task, self.bits = task, bits
-        self.x, self.y, self.ones = _matrix(task.x), _matrix(task.y), _matrix(np.ones((len(task.x), 1)))
+        self.y, self.ones = _matrix(task.y), _matrix(np.ones((len(task.x), 1)))
+        self.x = _matrix(task.x)
+        if task.exact_x is not None:
+            inputs, multipliers = task.exact_x
+            with flint.ctx.workprec(max(bits, 4 * 53)):  # the product of two float64 numbers is exact
+                self.x = _map(lambda p, q: p * q, _matrix(inputs), _matrix(np.broadcast_to(multipliers, inputs.shape)))
         self.parameters = [_matrix(start.w), _matrix(start.a), _matrix(start.beta[None])]
 
     def advance(self) -> tuple[Weights, float, float]:

@@ -37,21 +37,32 @@ def two_layer(program: Program, x: NDArray, y: NDArray, lr: float) -> tuple[Task
     if hidden.positions != 1 or readout.positions != 1 or function.function not in ACTIVATIONS:
         raise NotTwoLayer(f"this one's activation is {function.function!r}, or it shares weights between positions")
     w, a = (np.asarray(program.arrays[step.weight], dtype=np.float64) for step in (hidden, readout))
-    columns = [hidden.weight_scale * inputs]
+    multipliers = np.full(inputs.shape[1], hidden.weight_scale)
     if hidden.bias:
         bias = np.asarray(program.arrays[hidden.bias], dtype=np.float64).reshape(-1, 1)
         w = np.hstack([w, bias])
-        columns.append(np.full((len(inputs), 1), hidden.bias_scale))
+        inputs = np.hstack([inputs, np.ones((len(inputs), 1))])
+        multipliers = np.append(multipliers, hidden.bias_scale)
     beta, bias_scale = np.zeros(len(a)), 0.0
     if readout.bias:
         beta = np.asarray(program.arrays[readout.bias], dtype=np.float64).ravel()
         bias_scale = readout.bias_scale
     trained = [[name in program.trained for name in (step.weight, step.bias) if name] for step in (hidden, readout)]
+    names = [name for step in (hidden, readout) for name in (step.weight, step.bias) if name]
+    if len(set(names)) < len(names):
+        raise NotTwoLayer("this one's layers share a parameter")
     if not all(trained[0]) or any(trained[1]) != all(trained[1]):
         raise NotTwoLayer("of this one other parts train than the first layer, or the whole network")
     targets = np.asarray(y, dtype=np.float64).reshape(len(inputs), len(a))
     task = Task(
-        np.hstack(columns), targets, function.function, readout.weight_scale, bias_scale, all(trained[1]), float(lr)
+        inputs * multipliers,
+        targets,
+        function.function,
+        readout.weight_scale,
+        bias_scale,
+        all(trained[1]),
+        float(lr),
+        (inputs, multipliers),
     )
     return task, Weights(w, a, beta)
 
@@ -93,7 +104,7 @@ def run_lines(program: Program, x: NDArray, y: NDArray, numbers: Mapping[str, An
         return result
     try:
         end, last_above = _end(Replay(task, start, int(precise), int(bits)), int(steps), goal)
-    except ArithmeticError as error:
+    except (ArithmeticError, np.linalg.LinAlgError) as error:
         return [*result, _line("range", f"the run stays where it can be bounded, but {error}", 1.0, "<=", 0.0)]
     claims = (
         ("distance", "the exact run is no farther from the computed one than claimed", end.distance),

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gramian.checker.balls import UNIT, gamma
-from gramian.checker.taylor_table import PAD, SMALLEST, TaylorTable
+from gramian.checker.taylor_table import LONGEST_SUM, PAD, SMALLEST, TaylorTable
 from gramian.checker.two_layer import Geometry, Point, Task, Weights, evaluate, norm, upper_eigenvalues
 from gramian.checker.two_layer_balls import BallSteps
 
@@ -52,6 +52,10 @@ class Replay:
     """
 
     def __init__(self, task: Task, start: Weights, precise_steps: int = 0, bits: int = 128):
+        (n, d), (outputs, m) = task.x.shape, start.a.shape
+        longest = max((n * outputs) ** 2, n * m * (outputs + 1), m * (d + outputs), (d + outputs) ** 2, n * d)
+        if longest > LONGEST_SUM:
+            raise ArithmeticError(f"sums of {longest:,} terms are longer than the bounds of rounding cover")
         self.task, self.start, self.geometry = task, start, Geometry(task.x)
         self.precise_steps, self.bits = precise_steps, bits
         self.phi = TaylorTable(task.activation, 2 * float(np.abs(task.x @ start.w.T).max()) + 4)
@@ -75,7 +79,9 @@ class Replay:
             drift = self.block_drift(point, computed, norm_here + lipschitz * distance, distance)
             negative, size = ((bound + drift) * PAD for bound in expansion.bound(point))
             highest = lr * ((norm_here + lipschitz * distance) ** 2 + size) * PAD
-            stretch = max((1 + lr * negative) * PAD, highest - 1)
+            stretch = float(np.maximum((1 + lr * negative) * PAD, highest - 1))
+            if not np.isfinite([distance, residual, norm_here, lipschitz, negative, size, stretch]).all():
+                raise ArithmeticError("the run's numbers, or their bounds, overflow")
             yield point, Bounds(distance, residual, norm_here, lipschitz, negative, size, stretch)
             if step == self.precise_steps:
                 steps, carried, rounded = None, distance, 0.0

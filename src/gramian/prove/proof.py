@@ -15,6 +15,7 @@ from gramian.report.facts import CertificateFacts, MarginFacts
 
 PROVED, NOT_PROVED = "proved", "not proved"
 REFERENCE = "docs/proofs.md"
+RESIDUAL_OF_A_MINIMUM = 1e-6  # a larger one after polishing is not rounding: it is worth saying
 
 
 @dataclass(frozen=True)
@@ -136,4 +137,24 @@ def too_few_weights(statement: str, weights: int, outputs: int) -> Proof:
         statement=statement,
         numbers={"parameters": weights, "outputs": outputs},
         fix="a wider network, or fewer rows",
+    )
+
+
+def rank_in_doubt(statement: str, numbers: Mapping[str, float], eigenvalue: float, hidden: float) -> Proof:
+    """The Gram matrix may be singular, for all that float64 can tell."""
+    says = "smallest eigenvalue of the Gram matrix, above what rounding can hide"
+    stuck = ""
+    if numbers.get("residual_left", 0) > RESIDUAL_OF_A_MINIMUM:
+        stuck = f" Polishing stopped at a residual of {numbers['residual_left']:.2g}."
+    return Proof(
+        theorem="An exact global minimum exists here",
+        reference=REFERENCE,
+        premises=(Condition(says, hidden, eigenvalue, ">"),),
+        conclusion=(),
+        summary=f"Not proved: the smallest eigenvalue of the Gram matrix is about {eigenvalue:.2g}; rounding can hide "
+        f"{hidden:.2g}.{stuck}",
+        about=TRAINING,
+        statement=statement,
+        numbers={**numbers, "eigenvalue": eigenvalue},
+        fix="a wider network, or fewer rows that lie further apart",
     )
