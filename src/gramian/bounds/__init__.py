@@ -12,5 +12,4 @@ __all__ = [
     "NumericCertificate",
     "pac_bayes",
     "rademacher",
-
 ]

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gramian.bounds.binomial import ROUNDED, kl_inverse, maurer_constant
+from gramian.bounds.binomial import ROUNDED, kl_inverse, maurer_constant, mean_at_most
 from gramian.bounds.classes import labels_of, margins
 from gramian.bounds.generalization import GeneralizationBound
 from gramian.bounds.paired import paired
@@ -59,12 +59,12 @@ def pac_bayes(
     With probability at least $1 - \delta$ over the n samples and the draws, for the noise chosen among K sizes,
 
     $$\mathrm{kl}\Big(\hat e(Q) \,\Big\|\, e(Q)\Big) \le \frac{1}{n}\Big(\frac{(\|\theta - \theta_P\| + \varrho)^2}{2
-    \sigma^2} + \log\frac{K\,\xi(n)}{0.9\,\delta}\Big), \qquad \hat e(Q) \le \mathrm{kl}^{-1}\Big(\bar e, \frac{1}{T}
-    \log\frac{1}{0.1\,\delta}\Big) + \frac{\varrho}{2\sigma},$$
+    \sigma^2} + \log\frac{K\,\xi(n)}{0.9\,\delta}\Big), \qquad \hat e(Q) \le \bar e_{\max} +
+    \frac{\varrho}{2\sigma},$$
 
-    $\bar e$ the average error of T fresh draws, $\xi(n) \le 2\sqrt n$ (`maurer_constant`). The size is chosen by other
-    draws before. The prior's weights are the initial ones, or were trained on other samples than these: a network
-    trained on half of the data is a prior for the other half, on which the bound is then taken.
+    $\bar e_{\max}$ what T fresh draws allow (`mean_at_most`), $\xi(n) \le 2\sqrt n$ (`maurer_constant`). The size is
+    chosen by other draws before. The prior's weights are the initial ones, or were trained on other samples than these:
+    a network trained on half of the data is a prior for the other half, on which the bound is then taken.
 
     Args:
         module: trained, for instance on all data; only parameters that train get noise. Evaluation mode is used.
@@ -114,10 +114,11 @@ def pac_bayes(
     errors = _errors(*task, sizes, pilot_draws, noise).mean(1)
     terms = (len(inputs), pair.distance + radius, len(sizes), failure_probability)
     # any choice is allowed: the bound holds for all sizes at once
-    guesses = [_estimate(s, float(e), pilot_draws, 0.0, *terms) for s, e in zip(sizes, errors, strict=True)]
+    guesses = [_estimate(s, float(e), float(e), 0.0, *terms) for s, e in zip(sizes, errors, strict=True)]
     sigma = min(guesses, key=lambda guess: guess.value).sigma
-    seen = float(_errors(*task, [sigma], draws, noise).mean())
-    best = _estimate(sigma, seen, draws, radius, *terms)
+    drawn = _errors(*task, [sigma], draws, noise)[0]
+    seen = float(drawn.mean())
+    best = _estimate(sigma, seen, mean_at_most(drawn.numpy(), SHARE_OF_DRAWS * failure_probability), radius, *terms)
     with torch.no_grad():
         plain = float((margins(_outputs(pair.module, inputs), labels) <= 0).double().mean())
     return GeneralizationBound(
@@ -162,11 +163,8 @@ def noisy_error(module: nn.Module, x: Any, y: Any, sigma: float, *, draws: int =
 
 
 def _estimate(
-    sigma: float, seen: float, draws: int, radius: float, n: int, distance: float, sizes: int, delta: float
+    sigma: float, seen: float, error: float, radius: float, n: int, distance: float, sizes: int, delta: float
 ) -> _Estimate:
-    # Chernoff: an average of T independent values in [0, 1] has kl(average | mean) > c below its mean with
-    # probability at most e^(-T c)
-    error = kl_inverse(seen, math.log(1 / (SHARE_OF_DRAWS * delta)) / draws)
     # the total variation of two Gaussians of size sigma, rho apart, is below rho / (2 sigma)
     error = min(error + radius / (2 * sigma), 1.0)
     divergence = distance**2 / (2 * sigma**2) * (1 + ROUNDED)

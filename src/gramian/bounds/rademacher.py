@@ -26,6 +26,8 @@ from gramian.prove.read_program import checked_program
 
 FAR = 1e9  # the suprema of slopes are over all arguments up to this
 GROWTH = 2.0**0.25  # from one distance of the grid to the next
+MOST_STEPS_DOWN = -40
+ROWS_AT_ONCE = 256
 REFERENCE = "Arora et al. 2019, arXiv:1901.08584; Cao and Gu 2019, arXiv:1905.13210; Maurer 2016, arXiv:1605.00251"
 ASSUMES = (
     "the samples were drawn independently from one distribution, the one that new samples come from",
@@ -48,10 +50,10 @@ def rademacher(
     r"""Error on new samples of a trained network, from how far its weights moved.
 
     With probability at least $1 - \delta$ over the n samples, for every network within $B = u\,2^{j/4} \ge
-    \|\theta - \theta_0\| + \varrho$ of the initial one,
+    \|\theta - \theta_0\| + \varrho$ (j a whole number, also a negative one) of the initial one,
 
     $$e \le \frac1n\sum_i \mathrm{ramp}\Big(\frac{m_i}{\gamma}\Big) + \frac{2c}{\gamma}\Big(\frac{B\|J\|_F}{n} +
-    \frac{\sqrt C L B^2}{2\sqrt n}\Big) + 3\sqrt{\frac{\log((j+1)(j+2)/\delta)}{2n}},$$
+    \frac{\sqrt C L B^2}{2\sqrt n}\Big) + 3\sqrt{\frac{\log(2(|j|+1)(|j|+2)/\delta)}{2n}},$$
 
     $\mathrm{ramp}(m) = \min(1, \max(0, 1 - m))$, $m_i$ the margins, c = 1 for one output and 2 for several; J the
     Jacobian of all outputs at the initial weights, L its Lipschitz constant on the ball, both with bounds of their
@@ -65,7 +67,7 @@ def rademacher(
         margin: gamma. It must be chosen without looking at these samples.
         radius: the statement is also about any network within this distance whose margins are not smaller, such as
             the minimum that `gramian.prove` places there.
-        unit: u, the smallest distance of the grid; chosen without looking at these samples.
+        unit: u, the distance that costs least in the last term; chosen without looking at these samples.
         failure_probability: delta.
 
     Returns:
@@ -99,8 +101,7 @@ def rademacher(
     labels = labels_of(y, n, outputs)
     step, distance = _grid(pair.distance + radius, unit)
     lipschitz = second_order(program, values, distance) / math.sqrt(n)  # at least the mean over samples
-    gram = jacobian_gram(program, values)
-    norm = (math.sqrt(float(np.trace(gram.matrix))) + gram.jacobian_error) * (1 + 1e-9)
+    norm = jacobian_norm(program, inputs.reshape(n, -1).numpy())
     linear = distance * norm / n
     remainder = math.sqrt(outputs) * lipschitz * distance**2 / 2
     factor = 2 / margin
@@ -108,7 +109,7 @@ def rademacher(
         factor = 4 / margin  # sqrt 2 for the margin's slope, sqrt 2 for a vector's contraction
     with torch.no_grad():
         ramp = float((1 - margins(own(inputs), labels) / margin).clamp(0, 1).mean())
-    spread = 3 * math.sqrt(math.log((step + 1) * (step + 2) / failure_probability) / (2 * n))
+    spread = 3 * math.sqrt(math.log(2 * (abs(step) + 1) * (abs(step) + 2) / failure_probability) / (2 * n))
     value = ramp + factor * (linear + remainder) + spread
     return GeneralizationBound(
         "Rademacher",
@@ -128,6 +129,17 @@ def rademacher(
         ASSUMES,
         REFERENCE,
     )
+
+
+def jacobian_norm(program: Program, x: np.ndarray) -> float:
+    r"""An upper bound of $\|J\|_F$ over all samples (n, d), some of them at a time."""
+    square, error = 0.0, 0.0
+    for first in range(0, len(x), ROWS_AT_ONCE):
+        rows = x[first : first + ROWS_AT_ONCE]
+        gram = jacobian_gram(program, evaluate(program, rows))
+        square += float(np.trace(gram.matrix))
+        error += gram.jacobian_error**2
+    return (math.sqrt(square) + math.sqrt(error)) * (1 + 1e-9)
 
 
 def second_order(program: Program, values: Values, radius: float) -> float:
@@ -162,7 +174,10 @@ def second_order(program: Program, values: Values, radius: float) -> float:
 
 def _grid(distance: float, unit: float) -> tuple[int, float]:
     """The number and the value of the first distance of the grid that is at least this one."""
-    step = 0
+    # distances below the smallest step of the grid are taken for that step
+    step = MOST_STEPS_DOWN
+    if distance > 0:
+        step = max(math.floor(math.log(distance / unit, GROWTH)) - 1, MOST_STEPS_DOWN)
     while unit * GROWTH**step * (1 - ROUNDED) < distance:
         step += 1
     return step, unit * GROWTH**step
