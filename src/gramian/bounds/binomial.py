@@ -10,6 +10,7 @@ from scipy import special
 from gramian.errors import BadArgument
 
 BISECTIONS = 200  # halvings of [q, 1]: until the two ends are neighbouring floats
+KL_ERROR = 1e-14
 ROUNDED = 1e-12  # above what float64 loses in the bounds of this package; added to each
 
 
@@ -51,11 +52,12 @@ def kl_inverse(q: float, bound: float) -> float:
             fix="0 <= q <= 1 and bound >= 0",
         )
     low, high = q, 1.0
+    allowed = bound + KL_ERROR * (1 + bound)  # what `kl` errs by must not take chances away
     for _ in range(BISECTIONS):
         middle = (low + high) / 2
         if middle in (low, high):
             break
-        if kl(q, middle) > bound:
+        if kl(q, middle) > allowed:
             high = middle
         else:
             low = middle
