@@ -359,7 +359,7 @@ def test_no_run_through_certify_contradicts_a_theorem():
             continue
         done += 1
         one = certify(
-            m.module, m.x, m.y, law=m.law, parametrization=m.parametrization, width=m.width, lr=m.lr,
+            m.module.to(m.dtype), m.x, m.y, law=m.law, parametrization=m.parametrization, width=m.width, lr=m.lr,
             optimizer=point.optimizer, batch_size=1 if point.optimizer == "sgd" else None, steps=point.steps,
             dtype=m.dtype, seed=point.seed,
         )  # fmt: skip

@@ -14,7 +14,7 @@ from gramian.errors import Unsupported
 from gramian.prove import check
 
 
-def rows(n: int = 30):
+def rows(n: int = 16):
     x, classes = load_digits(return_X_y=True)
     x = x[:n] - x[:n].mean(0)
     x = 8 * x / np.linalg.norm(x, axis=1, keepdims=True)
@@ -24,7 +24,7 @@ def rows(n: int = 30):
 
 def network(*, activation=nn.Tanh, readout: bool = True, bias: bool = True) -> nn.Module:
     torch.manual_seed(0)
-    hidden, last = (nn.Linear(*size, bias=bias, dtype=torch.float64) for size in ((64, 96), (96, 1)))
+    hidden, last = (nn.Linear(*size, bias=bias, dtype=torch.float64) for size in ((64, 48), (48, 1)))
     net = nn.Sequential(nn.Flatten(), hidden, activation(), last)
     net[3].requires_grad_(readout)
     return net
@@ -33,7 +33,7 @@ def network(*, activation=nn.Tanh, readout: bool = True, bias: bool = True) -> n
 @pytest.fixture(scope="module")
 def proof():
     x, y = rows()
-    result = gramian.prove(network(), x, y, statement="run", lr=0.004)
+    result = gramian.prove(network(), x, y, statement="run", lr=0.006)
     assert result.status == "proved", result.summary
     return result
 
@@ -43,7 +43,7 @@ def test_a_plain_module_is_proved_from_its_first_weights(activation, readout, bi
     x, y = rows()
     net = network(activation=activation, readout=readout, bias=bias)
     before = [p.clone() for p in net.parameters()]
-    result = gramian.prove(net, x, y, statement="run", lr=0.004 if readout else 0.02, accuracy=1e-2)
+    result = gramian.prove(net, x, y, statement="run", lr=0.006 if readout else 0.02, accuracy=1e-2)
     assert result.status == "proved", result.summary
     assert all(torch.equal(a, b) for a, b in zip(before, net.parameters(), strict=True)), "the module has changed"
 
@@ -51,7 +51,7 @@ def test_a_plain_module_is_proved_from_its_first_weights(activation, readout, bi
 def test_plain_torch_takes_the_proved_number_of_steps(proof):
     x, y = rows()
     net = network()
-    optimizer = torch.optim.SGD(net.parameters(), lr=0.004)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.006)
     for _ in range(int(proof.numbers["steps_proved_0.001"])):
         optimizer.zero_grad()
         loss = ((net(x) - y) ** 2).sum() / 2
@@ -87,7 +87,7 @@ def test_a_saved_certificate_is_valid(proof, tmp_path):
         ("residual", 0.9, "residual"),
         ("sigma", 1.01, "sigma"),
         ("accuracy", 0.8, "time"),
-        ("time", 0.99, "time"),
+        ("time", 0.9, "time"),
         ("distance", float("nan"), "distance"),
         ("sigma", float("nan"), "sigma"),
     ],

@@ -90,7 +90,13 @@ def _step(
     result: Numbers = []
     for first in range(0, len(given[0]), length):
         group = given[0][first : first + length]
-        result += _softmax(group, mask[first : first + length]) if step.kind == "softmax" else _normalized(group, step)
+        allowed = mask[first : first + length]
+        if step.kind == "softmax":
+            result += _softmax(group, allowed)
+        elif step.kind == "maximum":  # a winner that is not certain fails a line of its own
+            result.append(max((z for z, m in zip(group, allowed, strict=True) if m), key=lambda z: float(z.mid())))
+        else:
+            result += _normalized(group, step)
     return result
 
 

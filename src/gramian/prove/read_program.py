@@ -6,6 +6,7 @@ user's data before anything is proved about it: `checked_program` refuses where 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -46,8 +47,19 @@ def read_program(module: nn.Module, x: Tensor) -> Program:
     result = reading.value(output)
     if result.step != len(reading.steps) - 1:
         reading.scaled(result, 1.0)  # the output is the last step
+    steps = _needed(reading.steps)
     trained = frozenset(name for name, p in reading.parameters.items() if p.requires_grad)
-    return Program(tuple(reading.steps), reading.arrays, trained & reading.arrays.keys())
+    return Program(steps, reading.arrays, trained & reading.arrays.keys())
+
+
+def _needed(steps: list[Step]) -> tuple[Step, ...]:
+    """The steps that the last one depends on, and the input, numbered anew."""
+    needed = {len(steps) - 1}
+    for number in range(len(steps) - 1, -1, -1):
+        if number in needed or steps[number].kind == "input":
+            needed |= {number, *steps[number].inputs}
+    place = {old: new for new, old in enumerate(sorted(needed))}
+    return tuple(replace(steps[old], inputs=tuple(place[i] for i in steps[old].inputs)) for old in place)
 
 
 def checked_program(module: nn.Module, x: Tensor) -> Program:

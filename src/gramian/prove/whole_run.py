@@ -92,6 +92,8 @@ def _sentence(result: RunProof) -> str:
 
 def _claims(result: RunProof, accuracies: Sequence[float]) -> dict[str, float]:
     claims: dict[str, float] = {"lr": result.task.lr}
+    if result.precision.steps:
+        claims |= {"precise_steps": result.precision.steps, "bits": result.precision.bits}
     last = result.tail
     if last is None:
         return claims | {"steps": 0, "distance": 0.0, "residual": 0.0, "sigma": 0.0}

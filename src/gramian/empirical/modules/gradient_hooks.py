@@ -86,7 +86,7 @@ def checked_backward(
     # of tensors made in inference mode a copy
     detached = {name: p.detach().clone() if p.is_inference() else p.detach() for name, p in parameters.items()}
     here = {name: p.requires_grad_() for name, p in detached.items()}
-    with torch.enable_grad(), _Hooks() as seen:
+    with torch.enable_grad(), _Hooks() as seen, named_errors():
         out = call_at(module, here, given)
     custom, leaves = _graph(out)
     inside = ""
