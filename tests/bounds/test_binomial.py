@@ -32,8 +32,8 @@ def test_the_divergence_bounds_the_distance(q, p):
 
 @given(q=shares, bound=st.floats(0, 3), more=st.floats(0, 1))
 def test_the_inverse_grows_with_both(q, bound, more):
-    assert kl_inverse(q, bound + more) >= kl_inverse(q, bound) - 1e-9
-    assert kl_inverse(min(q + more, 1.0), bound) >= kl_inverse(q, bound) - 1e-9
+    assert kl_inverse(q, bound + more) >= kl_inverse(q, bound) - 1e-8
+    assert kl_inverse(min(q + more, 1.0), bound) >= kl_inverse(q, bound) - 1e-8
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 8, 30, 200])
