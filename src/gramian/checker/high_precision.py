@@ -22,7 +22,8 @@ def outputs(program: Program, x: np.ndarray) -> Ball | None:
     if len(x) * numbers > MOST_NUMBERS or len(x) * products > MOST_PRODUCTS or not np.isfinite(x).all():
         return None
     with flint.ctx.workprec(BITS):
-        weights = {step.weight: _matrix(program.arrays[step.weight]) for step in program.steps if step.weight}
+        affine = [step.weight for step in program.steps if step.kind == "affine"]
+        weights = {name: _matrix(program.arrays[name]) for name in affine}
         rows = [_sample(program, weights, row) for row in x]
         middle = np.array([[float(number.mid()) for number in row] for row in rows])
         radius = np.array([[float(number.rad()) for number in row] for row in rows])
