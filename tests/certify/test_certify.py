@@ -13,6 +13,7 @@ from torch import nn
 import gramian
 from gramian.certify import IMPLIED, NOT_SHOWN, OBSERVED, Description, certify, report_facts
 from gramian.network.zoo import ResNet, cnn, mlp
+from gramian.prove.proof import NOT_PROVED, PROVED
 from gramian.report import write
 from gramian.train.loop import Loop
 
@@ -105,8 +106,9 @@ def test_every_run_is_whole(name, found, tmp_path):
         assert "None" not in sentence
         assert "nan" not in sentence.split() or name == "diverged to NaN"
     assert one.status == f"{one.did}, {one.why}"
-    assert (one.did, one.why) in {("reached", OBSERVED), ("not reached", OBSERVED), ("impossible", IMPLIED)}
-    assert {c.status for c in one} <= {IMPLIED, OBSERVED, NOT_SHOWN}  # never a contradiction
+    ways = {("reached", PROVED), ("reached", OBSERVED), ("not reached", OBSERVED), ("impossible", IMPLIED)}
+    assert (one.did, one.why) in ways
+    assert {c.status for c in one} <= {IMPLIED, OBSERVED, NOT_SHOWN, PROVED, NOT_PROVED}  # never a contradiction
     for certificate in one:
         assert json.loads(certificate.to_json(), parse_constant=pytest.fail)["status"] == certificate.status
     assert one.run["status"] == one.status
@@ -158,7 +160,7 @@ def test_the_default_run_reaches_the_minimum_and_says_so(few):
     steps = one.trace.measured["loss"].steps[-1]
     assert one.reached
     assert one.holds
-    assert one.status == "reached, observed"
+    assert one.status == "reached, proved"
     assert one.answer[0].startswith("Reached: gradient descent brought the training loss to 0.")
     assert f", with 100% training accuracy in {steps} steps; the global minimum counts as" in one.answer[0]
     assert "75% of the largest stable one" in one.answer[1]
@@ -206,8 +208,10 @@ def test_a_run_whose_premises_hold_is_implied(few):
     assert stable.failing == ()
     assert stable.status == IMPLIED
     assert one.status == "not reached, observed"  # 8 steps at a small rate: whatever side statements hold
-    longer = certify(net(1), few[0][:3], y, optimizer="gd", **settings | {"steps": 200})
-    assert longer.status == "reached, implied"
+    settings["steps"] = 200
+    assert certify(net(1), few[0][:3], y, optimizer="gd", prove=False, **settings).status == "reached, implied"
+    assert certify(net(1), few[0][:3], y, optimizer="gd", **settings).status == "reached, proved"
+    settings["steps"] = 8
     by_sgd = certify(net(1), few[0][:3], y, optimizer="sgd", batch_size=1, **settings)
     (stable,) = [c for c in by_sgd if "argument for descent" in c.theorem]
     assert "plain gradient descent on all samples" in [c.says for c in stable.failing]

@@ -32,6 +32,8 @@ CASES = {
     "targets standardized": {"targets": "standardized", **REAL},
     "targets as given": {"targets": "as given", "parametrization": "ntk", "width": 16, **REAL},
     "targets auto, drawn anew by a width": {"width": 16, **REAL},
+    "no proof": {"prove": False, "steps": 3},
+    "a proof whatever it takes": {"prove": True, "steps": 3},
     "tolerance": {"parametrization": "ntk", "width": 16, "tolerance": 0.3},
 }
 
@@ -68,7 +70,7 @@ def test_the_line_gives_the_same_trace(name, with_test):
 def test_defaults_are_those_of_certify():
     parameters = inspect.signature(gramian.certify).parameters
     shared = set(defaults()) & set(parameters)
-    assert {"law", "parametrization", "width", "tolerance", "targets", "dtype", "device"} <= shared
+    assert {"law", "parametrization", "width", "tolerance", "targets", "dtype", "device", "prove"} <= shared
     assert {name: defaults()[name] for name in shared} == {name: parameters[name].default for name in shared}
 
 

@@ -318,3 +318,18 @@ def test_the_rate_of_descent_is_rounded_down():
             assert Fraction(contraction(had)) <= exact["step"] * share * gap**2
         else:
             assert contraction(had) == 0
+
+
+def test_a_maximum_whose_winner_is_not_certain_holds_the_other_entry(tmp_path):
+    from gramian.checker.groups import largest
+
+    value, winner, lead = largest(Ball(np.array([[1.0, 0.9, -2.0]]), np.array([[0.0, 0.3, 0.0]])), 1, None)
+    assert winner[0, 0] == 0
+    assert lead[0, 0] < 0
+    assert value.middle[0, 0] + value.radius[0, 0] >= 1.2
+    certain = largest(Ball(np.array([[1.0, 0.6]]), np.array([[0.1, 0.2]])), 1, None)
+    assert certain[0].radius[0, 0] == 0.1
+    assert 0 < certain[2][0, 0] <= 0.1
+    steps = (Step("input"), Step("affine", (0,), weight="w"), Step("maximum", (1,), offset="m"))
+    arrays = {"w": np.array([[0.5], [1.0]]), "m": np.zeros(2)}  # the maximum of nothing
+    assert judged(tmp_path / "c", steps, arrays, ["w"], np.ones((1, 1)), ONE, CLAIMS) is None

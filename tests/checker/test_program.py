@@ -9,6 +9,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from gramian.checker.eigenvalues import largest_is_at_most, largest_provable, smallest_is_at_least, smallest_provable
 from gramian.checker.growth import bounded
+from gramian.checker.high_precision import outputs
 from gramian.checker.program import Gram, evaluate, jacobian_gram
 from gramian.prove.read_program import checked_program
 
@@ -68,6 +69,10 @@ NETWORKS = {
         nn.Conv2d(1, 6, 3, padding=1), nn.BatchNorm2d(6), nn.GELU(approximate="tanh"), nn.Conv2d(6, 4, 2, stride=1),
         nn.GroupNorm(2, 4), nn.ReLU(), nn.AvgPool2d((1, 2)), nn.Flatten(), nn.Linear(4, 3),
     ),
+    "max pool": lambda: images(
+        nn.Conv2d(1, 6, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2, stride=1, padding=1), nn.Tanh(), nn.MaxPool2d((2, 1)),
+        nn.Flatten(), nn.Linear(24, 3),
+    ),
     "one axis": lambda: nn.Sequential(
         nn.Unflatten(1, (2, 3)), nn.Conv1d(2, 7, 2, dilation=2, padding=1), nn.Sigmoid(),
         nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(7, 3),
@@ -126,6 +131,19 @@ def test_outputs_and_gram_are_those_of_torch_within_the_radii(case):
     truth = (j @ j.T).numpy()
     assert np.linalg.norm(gram.matrix - truth, 2) <= gram.rounding + 2 * gram.jacobian_error * np.linalg.norm(j, 2)
     assert np.linalg.norm(gram.matrix - truth) <= 1e-12 * np.linalg.norm(truth)
+
+
+def test_outputs_in_high_precision_are_the_same_and_far_tighter(case):
+    _, x, program, values = case
+    fine = outputs(program, x.numpy())
+    assert np.all(np.abs(fine.middle - values.output.middle) <= fine.radius + values.output.radius)
+    assert np.all(fine.radius <= 1e-15 * np.maximum(np.abs(fine.middle), 0.1))
+
+
+def test_large_networks_are_not_evaluated_in_high_precision(case):
+    _, x, program, _ = case
+    assert outputs(program, np.repeat(x.numpy(), 200_000, axis=0)) is None
+    assert outputs(program, np.full_like(x.numpy(), np.nan)) is None
 
 
 @pytest.mark.parametrize("radius", [1e-6, 1e-3])

@@ -36,6 +36,8 @@ class ExactRun:
         self.task = task
         self.bits, flint.ctx.prec = flint.ctx.prec, BITS
         self.x, self.y, self.ones = matrix(task.x), matrix(task.y), matrix(np.ones((len(task.x), 1)))
+        if task.exact_x is not None:
+            self.x = product(matrix(task.exact_x[0]), matrix(np.broadcast_to(task.exact_x[1], task.x.shape)))
         self.w, self.a, self.beta = matrix(start.w), matrix(start.a), matrix(start.beta[None])
         self.forward()
         flint.ctx.prec = self.bits

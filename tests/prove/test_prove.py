@@ -52,6 +52,10 @@ NETWORKS = {
         nn.Unflatten(1, (1, 2, 4)), nn.Conv2d(1, 12, 3, padding=1), nn.GELU(), nn.AvgPool2d(2), nn.Flatten(),
         nn.Linear(24, 2),
     ),
+    "max pool": lambda: nn.Sequential(
+        nn.Unflatten(1, (1, 2, 4)), nn.Conv2d(1, 20, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
+        nn.Linear(40, 2),
+    ),
     "batch norm": lambda: nn.Sequential(nn.Linear(8, 40), nn.BatchNorm1d(40), nn.Tanh(), nn.Linear(40, 2)),
 }  # fmt: skip
 
@@ -215,7 +219,10 @@ def test_equal_rows_are_never_proved_and_unequal_labels_are_named(data):
 @pytest.mark.parametrize(
     ("net", "names"),
     [
-        (nn.Sequential(nn.Unflatten(1, (1, 2, 4)), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(2, 2)), "max_pool2d"),
+        (
+            nn.Sequential(nn.Unflatten(1, (1, 2, 4)), nn.LPPool2d(3, 2), nn.Flatten(), nn.Linear(2, 2)),
+            "sign",
+        ),
         (nn.Sequential(nn.Linear(8, 9), nn.Hardswish(), nn.Linear(9, 2)), "hardswish"),
         (nn.Sequential(nn.Linear(8, 9), nn.ELU(0.5), nn.Linear(9, 2)), "alpha"),
         (nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(8, 9)), nn.Linear(9, 2)), "0"),

@@ -30,11 +30,11 @@ def digits(n: int, width: int, *, activation: str = "erf", std: float = 2.0, out
     return Task(x, y, activation, width**-0.5, 0.0, both, 1.0), start
 
 
-@given(st.integers(0, 10**9))
+@given(st.integers(0, 10**9), st.sampled_from([0, 0, 0, 5]))
 @settings(deadline=None, max_examples=25)
-def test_the_exact_run_keeps_every_promise(seed):
+def test_the_exact_run_keeps_every_promise(seed, precise_steps):
     task, start = random_problem(np.random.default_rng(seed))
-    replay, exact, proof = Replay(task, start), ExactRun(task, start), None
+    replay, exact, proof = Replay(task, start, precise_steps), ExactRun(task, start), None
     try:
         for point, bounds in replay:
             assert exact.distance(point.weights) <= bounds.distance
@@ -134,3 +134,57 @@ def test_too_few_steps_are_not_proved_and_show_the_two_numbers():
     assert not proof.proved
     assert "2 L R < c sigma^2" in str(proof)
     assert "more steps" in str(proof)
+
+
+@pytest.mark.parametrize("seed", [27, 50, 175])
+def test_more_bits_are_taken_where_growth_asks_for_them(seed):
+    task, start = random_problem(np.random.default_rng(seed))
+    news: list[str] = []
+    proof = largest_certified(task, start, search=False, news=news.append)
+    assert "rounding errors grown" in news[0]
+    assert "higher precision" in news[0]
+    assert proof.proved, str(proof)
+    assert proof.precision.steps > 10
+    assert "ball arithmetic" in str(proof)
+
+
+def test_steps_in_ball_arithmetic_carry_no_error_but_their_last_rounding():
+    task, start = digits(20, 32)
+    task = replace(task, lr=1 / largest_eigenvalue(task, start))
+    seen = {}
+    for name, replay in (("float64", Replay(task, start)), ("balls", Replay(task, start, 6))):
+        seen[name] = [bounds.distance for _, (_, bounds) in zip(range(9), replay, strict=False)]
+    assert max(seen["balls"][:7]) < 1e-14 < 1e-12 < seen["float64"][6]
+    assert seen["balls"][7] > 1e-13, "the seventh step is in float64 again"
+
+
+def test_ball_arithmetic_takes_the_inputs_before_their_multiplier_is_rounded_in():
+    task, start = random_problem(np.random.default_rng(1))
+    multipliers = np.full(task.x.shape[1], 1 / 3)
+    inputs = task.x.copy()
+    rounded = replace(task, x=inputs * multipliers, exact_x=(inputs, multipliers))
+    exact = ExactRun(rounded, start)
+    replay = Replay(rounded, start, precise_steps=40)
+    for point, bounds in replay:
+        assert exact.distance(point.weights) <= bounds.distance + 1e-300
+        if point.step == 30:
+            break
+        exact.step()
+    other = ExactRun(replace(rounded, exact_x=None), start)
+    for _ in range(30):
+        other.step()
+    assert other.distance(point.weights) > bounds.distance, "the two networks differ by more than what is bounded"
+
+
+def test_numbers_that_are_not_finite_are_never_bounded():
+    task, start = digits(12, 16)
+    task = replace(task, lr=0.1)
+    bad_starts = [
+        replace(start, w=start.w * np.nan),
+        replace(start, a=start.a * np.inf),
+        replace(start, w=start.w * 1e9),
+    ]
+    tries = [(task, bad) for bad in bad_starts] + [(replace(task, y=task.y * np.nan), start)]
+    for one_task, one_start in tries:
+        with np.errstate(all="ignore"), pytest.raises(ArithmeticError):
+            next(iter(Replay(one_task, one_start)))

@@ -98,8 +98,8 @@ def test_each_status_has_its_own_symbol_and_color(facts):
 
 
 def test_an_unknown_status_is_shown_as_it_is(facts, run):
-    run["status"] = "proved"
-    assert '<span class="badge other">proved</span>' in render(facts)
+    run["status"] = "conjectured"
+    assert '<span class="badge other">conjectured</span>' in render(facts)
 
 
 def test_the_figures_are_json(facts):

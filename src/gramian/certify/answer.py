@@ -7,17 +7,24 @@ from typing import Any
 
 from gramian.certify.evidence import Evidence
 from gramian.certify.goal import REACHED, Goal, last_accuracy, last_loss, steps_taken
+from gramian.certify.proofs import proves_minimum
 from gramian.certify.width import Sweep
 from gramian.conditions import CONTRADICTED, IMPLIED, OBSERVED, TRAINING, UP_TO_CONSTANTS, Certificate
+from gramian.prove.proof import PROVED
 
 METHODS = {"gd": "gradient descent", "sgd": "SGD", "momentum": "heavy ball", "nesterov": "Nesterov's method",
            "adam": "Adam"}  # fmt: skip
 
 
 def why(did: str, certificates: tuple[Certificate, ...]) -> str:
-    """How we know what a run did: only a theorem about training makes it more than observed, and only if it did."""
+    """How we know what a run did: only a theorem about training makes it more than observed, and only if it did.
+
+    "proved": the run reached the goal, and an exact minimum near the weights that it left is proved.
+    """
     statuses = {c.status for c in certificates if c.about == TRAINING}
     if did == REACHED and CONTRADICTED not in statuses:
+        if proves_minimum(certificates):
+            return PROVED
         return next((word for word in (IMPLIED, UP_TO_CONSTANTS) if word in statuses), OBSERVED)
     return OBSERVED
 
@@ -171,19 +178,23 @@ def _at(e: Evidence) -> str:
 
 
 def because(
-    e: Evidence, sweep: Sweep | None, word: str, certificates: tuple[Certificate, ...], singular: bool, did: str
-) -> str:
-    """Third sentence: how we know it, and what the kernel says."""
+    e: Evidence, sweep: Sweep | None, word: str, certificates: tuple[Certificate, ...], singular: bool, did: str,
+    proved: str = "",
+) -> str:  # fmt: skip
+    """Third sentence: how we know it, with what is `proved` or why nothing is, and what the kernel says."""
     if e.trace.diverged:
         return "Observed. A step above 2 over the largest curvature increases the loss along that direction."
     named = next((c.theorem for c in certificates if c.about == TRAINING and c.status == word), "")
+    said = f"{proved} ".lstrip()
+    if word == PROVED:
+        return said + _kernel(e, sweep, singular, did)
     if word == IMPLIED:
         text = f"Implied by a theorem whose premises all hold ({named}). "
     elif word == UP_TO_CONSTANTS:
         text = f"Implied by a theorem whose premises all hold with each open constant taken to be 1 ({named}). "
     else:
         text = "Observed: no theorem about training has all its premises met here. "
-    return text + _kernel(e, sweep, singular, did)
+    return text + said + _kernel(e, sweep, singular, did)
 
 
 def _kernel(e: Evidence, sweep: Sweep | None, singular: bool, did: str) -> str:

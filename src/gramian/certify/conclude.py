@@ -15,6 +15,7 @@ from gramian.certify.certification import Certification
 from gramian.certify.finished_run import FinishedRun
 from gramian.certify.goal import did, last_accuracy, steps_taken
 from gramian.certify.kernel_prediction import Prediction, kernel_predictor
+from gramian.certify.proofs import Proofs
 from gramian.certify.python_line import python_line
 from gramian.certify.run_evidence import evidence_of
 from gramian.certify.scores import error_of, scores
@@ -43,13 +44,13 @@ WHAT = {
 }
 
 
-def conclude(run: FinishedRun, clock: Clock) -> Certification:
-    """Fifth stage of `certify`: certificates, answer and facts of a run."""
+def conclude(run: FinishedRun, proofs: Proofs, clock: Clock) -> Certification:
+    """Last stage of `certify`: certificates, answer and facts of a run."""
     with clock("prediction"):
         limit, own_losses = run.predicted_by_limit(), run.predicted_by_own_ntk()
         kernel_outputs, ridge_warning = _kernel_outputs(run)
     evidence = evidence_of(run, limit, own_losses)
-    all_certificates = certificates(evidence)
+    all_certificates = (*proofs.tried, *certificates(evidence))
     outcome = did(run.trace, run.goal)
     word = why(outcome, all_certificates)
     scored = _scores(run, kernel_outputs)
@@ -58,7 +59,7 @@ def conclude(run: FinishedRun, clock: Clock) -> Certification:
     sentences = (
         whether(evidence, outcome, run.goal, scored.train, run.still),
         how_fast(evidence, rate_words, run.plan.expected_steps, run.reached_at, run.still),
-        because(evidence, run.width.sweep, word, all_certificates, bool(run.limit.singular), outcome),
+        because(evidence, run.width.sweep, word, all_certificates, bool(run.limit.singular), outcome, proofs.says),
     )
     warnings = [*run.data.warnings, *run.width.warnings]
     if ridge_warning:
@@ -90,7 +91,7 @@ def conclude(run: FinishedRun, clock: Clock) -> Certification:
         width=_width(run, all_certificates),
         certificates=[c.facts() for c in all_certificates],
         warnings=warnings,
-        origin=_origin(run, clock),
+        origin=_origin(run, proofs, clock),
     )
     data = run_facts.data_facts(run.data).to_dict()
     return Certification(sentences, all_certificates, outcome, word, data, facts_of_run.to_dict(), run.trace)
@@ -142,7 +143,7 @@ def _spectrum(run: FinishedRun) -> SpectrumFacts:
     )
 
 
-def _origin(run: FinishedRun, clock: Clock) -> OriginFacts:
+def _origin(run: FinishedRun, proofs: Proofs, clock: Clock) -> OriginFacts:
     request = run.data.request
     probes = sum(v for k, v in run.trace.seconds.items() if k != "training")
     return run_facts.origin_facts(
@@ -152,7 +153,7 @@ def _origin(run: FinishedRun, clock: Clock) -> OriginFacts:
         python=python_line(run),
         seconds={**clock.seconds, "of these, probes": probes},
         parameters=sum(p.numel() for p in run.initial.network.parameters() if p.requires_grad),
-        interrupted=run.trace.interrupted,
+        interrupted=run.trace.interrupted or proofs.interrupted,
     )
 
 

@@ -1,4 +1,4 @@
-"""`certify` in five stages: prepared data, limit side, width, run, conclusions."""
+"""`certify` in its stages: prepared data, limit side, width, run, proofs, conclusions."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from gramian.certify.description import Description
 from gramian.certify.impossible import impossible
 from gramian.certify.limit_side import limit_side
 from gramian.certify.prepared_data import prepare
+from gramian.certify.proofs import proofs_of
 from gramian.certify.request import Request
 from gramian.certify.study_clock import Clock
 from gramian.certify.training_run import training_run
@@ -44,13 +45,15 @@ def certify(
     progress: bool = False,
     checkpoint: str | Path | None = None,
     resume: bool = False,
+    prove: bool | str = "auto",
     **keywords: Unpack[SettingsKeywords],
 ) -> Certification:
     r"""Will gradient descent reach the global minimum with this network on these data, how fast, and why do we know?
 
     Looks at the data (norms, separation, equal inputs with different labels), computes the limit kernel of the
     architecture and its spectrum, measures from which width on the network is in the regime of that limit, trains it
-    while measuring, compares the run with the kernel's prediction, and checks every theorem that applies.
+    while measuring, compares the run with the kernel's prediction, checks every theorem that applies, and tries to
+    prove that an exact minimum lies near the trained weights.
 
     Reached means: the last training loss is at most `accuracy` times that of the best constant predictor (the targets'
     mean; for the cross-entropy the classes' frequencies), and with classes every training row is right.
@@ -89,13 +92,16 @@ def certify(
             `gramian.Description`.
         progress: say on stderr what is being done, with a progress bar for what takes long.
         checkpoint, resume: as for `train`.
+        prove: whether `gramian.prove` is tried on a copy of the trained network: is there an exact minimum, training
+            loss 0, near these weights? "auto": where it is predicted to take no longer than the study did so far (20 s
+            are always allowed) and at most 12 GiB; True: whatever time it takes; False: no.
 
     Returns:
         The answer with its certificates, the trace and plain facts; `.write(folder)` makes the report. `.did` is
-        "reached", "not reached" or "impossible", `.why` how we know. For rows that are equal to the network (all
-        numbers equal in the precision of the training) and have different labels the answer is "impossible", and
-        nothing is trained. A module in training mode (BatchNorm, Dropout) is trained so, and measured in evaluation
-        mode.
+        "reached", "not reached" or "impossible", `.why` how we know ("proved": an exact minimum near the trained
+        weights is; the run is not). For rows that are equal to the network (all numbers equal in the precision of the
+        training) and have different labels the answer is "impossible", and nothing is trained. A module in training
+        mode (BatchNorm, Dropout) is trained so, and measured in evaluation mode.
 
     Raises:
         BadData: inputs or labels that can't be used. NoLimit: an architecture without a limit here, drawn anew.
@@ -108,7 +114,7 @@ def certify(
     settings = merged_settings(certify, settings, keywords, elsewhere=DESCRIBED, optimizer="sgd", accuracy=0.01)
     request = Request(
         module, settings, description or Description(), law, parametrization, width, tolerance, targets, dtype, device,
-        checkpoint, resume, progress,
+        checkpoint, resume, progress, prove,
     )  # fmt: skip
     clock = Clock(aloud=progress)
     data = prepare(request, x, y, x_test, y_test, clock)
@@ -117,4 +123,4 @@ def certify(
     limit = limit_side(data, clock)
     chosen = width_of_run(data, clock)
     run = training_run(data, limit.times(data.setup.limit_scale(chosen.width)), chosen, clock)
-    return conclude(run, clock)
+    return conclude(run, proofs_of(run, clock), clock)

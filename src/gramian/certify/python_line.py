@@ -52,6 +52,7 @@ def python_line(run: FinishedRun) -> str:
         "targets": request.targets,
         "dtype": request.dtype,
         "device": request.device,
+        "prove": request.prove,
         **{field.name: getattr(settings, field.name) for field in fields(Settings)},
         "lr": run.plan.lr,
     }

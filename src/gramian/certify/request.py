@@ -39,10 +39,12 @@ class Request:
     checkpoint: str | Path | None = None
     resume: bool = False
     progress: bool = False
+    prove: bool | str = "auto"
 
     def __post_init__(self) -> None:
         check_words(self.settings.loss, self.targets, self.tolerance)
         check_width(self.width)
+        check_prove(self.prove)
         check_module(self.module)
         check_parametrization(self.network_kind)
         self._check_batch_size()
@@ -161,6 +163,17 @@ def check_width(width: object) -> None:
             where="argument `width` of certify",
             why='a width is a whole number, 1 or more, or "auto"',
             fix='width=512, or width="auto"',
+        )
+
+
+def check_prove(prove: object) -> None:
+    """Raise unless it is "auto", True or False."""
+    if prove != "auto" and not isinstance(prove, bool):
+        raise BadArgument(
+            f"prove={prove!r} is not known.",
+            where="argument `prove` of certify",
+            why="a proof is tried where it fits into the study's time, whatever it takes, or not at all",
+            fix='prove="auto", True or False',
         )
 
 

@@ -21,7 +21,7 @@ def smallest_is_at_least(gram: Gram, bound: float) -> bool:
 
 def smallest_provable(gram: Gram, eigenvalue: float) -> float:
     """About the largest bound that `smallest_is_at_least` can prove where the smallest eigenvalue is `eigenvalue`."""
-    spare = eigenvalue - 2 * _loss(gram)
+    spare = eigenvalue - 2 * hidden_by_rounding(gram)
     return max(float(np.sqrt(max(spare, 0.0))) * (1 - 1e-9) - 2 * gram.jacobian_error, 0.0)
 
 
@@ -43,7 +43,7 @@ def largest_provable(gram: Gram, eigenvalue: float) -> float:
     )
 
 
-def _loss(gram: Gram) -> float:
+def hidden_by_rounding(gram: Gram) -> float:
     """What the rounding of H and of the factorization takes from an eigenvalue."""
     trace = outward(abs(float(np.trace(gram.matrix))))
     return float(outward(gram.rounding + 2 * gamma(len(gram.matrix) + 1) * trace))
@@ -52,7 +52,7 @@ def _loss(gram: Gram) -> float:
 def _shift(gram: Gram, bound: float) -> float:
     r"""The s of which H - sI is to factorize, as $\sigma(J) \ge \sigma(\tilde J) - \|J - \tilde J\|$."""
     needed = (bound + gram.jacobian_error) ** 2
-    return float(outward(needed + _loss(gram)))
+    return float(outward(needed + hidden_by_rounding(gram)))
 
 
 def _definite(matrix: np.ndarray, shift: float) -> bool:

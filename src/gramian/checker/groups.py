@@ -1,5 +1,5 @@
-r"""Softmax and normalization over groups of neighbouring entries, each as one step: spelled with exponentials, sums and
-roots their bounds would explode.
+r"""Softmax, normalization and maximum over groups of neighbouring entries, each as one step: spelled with exponentials,
+sums and roots their bounds would explode.
 
 $\sigma_j = m_j e^{z_j} / \sum_k m_k e^{z_k}$, $D\sigma[\delta]_j = \sigma_j(\delta_j - \sum_k \sigma_k\delta_k)$.
 Normalization: $\hat z = c / s$ with $c = z - \bar z$, $s^2 = \frac1k\|c\|^2 + \epsilon$, and
@@ -102,3 +102,30 @@ def _group_mean(ball: Ball) -> Ball:
     length = ball.shape[-1]
     middle, size = ball.middle.mean(-1, keepdims=True), np.abs(ball.middle).mean(-1, keepdims=True)
     return Ball(middle, outward(ball.radius.mean(-1, keepdims=True) + gamma(length + 1) * size))
+
+
+def largest(z: Ball, groups: int, mask: np.ndarray | None) -> tuple[Ball, np.ndarray, np.ndarray]:
+    """The largest entry of each group as computed, which one it is, and by how much it is certainly ahead; each
+    (n, groups). Where the lead is positive the true largest is the same entry."""
+    entries, radii = (part.reshape(len(z.middle), groups, -1) for part in (z.middle, z.radius))
+    allowed = np.ones((1, *entries.shape[1:])) if mask is None else np.asarray(mask != 0, float).reshape(1, groups, -1)
+    competing = np.where(allowed > 0, entries, -np.inf)
+    winner = competing.argmax(-1)[..., None]
+    value, radius = np.take_along_axis(entries, winner, -1), np.take_along_axis(radii, winner, -1)
+    others = np.where(allowed > 0, entries + radii, -np.inf)
+    np.put_along_axis(others, winner, -np.inf, -1)
+    second = others.max(-1, keepdims=True)
+    with np.errstate(invalid="ignore"):
+        lead = value - radius - second
+        lead -= 4 * UNIT * (np.abs(value) + radius + np.where(np.isfinite(second), np.abs(second), 0.0))
+    # where the winner is not certain another entry may be larger
+    radius = np.where(second > value, outward(np.maximum(radius, second - value)), radius)
+    return Ball(value[..., 0], radius[..., 0]), winner[..., 0], lead[..., 0]
+
+
+def largest_back(winner: np.ndarray, bar: Ball, length: int) -> Ball:
+    """What flows back goes to the winners alone; bar (n, C, groups)."""
+    chosen = np.arange(length) == winner[:, None, :, None]  # (n, 1, groups, length)
+    parts = (np.where(chosen, part[..., None], 0.0) for part in (bar.middle, bar.radius))
+    middle, radius = (part.reshape(*bar.shape[:2], -1) for part in parts)
+    return Ball(middle, radius)

@@ -39,7 +39,8 @@ class Growth(Slopes):
 @dataclass(frozen=True)
 class Bounds:
     r"""On the ball: a Lipschitz constant of J over all samples, and the smallest distance of a kinked function's
-    argument from its kink after what the ball can move it (infinite where there is none)."""
+    argument from its kink, or of a maximum's second from its first, after what the ball can move it (infinite where
+    there is none)."""
 
     lipschitz: float
     kink_margin: float
@@ -64,13 +65,20 @@ def _bounded(program: Program, values: Values, radius: float) -> Bounds:
         if step.kind == "function" and FUNCTIONS[step.function].kink:
             z = values.values[step.inputs[0]]
             gaps = np.abs(z.middle) - z.radius - outward(given[0].entry * radius)[:, None]
-            smallest = float(gaps.min())
-            if np.isnan(smallest):
-                smallest = -np.inf
-            margin = min(margin, smallest)
+            margin = min(margin, _margin(gaps))
+        if step.kind == "maximum":  # both may move
+            gaps = values.leads[number] - outward(2 * given[0].entry * radius)[:, None]
+            margin = min(margin, _margin(gaps))
     samples = len(values.output.middle)
     seconds = np.broadcast_to(growth[-1].second, (samples,))
     return Bounds(float(root_of_squares(seconds)), margin)
+
+
+def _margin(gaps: np.ndarray) -> float:
+    smallest = float(gaps.min())
+    if np.isnan(smallest):
+        return -np.inf
+    return smallest
 
 
 def _slopes(
@@ -108,6 +116,8 @@ def _slopes(
         h, length = given[0], values.values[number].shape[1] // step.positions
         together = np.minimum(np.sqrt(float(length)) * h.entry, h.whole)  # of one group
         return Slopes(h.whole / 2, h.entry / 2, 1.5 * together * h.whole + h.second / 2, uses)
+    if step.kind == "maximum":  # with fixed winners it leaves entries out
+        return Slopes(given[0].whole, given[0].entry, given[0].second, uses)
     if step.kind == "normalize":
         return _normalization_slopes(step, given[0], radius, values.normalizations[number])
     a, b = given

@@ -91,7 +91,13 @@ def _step(
     result: Numbers = []
     for first in range(0, len(given[0]), length):
         group = given[0][first : first + length]
-        result += _softmax(group, mask[first : first + length]) if step.kind == "softmax" else _normalized(group, step)
+        allowed = mask[first : first + length]
+        if step.kind == "softmax":
+            result += _softmax(group, allowed)
+        elif step.kind == "maximum":
+            result.append(_largest([z for z, m in zip(group, allowed, strict=True) if m]))
+        else:
+            result += _normalized(group, step)
     return result
 
 
@@ -113,6 +119,14 @@ def _softmax(group: Numbers, mask: list[float]) -> Numbers:
     e = [(z - shift).exp() if m else flint.arb(0) for z, m in zip(group, mask, strict=True)]
     total = sum(e[1:], e[0])
     return [v / total for v in e]
+
+
+def _largest(group: Numbers) -> flint.arb:
+    largest = max(group, key=lambda z: float(z.mid()))
+    for z in group:
+        if not z < largest and z is not largest:  # it may be larger
+            largest = largest.union(z)
+    return largest
 
 
 def _normalized(group: Numbers, step: Step) -> Numbers:

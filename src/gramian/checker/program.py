@@ -3,7 +3,8 @@ r"""A network as a short list of steps, evaluated for each sample with bounds of
 A step's value is a vector for each sample. The kinds: "input"; "parameter" (a block of the weights, the same for all
 samples); "linear" (an exact sparse matrix, and an offset); "affine" (at each of P positions
 $z = c_w W h + c_b b$); "function" (entry by entry); "sum"; "product" (entry by entry); "softmax" (over P groups of
-neighbouring entries, weighted by a mask of zeros and ones); "normalize" (P groups to mean 0, variance 1).
+neighbouring entries, weighted by a mask of zeros and ones); "normalize" (P groups to mean 0, variance 1);
+"maximum" (of each of P groups, among the entries of a mask).
 Convolutions, pooling and attention are spelled in these: a convolution gathers patches ("linear"), then is "affine".
 
 `evaluate` gives the outputs; `jacobian_gram` the matrix $J J^T$ of the gradients of all outputs with respect to all
@@ -20,7 +21,7 @@ from scipy import sparse
 
 from gramian.checker.balls import SMALLEST, Ball, gamma, mapped, outward, product, root_of_squares
 from gramian.checker.functions import applied
-from gramian.checker.groups import Normalized, normalized, normalized_back, softmax, softmax_back
+from gramian.checker.groups import Normalized, largest, largest_back, normalized, normalized_back, softmax, softmax_back
 
 MOST_NUMBERS = 2**26  # of per-sample gradients held at once: 512 MiB, and their radii as much
 
@@ -33,11 +34,11 @@ class Step:
         kind: see the module.
         inputs: earlier steps; a "parameter" and the "input" have none.
         weight, bias: names of parameters; of "parameter" the weight is its value.
-        positions: P of "affine", "softmax" and "normalize".
+        positions: P of "affine", and the number of groups.
         weight_scale, bias_scale: c_w and c_b of "affine".
         function: a name in FUNCTIONS.
         matrix: names of the three arrays of a sparse matrix (data, indices, indptr) and its shape.
-        offset: name of the array that "linear" adds, or of the mask of "softmax"; or "".
+        offset: name of the array that "linear" adds, or of the mask of "softmax" and "maximum"; or "".
         eps: what "normalize" adds to the variance.
     """
 
@@ -80,11 +81,13 @@ class Program:
 
 @dataclass
 class Values:
-    """The value of each step for all samples, the slopes of its functions, and its normalizations."""
+    """The values of all steps for all samples; slopes of functions; normalizations; winners of maxima, and leads."""
 
     values: list[Ball]
     slopes: dict[int, Ball]
     normalizations: dict[int, Normalized]
+    winners: dict[int, np.ndarray]
+    leads: dict[int, np.ndarray]
 
     @property
     def output(self) -> Ball:
@@ -96,6 +99,8 @@ def evaluate(program: Program, x: np.ndarray) -> Values:
     values: list[Ball] = []
     slopes: dict[int, Ball] = {}
     normalizations: dict[int, Normalized] = {}
+    winners: dict[int, np.ndarray] = {}
+    leads: dict[int, np.ndarray] = {}
     for number, step in enumerate(program.steps):
         given = [values[i] for i in step.inputs]
         if step.kind == "input":
@@ -117,17 +122,22 @@ def evaluate(program: Program, x: np.ndarray) -> Values:
         elif step.kind == "product":
             value = given[0] * given[1]
         elif step.kind == "softmax":
-            mask = None
-            if step.offset:
-                mask = program.arrays[step.offset]
-            value = softmax(given[0], step.positions, mask)
+            value = softmax(given[0], step.positions, _mask(program, step))
+        elif step.kind == "maximum":
+            value, winners[number], leads[number] = largest(given[0], step.positions, _mask(program, step))
         elif step.kind == "normalize":
             normalizations[number] = normalized(given[0], step.positions, step.eps)
             value = normalizations[number].value
         else:
             raise ValueError(f"step {number} is of the unknown kind {step.kind!r}")
         values.append(value)
-    return Values(values, slopes, normalizations)
+    return Values(values, slopes, normalizations, winners, leads)
+
+
+def _mask(program: Program, step: Step) -> np.ndarray | None:
+    if step.offset:
+        return program.arrays[step.offset]
+    return None
 
 
 def _affine(program: Program, step: Step, h: Ball) -> Ball:
@@ -216,6 +226,9 @@ def _backward(program: Program, values: Values, samples: int, outputs: int) -> d
                 _add(back, i, bar)
         elif step.kind == "softmax":
             _add(back, step.inputs[0], softmax_back(values.values[number], bar, step.positions))
+        elif step.kind == "maximum":
+            length = values.values[step.inputs[0]].shape[1] // step.positions
+            _add(back, step.inputs[0], largest_back(values.winners[number], bar, length))
         elif step.kind == "normalize":
             _add(back, step.inputs[0], normalized_back(values.normalizations[number], bar, step.positions))
         elif step.kind == "product":

@@ -25,10 +25,11 @@ def sentence(statement: str, numbers: Mapping[str, float], samples: int) -> str:
             "weights."
         )
     if statement == "descent":
+        step, residual, rate = float(numbers["step"]), rounded_up(numbers["residual"]), contraction(numbers)
         return (
-            f"Gradient descent with step {float(numbers['step'])!r} from the certificate's weights converges to weights with "
-            f"training loss exactly 0, within {rounded_up(numbers['radius'])}: after k steps the residual's norm is at "
-            f"most {rounded_up(numbers['residual'])} times (1 - {rounded_down(contraction(numbers), 4)})^k."
+            f"Gradient descent with step {step!r} from the certificate's weights converges to weights with training "
+            f"loss exactly 0, within {rounded_up(numbers['radius'])}: after k steps the residual's norm is at most "
+            f"{residual} times (1 - {rounded_down(rate, 4)})^k."
         )
     if statement == "separation":
         return (
@@ -37,8 +38,8 @@ def sentence(statement: str, numbers: Mapping[str, float], samples: int) -> str:
             "the readout by t takes it below n (C - 1) exp(-margin t)."
         )
     text = (
-        f"Gradient descent in exact arithmetic from the certificate's weights, with step {float(numbers['lr'])!r} on half the "
-        "sum of squares, converges to weights with training loss exactly 0; its first "
+        f"Gradient descent in exact arithmetic from the certificate's weights, with step {float(numbers['lr'])!r} on "
+        "half the sum of squares, converges to weights with training loss exactly 0; its first "
         f"{numbers['steps']:,.0f} steps stay within {rounded_up(numbers['distance'])} of those computed"
     )
     if "time" in numbers:

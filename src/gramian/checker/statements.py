@@ -89,7 +89,15 @@ def _local_lines(
         _line("lipschitz", "the Jacobian's Lipschitz constant on the ball", bounds.lipschitz, "<=", had["lipschitz"]),
     ]
     if bounds.kink_margin != np.inf:
-        result.append(_line("pattern", "no activation changes its sign on the ball", 0.0, "<", bounds.kink_margin))
+        result.append(
+            _line(
+                "pattern",
+                "no activation changes its sign, and no maximum its place, on the ball",
+                0.0,
+                "<",
+                bounds.kink_margin,
+            )
+        )
     if statement == "descent":
         holds = largest_is_at_most(gram, had["largest"])
         result.append(_proved("largest", "the norm of the Jacobian is at most as claimed", had["largest"], holds))

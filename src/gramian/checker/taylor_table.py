@@ -14,7 +14,9 @@ from gramian.checker.balls import UNIT
 
 SPACING = 2.0**-5  # of the grid points; a power of two, so that z - grid is exact
 ORDER = 10  # terms of each polynomial: (1/64)^10 is below 1e-18
-PAD = 1 + 2.0**-30  # the rounding of a bound that is a sum of at most 2^21 positive floats, times a few factors
+PAD = 1 + 2.0**-27  # the rounding of a bound that is a sum of at most LONGEST_SUM positive floats, times a few factors
+LONGEST_SUM = 2**25
+LARGEST_REACH = 2.0**11
 SMALLEST = 1e-290  # above what underflow can lose in such sums
 
 
@@ -47,9 +49,11 @@ class TaylorTable:
     """
 
     def __init__(self, name: str, reach: float):
+        if not reach <= LARGEST_REACH:
+            raise ArithmeticError(f"preactivations of size {reach:.3g} are beyond the bounds of activations")
         points = int(np.ceil(reach / SPACING)) + 1
         self.reach, self.offset = points * SPACING, points
-        center, around = _taylor_coefficients(ACTIVATIONS[name], points)
+        center, around, inexact = _taylor_coefficients(ACTIVATIONS[name], points)
         self.bound = [_derivative_bound(center, around, k) for k in range(4)]
         self.polynomials, self.error = [], []
         for k in range(3):
@@ -58,7 +62,8 @@ class TaylorTable:
             polynomial = ratio[:ORDER, None] * center[k : k + ORDER]
             remainder = ratio[ORDER] * around[k + ORDER].max() * (SPACING / 2) ** ORDER
             self.polynomials.append(polynomial)
-            self.error.append((remainder + _horner_rounding(polynomial)) * PAD)
+            # sum_j ratio_j t^j is below 2 ratio_ORDER
+            self.error.append((remainder + _horner_rounding(polynomial) + 2 * ratio[ORDER] * inexact) * PAD)
 
     def __call__(self, z: NDArray, derivative: int = 0) -> NDArray:
         if not np.abs(z).max() <= self.reach:
@@ -73,13 +78,14 @@ class TaylorTable:
         return value
 
 
-def _taylor_coefficients(phi, points: int) -> tuple[NDArray, NDArray]:
-    """Coefficients at the grid points, and bounds of their sizes over the cells around them; (ORDER + 3, cells)."""
+def _taylor_coefficients(phi, points: int) -> tuple[NDArray, NDArray, float]:
+    """Coefficients at the grid points, bounds of their sizes over the cells around them, both (ORDER + 3, cells), and
+    the largest radius of a coefficient, which is far below float64's rounding."""
     precision, flint.ctx.prec = flint.ctx.prec, 160
     cap, flint.ctx.cap = flint.ctx.cap, ORDER + 3
     try:
         center = np.empty((ORDER + 3, 2 * points + 1))
-        around = np.empty_like(center)
+        around, inexact = np.empty_like(center), 0.0
         for cell in range(-points, points + 1):
             at = flint.arb(cell) * flint.arb(SPACING)
             series = phi(flint.arb_series([at, 1]))
@@ -87,11 +93,12 @@ def _taylor_coefficients(phi, points: int) -> tuple[NDArray, NDArray]:
             for k in range(ORDER + 3):
                 center[k, cell + points] = float(series[k].mid())
                 around[k, cell + points] = float(balls[k].abs_upper())
-        if not np.isfinite(around).all():
+                inexact = max(inexact, float(series[k].rad()) * PAD)
+        if not (np.isfinite(around).all() and inexact < 1e-30):
             raise ArithmeticError("the activation's derivatives could not be bounded")
     finally:
         flint.ctx.prec, flint.ctx.cap = precision, cap
-    return center, around * PAD
+    return center, around * PAD, inexact
 
 
 def _derivative_bound(center: NDArray, around: NDArray, k: int) -> float:

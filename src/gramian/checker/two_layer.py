@@ -30,6 +30,7 @@ class Task:
         scale: multiplier of the readout's weights.
         bias_scale: multiplier of the readout's bias; 0 without one.
         readout_trained: whether A and beta train; W always does.
+        exact_x: where x is rounded: the inputs (n, d) and the multipliers (d,) whose product it stands for.
         lr: step on the loss 1/2 ||f - y||^2. A mean over samples or entries divides its own step by their number.
     """
 
@@ -40,6 +41,7 @@ class Task:
     bias_scale: float
     readout_trained: bool
     lr: float
+    exact_x: tuple[NDArray, NDArray] | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,8 @@ class Geometry:
 def upper_eigenvalues(a: NDArray) -> NDArray:
     """Upper bounds of the largest eigenvalue of each exactly symmetric matrix of a stack: (..., n, n) -> (...)."""
     n = a.shape[-1]
+    if not np.isfinite(a).all():
+        raise ArithmeticError("a matrix has entries that are not finite")
     guess = np.linalg.eigvalsh(a)
     size = np.abs(guess).max(axis=-1)
     shift = guess[..., -1] + 1e-12 * n * size + SMALLEST

@@ -14,7 +14,7 @@ from gramian.checker.taylor_table import ACTIVATIONS, PAD
 from gramian.checker.two_layer import Task, Weights
 from gramian.checker.two_layer_run import Replay, Tail, proved_time, tail
 
-LONGEST_RUN = 10**7
+LONGEST_RUN, MOST_BITS = 10**7, 2**14
 
 
 class NotTwoLayer(ValueError):
@@ -37,21 +37,32 @@ def two_layer(program: Program, x: NDArray, y: NDArray, lr: float) -> tuple[Task
     if hidden.positions != 1 or readout.positions != 1 or function.function not in ACTIVATIONS:
         raise NotTwoLayer(f"this one's activation is {function.function!r}, or it shares weights between positions")
     w, a = (np.asarray(program.arrays[step.weight], dtype=np.float64) for step in (hidden, readout))
-    columns = [hidden.weight_scale * inputs]
+    multipliers = np.full(inputs.shape[1], hidden.weight_scale)
     if hidden.bias:
         bias = np.asarray(program.arrays[hidden.bias], dtype=np.float64).reshape(-1, 1)
         w = np.hstack([w, bias])
-        columns.append(np.full((len(inputs), 1), hidden.bias_scale))
+        inputs = np.hstack([inputs, np.ones((len(inputs), 1))])
+        multipliers = np.append(multipliers, hidden.bias_scale)
     beta, bias_scale = np.zeros(len(a)), 0.0
     if readout.bias:
         beta = np.asarray(program.arrays[readout.bias], dtype=np.float64).ravel()
         bias_scale = readout.bias_scale
     trained = [[name in program.trained for name in (step.weight, step.bias) if name] for step in (hidden, readout)]
+    names = [name for step in (hidden, readout) for name in (step.weight, step.bias) if name]
+    if len(set(names)) < len(names):
+        raise NotTwoLayer("this one's layers share a parameter")
     if not all(trained[0]) or any(trained[1]) != all(trained[1]):
         raise NotTwoLayer("of this one other parts train than the first layer, or the whole network")
     targets = np.asarray(y, dtype=np.float64).reshape(len(inputs), len(a))
     task = Task(
-        np.hstack(columns), targets, function.function, readout.weight_scale, bias_scale, all(trained[1]), float(lr)
+        inputs * multipliers,
+        targets,
+        function.function,
+        readout.weight_scale,
+        bias_scale,
+        all(trained[1]),
+        float(lr),
+        (inputs, multipliers),
     )
     return task, Weights(w, a, beta)
 
@@ -68,33 +79,38 @@ def run_lines(program: Program, x: NDArray, y: NDArray, numbers: Mapping[str, An
     """All inequalities of statement `run`, the whole run replayed.
 
     Args:
-        numbers: lr, steps (where the tail condition is claimed), distance, residual, sigma; for a claimed time also
-            accuracy and time.
+        numbers: lr, steps (where the tail condition is claimed), distance, residual, sigma; precise_steps and bits for
+            a run that begins in ball arithmetic; accuracy and time for a claimed time.
     """
     try:
         task, start = two_layer(program, x, y, numbers["lr"])
     except NotTwoLayer as error:
         return [_line("network", f"the network has two layers, but {error}", 1.0, "<=", 0.0)]
     goal, steps = float(numbers.get("accuracy", np.inf)), float(numbers["steps"])
-    result = [
+    precise, bits = float(numbers.get("precise_steps", 0)), float(numbers.get("bits", 128))
+    sane = [
         _line("rate", "the learning rate is positive", 0.0, "<", task.lr),
         _line("rate_size", "the learning rate is finite", task.lr, "<", np.inf),
         _line("steps", "the run has a whole number of steps, as many as can be replayed", steps % 1, "<=", 0.0),
         _line("first", "the end does not come before the start", 0.0, "<=", steps),
         _line("last", "the run has an end", steps, "<=", LONGEST_RUN),
+        _line("precise", "ball arithmetic takes a whole number of steps", precise % 1, "<=", 0.0),
+        _line("bits", "it has a whole number of bits", bits % 1, "<=", 0.0),
+        _line("fewest_bits", "it has no fewer than float64", 53.0, "<=", bits),
+        _line("most_bits", "it has no more than can be computed with", bits, "<=", MOST_BITS),
         _line("accuracy", "the accuracy is positive", 0.0, "<", goal),
     ]
-    if not all(line.holds for line in result):
-        return result
+    if not all(line.holds for line in sane):
+        return [line for line in sane if not line.holds]
     try:
-        end, last_above = _end(task, start, int(steps), goal)
-    except ArithmeticError as error:
-        return [*result, _line("range", f"the run stays where it can be bounded, but {error}", 1.0, "<=", 0.0)]
+        end, last_above = _end(Replay(task, start, int(precise), int(bits)), int(steps), goal)
+    except (ArithmeticError, np.linalg.LinAlgError) as error:
+        return [_line("range", f"the run stays where it can be bounded, but {error}", 1.0, "<=", 0.0)]
     claims = (
         ("distance", "the exact run is no farther from the computed one than claimed", end.distance),
         ("residual", "the exact run's residual there is at most as claimed", end.residual),
     )
-    result += [_line(name, says, seen, "<=", numbers[name]) for name, says, seen in claims]
+    result = [_line(name, says, seen, "<=", numbers[name]) for name, says, seen in claims]
     says = "the Jacobian's smallest singular value there is at least as claimed"
     result.append(_line("sigma", says, numbers["sigma"], "<=", end.sigma))
     result.append(_line("share", "a step lowers the residual", 0.0, "<", end.share))
@@ -108,16 +124,16 @@ def run_lines(program: Program, x: NDArray, y: NDArray, numbers: Mapping[str, An
     return result
 
 
-def _end(task: Task, start: Weights, steps: int, goal: float) -> tuple[Tail, int]:
+def _end(replay: Replay, steps: int, goal: float) -> tuple[Tail, int]:
     """The tail after this many steps, and the last of them whose loss may be above the goal."""
     last_above = -1
-    replay = Replay(task, start)
-    for point, bounds in replay:
-        if not bounds.residual**2 / 2 * PAD <= goal:
-            last_above = point.step
-        if point.step == steps or not np.isfinite(bounds.distance):
-            break
-    return tail(replay, point, bounds), last_above
+    with np.errstate(all="ignore"):  # what overflows is refused by name
+        for point, bounds in replay:
+            if not bounds.residual**2 / 2 * PAD <= goal:
+                last_above = point.step
+            if point.step == steps:
+                break
+        return tail(replay, point, bounds), last_above
 
 
 def _line(name: str, says: str, left: float, sense: str, right: float) -> Line:

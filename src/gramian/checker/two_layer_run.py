@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gramian.checker.balls import UNIT, gamma
-from gramian.checker.taylor_table import PAD, SMALLEST, TaylorTable
+from gramian.checker.taylor_table import LONGEST_SUM, PAD, SMALLEST, TaylorTable
 from gramian.checker.two_layer import Geometry, Point, Task, Weights, evaluate, norm, upper_eigenvalues
+from gramian.checker.two_layer_balls import BallSteps
 
 KAPPA_SLACK = 0.05  # eigenvalues are computed anew once the blocks' change adds this share to kappa
 JACOBIAN_SLACK = 0.1  # the same for ||J||, while lr ||J||^2 <= CALM; above it the bound itself is a growth factor
@@ -44,18 +45,32 @@ class Bounds:
 
 
 class Replay:
-    """The run from `start`; iterating gives (Point, Bounds) of step 0, 1, ... without an end."""
+    """The run from `start`; iterating gives (Point, Bounds) of step 0, 1, ... without an end.
 
-    def __init__(self, task: Task, start: Weights):
+    The first `precise_steps` are in ball arithmetic of `bits` bits; all bounds are those of their iterates rounded to
+    float64, on balls that are larger by that rounding. The steps after them are in float64.
+    """
+
+    def __init__(self, task: Task, start: Weights, precise_steps: int = 0, bits: int = 128):
+        (n, d), (outputs, m) = task.x.shape, start.a.shape
+        longest = max((n * outputs) ** 2, n * m * (outputs + 1), m * (d + outputs), (d + outputs) ** 2, n * d)
+        if longest > LONGEST_SUM:
+            raise ArithmeticError(f"sums of {longest:,} terms are longer than the bounds of rounding cover")
         self.task, self.start, self.geometry = task, start, Geometry(task.x)
+        self.precise_steps, self.bits = precise_steps, bits
         self.phi = TaylorTable(task.activation, 2 * float(np.abs(task.x @ start.w.T).max()) + 4)
 
     def __iter__(self) -> Iterator[tuple[Point, Bounds]]:
         task, lr = self.task, self.task.lr
         expansion, jacobian = Expansion(self), JacobianNorm(self)
-        distance, weights, step = 0.0, self.start, 0
+        weights, step = self.start, 0
+        carried, rounded = 0.0, 0.0  # exact iterate to kept iterate, and kept iterate to its float64 numbers
+        steps = None
+        if self.precise_steps > 0:
+            steps = BallSteps(task, self.start, self.bits)
         while True:
             point = evaluate(task, self.geometry, self.phi, step, weights)
+            distance = (carried + rounded) * PAD
             self.require_reach(point, distance)
             norm_here, lipschitz = jacobian.bound(point, distance)
             # r moves by at most ||J|| E + L E^2 / 2 from the computed to the exact iterate
@@ -64,11 +79,18 @@ class Replay:
             drift = self.block_drift(point, computed, norm_here + lipschitz * distance, distance)
             negative, size = ((bound + drift) * PAD for bound in expansion.bound(point))
             highest = lr * ((norm_here + lipschitz * distance) ** 2 + size) * PAD
-            stretch = max((1 + lr * negative) * PAD, highest - 1)
+            stretch = float(np.maximum((1 + lr * negative) * PAD, highest - 1))
+            if not np.isfinite([distance, residual, norm_here, lipschitz, negative, size, stretch]).all():
+                raise ArithmeticError("the run's numbers, or their bounds, overflow")
             yield point, Bounds(distance, residual, norm_here, lipschitz, negative, size, stretch)
-            weights, rounding = self.moved(point)
-            gradient_error = point.gradient_error + norm_here * point.residual_error
-            distance = (stretch * distance + lr * gradient_error + rounding) * PAD + SMALLEST
+            if step == self.precise_steps:
+                steps, carried, rounded = None, distance, 0.0
+            if steps is not None:
+                weights, rounded, error = steps.advance()
+            else:
+                weights, rounding = self.moved(point)
+                error = lr * (point.gradient_error + norm_here * point.residual_error) + rounding
+            carried = (stretch * carried + error) * PAD + SMALLEST
             step += 1
 
     def moved(self, point: Point) -> tuple[Weights, float]:

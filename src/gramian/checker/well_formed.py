@@ -17,6 +17,7 @@ from gramian.checker.program import Program, Step
 
 INPUTS = {
     "input": 0, "parameter": 0, "linear": 1, "affine": 1, "function": 1, "product": 2, "softmax": 1, "normalize": 1,
+    "maximum": 1,
 }  # fmt: skip
 
 
@@ -85,11 +86,15 @@ def _width(program: Program, number: int, step: Step, widths: Sequence[int], inp
         return step.positions * weight.shape[0]
     if step.kind == "function":
         require(step.function in FUNCTIONS, "no such function")
-    if step.kind in ("softmax", "normalize"):
+    if step.kind in ("softmax", "normalize", "maximum"):
         require(given[0] % step.positions == 0, "positions divide the input")
         require(step.eps >= 0, "eps is not negative")
-    if step.kind == "softmax" and step.offset:
-        require(_numbers(program, step.offset).shape == (given[0],), "a mask has a number for each entry")
+    if step.kind in ("softmax", "maximum") and step.offset:
+        mask = _numbers(program, step.offset)
+        require(mask.shape == (given[0],), "a mask has a number for each entry")
+        require(bool((mask != 0).reshape(step.positions, -1).any(1).all()), "a mask leaves an entry to each group")
+    if step.kind == "maximum":
+        return step.positions
     return given[0]
 
 
@@ -129,7 +134,7 @@ def _require_roles(program: Program) -> None:
             weights.add(step.bias)
         if step.kind == "linear":
             constants |= {*step.matrix, step.offset}
-        if step.kind == "softmax":
+        if step.kind in ("softmax", "maximum"):
             constants.add(step.offset)
     require(program.trained <= weights, "a trained parameter is a weight or a bias of some step")
     require(not program.trained & constants, "a trained parameter stands in no matrix, offset or mask")

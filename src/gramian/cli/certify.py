@@ -89,6 +89,16 @@ Dtype = Annotated[
         show_default=False,
     ),
 ]
+Prove = Annotated[
+    bool | None,
+    typer.Option(
+        "--prove/--no-prove",
+        help="Whether to prove that an exact minimum lies near the trained weights (default: where that is predicted "
+        "to take no longer than the study did; 20 s are always allowed).",
+        rich_help_panel=RUN,
+        show_default=False,
+    ),
+]
 Out = Annotated[
     Path, typer.Option(metavar="FOLDER", help="For report.html and report.json.", rich_help_panel=opt.OUTPUT)
 ]
@@ -132,6 +142,7 @@ def certify(
     accuracy: Accuracy = 0.01,
     loss: Loss = "squared",
     targets: Targets = "auto",
+    prove: Prove = None,
     out: Out = Path("gramian-report"),
     dtype: Dtype = None,
     device: opt.Device = "cpu",
@@ -152,6 +163,7 @@ def certify(
     settings = {
         "optimizer": optimizer, "lr": lr, "batch_size": batch_size, "momentum": momentum, "steps": steps,
         "accuracy": accuracy, "loss": loss, "targets": targets.replace("-", " "), "seed": seed,
+        "prove": prove if prove is not None else "auto",
     }  # fmt: skip
     study = Study(
         DataSource(data, target, data_dir, task, missing, without, layout),

@@ -22,6 +22,7 @@ GAP = 2  # columns between those of a table
 WORDS = 2  # columns of a table that hold words: a name and a verdict
 PROSE = 100  # columns; longer lines are hard to read
 STATUS = {  # a sign and a style each
+    "reached, proved": ("✓", "bold green"),
     "reached, implied": ("✓", "bold green"),
     "reached, implied up to constants": ("✓", "bold green"),
     "reached, observed": ("✓", "bold cyan"),

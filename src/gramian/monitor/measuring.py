@@ -61,7 +61,7 @@ class Measuring:
         self.module, self._optimizer, self._others = module, optimizer, modules_in(loss)
         self.schedule, self.log, self.skipped = schedule, log, dict[str, str]()
         self.since, self._failed = 0, list[tuple[str, Exception]]()
-        with self._undisturbed():
+        with self.undisturbed():
             self.seen = watched(module, loss, data[0], data[1], (data[2], data[3]), rows, tokens)
             self.run = self.seen.run
             self.run.loss()  # what has no loss is not watched at all
@@ -119,7 +119,7 @@ class Measuring:
         """Probes at the weights of the start; what does not apply or fails there is left out."""
         failed = self._failed
         self._probes: list[Probe] = []
-        with self._undisturbed():
+        with self.undisturbed():
             self.run.gram_is_due = True
             for probe in self._chosen:
                 try:
@@ -146,7 +146,7 @@ class Measuring:
             tell_failed(failed, self.step)
 
     @contextmanager
-    def _undisturbed(self) -> Iterator[None]:
+    def undisturbed(self) -> Iterator[None]:
         """The module in eval mode, and all of the run as it was afterwards."""
         counting = getattr(self, "_steps", None)
         if counting is not None:
@@ -174,7 +174,7 @@ class Measuring:
             if kind in self._due and hasattr(probe, "before") and probe.name not in self.skipped:
                 start = time.perf_counter()
                 try:
-                    with self._undisturbed():
+                    with self.undisturbed():
                         probe.before(self.run)
                 except Exception as error:
                     self._failed.append((probe.name, error))
@@ -205,7 +205,7 @@ class Measuring:
         self._same_parameters()
         values: dict[str, Value] = {}
         self.run.gram_is_due = "gram" in self._due
-        with self._undisturbed():
+        with self.undisturbed():
             for kind in (kind for kind in self.schedule.costs if kind in self._due):
                 start = time.perf_counter()
                 lost = kind == "gram" and not math.isfinite(self.run.loss())  # kernels of such weights say nothing
@@ -287,7 +287,7 @@ class Measuring:
 
     def named(self, slow: Slow, classes: Sequence[str]) -> list[SampleFacts]:
         """The slowest samples as a reader knows them."""
-        with self._undisturbed():
+        with self.undisturbed():
             return named(self.seen, slow, classes)
 
     def slow(self) -> Slow | None:
@@ -297,13 +297,13 @@ class Measuring:
             return None
         if self._found_slow is None or self._found_slow[0] != self.step:
             start = time.perf_counter()
-            with self._undisturbed(), statistics_of(self.run.module, self.run.train.x[self.seen.slow_rows]):
+            with self.undisturbed(), statistics_of(self.run.module, self.run.train.x[self.seen.slow_rows]):
                 self._found_slow = self.step, slow_rows(self.run, self.seen.slow_rows, self._first)
             self.schedule.aside += time.perf_counter() - start
         return self._found_slow[1]
 
     def _lasting_loss(self) -> float:
-        with self._undisturbed():
+        with self.undisturbed():
             return self.run.loss()
 
     def trace(self) -> Trace:

@@ -13,7 +13,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from gramian.arch.inputs import Inputs
-from gramian.errors import GramianError
+from gramian.errors import BadArgument, GramianError
 from gramian.monitor.log import Log, read_log
 from gramian.monitor.measurement_schedule import MeasurementSchedule
 from gramian.monitor.measuring import Measuring
@@ -24,6 +24,7 @@ from gramian.monitor.resume import state_of, take_up
 from gramian.monitor.slow_samples import Slow
 from gramian.monitor.watched_run import WatchedRun
 from gramian.monitor.words import sentences
+from gramian.prove.proof import Proof
 from gramian.report.facts import SampleFacts
 from gramian.train.batch_view import unwrapped
 from gramian.train.objective import Loss
@@ -112,7 +113,7 @@ class Monitor:
         else:
             self._count = int(resume.get("step", 0))
         self._ended = ""  # why it watches no more
-        self._module = module
+        self._module, self._loss = module, loss
         self._measuring: Measuring | None = None
         self._hooks: list[Any] = []
         settings = {"probes": probes, "rows": rows, "tokens": tokens, "resume": resume}
@@ -182,6 +183,36 @@ class Monitor:
             ended = ""
         lines = [f"After {self.step} steps (measuring took {self.overhead:.1%} of the training time{ended}):"]
         return "\n".join([*lines, *(f"  {sentence}" for sentence in said)])
+
+    def prove(self, statement: str = "minimum", **keywords: Any) -> Proof:
+        """`gramian.prove` of the watched module as it is now, on all rows x, y that the monitor was given.
+
+        It is proved on a copy, polished where the statement asks for it; the module and the run stay as they are. The
+        squared loss and the cross-entropy have proofs; L1, smooth L1 and Huber losses have the minimum of the squared
+        one.
+
+        Args:
+            statement: "minimum", or "descent" of the squared loss.
+            keywords: lr, polished, max_bytes, news of `gramian.prove`.
+
+        Raises:
+            BadArgument: a loss that has no proof, outputs that are no row of numbers for each sample, no watched rows.
+            Unsupported: a layer without a rule, by name.
+        """
+        from gramian.monitor.watched_proof import prove_watched
+
+        if self._measuring is None:
+            raise BadArgument(
+                f"Nothing is watched that something could be proved of: {self._ended}.",
+                where="Monitor.prove",
+                why="the module could not be called on the rows x, y when the monitor was made",
+                fix="gramian.prove(module, x, y), with rows that the module takes",
+            )
+        start = time.perf_counter()
+        try:
+            return prove_watched(self._measuring, self._loss, statement, keywords)
+        finally:
+            self._schedule.aside += time.perf_counter() - start
 
     def report(self, folder: str | Path) -> tuple[Path, Path]:
         """Writes report.html and report.json into a folder; returns their paths.

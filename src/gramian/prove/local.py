@@ -17,16 +17,15 @@ from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 
 from gramian.checker import Checked
 from gramian.checker.certificate_file import Content
-from gramian.checker.eigenvalues import largest_provable, smallest_provable
+from gramian.checker.eigenvalues import hidden_by_rounding, largest_provable, smallest_provable
 from gramian.checker.growth import bounded
 from gramian.checker.program import Gram, Program, Values, jacobian_gram
 from gramian.checker.sentences import ASSUMES, rounded_up, sentence
 from gramian.checker.statements import contraction, evaluated, local_lines, residual_norm
 from gramian.prove.problem import Problem
-from gramian.prove.proof import Proof, proof
+from gramian.prove.proof import Proof, proof, rank_in_doubt
 
 RESIDUAL_ROOM, OTHER_ROOM = 4.0, 1.01
-SMALLEST_SIGMA = 1e-100  # where none can be proved: the inequalities fail with numbers that can be shown
 DENSE_EIGENVALUES = 1_500  # rows up to which all eigenvalues are computed
 FIXES = {
     "residual": "outputs that are finite numbers",
@@ -44,6 +43,8 @@ FIXES = {
 def prove_minimum(problem: Problem, program: Program, numbers: Mapping[str, float], began: float) -> Proof:
     """See `gramian.prove`."""
     values, gram, had = _bounds(problem, program)
+    if had["sigma"] == 0:
+        return rank_in_doubt("minimum", numbers, had["eigenvalue"], hidden_by_rounding(gram))
     had["radius"] = 2 * had["residual"] / had["sigma"]
     for _ in range(2):  # the second time on the smaller ball that the first one shows to be enough
         had["lipschitz"] = OTHER_ROOM * bounded(program, values, had["radius"]).lipschitz
@@ -59,6 +60,8 @@ def prove_descent(
 ) -> Proof:
     """See `gramian.prove`."""
     values, gram, had = _bounds(problem, program)
+    if had["sigma"] == 0:
+        return rank_in_doubt("descent", numbers, had["eigenvalue"], hidden_by_rounding(gram))
     had["largest"] = OTHER_ROOM * largest_provable(gram, _extreme(gram.matrix)[1])
     had["step"] = lr or 1 / had["largest"] ** 2
     had["radius"] = 2 * had["residual"] / had["sigma"]
@@ -82,8 +85,9 @@ def _bounds(problem: Problem, program: Program) -> tuple[Values, Gram, dict[str,
     values = evaluated(program, problem.x.reshape(len(problem.x), -1).numpy())
     residual = residual_norm(values, problem.y.numpy())
     gram = jacobian_gram(program, values)
-    sigma = smallest_provable(gram, _extreme(gram.matrix)[0]) / OTHER_ROOM
-    return values, gram, {"residual": RESIDUAL_ROOM * residual, "sigma": max(sigma, SMALLEST_SIGMA)}
+    eigenvalue = _extreme(gram.matrix)[0]
+    sigma = smallest_provable(gram, eigenvalue) / OTHER_ROOM
+    return values, gram, {"residual": RESIDUAL_ROOM * residual, "sigma": sigma, "eigenvalue": eigenvalue}
 
 
 def _root(had: Mapping[str, float], share: float) -> float:
@@ -126,6 +130,7 @@ def _judged(
     gram: Gram, had: Mapping[str, float], numbers: Mapping[str, float], began: float,
 ) -> Proof:  # fmt: skip
     x, y = problem.x.reshape(len(problem.x), -1).numpy(), problem.y.numpy()
+    had = {name: bound for name, bound in had.items() if name != "eigenvalue"}
     lines = local_lines(statement, program, values, gram, y, had)
     content = Content(statement, says, (*ASSUMES, *problem.assumes), had, program, x, y)
     checked = Checked(statement, says, content.assumes, tuple(lines))

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gramian.checker import Checked, Line
 from gramian.checker.certificate_file import Content, write
 from gramian.conditions import TRAINING, Certificate, Condition
 from gramian.errors import BadArgument
+from gramian.report.facts import CertificateFacts, MarginFacts
 
 PROVED, NOT_PROVED = "proved", "not proved"
 REFERENCE = "docs/proofs.md"
+RESIDUAL_OF_A_MINIMUM = 1e-6  # a larger one after polishing is not rounding: it is worth saying
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,23 @@ class Proof(Certificate):
             return PROVED
         return NOT_PROVED
 
+    def facts(self) -> CertificateFacts:
+        """The certificate for a report, with both numbers of each inequality."""
+        margins = []
+        if self.checked is not None:
+            margins = [_margin(line) for line in self.checked.lines]
+        if self.statement in ("minimum", "descent") and "h" in self.numbers:
+            margins.insert(0, self._of_all())
+        return replace(super().facts(), statement=self.statement, margins=margins)
+
+    def _of_all(self) -> MarginFacts:
+        r"""Of all of it: $2 L R / \sigma^2$ below the share c (1 of "minimum") lets a radius exist."""
+        assert self.checked is not None
+        share = next((line.right for line in self.checked.lines if line.name == "share"), 1.0)
+        says = "h = 2 L R / σ^2, residual R against singular value σ and Lipschitz constant L: below it a radius exists"
+        h = self.numbers["h"]
+        return _margin(Line("h", says, h, "<", share, h < share))
+
     def save(self, path: str | Path) -> None:
         """Write the certificate, with weights and data, for `gramian check` and `gramian.prove.check`.
 
@@ -54,6 +74,12 @@ class Proof(Certificate):
                 fix=self.fix,
             )
         write(path, self.content)
+
+
+def _margin(line: Line) -> MarginFacts:
+    """A line for a report; None for a number that is none."""
+    left, right = (number if math.isfinite(number) else None for number in (line.left, line.right))
+    return MarginFacts(name=line.name, says=line.says, left=left, sense=line.sense, right=right, holds=line.holds)
 
 
 def condition_of(line: Line) -> Condition:
@@ -78,7 +104,10 @@ def proof(
     summary, fix = content.says, ""
     if failing:
         tightest = failing[0]
-        summary = f"Not proved: {tightest.says} ({tightest.left:.3g} {tightest.sense} {tightest.right:.3g} fails)."
+        numbers_of_it = f"{tightest.left:.3g} {tightest.sense} {tightest.right:.3g} fails"
+        if math.isnan(tightest.right):
+            numbers_of_it = f"{tightest.left:.3g} could not be shown"
+        summary = f"Not proved: {tightest.says} ({numbers_of_it})."
         fix = fixes.get(tightest.name, "a wider network, or fewer rows that lie further apart")
     return Proof(
         theorem=title,
@@ -108,4 +137,24 @@ def too_few_weights(statement: str, weights: int, outputs: int) -> Proof:
         statement=statement,
         numbers={"parameters": weights, "outputs": outputs},
         fix="a wider network, or fewer rows",
+    )
+
+
+def rank_in_doubt(statement: str, numbers: Mapping[str, float], eigenvalue: float, hidden: float) -> Proof:
+    """The Gram matrix may be singular, for all that float64 can tell."""
+    says = "smallest eigenvalue of the Gram matrix, above what rounding can hide"
+    stuck = ""
+    if numbers.get("residual_left", 0) > RESIDUAL_OF_A_MINIMUM:
+        stuck = f" Polishing stopped at a residual of {numbers['residual_left']:.2g}."
+    return Proof(
+        theorem="An exact global minimum exists here",
+        reference=REFERENCE,
+        premises=(Condition(says, hidden, eigenvalue, ">"),),
+        conclusion=(),
+        summary=f"Not proved: the smallest eigenvalue of the Gram matrix is about {eigenvalue:.2g}; rounding can hide "
+        f"{hidden:.2g}.{stuck}",
+        about=TRAINING,
+        statement=statement,
+        numbers={**numbers, "eigenvalue": eigenvalue},
+        fix="a wider network, or fewer rows that lie further apart",
     )

@@ -115,6 +115,8 @@ def prove(
         done = polish(own, problem.x, problem.y, max_bytes=max_bytes, news=news)
         program = _program(own, problem)
     numbers: dict[str, float] = {"moved": done.moved, "outputs": outputs, "parameters": weights}
+    if done.residuals:
+        numbers["residual_left"] = done.residuals[-1]
     numbers |= {"polishing_steps": max(len(done.residuals) - 1, 0)}
     news("bounding every error and factorizing the Gram matrix")
     if statement == "minimum":

@@ -6,6 +6,7 @@ user's data before anything is proved about it: `checked_program` refuses where 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,9 @@ from torch.fx import Node as GraphNode
 
 from gramian.checker.program import Program, Step, evaluate
 from gramian.errors import Unsupported
+from gramian.prove.elementwise_handlers import SOFTPLUS_THRESHOLD
 from gramian.prove.graph import exported
-from gramian.prove.handlers import SOFTPLUS_THRESHOLD, read_call
+from gramian.prove.handlers import read_call
 from gramian.prove.reading import Reading, Weight
 
 SAME_OUTPUTS = 1e-9  # rounding of a deep network's outputs, relative to the largest
@@ -46,8 +48,19 @@ def read_program(module: nn.Module, x: Tensor) -> Program:
     result = reading.value(output)
     if result.step != len(reading.steps) - 1:
         reading.scaled(result, 1.0)  # the output is the last step
+    steps = _needed(reading.steps)
     trained = frozenset(name for name, p in reading.parameters.items() if p.requires_grad)
-    return Program(tuple(reading.steps), reading.arrays, trained & reading.arrays.keys())
+    return Program(steps, reading.arrays, trained & reading.arrays.keys())
+
+
+def _needed(steps: list[Step]) -> tuple[Step, ...]:
+    """The steps that the last one depends on, and the input, numbered anew."""
+    needed = {len(steps) - 1}
+    for number in range(len(steps) - 1, -1, -1):
+        if number in needed or steps[number].kind == "input":
+            needed |= {number, *steps[number].inputs}
+    place = {old: new for new, old in enumerate(sorted(needed))}
+    return tuple(replace(steps[old], inputs=tuple(place[i] for i in steps[old].inputs)) for old in place)
 
 
 def checked_program(module: nn.Module, x: Tensor) -> Program:

@@ -19,6 +19,8 @@ from gramian.checker.two_layer_run import Bounds, Replay, Tail, proved_time, tai
 
 # shares of 2 / lambda_max(H) at the start that are tried, largest first; above 1 a run may still settle ("catapult")
 RATES = (2.0, 1.5, 1.2, 0.97, 0.85, 0.7, 0.5, 0.25)
+RATE_WITH_MORE_BITS = 0.5  # where no rate is proved in float64: the one that is tried with more bits
+PRECISIONS_TRIED = 6  # float64, then more steps in ball arithmetic, or more bits, while growth is what fails
 HALVINGS = 3  # bisections between the largest share that proves and the next one above
 MOST_STEPS = 20_000
 FARTHEST = 100  # a residual that has grown by this factor will not come back
@@ -39,10 +41,25 @@ class Inequality:
     left: float
     right: float
     fix: str = ""
+    grown_at: int | None = None  # the step at which rounding errors had grown too large: more bits may help
 
     @property
     def holds(self) -> bool:
         return self.left < self.right
+
+
+@dataclass(frozen=True)
+class Precision:
+    """Ball arithmetic of so many bits for the first steps, where a run amplifies rounding most."""
+
+    steps: int = 0
+    bits: int = 128
+
+    def after(self, grown_at: int) -> Precision:
+        """What to try where errors had grown too large at this step."""
+        if grown_at <= self.steps:
+            return replace(self, bits=2 * self.bits)
+        return replace(self, steps=2 * grown_at)
 
 
 @dataclass(frozen=True)
@@ -56,6 +73,7 @@ class RunProof:
         growth: logarithm of the factor by which a rounding error of step 0 may have grown.
         times: for each accuracy (proved T, measured T): steps until the loss stays at most that; None if unknown.
         distances, residuals: E_k, and bounds of the exact residual, by step.
+        precision: how many of the first steps were replayed in ball arithmetic, and its bits.
         seconds: of the replay.
     """
 
@@ -69,11 +87,14 @@ class RunProof:
     times: Mapping[float, tuple[int | None, int | None]]
     distances: np.ndarray
     residuals: np.ndarray
+    precision: Precision
     seconds: float
 
     def __str__(self) -> str:
         word = {True: "proved", False: "not proved"}[self.proved]
         head = f"{word} at lr = {self.task.lr:.4g} ({self.share:.3g} of 2 / lambda_max)"
+        if self.precision.steps:
+            head += f", {self.precision.steps:,} steps in ball arithmetic of {self.precision.bits} bits"
         sense = "<" if self.inequality.holds else "is not <"
         lines = [head, f"  {self.inequality.says}: {self.inequality.left:.4g} {sense} {self.inequality.right:.4g}"]
         lines += [f"  T({eps:g}): {_steps(t)} proved, {_steps(seen)} measured" for eps, (t, seen) in self.times.items()]
@@ -125,23 +146,33 @@ def largest_certified(
     """
     stable = 2 / largest_eigenvalue(task, start)
 
-    def tried_at(share: float) -> RunProof:
-        result = attempt(replace(task, lr=share * stable), start, share, accuracies, most_steps)
-        news(str(result))
+    def tried_at(share: float, most_tries: int) -> RunProof:
+        precision = Precision()
+        for _ in range(most_tries):
+            result = attempt(replace(task, lr=share * stable), start, share, accuracies, most_steps, precision)
+            news(str(result))
+            if result.inequality.grown_at is None:
+                break
+            precision = precision.after(result.inequality.grown_at)
         return result
 
     if not search:
-        return attempt(task, start, task.lr / stable, accuracies, most_steps)
+        return tried_at(task.lr / stable, PRECISIONS_TRIED)
     tried: list[RunProof] = []
     above = 2 * RATES[0]
     for share in RATES:
-        tried.append(tried_at(share))
+        tried.append(tried_at(share, 1))
         if tried[-1].proved:
-            break
+            return _bisected(tried[-1], above, lambda share: tried_at(share, 1))
         above = share
-    best = tried[-1]
-    if not best.proved:
-        return min(tried, key=lambda proof: proof.inequality.left / max(proof.inequality.right, 1e-300))
+    if any(proof.inequality.grown_at is not None for proof in tried):
+        tried.append(tried_at(RATE_WITH_MORE_BITS, PRECISIONS_TRIED))
+        if tried[-1].proved:
+            return tried[-1]
+    return min(tried, key=lambda proof: proof.inequality.left / max(proof.inequality.right, 1e-300))
+
+
+def _bisected(best: RunProof, above: float, tried_at: Callable[[float], RunProof]) -> RunProof:
     for _ in range(HALVINGS):
         nearer = tried_at((best.share + above) / 2)
         if nearer.proved:
@@ -158,7 +189,9 @@ def largest_eigenvalue(task: Task, start: Weights) -> float:
     return float(np.linalg.eigvalsh(h)[-1])
 
 
-def attempt(task: Task, start: Weights, share: float, accuracies: Sequence[float], most_steps: int) -> RunProof:
+def attempt(
+    task: Task, start: Weights, share: float, accuracies: Sequence[float], most_steps: int, precision: Precision
+) -> RunProof:
     """Replay until the tail condition holds, or until something makes that hopeless."""
     began = time.perf_counter()
     proved_loss, seen_loss = Crossings(accuracies), Crossings(accuracies)
@@ -167,7 +200,7 @@ def attempt(task: Task, start: Weights, share: float, accuracies: Sequence[float
     growth, last, inequality = 0.0, None, None
     schedule = Schedule()
     try:
-        replay = Replay(task, start)
+        replay = Replay(task, start, precision.steps, precision.bits)
         for point, bounds in replay:
             size = float(np.linalg.norm(point.residual))
             distances.append(bounds.distance)
@@ -195,7 +228,7 @@ def attempt(task: Task, start: Weights, share: float, accuracies: Sequence[float
     times = {eps: (_proved_time(proved_loss, last, eps), seen[eps]) for eps in accuracies}
     elapsed = time.perf_counter() - began
     series = np.array(distances), np.array(residuals)
-    return RunProof(task, start, share, proved, inequality, last, growth, times, *series, elapsed)
+    return RunProof(task, start, share, proved, inequality, last, growth, times, *series, precision, elapsed)
 
 
 class Schedule:
@@ -252,6 +285,7 @@ def _hopeless(
             error,
             0.5 * size,
             "higher precision, centred inputs, a wider network, or a smaller learning rate",
+            grown_at=point.step,
         )
     if point.step < most_steps:
         return None

@@ -10,81 +10,14 @@ trained on. "Own unit" is that of the targets as the user gave them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from copy import copy
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar, get_args, get_origin, get_type_hints
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from gramian.report.plain_facts import NOT_WRITTEN, Facts
 
 SCHEMA = 3
-
-
-class _NotWritten:
-    """The value of a field that nobody wrote; it has no key in report.json."""
-
-    def __repr__(self) -> str:
-        return "NOT_WRITTEN"
-
-    def __copy__(self) -> _NotWritten:
-        return self
-
-    def __deepcopy__(self, memo: object) -> _NotWritten:
-        return self
-
-    def __reduce__(self) -> str:
-        return "NOT_WRITTEN"
-
-
-NOT_WRITTEN: Any = _NotWritten()
 Numbers = list[float] | list[float | None] | None
 Steps = list[int] | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Facts:
-    """Facts of one subject; `MISSING` says what the page reads where nothing was written, if that is not None."""
-
-    MISSING: ClassVar[dict[str, Any]] = {}
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data, without the fields that were not written."""
-        values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
-        return {name: _plain(value) for name, value in values.items() if value is not NOT_WRITTEN}
-
-    @classmethod
-    def completed(cls, plain: Mapping[str, Any] | None) -> dict[str, Any]:
-        """These plain data with every field; what is None or not there is what the page reads for missing."""
-        plain = plain or {}
-        held = _held_facts(cls)
-        whole: dict[str, Any] = {}
-        for entry in fields(cls):
-            name, value = entry.name, plain.get(entry.name)
-            kind, is_list = held.get(name, (None, False))
-            if kind is not None and is_list:
-                value = [kind.completed(one) for one in value or []]
-            elif kind is not None:
-                value = kind.completed(value)
-            elif value is None:
-                value = copy(cls.MISSING.get(name))
-            whole[name] = value
-        return whole
-
-
-def _held_facts(kind: type[Facts]) -> dict[str, tuple[type[Facts], bool]]:
-    """Fields that hold facts of their own, by their types: which ones, and whether it is a list of them."""
-    held = {}
-    for name, hint in get_type_hints(kind).items():
-        for part in (hint, *get_args(hint)):
-            if isinstance(part, type) and issubclass(part, Facts):
-                held[name] = (part, get_origin(hint) is list)
-    return held
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Facts):
-        return value.to_dict()
-    if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
-    return value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -292,8 +225,21 @@ class ConditionFacts(Facts):
 
 
 @dataclass(frozen=True, kw_only=True)
+class MarginFacts(Facts):
+    """An inequality of a proof: `left` `sense` `right`, as numbers; holds: what was proved. name: its short name."""
+
+    name: str = NOT_WRITTEN
+    says: str = NOT_WRITTEN
+    left: float | None = NOT_WRITTEN
+    sense: str = NOT_WRITTEN
+    right: float | None = NOT_WRITTEN
+    holds: bool = NOT_WRITTEN
+
+
+@dataclass(frozen=True, kw_only=True)
 class CertificateFacts(Facts):
-    """A theorem, checked. about: "training" or "other"."""
+    """A theorem, checked. about: "training" or "other". statement, margins: of a proof, its name and its inequalities;
+    None and empty for the theorems of papers."""
 
     theorem: str = NOT_WRITTEN
     reference: str = NOT_WRITTEN
@@ -303,6 +249,8 @@ class CertificateFacts(Facts):
     premises: list[ConditionFacts] = NOT_WRITTEN
     conclusion: list[ConditionFacts] = NOT_WRITTEN
     constants: str = NOT_WRITTEN
+    statement: str | None = NOT_WRITTEN
+    margins: list[MarginFacts] = NOT_WRITTEN
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -352,10 +300,10 @@ class OriginFacts(Facts):
 class RunFacts(Facts):
     """A network and its run.
 
-    did: "reached", "not reached" or "impossible"; why: "implied", "implied up to constants" or "observed"; status:
-    f"{did}, {why}", the headline, "watched" for the user's own loop, which has no `did`. answer: sentences, with the
-    questions that they answer in a watched loop. certificates: `Certificate.to_dict()` of each. origin: how the run
-    came about.
+    did: "reached", "not reached" or "impossible"; why: "proved" (an exact minimum near the trained weights), "implied",
+    "implied up to constants" or "observed"; status: f"{did}, {why}", the headline, "watched" for the user's own loop,
+    which has no `did`. answer: sentences, with the questions that they answer in a watched loop. certificates:
+    `Certificate.to_dict()` of each. origin: how the run came about.
     """
 
     MISSING: ClassVar[dict[str, Any]] = {

@@ -14,6 +14,7 @@ from markupsafe import Markup, escape
 from gramian.report import figures, numbers
 from gramian.report.blocks import complete
 from gramian.report.formula import typeset
+from gramian.report.margins import margin_chart
 from gramian.report.overview import WATCHED, row
 from gramian.report.static_svg import static_svg
 
@@ -25,6 +26,13 @@ _UNIT = re.compile(r"(?<=\d) (?=%|ms\b|s\b|×)|(?<=×) (?=10)")
 
 # status -> (symbol in the page, what it means in one line); any other status is shown as it is, with no symbol's claim
 STATUS = {
+    "reached, proved": (
+        "certified",
+        "The global minimum was reached in this run. What is proved of the weights that it left, with bounds of all "
+        "rounding errors, stands after the word “Proved” below.",
+    ),
+    "proved": ("certified", "Every inequality of the proof was checked with bounds of all rounding errors."),
+    "not proved": ("open", "An inequality of the proof does not hold, or could not be shown."),
     "reached, implied": ("certified", "The global minimum was reached, and a theorem about training implies it."),
     "reached, implied up to constants": (
         "certified",
@@ -137,5 +145,6 @@ def _environment() -> Environment:
         "linked": linked,
         "coded": coded,
         "static_svg": static_svg,
+        "margin_chart": margin_chart,
     }
     return environment

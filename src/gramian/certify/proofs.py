@@ -1,0 +1,215 @@
+"""After the run of `certify`: does an exact global minimum lie near the trained weights, and is that proved?
+
+`gramian.prove` is tried on a float64 copy of the trained network: first "minimum", which moves the copy by a few
+Gauss-Newton steps, then "descent" from where these end. The run itself is never proved here: what is proved is about
+the weights that it left.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from gramian.certify.finished_run import FinishedRun
+from gramian.certify.study_clock import Clock
+from gramian.empirical.modules.module_copy import copied
+from gramian.errors import GramianError
+from gramian.predict.cost import MEMORY_SHARE, free_memory
+from gramian.prove.cost import Cost, least_seconds, predicted_cost
+from gramian.prove.proof import PROVED, Proof
+from gramian.prove.prove import prove
+
+SHARE_OF_RUN = 1.0  # of the time that the study took so far
+LEAST_BUDGET = 20.0  # seconds that every study has for a proof
+MOST_BYTES = 12 * 2**30
+MOST_ACTIVATIONS = 2**18  # numbers in one layer's output of one row; reading a formula of more takes minutes
+DESCENT_SHARE = 0.4  # of what "minimum" takes: all but the polishing is done once more
+PREFIX = "Not proved: "
+SAYS_HOW = "prove=True (--prove) takes the time"
+
+
+@dataclass(frozen=True, eq=False)
+class Proofs:
+    """What became of the proofs.
+
+    Args:
+        tried: statements that were proved, or not.
+        says: a sentence or two: what is proved, or why nothing is; "" where nobody asked.
+        interrupted: whether Ctrl-C ended them.
+    """
+
+    tried: tuple[Proof, ...] = ()
+    says: str = ""
+    interrupted: bool = False
+
+    @property
+    def minimum_is_proved(self) -> bool:
+        """Whether an exact minimum (of the cross-entropy: its infimum along a ray) is proved."""
+        return proves_minimum(self.tried)
+
+
+def proves_minimum(certificates: tuple[object, ...]) -> bool:
+    """Whether one of these is a proof that an exact minimum lies near, or that the classes are separated."""
+    return any(
+        isinstance(c, Proof) and c.statement in ("minimum", "separation") and c.status == PROVED for c in certificates
+    )
+
+
+def proofs_of(run: FinishedRun, clock: Clock) -> Proofs:
+    """What can be proved of the trained network in the time that there is; never an error."""
+    asked = run.data.request.prove
+    if asked is False or run.trace.diverged or not bool(run.train_outputs.isfinite().all()):
+        return Proofs()
+    if run.trace.interrupted:
+        return Proofs(says="No proof of an exact minimum was tried: the run was interrupted.")
+    if run.goal.floor > 0:
+        return Proofs(
+            says="There is no exact minimum to prove: equal inputs have different targets, so the training loss can't "
+            "be 0."
+        )
+    if asked is True:
+        budget = math.inf
+    else:
+        budget = max(LEAST_BUDGET, SHARE_OF_RUN * sum(clock.seconds.values()))
+    try:
+        with clock("proof"):
+            return _tried(run, budget, clock)
+    except KeyboardInterrupt:
+        return Proofs(says="No proof of an exact minimum: it was interrupted.", interrupted=True)
+    # a layer without a rule, a graph that torch cannot trace, no memory: the training's result stands
+    except Exception as error:
+        return Proofs(says=f"No proof of an exact minimum: {_reason(error)}.")
+
+
+def _tried(run: FinishedRun, budget: float, clock: Clock) -> Proofs:
+    x, y = run.data.inputs, run.data.training_targets()
+    network = run.initial.network
+    refusal = _too_large(run, budget)
+    if refusal:
+        return Proofs(says=f"No proof of an exact minimum was tried: {refusal}; {SAYS_HOW}.")
+    cost = predicted_cost(network, x, y, loss=run.loss_name)
+    if cost.bytes > _most_bytes() or cost.seconds > budget:
+        return Proofs(says=_does_not_fit(cost, budget))
+    copy = copied(network).cpu().double()
+    mode = network.training
+    minimum = _minimum(run, copy, x, y, clock)
+    if minimum.status != PROVED or minimum.statement == "separation":
+        return Proofs((minimum,), _says(run, minimum, None))
+    if (1 + DESCENT_SHARE) * minimum.numbers["seconds"] > budget:
+        return Proofs((minimum,), _says(run, minimum, None))
+    copy.train(mode)
+    descent = prove(copy, x, y, "descent", lr=_rate(run), polished=False, max_bytes=MOST_BYTES, news=clock.say)
+    return Proofs((minimum, descent), _says(run, minimum, descent))
+
+
+def _minimum(run: FinishedRun, copy: nn.Module, x: Tensor, y: Tensor, clock: Clock) -> Proof:
+    if run.loss_name == "cross-entropy":
+        return prove(copy, x, y, "minimum", loss="cross-entropy", max_bytes=MOST_BYTES, news=clock.say)
+    return prove(copy, x, y, "minimum", in_place=True, max_bytes=MOST_BYTES, news=clock.say)
+
+
+def _rate(run: FinishedRun) -> float | None:
+    """The run's own learning rate where its steps on all rows are gradient descent; else 1 / lambda_max."""
+    if run.plan.optimizer in ("gd", "sgd"):
+        return run.plan.lr
+    return None
+
+
+def _too_large(run: FinishedRun, budget: float) -> str:
+    """Why not even the formula is read, "" where it is: reading it takes time as well."""
+    if math.isinf(budget):
+        return ""
+    rows = len(run.data.inputs) * run.data.n_outputs
+    if run.loss_name == "squared":
+        seconds = least_seconds(rows)
+        if seconds > budget:
+            return f"the Gram matrix of its {rows:,} outputs alone takes about {seconds:,.0f} s of {budget:.0f} s"
+    largest = _largest_activation(run.initial.network, run.data.inputs[:1])
+    if largest > MOST_ACTIVATIONS:
+        return f"a layer gives {largest:,} numbers a row, and its formula takes minutes to read"
+    return ""
+
+
+def _largest_activation(network: nn.Module, x: Tensor) -> int:
+    """Numbers in the largest output of a module, for one row."""
+    sizes = [x.numel()]
+
+    def count(_module: nn.Module, _args: object, output: object) -> None:
+        if isinstance(output, Tensor):
+            sizes.append(output.numel())
+
+    copy = copied(network).eval()
+    for module in copy.modules():
+        module.register_forward_hook(count)
+    copy(x)
+    return max(sizes)
+
+
+def _most_bytes() -> float:
+    """Memory that a proof may take: 12 GiB, on a smaller or busier machine most of what is free."""
+    return min(float(MOST_BYTES), MEMORY_SHARE * free_memory())
+
+
+def _does_not_fit(cost: Cost, budget: float) -> str:
+    most = _most_bytes()
+    if cost.bytes > most:
+        allowed = f"{most / 2**30:.1f} GiB are allowed"
+        return f"No proof of an exact minimum was tried: predicted to take {cost.says()}, and {allowed}."
+    return (
+        f"No proof of an exact minimum was tried: predicted to take {cost.says()}, and {budget:.0f} s are allowed; "
+        f"{SAYS_HOW}."
+    )
+
+
+def _reason(error: Exception) -> str:
+    """An error as the end of a sentence."""
+    if isinstance(error, GramianError):
+        text = error.what
+    elif isinstance(error, MemoryError):
+        text = "out of memory"
+    else:
+        text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return text.strip().rstrip(".")
+
+
+def _says(run: FinishedRun, minimum: Proof, descent: Proof | None) -> str:
+    """What is proved and what is not: of the network as a formula in real numbers, in evaluation mode."""
+    if minimum.status != PROVED:
+        return f"No proof of an exact minimum: {_failing(minimum)}; what would prove it: {minimum.fix}."
+    if minimum.statement == "separation":
+        return (
+            f"Proved of the trained network, as a formula in real numbers in evaluation mode: each row's own class is "
+            f"ahead by at least {minimum.numbers['margin']:.3g}, so multiplying the readout takes the training loss "
+            "towards 0, which no finite weights reach."
+        )
+    numbers = minimum.numbers
+    text = (
+        f"Proved: weights with training loss exactly 0, of this network as a formula in real numbers in evaluation "
+        f"mode, lie within {numbers['radius']:.2g} of the trained ones after Gauss-Newton steps moved these by "
+        f"{numbers['moved']:.2g} (their norm is {_norm(run.initial.network):.3g})"
+    )
+    if descent is not None and descent.status == PROVED:
+        text += f", and gradient descent from there {_at_rate(run)} converges to such weights"
+    elif descent is not None:
+        text += f"; that gradient descent from there {_at_rate(run)} converges to such weights is not proved"
+    return text + "; the run that led here is observed."
+
+
+def _failing(minimum: Proof) -> str:
+    """The inequality that fails, as the middle of a sentence."""
+    if minimum.checked is not None and "sigma" in {line.name for line in minimum.checked.failing}:
+        return "the smallest singular value of the Jacobian cannot be told from 0"
+    return minimum.summary.removeprefix(PREFIX).rstrip(".")
+
+
+def _at_rate(run: FinishedRun) -> str:
+    if _rate(run) is None:
+        return "at the rate 1/λ_max"
+    return "at this run's learning rate"
+
+
+def _norm(network: nn.Module) -> float:
+    squares = [float(p.detach().double().square().sum()) for p in network.parameters() if p.requires_grad]
+    return math.sqrt(sum(squares))

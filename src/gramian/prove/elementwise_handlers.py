@@ -1,0 +1,121 @@
+"""Sums, products and activations in the checker's steps."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gramian.errors import Unsupported
+from gramian.prove.handler_table import handles
+from gramian.prove.reading import Reading, Value, Weight
+
+
+@handles("add", "add_", "sub", "sub_")
+def added(reading: Reading, x: Any, y: Any, alpha: float = 1) -> Value | None:
+    if isinstance(x, int | float | Tensor) or isinstance(y, int | float | Tensor):
+        return None
+    return added_values(reading, reading.value(x), y, alpha)
+
+
+@handles("sub", "sub_")
+def subtracted(reading: Reading, x: Any, y: Any, alpha: float = 1) -> Value | None:
+    return added(reading, x, y, -alpha)
+
+
+def added_values(reading: Reading, x: Value, y: Any, alpha: float = 1) -> Value:
+    if isinstance(y, Tensor | int | float):
+        return reading.mapped(x, lambda t: t + alpha * y)
+    other = reading.value(y)
+    if alpha != 1:
+        other = reading.scaled(other, float(alpha))
+    shape = torch.broadcast_shapes(x.shape, other.shape)
+    return reading.sum(reading.expanded(x, shape), reading.expanded(other, shape))
+
+
+@handles("mul", "mul_")
+def multiplied(reading: Reading, x: Any, y: Any) -> Any:
+    for a, b in ((x, y), (y, x)):
+        if isinstance(a, Weight) and isinstance(b, int | float):
+            return Weight(a.name, a.tensor, a.scale * b)
+    if isinstance(x, int | float | Tensor) or isinstance(y, int | float | Tensor):
+        return None
+    a, b = reading.value(x), reading.value(y)
+    if a == b:
+        return reading.function("square", a)
+    shape = torch.broadcast_shapes(a.shape, b.shape)
+    return reading.product(reading.expanded(a, shape), reading.expanded(b, shape))
+
+
+@handles("div", "div_")
+def divided(reading: Reading, x: Any, y: Any) -> Any:
+    if isinstance(x, Weight) and isinstance(y, int | float):
+        return Weight(x.name, x.tensor, x.scale / y)
+    if not isinstance(y, Value | Weight):
+        return None
+    inverse = reading.function("reciprocal", reading.value(y))
+    if isinstance(x, int | float):
+        return reading.scaled(inverse, float(x))
+    return multiplied(reading, x, inverse)
+
+
+@handles("pow")
+def power(reading: Reading, x: Any, exponent: Any) -> Value:
+    value = reading.value(x)
+    if exponent == 2:
+        return reading.function("square", value)
+    if exponent == -0.5:
+        return reading.function("rsqrt", value)
+    if exponent == -1:
+        return reading.function("reciprocal", value)
+    if exponent == 3:
+        return reading.product(reading.function("square", value), value)
+    raise Unsupported(f"the power {exponent} has no rule (2, 3, -1, -0.5 have)")
+
+
+@handles("gelu", "gelu_")
+def gelu(reading: Reading, x: Any, approximate: str = "none") -> Value:
+    z = reading.value(x)
+    if approximate == "none":
+        return reading.function("gelu", z)
+    # z/2 (1 + tanh(sqrt(2/pi) (z + 0.044715 z^3)))
+    cube = reading.product(reading.function("square", z), z)
+    root = math.sqrt(2 / math.pi)
+    inner = reading.sum(reading.scaled(z, root), reading.scaled(cube, root * 0.044715))
+    bent = reading.mapped(reading.function("tanh", inner), lambda t: 0.5 * t + 0.5)
+    return reading.product(z, bent)
+
+
+SOFTPLUS_THRESHOLD = 20.0  # torch takes the identity above
+
+
+@handles("softplus")
+def softplus(reading: Reading, x: Any, beta: float = 1, threshold: float = 20) -> Value:
+    if threshold != SOFTPLUS_THRESHOLD:
+        raise Unsupported("softplus with another threshold than 20 has no rule")
+    z = reading.value(x)
+    if beta == 1:
+        return reading.function("softplus", z)
+    return reading.scaled(reading.function("softplus", reading.scaled(z, float(beta))), 1 / beta)
+
+
+@handles("elu", "elu_")
+def elu(reading: Reading, x: Any, alpha: float = 1, scale: float = 1, input_scale: float = 1) -> Value:
+    if (alpha, scale, input_scale) != (1, 1, 1):
+        raise Unsupported("ELU with another alpha than 1 has a kink, and no rule")
+    return reading.function("elu", reading.value(x))
+
+
+@handles("leaky_relu", "leaky_relu_")
+def leaky_relu(reading: Reading, x: Any, slope: float = 0.01) -> Value:
+    z = reading.value(x)  # relu(z) - slope relu(-z)
+    negative = reading.function("relu", reading.scaled(z, -1.0))
+    return reading.sum(reading.function("relu", z), reading.scaled(negative, -float(slope)))
+
+
+@handles("abs")
+def absolute(reading: Reading, x: Any) -> Value:
+    z = reading.value(x)
+    return reading.sum(reading.function("relu", z), reading.function("relu", reading.scaled(z, -1.0)))

@@ -1,0 +1,72 @@
+"""The bars of a proof's inequalities: left over right against 1, with both numbers."""
+
+import pytest
+
+from gramian.report.margins import margin_chart, ratio_of
+from gramian.report.page import render
+
+
+def margin(name="path", left=1e-12, sense="<", right=1e-3, holds=True):
+    return {"name": name, "says": f"about {name}", "left": left, "sense": sense, "right": right, "holds": holds}
+
+
+def test_a_bar_is_the_ratio_on_a_log_scale_and_the_line_is_one():
+    chart = margin_chart([margin(left=1e-8, right=1.0), margin(left=1e-4, right=1.0), margin(left=1.0, right=1.0)])
+    shortest, middle, whole = chart.bars
+    assert 0 < shortest.length < middle.length < whole.length == chart.one < 100
+    assert whole.length - middle.length == pytest.approx(middle.length - shortest.length, abs=0.02)
+    assert (shortest.ratio, middle.ratio) == ("10⁻⁸", "10⁻⁴")
+
+
+def test_what_fails_crosses_the_line():
+    chart = margin_chart([margin(left=3.0, right=1.0, holds=False), margin(left=0.5, right=1.0)])
+    assert chart.bars[0].length > chart.one > chart.bars[1].length
+    assert chart.bars[0].length < 100
+    assert chart.bars[0].holds is False
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"left": 0.0, "right": 0.3}, "0 < 0.3"),
+        ({"name": "sigma", "left": 0.3, "right": 0.3}, "0.3, shown by a factorization"),
+        ({"name": "sigma", "left": 0.3, "right": None, "holds": False}, "0.3, could not be shown"),
+        ({"left": None, "right": 1.0}, "not measured < 1"),
+        ({"left": 1e-9, "right": -0.01, "holds": False}, "10⁻⁹ < −0.01"),
+    ],
+)
+def test_a_number_without_a_ratio_has_no_bar(changes, words):
+    (bar,) = margin_chart([margin(**changes)]).bars
+    assert ratio_of(margin(**changes)) is None
+    assert bar.length is None
+    assert bar.numbers == words
+
+
+def test_no_inequalities_no_chart():
+    assert margin_chart([]) is None
+
+
+def with_proof(run, **changes):
+    proof = {
+        "theorem": "An exact global minimum exists here", "reference": "docs/proofs.md", "status": "proved",
+        "about": "training", "summary": "It lies within 1e-13.", "premises": [], "conclusion": [], "constants": "",
+        "statement": "minimum", "margins": [margin(), margin("residual", 1.0, "<=", 4.0)],
+    }  # fmt: skip
+    run["certificates"] = [proof | changes, *run["certificates"]]
+    run |= {"did": "reached", "why": "proved", "status": "reached, proved"}
+
+
+def test_the_page_has_bars_for_proofs_and_tables_for_theorems(facts, run):
+    before = render(facts)
+    assert 'class="track"' not in before
+    with_proof(run)
+    page = render(facts)
+    assert page.count('class="fill"') == 2
+    assert 'aria-label="left over right: 0.25"' in page
+    assert "<strong>Reached</strong>, proved" in page
+    assert page.count('<table class="conditions">') == before.count('<table class="conditions">')
+
+
+def test_a_proof_that_failed_before_any_inequality_has_the_table(facts, run):
+    with_proof(run, status="not proved", margins=[])
+    assert 'class="track"' not in render(facts)
