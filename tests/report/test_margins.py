@@ -25,6 +25,14 @@ def test_what_fails_crosses_the_line():
     assert chart.bars[0].holds is False
 
 
+def test_a_bar_beyond_the_scale_ends_at_its_edge_and_leaves_the_others_readable():
+    """A singular value that could not be shown gives ratios of 10^300."""
+    chart = margin_chart([margin(left=1e150, right=1e-150, holds=False), margin(left=0.25, right=1.0)])
+    assert chart.bars[0].length <= 100
+    assert chart.bars[1].length > 20
+    assert margin_chart([margin(left=1e200, right=1e-200, holds=False)]).bars[0].length is None  # above any float
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
