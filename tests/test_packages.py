@@ -25,6 +25,7 @@ LAYERS = [
     ("train",),
     ("conditions",),
     ("prove",),
+    ("bounds",),
     ("certify",),
     ("monitor",),
     ("claims",),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from gramian.version import __version__
 
 if TYPE_CHECKING:
-    from gramian import predicted
+    from gramian import bounds, predicted
     from gramian.certify import Certificate, Certification, Condition, Description, certify
     from gramian.empirical import (
         EmpiricalNTK,
@@ -62,12 +62,13 @@ _PACKAGES = {
     "train": "train",
 }
 _CALLABLE = ("certify", "prove", "solve", "train")  # packages, and functions of these packages
-__all__ = sorted({*_PACKAGES, "predicted"})
+_MODULES = ("bounds", "predicted")
+__all__ = sorted({*_PACKAGES, *_MODULES})
 
 
 def __getattr__(name: str) -> Any:
     """Public names on first use, so that `gramian --help` does not wait for torch."""
-    if name == "predicted" or name in _CALLABLE:
+    if name in _MODULES or name in _CALLABLE:
         return importlib.import_module(f"gramian.{name}")
     if name not in _PACKAGES:
         raise AttributeError(f"module 'gramian' has no attribute {name!r}")
