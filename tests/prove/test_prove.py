@@ -241,6 +241,7 @@ class AlwaysDropped(Detached):
         ),
         (nn.Sequential(nn.Linear(8, 9), nn.Hardswish(), nn.Linear(9, 2)), "hardswish"),
         (Detached(), "detach"),
+        (nn.Sequential(nn.MaxPool1d(2), nn.Linear(4, 2)), "over the samples"),
         (AlwaysDropped(), "dropout"),
         (nn.Sequential(nn.Linear(8, 9), nn.ELU(0.5), nn.Linear(9, 2)), "alpha"),
         (nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(8, 9)), nn.Linear(9, 2)), "0"),
