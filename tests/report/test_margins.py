@@ -78,3 +78,11 @@ def test_the_page_has_bars_for_proofs_and_tables_for_theorems(facts, run):
 def test_a_proof_that_failed_before_any_inequality_has_the_table(facts, run):
     with_proof(run, status="not proved", margins=[])
     assert 'class="track"' not in render(facts)
+
+
+def test_the_room_of_the_whole_is_told_where_there_is_such_a_bar(facts, run):
+    words = "The first bar is the room of the whole proof"
+    with_proof(run, statement="separation", margins=[margin("margin")])
+    assert words not in render(facts)
+    with_proof(run, margins=[margin("h"), margin()])
+    assert words in render(facts)
