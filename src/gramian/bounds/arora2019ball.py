@@ -112,8 +112,8 @@ def arora2019(
         premises,
         (),
         summary=f"The bound of the error at width {width:.3g} is {verdict}; at infinite width and f = 0 at the "
-        f"start it is {infinite:.3g}, of which {complexity:.3g} are the labels' complexity and the rest the deviation of {n:,} samples; with "
-        f"probability {1 - failure_probability:g}.",
+        f"start it is {infinite:.3g}, of which {complexity:.3g} are the labels' complexity and the rest the "
+        f"deviation of {n:,} samples; with probability {1 - failure_probability:g}.",
         about=OTHER,
         numbers={"value": value, "limit": infinite, "complexity": complexity, "distance": ball.distance, **parts},
         paper={"complexity": complexity},

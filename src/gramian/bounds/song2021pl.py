@@ -1,7 +1,8 @@
 r"""The Polyak-Lojasiewicz condition on a ball of weights, with numbers in place of constants: after Song et al. 2021.
 
 On the ball of radius $\varrho$: $\|J^\top r\| \ge \mu\|r\|$, $\|J\| \le \nu$, J Lipschitz with constant $\beta$. Three
-arguments that descent never leaves the ball differ in the residual that they allow; docs/proofs/other-theorems.md proves all.
+arguments that descent never leaves the ball differ in the residual that they
+allow; docs/proofs/other-theorems.md proves all.
 With $c = 1 - \frac\eta2(\nu^2 + \beta R)$:
 
 - geometric sum, the paper's: $R < c\,\mu^2\varrho / \nu$ (with $\mu$ and $\varrho$ of the order of the centre's $\mu$
