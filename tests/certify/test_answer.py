@@ -7,6 +7,7 @@ import pytest
 from gramian.certify.answer import because, how_fast, percent, share_words, whether, why
 from gramian.certify.goal import NOT_REACHED, REACHED, Goal
 from gramian.certify.width import Sweep
+from gramian.checker import Checked, Line
 from gramian.conditions import (
     CONTRADICTED,
     IMPLIED,
@@ -17,6 +18,7 @@ from gramian.conditions import (
     Certificate,
     Condition,
 )
+from gramian.prove.proof import PROVED, Proof
 from gramian.train.trace import Series
 
 AIM = Goal(best_constant=2.0, share=0.01, target=0.02, floor=0.0, classes=False)
@@ -96,4 +98,24 @@ def test_the_reason_names_the_eigenvalue_the_drift_and_the_useful_width(evidence
     assert "is singular to working precision, and" in because(evidence(), None, OBSERVED, (), True, REACHED)
     implied = because(evidence(), None, IMPLIED, (a_certificate(IMPLIED, TRAINING),), False, REACHED)
     assert implied.startswith("Implied by a theorem whose premises all hold (A theorem: of it). ")
+    proved = because(evidence(), None, PROVED, (), False, REACHED, "Proved: this.")
+    assert proved.startswith("Proved: this. The limit's Gram matrix is positive")
+    seen = because(evidence(), None, OBSERVED, (), False, REACHED, "No proof: that.")
+    assert "premises met here. No proof: that. The limit's Gram" in seen
     assert isinstance(sweep_of(1.6), Sweep)
+
+
+def a_proof(statement, holds=True):
+    line = Line("path", "", 0.1, "<", 1.0, holds)
+    return Proof(
+        "A proof", "", (), (), about=TRAINING, statement=statement, checked=Checked(statement, "", (), (line,))
+    )
+
+
+def test_proved_is_said_of_a_run_that_reached_and_of_an_exact_minimum_alone():
+    assert why(REACHED, (a_proof("minimum"),)) == PROVED
+    assert why(REACHED, (a_proof("separation"), a_certificate(IMPLIED, TRAINING))) == PROVED
+    assert why(NOT_REACHED, (a_proof("minimum"),)) == OBSERVED
+    assert why(REACHED, (a_proof("minimum", holds=False),)) == OBSERVED
+    assert why(REACHED, (a_proof("descent"),)) == OBSERVED
+    assert why(REACHED, (a_proof("minimum"), a_certificate(CONTRADICTED, TRAINING))) == OBSERVED

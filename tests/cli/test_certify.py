@@ -44,12 +44,13 @@ PYTHON_LINES = {
     "own, built in": f"{FEW} --net mlp --parametrization own --steps 4 --dtype float64 --seed 3",
     "a file": f"{FEW} --net NETS:make --steps 6 --dtype float64",
     "a file, in place": f"{FEW} --net NETS:make --parametrization own --steps 6 --dtype float64 --seed 2",
+    "no proof": f"{FEW} --net NETS:make --steps 3 --dtype float64 --no-prove",
     "targets": "--data diabetes --n 20 --n-test 9 --quiet --net mlp --width 16 --targets as-given --steps 5 --lr 1e-6",
 }
 
 
 # tests/certify/test_python_line.py holds every setting to this; here it is the command's own way to the line
-AMONG_THE_FAST = ("built in", "own, built in", "a file, in place", "targets")
+AMONG_THE_FAST = ("built in", "no proof", "own, built in", "a file, in place", "targets")
 
 
 @pytest.mark.parametrize(
@@ -66,6 +67,8 @@ def test_the_python_in_the_report_does_the_same(name, gramian_in, facts_of, nets
     again = eval(last, names)
     assert again.run["loss"]["measured"] == run["loss"]["measured"]
     assert again.run["loss"]["lr"] == run["loss"]["lr"]
+    assert ("prove=False" in last) == ("--no-prove" in PYTHON_LINES[name])
+    assert ("proof" in again.run["origin"]["seconds"]) == ("proof" in run["origin"]["seconds"])
 
 
 def test_a_minimum_that_is_not_reached_exits_1(gramian_in):

@@ -281,3 +281,63 @@ def test_matrix_free_steps_polish_as_well(data):
     result = polish(net, x, y, max_bytes=100)
     assert result.residuals[-1] < 1e-11
     assert gramian.prove(net, x, y, polished=False).status == "proved"
+
+
+class InPlaceView(nn.Module):
+    """A view is changed in place: the graph does not show that its base changes."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(8, 40), nn.Linear(40, 2)
+
+    def forward(self, x):
+        h = self.first(x).view(-1, 40)
+        h[:, :20].relu_()
+        return self.last(torch.tanh(h))
+
+
+class Detached(InPlaceView):
+    def forward(self, x):
+        h = torch.tanh(self.first(x))
+        return self.last(h) + h[:, :2].detach()
+
+
+class BiasTwice(InPlaceView):
+    def forward(self, x):
+        return self.last(torch.tanh(self.first(x))) + self.last.bias
+
+
+@pytest.mark.parametrize(("net", "names"), [(InPlaceView, "in place"), (Detached, "detach")])
+def test_a_graph_that_does_not_show_what_the_module_does_is_refused(net, names, data):
+    torch.manual_seed(0)
+    with pytest.raises(Unsupported, match=names):
+        gramian.prove(net(), *data)
+
+
+def test_softplus_where_torch_takes_the_identity_is_refused(data):
+    torch.manual_seed(0)
+    net = mlp(nn.Softplus())
+    with torch.no_grad():
+        net[0].bias[0] = 30.0
+        net[2].weight[:, 0] = 0.0  # so that no output shows it
+    with pytest.raises(Unsupported, match="softplus of"):
+        gramian.prove(net, *data)
+    with pytest.raises(Unsupported, match="threshold"):
+        gramian.prove(mlp(nn.Softplus(threshold=5)), *data)
+
+
+def test_a_bias_that_is_added_twice_is_one_parameter(data):
+    torch.manual_seed(0)
+    proof = gramian.prove(BiasTwice(), *data)
+    assert proof.status == "proved"
+    assert gramian.prove(nn.Sequential(InPlaceView().first, nn.Tanh(), nn.Linear(40, 2)), *data).status == "proved"
+
+
+def test_the_sentence_rounds_to_the_side_on_which_it_is_true(data):
+    torch.manual_seed(0)
+    proof = gramian.prove(mlp(nn.Tanh()), *data)
+    said = float(proof.checked.says.split("within ")[1].split(" ")[0])
+    assert proof.numbers["radius"] <= said <= 1.1 * proof.numbers["radius"]
+    proof = gramian.prove(mlp(nn.Tanh()), *data, "descent", polished=True)
+    assert float(proof.summary.split("(1 - ")[1].split(")")[0]) <= proof.numbers["contraction"]
+    assert repr(float(proof.numbers["step"])) in proof.summary

@@ -10,7 +10,7 @@ from torch import nn
 
 import gramian
 from gramian.checker import checked
-from gramian.errors import Unsupported
+from gramian.errors import BadArgument, Unsupported
 from gramian.prove import check
 
 
@@ -115,6 +115,20 @@ def test_an_unstable_rate_is_named(proof):
     result = gramian.prove(network(), *rows(), statement="run", lr=1.0)
     assert result.status == "not proved"
     assert "smaller learning rate" in result.fix
+
+
+def test_sizes_that_cannot_be_bounded_are_refused_with_the_way_out():
+    x, y = rows()
+    with pytest.raises(BadArgument, match=r"(?s)preactivations of size.*scaled to sizes near 1"):
+        gramian.prove(network(), 1e5 * x, y, statement="run", lr=0.006)
+    with pytest.raises(BadArgument, match=r"(?s)overflow.*scaled to sizes near 1"):
+        gramian.prove(network(), x, 1e200 * y, statement="run", lr=0.006)
+
+
+def test_the_cost_is_predicted_before_the_run():
+    news: list[str] = []
+    gramian.prove(network(), *rows(), statement="run", lr=0.006, most_steps=10, news=news.append)
+    assert any("predicted" in line and "10 steps" in line for line in news[:-1])
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Any
 
 from gramian.certify.evidence import Evidence
 from gramian.certify.goal import REACHED, Goal, last_accuracy, last_loss, steps_taken
-from gramian.certify.proofs import Proofs, proves_minimum
+from gramian.certify.proofs import proves_minimum
 from gramian.certify.width import Sweep
 from gramian.conditions import CONTRADICTED, IMPLIED, OBSERVED, TRAINING, UP_TO_CONSTANTS, Certificate
 from gramian.prove.proof import PROVED
@@ -179,13 +179,13 @@ def _at(e: Evidence) -> str:
 
 def because(
     e: Evidence, sweep: Sweep | None, word: str, certificates: tuple[Certificate, ...], singular: bool, did: str,
-    proofs: Proofs,
+    proved: str = "",
 ) -> str:  # fmt: skip
-    """Third sentence: how we know it, and what the kernel says."""
+    """Third sentence: how we know it, with what is `proved` or why nothing is, and what the kernel says."""
     if e.trace.diverged:
         return "Observed. A step above 2 over the largest curvature increases the loss along that direction."
     named = next((c.theorem for c in certificates if c.about == TRAINING and c.status == word), "")
-    said = f"{proofs.says} ".lstrip()
+    said = f"{proved} ".lstrip()
     if word == PROVED:
         return said + _kernel(e, sweep, singular, did)
     if word == IMPLIED:

@@ -59,7 +59,7 @@ def conclude(run: FinishedRun, proofs: Proofs, clock: Clock) -> Certification:
     sentences = (
         whether(evidence, outcome, run.goal, scored.train, run.still),
         how_fast(evidence, rate_words, run.plan.expected_steps, run.reached_at, run.still),
-        because(evidence, run.width.sweep, word, all_certificates, bool(run.limit.singular), outcome, proofs),
+        because(evidence, run.width.sweep, word, all_certificates, bool(run.limit.singular), outcome, proofs.says),
     )
     warnings = [*run.data.warnings, *run.width.warnings]
     if ridge_warning:

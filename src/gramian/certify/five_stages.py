@@ -92,9 +92,9 @@ def certify(
             `gramian.Description`.
         progress: say on stderr what is being done, with a progress bar for what takes long.
         checkpoint, resume: as for `train`.
-        prove: whether `gramian.prove` is tried on the trained network: is there an exact minimum, training loss 0, near
-            these weights? "auto": where its predicted time is at most half of what the study took (20 s are always
-            allowed) and 12 GiB are enough; True: whatever time it takes; False: no. The trained network stays as it is.
+        prove: whether `gramian.prove` is tried on a copy of the trained network: is there an exact minimum, training
+            loss 0, near these weights? "auto": where it is predicted to take no longer than the study did so far (20 s
+            are always allowed) and at most 12 GiB; True: whatever time it takes; False: no.
 
     Returns:
         The answer with its certificates, the trace and plain facts; `.write(folder)` makes the report. `.did` is

@@ -16,15 +16,16 @@ from gramian.certify.finished_run import FinishedRun
 from gramian.certify.study_clock import Clock
 from gramian.empirical.modules.module_copy import copied
 from gramian.errors import GramianError
+from gramian.predict.cost import MEMORY_SHARE, free_memory
 from gramian.prove.cost import Cost, least_seconds, predicted_cost
 from gramian.prove.proof import PROVED, Proof
 from gramian.prove.prove import prove
 
-SHARE_OF_RUN = 0.5  # of the time that the study took so far
+SHARE_OF_RUN = 1.0  # of the time that the study took so far
 LEAST_BUDGET = 20.0  # seconds that every study has for a proof
 MOST_BYTES = 12 * 2**30
 MOST_ACTIVATIONS = 2**18  # numbers in one layer's output of one row; reading a formula of more takes minutes
-DESCENT_SHARE = 0.8  # of what "minimum" takes: all but the polishing is done once more
+DESCENT_SHARE = 0.4  # of what "minimum" takes: all but the polishing is done once more
 PREFIX = "Not proved: "
 SAYS_HOW = "prove=True (--prove) takes the time"
 
@@ -89,7 +90,7 @@ def _tried(run: FinishedRun, budget: float, clock: Clock) -> Proofs:
     if refusal:
         return Proofs(says=f"No proof of an exact minimum was tried: {refusal}; {SAYS_HOW}.")
     cost = predicted_cost(network, x, y, loss=run.loss_name)
-    if cost.bytes > MOST_BYTES or cost.seconds > budget:
+    if cost.bytes > _most_bytes() or cost.seconds > budget:
         return Proofs(says=_does_not_fit(cost, budget))
     copy = copied(network).cpu().double()
     mode = network.training
@@ -146,9 +147,16 @@ def _largest_activation(network: nn.Module, x: Tensor) -> int:
     return max(sizes)
 
 
+def _most_bytes() -> float:
+    """Memory that a proof may take: 12 GiB, on a smaller or busier machine most of what is free."""
+    return min(float(MOST_BYTES), MEMORY_SHARE * free_memory())
+
+
 def _does_not_fit(cost: Cost, budget: float) -> str:
-    if cost.bytes > MOST_BYTES:
-        return f"No proof of an exact minimum was tried: predicted to take {cost.says()}, and 12 GiB are allowed."
+    most = _most_bytes()
+    if cost.bytes > most:
+        allowed = f"{most / 2**30:.1f} GiB are allowed"
+        return f"No proof of an exact minimum was tried: predicted to take {cost.says()}, and {allowed}."
     return (
         f"No proof of an exact minimum was tried: predicted to take {cost.says()}, and {budget:.0f} s are allowed; "
         f"{SAYS_HOW}."
@@ -169,8 +177,7 @@ def _reason(error: Exception) -> str:
 def _says(run: FinishedRun, minimum: Proof, descent: Proof | None) -> str:
     """What is proved and what is not: of the network as a formula in real numbers, in evaluation mode."""
     if minimum.status != PROVED:
-        reason = minimum.summary.removeprefix(PREFIX).rstrip(".")
-        return f"No proof of an exact minimum: {reason}; what would prove it: {minimum.fix}."
+        return f"No proof of an exact minimum: {_failing(minimum)}; what would prove it: {minimum.fix}."
     if minimum.statement == "separation":
         return (
             f"Proved of the trained network, as a formula in real numbers in evaluation mode: each row's own class is "
@@ -188,6 +195,17 @@ def _says(run: FinishedRun, minimum: Proof, descent: Proof | None) -> str:
     elif descent is not None:
         text += f"; that gradient descent from there {_at_rate(run)} converges to such weights is not proved"
     return text + "; the run that led here is observed."
+
+
+def _failing(minimum: Proof) -> str:
+    """What fails, as the middle of a sentence: the first inequality that does not hold."""
+    failing = () if minimum.checked is None else minimum.checked.failing
+    if not failing:
+        return minimum.summary.removeprefix(PREFIX).rstrip(".")
+    first = failing[0]
+    if first.name == "sigma":
+        return "the smallest singular value of the Jacobian cannot be told from 0"
+    return f"one of its inequalities, “{first.says}”, fails ({first.left:.3g} {first.sense} {first.right:.3g})"
 
 
 def _at_rate(run: FinishedRun) -> str:

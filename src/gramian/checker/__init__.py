@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from gramian.checker.certificate_file import Content, read
+from gramian.checker.sentences import ASSUMES, sentence
 from gramian.checker.statements import Line, lines
 from gramian.checker.two_layer_program import run_lines
+from gramian.checker.well_formed import require_targets, require_well_formed
 from gramian.errors import BadData
 
 __all__ = ["Checked", "Line", "check"]
@@ -76,17 +78,32 @@ def check(path: str | Path, x: np.ndarray | None = None, y: np.ndarray | None = 
                 why=f"it holds {name} of shape {kept.shape}; a statement is about these numbers alone",
                 fix="the data that gramian.prove was called with, scaled in the same way and in float64",
             )
-    return checked(content)
+    try:
+        return checked(content)
+    except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError) as error:
+        raise BadData(
+            "This is no certificate that can be checked.",
+            where=str(path),
+            why=f"{type(error).__name__}: {error}",
+            fix="the file as `Certificate.save` of gramian wrote it; make it anew with gramian.prove",
+        ) from None
 
 
 def checked(content: Content) -> Checked:
-    """The same for a certificate in memory."""
+    """The same for a certificate in memory.
+
+    The sentence and what it assumes come from here: a file may say anything in words.
+    """
     if content.statement == "run":
+        outputs = require_well_formed(content.program, content.x)
+        require_targets("run", content.y, len(content.x), outputs)
         recomputed = run_lines(content.program, content.x, content.y, content.numbers)
     else:
         recomputed = lines(content.statement, content.program, content.x, content.y, content.numbers)
-    return Checked(content.statement, content.says, content.assumes, tuple(recomputed))
+    says = sentence(content.statement, content.numbers, len(content.x))
+    assumes = dict.fromkeys((*ASSUMES, *content.assumes))
+    return Checked(content.statement, says, tuple(assumes), tuple(recomputed))
 
 
 def _same(given: np.ndarray, kept: np.ndarray) -> bool:
-    return given.size == kept.size and np.array_equal(given.reshape(kept.shape).astype(kept.dtype), kept)
+    return given.size == kept.size and np.array_equal(given.reshape(kept.shape), kept)

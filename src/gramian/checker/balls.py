@@ -77,11 +77,24 @@ class Ball:
 
     def norms(self) -> np.ndarray:
         """Upper bounds of the Euclidean norms along the last axis."""
-        return outward(np.sqrt(np.sum(self.size() ** 2, axis=-1)))
+        return root_of_squares(self.size())
 
     def norm(self) -> float:
         """An upper bound of the Euclidean norm of all entries (Frobenius, for a matrix)."""
-        return float(outward(np.sqrt(np.sum(self.size() ** 2))))
+        return float(root_of_squares(root_of_squares(self.size()).reshape(-1)))
+
+
+def root_of_squares(sizes: np.ndarray) -> np.ndarray:
+    r"""Upper bounds of $(\sum_j s_j^2)^{1/2}$ along the last axis, of non-negative numbers.
+
+    What the squares lose by underflow is at most SMALLEST, added under the root. Sizes whose root that would outweigh,
+    or whose squares would overflow, are divided by a power of two first.
+    """
+    peak = float(sizes.max(initial=0.0))
+    unit = 1.0
+    if 0 < peak < 1e-120 or 1e120 < peak < np.inf:
+        unit = float(np.ldexp(1.0, int(np.frexp(peak)[1])))
+    return outward(unit * outward(np.sqrt(outward(np.sum((sizes / unit) ** 2, axis=-1)))))
 
 
 def product(left: Ball, right: Ball, *, split: bool = False, by_flint: int = FLINT_PRODUCTS) -> Ball:
@@ -99,7 +112,8 @@ def product(left: Ball, right: Ball, *, split: bool = False, by_flint: int = FLI
         spread = np.abs(left.middle) @ right.radius + left.radius @ right.size()
         return Ball(middle, outward(spread + rounding))
     middle = left.middle @ right.middle
-    spread = np.abs(left.middle) @ (right.radius + gamma(length) * np.abs(right.middle))
+    # `outward`: the product with gamma may underflow, and is multiplied by a large number afterwards
+    spread = np.abs(left.middle) @ (right.radius + outward(gamma(length) * np.abs(right.middle)))
     if left.radius.any():
         spread += left.radius @ right.size()
     return Ball(middle, outward(spread))
@@ -129,7 +143,8 @@ def _split_product(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 def _slices(matrix: np.ndarray, bits: int, axis: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     largest = np.abs(matrix).max(axis=axis, keepdims=True)
-    unit = 2.0 ** (np.ceil(np.log2(np.maximum(largest, 1e-200))) - bits)
+    # ldexp is exact; a power 2.0 ** k need not be
+    unit = np.ldexp(1.0, np.ceil(np.log2(np.maximum(largest, 1e-200))).astype(int) - bits)
     first = np.rint(matrix / unit) * unit
     left = matrix - first  # exact: at most half a unit, in multiples of the entry's own last place
     finer = unit * 2.0**-bits
@@ -160,7 +175,10 @@ def mapped(matrix: sparse.csr_matrix, values: Ball) -> Ball:
     if length <= 1 and np.all(np.abs(matrix.data) == 1):
         rounding = 0.0  # numbers are moved, none is computed
     middle = (matrix @ flat.middle.T).T
-    spread = (abs(matrix) @ (flat.radius + rounding * np.abs(flat.middle)).T).T
+    errors = flat.radius
+    if rounding:
+        errors = errors + outward(rounding * np.abs(flat.middle))
+    spread = (abs(matrix) @ errors.T).T
     return Ball(middle, outward(spread)).reshape(*values.shape[:-1], matrix.shape[0])
 
 
@@ -172,7 +190,7 @@ def spectral_norm(matrix: Ball) -> float:
     size = matrix.norm()
     if size <= SMALLEST * 1e10 or not np.isfinite(size):
         return size
-    scale = 2.0 ** np.round(np.log2(size))  # an exact factor that keeps the powers from under- and overflow
+    scale = np.ldexp(1.0, int(np.round(np.log2(size))))  # an exact factor that keeps the powers from overflow
     small = Ball(matrix.middle / scale, matrix.radius / scale)
     if small.shape[0] > small.shape[1]:
         small = Ball(small.middle.T, small.radius.T)

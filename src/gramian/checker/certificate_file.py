@@ -89,19 +89,26 @@ def read(path: str | Path) -> Content:
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
         text, claimed = header[HEADER], header["seal"]
         fields = json.loads(text)
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+    except (OSError, SafetensorError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise _unreadable(path, f"{type(error).__name__}: {error}") from None
     if seal(text, arrays) != claimed:
         raise _unreadable(path, "its seal does not match: a number was changed after it was written")
+    try:
+        return _content(fields, arrays)
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise _unreadable(path, f"{type(error).__name__}: {error}") from None
+
+
+def _content(fields: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Content:
     if fields["format"] != FORMAT:
-        raise _unreadable(path, f"it has format {fields['format']}, this gramian reads {FORMAT}")
+        raise ValueError(f"it has format {fields['format']}, this gramian reads {FORMAT}")
     steps = [Step(**_tuples(step)) for step in fields["steps"]]
     program = Program(steps, _part(arrays, "program."), frozenset(fields["trained"]))
     return Content(
-        fields["statement"],
-        fields["says"],
-        tuple(fields["assumes"]),
-        fields["numbers"],
+        str(fields["statement"]),
+        str(fields["says"]),
+        tuple(map(str, fields["assumes"])),
+        {str(name): float(number) for name, number in fields["numbers"].items()},
         program,
         arrays["x"],
         arrays["y"],

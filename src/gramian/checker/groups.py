@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gramian.checker.balls import UNIT, Ball, gamma, outward
+from gramian.checker.balls import UNIT, Ball, gamma, outward, root_of_squares
 from gramian.checker.functions import LAST_PLACES
 
 
@@ -50,6 +50,9 @@ def softmax_back(value: Ball, bar: Ball, groups: int) -> Ball:
     return (sigma * (flowing + total)).reshape(*bar.shape)
 
 
+SMALLEST_SCALE = 1e-140
+
+
 @dataclass(frozen=True)
 class Normalized:
     """The value, and bounds of 1/s that hold for all members of the ball, for each group."""
@@ -66,18 +69,21 @@ def normalized(z: Ball, groups: int, eps: float) -> Normalized:
     largest = np.abs(entries).max(-1, keepdims=True)
     # c is off by what its arguments are (P has norm 1, and moves an entry by at most twice the largest) and by rounding
     off = outward(2 * moved.max(-1, keepdims=True) + gamma(length + 3) * 2 * largest)
-    whole = outward(np.sqrt(np.sum(moved**2, -1, keepdims=True)) + gamma(length + 3) * 2 * largest * np.sqrt(length))
+    whole = outward(root_of_squares(moved)[..., None] + gamma(length + 3) * 2 * largest * np.sqrt(length))
     with np.errstate(all="ignore"):
         scale = np.sqrt(np.mean(centred**2, -1, keepdims=True) + eps)
         # s is 1/sqrt(k)-Lipschitz in c
         low = scale * (1 - gamma(length + 4)) - outward(whole / np.sqrt(length))
+        # outside of these the squares under- or overflow; NaN is outside
+        known = (low > 0) & (scale > SMALLEST_SCALE) & (scale < 1 / SMALLEST_SCALE)
         values = centred / scale
-        inverse_off = np.where(low > 0, outward((scale - low) / (scale * low) + 4 * UNIT / scale), np.inf)
+        inverse_off = np.where(known, outward((scale - low) / (scale * low) + 4 * UNIT / scale), np.inf)
         # D z^ = (I - z^ z^T / k) / s, and |<z^, dc>| <= sqrt(k) |dc|
-        peak = np.minimum(np.abs(values) + off / low, np.sqrt(length))
+        peak = np.minimum((np.abs(centred) + off) / low, np.sqrt(length))
         spread = (off + peak * np.minimum(whole / np.sqrt(length), off)) / low + gamma(length + 8) * np.abs(values)
-        radius = np.where(low > 0, outward(spread), np.inf)
-    return Normalized(Ball(values, radius).reshape(*z.shape), Ball(1 / scale, inverse_off))
+        radius = np.where(known, outward(spread), np.inf)
+        inverse = Ball(1 / scale, inverse_off)
+    return Normalized(Ball(values, radius).reshape(*z.shape), inverse)
 
 
 def normalized_back(given: Normalized, bar: Ball, groups: int) -> Ball:
@@ -112,6 +118,8 @@ def largest(z: Ball, groups: int, mask: np.ndarray | None) -> tuple[Ball, np.nda
     with np.errstate(invalid="ignore"):
         lead = value - radius - second
         lead -= 4 * UNIT * (np.abs(value) + radius + np.where(np.isfinite(second), np.abs(second), 0.0))
+    # where the winner is not certain another entry may be larger
+    radius = np.where(second > value, outward(np.maximum(radius, second - value)), radius)
     return Ball(value[..., 0], radius[..., 0]), winner[..., 0], lead[..., 0]
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from gramian.checker.balls import Ball, outward, spectral_norm
+from gramian.checker.balls import Ball, outward, root_of_squares, spectral_norm
 from gramian.checker.functions import FUNCTIONS, bounds
 from gramian.checker.groups import Normalized
 from gramian.checker.program import Program, Step, Values
@@ -65,13 +65,20 @@ def _bounded(program: Program, values: Values, radius: float) -> Bounds:
         if step.kind == "function" and FUNCTIONS[step.function].kink:
             z = values.values[step.inputs[0]]
             gaps = np.abs(z.middle) - z.radius - outward(given[0].entry * radius)[:, None]
-            margin = min(margin, float(gaps.min()))
+            margin = min(margin, _margin(gaps))
         if step.kind == "maximum":  # both may move
             gaps = values.leads[number] - outward(2 * given[0].entry * radius)[:, None]
-            margin = min(margin, float(gaps.min()))
+            margin = min(margin, _margin(gaps))
     samples = len(values.output.middle)
     seconds = np.broadcast_to(growth[-1].second, (samples,))
-    return Bounds(float(outward(np.sqrt(np.sum(seconds**2)))), margin)
+    return Bounds(float(root_of_squares(seconds)), margin)
+
+
+def _margin(gaps: np.ndarray) -> float:
+    smallest = float(gaps.min())
+    if np.isnan(smallest):
+        return -np.inf
+    return smallest
 
 
 def _slopes(
@@ -87,7 +94,7 @@ def _slopes(
     if step.kind == "linear":
         matrix, h = abs(program.matrix(number)), given[0]
         rows, columns = float(matrix.sum(1).max()), float(matrix.sum(0).max())
-        norm = outward(np.sqrt(rows * columns))  # ||A||_2^2 <= ||A||_1 ||A||_inf
+        norm = outward(np.sqrt(outward(rows * columns)))  # ||A||_2^2 <= ||A||_1 ||A||_inf
         return Slopes(norm * h.whole, np.minimum(rows * h.entry, norm * h.whole), norm * h.second, uses)
     if step.kind == "affine":
         return _affine_slopes(program, step, given[0], radius, values.values[step.inputs[0]])
@@ -97,7 +104,8 @@ def _slopes(
         low = (z.middle - z.radius).min(-1) - moved
         high = (z.middle + z.radius).max(-1) + moved
         steepest, bend = bounds(step.function, low - 1e-12 * np.abs(low), high + 1e-12 * np.abs(high))
-        return Slopes(steepest * h.whole, steepest * h.entry, bend * h.entry * h.whole + steepest * h.second, uses)
+        turn = outward(bend * h.entry)
+        return Slopes(steepest * h.whole, steepest * h.entry, turn * h.whole + steepest * h.second, uses)
     if step.kind == "sum":
         whole, entry, second = zero, zero, zero
         for g in given:
@@ -125,8 +133,8 @@ def _slopes(
 def _affine_slopes(program: Program, step: Step, h: Growth, radius: float, values: Ball) -> Slopes:
     weight_trains, bias_trains = step.weight in program.trained, step.bias in program.trained
     weight, scale = program.weights(step.weight), abs(step.weight_scale)
-    norm = scale * outward(spectral_norm(weight) + radius * weight_trains)
-    row = scale * outward(float(weight.norms().max()) + radius * weight_trains)
+    norm = outward(scale * outward(spectral_norm(weight) + radius * weight_trains))
+    row = outward(scale * outward(float(weight.norms().max()) + radius * weight_trains))
     patch = outward(values.reshape(len(values.middle), step.positions, -1).norms().max(-1) + radius * h.whole)
     # what the layer's own weights do: to all entries, and to one
     own, own_entry = np.zeros(1), np.zeros(1)
@@ -137,9 +145,11 @@ def _affine_slopes(program: Program, step: Step, h: Growth, radius: float, value
     mine = frozenset(name for name in (step.weight, step.bias) if name in program.trained)
     cross = scale * h.whole * weight_trains
     if mine & h.uses:  # tied with an earlier layer: the directions are not orthogonal
-        whole, entry = np.sqrt(own) + norm * h.whole, np.sqrt(own_entry) + row * h.whole
+        whole, entry = np.sqrt(outward(own)) + norm * h.whole, np.sqrt(outward(own_entry)) + row * h.whole
         return Slopes(whole, entry, 2 * cross + norm * h.second, mine | h.uses)
-    whole, entry = np.sqrt(own + (norm * h.whole) ** 2), np.sqrt(own_entry + (row * h.whole) ** 2)
+    # the squares may underflow: `outward` under the root
+    whole = np.sqrt(outward(own + (norm * h.whole) ** 2))
+    entry = np.sqrt(outward(own_entry + (row * h.whole) ** 2))
     return Slopes(whole, entry, cross + norm * h.second, mine | h.uses)
 
 
@@ -153,8 +163,10 @@ def _normalization_slopes(step: Step, h: Growth, radius: float, given: Normalize
             together * radius / root
         )
         inverse = np.where(smallest > 0, outward(1 / smallest), np.inf)
-    largest = np.minimum(given.value.size().max(-1) + outward(inverse * 4 * h.entry * radius), root)
-    entry = inverse * (2 * h.entry + largest * np.minimum(h.whole / root, 2 * h.entry))
-    return Slopes(
-        inverse * h.whole, entry, 6 * inverse**2 / root * together * h.whole + inverse * h.second, h.uses
-    )  # fmt: skip
+    # an entry of z^ is at most sqrt(k), so it moves by at most 1/s (2e + sqrt(k) min(d / sqrt(k), 2e)) radius
+    along = np.minimum(h.whole / root, 2 * h.entry)
+    moved = outward(inverse * outward((2 * h.entry + root * along) * radius))
+    largest = np.minimum(given.value.size().max(-1) + moved, root)
+    entry = inverse * (2 * h.entry + largest * along)
+    second = 6 / root * outward(inverse * together) * outward(inverse * h.whole) + inverse * h.second
+    return Slopes(inverse * h.whole, entry, second, h.uses)

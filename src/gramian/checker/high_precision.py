@@ -22,7 +22,8 @@ def outputs(program: Program, x: np.ndarray) -> Ball | None:
     if len(x) * numbers > MOST_NUMBERS or len(x) * products > MOST_PRODUCTS or not np.isfinite(x).all():
         return None
     with flint.ctx.workprec(BITS):
-        weights = {step.weight: _matrix(program.arrays[step.weight]) for step in program.steps if step.weight}
+        affine = [step.weight for step in program.steps if step.kind == "affine"]
+        weights = {name: _matrix(program.arrays[name]) for name in affine}
         rows = [_sample(program, weights, row) for row in x]
         middle = np.array([[float(number.mid()) for number in row] for row in rows])
         radius = np.array([[float(number.rad()) for number in row] for row in rows])
@@ -93,8 +94,8 @@ def _step(
         allowed = mask[first : first + length]
         if step.kind == "softmax":
             result += _softmax(group, allowed)
-        elif step.kind == "maximum":  # a winner that is not certain fails a line of its own
-            result.append(max((z for z, m in zip(group, allowed, strict=True) if m), key=lambda z: float(z.mid())))
+        elif step.kind == "maximum":
+            result.append(_largest([z for z, m in zip(group, allowed, strict=True) if m]))
         else:
             result += _normalized(group, step)
     return result
@@ -118,6 +119,14 @@ def _softmax(group: Numbers, mask: list[float]) -> Numbers:
     e = [(z - shift).exp() if m else flint.arb(0) for z, m in zip(group, mask, strict=True)]
     total = sum(e[1:], e[0])
     return [v / total for v in e]
+
+
+def _largest(group: Numbers) -> flint.arb:
+    largest = max(group, key=lambda z: float(z.mid()))
+    for z in group:
+        if not z < largest and z is not largest:  # it may be larger
+            largest = largest.union(z)
+    return largest
 
 
 def _normalized(group: Numbers, step: Step) -> Numbers:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy import sparse
 
-from gramian.checker.balls import Ball, gamma, mapped, outward, product
+from gramian.checker.balls import SMALLEST, Ball, gamma, mapped, outward, product, root_of_squares
 from gramian.checker.functions import applied
 from gramian.checker.groups import Normalized, largest, largest_back, normalized, normalized_back, softmax, softmax_back
 
@@ -122,9 +122,9 @@ def evaluate(program: Program, x: np.ndarray) -> Values:
         elif step.kind == "product":
             value = given[0] * given[1]
         elif step.kind == "softmax":
-            value = softmax(given[0], step.positions, program.arrays.get(step.offset))
+            value = softmax(given[0], step.positions, _mask(program, step))
         elif step.kind == "maximum":
-            value, winners[number], leads[number] = largest(given[0], step.positions, program.arrays.get(step.offset))
+            value, winners[number], leads[number] = largest(given[0], step.positions, _mask(program, step))
         elif step.kind == "normalize":
             normalizations[number] = normalized(given[0], step.positions, step.eps)
             value = normalizations[number].value
@@ -132,6 +132,12 @@ def evaluate(program: Program, x: np.ndarray) -> Values:
             raise ValueError(f"step {number} is of the unknown kind {step.kind!r}")
         values.append(value)
     return Values(values, slopes, normalizations, winners, leads)
+
+
+def _mask(program: Program, step: Step) -> np.ndarray | None:
+    if step.offset:
+        return program.arrays[step.offset]
+    return None
 
 
 def _affine(program: Program, step: Step, h: Ball) -> Ball:
@@ -167,29 +173,29 @@ def jacobian_gram(program: Program, values: Values) -> Gram:
     size = samples * outputs
     matrix = np.zeros((size, size))
     factors = _backward(program, values, samples, outputs)
-    errors, longest, blocks = 0.0, 1, 0
+    errors, longest, blocks, lost = 0.0, 1, 0, size * SMALLEST
     for name in sorted(factors):
         uses = factors[name]
         if len(uses) == 1 and uses[0][0] is not None and uses[0][0].shape[1] == 1:
             h, bar = uses[0][0].reshape(len(uses[0][0].middle), -1), uses[0][1].reshape(size, -1)
             # the gradient of output (i, c) is the outer product of bar and h, so its Gram matrix is a product of two
             sample = np.repeat(np.arange(len(h.middle)), size // len(h.middle))
-            matrix += (h.middle @ h.middle.T)[np.ix_(sample, sample)] * (bar.middle @ bar.middle.T)
-            row_error = h.norms()[sample] * _norms(bar.radius) + _norms(h.radius)[sample] * bar.norms()
+            inputs, outer = h.middle @ h.middle.T, bar.middle @ bar.middle.T
+            matrix += inputs[np.ix_(sample, sample)] * outer
+            # what underflows in one factor is multiplied by the other
+            lost += outward(size * SMALLEST * (1 + float(np.abs(inputs).max()) + float(np.abs(outer).max())))
+            row_error = h.norms()[sample] * root_of_squares(bar.radius)
+            row_error += root_of_squares(h.radius)[sample] * bar.norms()
             errors += float(np.sum(outward(row_error) ** 2))
             longest, blocks = max(longest, h.shape[1] + bar.shape[1] + 1), blocks + 1
             continue
         for gradient in _gradients(uses, size):
             matrix += gradient.middle @ gradient.middle.T
-            errors += float(np.sum(outward(gradient.radius) ** 2))
+            errors += float(np.sum(root_of_squares(gradient.radius) ** 2))
             longest, blocks = max(longest, gradient.shape[1]), blocks + 1
     # each entry is a sum of products of computed factors; |J||J|^T is positive semidefinite with the trace of H
-    rounding = outward(gamma(longest + blocks + 3) * 1.01 * float(np.trace(matrix)))
+    rounding = outward(gamma(longest + blocks + 3) * 1.01 * float(np.trace(matrix))) + lost
     return Gram(matrix, float(rounding), float(outward(np.sqrt(outward(errors)))))
-
-
-def _norms(array: np.ndarray) -> np.ndarray:
-    return outward(np.sqrt(np.sum(array**2, axis=-1)))
 
 
 Use = tuple[Ball | None, Ball]  # values at positions (n or 1, P, k), or None; what flows back (n, C, P, m)
@@ -253,15 +259,19 @@ def _affine_back(program: Program, step: Step, bar: Ball, h: Ball, uses: dict[st
 
 def _gradients(uses: list[Use], size: int):
     """The gradients of all outputs with respect to one parameter, (N, numbers), in pieces that memory holds."""
-    rows = uses[0][1].shape[-1]
-    width = 1
-    if uses[0][0] is not None:
-        width = uses[0][0].shape[-1]
+    # a parameter that is a layer's matrix (rows, width) may stand elsewhere as a value, with its numbers row by row
+    matrices = [(h, bar) for h, bar in uses if h is not None]
+    rows, width = uses[0][1].shape[-1], 1
+    if matrices:
+        rows, width = matrices[0][1].shape[-1], matrices[0][0].shape[-1]
     step = max(MOST_NUMBERS // max(size * width, 1), 1)
     for first in range(0, rows, step):
         total: Ball | None = None
         for h, bar in uses:
-            gradient = _contracted(h, bar, slice(first, first + step)).reshape(size, -1)
+            part = slice(first, first + step)
+            if h is None:
+                part = slice(first * width, (first + step) * width)
+            gradient = _contracted(h, bar, part).reshape(size, -1)
             total = gradient if total is None else total + gradient
         assert total is not None
         yield total
@@ -275,5 +285,7 @@ def _contracted(h: Ball | None, bar: Ball, rows: slice) -> Ball:
         return Ball(middle.sum(2), outward(radius.sum(2) + positions * np.abs(middle).sum(2)))
     flipped, flipped_radius = np.swapaxes(middle, 2, 3), np.swapaxes(radius, 2, 3)
     values, errors = h.middle[:, None], h.radius[:, None]
-    spread = np.abs(flipped) @ (errors + positions * np.abs(values)) + flipped_radius @ (np.abs(values) + errors)
+    spread = np.abs(flipped) @ (errors + outward(positions * np.abs(values))) + flipped_radius @ (
+        np.abs(values) + errors
+    )
     return Ball(flipped @ values, outward(spread))

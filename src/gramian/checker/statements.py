@@ -15,6 +15,7 @@ docs/proofs.md has the proofs. The last comparisons are made in rational arithme
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -27,6 +28,7 @@ from gramian.checker.eigenvalues import largest_is_at_most, smallest_is_at_least
 from gramian.checker.growth import bounded
 from gramian.checker.high_precision import outputs
 from gramian.checker.program import Gram, Program, Values, evaluate, jacobian_gram
+from gramian.checker.well_formed import require, require_targets, require_well_formed
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,9 @@ class Line:
 def lines(statement: str, program: Program, x: np.ndarray, y: np.ndarray, numbers: Mapping[str, Any]) -> list[Line]:
     """All inequalities of a statement for these weights and data; it is proved if each of them holds.
 
+    Raises:
+        NotWellFormed: the program or the data are not what a statement can be about.
+
     Args:
         statement: "minimum", "descent" or "separation".
         program: the network with its weights.
@@ -51,11 +56,11 @@ def lines(statement: str, program: Program, x: np.ndarray, y: np.ndarray, number
         y: targets (n, C); for "separation" class numbers (n,).
         numbers: the bounds that the prover claims: residual, sigma, lipschitz, radius; largest, step; margin.
     """
+    require(statement in ("minimum", "descent", "separation"), f"unknown statement {statement!r}")
+    require_targets(statement, y, len(x), require_well_formed(program, x))
     values = evaluated(program, x)
     if statement == "separation":
         return _separation(program, values, y, float(numbers["margin"]))
-    if statement not in ("minimum", "descent"):
-        raise ValueError(f"unknown statement {statement!r}")
     had = {name: float(number) for name, number in numbers.items()}
     return local_lines(statement, program, values, jacobian_gram(program, values), y, had)
 
@@ -83,7 +88,7 @@ def _local_lines(
         ),
         _line("lipschitz", "the Jacobian's Lipschitz constant on the ball", bounds.lipschitz, "<=", had["lipschitz"]),
     ]
-    if np.isfinite(bounds.kink_margin):
+    if bounds.kink_margin != np.inf:
         result.append(
             _line(
                 "pattern",
@@ -105,11 +110,16 @@ def evaluated(program: Program, x: np.ndarray) -> Values:
     fine = outputs(program, x)
     if fine is not None:
         values.values[-1] = fine
+    output = values.output
+    if len(output.middle) < len(x):  # the same for all samples, and yet an equation for each of them
+        shape = (len(x), output.shape[1])
+        values.values[-1] = Ball(np.broadcast_to(output.middle, shape), np.broadcast_to(output.radius, shape))
     return values
 
 
 def residual_norm(values: Values, y: np.ndarray) -> float:
     r"""An upper bound of $\|f - y\|$."""
+    require(y.shape == values.output.shape, "targets are (n, C), as the outputs")
     return (values.output + Ball.exact(-np.asarray(y, dtype=np.float64))).norm()
 
 
@@ -124,9 +134,7 @@ def existence(had: Mapping[str, float], *, descent: bool) -> list[Line]:
     residual, sigma, lipschitz, radius = (bounds[name] for name in names[:4])
     share = Fraction(1)
     if descent:
-        step = bounds["step"]
-        norm = bounds["largest"] + lipschitz * radius  # of J on the ball
-        share = 1 - step * norm**2 / 2 - lipschitz * step * residual / 2
+        share = _share(bounds)
         result.append(_rational("share", "a step lowers the residual", Fraction(0), "<", share))
     result.append(_rational("ball", "the Jacobian keeps its rank on the ball", lipschitz * radius, "<", sigma))
     path = share * (sigma * radius - lipschitz * radius**2 / 2)
@@ -135,11 +143,22 @@ def existence(had: Mapping[str, float], *, descent: bool) -> list[Line]:
 
 
 def contraction(had: Mapping[str, float]) -> float:
-    r"""$p$ with $\|r_k\| \le (1 - p)^k R$ for a proved "descent"."""
-    share = 1 - had["step"] * (had["largest"] + had["lipschitz"] * had["radius"]) ** 2 / 2
-    share -= had["lipschitz"] * had["step"] * had["residual"] / 2
-    gap = had["sigma"] - had["lipschitz"] * had["radius"]
-    return had["step"] * share * gap**2 * (1 - 1e-12)
+    r"""$p$ with $\|r_k\| \le (1 - p)^k R$ for a proved "descent", rounded down; 0 where nothing is proved."""
+    if not all(np.isfinite(number) for number in had.values()):
+        return 0.0
+    bounds = {name: Fraction(number) for name, number in had.items()}
+    gap = bounds["sigma"] - bounds["lipschitz"] * bounds["radius"]
+    share = _share(bounds)
+    if share <= 0 or gap <= 0:
+        return 0.0
+    return float(bounds["step"] * share * gap**2) * (1 - 2.0**-50)
+
+
+def _share(bounds: Mapping[str, Fraction]) -> Fraction:
+    """c of "descent"."""
+    step, lipschitz = bounds["step"], bounds["lipschitz"]
+    norm = bounds["largest"] + lipschitz * bounds["radius"]  # of J on the ball
+    return 1 - step * norm**2 / 2 - lipschitz * step * bounds["residual"] / 2
 
 
 def _separation(program: Program, values: Values, y: np.ndarray, margin: float) -> list[Line]:
@@ -185,4 +204,13 @@ def _proved(name: str, says: str, claimed: float, holds: bool) -> Line:
 
 
 def _rational(name: str, says: str, left: Fraction, sense: str, right: Fraction) -> Line:
-    return Line(name, says, float(left), sense, float(right), left < right)
+    return Line(name, says, _shown(left), sense, _shown(right), left < right)
+
+
+def _shown(number: Fraction) -> float:
+    try:
+        return float(number)
+    except OverflowError:
+        if number < 0:
+            return -math.inf
+        return math.inf

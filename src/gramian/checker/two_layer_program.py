@@ -88,7 +88,7 @@ def run_lines(program: Program, x: NDArray, y: NDArray, numbers: Mapping[str, An
         return [_line("network", f"the network has two layers, but {error}", 1.0, "<=", 0.0)]
     goal, steps = float(numbers.get("accuracy", np.inf)), float(numbers["steps"])
     precise, bits = float(numbers.get("precise_steps", 0)), float(numbers.get("bits", 128))
-    result = [
+    sane = [
         _line("rate", "the learning rate is positive", 0.0, "<", task.lr),
         _line("rate_size", "the learning rate is finite", task.lr, "<", np.inf),
         _line("steps", "the run has a whole number of steps, as many as can be replayed", steps % 1, "<=", 0.0),
@@ -100,17 +100,17 @@ def run_lines(program: Program, x: NDArray, y: NDArray, numbers: Mapping[str, An
         _line("most_bits", "it has no more than can be computed with", bits, "<=", MOST_BITS),
         _line("accuracy", "the accuracy is positive", 0.0, "<", goal),
     ]
-    if not all(line.holds for line in result):
-        return result
+    if not all(line.holds for line in sane):
+        return [line for line in sane if not line.holds]
     try:
         end, last_above = _end(Replay(task, start, int(precise), int(bits)), int(steps), goal)
     except (ArithmeticError, np.linalg.LinAlgError) as error:
-        return [*result, _line("range", f"the run stays where it can be bounded, but {error}", 1.0, "<=", 0.0)]
+        return [_line("range", f"the run stays where it can be bounded, but {error}", 1.0, "<=", 0.0)]
     claims = (
         ("distance", "the exact run is no farther from the computed one than claimed", end.distance),
         ("residual", "the exact run's residual there is at most as claimed", end.residual),
     )
-    result += [_line(name, says, seen, "<=", numbers[name]) for name, says, seen in claims]
+    result = [_line(name, says, seen, "<=", numbers[name]) for name, says, seen in claims]
     says = "the Jacobian's smallest singular value there is at least as claimed"
     result.append(_line("sigma", says, numbers["sigma"], "<=", end.sigma))
     result.append(_line("share", "a step lowers the residual", 0.0, "<", end.share))
@@ -127,12 +127,13 @@ def run_lines(program: Program, x: NDArray, y: NDArray, numbers: Mapping[str, An
 def _end(replay: Replay, steps: int, goal: float) -> tuple[Tail, int]:
     """The tail after this many steps, and the last of them whose loss may be above the goal."""
     last_above = -1
-    for point, bounds in replay:
-        if not bounds.residual**2 / 2 * PAD <= goal:
-            last_above = point.step
-        if point.step == steps or not np.isfinite(bounds.distance):
-            break
-    return tail(replay, point, bounds), last_above
+    with np.errstate(all="ignore"):  # what overflows is refused by name
+        for point, bounds in replay:
+            if not bounds.residual**2 / 2 * PAD <= goal:
+                last_above = point.step
+            if point.step == steps:
+                break
+        return tail(replay, point, bounds), last_above
 
 
 def _line(name: str, says: str, left: float, sense: str, right: float) -> Line:

@@ -93,8 +93,8 @@ Prove = Annotated[
     bool | None,
     typer.Option(
         "--prove/--no-prove",
-        help="Whether to prove that an exact minimum lies near the trained weights (default: where that takes at most "
-        "half of the study's time; 20 s are always allowed).",
+        help="Whether to prove that an exact minimum lies near the trained weights (default: where that is predicted "
+        "to take no longer than the study did; 20 s are always allowed).",
         rich_help_panel=RUN,
         show_default=False,
     ),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,10 +12,13 @@ from gramian.checker.program import Program
 from gramian.errors import BadArgument
 from gramian.prove.problem import problem_of
 from gramian.prove.read_program import read_program
+from gramian.timing import seconds_of
 
 TRIAL = 768  # side of the matrices whose product is timed
 COPIES = 5  # N x N matrices held at once
-FACTORIZATIONS = 6  # of N x N: polishing, eigenvalues, the proof
+POLISHING = 6  # Gram matrices that polishing forms and factorizes; 12 where it comes from far
+BALLS = 2  # of a Gram matrix with its errors, in those without
+FACTORIZATIONS = 2 * (POLISHING + 4)  # N^3 / 3 each; of the proof four. Twice, as they run at half a product's speed
 SPLIT_PRODUCTS = 10  # products of parts in one product with twice the digits, and those of its error bounds
 
 
@@ -43,7 +45,7 @@ def cost_of(program: Program, samples: int, outputs: int) -> Cost:
         m, k = program.arrays[step.weight].shape
         largest = max(largest, rows * step.positions * max(m, k))
         inner = k * m if step.positions > 1 else k + m
-        flops += 2.0 * rows**2 * inner + 8.0 * rows * step.positions * m * k
+        flops += (POLISHING + BALLS) * (2.0 * rows**2 * inner + 8.0 * rows * step.positions * m * k)
     return Cost(flops / _speed() + 1.0, 8.0 * (COPIES * rows**2 + 4 * largest), rows)
 
 
@@ -78,11 +80,10 @@ def _cost_of_outputs(program: Program, samples: int) -> Cost:
 
 
 def _speed() -> float:
+    """Operations in a second of one matrix product; on a busy machine of this process's own time."""
     matrix = np.ones((TRIAL, TRIAL))
     matrix @ matrix
-    began = time.perf_counter()
-    matrix @ matrix
-    return 2.0 * TRIAL**3 / (time.perf_counter() - began)
+    return 2.0 * TRIAL**3 / seconds_of(lambda: matrix @ matrix)
 
 
 def check_memory(cost: Cost, most: int) -> None:

@@ -88,8 +88,13 @@ def gelu(reading: Reading, x: Any, approximate: str = "none") -> Value:
     return reading.product(z, bent)
 
 
+SOFTPLUS_THRESHOLD = 20.0  # torch takes the identity above
+
+
 @handles("softplus")
 def softplus(reading: Reading, x: Any, beta: float = 1, threshold: float = 20) -> Value:
+    if threshold != SOFTPLUS_THRESHOLD:
+        raise Unsupported("softplus with another threshold than 20 has no rule")
     z = reading.value(x)
     if beta == 1:
         return reading.function("softplus", z)

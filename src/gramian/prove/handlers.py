@@ -20,7 +20,7 @@ LAYOUT = {
     "view_as", "movedim", "roll", "mT", "numpy_T", "swapaxes",
 }  # fmt: skip
 # the call gives its first argument's numbers as they are
-SAME = {"clone", "contiguous", "detach", "alias", "lift_fresh_copy", "dropout", "feature_dropout", "_to_copy", "to",
+SAME = {"clone", "contiguous", "alias", "lift_fresh_copy", "dropout", "feature_dropout", "_to_copy", "to",
         "dropout_", "native_dropout"}  # fmt: skip
 # the call is linear in its one argument that is not constant
 LINEAR = {
@@ -44,6 +44,9 @@ def read_call(reading: Reading, node: Node, args: list[Any], kwargs: dict[str, A
     if not changing:
         return target(*args, **kwargs)
     try:
+        _refuse_shared_change(node, name)
+        if name in ("detach", "detach_"):
+            raise Unsupported("`detach` has no rule: training then follows another gradient than the loss's")
         if name in SAME:
             return args[0]
         if name in OF_SHAPE:
@@ -59,6 +62,19 @@ def read_call(reading: Reading, node: Node, args: list[Any], kwargs: dict[str, A
         raise Unsupported(f"the call `{name}` of {len(changing)} values has no rule")
     except Unsupported as error:
         raise Unsupported(f"{error} (in {_where(node)})") from None
+
+
+def _refuse_shared_change(node: Node, name: str) -> None:
+    """A call that changes its argument in place changes all views of it; the graph shows this only to its own users."""
+    if not name.endswith("_") or name.startswith("_"):
+        return
+    changed = node.args[0]
+    while isinstance(changed, Node):
+        if len(changed.users) > 1:
+            raise Unsupported(f"the call `{name}` changes in place a tensor that others see: it has no rule")
+        if getattr(changed.target, "__name__", "").split(".")[0] not in LAYOUT | SAME:
+            return
+        changed = changed.args[0]
 
 
 def _of_one(reading: Reading, target: Any, name: str, args: list[Any], kwargs: dict[str, Any]) -> Value:

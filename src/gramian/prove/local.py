@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 from scipy import linalg
@@ -19,17 +20,13 @@ from gramian.checker.certificate_file import Content
 from gramian.checker.eigenvalues import hidden_by_rounding, largest_provable, smallest_provable
 from gramian.checker.growth import bounded
 from gramian.checker.program import Gram, Program, Values, jacobian_gram
+from gramian.checker.sentences import ASSUMES, rounded_up, sentence
 from gramian.checker.statements import contraction, evaluated, local_lines, residual_norm
 from gramian.prove.problem import Problem
 from gramian.prove.proof import Proof, proof, rank_in_doubt
 
 RESIDUAL_ROOM, OTHER_ROOM = 4.0, 1.01
 DENSE_EIGENVALUES = 1_500  # rows up to which all eigenvalues are computed
-ASSUMES = (
-    "the network is the formula written in the certificate, in real numbers, with the weights and data as stored",
-    "the machine's arithmetic is IEEE float64, its matrix products are sums in some order (no Strassen), and NumPy's "
-    "and SciPy's elementary functions err by at most 8 units in the last place of 1 + |value|",
-)
 FIXES = {
     "residual": "outputs that are finite numbers",
     "sizes": "a wider network, or fewer rows that lie further apart: the smallest singular value is lost in rounding",
@@ -52,12 +49,10 @@ def prove_minimum(problem: Problem, program: Program, numbers: Mapping[str, floa
     for _ in range(2):  # the second time on the smaller ball that the first one shows to be enough
         had["lipschitz"] = OTHER_ROOM * bounded(program, values, had["radius"]).lipschitz
         had["radius"] = min(_root(had, 1.0), had["radius"])
-    says = (
-        f"Weights with training loss exactly 0 lie within {had['radius']:.2g} of the certificate's weights"
-        f"{_from_yours(numbers, had['radius'])}."
-    )
-    return _judged("minimum", "An exact global minimum exists here", says, problem, program, values, gram, had,
-                   numbers, began)  # fmt: skip
+    says = sentence("minimum", had, len(problem.x))
+    summary = f"{says[:-1]}{_from_yours(numbers, had['radius'])}."
+    return _judged("minimum", "An exact global minimum exists here", says, summary, problem, program, values, gram,
+                   had, numbers, began)  # fmt: skip
 
 
 def prove_descent(
@@ -81,13 +76,9 @@ def prove_descent(
         had["radius"] = min(1.5 * wanted, 4 * had["radius"])
     had["lipschitz"] = OTHER_ROOM * bounded(program, values, had["radius"]).lipschitz
     rate = contraction(had)
-    says = (
-        f"Gradient descent with step {had['step']:.4g} from the certificate's weights converges to weights with "
-        f"training loss exactly 0, within {had['radius']:.2g}: after k steps the residual's norm is at most "
-        f"{had['residual']:.2g} times (1 - {rate:.4g})^k."
-    )
-    return _judged("descent", "Gradient descent from here reaches an exact global minimum", says, problem, program,
-                   values, gram, had, {**numbers, "contraction": rate}, began)  # fmt: skip
+    says = sentence("descent", had, len(problem.x))
+    return _judged("descent", "Gradient descent from here reaches an exact global minimum", says, says, problem,
+                   program, values, gram, had, {**numbers, "contraction": rate}, began)  # fmt: skip
 
 
 def _bounds(problem: Problem, program: Program) -> tuple[Values, Gram, dict[str, float]]:
@@ -129,13 +120,14 @@ def _extreme(matrix: np.ndarray) -> tuple[float, float]:
 
 def _from_yours(numbers: Mapping[str, float], radius: float) -> str:
     if numbers.get("moved"):
-        return f", which are {numbers['moved']:.2g} from yours (in all {numbers['moved'] + radius:.3g})"
+        moved = numbers["moved"] * (1 + 1e-12)  # it was computed in floating point
+        return f", which are {rounded_up(moved)} from yours (in all {rounded_up(moved + radius, 3)})"
     return ", which are yours"
 
 
 def _judged(
-    statement: str, title: str, says: str, problem: Problem, program: Program, values: Values, gram: Gram,
-    had: Mapping[str, float], numbers: Mapping[str, float], began: float,
+    statement: str, title: str, says: str, summary: str, problem: Problem, program: Program, values: Values,
+    gram: Gram, had: Mapping[str, float], numbers: Mapping[str, float], began: float,
 ) -> Proof:  # fmt: skip
     x, y = problem.x.reshape(len(problem.x), -1).numpy(), problem.y.numpy()
     had = {name: bound for name, bound in had.items() if name != "eigenvalue"}
@@ -144,4 +136,7 @@ def _judged(
     checked = Checked(statement, says, content.assumes, tuple(lines))
     every = {**numbers, **had, "h": 2 * had["lipschitz"] * had["residual"] / had["sigma"] ** 2}
     every["seconds"] = time.perf_counter() - began
-    return proof(statement, title, content, checked, every, FIXES)
+    result = proof(statement, title, content, checked, every, FIXES)
+    if checked.valid:
+        return replace(result, summary=summary)
+    return result

@@ -80,6 +80,8 @@ class Reading:
             return of
         flat = of.tensor.detach().reshape(1, -1)
         step = Step("parameter", weight=self.weight(of, flat))
+        if of.tensor.dim() == 1:  # it may be a bias as well
+            self.arrays[of.name] = self.arrays[of.name].reshape(-1)
         value = self.add(step, of.tensor.shape)
         if of.scale == 1:
             return value

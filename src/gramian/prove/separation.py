@@ -8,8 +8,8 @@ import numpy as np
 
 from gramian.checker import checked
 from gramian.checker.certificate_file import Content
+from gramian.checker.sentences import ASSUMES, sentence
 from gramian.checker.statements import evaluated
-from gramian.prove.local import ASSUMES
 from gramian.prove.problem import Problem
 from gramian.prove.proof import Proof, proof
 from gramian.prove.read_program import checked_program
@@ -33,10 +33,7 @@ def prove_separation(problem: Problem, began: float) -> Proof:
     others[rows, y] = -np.inf
     margin = float((own - others.max(1)).min())
     claimed = margin - 1e-9 * abs(margin) - 1e-12
-    says = (
-        f"The network separates all {len(y):,} samples, each class ahead by {max(claimed, 0):.3g}: the infimum of the "
-        "cross-entropy is 0, and multiplying the readout by t takes it below n (C - 1) exp(-margin t)."
-    )
+    says = sentence("separation", {"margin": claimed}, len(x))
     content = Content("separation", says, (*ASSUMES, *problem.assumes), {"margin": claimed}, program, x, y)
     numbers = {"margin": claimed, "seconds": time.perf_counter() - began}
     return proof("separation", "The classes are separated", content, checked(content), numbers, FIXES)

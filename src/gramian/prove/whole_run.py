@@ -13,7 +13,8 @@ from gramian.checker.certificate_file import Content
 from gramian.checker.program import Program
 from gramian.checker.two_layer import Task, Weights
 from gramian.checker.two_layer_program import NotTwoLayer, two_layer
-from gramian.errors import Unsupported
+from gramian.checker.two_layer_run import Replay
+from gramian.errors import BadArgument, Unsupported
 from gramian.prove.problem import Problem
 from gramian.prove.proof import Proof, proof
 from gramian.prove.run import RunProof, largest_certified
@@ -24,7 +25,8 @@ ASSUMES = (
     "the machine's arithmetic is IEEE float64, its matrix products are sums in some order (no Strassen), and "
     "python-flint's ball arithmetic is right",
 )
-LINES = ("rate", "distance", "residual", "sigma", "share", "tail", "time")
+TIMED_STEPS = 8
+LINES = ("range", "distance", "residual", "sigma", "share", "tail", "time")
 # what another machine's sums in another order may change; a claim is rounded by that
 ROOM = 1.05
 
@@ -45,7 +47,17 @@ def prove_run(
     began = time.perf_counter()
     x, y = problem.x.reshape(len(problem.x), -1).numpy(), problem.y.numpy()
     task, start = _read(program, x, y, lr)
-    result = largest_certified(task, start, accuracies, most_steps, search=lr is None, news=news)
+    try:
+        with np.errstate(all="ignore"):  # what overflows is refused by name
+            news(_predicted(task, start, most_steps))
+            result = largest_certified(task, start, accuracies, most_steps, search=lr is None, news=news)
+    except (ArithmeticError, np.linalg.LinAlgError) as error:
+        raise BadArgument(
+            "The run's first step cannot be bounded.",
+            where="prove(module, x, y, statement='run')",
+            why=str(error),
+            fix="inputs, targets and weights scaled to sizes near 1",
+        ) from None
     content = Content(
         "run", _sentence(result), (*ASSUMES, *problem.assumes), _claims(result, accuracies), program, x, y
     )
@@ -74,6 +86,20 @@ def _read(program: Program, x: np.ndarray, y: np.ndarray, lr: float | None) -> t
     if lr is not None:
         task = replace(task, lr=lr)
     return task, start
+
+
+def _predicted(task: Task, start: Weights, most_steps: int) -> str:
+    """Timed on the first steps; a rate that succeeds or fails early costs less."""
+    small = replace(task, lr=min(task.lr, 1e-9))  # hardly moves: no eigenvalues but the first ones
+    began = time.perf_counter()
+    for point, _ in Replay(small, start):
+        if point.step == 0:
+            first = time.perf_counter() - began
+        if point.step == TIMED_STEPS:
+            break
+    each = (time.perf_counter() - began - first) / TIMED_STEPS
+    longest = first + most_steps * each
+    return f"predicted: {each:.2g} s a step, at most {longest:,.0f} s for {most_steps:,} steps at each rate"
 
 
 def _sentence(result: RunProof) -> str:

@@ -28,8 +28,8 @@ _UNIT = re.compile(r"(?<=\d) (?=%|ms\b|s\b|×)|(?<=×) (?=10)")
 STATUS = {
     "reached, proved": (
         "certified",
-        "The global minimum was reached, and it is proved with bounds of all rounding errors that an exact one lies "
-        "near the trained weights; the last sentence of the answer says how near.",
+        "The global minimum was reached in this run. What is proved of the weights that it left, with bounds of all "
+        "rounding errors, stands after the word “Proved” in the answer.",
     ),
     "proved": ("certified", "Every inequality of the proof was checked with bounds of all rounding errors."),
     "not proved": ("open", "An inequality of the proof does not hold, or could not be shown."),

@@ -1,0 +1,64 @@
+"""The statements in words, from the numbers that were checked: a file's own words are not what is proved.
+
+Numbers are shortened to the side on which the sentence stays true.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
+
+from gramian.checker.statements import contraction
+
+ASSUMES = (
+    "the network is the formula written in the certificate, in real numbers, with the weights and data as stored",
+    "the machine's arithmetic is IEEE float64, its matrix products are sums in some order (no Strassen), and NumPy's "
+    "and SciPy's elementary functions err by at most 8 units in the last place of 1 + |value|",
+)
+
+
+def sentence(statement: str, numbers: Mapping[str, float], samples: int) -> str:
+    """What a valid certificate of these numbers states."""
+    if statement == "minimum":
+        return (
+            f"Weights with training loss exactly 0 lie within {rounded_up(numbers['radius'])} of the certificate's "
+            "weights."
+        )
+    if statement == "descent":
+        step, residual, rate = float(numbers["step"]), rounded_up(numbers["residual"]), contraction(numbers)
+        return (
+            f"Gradient descent with step {step!r} from the certificate's weights converges to weights with training "
+            f"loss exactly 0, within {rounded_up(numbers['radius'])}: after k steps the residual's norm is at most "
+            f"{residual} times (1 - {rounded_down(rate, 4)})^k."
+        )
+    if statement == "separation":
+        return (
+            f"The network separates all {samples:,} samples, each class ahead by "
+            f"{rounded_down(max(numbers['margin'], 0.0), 3)}: the infimum of the cross-entropy is 0, and multiplying "
+            "the readout by t takes it below n (C - 1) exp(-margin t)."
+        )
+    text = (
+        f"Gradient descent in exact arithmetic from the certificate's weights, with step {float(numbers['lr'])!r} on "
+        "half the sum of squares, converges to weights with training loss exactly 0; its first "
+        f"{numbers['steps']:,.0f} steps stay within {rounded_up(numbers['distance'])} of those computed"
+    )
+    if "time" in numbers:
+        text += f"; the loss is at most {rounded_up(numbers['accuracy'], 6)} from step {numbers['time']:,.0f} on"
+    return text + "."
+
+
+def rounded_up(number: float, digits: int = 2) -> str:
+    """In so many digits, at least the number."""
+    return _rounded(number, digits, ROUND_CEILING)
+
+
+def rounded_down(number: float, digits: int = 2) -> str:
+    """In so many digits, at most the number."""
+    return _rounded(number, digits, ROUND_FLOOR)
+
+
+def _rounded(number: float, digits: int, rounding: str) -> str:
+    if number != number or number in (float("inf"), -float("inf")):
+        return str(number)
+    short = Context(prec=digits, rounding=rounding).create_decimal(Decimal(float(number)))
+    return f"{float(short):.{digits}g}"
