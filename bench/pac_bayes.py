@@ -21,7 +21,7 @@ import gramian
 import gramian.data
 from gramian.bounds import arora2019, noisy_error, pac_bayes, rademacher
 
-WIDTH, SCALE, DRAWS, DELTA, TEST_DRAWS = 512, 512.0, 500, 0.05, 20
+WIDTH, SCALE, DRAWS, DELTA, TEST_DRAWS = 512, 512.0, 1000, 0.05, 20
 
 
 class TwoLayer(nn.Module):
