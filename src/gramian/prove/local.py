@@ -28,8 +28,8 @@ from gramian.prove.proof import Proof, proof, rank_in_doubt
 RESIDUAL_ROOM, OTHER_ROOM = 4.0, 1.01
 DENSE_EIGENVALUES = 1_500  # rows up to which all eigenvalues are computed
 TOO_FAR = (
-    "polishing (polished=True), more training, or a wider network: no bound of the Jacobian's change is known on a ball "
-    "as large as the residual asks for"
+    "polishing (polished=True), more training, or a wider network: no bound of the Jacobian's change is known on a "
+    "ball as large as the residual asks for"
 )
 FIXES = {
     "residual": "outputs that are finite numbers",
