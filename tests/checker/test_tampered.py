@@ -99,19 +99,17 @@ def changed_field(value, arrays, rng):
 
 def is_true(content):
     """What a program of affine steps and functions claims, in 200 bits."""
-    layers, program = [], content.program
+    layers, scales, program = [], [], content.program
     for number, step in enumerate(program.steps[1:], 1):
         assert step.inputs == (number - 1,)
-        assert step.positions == 1
         if step.kind == "affine":
-            # a scale that changed, and does not matter: of a bias that is not there
-            assert step.weight_scale == 1
-            assert step.bias_scale == 1 or not step.bias
+            assert step.positions == 1
             layers.append([step.weight, step.bias, ""])
+            scales.append((step.weight_scale, step.bias_scale))
         else:
             layers[-1][2] = step.function
     shapes = {name: program.arrays[name].shape for layer in layers for name in layer[:2] if name}
-    exact = Network([tuple(layer) for layer in layers], shapes, program.trained)
+    exact = Network([tuple(layer) for layer in layers], shapes, program.trained, scales)
     start, had = exact.exact(program.arrays), content.numbers
     if content.statement == "minimum":
         there, norm = newton(exact, start, content.x, content.y)

@@ -49,10 +49,11 @@ ACTIVATIONS = {
 
 
 class Network:
-    """Layers, the shapes of their parameters, and those that train."""
+    """Layers, the shapes of their parameters, those that train, and what multiplies each layer's weight and bias."""
 
-    def __init__(self, layers, shapes, trained):
+    def __init__(self, layers, shapes, trained, scales=None):
         self.layers, self.shapes = layers, shapes
+        self.scales = scales or [(1.0, 1.0)] * len(layers)
         self.trained = [name for name in shapes if name in trained]
         ends = np.cumsum([int(np.prod(shapes[name])) for name in self.trained])
         self.starts = dict(zip(self.trained, [0, *ends[:-1]], strict=True))
@@ -87,8 +88,8 @@ class Network:
         residual, rows = [], []
         for sample, target in zip(x, y, strict=True):
             values, slopes = [[flint.arb(float(v)) for v in sample]], []
-            for weight, bias, activation in self.layers:
-                z = self._affine(weights, weight, bias, values[-1])
+            for (weight, bias, activation), scale in zip(self.layers, self.scales, strict=True):
+                z = self._affine(weights, weight, bias, values[-1], scale)
                 value, slope = ACTIVATIONS[activation] if activation else (lambda t: t, lambda t: ONE)
                 values.append([value(t) for t in z])
                 slopes.append([slope(t) for t in z])
@@ -96,30 +97,34 @@ class Network:
             rows += [self._gradient(weights, values, slopes, c) for c in range(len(target))]
         return residual, rows
 
-    def _affine(self, weights, weight, bias, h):
+    def _affine(self, weights, weight, bias, h, scale):
         rows, columns = self.shapes[weight]
         w = weights[weight]
-        z = [sum((w[i * columns + j] * h[j] for j in range(columns)), flint.arb(0)) for i in range(rows)]
+        z = [scale[0] * sum((w[i * columns + j] * h[j] for j in range(columns)), flint.arb(0)) for i in range(rows)]
         if bias:
-            z = [a + b for a, b in zip(z, weights[bias], strict=True)]
+            z = [a + scale[1] * b for a, b in zip(z, weights[bias], strict=True)]
         return z
 
     def _gradient(self, weights, values, slopes, output):
         gradient = [flint.arb(0)] * self.size
         back = [flint.arb(int(i == output)) for i in range(len(values[-1]))]
-        for (weight, bias, _), h, slope in reversed(list(zip(self.layers, values[:-1], slopes, strict=True))):
+        layers = list(zip(self.layers, self.scales, values[:-1], slopes, strict=True))
+        for (weight, bias, _), scale, h, slope in reversed(layers):
             back = [b * s for b, s in zip(back, slope, strict=True)]
             rows, columns = self.shapes[weight]
             if weight in self.starts:
                 first = self.starts[weight]
                 for i in range(rows):
                     for j in range(columns):
-                        gradient[first + i * columns + j] += back[i] * h[j]
+                        gradient[first + i * columns + j] += scale[0] * back[i] * h[j]
             if bias in self.starts:
                 for i in range(rows):
-                    gradient[self.starts[bias] + i] += back[i]
+                    gradient[self.starts[bias] + i] += scale[1] * back[i]
             w = weights[weight]
-            back = [sum((w[i * columns + j] * back[i] for i in range(rows)), flint.arb(0)) for j in range(columns)]
+            back = [
+                scale[0] * sum((w[i * columns + j] * back[i] for i in range(rows)), flint.arb(0))
+                for j in range(columns)
+            ]
         return gradient
 
 
