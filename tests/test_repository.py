@@ -91,6 +91,14 @@ def test_the_page_on_spectra_runs(tmp_path):
     assert ours == pytest.approx(whole, rel=1e-9)
 
 
+@pytest.mark.parametrize("page", ["generalization.md", "proofs/other-theorems.md"])
+def test_the_pages_on_bounds_run(page):
+    (code,) = blocks(ROOT / "docs" / page, "python")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "on new samples" in done.stdout or "error at width inf" in done.stdout
+
+
 def test_the_page_on_spectra_has_the_numbers_of_the_benchmark():
     page = (ROOT / "docs" / "spectra.md").read_text(encoding="utf-8")
     lines = (ROOT / "bench" / "results" / "spectrum_gpt2.jsonl").read_text(encoding="utf-8").splitlines()

@@ -9,8 +9,8 @@ from torch import nn
 
 import gramian
 from gramian.bounds import pac_bayes, rademacher
-from gramian.bounds.pac_bayes import noisy_error
-from gramian.bounds.rademacher import second_order
+from gramian.bounds.noisy_weights import noisy_error
+from gramian.bounds.weight_ball import second_order
 from gramian.checker.program import evaluate
 from gramian.errors import BadArgument, BadData
 from gramian.prove.read_program import checked_program

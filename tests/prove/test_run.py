@@ -109,6 +109,14 @@ def test_the_search_reaches_near_the_edge_of_stability():
     assert 0.9 < proof.share < 4
 
 
+def test_centring_is_advised_where_the_mean_is_what_is_large():
+    task, start = digits(30, 64)
+    shifted = replace(task, x=task.x + 0.2, lr=1 / largest_eigenvalue(task, start))
+    assert "centred inputs (their mean makes up" in str(largest_certified(shifted, start, most_steps=9, search=False))
+    centred = replace(task, lr=shifted.lr)
+    assert "centred" not in str(largest_certified(centred, start, most_steps=9, search=False))
+
+
 def test_an_unstable_rate_is_not_proved_and_says_so():
     task, start = digits(30, 64)
     task = replace(task, lr=20 / largest_eigenvalue(task, start))
@@ -143,6 +151,7 @@ def test_more_bits_are_taken_where_growth_asks_for_them(seed):
     proof = largest_certified(task, start, search=False, news=news.append)
     assert "rounding errors grown" in news[0]
     assert "higher precision" in news[0]
+    assert "again, with ball arithmetic of 128 bits" in news[1]
     assert proof.proved, str(proof)
     assert proof.precision.steps > 10
     assert "ball arithmetic" in str(proof)

@@ -111,6 +111,15 @@ def test_other_weights_targets_or_activations_fail(proof):
     assert not checked(replace(content, program=replace(content.program, steps=steps))).valid
 
 
+def test_a_run_that_begins_in_ball_arithmetic_is_checked_with_it(proof):
+    numbers = dict(proof.content.numbers) | {"precise_steps": 5, "bits": 100}
+    assert checked(replace(proof.content, numbers=numbers)).valid
+    nearer = numbers | {"distance": 0.99 * proof.numbers["distance"] / 1.05}
+    assert checked(replace(proof.content, numbers=nearer)).valid, "five steps carry no error"
+    for name, value in (("bits", 52), ("bits", 1e9), ("bits", 60.5), ("precise_steps", 2.5)):
+        assert not checked(replace(proof.content, numbers=numbers | {name: value})).valid
+
+
 def test_an_unstable_rate_is_named(proof):
     result = gramian.prove(network(), *rows(), statement="run", lr=1.0)
     assert result.status == "not proved"

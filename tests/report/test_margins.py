@@ -25,6 +25,14 @@ def test_what_fails_crosses_the_line():
     assert chart.bars[0].holds is False
 
 
+def test_a_bar_beyond_the_scale_ends_at_its_edge_and_leaves_the_others_readable():
+    """A singular value that could not be shown gives ratios of 10^300."""
+    chart = margin_chart([margin(left=1e150, right=1e-150, holds=False), margin(left=0.25, right=1.0)])
+    assert chart.bars[0].length <= 100
+    assert chart.bars[1].length > 20
+    assert margin_chart([margin(left=1e200, right=1e-200, holds=False)]).bars[0].length is None  # above any float
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -70,3 +78,11 @@ def test_the_page_has_bars_for_proofs_and_tables_for_theorems(facts, run):
 def test_a_proof_that_failed_before_any_inequality_has_the_table(facts, run):
     with_proof(run, status="not proved", margins=[])
     assert 'class="track"' not in render(facts)
+
+
+def test_the_room_of_the_whole_is_told_where_there_is_such_a_bar(facts, run):
+    words = "The first bar is the room of the whole proof"
+    with_proof(run, statement="separation", margins=[margin("margin")])
+    assert words not in render(facts)
+    with_proof(run, margins=[margin("h"), margin()])
+    assert words in render(facts)

@@ -4,9 +4,10 @@ from gramian.bounds.arora2019ball import arora2019
 from gramian.bounds.certificate import NOT_PROVED, PROVED, NumericCertificate
 from gramian.bounds.du2019relu import du2019
 from gramian.bounds.generalization import GeneralizationBound
-from gramian.bounds.pac_bayes import noisy_error, pac_bayes
-from gramian.bounds.rademacher import rademacher
+from gramian.bounds.noisy_weights import noisy_error, pac_bayes
+from gramian.bounds.relu_run import relu_descent
 from gramian.bounds.song2021pl import song2021
+from gramian.bounds.weight_ball import rademacher
 
 __all__ = [
     "NOT_PROVED",
@@ -18,5 +19,6 @@ __all__ = [
     "noisy_error",
     "pac_bayes",
     "rademacher",
+    "relu_descent",
     "song2021",
 ]

@@ -2,7 +2,7 @@ r"""The population error of a two-layer ReLU network after training, with all co
 
 The infinitely wide network moves by $\sqrt{y^\top(H^\infty)^{-1}y}$, and the class of all networks that near has a
 small Rademacher complexity. Derived here after the paper's argument, on top of the proof in du2019relu.py, with the
-remainders of a finite width carried along: docs/generalization.md.
+remainders of a finite width carried along: docs/proofs/other-theorems.md.
 """
 
 from __future__ import annotations
@@ -111,9 +111,9 @@ def arora2019(
         REFERENCE,
         premises,
         (),
-        summary=f"The bound of the error at width {width:.3g} is {verdict}; at infinite width it is {infinite:.3g}, of "
-        f"which {complexity:.3g} are the labels' complexity and the rest the deviation of {n:,} samples; with "
-        f"probability {1 - failure_probability:g}.",
+        summary=f"The bound of the error at width {width:.3g} is {verdict}; at infinite width and f = 0 at the "
+        f"start it is {infinite:.3g}, of which {complexity:.3g} are the labels' complexity and the rest the "
+        f"deviation of {n:,} samples; with probability {1 - failure_probability:g}.",
         about=OTHER,
         numbers={"value": value, "limit": infinite, "complexity": complexity, "distance": ball.distance, **parts},
         paper={"complexity": complexity},

@@ -3,7 +3,7 @@ r"""How wide a two-layer ReLU network must be, with no constant left open: after
 $f(x) = \frac{1}{\sqrt m}\sum_r a_r\,\mathrm{relu}(w_r\cdot x)$, $w_r \sim N(0, \kappa^2 I)$ trained by gradient
 descent on half the squared error, $a_r = \pm 1$ fixed. Derived here after the paper's argument (few neurons change
 their sign, so the Gram matrix keeps its smallest eigenvalue, so the loss falls, so the neurons move little) with
-a matrix Chernoff bound in place of one for each entry, and norms in place of sums: docs/generalization.md.
+a matrix Chernoff bound in place of one for each entry, and norms in place of sums: docs/proofs/other-theorems.md.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 r"""The Polyak-Lojasiewicz condition on a ball of weights, with numbers in place of constants: after Song et al. 2021.
 
 On the ball of radius $\varrho$: $\|J^\top r\| \ge \mu\|r\|$, $\|J\| \le \nu$, J Lipschitz with constant $\beta$. Three
-arguments that descent never leaves the ball differ in the residual that they allow; docs/generalization.md proves all.
+arguments that descent never leaves the ball differ in the residual that they
+allow; docs/proofs/other-theorems.md proves all.
 With $c = 1 - \frac\eta2(\nu^2 + \beta R)$:
 
 - geometric sum, the paper's: $R < c\,\mu^2\varrho / \nu$ (with $\mu$ and $\varrho$ of the order of the centre's $\mu$
@@ -21,8 +22,8 @@ import numpy as np
 from torch import nn
 
 from gramian.bounds.certificate import NumericCertificate
+from gramian.bounds.singular_values import extreme_singular_values
 from gramian.checker.balls import Ball, outward, product, spectral_norm
-from gramian.checker.eigenvalues import largest_is_at_most, largest_provable, smallest_is_at_least, smallest_provable
 from gramian.checker.functions import bounds as slope_bounds
 from gramian.checker.growth import bounded
 from gramian.checker.program import Gram, Program, Values, evaluate, jacobian_gram
@@ -162,7 +163,7 @@ def _certificate(
 
 def _measured_constants(program: Program, values: Values) -> Callable[[float], OnBall]:
     gram = jacobian_gram(program, values)
-    sigma, norm = _extreme(gram)
+    sigma, norm = extreme_singular_values(gram)
 
     def on_ball(radius: float) -> OnBall:
         bounds = bounded(program, values, radius)
@@ -186,7 +187,7 @@ def _paper_constants(program: Program, values: Values, x: np.ndarray, y: np.ndar
     features = values.values[-2]
     scale = abs(task.scale)
     matrix = product(features, Ball(features.middle.T, features.radius.T))
-    sigma, norm = _extreme(Gram(matrix.middle, float(outward(np.sqrt((matrix.radius**2).sum()))), 0.0))
+    sigma, norm = extreme_singular_values(Gram(matrix.middle, float(outward(np.sqrt((matrix.radius**2).sum()))), 0.0))
     steepest, bend = (float(bound) for bound in slope_bounds(task.activation, -FAR, FAR))
     inputs = spectral_norm(Ball.exact(task.x))
     longest = float(Ball.exact(task.x).norms().max())
@@ -203,15 +204,3 @@ def _paper_constants(program: Program, values: Values, x: np.ndarray, y: np.ndar
         return OnBall(radius, max(scale * (sigma - moved), 0.0) * ROOM, nu / ROOM, beta / ROOM, scale * sigma * ROOM)
 
     return on_ball
-
-
-def _extreme(gram: Gram) -> tuple[float, float]:
-    """Proved bounds of the smallest and the largest singular value."""
-    eigenvalues = np.linalg.eigvalsh(gram.matrix)
-    sigma = smallest_provable(gram, float(eigenvalues[0])) * (1 - 1e-6)
-    if not (sigma > 0 and smallest_is_at_least(gram, sigma)):
-        sigma = 0.0
-    norm = largest_provable(gram, float(eigenvalues[-1])) * (1 + 1e-6)
-    if not largest_is_at_most(gram, norm):
-        norm = math.inf
-    return sigma, norm

@@ -198,10 +198,14 @@ def _says(run: FinishedRun, minimum: Proof, descent: Proof | None) -> str:
 
 
 def _failing(minimum: Proof) -> str:
-    """The inequality that fails, as the middle of a sentence."""
-    if minimum.checked is not None and "sigma" in {line.name for line in minimum.checked.failing}:
+    """What fails, as the middle of a sentence: the first inequality that does not hold."""
+    failing = () if minimum.checked is None else minimum.checked.failing
+    if not failing:
+        return minimum.summary.removeprefix(PREFIX).rstrip(".")
+    first = failing[0]
+    if first.name == "sigma":
         return "the smallest singular value of the Jacobian cannot be told from 0"
-    return minimum.summary.removeprefix(PREFIX).rstrip(".")
+    return f"one of its inequalities, “{first.says}”, fails ({first.left:.3g} {first.sense} {first.right:.3g})"
 
 
 def _at_rate(run: FinishedRun) -> str:

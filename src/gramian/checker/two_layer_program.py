@@ -103,11 +103,11 @@ def run_lines(program: Program, x: NDArray, y: NDArray, numbers: Mapping[str, An
     if not all(line.holds for line in sane):
         return [line for line in sane if not line.holds]
     try:
-        end, last_above = _end(Replay(task, start, int(precise), int(bits)), int(steps), goal)
+        end, last_above, farthest = _end(Replay(task, start, int(precise), int(bits)), int(steps), goal)
     except (ArithmeticError, np.linalg.LinAlgError) as error:
         return [_line("range", f"the run stays where it can be bounded, but {error}", 1.0, "<=", 0.0)]
     claims = (
-        ("distance", "the exact run is no farther from the computed one than claimed", end.distance),
+        ("distance", "the exact run is never farther from the computed one than claimed", farthest),
         ("residual", "the exact run's residual there is at most as claimed", end.residual),
     )
     result = [_line(name, says, seen, "<=", numbers[name]) for name, says, seen in claims]
@@ -124,16 +124,17 @@ def run_lines(program: Program, x: NDArray, y: NDArray, numbers: Mapping[str, An
     return result
 
 
-def _end(replay: Replay, steps: int, goal: float) -> tuple[Tail, int]:
-    """The tail after this many steps, and the last of them whose loss may be above the goal."""
-    last_above = -1
+def _end(replay: Replay, steps: int, goal: float) -> tuple[Tail, int, float]:
+    """The tail after this many steps, the last of them whose loss may be above the goal, and the largest distance."""
+    last_above, farthest = -1, 0.0
     with np.errstate(all="ignore"):  # what overflows is refused by name
         for point, bounds in replay:
             if not bounds.residual**2 / 2 * PAD <= goal:
                 last_above = point.step
+            farthest = max(farthest, bounds.distance)
             if point.step == steps:
                 break
-        return tail(replay, point, bounds), last_above
+        return tail(replay, point, bounds), last_above, farthest
 
 
 def _line(name: str, says: str, left: float, sense: str, right: float) -> Line:

@@ -25,6 +25,8 @@ HALVINGS = 3  # bisections between the largest share that proves and the next on
 MOST_STEPS = 20_000
 FARTHEST = 100  # a residual that has grown by this factor will not come back
 MEASURED_STEPS = 200_000  # steps of plain descent that a measured T may take
+WORTH_CENTRING = 0.3  # share of the inputs' sum of squares that lies in their mean
+CENTRED = "{centred}"  # in an advice: what _centred says stands here
 LONGEST_REST = 3  # a proved run is replayed up to this many times as far, towards the smallest accuracy asked for
 NEXT_TRY = 1.5  # a tail is computed again after this factor of steps, if the residual has not fallen enough before
 
@@ -121,6 +123,9 @@ class Crossings:
             if not loss <= eps:
                 self.above[eps] = step
 
+    def copy(self) -> Crossings:
+        return Crossings(self.accuracies, dict(self.above))
+
     def first(self, eps: float) -> int:
         return self.above.get(eps, -1) + 1
 
@@ -148,12 +153,15 @@ def largest_certified(
 
     def tried_at(share: float, most_tries: int) -> RunProof:
         precision = Precision()
-        for _ in range(most_tries):
+        for tries in range(1, most_tries + 1):
             result = attempt(replace(task, lr=share * stable), start, share, accuracies, most_steps, precision)
             news(str(result))
-            if result.inequality.grown_at is None:
+            if result.inequality.grown_at is None or tries == most_tries:
                 break
             precision = precision.after(result.inequality.grown_at)
+            news(
+                f"again, with ball arithmetic of {precision.bits} bits for {precision.steps:,} steps, much slower ones"
+            )
         return result
 
     if not search:
@@ -194,70 +202,81 @@ def attempt(
 ) -> RunProof:
     """Replay until the tail condition holds, or until something makes that hopeless."""
     began = time.perf_counter()
-    proved_loss, seen_loss = Crossings(accuracies), Crossings(accuracies)
+    losses = Crossings(accuracies), Crossings(accuracies)
     distances: list[float] = []
     residuals: list[float] = []
-    growth, last, inequality = 0.0, None, None
-    schedule = Schedule()
+    growth, last, failure = 0.0, None, None
+    proof: tuple[Tail, Crossings] | None = None
+    schedule = Schedule(most_steps)
     try:
         replay = Replay(task, start, precision.steps, precision.bits)
         for point, bounds in replay:
             size = float(np.linalg.norm(point.residual))
             distances.append(bounds.distance)
             residuals.append(bounds.residual)
-            proved_loss.add(point.step, bounds.residual**2 / 2 * PAD)
-            seen_loss.add(point.step, size**2 / 2)
+            losses[0].add(point.step, bounds.residual**2 / 2 * PAD)
+            losses[1].add(point.step, size**2 / 2)
             if schedule.due(point.step, size):
                 last = tail(replay, point, bounds)
-                inequality = _condition(last)
-                if last.proved and not schedule.goes_on(point.step, size, accuracies):
-                    break
-                schedule.learn(last)
-            inequality_now = _hopeless(point, bounds, size, residuals[0], most_steps, last)
-            if inequality_now is not None:
-                inequality = inequality_now
+                if last.proved:
+                    # a later tail need not be proved, near the edge of stability: this one is kept until one is
+                    proof = last, losses[0].copy()
+                schedule.learn(last, size, accuracies)
+            failure = _hopeless(point, bounds, size, residuals[0])
+            if failure is not None or schedule.ended(point.step):
                 break
             growth += math.log(bounds.stretch)
     except ArithmeticError as error:
-        inequality = Inequality(str(error), math.inf, 0.0, "a smaller learning rate, or inputs scaled down")
-    proved = last is not None and last.proved
-    assert inequality is not None
-    seen: Mapping[float, int | None] = dict.fromkeys(accuracies)
-    if proved:
-        seen = _measured(replay, point, seen_loss, accuracies)
-    times = {eps: (_proved_time(proved_loss, last, eps), seen[eps]) for eps in accuracies}
+        failure = Inequality(str(error), math.inf, 0.0, "a smaller learning rate, or inputs scaled down")
+    times: dict[float, tuple[int | None, int | None]] = dict.fromkeys(accuracies, (None, None))
+    if proof is not None:
+        last, failure = proof[0], None
+        seen = _measured(replay, point, losses[1], accuracies)
+        times = {eps: (proved_time(last, proof[1].first(eps) - 1, eps), seen[eps]) for eps in accuracies}
+    if failure is None:
+        assert last is not None  # the schedule ends with one
+        failure = _condition(last)
+    failure = replace(failure, fix=failure.fix.replace(CENTRED, _centred(task)))
     elapsed = time.perf_counter() - began
     series = np.array(distances), np.array(residuals)
-    return RunProof(task, start, share, proved, inequality, last, growth, times, *series, precision, elapsed)
+    return RunProof(task, start, share, proof is not None, failure, last, growth, times, *series, precision, elapsed)
 
 
 class Schedule:
-    """When to compute a tail, which costs the eigenvalues of H."""
+    """When to compute a tail, which costs the eigenvalues of H; and when to end."""
 
-    def __init__(self) -> None:
-        self.next_step, self.needed = 8, 0.0
-        self.proved_at: int | None = None
+    def __init__(self, most_steps: int) -> None:
+        self.next_step, self.needed, self.last_step = min(8, most_steps), 0.0, most_steps
 
     def due(self, step: int, residual: float) -> bool:
         return step >= self.next_step or residual <= self.needed
 
-    def goes_on(self, step: int, residual: float, accuracies: Sequence[float]) -> bool:
-        """Whether a few more steps, replayed, give a sharper T than the tail's rate does."""
-        if self.proved_at is None:
-            self.proved_at = step
-        goal = 0.99 * math.sqrt(2 * min(accuracies))
-        self.next_step, self.needed = int(self.proved_at * LONGEST_REST), goal
-        return residual > goal and step < self.next_step
+    def ended(self, step: int) -> bool:
+        return step >= self.last_step
 
-    def learn(self, last: Tail) -> None:
+    def learn(self, last: Tail, residual: float, accuracies: Sequence[float]) -> None:
         if last.proved:
+            # a few more steps, replayed, give a sharper T than the tail's rate does
+            goal = 0.99 * math.sqrt(2 * min(accuracies))
+            if residual <= goal:
+                self.last_step = last.step
+            self.last_step = min(self.last_step, max(int(last.step * LONGEST_REST), last.step + 1))
+            self.next_step, self.needed = self.last_step, goal
             return
-        self.next_step = int(last.step * NEXT_TRY) + 1
+        self.next_step = min(int(last.step * NEXT_TRY) + 1, self.last_step)
         # the share that is left once the ball is small; the ball costs some of it, so this is tried a little early
         share = 1 - last.lr * last.jacobian_here**2 / 2
         self.needed = 0.9 * share * last.sigma**2 / (2 * last.lipschitz_here)
         if last.residual <= self.needed / 0.9:
             self.needed = 0.95 * last.residual
+
+
+def _centred(task: Task) -> str:
+    """Advice to centre, if the rows' mean is what makes their Gram matrix large."""
+    share = len(task.x) * float(np.sum(np.square(task.x.mean(0))) / max(np.sum(np.square(task.x)), 1e-300))
+    if share < WORTH_CENTRING:
+        return ""
+    return f"centred inputs (their mean makes up {share:.0%} of the sum of squares), "
 
 
 def _condition(last: Tail) -> Inequality:
@@ -268,14 +287,12 @@ def _condition(last: Tail) -> Inequality:
     elif last.share <= 0 and last.residual < 1e-3:
         fix = "a smaller learning rate"
     else:
-        fix = "more steps, a wider network, or centred inputs"
+        fix = f"more steps, {CENTRED}or a wider network"
     return Inequality(says, last.left, max(last.right, 0.0), fix)
 
 
-def _hopeless(
-    point: Point, bounds: Bounds, size: float, first: float, most_steps: int, last: Tail | None
-) -> Inequality | None:
-    if not (size <= FARTHEST * first + 1e-300 and np.isfinite(bounds.distance)):
+def _hopeless(point: Point, bounds: Bounds, size: float, first: float) -> Inequality | None:
+    if not size <= FARTHEST * first + 1e-300:
         says = f"the residual at step {point.step} stays within {FARTHEST} times that of step 0"
         return Inequality(says, size, FARTHEST * first, "a smaller learning rate")
     error = bounds.jacobian * bounds.distance
@@ -284,20 +301,10 @@ def _hopeless(
             f"rounding errors grown to S E at step {point.step}, against the residual R",
             error,
             0.5 * size,
-            "higher precision, centred inputs, a wider network, or a smaller learning rate",
+            f"higher precision, {CENTRED}a wider network, or a smaller learning rate",
             grown_at=point.step,
         )
-    if point.step < most_steps:
-        return None
-    if last is None:
-        return Inequality("steps until the tail", float(most_steps), float(most_steps), "more steps")
-    return _condition(last)
-
-
-def _proved_time(crossings: Crossings, last: Tail | None, eps: float) -> int | None:
-    if last is None or not last.proved:
-        return None
-    return proved_time(last, crossings.first(eps) - 1, eps)
+    return None
 
 
 def _measured(

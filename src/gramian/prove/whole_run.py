@@ -123,7 +123,11 @@ def _claims(result: RunProof, accuracies: Sequence[float]) -> dict[str, float]:
     last = result.tail
     if last is None:
         return claims | {"steps": 0, "distance": 0.0, "residual": 0.0, "sigma": 0.0}
-    claims |= {"steps": last.step, "distance": last.distance * ROOM, "sigma": last.sigma / (1 + 1e-6)}
+    claims |= {
+        "steps": last.step,
+        "distance": float(result.distances[: last.step + 1].max()) * ROOM,
+        "sigma": last.sigma / (1 + 1e-6),
+    }
     claims["residual"] = last.residual * (1 + 1e-6) + last.jacobian * last.distance * ROOM
     smallest = min(accuracies)
     proved, _ = result.times[smallest]

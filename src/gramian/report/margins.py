@@ -11,6 +11,7 @@ from gramian.report.numbers import number
 BY_FACTORIZATION = ("sigma", "largest")  # a factorization that runs to its end shows these: there is no second number
 LEAST_DECADES = 2  # that the scale has left of 1
 RIGHT_OF_ONE = 0.6  # decades; a failing bar crosses the line visibly
+MOST_DECADES = (-20, 3)  # left and right of 1; bars beyond end at the edge, so that the others can be read
 SIGNS = {"<": "<", "<=": "≤"}
 
 
@@ -39,17 +40,21 @@ def margin_chart(margins: list[dict[str, Any]]) -> MarginChart | None:
     if not margins:
         return None
     ratios = [ratio_of(margin) for margin in margins]
-    drawn = [math.log10(r) for r in ratios if r is not None]
+    drawn = [_clipped(r) for r in ratios if r is not None]
     low = math.floor(min([-LEAST_DECADES, *drawn]) - 0.3)
     high = max([0.0, *drawn]) + RIGHT_OF_ONE
     bars = []
     for margin, ratio in zip(margins, ratios, strict=True):
         length, said = None, ""
         if ratio is not None:
-            length = round(100 * (math.log10(ratio) - low) / (high - low), 2)
+            length = round(100 * (_clipped(ratio) - low) / (high - low), 2)
             said = number(ratio)
         bars.append(MarginBar(margin["says"], _numbers(margin), margin["holds"], length, said))
     return MarginChart(bars, round(-100 * low / (high - low), 2), number(10.0**low))
+
+
+def _clipped(ratio: float) -> float:
+    return min(max(math.log10(ratio), MOST_DECADES[0]), MOST_DECADES[1])
 
 
 def ratio_of(margin: dict[str, Any]) -> float | None:
@@ -59,7 +64,10 @@ def ratio_of(margin: dict[str, Any]) -> float | None:
         return None
     if not (left > 0 and right > 0 and math.isfinite(left) and math.isfinite(right)):
         return None
-    return left / right
+    ratio = left / right
+    if 0 < ratio < math.inf:
+        return ratio
+    return None
 
 
 def _numbers(margin: dict[str, Any]) -> str:
