@@ -217,6 +217,22 @@ def test_equal_rows_are_never_proved_and_unequal_labels_are_named(data):
     assert "separate" in same.fix or "apart" in same.fix
 
 
+class Detached(nn.Module):
+    """Its outputs are smooth, and its gradient in torch is not theirs."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(8, 30), nn.Linear(30, 2)
+
+    def forward(self, x):
+        return self.last(torch.tanh(self.first(x)).detach())
+
+
+class AlwaysDropped(Detached):
+    def forward(self, x):
+        return self.last(nn.functional.dropout(torch.tanh(self.first(x)), 0.5, training=True))
+
+
 @pytest.mark.parametrize(
     ("net", "names"),
     [
@@ -225,6 +241,9 @@ def test_equal_rows_are_never_proved_and_unequal_labels_are_named(data):
             "sign",
         ),
         (nn.Sequential(nn.Linear(8, 9), nn.Hardswish(), nn.Linear(9, 2)), "hardswish"),
+        (Detached(), "detach"),
+        (nn.Sequential(nn.MaxPool1d(2), nn.Linear(4, 2)), "over the samples"),
+        (AlwaysDropped(), "dropout"),
         (nn.Sequential(nn.Linear(8, 9), nn.ELU(0.5), nn.Linear(9, 2)), "alpha"),
         (nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(8, 9)), nn.Linear(9, 2)), "0"),
     ],
