@@ -1,7 +1,7 @@
 """How far above the measured test error are the proved bounds of trained networks on images?
 
 Rows are drawn at random, so that they are independent samples: two classes of Fashion-MNIST or MNIST with an exact
-minimum proved (`gramian.prove`), and ten classes with a proved separation. The prior is the initial network, or one
+minimum proved (`gramian.prove`), and ten classes. The prior is the initial network, or one
 trained on other rows than those that the bound counts. The control has random labels. Sets below GRAMIAN_DATA.
 """
 
@@ -21,7 +21,7 @@ import gramian
 import gramian.data
 from gramian.bounds import arora2019, noisy_error, pac_bayes, rademacher
 
-WIDTH, SCALE, DRAWS, DELTA, TEST_DRAWS = 512, 512.0, 500, 0.05, 20
+WIDTH, SCALE, DRAWS, DELTA, TEST_DRAWS = 512, 512.0, 1000, 0.05, 20
 
 
 class TwoLayer(nn.Module):
@@ -54,6 +54,7 @@ class Case:
 
 CASES = {
     "Fashion-MNIST, trousers against ankle boots": Case("fashion-mnist", (1, 9), 2000),
+    "Fashion-MNIST, trousers against ankle boots, prior of 1,000 rows": Case("fashion-mnist", (1, 9), 1000, 1000),
     "MNIST, 0 against 1": Case("mnist", (0, 1), 2000),
     "Fashion-MNIST, T-shirts against shirts": Case("fashion-mnist", (0, 6), 1000),
     "Fashion-MNIST, T-shirts against shirts, prior of 1,000 rows": Case("fashion-mnist", (0, 6), 1000, 1000),
@@ -89,23 +90,21 @@ def two_classes(case: Case, x: Tensor, y: Tensor) -> tuple[nn.Module, nn.Module,
 
 
 def ten_classes(case: Case, x: Tensor, y: Tensor) -> tuple[nn.Module, nn.Module, gramian.Certificate]:
-    """Adam on the first rows, then on all of them until each class is ahead."""
+    """Adam on the first rows, then a little on all of them: whether their classes are separated is said."""
     prior = nn.Sequential(nn.Linear(x.shape[1], 256), nn.GELU(), nn.Linear(256, 10)).float()
-    trained(prior, x[: case.prior_rows].float() * 10, y[: case.prior_rows], epochs=12)
+    trained(prior, x[: case.prior_rows].float() * 10, y[: case.prior_rows], epochs=12, lr=1e-3)
     net = copy.deepcopy(prior)
-    trained(net, x.float() * 10, y, epochs=120, until_separated=True)
+    trained(net, x.float() * 10, y, epochs=2, lr=2e-5)
     return net, prior, gramian.prove(net, x.float().double() * 10, y, loss="cross-entropy")
 
 
-def trained(net: nn.Module, x: Tensor, y: Tensor, *, epochs: int, until_separated: bool = False) -> None:
-    optimizer = torch.optim.Adam(net.parameters(), 1e-3)
+def trained(net: nn.Module, x: Tensor, y: Tensor, *, epochs: int, lr: float) -> None:
+    optimizer = torch.optim.Adam(net.parameters(), lr)
     for _ in range(epochs):
         for batch in torch.randperm(len(x)).split(100):
             optimizer.zero_grad()
             nn.functional.cross_entropy(net(x[batch]), y[batch]).backward()
             optimizer.step()
-        if until_separated and bool((net(x).argmax(1) == y).all()):
-            return
 
 
 def main() -> None:

@@ -23,9 +23,12 @@ def kl(q: float, p: float) -> float:
     """
     if (p <= 0 < q) or (p >= 1 > q):
         return math.inf
-    first = q * math.log(q / p) if q > 0 else 0.0
-    second = (1 - q) * (math.log1p(-q) - math.log1p(-p)) if q < 1 else 0.0
-    return max(first + second, 0.0)
+    total = 0.0
+    if q > 0:
+        total += q * math.log(q / p)
+    if q < 1:
+        total += (1 - q) * (math.log1p(-q) - math.log1p(-p))
+    return max(total, 0.0)
 
 
 def kl_inverse(q: float, bound: float) -> float:

@@ -64,7 +64,9 @@ def required_width(
         step: lr times $\|X\|^2$, at most 1.
         antisymmetric: neurons come in pairs of opposite signs, half of them independent.
     """
-    lam, copies = limit.smallest, 2.0 if antisymmetric else 1.0
+    lam, copies = limit.smallest, 1.0
+    if antisymmetric:
+        copies = 2.0
     infinite = Width(math.inf, math.inf, math.inf, math.inf, 0.0, math.inf, 0.0, 0.0)
     if lam <= 0:
         return infinite

@@ -52,7 +52,8 @@ class ReluLimit:
         rest = y - self.matrix @ v
         rounding = 4 * (len(y) + 2) * UNIT * float(np.linalg.norm(np.abs(self.matrix) @ np.abs(v) + np.abs(y)))
         left = float(np.linalg.norm(rest)) + rounding + self.error * size
-        return float(outward(float(y @ v) * (1 + 1e-10) + size * left + left**2 / self.smallest))
+        inner = float(y @ v) + 2 * (len(y) + 2) * UNIT * float(np.abs(y) @ np.abs(v))
+        return float(outward(inner + size * left + left**2 / self.smallest))
 
 
 def relu_limit(x: np.ndarray) -> ReluLimit:

@@ -48,6 +48,8 @@ def read_call(reading: Reading, node: Node, args: list[Any], kwargs: dict[str, A
         if name in ("detach", "detach_"):
             raise Unsupported("`detach` has no rule: training then follows another gradient than the loss's")
         if name in SAME:
+            if "dropout" in name and args[2]:
+                raise Unsupported("dropout that is on in evaluation mode has no rule: the outputs are random")
             return args[0]
         if name in OF_SHAPE:
             return target(torch.zeros(_shape(args[0]), dtype=torch.float64), *args[1:], **kwargs)

@@ -71,6 +71,8 @@ def convolution(reading: Reading, x: Any, weight: Any, bias: Any = None, stride:
     if groups != 1:
         raise Unsupported("a convolution of several groups has no rule")
     axes = weight.tensor.dim() - 2
+    if len(x.shape) != axes + 2:
+        raise Unsupported("a convolution of a tensor without channels has no rule: it may run over the samples")
     kernel = weight.tensor.shape[2:]
 
     def pairs(given: Any) -> list[int]:
@@ -108,6 +110,8 @@ def max_pool(reading: Reading, x: Any, kernel: Any, stride: Any = None, padding:
              ceil_mode: bool = False) -> Value:  # fmt: skip
     z = reading.value(x)
     axes = len(z.shape) - 2
+    if axes < 1:
+        raise Unsupported("pooling of a tensor without channels has no rule: it may run over the samples")
     if ceil_mode:
         raise Unsupported("max pooling with ceil_mode has no rule")
     step = reading.steps[z.step]
@@ -191,7 +195,10 @@ def batch_norm(reading: Reading, x: Any, weight: Any, bias: Any, mean: Any, var:
     z = reading.value(x)
     across = (1, -1, *(1,) * (len(z.shape) - 2))
     factor = (var + eps).rsqrt()
-    normed = reading.mapped(z, lambda t: (t - mean.reshape(across)) * factor.reshape(across))
+    diagonal, offset = (
+        t.double().reshape(across).expand(z.shape).reshape(-1).numpy() for t in (factor, -mean * factor)
+    )
+    normed = reading.linear(z, sparse.diags(diagonal), z.shape, offset)
     return _scale_and_shift(reading, normed, weight, bias, lambda t: t.reshape(across))
 
 

@@ -27,6 +27,10 @@ from gramian.prove.proof import Proof, proof, rank_in_doubt
 
 RESIDUAL_ROOM, OTHER_ROOM = 4.0, 1.01
 DENSE_EIGENVALUES = 1_500  # rows up to which all eigenvalues are computed
+TOO_FAR = (
+    "polishing (polished=True), more training, or a wider network: no bound of the Jacobian's change is known on a ball "
+    "as large as the residual asks for"
+)
 FIXES = {
     "residual": "outputs that are finite numbers",
     "sizes": "a wider network, or fewer rows that lie further apart: the smallest singular value is lost in rounding",
@@ -136,7 +140,10 @@ def _judged(
     checked = Checked(statement, says, content.assumes, tuple(lines))
     every = {**numbers, **had, "h": 2 * had["lipschitz"] * had["residual"] / had["sigma"] ** 2}
     every["seconds"] = time.perf_counter() - began
-    result = proof(statement, title, content, checked, every, FIXES)
+    fixes = FIXES
+    if not math.isfinite(had["lipschitz"]):
+        fixes = {**FIXES, "sizes": TOO_FAR}
+    result = proof(statement, title, content, checked, every, fixes)
     if checked.valid:
         return replace(result, summary=summary)
     return result
