@@ -26,7 +26,8 @@ def middle(a: arb_mat) -> arb_mat:
 
 
 def size(*matrices: arb_mat) -> arb:
-    return sum((e * e for m in matrices for e in m.entries()), arb(0)).sqrt()
+    """Norm, rounded up: a sum of squares below the working precision is a ball that holds negative numbers."""
+    return sum((e * e for m in matrices for e in m.entries()), arb(0)).abs_upper().sqrt()
 
 
 class ExactRun:

@@ -3,6 +3,7 @@
 import copy
 import json
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -360,3 +361,28 @@ def test_the_sentence_rounds_to_the_side_on_which_it_is_true(data):
     proof = gramian.prove(mlp(nn.Tanh()), *data, "descent", polished=True)
     assert float(proof.summary.split("(1 - ")[1].split(")")[0]) <= proof.numbers["contraction"]
     assert repr(float(proof.numbers["step"])) in proof.summary
+
+
+class Shifted(nn.Module):
+    """Constants far from the values: (1 + c) - c would not be 1."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.norm, self.last = nn.Linear(8, 40), nn.BatchNorm1d(40), nn.Linear(40, 2)
+        self.norm.running_mean.fill_(1000 / 3)
+        self.register_buffer("place", torch.full((40,), 1000 / 3, dtype=torch.float64))
+
+    def forward(self, x):
+        h = torch.tanh(self.norm(self.first(x) + self.place))
+        return 1000 / 3 - (self.last(h) + (1000 / 3 + h[:, :2])) + 1000 / 3
+
+
+def test_a_constant_that_is_added_leaves_the_factor_1(data):
+    torch.manual_seed(0)
+    net = Shifted().double()
+    net.norm.running_var.fill_(1 - net.norm.eps)
+    proof = gramian.prove(net, *data)
+    assert proof.status == "proved", str(proof)
+    arrays = proof.content.program.arrays
+    factors = np.concatenate([a for name, a in arrays.items() if name.startswith("map") and name.endswith(".data")])
+    assert set(np.abs(factors)) == {1.0}

@@ -120,6 +120,7 @@ def _numbers(program: Program, name: str) -> np.ndarray:
     require(name != "" and name in program.arrays, f"there is no array {name!r}")
     array = program.arrays[name]
     require(array.dtype == np.float64 and array.size > 0, f"the array {name!r} is not float64, or empty")
+    require(bool(np.isfinite(array).all()), f"the array {name!r} holds what is no number")
     return array
 
 

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import torch
+from scipy import sparse
 from torch import Tensor
 
 from gramian.errors import Unsupported
@@ -15,9 +16,16 @@ from gramian.prove.reading import Reading, Value, Weight
 
 @handles("add", "add_", "sub", "sub_")
 def added(reading: Reading, x: Any, y: Any, alpha: float = 1) -> Value | None:
-    if isinstance(x, int | float | Tensor) or isinstance(y, int | float | Tensor):
-        return None
+    if isinstance(x, int | float | Tensor):
+        return _shifted(reading, reading.value(y), float(alpha), x)
     return added_values(reading, reading.value(x), y, alpha)
+
+
+@handles("rsub")
+def subtracted_from(reading: Reading, x: Any, y: Any, alpha: float = 1) -> Value | None:
+    if not isinstance(y, int | float | Tensor):
+        return None
+    return _shifted(reading, reading.value(x), -float(alpha), y)
 
 
 @handles("sub", "sub_")
@@ -27,12 +35,21 @@ def subtracted(reading: Reading, x: Any, y: Any, alpha: float = 1) -> Value | No
 
 def added_values(reading: Reading, x: Value, y: Any, alpha: float = 1) -> Value:
     if isinstance(y, Tensor | int | float):
-        return reading.mapped(x, lambda t: t + alpha * y)
+        return _shifted(reading, x, 1.0, alpha * y)
     other = reading.value(y)
     if alpha != 1:
         other = reading.scaled(other, float(alpha))
     shape = torch.broadcast_shapes(x.shape, other.shape)
     return reading.sum(reading.expanded(x, shape), reading.expanded(other, shape))
+
+
+def _shifted(reading: Reading, x: Value, factor: float, constant: Any) -> Value:
+    """factor x + constant, both as they stand: found from columns, as (1 + c) - c, the factor would be rounded."""
+    offset = torch.as_tensor(constant, dtype=torch.float64)
+    shape = torch.broadcast_shapes(x.shape, offset.shape)
+    x = reading.expanded(x, shape)
+    matrix = sparse.identity(x.size, format="csr") * factor
+    return reading.linear(x, matrix, shape, offset.expand(shape).reshape(-1).numpy())
 
 
 @handles("mul", "mul_")

@@ -195,7 +195,10 @@ def batch_norm(reading: Reading, x: Any, weight: Any, bias: Any, mean: Any, var:
     z = reading.value(x)
     across = (1, -1, *(1,) * (len(z.shape) - 2))
     factor = (var + eps).rsqrt()
-    normed = reading.mapped(z, lambda t: (t - mean.reshape(across)) * factor.reshape(across))
+    diagonal, offset = (
+        t.double().reshape(across).expand(z.shape).reshape(-1).numpy() for t in (factor, -mean * factor)
+    )
+    normed = reading.linear(z, sparse.diags(diagonal), z.shape, offset)
     return _scale_and_shift(reading, normed, weight, bias, lambda t: t.reshape(across))
 
 
