@@ -119,8 +119,6 @@ def pac_bayes(
     drawn = _errors(*task, [sigma], draws, noise)[0]
     seen = float(drawn.mean())
     best = _estimate(sigma, seen, mean_at_most(drawn.numpy(), SHARE_OF_DRAWS * failure_probability), radius, *terms)
-    with torch.no_grad():
-        plain = float((margins(_outputs(pair.module, inputs), labels) <= 0).double().mean())
     return GeneralizationBound(
         "PAC-Bayes",
         best.value,
@@ -132,7 +130,7 @@ def pac_bayes(
             "sigma": sigma,
             "error on the samples, noisy": seen,
             "its upper bound": best.error,
-            "error on the samples, without noise": plain,
+            "error on the samples, without noise": _error(pair.module, inputs, labels),
             "distance": pair.distance,
             "divergence": best.divergence,
             "divergence over n": best.divergence / len(inputs),
@@ -140,6 +138,11 @@ def pac_bayes(
         ASSUMES,
         REFERENCE,
     )
+
+
+def _error(module: nn.Module, inputs: Tensor, labels: Tensor) -> float:
+    with torch.no_grad():
+        return float((margins(_outputs(module, inputs), labels) <= 0).double().mean())
 
 
 def noisy_error(module: nn.Module, x: Any, y: Any, sigma: float, *, draws: int = 100, seed: int = 1) -> float:

@@ -158,30 +158,24 @@ def certify(
 
     In Python: data = gramian.data.load("digits", n=500); gramian.certify(net, data.x, data.y).write("gramian-report")
     """
-    _check_words(optimizer, loss, targets)
-    _check_numbers(batch_size, steps)
+    _check(optimizer, loss, targets, batch_size, steps)
     settings = {
         "optimizer": optimizer, "lr": lr, "batch_size": batch_size, "momentum": momentum, "steps": steps,
         "accuracy": accuracy, "loss": loss, "targets": targets.replace("-", " "), "seed": seed,
-        "prove": prove if prove is not None else "auto",
+        "prove": "auto" if prove is None else prove,
     }  # fmt: skip
     study = Study(
         DataSource(data, target, data_dir, task, missing, without, layout),
         Draw(n, n_test, seed, normalize, flatten),
-        NetworkChoices(
-            tuple(net or ["mlp"]), depth, width, activation, bias, law, parametrization, dtype, device
-        ),
+        NetworkChoices(tuple(net or ["mlp"]), depth, width, activation, bias, law, parametrization, dtype, device),
         settings, out, checkpoint, quiet, context.obj,
     )  # fmt: skip
     raise typer.Exit(run_study(study))
 
 
-def _check_words(optimizer: str, loss: str, targets: str) -> None:
+def _check(optimizer: str, loss: str, targets: str, batch_size: int | None, steps: int | None) -> None:
     opt.one_of("--optimizer", optimizer, OPTIMIZERS)
     opt.one_of("--loss", loss, LOSSES)
     opt.one_of("--targets", targets, TARGETS)
-
-
-def _check_numbers(batch_size: int | None, steps: int | None) -> None:
     opt.whole("--batch-size", batch_size)
     opt.whole("--steps", steps)

@@ -20,6 +20,37 @@ SUFFIX = ".certificate"
 STATEMENTS = ("minimum", "descent", "run")
 LOSSES = ("squared", "cross-entropy")
 
+Width = Annotated[
+    int | None,
+    typer.Option(metavar="INT", help="Of every hidden layer.", rich_help_panel=opt.NETWORK, show_default=False),
+]
+Statement = Annotated[
+    str, typer.Option(metavar="|".join(STATEMENTS), help="What is to be proved.", rich_help_panel=PROOF)
+]
+Loss = Annotated[str, typer.Option(metavar="|".join(LOSSES), help="What is minimized.", rich_help_panel=PROOF)]
+Lr = Annotated[
+    float | None,
+    typer.Option(
+        metavar="FLOAT",
+        help="Of descent and run, on half the sum of squares (default: 1 / lambda_max; run: the largest provable).",
+        rich_help_panel=PROOF,
+        show_default=False,
+    ),
+]
+Polish = Annotated[
+    bool,
+    typer.Option("--polish/--no-polish", help="Gauss-Newton steps first, on a copy.", rich_help_panel=PROOF),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        metavar=f"FILE{SUFFIX}",
+        help="Where the certificate is written, with weights and data, for `gramian check`.",
+        rich_help_panel=opt.OUTPUT,
+        show_default=False,
+    ),
+]
+
 
 def prove(
     data: opt.Data,
@@ -36,40 +67,14 @@ def prove(
     seed: opt.Seed = 0,
     net: opt.Net = "mlp",
     depth: opt.Depth = None,
-    width: Annotated[
-        int | None,
-        typer.Option(metavar="INT", help="Of every hidden layer.", rich_help_panel=opt.NETWORK, show_default=False),
-    ] = None,
+    width: Width = None,
     activation: opt.Activation = None,
     bias: opt.Bias = False,
-    statement: Annotated[
-        str, typer.Option(metavar="|".join(STATEMENTS), help="What is to be proved.", rich_help_panel=PROOF)
-    ] = "minimum",
-    loss: Annotated[
-        str, typer.Option(metavar="|".join(LOSSES), help="What is minimized.", rich_help_panel=PROOF)
-    ] = "squared",
-    lr: Annotated[
-        float | None,
-        typer.Option(
-            metavar="FLOAT",
-            help="Of descent and run, on half the sum of squares (default: 1 / lambda_max; run: the largest provable).",
-            rich_help_panel=PROOF,
-            show_default=False,
-        ),
-    ] = None,
-    polish: Annotated[
-        bool,
-        typer.Option("--polish/--no-polish", help="Gauss-Newton steps first, on a copy.", rich_help_panel=PROOF),
-    ] = True,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            metavar=f"FILE{SUFFIX}",
-            help="Where the certificate is written, with weights and data, for `gramian check`.",
-            rich_help_panel=opt.OUTPUT,
-            show_default=False,
-        ),
-    ] = None,
+    statement: Statement = "minimum",
+    loss: Loss = "squared",
+    lr: Lr = None,
+    polish: Polish = True,
+    out: Out = None,
     quiet: opt.Quiet = False,
 ) -> None:
     """A theorem about this network and these data, in exact arithmetic; or the inequality that stands in its way.
