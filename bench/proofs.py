@@ -118,7 +118,7 @@ def row(name: str, build: Callable[[], nn.Module], source: str, n: int, optimize
     began, cpu = time.perf_counter(), time.process_time()
     proof = gramian.prove(net, x, y)
     seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
-    checked = float("nan")
+    checked: float | None = None
     if proof.status == "proved":
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "c.certificate"
@@ -130,7 +130,7 @@ def row(name: str, build: Callable[[], nn.Module], source: str, n: int, optimize
     keep("proofs", net=name, data=source, n=n, optimizer=optimizer, training_loss=float(f"{loss:.3g}"),
          status=proof.status, h=had.get("h"), near=had.get("radius"), moved=had.get("moved"), sigma=had.get("sigma"),
          lipschitz=had.get("lipschitz"), polishing_steps=had.get("polishing_steps"), seconds=round(seconds, 1),
-         cpu_seconds=round(cpu, 1), check_seconds=round(checked, 1), fix=proof.fix)  # fmt: skip
+         cpu_seconds=round(cpu, 1), check_seconds=None if checked is None else round(checked, 1), fix=proof.fix)  # fmt: skip
 
 
 def main() -> None:
