@@ -125,12 +125,13 @@ def row(name: str, build: Callable[[], nn.Module], source: str, n: int, optimize
             proof.save(path)
             began = time.perf_counter()
             assert gramian.prove.check(path).valid
-            checked = time.perf_counter() - began
+            checked = round(time.perf_counter() - began, 1)
     had = {k: float(f"{v:.3g}") for k, v in proof.numbers.items()}
     keep("proofs", net=name, data=source, n=n, optimizer=optimizer, training_loss=float(f"{loss:.3g}"),
          status=proof.status, h=had.get("h"), near=had.get("radius"), moved=had.get("moved"), sigma=had.get("sigma"),
          lipschitz=had.get("lipschitz"), polishing_steps=had.get("polishing_steps"), seconds=round(seconds, 1),
-         cpu_seconds=round(cpu, 1), check_seconds=None if checked is None else round(checked, 1), fix=proof.fix)  # fmt: skip
+         cpu_seconds=round(cpu, 1), check_seconds=checked, fix=proof.fix,
+         dtype="float64")  # fmt: skip
 
 
 def main() -> None:

@@ -69,7 +69,7 @@ def show(name: str, rate: str, proof: RunProof) -> None:
         row |= {f"steps_{eps:g}": steps for eps, steps in proof.times.items()}
     else:
         row["fails"] = proof.inequality.says
-    keep("prove_run", **row)
+    keep("prove_run", dtype="float64", **row)
 
 
 def main(names: list[str]) -> None:
