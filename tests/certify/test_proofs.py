@@ -10,6 +10,7 @@ import gramian
 from gramian.certify import certify
 from gramian.certify.proofs import proofs_of
 from gramian.certify.study_clock import Clock
+from gramian.checker.sentences import rounded_up
 from gramian.errors import BadArgument
 from gramian.prove.cost import least_seconds, predicted_cost
 from gramian.prove.proof import NOT_PROVED, PROVED, Proof
@@ -44,8 +45,8 @@ def test_a_run_that_reached_is_proved_and_what_is_proved_is_said(reached):
     assert third.startswith(
         "Proved: weights with training loss exactly 0, of this network as a formula in real numbers"
     )
-    assert f"lie within {minimum.numbers['radius']:.2g} of the trained ones after Gauss-Newton steps" in third
-    assert f"moved these by {minimum.numbers['moved']:.2g} " in third
+    assert f"lie within {rounded_up(minimum.numbers['radius'])} of the trained ones after Gauss-Newton steps" in third
+    assert f"moved these by {rounded_up(minimum.numbers['moved'])} " in third
     assert "; the run that led here is observed." in third
     assert reached.run["origin"]["seconds"]["proof"] > 0
 

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from gramian.conditions import Certificate
-
-PROVED, NOT_PROVED = "proved", "not proved"
+from gramian.prove.proof import NOT_PROVED, PROVED
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from gramian.certify.finished_run import FinishedRun
 from gramian.certify.study_clock import Clock
+from gramian.checker.sentences import rounded_down, rounded_up
 from gramian.empirical.modules.module_copy import copied
 from gramian.errors import GramianError
 from gramian.predict.cost import MEMORY_SHARE, free_memory
@@ -181,14 +182,14 @@ def _says(run: FinishedRun, minimum: Proof, descent: Proof | None) -> str:
     if minimum.statement == "separation":
         return (
             f"Proved of the trained network, as a formula in real numbers in evaluation mode: each row's own class is "
-            f"ahead by at least {minimum.numbers['margin']:.3g}, so multiplying the readout takes the training loss "
-            "towards 0, which no finite weights reach."
+            f"ahead by at least {rounded_down(minimum.numbers['margin'], 3)}, so multiplying the readout takes the "
+            "training loss towards 0, which no finite weights reach."
         )
     numbers = minimum.numbers
     text = (
         f"Proved: weights with training loss exactly 0, of this network as a formula in real numbers in evaluation "
-        f"mode, lie within {numbers['radius']:.2g} of the trained ones after Gauss-Newton steps moved these by "
-        f"{numbers['moved']:.2g} (their norm is {_norm(run.initial.network):.3g})"
+        f"mode, lie within {rounded_up(numbers['radius'])} of the trained ones after Gauss-Newton steps moved these by "
+        f"{rounded_up(numbers['moved'])} (their norm is {_norm(run.initial.network):.3g})"
     )
     if descent is not None and descent.status == PROVED:
         text += f", and gradient descent from there {_at_rate(run)} converges to such weights"

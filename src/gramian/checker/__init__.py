@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from gramian.checker.certificate_file import Content, read
-from gramian.checker.sentences import ASSUMES, sentence
+from gramian.checker.sentences import assumptions, sentence
 from gramian.checker.statements import Line, lines
 from gramian.checker.two_layer_program import run_lines
 from gramian.checker.well_formed import require_targets, require_well_formed
@@ -102,7 +102,7 @@ def checked(content: Content) -> Checked:
     else:
         recomputed = lines(content.statement, content.program, content.x, content.y, content.numbers)
     says = sentence(content.statement, content.numbers, len(content.x))
-    assumes = dict.fromkeys((*ASSUMES, *content.assumes))
+    assumes = dict.fromkeys((*assumptions(content.statement), *content.assumes))
     return Checked(content.statement, says, tuple(assumes), tuple(recomputed))
 
 

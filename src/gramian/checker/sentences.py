@@ -10,11 +10,17 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 
 from gramian.checker.statements import contraction
 
-ASSUMES = (
-    "the network is the formula written in the certificate, in real numbers, with the weights and data as stored",
-    "the machine's arithmetic is IEEE float64, its matrix products are sums in some order (no Strassen), and NumPy's "
-    "and SciPy's elementary functions err by at most 8 units in the last place of 1 + |value|",
-)
+FORMULA = "the network is the formula written in the certificate, in real numbers, with the weights and data as stored"
+ARITHMETIC = "the machine's arithmetic is IEEE float64, its matrix products are sums in some order (no Strassen), and "
+NUMPY = "NumPy's and SciPy's elementary functions err by at most 8 units in the last place of 1 + |value|"
+FLINT = "python-flint's ball arithmetic is right"
+
+
+def assumptions(statement: str) -> tuple[str, ...]:
+    """What a statement takes for granted: a run takes its activations from ball arithmetic, the others from NumPy."""
+    if statement == "run":
+        return FORMULA, ARITHMETIC + FLINT
+    return FORMULA, ARITHMETIC + NUMPY
 
 
 def sentence(statement: str, numbers: Mapping[str, float], samples: int) -> str:

@@ -20,7 +20,7 @@ from gramian.checker.certificate_file import Content
 from gramian.checker.eigenvalues import hidden_by_rounding, largest_provable, smallest_provable
 from gramian.checker.growth import bounded
 from gramian.checker.program import Gram, Program, Values, jacobian_gram
-from gramian.checker.sentences import ASSUMES, rounded_up, sentence
+from gramian.checker.sentences import assumptions, rounded_up, sentence
 from gramian.checker.statements import contraction, evaluated, local_lines, residual_norm
 from gramian.prove.problem import Problem
 from gramian.prove.proof import Proof, proof, rank_in_doubt
@@ -136,7 +136,7 @@ def _judged(
     x, y = problem.x.reshape(len(problem.x), -1).numpy(), problem.y.numpy()
     had = {name: bound for name, bound in had.items() if name != "eigenvalue"}
     lines = local_lines(statement, program, values, gram, y, had)
-    content = Content(statement, says, (*ASSUMES, *problem.assumes), had, program, x, y)
+    content = Content(statement, says, (*assumptions(statement), *problem.assumes), had, program, x, y)
     checked = Checked(statement, says, content.assumes, tuple(lines))
     every = {**numbers, **had, "h": 2 * had["lipschitz"] * had["residual"] / had["sigma"] ** 2}
     every["seconds"] = time.perf_counter() - began

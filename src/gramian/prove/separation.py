@@ -8,7 +8,7 @@ import numpy as np
 
 from gramian.checker import checked
 from gramian.checker.certificate_file import Content
-from gramian.checker.sentences import ASSUMES, sentence
+from gramian.checker.sentences import assumptions, sentence
 from gramian.checker.statements import evaluated
 from gramian.prove.problem import Problem
 from gramian.prove.proof import Proof, proof
@@ -34,6 +34,8 @@ def prove_separation(problem: Problem, began: float) -> Proof:
     margin = float((own - others.max(1)).min())
     claimed = margin - 1e-9 * abs(margin) - 1e-12
     says = sentence("separation", {"margin": claimed}, len(x))
-    content = Content("separation", says, (*ASSUMES, *problem.assumes), {"margin": claimed}, program, x, y)
+    content = Content(
+        "separation", says, (*assumptions("separation"), *problem.assumes), {"margin": claimed}, program, x, y
+    )
     numbers = {"margin": claimed, "seconds": time.perf_counter() - began}
     return proof("separation", "The classes are separated", content, checked(content), numbers, FIXES)

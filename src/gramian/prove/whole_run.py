@@ -11,6 +11,7 @@ import numpy as np
 from gramian.checker import checked
 from gramian.checker.certificate_file import Content
 from gramian.checker.program import Program
+from gramian.checker.sentences import assumptions, sentence
 from gramian.checker.two_layer import Task, Weights
 from gramian.checker.two_layer_program import NotTwoLayer, two_layer
 from gramian.checker.two_layer_run import Replay
@@ -20,11 +21,6 @@ from gramian.prove.proof import Proof, proof
 from gramian.prove.run import RunProof, largest_certified
 
 TITLE = "The exact run from these weights reaches a global minimum"
-ASSUMES = (
-    "the network is the formula written in the certificate, in real numbers, with the weights and data as stored",
-    "the machine's arithmetic is IEEE float64, its matrix products are sums in some order (no Strassen), and "
-    "python-flint's ball arithmetic is right",
-)
 TIMED_STEPS = 8
 LINES = ("range", "distance", "residual", "sigma", "share", "tail", "time")
 # what another machine's sums in another order may change; a claim is rounded by that
@@ -58,9 +54,9 @@ def prove_run(
             why=str(error),
             fix="inputs, targets and weights scaled to sizes near 1",
         ) from None
-    content = Content(
-        "run", _sentence(result), (*ASSUMES, *problem.assumes), _claims(result, accuracies), program, x, y
-    )
+    claims = _claims(result, accuracies)
+    assumes = (*assumptions("run"), *problem.assumes)
+    content = Content("run", sentence("run", claims, len(x)), assumes, claims, program, x, y)
     numbers = dict(content.numbers) | {"growth": result.growth, "share": result.share}
     for eps, (proved, measured) in result.times.items():
         for name, steps in (("proved", proved), ("measured", measured)):
@@ -100,20 +96,6 @@ def _predicted(task: Task, start: Weights, most_steps: int) -> str:
     each = (time.perf_counter() - began - first) / TIMED_STEPS
     longest = first + most_steps * each
     return f"predicted: {each:.2g} s a step, at most {longest:,.0f} s for {most_steps:,} steps at each rate"
-
-
-def _sentence(result: RunProof) -> str:
-    text = (
-        f"Gradient descent in exact arithmetic from the certificate's weights, with step {result.task.lr:.6g} on half "
-        f"the sum of squares ({result.share:.3g} of 2 / lambda_max at the start), converges to weights with training "
-        "loss exactly 0"
-    )
-    if result.tail is not None and result.proved:
-        text += f"; its first {result.tail.step:,} steps stay within {result.tail.distance:.2g} of those computed"
-    for eps, (proved, _) in result.times.items():
-        if proved is not None:
-            text += f"; the loss is at most {eps:g} from step {proved:,} on"
-    return text + "."
 
 
 def _claims(result: RunProof, accuracies: Sequence[float]) -> dict[str, float]:
