@@ -16,7 +16,7 @@ import numpy as np
 from sklearn.datasets import load_digits
 from timing import keep
 
-from gramian.checker.two_layer import Task, Weights
+from gramian.checker.two_layer import Task, TwoLayerWeights
 from gramian.prove.run import RunProof, largest_certified, largest_eigenvalue
 
 ACCURACIES = (1e-2, 1e-3, 1e-6)
@@ -38,7 +38,9 @@ SETTINGS = {
 }
 
 
-def problem(activation: str, width: int, n: int, centred: bool, both: bool, outputs: int) -> tuple[Task, Weights]:
+def problem(
+    activation: str, width: int, n: int, centred: bool, both: bool, outputs: int
+) -> tuple[Task, TwoLayerWeights]:
     x, classes = load_digits(return_X_y=True)
     x, classes = x[:n], classes[:n]
     if centred:
@@ -50,7 +52,7 @@ def problem(activation: str, width: int, n: int, centred: bool, both: bool, outp
     rng = np.random.default_rng(0)
     std = 2.0 if activation == "erf" else 1.0
     w, a = std * rng.standard_normal((width // 2, 64)), rng.choice([-1.0, 1.0], (outputs, width // 2))
-    start = Weights(np.vstack([w, w]), np.hstack([a, -a]), np.zeros(outputs))
+    start = TwoLayerWeights(np.vstack([w, w]), np.hstack([a, -a]), np.zeros(outputs))
     return Task(x, y, activation, width**-0.5, 0.0, both, 1.0), start
 
 

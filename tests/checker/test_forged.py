@@ -12,7 +12,7 @@ from gramian.checker import check
 from gramian.checker.balls import Ball, product, root_of_squares
 from gramian.checker.certificate_file import HEADER, Content, seal, write
 from gramian.checker.groups import normalized
-from gramian.checker.program import Program, Step
+from gramian.checker.program import NetworkProgram, ProgramStep
 from gramian.checker.statements import contraction
 from gramian.errors import BadData
 
@@ -25,20 +25,20 @@ def eye(size=1, value=1.0):
 
 
 def linear(*inputs, size=1, offset="", matrix=("a", "i", "p")):
-    return Step("linear", inputs, matrix=matrix, shape=(size, size), offset=offset)
+    return ProgramStep("linear", inputs, matrix=matrix, shape=(size, size), offset=offset)
 
 
 def two_constants():
     """f = t for two samples whose targets differ; with an input that is no number, no step looks at it."""
-    steps = (Step("input"), Step("parameter", weight="t"))
+    steps = (ProgramStep("input"), ProgramStep("parameter", weight="t"))
     return steps, {"t": np.array([[0.0]])}, ["t"], np.full((2, 1), np.nan), np.array([[0.5], [-0.5]]), CLAIMS
 
 
 def lost_gradient():
     """f = t - t + 1/2 with the input of one term counted from the end: its gradient got lost."""
     steps = (
-        Step("input"), Step("parameter", weight="t"), linear(-1, matrix=("m", "i", "p")), Step("sum", (1, 2)),
-        linear(3, offset="c"),
+        ProgramStep("input"), ProgramStep("parameter", weight="t"), linear(-1, matrix=("m", "i", "p")),
+        ProgramStep("sum", (1, 2)), linear(3, offset="c"),
     )  # fmt: skip
     arrays = {**eye(), "m": np.array([-1.0]), "t": np.array([[0.0]]), "c": np.array([0.5])}
     return steps, arrays, ["t"], ONE, ONE, CLAIMS
@@ -46,38 +46,56 @@ def lost_gradient():
 
 def no_bias():
     """f = 1/2 of a frozen layer; the bias that it does not have is said to train."""
-    steps = (Step("input"), Step("affine", (0,), weight="w"))
+    steps = (ProgramStep("input"), ProgramStep("affine", (0,), weight="w"))
     return steps, {"w": np.array([[0.5]])}, [""], np.ones((1, 1)), ONE, CLAIMS
 
 
 def one_weight_for_two_outputs():
     """f = (t, t), spelled as a sum of unequal widths."""
-    steps = (Step("input"), Step("parameter", weight="t"), Step("parameter", weight="c"), Step("sum", (1, 2)))
+    steps = (
+        ProgramStep("input"),
+        ProgramStep("parameter", weight="t"),
+        ProgramStep("parameter", weight="c"),
+        ProgramStep("sum", (1, 2)),
+    )
     arrays = {"t": np.array([[0.0]]), "c": np.array([[0.3, -0.3]])}
     return steps, arrays, ["t"], NAN, np.zeros((1, 2)), CLAIMS
 
 
 def one_bias_for_two_outputs():
-    steps = (Step("input"), Step("parameter", weight="c"), Step("affine", (1,), weight="w", bias="t"))
+    steps = (
+        ProgramStep("input"),
+        ProgramStep("parameter", weight="c"),
+        ProgramStep("affine", (1,), weight="w", bias="t"),
+    )
     arrays = {"t": np.array([0.0]), "c": np.array([[1.0]]), "w": np.array([[0.3], [-0.3]])}
     return steps, arrays, ["t"], NAN, np.zeros((1, 2)), CLAIMS
 
 
 def weight_and_offset():
     """f = t x - t: a parameter that trains is also the constant that is added."""
-    steps = (Step("input"), Step("affine", (0,), weight="t"), linear(1, matrix=("t", "i", "p"), offset="c"))
+    steps = (
+        ProgramStep("input"),
+        ProgramStep("affine", (0,), weight="t"),
+        linear(1, matrix=("t", "i", "p"), offset="c"),
+    )
     arrays = {**eye(), "t": np.array([1.0]), "c": np.array([-0.5])}
     return steps, arrays, ["t"], np.ones((1, 1)), ONE, CLAIMS
 
 
 def hidden_targets():
     """Targets of fewer samples than there are inputs."""
-    steps = (Step("input"), Step("affine", (0,), weight="w"))
+    steps = (ProgramStep("input"), ProgramStep("affine", (0,), weight="w"))
     return steps, {"w": np.eye(2)}, ["w"], np.eye(2), np.zeros((1, 2)), {**CLAIMS, "residual": 2.0}
 
 
 def mask_without_a_name():
-    steps = (Step("input"), Step("parameter", weight="t"), Step("softmax", (1,)), linear(2, size=2))
+    steps = (
+        ProgramStep("input"),
+        ProgramStep("parameter", weight="t"),
+        ProgramStep("softmax", (1,)),
+        linear(2, size=2),
+    )
     arrays = {**eye(2), "t": np.zeros((1, 2)), "": np.array([1.0, 0.0])}
     return steps, arrays, ["t"], ONE, np.zeros((1, 2)), CLAIMS
 
@@ -85,9 +103,9 @@ def mask_without_a_name():
 def doubled_entries():
     """1e16 + 1 - 1e16 at one place of a matrix."""
     steps = (
-        Step("input"),
-        Step("affine", (0,), weight="w"),
-        Step("linear", (1,), matrix=("a", "i", "p"), shape=(1, 1)),
+        ProgramStep("input"),
+        ProgramStep("affine", (0,), weight="w"),
+        ProgramStep("linear", (1,), matrix=("a", "i", "p"), shape=(1, 1)),
     )
     arrays = {"a": np.array([1e16, 1.0, -1e16]), "i": np.zeros(3, dtype=int), "p": np.array([0, 3]), "w": np.eye(1)}
     return steps, arrays, ["w"], np.ones((1, 1)), ONE, CLAIMS
@@ -95,8 +113,9 @@ def doubled_entries():
 
 def negative_variance():
     steps = (
-        Step("input"), Step("affine", (0,), weight="w", bias="b"), Step("normalize", (1,), eps=-0.5),
-        Step("affine", (2,), weight="v", bias="c"),
+        ProgramStep("input"), ProgramStep("affine", (0,), weight="w", bias="b"),
+        ProgramStep("normalize", (1,), eps=-0.5),
+        ProgramStep("affine", (2,), weight="v", bias="c"),
     )  # fmt: skip
     arrays = {"w": np.array([[1.0], [-1.0]]), "b": np.zeros(2), "v": np.ones((1, 2)), "c": np.zeros(1)}
     return steps, arrays, ["b", "c"], np.ones((1, 1)), ONE, CLAIMS
@@ -105,8 +124,8 @@ def negative_variance():
 def small_numbers():
     """f = r - s t + t^2 / 2 with 2 r > s^2, so small that squares of the residual underflow."""
     steps = (
-        Step("input"), Step("parameter", weight="t"), linear(1, matrix=("s", "i", "p"), offset="r"),
-        Step("function", (1,), function="square"), linear(3, matrix=("h", "i", "p")), Step("sum", (2, 4)),
+        ProgramStep("input"), ProgramStep("parameter", weight="t"), linear(1, matrix=("s", "i", "p"), offset="r"),
+        ProgramStep("function", (1,), function="square"), linear(3, matrix=("h", "i", "p")), ProgramStep("sum", (2, 4)),
     )  # fmt: skip
     arrays = {**eye(), "s": np.array([-1e-90]), "h": np.array([0.5]), "r": np.array([1e-170]), "t": np.array([[0.0]])}
     numbers = {"residual": 2e-300, "sigma": 0.9e-90, "lipschitz": 1.01, "radius": 1e-200}
@@ -115,7 +134,7 @@ def small_numbers():
 
 def whole_numbers():
     """2^53 + 1 is no float64."""
-    steps = (Step("input"), Step("affine", (0,), weight="w"))
+    steps = (ProgramStep("input"), ProgramStep("affine", (0,), weight="w"))
     return steps, {"w": np.array([[2**53 + 1]])}, ["w"], np.ones((1, 1)), np.array([[2.0**53]]), CLAIMS
 
 
@@ -129,7 +148,7 @@ FORGED = {
 
 
 def judged(path, steps, arrays, trained, x, y, numbers, statement="minimum"):
-    write(path, Content(statement, "Something.", (), numbers, Program(steps, arrays, frozenset(trained)), x, y))
+    write(path, Content(statement, "Something.", (), numbers, NetworkProgram(steps, arrays, frozenset(trained)), x, y))
     try:
         return check(path)
     except BadData:
@@ -154,7 +173,7 @@ def test_a_false_statement_is_not_valid_however_it_is_spelled(name, tmp_path):
     ],
 )
 def test_separation_is_of_all_samples_by_classes_that_exist(x, y, tmp_path):
-    steps, arrays = (Step("input"), Step("affine", (0,), weight="w")), {"w": np.eye(2)}
+    steps, arrays = (ProgramStep("input"), ProgramStep("affine", (0,), weight="w")), {"w": np.eye(2)}
     good = judged(
         tmp_path / "c", steps, arrays, ["w"], np.eye(2), np.array([0, 1]), {"margin": 0.5}, statement="separation"
     )
@@ -165,7 +184,7 @@ def test_separation_is_of_all_samples_by_classes_that_exist(x, y, tmp_path):
 
 def line():
     """f = t + 1/2, a zero at distance 1/2."""
-    steps = (Step("input"), Step("parameter", weight="t"), linear(1, offset="c"))
+    steps = (ProgramStep("input"), ProgramStep("parameter", weight="t"), linear(1, offset="c"))
     return steps, {**eye(), "t": np.array([[0.0]]), "c": np.array([0.5])}, ["t"], ONE, ONE
 
 
@@ -330,6 +349,6 @@ def test_a_maximum_whose_winner_is_not_certain_holds_the_other_entry(tmp_path):
     certain = largest(Ball(np.array([[1.0, 0.6]]), np.array([[0.1, 0.2]])), 1, None)
     assert certain[0].radius[0, 0] == 0.1
     assert 0 < certain[2][0, 0] <= 0.1
-    steps = (Step("input"), Step("affine", (0,), weight="w"), Step("maximum", (1,), offset="m"))
+    steps = (ProgramStep("input"), ProgramStep("affine", (0,), weight="w"), ProgramStep("maximum", (1,), offset="m"))
     arrays = {"w": np.array([[0.5], [1.0]]), "m": np.zeros(2)}  # the maximum of nothing
     assert judged(tmp_path / "c", steps, arrays, ["w"], np.ones((1, 1)), ONE, CLAIMS) is None

@@ -10,7 +10,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from gramian.checker.eigenvalues import largest_is_at_most, largest_provable, smallest_is_at_least, smallest_provable
 from gramian.checker.growth import bounded
 from gramian.checker.high_precision import outputs
-from gramian.checker.program import Gram, evaluate, jacobian_gram
+from gramian.checker.program import JacobianGram, evaluate, jacobian_gram
 from gramian.prove.read_program import checked_program
 
 
@@ -169,7 +169,7 @@ def test_the_bound_of_the_change_grows_with_the_ball(case):
 
 def planted(eigenvalues, rotation):
     matrix = rotation @ np.diag(eigenvalues) @ rotation.T
-    return Gram((matrix + matrix.T) / 2, 1e-13 * eigenvalues[-1], 1e-13)
+    return JacobianGram((matrix + matrix.T) / 2, 1e-13 * eigenvalues[-1], 1e-13)
 
 
 @pytest.mark.parametrize("smallest", [1e-9, 1e-4, 1.0])
@@ -190,9 +190,9 @@ def test_eigenvalues_are_bounded_on_the_right_side_and_tightly(size, smallest):
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_a_gram_matrix_that_is_not_finite_proves_nothing(bad):
-    gram = Gram(np.diag([1.0, bad]), 0.0, 0.0)
+    gram = JacobianGram(np.diag([1.0, bad]), 0.0, 0.0)
     assert not smallest_is_at_least(gram, 0.1)
     assert not largest_is_at_most(gram, 10.0)
-    assert not smallest_is_at_least(Gram(np.eye(2), 0.0, bad), 0.1)
-    assert not smallest_is_at_least(Gram(np.eye(2), bad, 0.0), 0.1)
-    assert not largest_is_at_most(Gram(np.eye(2), bad, 0.0), 10.0)
+    assert not smallest_is_at_least(JacobianGram(np.eye(2), 0.0, bad), 0.1)
+    assert not smallest_is_at_least(JacobianGram(np.eye(2), bad, 0.0), 0.1)
+    assert not largest_is_at_most(JacobianGram(np.eye(2), bad, 0.0), 10.0)

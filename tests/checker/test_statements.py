@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from gramian.checker.program import Program, Step
+from gramian.checker.program import NetworkProgram, ProgramStep
 from gramian.checker.statements import contraction, existence, lines
 
 
@@ -17,14 +17,14 @@ def parabola(sigma, bend, residual, theta=0.0):
         "offset": np.array([residual]),
     }  # fmt: skip
     steps = (
-        Step("input"),
-        Step("parameter", weight="t"),
-        Step("linear", (1,), matrix=("a", "i", "p"), shape=(1, 1), offset="offset"),
-        Step("function", (1,), function="square"),
-        Step("linear", (3,), matrix=("b", "i", "p"), shape=(1, 1)),
-        Step("sum", (2, 4)),
+        ProgramStep("input"),
+        ProgramStep("parameter", weight="t"),
+        ProgramStep("linear", (1,), matrix=("a", "i", "p"), shape=(1, 1), offset="offset"),
+        ProgramStep("function", (1,), function="square"),
+        ProgramStep("linear", (3,), matrix=("b", "i", "p"), shape=(1, 1)),
+        ProgramStep("sum", (2, 4)),
     )
-    return Program(steps, arrays, frozenset(["t"]))
+    return NetworkProgram(steps, arrays, frozenset(["t"]))
 
 
 def claims(sigma, bend, residual, share=1.0):
@@ -120,7 +120,7 @@ def test_the_last_comparison_is_exact():
 
 def affine(weights, bias, trained=("w", "b")):
     arrays = {"w": np.array(weights, dtype=float), "b": np.array(bias, dtype=float)}
-    return Program((Step("input"), Step("affine", (0,), "w", "b")), arrays, frozenset(trained))
+    return NetworkProgram((ProgramStep("input"), ProgramStep("affine", (0,), "w", "b")), arrays, frozenset(trained))
 
 
 def test_separation_is_the_margin_of_the_own_class():
@@ -135,7 +135,9 @@ def test_separation_needs_a_readout_that_trains_and_stands_once():
     x, y = np.array([[3.0, 1.0], [0.0, 0.5]]), np.array([0, 1])
     frozen = affine([[1.0, 0], [0, 1.0]], [0.0, 0.0], trained=("w",))
     assert [k.name for k in lines("separation", frozen, x, y, {"margin": 0.1}) if not k.holds] == ["readout"]
-    twice = Program(
-        (Step("input"), Step("affine", (0,), "w"), Step("affine", (1,), "w")), frozen.arrays, frozenset(["w"])
+    twice = NetworkProgram(
+        (ProgramStep("input"), ProgramStep("affine", (0,), "w"), ProgramStep("affine", (1,), "w")),
+        frozen.arrays,
+        frozenset(["w"]),
     )
     assert [k.name for k in lines("separation", twice, x, y, {"margin": 0.1}) if not k.holds] == ["readout"]

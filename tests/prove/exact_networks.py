@@ -6,7 +6,7 @@ A network is a list of layers (weight, bias or "", activation or ""); a name tha
 import flint
 import numpy as np
 
-from gramian.checker.program import Program, Step
+from gramian.checker.program import NetworkProgram, ProgramStep
 
 BITS = 200
 ONE = flint.arb(1)
@@ -61,12 +61,12 @@ class Network:
 
     def program(self, weights):
         """As the checker takes it; weights are float64 arrays by name."""
-        steps = [Step("input")]
+        steps = [ProgramStep("input")]
         for weight, bias, activation in self.layers:
-            steps.append(Step("affine", (len(steps) - 1,), weight=weight, bias=bias))
+            steps.append(ProgramStep("affine", (len(steps) - 1,), weight=weight, bias=bias))
             if activation:
-                steps.append(Step("function", (len(steps) - 1,), function=activation))
-        return Program(tuple(steps), dict(weights), frozenset(self.trained))
+                steps.append(ProgramStep("function", (len(steps) - 1,), function=activation))
+        return NetworkProgram(tuple(steps), dict(weights), frozenset(self.trained))
 
     def exact(self, weights):
         """float64 arrays as lists of 200-bit numbers."""

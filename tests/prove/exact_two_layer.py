@@ -8,7 +8,7 @@ import numpy as np
 from flint import arb, arb_mat
 
 from gramian.checker.taylor_table import ACTIVATIONS
-from gramian.checker.two_layer import Task, Weights
+from gramian.checker.two_layer import Task, TwoLayerWeights
 
 BITS = 400
 
@@ -33,7 +33,7 @@ def size(*matrices: arb_mat) -> arb:
 class ExactRun:
     """`w`, `a`, `beta`, `residual` of the exact run; `step()` moves on."""
 
-    def __init__(self, task: Task, start: Weights):
+    def __init__(self, task: Task, start: TwoLayerWeights):
         self.task = task
         self.bits, flint.ctx.prec = flint.ctx.prec, BITS
         self.x, self.y, self.ones = matrix(task.x), matrix(task.y), matrix(np.ones((len(task.x), 1)))
@@ -71,13 +71,13 @@ class ExactRun:
         self.forward()
         flint.ctx.prec = self.bits
 
-    def weights(self) -> Weights:
+    def weights(self) -> TwoLayerWeights:
         def rounded(m: arb_mat) -> np.ndarray:
             return np.array([float(e.mid()) for e in m.entries()]).reshape(m.nrows(), m.ncols())
 
-        return Weights(rounded(self.w), rounded(self.a), rounded(self.beta)[0])
+        return TwoLayerWeights(rounded(self.w), rounded(self.a), rounded(self.beta)[0])
 
-    def distance(self, weights: Weights) -> float:
+    def distance(self, weights: TwoLayerWeights) -> float:
         """Rounded up."""
         flint.ctx.prec = BITS
         gaps = size(self.w - matrix(weights.w), self.a - matrix(weights.a), self.beta - matrix(weights.beta[None]))
@@ -92,7 +92,7 @@ class ExactRun:
         return float(size(self.residual).mid())
 
 
-def random_problem(rng: np.random.Generator) -> tuple[Task, Weights]:
+def random_problem(rng: np.random.Generator) -> tuple[Task, TwoLayerWeights]:
     """Data, activation, widths and scales at random; the rate up to the edge of stability."""
     from gramian.prove.run import largest_eigenvalue
 
@@ -104,7 +104,7 @@ def random_problem(rng: np.random.Generator) -> tuple[Task, Weights]:
     y = rng.standard_normal((n, outputs)) * 10 ** rng.uniform(-2, 0.5)
     beta = rng.standard_normal(outputs) * (bias > 0)
     w = rng.standard_normal((m, d)) * 10 ** rng.uniform(-0.5, 0.5)
-    start = Weights(w, rng.standard_normal((outputs, m)), beta)
+    start = TwoLayerWeights(w, rng.standard_normal((outputs, m)), beta)
     activation, scale = str(rng.choice(list(ACTIVATIONS))), float(rng.choice([1.0, 1 / np.sqrt(m)]))
     task = Task(x, y, activation, scale, bias, bool(rng.integers(2)), 1.0)
     rate = float(rng.choice([0.3, 0.7, 1.0, 1.3, 1.7, 1.95, 2.05, 3.0]))

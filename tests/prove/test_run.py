@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
-from gramian.checker.two_layer import Task, Weights
+from gramian.checker.two_layer import Task, TwoLayerWeights
 from gramian.checker.two_layer_run import Replay, tail
 from gramian.prove.run import largest_certified, largest_eigenvalue
 
@@ -26,7 +26,7 @@ def digits(n: int, width: int, *, activation: str = "erf", std: float = 2.0, out
         y = np.eye(10)[classes][:, :outputs]
     rng = np.random.default_rng(0)
     w, a = std * rng.standard_normal((width // 2, 64)), rng.choice([-1.0, 1.0], (outputs, width // 2))
-    start = Weights(np.vstack([w, w]), np.hstack([a, -a]), np.zeros(outputs))
+    start = TwoLayerWeights(np.vstack([w, w]), np.hstack([a, -a]), np.zeros(outputs))
     return Task(x, y, activation, width**-0.5, 0.0, both, 1.0), start
 
 
@@ -128,7 +128,7 @@ def test_an_unstable_rate_is_not_proved_and_says_so():
 
 def test_more_rows_than_parameters_are_not_proved_and_say_so():
     task, start = digits(30, 64)
-    few = Weights(start.w[:2, :4], start.a[:, :2], start.beta)
+    few = TwoLayerWeights(start.w[:2, :4], start.a[:, :2], start.beta)
     task = replace(task, x=np.ascontiguousarray(task.x[:, 20:24]) + 0.1, lr=0.1)
     proof = largest_certified(task, few, most_steps=300, search=False)
     assert not proof.proved

@@ -9,7 +9,7 @@ import pytest
 from exact_two_layer import ExactRun, random_problem
 
 from gramian.checker.taylor_table import ACTIVATIONS, SPACING, TaylorTable
-from gramian.checker.two_layer import Geometry, Point, Weights, evaluate, norm, upper_eigenvalues
+from gramian.checker.two_layer import InputNorms, Point, TwoLayerWeights, evaluate, norm, upper_eigenvalues
 from gramian.checker.two_layer_run import Replay
 
 SEEDS = range(25)
@@ -103,7 +103,7 @@ def test_errors_of_hidden_values_and_slopes_hold_for_each_entry(seed):
 def test_tau_bounds_sums_of_quadratics_and_quartics(seed):
     rng = np.random.default_rng(seed)
     x = rng.standard_normal((6, 3)) * rng.choice([1, 1, 10], (6, 1))
-    geometry = Geometry(x)
+    geometry = InputNorms(x)
     for _ in range(40):
         u, v, c = (a / np.linalg.norm(a) for a in (*rng.standard_normal((2, 3)), rng.standard_normal(6)))
         for _ in range(30):  # ascent of sum_i (v . x_i)^4 over unit v
@@ -134,7 +134,7 @@ def test_eigenvalue_bounds_hold_and_are_tight(seed):
         assert eigenvalue <= bound <= eigenvalue + 1e-11 * n * top
 
 
-def jacobian(task, replay: Replay, weights: Weights) -> np.ndarray:
+def jacobian(task, replay: Replay, weights: TwoLayerWeights) -> np.ndarray:
     """Dense J (n C, p), trained parameters only."""
     point = evaluate(task, replay.geometry, replay.phi, 0, weights)
     (n, d), (outputs, m) = task.x.shape, weights.a.shape
@@ -147,15 +147,15 @@ def jacobian(task, replay: Replay, weights: Weights) -> np.ndarray:
     return np.hstack([first, second, bias])
 
 
-def moved(task, weights: Weights, direction: np.ndarray, radius: float) -> Weights:
+def moved(task, weights: TwoLayerWeights, direction: np.ndarray, radius: float) -> TwoLayerWeights:
     """Weights at this distance in this direction, of trained parameters."""
     direction = radius * direction / np.linalg.norm(direction)
     (m, d), outputs = weights.w.shape, len(weights.beta)
     w = weights.w + direction[: m * d].reshape(m, d)
     if not task.readout_trained:
-        return Weights(w, weights.a, weights.beta)
+        return TwoLayerWeights(w, weights.a, weights.beta)
     a = weights.a + direction[m * d : m * d + outputs * m].reshape(outputs, m)
-    return Weights(w, a, weights.beta + direction[m * d + outputs * m :])
+    return TwoLayerWeights(w, a, weights.beta + direction[m * d + outputs * m :])
 
 
 def directions(task, replay: Replay, point: Point, rng: np.random.Generator):
@@ -203,7 +203,7 @@ def test_the_jacobians_lipschitz_constant_holds_against_ascent(seed):
             assert np.linalg.norm(jacobian(task, replay, other) - base, 2) <= bound * (1 + 1e-9) + 1e-12 * norm(base)
 
 
-def descent_step(task, replay: Replay, weights: Weights) -> np.ndarray:
+def descent_step(task, replay: Replay, weights: TwoLayerWeights) -> np.ndarray:
     point = evaluate(task, replay.geometry, replay.phi, 0, weights)
     new, _ = replay.moved(point)
     return np.concatenate([new.w.ravel(), new.a.ravel(), new.beta])

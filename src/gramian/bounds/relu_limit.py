@@ -14,7 +14,7 @@ from scipy.spatial.distance import cdist
 
 from gramian.checker.balls import UNIT, Ball, outward, spectral_norm
 from gramian.checker.eigenvalues import smallest_is_at_least, smallest_provable
-from gramian.checker.program import Gram
+from gramian.checker.program import JacobianGram
 from gramian.errors import BadData
 
 # an entry's error in units of |x_i||x_j|u: unit rows, differences and sums of d terms, atan2, the product
@@ -82,7 +82,7 @@ def relu_limit(x: np.ndarray) -> ReluLimit:
     total = outward(float((lengths**2).sum()))
     # an error matrix with entries of at most c |x_i||x_j| has norm at most c sum |x_i|^2
     error = float(outward((ERROR_PER_INPUT * x.shape[1] + ERROR_BESIDE) * UNIT * total))
-    gram = Gram(matrix, error, 0.0)
+    gram = JacobianGram(matrix, error, 0.0)
     sigma = smallest_provable(gram, float(np.linalg.eigvalsh(matrix)[0])) * (1 - 1e-6)
     smallest = 0.0
     if sigma > 0 and smallest_is_at_least(gram, sigma):

@@ -15,7 +15,7 @@ from torch import nn
 from gramian.bounds.certificate import NumericCertificate
 from gramian.bounds.singular_values import extreme_singular_values
 from gramian.checker.balls import Ball, outward, spectral_norm
-from gramian.checker.program import Program, Values, evaluate, jacobian_gram
+from gramian.checker.program import NetworkProgram, Values, evaluate, jacobian_gram
 from gramian.checker.statements import residual_norm
 from gramian.conditions import TRAINING, Condition
 from gramian.errors import Unsupported, named_in_errors
@@ -106,7 +106,7 @@ def relu_descent(module: nn.Module, x: Any, y: Any, *, lr: float | None = None) 
     )
 
 
-def _read(program: Program, values: Values) -> _Network:
+def _read(program: NetworkProgram, values: Values) -> _Network:
     steps = list(program.steps)
     kinds = [step.kind for step in steps]
     chained = all(step.inputs == (number,) for number, step in enumerate(steps[1:]))

@@ -7,10 +7,10 @@ import math
 import numpy as np
 
 from gramian.checker.eigenvalues import largest_is_at_most, largest_provable, smallest_is_at_least, smallest_provable
-from gramian.checker.program import Gram
+from gramian.checker.program import JacobianGram
 
 
-def extreme_singular_values(gram: Gram) -> tuple[float, float]:
+def extreme_singular_values(gram: JacobianGram) -> tuple[float, float]:
     """A lower bound of the smallest one, 0 where none is proved, and an upper bound of the largest one."""
     eigenvalues = np.linalg.eigvalsh(gram.matrix)
     sigma = smallest_provable(gram, float(eigenvalues[0])) * (1 - 1e-6)

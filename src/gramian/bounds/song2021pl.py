@@ -26,7 +26,7 @@ from gramian.bounds.singular_values import extreme_singular_values
 from gramian.checker.balls import Ball, outward, product, spectral_norm
 from gramian.checker.functions import bounds as slope_bounds
 from gramian.checker.growth import bounded
-from gramian.checker.program import Gram, Program, Values, evaluate, jacobian_gram
+from gramian.checker.program import JacobianGram, NetworkProgram, Values, evaluate, jacobian_gram
 from gramian.checker.statements import residual_norm
 from gramian.checker.two_layer_program import NotTwoLayer, two_layer
 from gramian.conditions import TRAINING, Condition
@@ -161,7 +161,7 @@ def _certificate(
     )  # fmt: skip
 
 
-def _measured_constants(program: Program, values: Values) -> Callable[[float], OnBall]:
+def _measured_constants(program: NetworkProgram, values: Values) -> Callable[[float], OnBall]:
     gram = jacobian_gram(program, values)
     sigma, norm = extreme_singular_values(gram)
 
@@ -175,7 +175,9 @@ def _measured_constants(program: Program, values: Values) -> Callable[[float], O
     return on_ball
 
 
-def _paper_constants(program: Program, values: Values, x: np.ndarray, y: np.ndarray) -> Callable[[float], OnBall]:
+def _paper_constants(
+    program: NetworkProgram, values: Values, x: np.ndarray, y: np.ndarray
+) -> Callable[[float], OnBall]:
     try:
         task, weights = two_layer(program, x, y, 1.0)
     except NotTwoLayer as error:
@@ -187,7 +189,9 @@ def _paper_constants(program: Program, values: Values, x: np.ndarray, y: np.ndar
     features = values.values[-2]
     scale = abs(task.scale)
     matrix = product(features, Ball(features.middle.T, features.radius.T))
-    sigma, norm = extreme_singular_values(Gram(matrix.middle, float(outward(np.sqrt((matrix.radius**2).sum()))), 0.0))
+    sigma, norm = extreme_singular_values(
+        JacobianGram(matrix.middle, float(outward(np.sqrt((matrix.radius**2).sum()))), 0.0)
+    )
     steepest, bend = (float(bound) for bound in slope_bounds(task.activation, -FAR, FAR))
     inputs = spectral_norm(Ball.exact(task.x))
     longest = float(Ball.exact(task.x).norms().max())

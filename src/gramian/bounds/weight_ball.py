@@ -19,7 +19,7 @@ from gramian.bounds.generalization import GeneralizationBound
 from gramian.bounds.paired import paired
 from gramian.checker.functions import bounds as slope_bounds
 from gramian.checker.growth import bounded
-from gramian.checker.program import Program, Values, evaluate, jacobian_gram
+from gramian.checker.program import NetworkProgram, Values, evaluate, jacobian_gram
 from gramian.checker.two_layer_program import NotTwoLayer, two_layer
 from gramian.errors import BadArgument, named_in_errors
 from gramian.prove.read_program import checked_program
@@ -131,7 +131,7 @@ def rademacher(
     )
 
 
-def jacobian_norm(program: Program, x: np.ndarray) -> float:
+def jacobian_norm(program: NetworkProgram, x: np.ndarray) -> float:
     r"""An upper bound of $\|J\|_F$ over all samples (n, d), some of them at a time."""
     square, error = 0.0, 0.0
     for first in range(0, len(x), ROWS_AT_ONCE):
@@ -142,7 +142,7 @@ def jacobian_norm(program: Program, x: np.ndarray) -> float:
     return (math.sqrt(square) + math.sqrt(error)) * (1 + 1e-9)
 
 
-def second_order(program: Program, values: Values, radius: float) -> float:
+def second_order(program: NetworkProgram, values: Values, radius: float) -> float:
     r"""L with $\sum_i \|Df_i(\theta) - Df_i(\theta')\|^2 \le L^2\|\theta - \theta'\|^2$ on the ball of this radius.
 
     Of a two-layer network whose first layer alone trains the derivative of a neuron depends on that neuron's weights:

@@ -18,7 +18,7 @@ from gramian.checker.sentences import rounded_down, rounded_up
 from gramian.empirical.modules.module_copy import copied
 from gramian.errors import GramianError
 from gramian.predict.cost import MEMORY_SHARE, free_memory
-from gramian.prove.cost import Cost, least_seconds, predicted_cost
+from gramian.prove.cost import ProofCost, least_seconds, predicted_cost
 from gramian.prove.proof import PROVED, Proof
 from gramian.prove.prove import prove
 
@@ -153,7 +153,7 @@ def _most_bytes() -> float:
     return min(float(MOST_BYTES), MEMORY_SHARE * free_memory())
 
 
-def _does_not_fit(cost: Cost, budget: float) -> str:
+def _does_not_fit(cost: ProofCost, budget: float) -> str:
     most = _most_bytes()
     if cost.bytes > most:
         allowed = f"{most / 2**30:.1f} GiB are allowed"

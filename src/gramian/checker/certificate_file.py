@@ -13,7 +13,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from gramian.checker.program import Program, Step
+from gramian.checker.program import NetworkProgram, ProgramStep
 from gramian.errors import BadData
 from gramian.files import replace_file
 
@@ -40,7 +40,7 @@ class Content:
     says: str
     assumes: tuple[str, ...]
     numbers: Mapping[str, float]
-    program: Program
+    program: NetworkProgram
     x: np.ndarray
     y: np.ndarray
     series: Mapping[str, np.ndarray] = field(default_factory=dict)
@@ -102,8 +102,8 @@ def read(path: str | Path) -> Content:
 def _content(fields: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Content:
     if fields["format"] != FORMAT:
         raise ValueError(f"it has format {fields['format']}, this gramian reads {FORMAT}")
-    steps = [Step(**_tuples(step)) for step in fields["steps"]]
-    program = Program(steps, _part(arrays, "program."), frozenset(fields["trained"]))
+    steps = [ProgramStep(**_tuples(step)) for step in fields["steps"]]
+    program = NetworkProgram(steps, _part(arrays, "program."), frozenset(fields["trained"]))
     return Content(
         str(fields["statement"]),
         str(fields["says"]),

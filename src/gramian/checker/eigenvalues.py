@@ -11,21 +11,21 @@ import numpy as np
 from scipy import linalg
 
 from gramian.checker.balls import UNIT, gamma, outward
-from gramian.checker.program import Gram
+from gramian.checker.program import JacobianGram
 
 
-def smallest_is_at_least(gram: Gram, bound: float) -> bool:
+def smallest_is_at_least(gram: JacobianGram, bound: float) -> bool:
     r"""Whether $\sigma_{\min}(J) \ge$ `bound` is proved."""
     return _definite(gram.matrix, _shift(gram, bound))
 
 
-def smallest_provable(gram: Gram, eigenvalue: float) -> float:
+def smallest_provable(gram: JacobianGram, eigenvalue: float) -> float:
     """About the largest bound that `smallest_is_at_least` can prove where the smallest eigenvalue is `eigenvalue`."""
     spare = eigenvalue - 2 * hidden_by_rounding(gram)
     return max(float(np.sqrt(max(spare, 0.0))) * (1 - 1e-9) - 2 * gram.jacobian_error, 0.0)
 
 
-def largest_is_at_most(gram: Gram, bound: float) -> bool:
+def largest_is_at_most(gram: JacobianGram, bound: float) -> bool:
     r"""Whether $\|J\|_2 \le$ `bound` is proved: the factorization of $tI - H$ runs to its end."""
     room = bound - gram.jacobian_error
     size = len(gram.matrix)
@@ -36,20 +36,20 @@ def largest_is_at_most(gram: Gram, bound: float) -> bool:
     return _definite(-gram.matrix, -shift * (1 - 4 * UNIT))
 
 
-def largest_provable(gram: Gram, eigenvalue: float) -> float:
+def largest_provable(gram: JacobianGram, eigenvalue: float) -> float:
     """About the smallest bound that `largest_is_at_most` can prove where the largest eigenvalue is `eigenvalue`."""
     return float(np.sqrt(eigenvalue * (1 + 1e-6 + 8 * gamma(2 * len(gram.matrix))) + 4 * gram.rounding)) + 2 * (
         gram.jacobian_error
     )
 
 
-def hidden_by_rounding(gram: Gram) -> float:
+def hidden_by_rounding(gram: JacobianGram) -> float:
     """What the rounding of H and of the factorization takes from an eigenvalue."""
     trace = outward(abs(float(np.trace(gram.matrix))))
     return float(outward(gram.rounding + 2 * gamma(len(gram.matrix) + 1) * trace))
 
 
-def _shift(gram: Gram, bound: float) -> float:
+def _shift(gram: JacobianGram, bound: float) -> float:
     r"""The s of which H - sI is to factorize, as $\sigma(J) \ge \sigma(\tilde J) - \|J - \tilde J\|$."""
     needed = (bound + gram.jacobian_error) ** 2
     return float(outward(needed + hidden_by_rounding(gram)))

@@ -54,14 +54,14 @@ SMALLEST_SCALE = 1e-140
 
 
 @dataclass(frozen=True)
-class Normalized:
+class NormalizedGroups:
     """The value, and bounds of 1/s that hold for all members of the ball, for each group."""
 
     value: Ball
     inverse: Ball  # 1 / s, shape (n, groups, 1)
 
 
-def normalized(z: Ball, groups: int, eps: float) -> Normalized:
+def normalized(z: Ball, groups: int, eps: float) -> NormalizedGroups:
     """Of z (n, groups x k); infinite radii where the variance may vanish."""
     entries, moved = z.middle.reshape(len(z.middle), groups, -1), z.radius.reshape(len(z.middle), groups, -1)
     length = entries.shape[-1]
@@ -83,10 +83,10 @@ def normalized(z: Ball, groups: int, eps: float) -> Normalized:
         spread = (off + peak * np.minimum(whole / np.sqrt(length), off)) / low + gamma(length + 8) * np.abs(values)
         radius = np.where(known, outward(spread), np.inf)
         inverse = Ball(1 / scale, inverse_off)
-    return Normalized(Ball(values, radius).reshape(*z.shape), inverse)
+    return NormalizedGroups(Ball(values, radius).reshape(*z.shape), inverse)
 
 
-def normalized_back(given: Normalized, bar: Ball, groups: int) -> Ball:
+def normalized_back(given: NormalizedGroups, bar: Ball, groups: int) -> Ball:
     r"""$D\hat z^\top$ applied to bar (n, C, groups x k)."""
     shape = (*bar.shape[:2], groups, bar.shape[2] // groups)
     unit = given.value.reshape(len(given.value.middle), 1, groups, -1)

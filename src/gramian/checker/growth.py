@@ -14,8 +14,8 @@ import numpy as np
 
 from gramian.checker.balls import Ball, outward, root_of_squares, spectral_norm
 from gramian.checker.functions import FUNCTIONS, bounds
-from gramian.checker.groups import Normalized
-from gramian.checker.program import Program, Step, Values
+from gramian.checker.groups import NormalizedGroups
+from gramian.checker.program import NetworkProgram, ProgramStep, Values
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Growth(Slopes):
 
 
 @dataclass(frozen=True)
-class Bounds:
+class JacobianBounds:
     r"""On the ball: a Lipschitz constant of J over all samples, and the smallest distance of a kinked function's
     argument from its kink, or of a maximum's second from its first, after what the ball can move it (infinite where
     there is none)."""
@@ -46,13 +46,13 @@ class Bounds:
     kink_margin: float
 
 
-def bounded(program: Program, values: Values, radius: float) -> Bounds:
+def bounded(program: NetworkProgram, values: Values, radius: float) -> JacobianBounds:
     """On the ball of `radius` around the program's weights; infinite, or no number, where something overflows."""
     with np.errstate(over="ignore", invalid="ignore"):
         return _bounded(program, values, radius)
 
 
-def _bounded(program: Program, values: Values, radius: float) -> Bounds:
+def _bounded(program: NetworkProgram, values: Values, radius: float) -> JacobianBounds:
     growth: list[Growth] = []
     margin = np.inf
     for number, step in enumerate(program.steps):
@@ -71,7 +71,7 @@ def _bounded(program: Program, values: Values, radius: float) -> Bounds:
             margin = min(margin, _margin(gaps))
     samples = len(values.output.middle)
     seconds = np.broadcast_to(growth[-1].second, (samples,))
-    return Bounds(float(root_of_squares(seconds)), margin)
+    return JacobianBounds(float(root_of_squares(seconds)), margin)
 
 
 def _margin(gaps: np.ndarray) -> float:
@@ -82,7 +82,7 @@ def _margin(gaps: np.ndarray) -> float:
 
 
 def _slopes(
-    program: Program, number: int, step: Step, given: list[Growth], radius: float, values: Values
+    program: NetworkProgram, number: int, step: ProgramStep, given: list[Growth], radius: float, values: Values
 ) -> Slopes:  # fmt: skip
     zero, uses = np.zeros(1), frozenset().union(*(g.uses for g in given))
     if step.kind == "input":
@@ -130,7 +130,7 @@ def _slopes(
     )
 
 
-def _affine_slopes(program: Program, step: Step, h: Growth, radius: float, values: Ball) -> Slopes:
+def _affine_slopes(program: NetworkProgram, step: ProgramStep, h: Growth, radius: float, values: Ball) -> Slopes:
     weight_trains, bias_trains = step.weight in program.trained, step.bias in program.trained
     weight, scale = program.weights(step.weight), abs(step.weight_scale)
     norm = outward(scale * outward(spectral_norm(weight) + radius * weight_trains))
@@ -153,7 +153,7 @@ def _affine_slopes(program: Program, step: Step, h: Growth, radius: float, value
     return Slopes(whole, entry, cross + norm * h.second, mine | h.uses)
 
 
-def _normalization_slopes(step: Step, h: Growth, radius: float, given: Normalized) -> Slopes:
+def _normalization_slopes(step: ProgramStep, h: Growth, radius: float, given: NormalizedGroups) -> Slopes:
     length = given.value.shape[1] // step.positions
     root = np.sqrt(float(length))
     together = np.minimum(root * h.entry, h.whole)  # of one group

@@ -8,7 +8,7 @@ import numpy as np
 
 from gramian.checker.balls import UNIT, Ball, outward
 from gramian.checker.functions import FUNCTIONS
-from gramian.checker.program import Program, Step
+from gramian.checker.program import NetworkProgram, ProgramStep
 
 BITS = 128
 MOST_NUMBERS = 4_000_000  # entries of all steps and samples, each an operation of about a microsecond
@@ -16,7 +16,7 @@ MOST_PRODUCTS = 200_000_000  # multiplications of matrix products, some tens of 
 Numbers = list[flint.arb]
 
 
-def outputs(program: Program, x: np.ndarray) -> Ball | None:
+def outputs(program: NetworkProgram, x: np.ndarray) -> Ball | None:
     """All outputs (n, C); None where this would take minutes."""
     numbers, products = _cost(program)
     if len(x) * numbers > MOST_NUMBERS or len(x) * products > MOST_PRODUCTS or not np.isfinite(x).all():
@@ -30,7 +30,7 @@ def outputs(program: Program, x: np.ndarray) -> Ball | None:
     return Ball(middle, outward(radius + UNIT * np.abs(middle)))
 
 
-def _cost(program: Program) -> tuple[int, int]:
+def _cost(program: NetworkProgram) -> tuple[int, int]:
     """Of one sample: entries and entries of sparse maps; multiplications of the affine steps."""
     numbers = products = 0
     for step in program.steps:
@@ -50,7 +50,7 @@ def _matrix(array: np.ndarray) -> flint.arb_mat:
     return flint.arb_mat(columns, rows, array.T.ravel().tolist())  # transposed: rows of values times it
 
 
-def _sample(program: Program, weights: dict[str, flint.arb_mat], row: np.ndarray) -> Numbers:
+def _sample(program: NetworkProgram, weights: dict[str, flint.arb_mat], row: np.ndarray) -> Numbers:
     values: list[Numbers] = []
     for number, step in enumerate(program.steps):
         values.append(_step(program, weights, number, step, [values[i] for i in step.inputs], row))
@@ -58,10 +58,10 @@ def _sample(program: Program, weights: dict[str, flint.arb_mat], row: np.ndarray
 
 
 def _step(
-    program: Program,
+    program: NetworkProgram,
     weights: dict[str, flint.arb_mat],
     number: int,
-    step: Step,
+    step: ProgramStep,
     given: list[Numbers],
     row: np.ndarray,
 ) -> Numbers:
@@ -101,7 +101,7 @@ def _step(
     return result
 
 
-def _linear(program: Program, number: int, step: Step, h: Numbers) -> Numbers:
+def _linear(program: NetworkProgram, number: int, step: ProgramStep, h: Numbers) -> Numbers:
     matrix = program.matrix(number)
     offset = program.arrays[step.offset].tolist() if step.offset else [0.0] * matrix.shape[0]
     data, indices, starts = matrix.data.tolist(), matrix.indices.tolist(), matrix.indptr.tolist()
@@ -129,7 +129,7 @@ def _largest(group: Numbers) -> flint.arb:
     return largest
 
 
-def _normalized(group: Numbers, step: Step) -> Numbers:
+def _normalized(group: Numbers, step: ProgramStep) -> Numbers:
     mean = sum(group[1:], group[0]) / len(group)
     centred = [z - mean for z in group]
     squares = [c * c for c in centred]

@@ -21,13 +21,21 @@ from scipy import sparse
 
 from gramian.checker.balls import SMALLEST, Ball, gamma, mapped, outward, product, root_of_squares
 from gramian.checker.functions import applied
-from gramian.checker.groups import Normalized, largest, largest_back, normalized, normalized_back, softmax, softmax_back
+from gramian.checker.groups import (
+    NormalizedGroups,
+    largest,
+    largest_back,
+    normalized,
+    normalized_back,
+    softmax,
+    softmax_back,
+)
 
 MOST_NUMBERS = 2**26  # of per-sample gradients held at once: 512 MiB, and their radii as much
 
 
 @dataclass(frozen=True)
-class Step:
+class ProgramStep:
     """One step; `inputs` are the numbers of earlier steps.
 
     Attributes:
@@ -57,10 +65,10 @@ class Step:
 
 
 @dataclass
-class Program:
+class NetworkProgram:
     """Steps, the arrays that they name, and the parameters that train."""
 
-    steps: Sequence[Step]
+    steps: Sequence[ProgramStep]
     arrays: Mapping[str, np.ndarray]
     trained: frozenset[str]
     matrices: dict[int, sparse.csr_matrix] = field(default_factory=dict)
@@ -85,7 +93,7 @@ class Values:
 
     values: list[Ball]
     slopes: dict[int, Ball]
-    normalizations: dict[int, Normalized]
+    normalizations: dict[int, NormalizedGroups]
     winners: dict[int, np.ndarray]
     leads: dict[int, np.ndarray]
 
@@ -94,11 +102,11 @@ class Values:
         return self.values[-1]
 
 
-def evaluate(program: Program, x: np.ndarray) -> Values:
+def evaluate(program: NetworkProgram, x: np.ndarray) -> Values:
     """All values; x (n, d). A step's value is (n, k), or (1, k) where it is the same for all samples."""
     values: list[Ball] = []
     slopes: dict[int, Ball] = {}
-    normalizations: dict[int, Normalized] = {}
+    normalizations: dict[int, NormalizedGroups] = {}
     winners: dict[int, np.ndarray] = {}
     leads: dict[int, np.ndarray] = {}
     for number, step in enumerate(program.steps):
@@ -134,13 +142,13 @@ def evaluate(program: Program, x: np.ndarray) -> Values:
     return Values(values, slopes, normalizations, winners, leads)
 
 
-def _mask(program: Program, step: Step) -> np.ndarray | None:
+def _mask(program: NetworkProgram, step: ProgramStep) -> np.ndarray | None:
     if step.offset:
         return program.arrays[step.offset]
     return None
 
 
-def _affine(program: Program, step: Step, h: Ball) -> Ball:
+def _affine(program: NetworkProgram, step: ProgramStep, h: Ball) -> Ball:
     weight = program.weights(step.weight)
     patches = h.reshape(-1, weight.shape[1])
     # the outputs' errors decide how near a minimum can be proved: here products with twice the digits
@@ -153,7 +161,7 @@ def _affine(program: Program, step: Step, h: Ball) -> Ball:
 
 
 @dataclass(frozen=True)
-class Gram:
+class JacobianGram:
     r"""$H = J J^T$ of all outputs of all samples (N, N), N = n C, as computed.
 
     Attributes:
@@ -167,7 +175,7 @@ class Gram:
     jacobian_error: float
 
 
-def jacobian_gram(program: Program, values: Values) -> Gram:
+def jacobian_gram(program: NetworkProgram, values: Values) -> JacobianGram:
     """By one backward pass for each output, of all samples at once."""
     samples, outputs = values.output.shape
     size = samples * outputs
@@ -195,13 +203,13 @@ def jacobian_gram(program: Program, values: Values) -> Gram:
             longest, blocks = max(longest, gradient.shape[1]), blocks + 1
     # each entry is a sum of products of computed factors; |J||J|^T is positive semidefinite with the trace of H
     rounding = outward(gamma(longest + blocks + 3) * 1.01 * float(np.trace(matrix))) + lost
-    return Gram(matrix, float(rounding), float(outward(np.sqrt(outward(errors)))))
+    return JacobianGram(matrix, float(rounding), float(outward(np.sqrt(outward(errors)))))
 
 
 Use = tuple[Ball | None, Ball]  # values at positions (n or 1, P, k), or None; what flows back (n, C, P, m)
 
 
-def _backward(program: Program, values: Values, samples: int, outputs: int) -> dict[str, list[Use]]:
+def _backward(program: NetworkProgram, values: Values, samples: int, outputs: int) -> dict[str, list[Use]]:
     """For each trained parameter its uses: what went into it, and the gradients of all outputs that come out of it."""
     uses: dict[str, list[Use]] = {}
     back: dict[int, Ball] = {}
@@ -245,7 +253,7 @@ def _add(back: dict[int, Ball], number: int, bar: Ball) -> None:
         back[number] = bar
 
 
-def _affine_back(program: Program, step: Step, bar: Ball, h: Ball, uses: dict[str, list[Use]]) -> Ball:
+def _affine_back(program: NetworkProgram, step: ProgramStep, bar: Ball, h: Ball, uses: dict[str, list[Use]]) -> Ball:
     weight = program.weights(step.weight)
     spread = bar.reshape(*bar.shape[:2], step.positions, weight.shape[0])
     if step.weight in program.trained:

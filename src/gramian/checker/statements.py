@@ -27,7 +27,7 @@ from gramian.checker.balls import Ball
 from gramian.checker.eigenvalues import largest_is_at_most, smallest_is_at_least
 from gramian.checker.growth import bounded
 from gramian.checker.high_precision import outputs
-from gramian.checker.program import Gram, Program, Values, evaluate, jacobian_gram
+from gramian.checker.program import JacobianGram, NetworkProgram, Values, evaluate, jacobian_gram
 from gramian.checker.well_formed import require, require_targets, require_well_formed
 
 
@@ -43,7 +43,9 @@ class Line:
     holds: bool
 
 
-def lines(statement: str, program: Program, x: np.ndarray, y: np.ndarray, numbers: Mapping[str, Any]) -> list[Line]:
+def lines(
+    statement: str, program: NetworkProgram, x: np.ndarray, y: np.ndarray, numbers: Mapping[str, Any]
+) -> list[Line]:
     """All inequalities of a statement for these weights and data; it is proved if each of them holds.
 
     Raises:
@@ -66,7 +68,7 @@ def lines(statement: str, program: Program, x: np.ndarray, y: np.ndarray, number
 
 
 def local_lines(
-    statement: str, program: Program, values: Values, gram: Gram, y: np.ndarray, had: Mapping[str, float]
+    statement: str, program: NetworkProgram, values: Values, gram: JacobianGram, y: np.ndarray, had: Mapping[str, float]
 ) -> list[Line]:
     """The inequalities of "minimum" and "descent"; where a number overflows, its inequality fails."""
     with np.errstate(over="ignore", invalid="ignore"):
@@ -74,7 +76,7 @@ def local_lines(
 
 
 def _local_lines(
-    statement: str, program: Program, values: Values, gram: Gram, y: np.ndarray, had: Mapping[str, float]
+    statement: str, program: NetworkProgram, values: Values, gram: JacobianGram, y: np.ndarray, had: Mapping[str, float]
 ) -> list[Line]:
     residual = residual_norm(values, y)
     bounds = bounded(program, values, had["radius"])
@@ -104,7 +106,7 @@ def _local_lines(
     return result + existence(had, descent=statement == "descent")
 
 
-def evaluated(program: Program, x: np.ndarray) -> Values:
+def evaluated(program: NetworkProgram, x: np.ndarray) -> Values:
     """All values; of a small network the outputs in high precision."""
     values = evaluate(program, x)
     fine = outputs(program, x)
@@ -161,7 +163,7 @@ def _share(bounds: Mapping[str, Fraction]) -> Fraction:
     return 1 - step * norm**2 / 2 - lipschitz * step * bounds["residual"] / 2
 
 
-def _separation(program: Program, values: Values, y: np.ndarray, margin: float) -> list[Line]:
+def _separation(program: NetworkProgram, values: Values, y: np.ndarray, margin: float) -> list[Line]:
     output, classes = values.output, np.asarray(y).astype(np.int64)
     rows = np.arange(len(classes))
     low, high = output.middle - output.radius, output.middle + output.radius
@@ -178,7 +180,7 @@ def _separation(program: Program, values: Values, y: np.ndarray, margin: float) 
     return [*result, *_readout(program)]
 
 
-def _readout(program: Program) -> list[Line]:
+def _readout(program: NetworkProgram) -> list[Line]:
     """That multiplying weights multiplies the outputs: the last step is affine, all of it trains and is used once."""
     step = program.steps[-1]
     names = [step.weight, *([step.bias] if step.bias else [])]

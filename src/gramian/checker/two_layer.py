@@ -45,18 +45,18 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Weights:
+class TwoLayerWeights:
     """W (m, d), A (C, m), beta (C)."""
 
     w: NDArray
     a: NDArray
     beta: NDArray
 
-    def distance(self, other: "Weights") -> float:
+    def distance(self, other: "TwoLayerWeights") -> float:
         return norm(np.array([norm(self.w - other.w), norm(self.a - other.a), norm(self.beta - other.beta)]))
 
 
-class Geometry:
+class InputNorms:
     """Numbers of the inputs alone: the Gram matrix, and norms of X and of sum_i c_i x_i x_i^T."""
 
     def __init__(self, x: NDArray):
@@ -122,7 +122,7 @@ class Point:
     """
 
     step: int
-    weights: Weights
+    weights: TwoLayerWeights
     largest_z: float
     residual: NDArray
     residual_error: float
@@ -133,11 +133,11 @@ class Point:
     curvature: NDArray
     cross: NDArray
     blocks_error: float
-    gradient: Weights
+    gradient: TwoLayerWeights
     gradient_error: float
 
 
-def evaluate(task: Task, geometry: Geometry, phi: TaylorTable, step: int, weights: Weights) -> Point:
+def evaluate(task: Task, geometry: InputNorms, phi: TaylorTable, step: int, weights: TwoLayerWeights) -> Point:
     """Outputs, residual, gradient and second-derivative factors at these weights."""
     w, a, beta = weights.w, weights.a, weights.beta
     (n, d), (outputs, m), scale = task.x.shape, a.shape, task.scale
@@ -158,11 +158,11 @@ def evaluate(task: Task, geometry: Geometry, phi: TaylorTable, step: int, weight
     back, back_size = residual @ a, np.abs(residual) @ np.abs(a)
     weighted = scale * back * slopes
     weighted_error = scale * (norm(back_size) * errors[1] + gamma(outputs + 3) * norm(back_size * slopes))
-    gradient = Weights(weighted.T @ task.x, np.zeros_like(a), np.zeros_like(beta))
+    gradient = TwoLayerWeights(weighted.T @ task.x, np.zeros_like(a), np.zeros_like(beta))
     gradient_error = geometry.operator * weighted_error + gamma(n + 1) * geometry.absolute * norm(weighted)
     cross, cross_error = np.zeros((m, d, 0)), 0.0
     if task.readout_trained:
-        gradient = Weights(gradient.w, scale * (residual.T @ features), task.bias_scale * residual.sum(0))
+        gradient = TwoLayerWeights(gradient.w, scale * (residual.T @ features), task.bias_scale * residual.sum(0))
         rounding = gamma(n + 2) * (scale * norm(features) + bias_size)
         gradient_error += norm(residual) * (scale * np.sqrt(n * m) * errors[0] + rounding)
         products = (slopes[:, :, None] * residual[:, None, :]).reshape(n, m * outputs)

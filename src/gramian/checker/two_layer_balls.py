@@ -12,7 +12,7 @@ from flint import arb, arb_mat
 from numpy.typing import NDArray
 
 from gramian.checker.taylor_table import ACTIVATIONS, PAD
-from gramian.checker.two_layer import Task, Weights
+from gramian.checker.two_layer import Task, TwoLayerWeights
 
 
 def _matrix(values: NDArray) -> arb_mat:
@@ -32,7 +32,7 @@ def _map(function, *matrices: arb_mat) -> arb_mat:
 class BallSteps:
     """The run from `start`; its iterates are exact numbers, its steps have a proved error."""
 
-    def __init__(self, task: Task, start: Weights, bits: int):
+    def __init__(self, task: Task, start: TwoLayerWeights, bits: int):
         self.task, self.bits = task, bits
         self.y, self.ones = _matrix(task.y), _matrix(np.ones((len(task.x), 1)))
         self.x = _matrix(task.x)
@@ -42,7 +42,7 @@ class BallSteps:
                 self.x = _map(lambda p, q: p * q, _matrix(inputs), _matrix(np.broadcast_to(multipliers, inputs.shape)))
         self.parameters = [_matrix(start.w), _matrix(start.a), _matrix(start.beta[None])]
 
-    def advance(self) -> tuple[Weights, float, float]:
+    def advance(self) -> tuple[TwoLayerWeights, float, float]:
         """The next iterate in float64, its distance to the exact numbers kept here, and the error of this step."""
         with flint.ctx.workprec(self.bits):
             lr = arb(self.task.lr)
@@ -52,7 +52,7 @@ class BallSteps:
             w, a, beta = (_floats(p) for p in self.parameters)
             pairs = zip(self.parameters, (w, a, beta[0][None]), strict=True)
             gaps = sum((e**2 for p, f in pairs for e in (p - _matrix(f)).entries()), arb(0)).sqrt()
-        return Weights(w, a, beta[0]), float(gaps.abs_upper()) * PAD, float(error.abs_upper()) * PAD
+        return TwoLayerWeights(w, a, beta[0]), float(gaps.abs_upper()) * PAD, float(error.abs_upper()) * PAD
 
     def _gradient(self) -> list[arb_mat]:
         task, (w, a, beta) = self.task, self.parameters

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gramian.checker.program import Program
+from gramian.checker.program import NetworkProgram
 from gramian.checker.statements import Line
 from gramian.checker.taylor_table import ACTIVATIONS, PAD
-from gramian.checker.two_layer import Task, Weights
+from gramian.checker.two_layer import Task, TwoLayerWeights
 from gramian.checker.two_layer_run import Replay, Tail, proved_time, tail
 
 LONGEST_RUN, MOST_BITS = 10**7, 2**14
@@ -21,7 +21,7 @@ class NotTwoLayer(ValueError):
     """The program is not input, affine, activation, affine."""
 
 
-def two_layer(program: Program, x: NDArray, y: NDArray, lr: float) -> tuple[Task, Weights]:
+def two_layer(program: NetworkProgram, x: NDArray, y: NDArray, lr: float) -> tuple[Task, TwoLayerWeights]:
     """The same network as arrays; every number is taken as it stands, only x times its multiplier is rounded."""
     steps = list(program.steps)
     inputs = np.asarray(x, dtype=np.float64)
@@ -64,10 +64,10 @@ def two_layer(program: Program, x: NDArray, y: NDArray, lr: float) -> tuple[Task
         float(lr),
         (inputs, multipliers),
     )
-    return task, Weights(w, a, beta)
+    return task, TwoLayerWeights(w, a, beta)
 
 
-def _rearranged(program: Program, number: int, values: NDArray) -> NDArray:
+def _rearranged(program: NetworkProgram, number: int, values: NDArray) -> NDArray:
     matrix = program.matrix(number)
     moves_only = np.all(matrix.data == 1) and np.diff(matrix.indptr).max(initial=0) <= 1
     if program.steps[number].offset or not moves_only:
@@ -75,7 +75,7 @@ def _rearranged(program: Program, number: int, values: NDArray) -> NDArray:
     return np.asarray((matrix @ values.T).T)
 
 
-def run_lines(program: Program, x: NDArray, y: NDArray, numbers: Mapping[str, Any]) -> list[Line]:
+def run_lines(program: NetworkProgram, x: NDArray, y: NDArray, numbers: Mapping[str, Any]) -> list[Line]:
     """All inequalities of statement `run`, the whole run replayed.
 
     Args:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from gramian.checker.balls import UNIT, gamma
 from gramian.checker.taylor_table import LONGEST_SUM, PAD, SMALLEST, TaylorTable
-from gramian.checker.two_layer import Geometry, Point, Task, Weights, evaluate, norm, upper_eigenvalues
+from gramian.checker.two_layer import InputNorms, Point, Task, TwoLayerWeights, evaluate, norm, upper_eigenvalues
 from gramian.checker.two_layer_balls import BallSteps
 
 KAPPA_SLACK = 0.05  # eigenvalues are computed anew once the blocks' change adds this share to kappa
@@ -22,7 +22,7 @@ CALM = 1.9
 
 
 @dataclass(frozen=True)
-class Bounds:
+class StepBounds:
     """What is known at one step of the exact run.
 
     Attributes:
@@ -51,18 +51,18 @@ class Replay:
     float64, on balls that are larger by that rounding. The steps after them are in float64.
     """
 
-    def __init__(self, task: Task, start: Weights, precise_steps: int = 0, bits: int = 128):
+    def __init__(self, task: Task, start: TwoLayerWeights, precise_steps: int = 0, bits: int = 128):
         (n, d), (outputs, m) = task.x.shape, start.a.shape
         longest = max((n * outputs) ** 2, n * m * (outputs + 1), m * (d + outputs), (d + outputs) ** 2, n * d)
         if longest > LONGEST_SUM:
             raise ArithmeticError(f"sums of {longest:,} terms are longer than the bounds of rounding cover")
-        self.task, self.start, self.geometry = task, start, Geometry(task.x)
+        self.task, self.start, self.geometry = task, start, InputNorms(task.x)
         self.precise_steps, self.bits = precise_steps, bits
         self.phi = TaylorTable(task.activation, 2 * float(np.abs(task.x @ start.w.T).max()) + 4)
 
-    def __iter__(self) -> Iterator[tuple[Point, Bounds]]:
+    def __iter__(self) -> Iterator[tuple[Point, StepBounds]]:
         task, lr = self.task, self.task.lr
-        expansion, jacobian = Expansion(self), JacobianNorm(self)
+        expansion, jacobian = NegativeCurvature(self), JacobianNorm(self)
         weights, step = self.start, 0
         carried, rounded = 0.0, 0.0  # exact iterate to kept iterate, and kept iterate to its float64 numbers
         steps = None
@@ -82,7 +82,7 @@ class Replay:
             stretch = float(np.maximum((1 + lr * negative) * PAD, highest - 1))
             if not np.isfinite([distance, residual, norm_here, lipschitz, negative, size, stretch]).all():
                 raise ArithmeticError("the run's numbers, or their bounds, overflow")
-            yield point, Bounds(distance, residual, norm_here, lipschitz, negative, size, stretch)
+            yield point, StepBounds(distance, residual, norm_here, lipschitz, negative, size, stretch)
             if step == self.precise_steps:
                 steps, carried, rounded = None, distance, 0.0
             if steps is not None:
@@ -93,13 +93,13 @@ class Replay:
             carried = (stretch * carried + error) * PAD + SMALLEST
             step += 1
 
-    def moved(self, point: Point) -> tuple[Weights, float]:
+    def moved(self, point: Point) -> tuple[TwoLayerWeights, float]:
         """Weights after the step in float64, and a bound of its two roundings an entry."""
         old, slope, lr = point.weights, point.gradient, self.task.lr
-        new = Weights(old.w - lr * slope.w, old.a, old.beta)
+        new = TwoLayerWeights(old.w - lr * slope.w, old.a, old.beta)
         rounding = norm(new.w) + 2 * lr * norm(slope.w)
         if self.task.readout_trained:
-            new = Weights(new.w, old.a - lr * slope.a, old.beta - lr * slope.beta)
+            new = TwoLayerWeights(new.w, old.a - lr * slope.a, old.beta - lr * slope.beta)
             rounding += norm(new.a) + norm(new.beta) + 2 * lr * (norm(slope.a) + norm(slope.beta))
         return new, UNIT * rounding * PAD
 
@@ -109,7 +109,7 @@ class Replay:
         if not size <= self.phi.reach:
             raise ArithmeticError(f"a preactivation may reach {size:.3g}; bounds were computed up to {self.phi.reach}")
 
-    def readout_norm(self, weights: Weights, radius: float) -> float:
+    def readout_norm(self, weights: TwoLayerWeights, radius: float) -> float:
         """Bound of the largest norm of one neuron's readout weights on a ball."""
         moves = radius if self.task.readout_trained else 0.0
         return (float(np.sqrt(np.sum(np.square(weights.a), axis=0)).max()) + moves) * PAD
@@ -172,7 +172,7 @@ class Replay:
         return (float(np.sqrt(upper_eigenvalues(h) + rounding)) + error) * PAD
 
 
-class Expansion:
+class NegativeCurvature:
     """(7): bounds of lambda_max(-M); eigenvalues at some steps, homogeneity and the change's norm between them."""
 
     def __init__(self, replay: Replay):
@@ -277,7 +277,7 @@ class Tail:
         return float(1 - self.lr * last / PAD + 4 * UNIT)
 
 
-def tail(replay: Replay, point: Point, bounds: Bounds) -> Tail:
+def tail(replay: Replay, point: Point, bounds: StepBounds) -> Tail:
     """(9), (10): the numbers of the tail condition at the exact iterate."""
     h, rounding, error = replay.gram(point)
     lowest = -float(upper_eigenvalues(-h)) - rounding * PAD

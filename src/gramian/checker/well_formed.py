@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from gramian.checker.functions import FUNCTIONS
-from gramian.checker.program import Program, Step
+from gramian.checker.program import NetworkProgram, ProgramStep
 
 INPUTS = {
     "input": 0, "parameter": 0, "linear": 1, "affine": 1, "function": 1, "product": 2, "softmax": 1, "normalize": 1,
@@ -30,7 +30,7 @@ def require(condition: bool, why: str) -> None:
         raise NotWellFormed(why)
 
 
-def require_well_formed(program: Program, x: np.ndarray) -> int:
+def require_well_formed(program: NetworkProgram, x: np.ndarray) -> int:
     """The number of outputs of a sample.
 
     Raises:
@@ -59,7 +59,7 @@ def require_targets(statement: str, y: np.ndarray, samples: int, outputs: int) -
     require(bool(np.isfinite(y).all()), "targets are finite")
 
 
-def _width(program: Program, number: int, step: Step, widths: Sequence[int], inputs: int) -> int:
+def _width(program: NetworkProgram, number: int, step: ProgramStep, widths: Sequence[int], inputs: int) -> int:
     """Entries of a step's value, after all that its rule assumes."""
     require(all(type(i) is int and 0 <= i < number for i in step.inputs), "inputs are numbers of earlier steps")
     scales = (step.weight_scale, step.bias_scale, step.eps)
@@ -98,7 +98,7 @@ def _width(program: Program, number: int, step: Step, widths: Sequence[int], inp
     return given[0]
 
 
-def _linear_width(program: Program, number: int, step: Step, given: int) -> int:
+def _linear_width(program: NetworkProgram, number: int, step: ProgramStep, given: int) -> int:
     require(len(step.matrix) == 3 and len(step.shape) == 2, "a sparse matrix is three arrays and a shape")
     data = _numbers(program, step.matrix[0])
     for name in step.matrix[1:]:
@@ -116,7 +116,7 @@ def _linear_width(program: Program, number: int, step: Step, given: int) -> int:
     return step.shape[0]
 
 
-def _numbers(program: Program, name: str) -> np.ndarray:
+def _numbers(program: NetworkProgram, name: str) -> np.ndarray:
     require(name != "" and name in program.arrays, f"there is no array {name!r}")
     array = program.arrays[name]
     require(array.dtype == np.float64 and array.size > 0, f"the array {name!r} is not float64, or empty")
@@ -124,7 +124,7 @@ def _numbers(program: Program, name: str) -> np.ndarray:
     return array
 
 
-def _require_roles(program: Program) -> None:
+def _require_roles(program: NetworkProgram) -> None:
     """A parameter that trains is a weight or a bias or a value, and is no constant elsewhere."""
     weights: set[str] = set()
     constants: set[str] = set()

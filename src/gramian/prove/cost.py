@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from gramian.checker.program import Program
+from gramian.checker.program import NetworkProgram
 from gramian.errors import BadArgument
 from gramian.prove.problem import problem_of
 from gramian.prove.read_program import read_program
@@ -23,7 +23,7 @@ SPLIT_PRODUCTS = 10  # products of parts in one product with twice the digits, a
 
 
 @dataclass(frozen=True)
-class Cost:
+class ProofCost:
     """Predicted seconds and bytes."""
 
     seconds: float
@@ -34,7 +34,7 @@ class Cost:
         return f"about {self.seconds:.0f} s and {self.bytes / 2**30:.1f} GiB for a Gram matrix of {self.rows:,} rows"
 
 
-def cost_of(program: Program, samples: int, outputs: int) -> Cost:
+def cost_of(program: NetworkProgram, samples: int, outputs: int) -> ProofCost:
     """From the sizes of the steps and the speed of one matrix product here."""
     rows = samples * outputs
     flops = FACTORIZATIONS * rows**3 / 3
@@ -46,10 +46,10 @@ def cost_of(program: Program, samples: int, outputs: int) -> Cost:
         largest = max(largest, rows * step.positions * max(m, k))
         inner = k * m if step.positions > 1 else k + m
         flops += (POLISHING + BALLS) * (2.0 * rows**2 * inner + 8.0 * rows * step.positions * m * k)
-    return Cost(flops / _speed() + 1.0, 8.0 * (COPIES * rows**2 + 4 * largest), rows)
+    return ProofCost(flops / _speed() + 1.0, 8.0 * (COPIES * rows**2 + 4 * largest), rows)
 
 
-def predicted_cost(module: nn.Module, x: Any, y: Any, *, loss: str = "squared") -> Cost:
+def predicted_cost(module: nn.Module, x: Any, y: Any, *, loss: str = "squared") -> ProofCost:
     """What `prove(module, x, y, "minimum", loss=loss)` will cost; the network's formula is read, nothing is computed.
 
     Raises:
@@ -68,7 +68,7 @@ def least_seconds(rows: int) -> float:
     return FACTORIZATIONS * rows**3 / 3 / _speed()
 
 
-def _cost_of_outputs(program: Program, samples: int) -> Cost:
+def _cost_of_outputs(program: NetworkProgram, samples: int) -> ProofCost:
     """Of the outputs with their errors alone: products with twice the digits, of every layer."""
     flops, largest = 0.0, 0
     for step in program.steps:
@@ -76,7 +76,7 @@ def _cost_of_outputs(program: Program, samples: int) -> Cost:
             m, k = program.arrays[step.weight].shape
             flops += 2.0 * SPLIT_PRODUCTS * samples * step.positions * m * k
             largest = max(largest, samples * step.positions * max(m, k))
-    return Cost(flops / _speed() + 1.0, 8.0 * (2 + SPLIT_PRODUCTS) * largest, samples)
+    return ProofCost(flops / _speed() + 1.0, 8.0 * (2 + SPLIT_PRODUCTS) * largest, samples)
 
 
 def _speed() -> float:
@@ -86,7 +86,7 @@ def _speed() -> float:
     return 2.0 * TRIAL**3 / seconds_of(lambda: matrix @ matrix)
 
 
-def check_memory(cost: Cost, most: int) -> None:
+def check_memory(cost: ProofCost, most: int) -> None:
     """Raises BadArgument where the proof would take more memory than it may."""
     if cost.bytes > most:
         raise BadArgument(

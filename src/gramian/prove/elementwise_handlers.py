@@ -11,29 +11,29 @@ from torch import Tensor
 
 from gramian.errors import Unsupported
 from gramian.prove.handler_table import handles
-from gramian.prove.reading import Reading, Value, Weight
+from gramian.prove.reading import ProgramReading, StepValue, Weight
 
 
 @handles("add", "add_", "sub", "sub_")
-def added(reading: Reading, x: Any, y: Any, alpha: float = 1) -> Value | None:
+def added(reading: ProgramReading, x: Any, y: Any, alpha: float = 1) -> StepValue | None:
     if isinstance(x, int | float | Tensor):
         return _shifted(reading, reading.value(y), float(alpha), x)
     return added_values(reading, reading.value(x), y, alpha)
 
 
 @handles("rsub")
-def subtracted_from(reading: Reading, x: Any, y: Any, alpha: float = 1) -> Value | None:
+def subtracted_from(reading: ProgramReading, x: Any, y: Any, alpha: float = 1) -> StepValue | None:
     if not isinstance(y, int | float | Tensor):
         return None
     return _shifted(reading, reading.value(x), -float(alpha), y)
 
 
 @handles("sub", "sub_")
-def subtracted(reading: Reading, x: Any, y: Any, alpha: float = 1) -> Value | None:
+def subtracted(reading: ProgramReading, x: Any, y: Any, alpha: float = 1) -> StepValue | None:
     return added(reading, x, y, -alpha)
 
 
-def added_values(reading: Reading, x: Value, y: Any, alpha: float = 1) -> Value:
+def added_values(reading: ProgramReading, x: StepValue, y: Any, alpha: float = 1) -> StepValue:
     if isinstance(y, Tensor | int | float):
         return _shifted(reading, x, 1.0, alpha * y)
     other = reading.value(y)
@@ -43,7 +43,7 @@ def added_values(reading: Reading, x: Value, y: Any, alpha: float = 1) -> Value:
     return reading.sum(reading.expanded(x, shape), reading.expanded(other, shape))
 
 
-def _shifted(reading: Reading, x: Value, factor: float, constant: Any) -> Value:
+def _shifted(reading: ProgramReading, x: StepValue, factor: float, constant: Any) -> StepValue:
     """factor x + constant, both as they stand: found from columns, as (1 + c) - c, the factor would be rounded."""
     offset = torch.as_tensor(constant, dtype=torch.float64)
     shape = torch.broadcast_shapes(x.shape, offset.shape)
@@ -53,7 +53,7 @@ def _shifted(reading: Reading, x: Value, factor: float, constant: Any) -> Value:
 
 
 @handles("mul", "mul_")
-def multiplied(reading: Reading, x: Any, y: Any) -> Any:
+def multiplied(reading: ProgramReading, x: Any, y: Any) -> Any:
     for a, b in ((x, y), (y, x)):
         if isinstance(a, Weight) and isinstance(b, int | float):
             return Weight(a.name, a.tensor, a.scale * b)
@@ -67,10 +67,10 @@ def multiplied(reading: Reading, x: Any, y: Any) -> Any:
 
 
 @handles("div", "div_")
-def divided(reading: Reading, x: Any, y: Any) -> Any:
+def divided(reading: ProgramReading, x: Any, y: Any) -> Any:
     if isinstance(x, Weight) and isinstance(y, int | float):
         return Weight(x.name, x.tensor, x.scale / y)
-    if not isinstance(y, Value | Weight):
+    if not isinstance(y, StepValue | Weight):
         return None
     inverse = reading.function("reciprocal", reading.value(y))
     if isinstance(x, int | float):
@@ -79,7 +79,7 @@ def divided(reading: Reading, x: Any, y: Any) -> Any:
 
 
 @handles("pow")
-def power(reading: Reading, x: Any, exponent: Any) -> Value:
+def power(reading: ProgramReading, x: Any, exponent: Any) -> StepValue:
     value = reading.value(x)
     if exponent == 2:
         return reading.function("square", value)
@@ -93,7 +93,7 @@ def power(reading: Reading, x: Any, exponent: Any) -> Value:
 
 
 @handles("gelu", "gelu_")
-def gelu(reading: Reading, x: Any, approximate: str = "none") -> Value:
+def gelu(reading: ProgramReading, x: Any, approximate: str = "none") -> StepValue:
     z = reading.value(x)
     if approximate == "none":
         return reading.function("gelu", z)
@@ -109,7 +109,7 @@ SOFTPLUS_THRESHOLD = 20.0  # torch takes the identity above
 
 
 @handles("softplus")
-def softplus(reading: Reading, x: Any, beta: float = 1, threshold: float = 20) -> Value:
+def softplus(reading: ProgramReading, x: Any, beta: float = 1, threshold: float = 20) -> StepValue:
     if threshold != SOFTPLUS_THRESHOLD:
         raise Unsupported("softplus with another threshold than 20 has no rule")
     z = reading.value(x)
@@ -119,20 +119,20 @@ def softplus(reading: Reading, x: Any, beta: float = 1, threshold: float = 20) -
 
 
 @handles("elu", "elu_")
-def elu(reading: Reading, x: Any, alpha: float = 1, scale: float = 1, input_scale: float = 1) -> Value:
+def elu(reading: ProgramReading, x: Any, alpha: float = 1, scale: float = 1, input_scale: float = 1) -> StepValue:
     if (alpha, scale, input_scale) != (1, 1, 1):
         raise Unsupported("ELU with another alpha than 1 has a kink, and no rule")
     return reading.function("elu", reading.value(x))
 
 
 @handles("leaky_relu", "leaky_relu_")
-def leaky_relu(reading: Reading, x: Any, slope: float = 0.01) -> Value:
+def leaky_relu(reading: ProgramReading, x: Any, slope: float = 0.01) -> StepValue:
     z = reading.value(x)  # relu(z) - slope relu(-z)
     negative = reading.function("relu", reading.scaled(z, -1.0))
     return reading.sum(reading.function("relu", z), reading.scaled(negative, -float(slope)))
 
 
 @handles("abs")
-def absolute(reading: Reading, x: Any) -> Value:
+def absolute(reading: ProgramReading, x: Any) -> StepValue:
     z = reading.value(x)
     return reading.sum(reading.function("relu", z), reading.function("relu", reading.scaled(z, -1.0)))

@@ -11,7 +11,7 @@ from torch.fx import Node
 from gramian.errors import Unsupported
 from gramian.prove import elementwise_handlers, layer_handlers  # they enter themselves in the table
 from gramian.prove.handler_table import HANDLERS
-from gramian.prove.reading import Reading, Value, Weight
+from gramian.prove.reading import ProgramReading, StepValue, Weight
 
 # the call copies, moves or leaves out numbers of its first argument
 LAYOUT = {
@@ -36,11 +36,11 @@ FUNCTION = {name: name for name in ("tanh", "erf", "sigmoid", "silu", "sin", "co
 READ_BY = (elementwise_handlers, layer_handlers)
 
 
-def read_call(reading: Reading, node: Node, args: list[Any], kwargs: dict[str, Any]) -> Any:
+def read_call(reading: ProgramReading, node: Node, args: list[Any], kwargs: dict[str, Any]) -> Any:
     """What a call gives: a value, a weight, or a constant."""
     target: Any = node.target
     name = getattr(target, "__name__", str(target)).split(".")[0]
-    changing = [a for a in _flat(args) + list(kwargs.values()) if isinstance(a, Value | Weight)]
+    changing = [a for a in _flat(args) + list(kwargs.values()) if isinstance(a, StepValue | Weight)]
     if not changing:
         return target(*args, **kwargs)
     try:
@@ -79,8 +79,8 @@ def _refuse_shared_change(node: Node, name: str) -> None:
         changed = changed.args[0]
 
 
-def _of_one(reading: Reading, target: Any, name: str, args: list[Any], kwargs: dict[str, Any]) -> Value:
-    at = next((i for i, a in enumerate(args) if isinstance(a, Value | Weight)), None)
+def _of_one(reading: ProgramReading, target: Any, name: str, args: list[Any], kwargs: dict[str, Any]) -> StepValue:
+    at = next((i for i, a in enumerate(args) if isinstance(a, StepValue | Weight)), None)
     if at is None or name not in LAYOUT | LINEAR:
         raise Unsupported(f"the call `{name}` has no rule: it is not linear, and no activation known here")
     if name in ("div", "div_", "rsub") and at == 1:
@@ -100,8 +100,8 @@ def _flat(args: list[Any]) -> list[Any]:
     return [b for a in args for b in (a if isinstance(a, list | tuple) else [a])]
 
 
-def _shape(of: Value | Weight) -> tuple[int, ...]:
-    if isinstance(of, Value):
+def _shape(of: StepValue | Weight) -> tuple[int, ...]:
+    if isinstance(of, StepValue):
         return of.shape
     return tuple(of.tensor.shape)
 

@@ -12,30 +12,30 @@ from scipy import sparse
 from torch import Tensor
 from torch.nn import functional as F
 
-from gramian.checker.program import Step
+from gramian.checker.program import ProgramStep
 from gramian.errors import Unsupported
 from gramian.prove.elementwise_handlers import added_values
 from gramian.prove.handler_table import handles
-from gramian.prove.reading import Reading, Value, Weight
+from gramian.prove.reading import ProgramReading, StepValue, Weight
 
 
 @handles("linear")
-def linear(reading: Reading, x: Any, weight: Any, bias: Any = None) -> Value | None:
-    if not (isinstance(x, Value) and isinstance(weight, Weight)):
+def linear(reading: ProgramReading, x: Any, weight: Any, bias: Any = None) -> StepValue | None:
+    if not (isinstance(x, StepValue) and isinstance(weight, Weight)):
         return None
     return _affine(reading, x, weight, weight.tensor, bias, (*x.shape[:-1], weight.tensor.shape[0]))
 
 
 @handles("matmul", "mm", "bmm")
-def matmul(reading: Reading, x: Any, other: Any) -> Value | None:
-    if isinstance(x, Value) and isinstance(other, Weight) and other.tensor.dim() == 2:
+def matmul(reading: ProgramReading, x: Any, other: Any) -> StepValue | None:
+    if isinstance(x, StepValue) and isinstance(other, Weight) and other.tensor.dim() == 2:
         return _affine(reading, x, other, other.tensor.T, None, (*x.shape[:-1], other.tensor.shape[1]))
     if isinstance(x, Tensor) or isinstance(other, Tensor):
         return None
     return _bilinear(reading, reading.value(x), reading.value(other))
 
 
-def _bilinear(reading: Reading, a: Value, b: Value) -> Value:
+def _bilinear(reading: ProgramReading, a: StepValue, b: StepValue) -> StepValue:
     """Matrix product of two values (..., t, k) and (..., k, s): all products, then their sums over k."""
     batch = torch.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     t, k, s = a.shape[-2], a.shape[-1], b.shape[-1]
@@ -47,15 +47,17 @@ def _bilinear(reading: Reading, a: Value, b: Value) -> Value:
     return reading.linear(products, ones, (*batch, t, s))
 
 
-def _affine(reading: Reading, x: Value, weight: Weight, matrix: Tensor, bias: Any, shape: tuple[int, ...]) -> Value:
+def _affine(
+    reading: ProgramReading, x: StepValue, weight: Weight, matrix: Tensor, bias: Any, shape: tuple[int, ...]
+) -> StepValue:
     positions = x.size // matrix.shape[1]
     name = reading.weight(weight, matrix)
-    step = Step("affine", (x.step,), weight=name, positions=positions, weight_scale=weight.scale)
+    step = ProgramStep("affine", (x.step,), weight=name, positions=positions, weight_scale=weight.scale)
     own_bias = isinstance(bias, Weight)
     if own_bias:
         at = reading.weight(bias, bias.tensor[None])
         reading.arrays[at] = reading.arrays[at].reshape(-1)
-        step = Step(**{**vars(step), "bias": at, "bias_scale": bias.scale})
+        step = ProgramStep(**{**vars(step), "bias": at, "bias_scale": bias.scale})
     z = reading.add(step, shape)
     if bias is None or own_bias:
         return z
@@ -63,10 +65,10 @@ def _affine(reading: Reading, x: Value, weight: Weight, matrix: Tensor, bias: An
 
 
 @handles("conv1d", "conv2d")
-def convolution(reading: Reading, x: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0,
-                dilation: Any = 1, groups: int = 1) -> Value | None:  # fmt: skip
+def convolution(reading: ProgramReading, x: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0,
+                dilation: Any = 1, groups: int = 1) -> StepValue | None:  # fmt: skip
     """Patches are gathered, and each goes through the same affine map."""
-    if not (isinstance(x, Value) and isinstance(weight, Weight)):
+    if not (isinstance(x, StepValue) and isinstance(weight, Weight)):
         return None
     if groups != 1:
         raise Unsupported("a convolution of several groups has no rule")
@@ -106,8 +108,8 @@ def convolution(reading: Reading, x: Any, weight: Any, bias: Any = None, stride:
 
 
 @handles("max_pool1d", "max_pool2d")
-def max_pool(reading: Reading, x: Any, kernel: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
-             ceil_mode: bool = False) -> Value:  # fmt: skip
+def max_pool(reading: ProgramReading, x: Any, kernel: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
+             ceil_mode: bool = False) -> StepValue:  # fmt: skip
     z = reading.value(x)
     axes = len(z.shape) - 2
     if axes < 1:
@@ -117,7 +119,7 @@ def max_pool(reading: Reading, x: Any, kernel: Any, stride: Any = None, padding:
     step = reading.steps[z.step]
     rectified = step.kind == "function" and step.function == "relu"
     if rectified:  # max(relu(z)) = relu(max(z)): of values that are 0 none is ahead
-        z = Value(step.inputs[0], z.shape)
+        z = StepValue(step.inputs[0], z.shape)
     sizes = [_pairs(given, axes) for given in (kernel, stride or kernel, padding, dilation)]
 
     def windows(image: Tensor) -> Tensor:
@@ -128,7 +130,9 @@ def max_pool(reading: Reading, x: Any, kernel: Any, stride: Any = None, padding:
     mask = reading.array(f"mask{len(reading.steps)}", inside) if not inside.all() else ""
     spatial = [(size + 2 * p - d * (k - 1) - 1) // s + 1 for size, k, s, p, d in zip(z.shape[2:], *sizes, strict=True)]
     groups = math.prod(gathered.shape[:-1])
-    pooled = reading.add(Step("maximum", (gathered.step,), positions=groups, offset=mask), (1, z.shape[1], *spatial))
+    pooled = reading.add(
+        ProgramStep("maximum", (gathered.step,), positions=groups, offset=mask), (1, z.shape[1], *spatial)
+    )
     return reading.function("relu", pooled) if rectified else pooled
 
 
@@ -148,11 +152,11 @@ def _windows(image: Tensor, kernel: list[int], stride: list[int], padding: list[
 
 
 @handles("softmax", "_softmax")
-def softmax(reading: Reading, x: Any, dim: int, *_: Any) -> Value:
+def softmax(reading: ProgramReading, x: Any, dim: int, *_: Any) -> StepValue:
     return _softmax(reading, reading.value(x), dim)
 
 
-def _softmax(reading: Reading, z: Value, dim: int, allowed: Tensor | None = None) -> Value:
+def _softmax(reading: ProgramReading, z: StepValue, dim: int, allowed: Tensor | None = None) -> StepValue:
     """Over one axis, which is brought to the end, among the positions that are allowed."""
     last = reading.gathered(z, lambda t: t.movedim(dim, -1)) if dim % len(z.shape) != len(z.shape) - 1 else z
     mask = ""
@@ -160,14 +164,14 @@ def _softmax(reading: Reading, z: Value, dim: int, allowed: Tensor | None = None
         if not bool(allowed.any(-1).all()):
             raise Unsupported("attention to no position at all has no rule")
         mask = reading.array(f"mask{len(reading.steps)}", allowed.expand(z.shape).reshape(-1).double().numpy())
-    step = Step("softmax", (last.step,), positions=last.size // last.shape[-1], offset=mask)
+    step = ProgramStep("softmax", (last.step,), positions=last.size // last.shape[-1], offset=mask)
     value = reading.add(step, last.shape)
     return value if last is z else reading.gathered(value, lambda t: t.movedim(-1, dim))
 
 
 @handles("scaled_dot_product_attention")
-def attention(reading: Reading, q: Any, k: Any, v: Any, attn_mask: Any = None, dropout_p: float = 0.0,
-              is_causal: bool = False, scale: float | None = None, enable_gqa: bool = False) -> Value:  # fmt: skip
+def attention(reading: ProgramReading, q: Any, k: Any, v: Any, attn_mask: Any = None, dropout_p: float = 0.0,
+              is_causal: bool = False, scale: float | None = None, enable_gqa: bool = False) -> StepValue:  # fmt: skip
     if enable_gqa:
         raise Unsupported("attention with grouped queries has no rule")
     queries, keys = reading.value(q), reading.value(k)
@@ -188,7 +192,7 @@ def attention(reading: Reading, q: Any, k: Any, v: Any, attn_mask: Any = None, d
 
 
 @handles("batch_norm", "_native_batch_norm_legit_no_training")
-def batch_norm(reading: Reading, x: Any, weight: Any, bias: Any, mean: Any, var: Any, *rest: Any) -> Value:
+def batch_norm(reading: ProgramReading, x: Any, weight: Any, bias: Any, mean: Any, var: Any, *rest: Any) -> StepValue:
     if rest[0] is True or mean is None:
         raise Unsupported("batch normalization by the batch's own statistics has no rule: samples depend on each other")
     eps = rest[2] if isinstance(rest[0], bool) else rest[1]
@@ -203,27 +207,29 @@ def batch_norm(reading: Reading, x: Any, weight: Any, bias: Any, mean: Any, var:
 
 
 @handles("layer_norm")
-def layer_norm(reading: Reading, x: Any, shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5,
-               *_: Any) -> Value:  # fmt: skip
+def layer_norm(reading: ProgramReading, x: Any, shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5,
+               *_: Any) -> StepValue:  # fmt: skip
     z = reading.value(x)
     normed = _normalized(reading, z, z.size // math.prod(shape), eps)
     return _scale_and_shift(reading, normed, weight, bias, lambda t: t)
 
 
 @handles("group_norm")
-def group_norm(reading: Reading, x: Any, groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5,
-               *_: Any) -> Value:  # fmt: skip
+def group_norm(reading: ProgramReading, x: Any, groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5,
+               *_: Any) -> StepValue:  # fmt: skip
     z = reading.value(x)
     normed = _normalized(reading, z, groups, eps)
     across = (1, -1, *(1,) * (len(z.shape) - 2))
     return _scale_and_shift(reading, normed, weight, bias, lambda t: t.reshape(across))
 
 
-def _normalized(reading: Reading, z: Value, groups: int, eps: float) -> Value:
-    return reading.add(Step("normalize", (z.step,), positions=groups, eps=eps), z.shape)
+def _normalized(reading: ProgramReading, z: StepValue, groups: int, eps: float) -> StepValue:
+    return reading.add(ProgramStep("normalize", (z.step,), positions=groups, eps=eps), z.shape)
 
 
-def _scale_and_shift(reading: Reading, z: Value, weight: Any, bias: Any, move: Callable[[Tensor], Tensor]) -> Value:
+def _scale_and_shift(
+    reading: ProgramReading, z: StepValue, weight: Any, bias: Any, move: Callable[[Tensor], Tensor]
+) -> StepValue:
     for given, combine in ((weight, reading.product), (bias, reading.sum)):
         if given is None:
             continue

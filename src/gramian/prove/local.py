@@ -19,7 +19,7 @@ from gramian.checker import Checked
 from gramian.checker.certificate_file import Content
 from gramian.checker.eigenvalues import hidden_by_rounding, largest_provable, smallest_provable
 from gramian.checker.growth import bounded
-from gramian.checker.program import Gram, Program, Values, jacobian_gram
+from gramian.checker.program import JacobianGram, NetworkProgram, Values, jacobian_gram
 from gramian.checker.sentences import assumptions, rounded_up, sentence
 from gramian.checker.statements import contraction, evaluated, local_lines, residual_norm
 from gramian.prove.problem import Problem
@@ -44,7 +44,7 @@ FIXES = {
 }
 
 
-def prove_minimum(problem: Problem, program: Program, numbers: Mapping[str, float], began: float) -> Proof:
+def prove_minimum(problem: Problem, program: NetworkProgram, numbers: Mapping[str, float], began: float) -> Proof:
     """See `gramian.prove`."""
     values, gram, had = _bounds(problem, program)
     if had["sigma"] == 0:
@@ -60,7 +60,7 @@ def prove_minimum(problem: Problem, program: Program, numbers: Mapping[str, floa
 
 
 def prove_descent(
-    problem: Problem, program: Program, numbers: Mapping[str, float], began: float, lr: float | None
+    problem: Problem, program: NetworkProgram, numbers: Mapping[str, float], began: float, lr: float | None
 ) -> Proof:
     """See `gramian.prove`."""
     values, gram, had = _bounds(problem, program)
@@ -85,7 +85,7 @@ def prove_descent(
                    program, values, gram, had, {**numbers, "contraction": rate}, began)  # fmt: skip
 
 
-def _bounds(problem: Problem, program: Program) -> tuple[Values, Gram, dict[str, float]]:
+def _bounds(problem: Problem, program: NetworkProgram) -> tuple[Values, JacobianGram, dict[str, float]]:
     values = evaluated(program, problem.x.reshape(len(problem.x), -1).numpy())
     residual = residual_norm(values, problem.y.numpy())
     gram = jacobian_gram(program, values)
@@ -130,8 +130,8 @@ def _from_yours(numbers: Mapping[str, float], radius: float) -> str:
 
 
 def _judged(
-    statement: str, title: str, says: str, summary: str, problem: Problem, program: Program, values: Values,
-    gram: Gram, had: Mapping[str, float], numbers: Mapping[str, float], began: float,
+    statement: str, title: str, says: str, summary: str, problem: Problem, program: NetworkProgram, values: Values,
+    gram: JacobianGram, had: Mapping[str, float], numbers: Mapping[str, float], began: float,
 ) -> Proof:  # fmt: skip
     x, y = problem.x.reshape(len(problem.x), -1).numpy(), problem.y.numpy()
     had = {name: bound for name, bound in had.items() if name != "eigenvalue"}

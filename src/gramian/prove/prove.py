@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from gramian.checker.program import Program
+from gramian.checker.program import NetworkProgram
 from gramian.errors import BadArgument, named_in_errors
 from gramian.prove.cost import check_memory, cost_of
 from gramian.prove.local import prove_descent, prove_minimum
@@ -124,7 +124,7 @@ def prove(
     return prove_descent(problem, program, numbers, began, lr)
 
 
-def _program(module: nn.Module, problem: Problem) -> Program:
+def _program(module: nn.Module, problem: Problem) -> NetworkProgram:
     return checked_program(module, problem.x)
 
 

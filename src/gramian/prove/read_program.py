@@ -14,17 +14,17 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Node as GraphNode
 
-from gramian.checker.program import Program, Step, evaluate
+from gramian.checker.program import NetworkProgram, ProgramStep, evaluate
 from gramian.errors import Unsupported
 from gramian.prove.elementwise_handlers import SOFTPLUS_THRESHOLD
 from gramian.prove.graph import exported
 from gramian.prove.handlers import read_call
-from gramian.prove.reading import Reading, Weight
+from gramian.prove.reading import ProgramReading, Weight
 
 SAME_OUTPUTS = 1e-9  # rounding of a deep network's outputs, relative to the largest
 
 
-def read_program(module: nn.Module, x: Tensor) -> Program:
+def read_program(module: nn.Module, x: Tensor) -> NetworkProgram:
     """The program of a float64 module in evaluation mode, for samples x (n, ...).
 
     Raises:
@@ -32,7 +32,7 @@ def read_program(module: nn.Module, x: Tensor) -> Program:
         BadArgument: torch cannot trace the forward.
     """
     program = exported(module, x[:1])
-    reading = Reading(module)
+    reading = ProgramReading(module)
     names = {spec.arg.name: spec for spec in program.graph_signature.input_specs if hasattr(spec.arg, "name")}
     held = {**program.state_dict, **program.constants}
     values: dict[str, Any] = {}
@@ -50,10 +50,10 @@ def read_program(module: nn.Module, x: Tensor) -> Program:
         reading.scaled(result, 1.0)  # the output is the last step
     steps = _needed(reading.steps)
     trained = frozenset(name for name, p in reading.parameters.items() if p.requires_grad)
-    return Program(steps, reading.arrays, trained & reading.arrays.keys())
+    return NetworkProgram(steps, reading.arrays, trained & reading.arrays.keys())
 
 
-def _needed(steps: list[Step]) -> tuple[Step, ...]:
+def _needed(steps: list[ProgramStep]) -> tuple[ProgramStep, ...]:
     """The steps that the last one depends on, and the input, numbered anew."""
     needed = {len(steps) - 1}
     for number in range(len(steps) - 1, -1, -1):
@@ -63,7 +63,7 @@ def _needed(steps: list[Step]) -> tuple[Step, ...]:
     return tuple(replace(steps[old], inputs=tuple(place[i] for i in steps[old].inputs)) for old in place)
 
 
-def checked_program(module: nn.Module, x: Tensor) -> Program:
+def checked_program(module: nn.Module, x: Tensor) -> NetworkProgram:
     """`read_program`, after the comparison of all outputs with the module's.
 
     Raises:
@@ -92,11 +92,11 @@ def checked_program(module: nn.Module, x: Tensor) -> Program:
     return program
 
 
-def _placeholder(reading: Reading, spec: Any, held: dict[str, Any], node: GraphNode) -> Any:
+def _placeholder(reading: ProgramReading, spec: Any, held: dict[str, Any], node: GraphNode) -> Any:
     if spec.kind.name == "PARAMETER":
         tensor = reading.parameters[spec.target]
         first = next(name for name, p in reading.parameters.items() if p is tensor)
         return Weight(first, tensor)
     if spec.kind.name == "USER_INPUT":
-        return reading.add(Step("input"), node.meta["val"].shape)
+        return reading.add(ProgramStep("input"), node.meta["val"].shape)
     return held[spec.target]

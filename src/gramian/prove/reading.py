@@ -11,14 +11,14 @@ import torch
 from scipy import sparse
 from torch import Tensor, nn
 
-from gramian.checker.program import Step
+from gramian.checker.program import ProgramStep
 from gramian.errors import Unsupported
 
 ROWS_AT_ONCE = 256  # columns of a linear map's matrix that are computed together
 
 
 @dataclass(frozen=True)
-class Value:
+class StepValue:
     """What a call of the graph gives: the number of a step, and the shape of one sample's tensor."""
 
     step: int
@@ -38,18 +38,18 @@ class Weight:
     scale: float = 1.0
 
 
-class Reading:
+class ProgramReading:
     """The steps so far, and their arrays."""
 
     def __init__(self, module: nn.Module) -> None:
-        self.steps: list[Step] = []
+        self.steps: list[ProgramStep] = []
         self.arrays: dict[str, np.ndarray] = {}
         self.layouts: dict[str, tuple[int, ...]] = {}
         self.parameters = dict(module.named_parameters())
 
-    def add(self, step: Step, shape: Sequence[int]) -> Value:
+    def add(self, step: ProgramStep, shape: Sequence[int]) -> StepValue:
         self.steps.append(step)
-        return Value(len(self.steps) - 1, tuple(shape))
+        return StepValue(len(self.steps) - 1, tuple(shape))
 
     def array(self, name: str, values: Any) -> str:
         self.arrays[name] = np.ascontiguousarray(values)
@@ -62,7 +62,7 @@ class Reading:
             raise Unsupported(f"the parameter `{weight.name}` is used as two different matrices")
         return self.array(weight.name, matrix.detach().double().numpy())
 
-    def linear(self, value: Value, matrix: sparse.spmatrix, shape: Sequence[int], offset: Any = None) -> Value:
+    def linear(self, value: StepValue, matrix: sparse.spmatrix, shape: Sequence[int], offset: Any = None) -> StepValue:
         """An exact linear map of one sample's numbers, with an offset."""
         csr = sparse.csr_matrix(matrix)
         csr.sort_indices()
@@ -71,15 +71,15 @@ class Reading:
         kept = ""
         if offset is not None and np.any(offset):
             kept = self.array(f"map{number}.offset", np.asarray(offset, dtype=np.float64))
-        step = Step("linear", (value.step,), matrix=names, shape=csr.shape, offset=kept)  # type: ignore[arg-type]
+        step = ProgramStep("linear", (value.step,), matrix=names, shape=csr.shape, offset=kept)  # type: ignore[arg-type]
         return self.add(step, shape)
 
-    def value(self, of: Value | Weight) -> Value:
+    def value(self, of: StepValue | Weight) -> StepValue:
         """A parameter that no layer takes, as a step of its own."""
-        if isinstance(of, Value):
+        if isinstance(of, StepValue):
             return of
         flat = of.tensor.detach().reshape(1, -1)
-        step = Step("parameter", weight=self.weight(of, flat))
+        step = ProgramStep("parameter", weight=self.weight(of, flat))
         if of.tensor.dim() == 1:  # it may be a bias as well
             self.arrays[of.name] = self.arrays[of.name].reshape(-1)
         value = self.add(step, of.tensor.shape)
@@ -87,25 +87,25 @@ class Reading:
             return value
         return self.linear(value, sparse.identity(value.size) * of.scale, value.shape)
 
-    def function(self, name: str, value: Value) -> Value:
-        return self.add(Step("function", (value.step,), function=name), value.shape)
+    def function(self, name: str, value: StepValue) -> StepValue:
+        return self.add(ProgramStep("function", (value.step,), function=name), value.shape)
 
-    def scaled(self, value: Value, factor: float) -> Value:
+    def scaled(self, value: StepValue, factor: float) -> StepValue:
         return self.linear(value, sparse.identity(value.size, format="csr") * factor, value.shape)
 
-    def sum(self, *values: Value) -> Value:
-        return self.add(Step("sum", tuple(v.step for v in values)), values[0].shape)
+    def sum(self, *values: StepValue) -> StepValue:
+        return self.add(ProgramStep("sum", tuple(v.step for v in values)), values[0].shape)
 
-    def product(self, a: Value, b: Value) -> Value:
-        return self.add(Step("product", (a.step, b.step)), a.shape)
+    def product(self, a: StepValue, b: StepValue) -> StepValue:
+        return self.add(ProgramStep("product", (a.step, b.step)), a.shape)
 
-    def expanded(self, value: Value, shape: Sequence[int]) -> Value:
+    def expanded(self, value: StepValue, shape: Sequence[int]) -> StepValue:
         """Broadcast to a larger shape."""
         if tuple(value.shape) == tuple(shape):
             return value
         return self.gathered(value, lambda t: t.expand(*shape))
 
-    def gathered(self, value: Value, move: Callable[[Tensor], Tensor]) -> Value:
+    def gathered(self, value: StepValue, move: Callable[[Tensor], Tensor]) -> StepValue:
         """What moves, copies or leaves out numbers, or puts zeros beside them: found from the numbers 1, 2, ..."""
         moved = move(torch.arange(1, value.size + 1, dtype=torch.float64).reshape(value.shape))
         source = moved.reshape(-1).numpy().astype(np.int64) - 1
@@ -114,7 +114,7 @@ class Reading:
         matrix = sparse.csr_matrix((ones, (rows, source[rows])), shape=(len(source), value.size))
         return self.linear(value, matrix, tuple(moved.shape))
 
-    def mapped(self, value: Value, run: Callable[[Tensor], Tensor]) -> Value:
+    def mapped(self, value: StepValue, run: Callable[[Tensor], Tensor]) -> StepValue:
         """A linear map with an offset, by its columns."""
         zero = torch.zeros(value.shape, dtype=torch.float64)
         offset = run(zero)

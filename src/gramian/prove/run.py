@@ -14,8 +14,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from gramian.checker.taylor_table import PAD
-from gramian.checker.two_layer import Point, Task, Weights, evaluate
-from gramian.checker.two_layer_run import Bounds, Replay, Tail, proved_time, tail
+from gramian.checker.two_layer import Point, Task, TwoLayerWeights, evaluate
+from gramian.checker.two_layer_run import Replay, StepBounds, Tail, proved_time, tail
 
 # shares of 2 / lambda_max(H) at the start that are tried, largest first; above 1 a run may still settle ("catapult")
 RATES = (2.0, 1.5, 1.2, 0.97, 0.85, 0.7, 0.5, 0.25)
@@ -80,7 +80,7 @@ class RunProof:
     """
 
     task: Task
-    start: Weights
+    start: TwoLayerWeights
     share: float
     proved: bool
     inequality: Inequality
@@ -132,7 +132,7 @@ class Crossings:
 
 def largest_certified(
     task: Task,
-    start: Weights,
+    start: TwoLayerWeights,
     accuracies: Sequence[float] = (1e-3,),
     most_steps: int = MOST_STEPS,
     *,
@@ -190,7 +190,7 @@ def _bisected(best: RunProof, above: float, tried_at: Callable[[float], RunProof
     return best
 
 
-def largest_eigenvalue(task: Task, start: Weights) -> float:
+def largest_eigenvalue(task: Task, start: TwoLayerWeights) -> float:
     """lambda_max of J J^T at the start, as computed: a guide for the search, part of no proof."""
     replay = Replay(task, start)
     h, _, _ = replay.gram(evaluate(task, replay.geometry, replay.phi, 0, start))
@@ -198,7 +198,7 @@ def largest_eigenvalue(task: Task, start: Weights) -> float:
 
 
 def attempt(
-    task: Task, start: Weights, share: float, accuracies: Sequence[float], most_steps: int, precision: Precision
+    task: Task, start: TwoLayerWeights, share: float, accuracies: Sequence[float], most_steps: int, precision: Precision
 ) -> RunProof:
     """Replay until the tail condition holds, or until something makes that hopeless."""
     began = time.perf_counter()
@@ -291,7 +291,7 @@ def _condition(last: Tail) -> Inequality:
     return Inequality(says, last.left, max(last.right, 0.0), fix)
 
 
-def _hopeless(point: Point, bounds: Bounds, size: float, first: float) -> Inequality | None:
+def _hopeless(point: Point, bounds: StepBounds, size: float, first: float) -> Inequality | None:
     if not size <= FARTHEST * first + 1e-300:
         says = f"the residual at step {point.step} stays within {FARTHEST} times that of step 0"
         return Inequality(says, size, FARTHEST * first, "a smaller learning rate")

@@ -10,9 +10,9 @@ import numpy as np
 
 from gramian.checker import checked
 from gramian.checker.certificate_file import Content
-from gramian.checker.program import Program
+from gramian.checker.program import NetworkProgram
 from gramian.checker.sentences import assumptions, sentence
-from gramian.checker.two_layer import Task, Weights
+from gramian.checker.two_layer import Task, TwoLayerWeights
 from gramian.checker.two_layer_program import NotTwoLayer, two_layer
 from gramian.checker.two_layer_run import Replay
 from gramian.errors import BadArgument, Unsupported
@@ -28,7 +28,7 @@ ROOM = 1.05
 
 
 def prove_run(
-    program: Program,
+    program: NetworkProgram,
     problem: Problem,
     lr: float | None,
     accuracies: Sequence[float],
@@ -71,7 +71,7 @@ def prove_run(
     return replace(result_proof, summary=f"Not proved: {first.says} ({first.left:.3g} < {first.right:.3g} fails).")
 
 
-def _read(program: Program, x: np.ndarray, y: np.ndarray, lr: float | None) -> tuple[Task, Weights]:
+def _read(program: NetworkProgram, x: np.ndarray, y: np.ndarray, lr: float | None) -> tuple[Task, TwoLayerWeights]:
     try:
         task, start = two_layer(program, x, y, 1.0)
     except NotTwoLayer as error:
@@ -84,7 +84,7 @@ def _read(program: Program, x: np.ndarray, y: np.ndarray, lr: float | None) -> t
     return task, start
 
 
-def _predicted(task: Task, start: Weights, most_steps: int) -> str:
+def _predicted(task: Task, start: TwoLayerWeights, most_steps: int) -> str:
     """Timed on the first steps; a rate that succeeds or fails early costs less."""
     small = replace(task, lr=min(task.lr, 1e-9))  # hardly moves: no eigenvalues but the first ones
     began = time.perf_counter()
