@@ -14,7 +14,7 @@ from gramian.prove.handler_table import handles
 from gramian.prove.reading import ProgramReading, StepValue, Weight
 
 
-@handles("add", "add_", "sub", "sub_")
+@handles("add", "add_")
 def added(reading: ProgramReading, x: Any, y: Any, alpha: float = 1) -> StepValue | None:
     if isinstance(x, int | float | Tensor):
         return _shifted(reading, reading.value(y), float(alpha), x)

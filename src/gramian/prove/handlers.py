@@ -30,8 +30,8 @@ LINEAR = {
 }  # fmt: skip
 # the call looks at its first argument's shape and type alone
 OF_SHAPE = {"new_full", "new_zeros", "new_ones", "zeros_like", "ones_like", "full_like", "new_empty", "size", "dim"}
-FUNCTION = {name: name for name in ("tanh", "erf", "sigmoid", "silu", "sin", "cos", "exp", "relu", "square", "rsqrt",
-                                    "reciprocal")}  # fmt: skip
+# the call is a function of the checker under the same name
+FUNCTION = {"tanh", "erf", "sigmoid", "silu", "sin", "cos", "exp", "relu", "square", "rsqrt", "reciprocal"}
 
 READ_BY = (elementwise_handlers, layer_handlers)
 
@@ -56,7 +56,7 @@ def read_call(reading: ProgramReading, node: Node, args: list[Any], kwargs: dict
         if name == "getitem":
             return args[0][args[1]]
         if (base := name.removesuffix("_")) in FUNCTION:
-            return reading.function(FUNCTION[base], reading.value(args[0]))
+            return reading.function(base, reading.value(args[0]))
         if name in HANDLERS and (result := HANDLERS[name](reading, *args, **kwargs)) is not None:
             return result
         if len(changing) == 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -57,7 +58,7 @@ def _affine(
     if own_bias:
         at = reading.weight(bias, bias.tensor[None])
         reading.arrays[at] = reading.arrays[at].reshape(-1)
-        step = ProgramStep(**{**vars(step), "bias": at, "bias_scale": bias.scale})
+        step = replace(step, bias=at, bias_scale=bias.scale)
     z = reading.add(step, shape)
     if bias is None or own_bias:
         return z

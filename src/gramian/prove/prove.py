@@ -9,12 +9,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from gramian.checker.program import NetworkProgram
 from gramian.errors import BadArgument, named_in_errors
 from gramian.prove.cost import check_memory, cost_of
 from gramian.prove.local import prove_descent, prove_minimum
 from gramian.prove.polish import Polished, polish
-from gramian.prove.problem import Problem, problem_of
+from gramian.prove.problem import problem_of
 from gramian.prove.proof import Proof, too_few_weights
 from gramian.prove.read_program import checked_program
 from gramian.prove.separation import prove_separation
@@ -100,7 +99,7 @@ def prove(
         own = module.eval()
     if loss == "cross-entropy":
         return prove_separation(problem, began)
-    program = _program(own, problem)
+    program = checked_program(own, problem.x)
     if statement == "run":
         return prove_run(program, problem, lr, (accuracy,), most_steps, news)
     outputs = problem.y.numel()
@@ -113,7 +112,7 @@ def prove(
     done = Polished((), 0.0)
     if polished or (polished is None and statement == "minimum"):
         done = polish(own, problem.x, problem.y, max_bytes=max_bytes, news=news)
-        program = _program(own, problem)
+        program = checked_program(own, problem.x)
     numbers: dict[str, float] = {"moved": done.moved, "outputs": outputs, "parameters": weights}
     if done.residuals:
         numbers["residual_left"] = done.residuals[-1]
@@ -122,10 +121,6 @@ def prove(
     if statement == "minimum":
         return prove_minimum(problem, program, numbers, began)
     return prove_descent(problem, program, numbers, began, lr)
-
-
-def _program(module: nn.Module, problem: Problem) -> NetworkProgram:
-    return checked_program(module, problem.x)
 
 
 def _check(statement: str, loss: str, lr: float | None, in_place: bool, module: nn.Module) -> None:

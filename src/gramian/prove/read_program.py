@@ -1,4 +1,4 @@
-"""A torch module as the checker's program: the same function, spelled in seven kinds of steps.
+"""A torch module as the checker's program: the same function, spelled in the few kinds of steps that it knows.
 
 Each call of the exported graph is read by a handler (handlers.py). What is read is compared with the module on the
 user's data before anything is proved about it: `checked_program` refuses where they differ.
