@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gramian.checker.program import NetworkProgram
+from gramian.checker.replay import Tail, proved_time, tail
 from gramian.checker.statements import Line
 from gramian.checker.taylor_table import ACTIVATIONS, PAD
 from gramian.checker.two_layer import Task, TwoLayerWeights
-from gramian.checker.two_layer_run import Replay, Tail, proved_time, tail
+from gramian.checker.two_layer_run import Replay
 
 LONGEST_RUN, MOST_BITS = 10**7, 2**14
 

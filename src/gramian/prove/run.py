@@ -13,9 +13,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from gramian.checker.replay import StepBounds, Tail, proved_time, tail
 from gramian.checker.taylor_table import PAD
 from gramian.checker.two_layer import Point, Task, TwoLayerWeights, evaluate
-from gramian.checker.two_layer_run import Replay, StepBounds, Tail, proved_time, tail
+from gramian.checker.two_layer_run import Replay
 
 # shares of 2 / lambda_max(H) at the start that are tried, largest first; above 1 a run may still settle ("catapult")
 RATES = (2.0, 1.5, 1.2, 0.97, 0.85, 0.7, 0.5, 0.25)
