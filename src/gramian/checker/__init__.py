@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from gramian.checker.certificate_file import Content, read
+from gramian.checker.run_statement import run_lines
 from gramian.checker.sentences import assumptions, sentence
 from gramian.checker.statements import Line, lines
-from gramian.checker.two_layer_program import run_lines
 from gramian.checker.well_formed import require_targets, require_well_formed
 from gramian.errors import BadData
 

@@ -30,19 +30,21 @@ class DeepBallSteps:
         task, depth = self.task, len(self.task.scales)
         matrices, biases = self.parameters[:depth], self.parameters[depth:]
         hidden, slopes = [self.x], []
-        for l in range(depth):
-            z = hidden[l] * matrices[l].transpose() * arb(task.scales[l])
-            z += self.ones * biases[l] * arb(task.bias_scales[l])
-            if l < depth - 1:
-                h, slope = activated(task.activations[l], z)
+        for layer in range(depth):
+            z = hidden[layer] * matrices[layer].transpose() * arb(task.scales[layer])
+            z += self.ones * biases[layer] * arb(task.bias_scales[layer])
+            if layer < depth - 1:
+                h, slope = activated(task.activations[layer], z)
                 hidden.append(h)
                 slopes.append(slope)
         back = z - self.y
         gradients: list[arb_mat] = [back] * (2 * depth)
-        for l in range(depth - 1, -1, -1):
+        for layer in range(depth - 1, -1, -1):
             flipped = back.transpose()
-            gradients[l] = flipped * hidden[l] * arb(task.scales[l])
-            gradients[depth + l] = (flipped * self.ones * arb(task.bias_scales[l])).transpose()
-            if l > 0:
-                back = entrywise(lambda b, s: b * s, back * matrices[l] * arb(task.scales[l]), slopes[l - 1])
+            gradients[layer] = flipped * hidden[layer] * arb(task.scales[layer])
+            gradients[depth + layer] = (flipped * self.ones * arb(task.bias_scales[layer])).transpose()
+            if layer > 0:
+                back = entrywise(
+                    lambda b, s: b * s, back * matrices[layer] * arb(task.scales[layer]), slopes[layer - 1]
+                )
         return gradients

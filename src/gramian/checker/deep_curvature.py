@@ -2,11 +2,13 @@
 
 Block (l, l') of M, for the weights of two layers, is a sum over samples of tensor products. Frobenius norms of M, and
 of its change since an anchor, come from n x n matrices of inner products of the factors, whatever the width. Where M
-is small enough, its smallest eigenvalue is bounded at anchors. Numbers in brackets are those of docs/proofs/deep-run.md.
+is small enough, its smallest eigenvalue is bounded at anchors. Numbers in brackets are those of
+docs/proofs/deep-run.md.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -20,10 +22,10 @@ from gramian.checker.eigenvalues import factorizes
 from gramian.checker.taylor_table import PAD, SMALLEST, TaylorTable
 from gramian.checker.two_layer import norm
 
-MOST_WEIGHTS = 4096  # of M as a matrix: 128 MiB, and a factorization of a second or two
+MOST_WEIGHTS = 9000  # of M as a matrix: 620 MiB twice, and a factorization of some ten seconds
 FEW_WEIGHTS = 200  # up to which all eigenvalues are as quick as one
 ANCHOR_SLACK = 1.5  # a new anchor is set once the change adds this share to the bound
-FREE_ANCHORS, STEPS_FOR_ONE = 12, 8  # so many at the start, and one more for so many steps
+FREE_ANCHORS, STEPS_FOR_ONE = 16, 64  # so many at the start, and one more for so many steps
 
 
 @dataclass(frozen=True)
@@ -100,22 +102,22 @@ class Curvature:
         shapes = [(w.shape[0], w.shape[1] + 1) for w in self.point.weights.matrices]
         starts = np.concatenate([[0], np.cumsum([m * k for m, k in shapes])])
         result = np.zeros((starts[-1], starts[-1]))
-        for term in self.terms:
-            l, o = term.layer, term.other
-            block = result[starts[l] : starts[l + 1], starts[o] : starts[o + 1]]
-            _fill(block.reshape(*shapes[l], *shapes[o]), term)
-        upper = np.triu_indices(len(shapes), 1)
-        for o, l in zip(*upper, strict=True):
-            block = result[starts[l] : starts[l + 1], starts[o] : starts[o + 1]]
-            result[starts[o] : starts[o + 1], starts[l] : starts[l + 1]] = block.T
-        for l in range(len(shapes)):
-            block = result[starts[l] : starts[l + 1], starts[l] : starts[l + 1]]
-            block[:] = (block + block.T) / 2
+        parts = [slice(first, last) for first, last in itertools.pairwise(starts)]
+        for row, column in itertools.combinations_with_replacement(range(len(shapes)), 2):
+            block = np.zeros((*shapes[column], *shapes[row]))
+            for term in self.terms:
+                if (term.layer, term.other) == (column, row):
+                    _fill(block, term)
+            square = block.reshape(np.prod(shapes[column]), -1)
+            if row == column:
+                square = (square + square.T) / 2
+            result[parts[column], parts[row]] = square
+            result[parts[row], parts[column]] = square.T
         return result, gamma(len(self.point.residual) + 8) * 2 * sum(self.sizes) * PAD
 
     @staticmethod
     def spread(task: DeepTask, relative: float) -> float:
-        """(R): products of this many factors and roundings err by at most this share of their norms' product."""
+        """(4): products of this many factors and roundings err by at most this share of their norms' product."""
         count = 16 * len(task.scales) + 16
         if not count * relative < 0.1:
             raise ArithmeticError("rounding errors are too large to bound second derivatives")
@@ -123,30 +125,31 @@ class Curvature:
 
     @staticmethod
     def rounding(task: DeepTask, tables: Mapping[str, TaylorTable], point: DeepPoint) -> float:
-        """(R): the error of M that comes from its factors' errors: by norms alone, that of M would be at most `total`."""
+        """(4): the error of M that comes from its factors' errors; by norms alone, M is at most `total`."""
         bounds = [tables[name].bound for name in task.activations]
         depth, sizes = len(task.scales), [norm(g) for g in point.inputs]
         through = [abs(c) * norm(w) for c, w in zip(task.scales, point.weights.matrices, strict=True)]
         bend, back, total = 0.0, norm(point.residual), 0.0
-        for l in range(depth - 1, -1, -1):
-            if l < depth - 1:
-                pulled = through[l + 1] * back
-                back = bounds[l][1] * pulled * PAD
-                bend = (bounds[l][2] * pulled + (through[l + 1] * bounds[l][1]) ** 2 * bend) * PAD
-            total += bend * sizes[l] ** 2
-            below = 1.0  # ||D|| of layer l - 1 to layer o
-            for o in range(l - 1, -1, -1):
-                below *= bounds[o][1] * PAD
-                total += 2 * (bend * through[l] * below * sizes[l] + abs(task.scales[l]) * back * below) * sizes[o]
-                below *= through[o] * PAD
+        for layer in range(depth - 1, -1, -1):
+            if layer < depth - 1:
+                pulled = through[layer + 1] * back
+                back = bounds[layer][1] * pulled * PAD
+                bend = (bounds[layer][2] * pulled + (through[layer + 1] * bounds[layer][1]) ** 2 * bend) * PAD
+            total += bend * sizes[layer] ** 2
+            below = 1.0  # dh_{layer-1} / dz_other
+            for other in range(layer - 1, -1, -1):
+                below *= bounds[other][1] * PAD
+                bent = bend * through[layer] * sizes[layer]
+                total += 2 * (bent + abs(task.scales[layer]) * back) * below * sizes[other]
+                below *= through[other] * PAD
         return Curvature.spread(task, point.relative) * total * PAD**depth + SMALLEST
 
 
 class DeepCurvature:
     """Bounds of lambda_max(-M) and ||M|| at the computed iterates, of M from its computed factors."""
 
-    def __init__(self, task: DeepTask, tables: Mapping[str, TaylorTable]):
-        self.task, self.tables = task, tables
+    def __init__(self, task: DeepTask, most_weights: int = MOST_WEIGHTS):
+        self.task, self.most_weights = task, most_weights
         self.anchor: Curvature | None = None
         self.top, self.anchors = 0.0, 0
 
@@ -159,7 +162,7 @@ class DeepCurvature:
             share, products = here.share(self.anchor)
             scaled = share * self.top
             best = min(size, (scaled + here.change(self.anchor, share, products)) * PAD)
-        fits = sum(w.shape[0] * (w.shape[1] + 1) for w in point.weights.matrices) <= MOST_WEIGHTS
+        fits = point.weights.count <= self.most_weights
         allowed = self.anchors < FREE_ANCHORS + point.step // STEPS_FOR_ONE
         if fits and allowed and best > (1 + ANCHOR_SLACK) * scaled:
             self.anchor, self.anchors = here, self.anchors + 1
@@ -169,31 +172,53 @@ class DeepCurvature:
 
 def _terms(task: DeepTask, point: DeepPoint) -> list[Term]:
     """(6): all blocks on and below the diagonal."""
-    weights, n, depth = point.weights.matrices, len(point.residual), len(task.scales)
-    # dz_{l+1} / dz_l of each sample
-    steps = [
-        (task.scales[l + 1] * weights[l + 1])[None] * point.slopes[l][:, None, :] for l in range(depth - 1)
-    ]  # fmt: skip
-    terms, bend = [], None
-    for l in range(depth - 1, -1, -1):
-        if l < depth - 1:
-            curved = np.zeros((n, len(weights[l]), len(weights[l])))
-            np.einsum("ijj->ij", curved)[:] = point.pulled[l] * point.bends[l]
-            if bend is not None:
-                curved += np.swapaxes(steps[l], 1, 2) @ bend @ steps[l]
-            bend = curved
-            terms.append(Term(l, l, "bend", (bend.reshape(n, -1), point.inputs[l], point.inputs[l])))
-        for o in range(l - 1, -1, -1):
-            if o == l - 1:
-                reach, turn = steps[o], task.scales[l] * point.slopes[o]
+    n, terms = len(point.residual), []
+    steps = _layer_jacobians(task, point)
+    bends = _bends(point, steps)
+    for layer, (back, inputs) in enumerate(zip(point.backs, point.inputs, strict=True)):
+        bent = layer < len(bends)
+        if bent:
+            terms.append(Term(layer, layer, "bend", (bends[layer].reshape(n, -1), inputs, inputs)))
+        between: NDArray | None = None  # dz_{layer-1} / dz_other
+        for other in range(layer - 1, -1, -1):
+            if other == layer - 1:
+                reach, turn = steps[other], task.scales[layer] * point.slopes[other]
             else:
-                between = steps[o] if o == l - 2 else between @ steps[o]  # dz_{l-1} / dz_o
-                reach = steps[l - 1] @ between
-                turn = (task.scales[l] * point.slopes[l - 1])[:, :, None] * between
-            terms.append(Term(l, o, "turn", (point.backs[l], turn.reshape(n, -1), point.inputs[o])))
-            if bend is not None:
-                terms.append(Term(l, o, "bend", ((bend @ reach).reshape(n, -1), point.inputs[l], point.inputs[o])))
+                between = _product(between, steps[other])
+                reach = steps[layer - 1] @ between
+                turn = (task.scales[layer] * point.slopes[layer - 1])[:, :, None] * between
+            terms.append(Term(layer, other, "turn", (back, turn.reshape(n, -1), point.inputs[other])))
+            if bent:
+                through = (bends[layer] @ reach).reshape(n, -1)
+                terms.append(Term(layer, other, "bend", (through, inputs, point.inputs[other])))
     return terms
+
+
+def _product(left: NDArray | None, right: NDArray) -> NDArray:
+    if left is None:
+        return right
+    return left @ right
+
+
+def _layer_jacobians(task: DeepTask, point: DeepPoint) -> list[NDArray]:
+    """dz_{l+1} / dz_l of each sample, (n, m_{l+1}, m_l)."""
+    weights = point.weights.matrices
+    return [
+        (task.scales[layer + 1] * weights[layer + 1])[None] * slope[:, None, :]
+        for layer, slope in enumerate(point.slopes)
+    ]
+
+
+def _bends(point: DeepPoint, steps: list[NDArray]) -> list[NDArray]:
+    """Q_l of the hidden layers: second derivatives of <r, f> with respect to z_l of each sample, (n, m_l, m_l)."""
+    bends: list[NDArray] = []
+    for pulled, bend, step in zip(point.pulled[::-1], point.bends[::-1], steps[::-1], strict=True):
+        own = np.zeros((*pulled.shape, pulled.shape[1]))
+        np.einsum("ijj->ij", own)[:] = pulled * bend
+        if bends:
+            own += np.swapaxes(step, 1, 2) @ bends[0] @ step
+        bends.insert(0, own)
+    return bends
 
 
 def _fill(block: NDArray, term: Term) -> None:
@@ -213,7 +238,7 @@ def _fill(block: NDArray, term: Term) -> None:
 
 
 def _most_negative(matrix: NDArray, rounding: float, size: float) -> float:
-    """At least lambda_max(-M), of a matrix known up to `rounding`: Cholesky's factorization of M + tI runs to its end."""
+    """At least lambda_max(-M), M known up to `rounding`: Cholesky's factorization of M + tI runs to its end."""
     count, trace = len(matrix), float(np.trace(matrix))
     if not np.isfinite(size):
         raise ArithmeticError("second derivatives overflow")

@@ -1,8 +1,8 @@
 """A fully connected network of any depth in float64: residual, gradient, and proved bounds of their rounding errors.
 
-z_l = c_l W_l h_{l-1} + d_l b_l, h_l = phi_l(z_l), h_0 = x, f = z_D; the loss is 1/2 ||f - y||^2, summed over samples and
-outputs. `inputs[l]` is what the gradient of (W_l, b_l) multiplies: g_l = (c_l h_{l-1}, d_l). Numbers in brackets are
-those of docs/proofs/deep-run.md.
+z_l = c_l W_l h_{l-1} + d_l b_l, h_l = phi_l(z_l), h_0 = x, f = z_D; the loss is 1/2 ||f - y||^2, summed over samples
+and outputs. What the gradient of (W_l, b_l) multiplies is g_l = (c_l h_{l-1}, d_l). Numbers in brackets are those of
+docs/proofs/deep-run.md.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gramian.checker.balls import UNIT, gamma
+from gramian.checker.balls import Ball, gamma, outward, product
 from gramian.checker.taylor_table import PAD, SMALLEST, TaylorTable
 from gramian.checker.two_layer import norm
 
@@ -66,7 +66,7 @@ class DeepPoint:
         backs: beta_l = d<r, f>/d z_l at fixed r, the residual as computed, (n, m_l).
         pulled: d<r, f>/d h_l of each hidden layer, (n, m_l).
         reaches: bound of the preactivations of each hidden layer.
-        relative: each factor of J and M is computed with at most this error, relative to the bound of its size, (R).
+        relative: each factor of J and M is computed with at most this error, relative to the bound of its size, (4).
         gradient_error: of the whole gradient, the residual taken as computed.
     """
 
@@ -86,110 +86,99 @@ class DeepPoint:
     gradient_error: float
 
 
-@dataclass
-class _Forward:
-    """Layer by layer; `rows` bound the error of each sample's h_{l-1}, `slope_rows` that of its phi'(z_l)."""
-
-    inputs: list[NDArray]
-    sizes: list[NDArray]
-    rows: list[float]
-    slopes: list[NDArray]
-    bends: list[NDArray]
-    slope_rows: list[float]
-    reaches: list[float]
-    relative: float
-    output: NDArray
-    output_row: float
-
-
 def evaluate_deep(task: DeepTask, tables: Mapping[str, TaylorTable], step: int, weights: DeepWeights) -> DeepPoint:
     """Outputs, residual, gradient and the factors of second derivatives at these weights."""
-    forward = _forward(task, tables, weights)
-    n = len(task.x)
-    residual = forward.output - task.y
-    residual_error = (np.sqrt(n) * forward.output_row + 2 * UNIT * norm(residual)) * PAD + SMALLEST
-    slope_errors = [float(np.sqrt(n)) * row * PAD for row in forward.slope_rows]
-    bounds = [tables[name].bound[1] for name in task.activations]
-    backs, pulled, errors = backward(task, weights, residual, forward.slopes, slope_errors, bounds)
-    matrices, biases, squares = [], [], 0.0
-    for l, (g, back, error) in enumerate(zip(forward.inputs, backs, errors, strict=True)):
-        slope = back.T @ g
-        matrices.append(slope[:, :-1])
-        biases.append(slope[:, -1])
-        # (3): the errors of beta and of g, then the product's rounding
-        size, off = norm(g), abs(task.scales[l]) * np.sqrt(n) * forward.rows[l] + 2 * UNIT * norm(g)
-        squares += (norm(back) * off + error * (size + off) + gamma(n + 1) * norm(back) * size) ** 2 * PAD
+    layers, output = _forward(task, tables, weights)
+    residual = output + Ball.exact(-task.y)
+    backs, pulled = _backward(task, weights, Ball.exact(residual.middle), [layer.slopes for layer in layers[:-1]])
+    gradients = [accurate(back, layer.inputs, flipped=True) for back, layer in zip(backs, layers, strict=True)]
+    longest = max(max(w.shape) for w in weights.matrices)
+    relative = gamma(longest + 8) + max(
+        error
+        for layer in layers
+        for error in (
+            _error(layer.inputs) / (norm(layer.inputs.middle) + SMALLEST),
+            _largest(layer.slopes) / (layer.bound[1] + SMALLEST),
+            _largest(layer.bends) / (layer.bound[2] + SMALLEST),
+        )
+    )
     return DeepPoint(
         step=step,
         weights=weights,
-        residual=residual,
-        residual_error=float(residual_error),
-        inputs=tuple(forward.inputs),
-        sizes=tuple(forward.sizes),
-        slopes=tuple(forward.slopes),
-        bends=tuple(forward.bends),
-        backs=tuple(backs),
+        residual=residual.middle,
+        residual_error=_error(residual),
+        inputs=tuple(layer.inputs.middle for layer in layers),
+        sizes=tuple(layer.given.norms() for layer in layers),
+        slopes=tuple(layer.slopes.middle for layer in layers[:-1]),
+        bends=tuple(layer.bends.middle for layer in layers[:-1]),
+        backs=tuple(back.middle for back in backs),
         pulled=tuple(pulled),
-        reaches=tuple(forward.reaches),
-        relative=forward.relative,
-        gradient=DeepWeights(tuple(matrices), tuple(biases)),
-        gradient_error=float(np.sqrt(squares)) * PAD + SMALLEST,
+        reaches=tuple(layer.reach for layer in layers[:-1]),
+        relative=float(relative * PAD),
+        gradient=DeepWeights(tuple(g.middle[:, :-1] for g in gradients), tuple(g.middle[:, -1] for g in gradients)),
+        gradient_error=norm(np.array([_error(g) for g in gradients])),
     )
 
 
-def _forward(task: DeepTask, tables: Mapping[str, TaylorTable], weights: DeepWeights) -> _Forward:
-    n, h, row = len(task.x), task.x, 0.0  # row: bound of the error of one sample's h
-    done = _Forward([], [], [], [], [], [], [], 0.0, h, 0.0)
-    for l, (w, b) in enumerate(zip(weights.matrices, weights.biases, strict=True)):
-        scale, bias_scale, (m, k) = task.scales[l], task.bias_scales[l], w.shape
-        lengths = np.sqrt(np.sum(np.square(h), axis=1)) * PAD
-        g = np.hstack([scale * h, np.full((n, 1), bias_scale)])
-        done.inputs.append(g)
-        done.sizes.append((lengths + row) * PAD + SMALLEST)
-        done.rows.append(row)
-        done.relative = max(done.relative, abs(scale) * np.sqrt(n) * row / (norm(g) + SMALLEST))
-        # (1): the error of h through W, then the rounding of the product and of its sum with the bias
-        z = scale * (h @ w.T) + bias_scale * b
-        rounding = gamma(k + 4) * (abs(scale) * lengths.max() * norm(w) + abs(bias_scale) * norm(b))
-        error = (abs(scale) * norm(w) * row + rounding) * PAD + SMALLEST
-        if l == len(weights.matrices) - 1:
-            done.output, done.output_row = z, float(error)
-            break
-        phi = tables[task.activations[l]]
-        reach = (float(np.abs(z).max()) + error) * PAD
+@dataclass
+class _Layer:
+    """h_{l-1}, g_l, and of a hidden layer phi', phi'', their bounds, and that of its preactivations."""
+
+    given: Ball
+    inputs: Ball
+    slopes: Ball
+    bends: Ball
+    bound: Sequence[float]
+    reach: float
+
+
+def _forward(task: DeepTask, tables: Mapping[str, TaylorTable], weights: DeepWeights) -> tuple[list[_Layer], Ball]:
+    h, nothing = Ball.exact(task.x), Ball.exact(np.zeros((1, 1)))
+    layers: list[_Layer] = []
+    for layer, (w, b) in enumerate(zip(weights.matrices, weights.biases, strict=True)):
+        scaled = h.scaled(task.scales[layer])
+        column = np.full((len(task.x), 1), task.bias_scales[layer])
+        g = Ball(np.hstack([scaled.middle, column]), np.hstack([scaled.radius, np.zeros_like(column)]))
+        z = accurate(h, Ball.exact(w.T)).scaled(task.scales[layer])
+        if task.bias_scales[layer] != 0:
+            z = z + Ball.exact(b).scaled(task.bias_scales[layer])
+        if layer == len(weights.matrices) - 1:
+            return [*layers, _Layer(h, g, nothing, nothing, (1.0, 1.0, 1.0, 1.0), 0.0)], z
+        phi = tables[task.activations[layer]]
+        reach = float(z.size().max())
         if not reach <= phi.reach:
             raise ArithmeticError(f"a preactivation may reach {reach:.3g}; bounds were computed up to {phi.reach}")
-        h = phi(z)
-        done.slopes.append(phi(z, 1))
-        done.bends.append(phi(z, 2))
-        done.reaches.append(reach)
-        row = (phi.bound[1] * error + np.sqrt(m) * phi.error[0]) * PAD
-        done.slope_rows.append((phi.bound[2] * error + np.sqrt(m) * phi.error[1]) * PAD)
-        entries = [(phi.bound[j + 1] * error + phi.error[j]) / (phi.bound[j] + SMALLEST) for j in (1, 2)]
-        done.relative = max(done.relative, *entries)
-    longest = max(max(w.shape) for w in weights.matrices)
-    done.relative = float((done.relative + gamma(longest + 8)) * PAD)
-    return done
+        values = [Ball(phi(z.middle, k), outward(phi.bound[k + 1] * z.radius + phi.error[k])) for k in range(3)]
+        layers.append(_Layer(h, g, values[1], values[2], phi.bound, reach))
+        h = values[0]
+    raise ValueError("a network has at least one layer")
 
 
-def backward(
-    task: DeepTask,
-    weights: DeepWeights,
-    top: NDArray,
-    slopes: Sequence[NDArray],
-    slope_errors: Sequence[float],
-    bounds: Sequence[float],
-) -> tuple[list[NDArray], list[NDArray], list[float]]:
-    """beta_l of each layer, d/dh_l of each hidden layer, and (2): bounds of the errors of beta_l (Frobenius norm), for
-    the exact `top` = beta_D."""
-    backs, pulled, errors = [top], [], [0.0]
-    for l in range(len(weights.matrices) - 1, 0, -1):
-        w, scale, back = weights.matrices[l], task.scales[l], backs[0]
-        through = scale * (back @ w)
-        error = abs(scale) * norm(w) * (errors[0] + gamma(len(w) + 2) * norm(back))
-        below = through * slopes[l - 1]
-        error = bounds[l - 1] * error + np.abs(through).max() * slope_errors[l - 1] + 2 * UNIT * norm(below)
-        pulled.insert(0, through)
-        backs.insert(0, below)
-        errors.insert(0, float(error) * PAD + SMALLEST)
-    return backs, pulled, errors
+def _backward(
+    task: DeepTask, weights: DeepWeights, top: Ball, slopes: Sequence[Ball]
+) -> tuple[list[Ball], list[NDArray]]:
+    """beta_l of each layer for beta_D = `top`, and d/dh_l of each hidden layer."""
+    backs: list[Ball] = [top]
+    pulled: list[NDArray] = []
+    for layer in range(len(weights.matrices) - 1, 0, -1):
+        through = accurate(backs[0], Ball.exact(weights.matrices[layer])).scaled(task.scales[layer])
+        pulled.insert(0, through.middle)
+        backs.insert(0, through * slopes[layer - 1])
+    return backs, pulled
+
+
+def accurate(left: Ball, right: Ball, *, flipped: bool = False) -> Ball:
+    """A matrix product as if with twice the digits; of `left` transposed, if it is to be flipped."""
+    if not (np.isfinite(left.middle).all() and np.isfinite(right.middle).all()):
+        raise ArithmeticError("the run's numbers overflow")
+    if flipped:
+        left = Ball(left.middle.T, left.radius.T)
+    return product(left, right, split=True, by_flint=0)
+
+
+def _error(ball: Ball) -> float:
+    return norm(ball.radius)
+
+
+def _largest(ball: Ball) -> float:
+    return float(ball.radius.max())

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from gramian.checker.balls import UNIT, gamma
 from gramian.checker.deep_balls import DeepBallSteps
 from gramian.checker.deep_curvature import Curvature, DeepCurvature
-from gramian.checker.deep_network import DeepPoint, DeepTask, DeepWeights, backward, evaluate_deep
+from gramian.checker.deep_network import DeepPoint, DeepTask, DeepWeights, evaluate_deep
 from gramian.checker.replay import ReplayedRun
 from gramian.checker.taylor_table import LONGEST_SUM, PAD, SMALLEST, TaylorTable
 from gramian.checker.two_layer import norm, upper_eigenvalues
@@ -50,8 +50,11 @@ class DeepReplay(ReplayedRun):
     def _tables(self) -> dict[str, TaylorTable]:
         """Tables that hold all preactivations of the start, with room for the run."""
         sizes, h = dict.fromkeys(self.task.activations, 0.0), self.task.x
-        for l, name in enumerate(self.task.activations):
-            z = self.task.scales[l] * (h @ self.start.matrices[l].T) + self.task.bias_scales[l] * self.start.biases[l]
+        for layer, name in enumerate(self.task.activations):
+            z = (
+                self.task.scales[layer] * (h @ self.start.matrices[layer].T)
+                + self.task.bias_scales[layer] * self.start.biases[layer]
+            )
             sizes[name] = max(sizes[name], float(np.abs(z).max()))
             h = TaylorTable(name, float(np.abs(z).max()) + 1)(z)
         return {name: TaylorTable(name, 2 * size + 4) for name, size in sizes.items()}
@@ -60,7 +63,7 @@ class DeepReplay(ReplayedRun):
         return evaluate_deep(self.task, self.tables, step, weights)
 
     def curvature(self) -> DeepCurvature:
-        return DeepCurvature(self.task, self.tables)
+        return DeepCurvature(self.task)
 
     def ball_steps(self) -> DeepBallSteps:
         return DeepBallSteps(self.task, self.start, self.bits)
@@ -82,20 +85,20 @@ class DeepReplay(ReplayedRun):
         # of one sample's h on the ball: ||Dh||, one entry's ||Dh_j||, ||D^2 h|| and ||D^3 h||
         zero = np.zeros(len(task.x))
         whole, second, third, filled = zero, zero, zero, 0.0
-        for l, w in enumerate(weights.matrices):
-            scale = abs(task.scales[l])
-            own = np.square(scale * (point.sizes[l] + whole * radius) * PAD) + task.bias_scales[l] ** 2
+        for layer, w in enumerate(weights.matrices):
+            scale = abs(task.scales[layer])
+            own = np.square(scale * (point.sizes[layer] + whole * radius) * PAD) + task.bias_scales[layer] ** 2
             row = float(np.sqrt(np.sum(np.square(w), axis=1)).max()) * PAD
-            through, to_entry = scale * (norms[l] + radius) * PAD, scale * (row + radius) * PAD
+            through, to_entry = scale * (norms[layer] + radius) * PAD, scale * (row + radius) * PAD
             entry = np.sqrt(own + np.square(to_entry * whole)) * PAD
             q, p = through * second, scale * whole
             third = (CUBIC * scale * second + through * third) * PAD
             second = (q + np.sqrt(np.square(q) + 4 * np.square(p))) / 2 * PAD
             whole = np.sqrt(own + np.square(through * whole)) * PAD
-            if l == len(task.activations):
+            if layer == len(task.activations):
                 break
-            phi = self.tables[task.activations[l]]
-            filled = max(filled, (point.reaches[l] + float(entry.max()) * radius) / phi.reach * PAD)
+            phi = self.tables[task.activations[layer]]
+            filled = max(filled, (point.reaches[layer] + float(entry.max()) * radius) / phi.reach * PAD)
             _, one, two, three = phi.bound
             cubes = three * np.square(entry) * whole + 3 * two * entry * second
             third = (cubes + one * third) * PAD
@@ -136,22 +139,20 @@ class DeepReplay(ReplayedRun):
     def gram(self, point: DeepPoint) -> tuple[NDArray, float, float]:
         """(8): H, row i C + c, from the gradients of all outputs."""
         task, (n, outputs) = self.task, self.task.y.shape
-        samples = np.repeat(np.arange(n), outputs)
-        slopes = [s[samples] for s in point.slopes]
-        zeros, bounds = [0.0] * len(slopes), [self.tables[name].bound[1] for name in task.activations]
-        backs, _, _ = backward(task, point.weights, np.tile(np.eye(outputs), (n, 1)), slopes, zeros, bounds)
+        samples, back = np.repeat(np.arange(n), outputs), np.tile(np.eye(outputs), (n, 1))
         h = np.zeros((n * outputs, n * outputs))
         longest, squares, size = 1, 0.0, 1.0
-        for l in range(len(backs) - 1, -1, -1):
-            g, w = point.inputs[l], point.weights.matrices[l]
-            h += (backs[l] @ backs[l].T) * (g @ g.T)[np.ix_(samples, samples)]
-            longest = max(longest, backs[l].shape[1] + g.shape[1])
+        for layer in range(len(task.scales) - 1, -1, -1):
+            g, w = point.inputs[layer], point.weights.matrices[layer]
+            h += (back @ back.T) * (g @ g.T)[np.ix_(samples, samples)]
+            longest = max(longest, back.shape[1] + g.shape[1])
             # ||beta_l|| of one output is at most `size`, by norms alone: what the relative error is relative to
             squares += outputs * (size * norm(g)) ** 2 * PAD
-            if l > 0:
-                size *= abs(task.scales[l]) * norm(w) * bounds[l - 1] * PAD
+            if layer > 0:
+                back = task.scales[layer] * (back @ w) * point.slopes[layer - 1][samples]
+                size *= abs(task.scales[layer]) * norm(w) * self.tables[task.activations[layer - 1]].bound[1] * PAD
         h = (h + h.T) / 2
-        rounding = gamma(longest + len(backs) + 6) * float(np.trace(h)) * PAD
+        rounding = gamma(longest + len(task.scales) + 6) * float(np.trace(h)) * PAD
         error = Curvature.spread(task, point.relative) * float(np.sqrt(squares)) * PAD
         return h, rounding + SMALLEST, error + SMALLEST
 

@@ -39,7 +39,9 @@ class BallSteps:
         if task.exact_x is not None:
             inputs, multipliers = task.exact_x
             with flint.ctx.workprec(max(bits, 4 * 53)):  # the product of two float64 numbers is exact
-                self.x = entrywise(lambda p, q: p * q, as_balls(inputs), as_balls(np.broadcast_to(multipliers, inputs.shape)))
+                self.x = entrywise(
+                    lambda p, q: p * q, as_balls(inputs), as_balls(np.broadcast_to(multipliers, inputs.shape))
+                )
         self.parameters = [as_balls(start.w), as_balls(start.a), as_balls(start.beta[None])]
 
     def advance(self) -> tuple[TwoLayerWeights, float, float]:
