@@ -69,9 +69,7 @@ def jacobian(task: DeepTask, like: DeepWeights, vector: np.ndarray) -> np.ndarra
 
 def second(task: DeepTask, like: DeepWeights, vector: np.ndarray, residual: np.ndarray) -> np.ndarray:
     r = torch.from_numpy(residual)
-    value = torch.autograd.functional.hessian(
-        lambda v: (outputs(task, like, v) * r).sum(), torch.from_numpy(vector)
-    )
+    value = torch.autograd.functional.hessian(lambda v: (outputs(task, like, v) * r).sum(), torch.from_numpy(vector))
     return value.numpy()
 
 
@@ -84,7 +82,7 @@ def directions(task: DeepTask, start: DeepWeights, residual: np.ndarray, rng: np
         parts[layer] = rng.standard_normal(parts[layer].shape)
         yield flat(DeepWeights(tuple(parts), tuple(np.zeros_like(b) for b in start.biases)))
     yield np.linalg.svd(jacobian(task, start, center), full_matrices=False)[2][0]
-    values, vectors = np.linalg.eigh(second(task, start, center, residual))
+    _, vectors = np.linalg.eigh(second(task, start, center, residual))
     yield vectors[:, 0]
     yield vectors[:, -1]
     h = rng.standard_normal(len(center))

@@ -12,13 +12,15 @@ from numpy.typing import NDArray
 
 from gramian.checker.balls import UNIT, gamma
 from gramian.checker.deep_balls import DeepBallSteps
-from gramian.checker.deep_curvature import Curvature, DeepCurvature
+from gramian.checker.deep_curvature import FREE_ANCHORS, MOST_WEIGHTS, STEPS_FOR_ONE, Curvature, DeepCurvature
 from gramian.checker.deep_network import DeepPoint, DeepTask, DeepWeights, evaluate_deep
 from gramian.checker.replay import ReplayedRun
 from gramian.checker.taylor_table import LONGEST_SUM, PAD, SMALLEST, TaylorTable
 from gramian.checker.two_layer import norm, upper_eigenvalues
 
 NORM_SLACK = 0.02  # ||W|| is computed anew once the way since then adds this share to it
+LARGEST = 1e30  # and the inverse of the smallest: of inputs, weights, multipliers and rates
+LONGEST_PRODUCT = 2**20  # entries of a matrix that an inner product of M runs over
 CUBIC = 1.1548  # above 2 / sqrt(3), three times the largest u v^2 with u^2 + v^2 = 1
 
 
@@ -38,10 +40,7 @@ class DeepReplay(ReplayedRun):
     """The run from `start`; iterating gives (DeepPoint, StepBounds) of step 0, 1, ... without an end."""
 
     def __init__(self, task: DeepTask, start: DeepWeights, precise_steps: int = 0, bits: int = 128):
-        n, outputs = task.y.shape
-        widest = max(max(w.shape) for w in start.matrices) + 1
-        if max((n * outputs) ** 2, n * widest, widest**2) > LONGEST_SUM:
-            raise ArithmeticError("sums are longer than the bounds of rounding cover: fewer rows or a smaller width")
+        _require_sizes(task, start)
         self.task, self.start = task, start
         self.precise_steps, self.bits = precise_steps, bits
         self.tables = self._tables()
@@ -64,6 +63,11 @@ class DeepReplay(ReplayedRun):
 
     def curvature(self) -> DeepCurvature:
         return DeepCurvature(self.task)
+
+    def anchors(self, steps: int) -> int:
+        if self.start.count > MOST_WEIGHTS:
+            return 1
+        return FREE_ANCHORS + steps // STEPS_FOR_ONE
 
     def ball_steps(self) -> DeepBallSteps:
         return DeepBallSteps(self.task, self.start, self.bits)
@@ -124,9 +128,10 @@ class DeepReplay(ReplayedRun):
         return self.within(point, radius).lipschitz
 
     def lipschitz_between(self, anchor: DeepPoint, point: DeepPoint, radius: float) -> float:
-        reach = (point.weights.distance(anchor.weights) + radius) * PAD
-        self.require_reach(point, reach)
-        return self.lipschitz_within(point, reach)
+        ball = self.within(point, (point.weights.distance(anchor.weights) + radius) * PAD)
+        if not ball.filled <= 1:
+            return np.inf  # nothing is known there
+        return ball.lipschitz
 
     def block_drift(self, point: DeepPoint, residual: float, jacobian: float, radius: float) -> float:
         """(7): M is linear in r, which moves by at most `change`; its second derivatives move by `third` times the
@@ -155,6 +160,22 @@ class DeepReplay(ReplayedRun):
         rounding = gamma(longest + len(task.scales) + 6) * float(np.trace(h)) * PAD
         error = Curvature.spread(task, point.relative) * float(np.sqrt(squares)) * PAD
         return h, rounding + SMALLEST, error + SMALLEST
+
+
+def _require_sizes(task: DeepTask, start: DeepWeights) -> None:
+    """Sums as short as the bounds of rounding cover, arrays that fit, and squares that cannot underflow."""
+    n, outputs = task.y.shape
+    widest = max(max(w.shape) for w in start.matrices) + 1
+    if (n * outputs) ** 2 > LONGEST_SUM or widest**2 > LONGEST_PRODUCT or n * widest**2 > LONGEST_SUM:
+        raise ArithmeticError(
+            f"{n:,} rows, {outputs:,} outputs and a width of {widest - 1:,} are more than is replayed of deep networks"
+        )
+    sizes = {"inputs": norm(task.x), "learning rate": task.lr}
+    for number, (w, scale) in enumerate(zip(start.matrices, task.scales, strict=True)):
+        sizes |= {f"weights of layer {number + 1}": norm(w), f"multiplier of layer {number + 1}": abs(scale)}
+    for name, value in sizes.items():
+        if not 1 / LARGEST <= value <= LARGEST:
+            raise ArithmeticError(f"the {name} {value:.3g} is beyond the sizes that are bounded")
 
 
 def _operator_norm(w: NDArray) -> float:

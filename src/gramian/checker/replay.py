@@ -99,6 +99,10 @@ class ReplayedRun:
         """Bounds of M at the computed iterates, for this run."""
         raise NotImplementedError
 
+    def anchors(self, steps: int) -> int:
+        """So many steps may cost as much as the first one; the others cost less."""
+        return 1
+
     def block_drift(self, point: Any, residual: float, jacobian: float, radius: float) -> float:
         """How far M may be from the computed one on the ball of this radius."""
         raise NotImplementedError

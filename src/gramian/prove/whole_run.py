@@ -86,13 +86,14 @@ def _predicted(task: RunTask, start: RunWeights, most_steps: int) -> str:
     """Timed on the first steps; a rate that succeeds or fails early costs less."""
     small = replace(task, lr=min(task.lr, 1e-9))  # hardly moves: no eigenvalues but the first ones
     began = time.perf_counter()
-    for point, _ in replay_of(small, start):
+    replay = replay_of(small, start)
+    for point, _ in replay:
         if point.step == 0:
             first = time.perf_counter() - began
         if point.step == TIMED_STEPS:
             break
     each = (time.perf_counter() - began - first) / TIMED_STEPS
-    longest = first + most_steps * each
+    longest = replay.anchors(most_steps) * first + most_steps * each
     return f"predicted: {each:.2g} s a step, at most {longest:,.0f} s for {most_steps:,} steps at each rate"
 
 
