@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from gramian.checker.deep_network import DeepTask, DeepWeights
 from gramian.checker.deep_program import NotFullyConnected, fully_connected
 from gramian.checker.deep_run import DeepReplay
+from gramian.checker.line import Line, compared
 from gramian.checker.program import NetworkProgram
 from gramian.checker.replay import ReplayedRun, Tail, proved_time, tail
-from gramian.checker.statements import Line
 from gramian.checker.taylor_table import PAD
 from gramian.checker.two_layer import Task, TwoLayerWeights
 from gramian.checker.two_layer_program import NotTwoLayer, two_layer
@@ -58,42 +58,42 @@ def run_lines(program: NetworkProgram, x: NDArray, y: NDArray, numbers: Mapping[
     try:
         task, start = read_run(program, x, y, numbers["lr"])
     except NotReplayed as error:
-        return [_line("network", f"the network is fully connected and smooth, but {error}", 1.0, "<=", 0.0)]
+        return [compared("network", f"the network is fully connected and smooth, but {error}", 1.0, "<=", 0.0)]
     goal, steps = float(numbers.get("accuracy", np.inf)), float(numbers["steps"])
     precise, bits = float(numbers.get("precise_steps", 0)), float(numbers.get("bits", 128))
     sane = [
-        _line("rate", "the learning rate is positive", 0.0, "<", task.lr),
-        _line("rate_size", "the learning rate is finite", task.lr, "<", np.inf),
-        _line("steps", "the run has a whole number of steps, as many as can be replayed", steps % 1, "<=", 0.0),
-        _line("first", "the end does not come before the start", 0.0, "<=", steps),
-        _line("last", "the run has an end", steps, "<=", LONGEST_RUN),
-        _line("precise", "ball arithmetic takes a whole number of steps", precise % 1, "<=", 0.0),
-        _line("bits", "it has a whole number of bits", bits % 1, "<=", 0.0),
-        _line("fewest_bits", "it has no fewer than float64", 53.0, "<=", bits),
-        _line("most_bits", "it has no more than can be computed with", bits, "<=", MOST_BITS),
-        _line("accuracy", "the accuracy is positive", 0.0, "<", goal),
+        compared("rate", "the learning rate is positive", 0.0, "<", task.lr),
+        compared("rate_size", "the learning rate is finite", task.lr, "<", np.inf),
+        compared("steps", "the run has a whole number of steps, as many as can be replayed", steps % 1, "<=", 0.0),
+        compared("first", "the end does not come before the start", 0.0, "<=", steps),
+        compared("last", "the run has an end", steps, "<=", LONGEST_RUN),
+        compared("precise", "ball arithmetic takes a whole number of steps", precise % 1, "<=", 0.0),
+        compared("bits", "it has a whole number of bits", bits % 1, "<=", 0.0),
+        compared("fewest_bits", "it has no fewer than float64", 53.0, "<=", bits),
+        compared("most_bits", "it has no more than can be computed with", bits, "<=", MOST_BITS),
+        compared("accuracy", "the accuracy is positive", 0.0, "<", goal),
     ]
     if not all(line.holds for line in sane):
         return [line for line in sane if not line.holds]
     try:
         end, last_above, farthest = _end(replay_of(task, start, int(precise), int(bits)), int(steps), goal)
     except (ArithmeticError, np.linalg.LinAlgError) as error:
-        return [_line("range", f"the run stays where it can be bounded, but {error}", 1.0, "<=", 0.0)]
+        return [compared("range", f"the run stays where it can be bounded, but {error}", 1.0, "<=", 0.0)]
     claims = (
         ("distance", "the exact run is never farther from the computed one than claimed", farthest),
         ("residual", "the exact run's residual there is at most as claimed", end.residual),
     )
-    result = [_line(name, says, seen, "<=", numbers[name]) for name, says, seen in claims]
+    result = [compared(name, says, seen, "<=", numbers[name]) for name, says, seen in claims]
     says = "the Jacobian's smallest singular value there is at least as claimed"
-    result.append(_line("sigma", says, numbers["sigma"], "<=", end.sigma))
-    result.append(_line("share", "a step lowers the residual", 0.0, "<", end.share))
-    result.append(_line("tail", "2 L R < c sigma^2: the rest of the run converges", end.left, "<", end.right))
+    result.append(compared("sigma", says, numbers["sigma"], "<=", end.sigma))
+    result.append(compared("share", "a step lowers the residual", 0.0, "<", end.share))
+    result.append(compared("tail", "2 L R < c sigma^2: the rest of the run converges", end.left, "<", end.right))
     if "time" in numbers:
         time = np.inf
         if end.proved:
             time = float(proved_time(end, last_above, goal))
         says = "from the claimed step on the loss is at most the accuracy"
-        result.append(_line("time", says, time, "<=", numbers["time"]))
+        result.append(compared("time", says, time, "<=", numbers["time"]))
     return result
 
 
@@ -108,8 +108,3 @@ def _end(replay: ReplayedRun, steps: int, goal: float) -> tuple[Tail, int, float
             if point.step == steps:
                 break
         return tail(replay, point, bounds), last_above, farthest
-
-
-def _line(name: str, says: str, left: float, sense: str, right: float) -> Line:
-    holds = left < right if sense == "<" else left <= right
-    return Line(name, says, float(left), sense, float(right), bool(holds))
