@@ -93,9 +93,9 @@ def test_the_page_on_spectra_runs(tmp_path):
 
 
 @pytest.mark.parametrize("page", ["generalization.md", "proofs/other-theorems.md"])
-def test_the_pages_on_bounds_run(page):
+def test_the_pages_on_bounds_run(page, tmp_path):
     (code,) = blocks(ROOT / "docs" / page, "python")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "on new samples" in done.stdout or "error at width inf" in done.stdout
 

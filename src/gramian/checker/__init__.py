@@ -9,11 +9,16 @@ from pathlib import Path
 import numpy as np
 
 from gramian.checker.certificate_file import Content, read
+from gramian.checker.line import Line
+from gramian.checker.relu_descent import RELU_DESCENT, relu_descent_lines
+from gramian.checker.run_statement import run_lines
 from gramian.checker.sentences import assumptions, sentence
-from gramian.checker.statements import Line, lines
-from gramian.checker.two_layer_program import run_lines
+from gramian.checker.song2021 import SONG2021, song2021_lines
+from gramian.checker.statements import lines
 from gramian.checker.well_formed import require_targets, require_well_formed
 from gramian.errors import BadData
+
+LINES_OF = {"run": run_lines, SONG2021: song2021_lines, RELU_DESCENT: relu_descent_lines}
 
 __all__ = ["Checked", "Line", "check"]
 
@@ -95,10 +100,11 @@ def checked(content: Content) -> Checked:
 
     The sentence and what it assumes come from here: a file may say anything in words.
     """
-    if content.statement == "run":
+    if content.statement in LINES_OF:
         outputs = require_well_formed(content.program, content.x)
-        require_targets("run", content.y, len(content.x), outputs)
-        recomputed = run_lines(content.program, content.x, content.y, content.numbers)
+        require_targets(content.statement, content.y, len(content.x), outputs)
+        with np.errstate(over="ignore", invalid="ignore"):
+            recomputed = LINES_OF[content.statement](content.program, content.x, content.y, content.numbers)
     else:
         recomputed = lines(content.statement, content.program, content.x, content.y, content.numbers)
     says = sentence(content.statement, content.numbers, len(content.x))

@@ -10,12 +10,13 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
+from gramian.checker.replay import ReplayedRun, StepBounds, Tail, proved_time, tail
+from gramian.checker.run_statement import RunTask, RunWeights, replay_of
 from gramian.checker.taylor_table import PAD
-from gramian.checker.two_layer import Point, Task, TwoLayerWeights, evaluate
-from gramian.checker.two_layer_run import Replay, StepBounds, Tail, proved_time, tail
 
 # shares of 2 / lambda_max(H) at the start that are tried, largest first; above 1 a run may still settle ("catapult")
 RATES = (2.0, 1.5, 1.2, 0.97, 0.85, 0.7, 0.5, 0.25)
@@ -79,8 +80,8 @@ class RunProof:
         seconds: of the replay.
     """
 
-    task: Task
-    start: TwoLayerWeights
+    task: RunTask
+    start: RunWeights
     share: float
     proved: bool
     inequality: Inequality
@@ -131,8 +132,8 @@ class Crossings:
 
 
 def largest_certified(
-    task: Task,
-    start: TwoLayerWeights,
+    task: RunTask,
+    start: RunWeights,
     accuracies: Sequence[float] = (1e-3,),
     most_steps: int = MOST_STEPS,
     *,
@@ -190,15 +191,15 @@ def _bisected(best: RunProof, above: float, tried_at: Callable[[float], RunProof
     return best
 
 
-def largest_eigenvalue(task: Task, start: TwoLayerWeights) -> float:
+def largest_eigenvalue(task: RunTask, start: RunWeights) -> float:
     """lambda_max of J J^T at the start, as computed: a guide for the search, part of no proof."""
-    replay = Replay(task, start)
-    h, _, _ = replay.gram(evaluate(task, replay.geometry, replay.phi, 0, start))
+    replay = replay_of(task, start)
+    h, _, _ = replay.gram(replay.at(0, start))
     return float(np.linalg.eigvalsh(h)[-1])
 
 
 def attempt(
-    task: Task, start: TwoLayerWeights, share: float, accuracies: Sequence[float], most_steps: int, precision: Precision
+    task: RunTask, start: RunWeights, share: float, accuracies: Sequence[float], most_steps: int, precision: Precision
 ) -> RunProof:
     """Replay until the tail condition holds, or until something makes that hopeless."""
     began = time.perf_counter()
@@ -209,7 +210,7 @@ def attempt(
     proof: tuple[Tail, Crossings] | None = None
     schedule = Schedule(most_steps)
     try:
-        replay = Replay(task, start, precision.steps, precision.bits)
+        replay = replay_of(task, start, precision.steps, precision.bits)
         for point, bounds in replay:
             size = float(np.linalg.norm(point.residual))
             distances.append(bounds.distance)
@@ -271,7 +272,7 @@ class Schedule:
             self.needed = 0.95 * last.residual
 
 
-def _centred(task: Task) -> str:
+def _centred(task: RunTask) -> str:
     """Advice to centre, if the rows' mean is what makes their Gram matrix large."""
     share = len(task.x) * float(np.sum(np.square(task.x.mean(0))) / max(np.sum(np.square(task.x)), 1e-300))
     if share < WORTH_CENTRING:
@@ -291,7 +292,7 @@ def _condition(last: Tail) -> Inequality:
     return Inequality(says, last.left, max(last.right, 0.0), fix)
 
 
-def _hopeless(point: Point, bounds: StepBounds, size: float, first: float) -> Inequality | None:
+def _hopeless(point: Any, bounds: StepBounds, size: float, first: float) -> Inequality | None:
     if not size <= FARTHEST * first + 1e-300:
         says = f"the residual at step {point.step} stays within {FARTHEST} times that of step 0"
         return Inequality(says, size, FARTHEST * first, "a smaller learning rate")
@@ -308,14 +309,13 @@ def _hopeless(point: Point, bounds: StepBounds, size: float, first: float) -> In
 
 
 def _measured(
-    replay: Replay, point: Point, crossings: Crossings, accuracies: Sequence[float]
+    replay: ReplayedRun, point: Any, crossings: Crossings, accuracies: Sequence[float]
 ) -> dict[float, int | None]:
     """The computed run goes on, without bounds, until its loss has reached every accuracy."""
-    task = replay.task
     for step in range(point.step + 1, MEASURED_STEPS):
         if np.sum(np.square(point.residual)) / 2 <= min(accuracies):
             return {eps: crossings.first(eps) for eps in accuracies}
         weights, _ = replay.moved(point)
-        point = evaluate(task, replay.geometry, replay.phi, step, weights)
+        point = replay.at(step, weights)
         crossings.add(step, float(np.sum(np.square(point.residual))) / 2)
     return dict.fromkeys(accuracies)
