@@ -30,6 +30,21 @@ def test_run_judges_keeps_and_shows(gramian_in, tmp_path):
     assert not row["falls_short"]
 
 
+def test_the_gallery_is_made_from_what_ships(gramian_in, tmp_path):
+    done = gramian_in("claims gallery pages")
+    assert done.exit_code == 0, done.stderr
+    assert "this is what ships with gramian" in done.stderr
+    index = (tmp_path / "pages" / "index.html").read_text("utf-8")
+    assert all(f'.html#{key.split(".")[1]}"' in index for key in CLAIMS)
+
+
+def test_every_verdict_on_record_is_what_ships(gramian_in):
+    rows = json.loads(gramian_in("claims show --json").stdout)
+    shipped = {(row["claim"], row["scale"]): row["verdict"]["status"] for row in rows}
+    assert shipped == {(key, scale): status for key, scales in record().items() for scale, status in scales.items()}
+    assert all(row["verdict"]["seeds"] >= 5 and row["control"]["agreed"] == 0 for row in rows)
+
+
 def test_a_verdict_below_the_record_exits_1(gramian_in, monkeypatch):
     monkeypatch.setitem(record(), "arora2019fine.curve", {"tiny": HOLDS})
     done = gramian_in("claims run arora2019fine.curve --scale tiny --seeds 1 --json")

@@ -12,6 +12,7 @@ from gramian.claims.claim import (
     Verdict,
     judged,
 )
+from gramian.claims.gallery import write_gallery
 from gramian.claims.ledger import Ledger
 from gramian.claims.outcomes import Outcome, outcome, outcomes
 from gramian.claims.registry import CLAIMS, PAPERS, chosen
@@ -42,4 +43,5 @@ __all__ = [
     "over_seeds",
     "run",
     "worst_ratio",
+    "write_gallery",
 ]

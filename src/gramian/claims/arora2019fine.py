@@ -88,10 +88,11 @@ def picture_labels(measured: Sequence[Measured]) -> list[Picture]:
     pictures = []
     for quantity, series in (("measure", "measure"), ("test error", "noisy test error")):
         ours = {pair: mean_series(measured, f"{series}, {pair}") for pair in pairs}
-        printed = {}
+        printed, diamonds = {}, ""
         if measured[0].number("n") == PRINTED_ROWS:
+            diamonds = "; diamonds are the paper's"
             printed = {pair: FIGURE[pair.split()[0]][quantity] for pair in pairs if pair.split()[0] in FIGURE}
-        sentence = f"The {quantity} against label noise, mean of {len(measured)} seeds; diamonds are the paper's."
+        sentence = f"The {quantity} against label noise, mean of {len(measured)} seeds{diamonds}."
         axes = ("portion of random labels", quantity)
         name = quantity.replace(" ", "-")
         pictures.append(

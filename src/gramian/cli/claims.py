@@ -117,10 +117,36 @@ def show_claims(keys: Keys = None, ledger: LedgerFile = LEDGER, as_json: Json = 
     _print(_judged(keys, ledger), as_json)
 
 
+@app.command("gallery")
+def write_gallery(
+    out: Annotated[
+        Path,
+        typer.Argument(metavar="FOLDER", help="Where index.html and a page a paper are written.", show_default=False),
+    ],
+    ledger: LedgerFile = LEDGER,
+) -> None:
+    """Pages to open in a browser, made from a ledger alone: statements, figures, numbers, controls, code.
+
+    Without a ledger of your own, of the measurements that ship with gramian.
+
+    In Python: gramian.claims.write_gallery("gallery", "gramian-claims.jsonl")
+    """
+    from gramian.claims import Ledger
+    from gramian.claims import write_gallery as written
+
+    index = written(out, Ledger(_existing(ledger)))
+    show.written([("gallery", index)], show.out())
+
+
 def _judged(keys: list[str] | None, ledger: Path) -> list[Outcome]:
-    """Outcomes of a ledger, or of the one that ships with gramian where there is none of this name."""
     from gramian.claims import Ledger, chosen, outcomes
     from gramian.claims.claim import SCALES as ALL_SCALES
+
+    return outcomes(Ledger(_existing(ledger)), chosen(tuple(keys or ())), ALL_SCALES)
+
+
+def _existing(ledger: Path) -> Path:
+    """The ledger, or the one that ships with gramian where none was named and there is none here."""
     from gramian.claims.ledger import SHIPPED
 
     if not ledger.exists():
@@ -132,8 +158,8 @@ def _judged(keys: list[str] | None, ledger: Path) -> list[Outcome]:
                 fix="gramian claims run --all",
             )
         show.talk(f"No {LEDGER} here: this is what ships with gramian.")
-        ledger = SHIPPED
-    return outcomes(Ledger(ledger), chosen(tuple(keys or ())), ALL_SCALES)
+        return SHIPPED
+    return ledger
 
 
 def _news(quiet: bool):
