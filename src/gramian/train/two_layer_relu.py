@@ -41,7 +41,7 @@ def two_layer_relu(
 
     Example:
         >>> net = two_layer_relu(3, 8, antisymmetric=True)
-        >>> float(net(torch.ones(1, 3)).abs())
+        >>> float(net(torch.ones(1, 3)).detach().abs())
         0.0
     """
     if scaling not in SCALINGS:
