@@ -2,6 +2,7 @@
 
 from gramian.bounds.arora2019ball import arora2019
 from gramian.bounds.certificate import NOT_PROVED, PROVED, NumericCertificate
+from gramian.bounds.coupled_start import StartCost, ntk_margin, start_cost
 from gramian.bounds.du2019relu import du2019
 from gramian.bounds.generalization import GeneralizationBound
 from gramian.bounds.label_complexity import complexity_measure, h_infinity, label_projections
@@ -15,14 +16,17 @@ __all__ = [
     "PROVED",
     "GeneralizationBound",
     "NumericCertificate",
+    "StartCost",
     "arora2019",
     "complexity_measure",
     "du2019",
     "h_infinity",
     "label_projections",
     "noisy_error",
+    "ntk_margin",
     "pac_bayes",
     "rademacher",
     "relu_descent",
     "song2021",
+    "start_cost",
 ]
