@@ -84,7 +84,7 @@ CLAIMS = (
         {
             "tiny": COMMON | {"n": 6, "d": 6, "width": 128, "draws": 12, "steps": 40},
             "smoke": COMMON | {"n": 20, "d": 10, "width": 512, "draws": 12, "steps": 150},
-            "paper": COMMON | {"n": 40, "d": 10, "width": 4096, "draws": 16, "steps": 2000},
+            "paper": COMMON | {"n": 40, "d": 10, "width": 2048, "draws": 12, "steps": 600},
         },
         measure_movement, judge_movement, picture_movement, {"pairs": False},
     ),

@@ -11,6 +11,7 @@ from gramian.claims import (
     liu2022nesterov,
     munteanu2022coupled,
     munteanu2022movement,
+    nguyen2021tight,
 )
 from gramian.claims.claim import Claim, Paper
 from gramian.data.labels import nearest
@@ -23,6 +24,7 @@ PAPER_FILES = (
     liu2022nesterov,
     munteanu2022coupled,
     munteanu2022movement,
+    nguyen2021tight,
 )
 PAPERS: dict[str, Paper] = {file.PAPER.key: file.PAPER for file in PAPER_FILES}
 CLAIMS: dict[str, Claim] = {claim.key: claim for file in PAPER_FILES for claim in file.CLAIMS}
