@@ -138,6 +138,8 @@ def largest_certified(
     *,
     search: bool = True,
     news: Callable[[str], None] = _silent,
+    most_seconds: float = math.inf,
+    most_precisions: int = PRECISIONS_TRIED,
 ) -> RunProof:
     """The proof at the largest learning rate for which one succeeds; else the attempt that came nearest.
 
@@ -148,13 +150,19 @@ def largest_certified(
         most_steps: at most so many are replayed at each rate.
         search: look for the largest rate.
         news: told what each rate came to.
+        most_seconds: after so long no replay goes on.
+        most_precisions: of one rate; 1 is float64 alone, as steps in ball arithmetic cost a multiple.
     """
+    ends_at = time.perf_counter() + most_seconds
     stable = 2 / largest_eigenvalue(task, start)
 
     def tried_at(share: float, most_tries: int) -> RunProof:
         precision = Precision()
         for tries in range(1, most_tries + 1):
-            result = attempt(replace(task, lr=share * stable), start, share, accuracies, most_steps, precision)
+            here = replace(task, lr=share * stable)
+            if not search:
+                here = task  # the rate as it was given, to its last bit
+            result = attempt(here, start, share, accuracies, most_steps, precision, ends_at)
             news(str(result))
             if result.inequality.grown_at is None or tries == most_tries:
                 break
@@ -165,7 +173,7 @@ def largest_certified(
         return result
 
     if not search:
-        return tried_at(task.lr / stable, PRECISIONS_TRIED)
+        return tried_at(task.lr / stable, most_precisions)
     tried: list[RunProof] = []
     above = 2 * RATES[0]
     for share in RATES:
@@ -174,7 +182,7 @@ def largest_certified(
             return _bisected(tried[-1], above, lambda share: tried_at(share, 1))
         above = share
     if any(proof.inequality.grown_at is not None for proof in tried):
-        tried.append(tried_at(RATE_WITH_MORE_BITS, PRECISIONS_TRIED))
+        tried.append(tried_at(RATE_WITH_MORE_BITS, most_precisions))
         if tried[-1].proved:
             return tried[-1]
     return min(tried, key=lambda proof: proof.inequality.left / max(proof.inequality.right, 1e-300))
@@ -198,8 +206,9 @@ def largest_eigenvalue(task: Task, start: TwoLayerWeights) -> float:
 
 
 def attempt(
-    task: Task, start: TwoLayerWeights, share: float, accuracies: Sequence[float], most_steps: int, precision: Precision
-) -> RunProof:
+    task: Task, start: TwoLayerWeights, share: float, accuracies: Sequence[float], most_steps: int,
+    precision: Precision, ends_at: float = math.inf,
+) -> RunProof:  # fmt: skip
     """Replay until the tail condition holds, or until something makes that hopeless."""
     began = time.perf_counter()
     losses = Crossings(accuracies), Crossings(accuracies)
@@ -216,7 +225,9 @@ def attempt(
             residuals.append(bounds.residual)
             losses[0].add(point.step, bounds.residual**2 / 2 * PAD)
             losses[1].add(point.step, size**2 / 2)
-            if schedule.due(point.step, size):
+            if time.perf_counter() > ends_at:
+                schedule.last_step = min(schedule.last_step, point.step)
+            if schedule.due(point.step, size) or schedule.ended(point.step):
                 last = tail(replay, point, bounds)
                 if last.proved:
                     # a later tail need not be proved, near the edge of stability: this one is kept until one is

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from gramian.checker.two_layer_run import Replay
 from gramian.errors import BadArgument, Unsupported
 from gramian.prove.problem import Problem
 from gramian.prove.proof import Proof, proof
-from gramian.prove.run import RunProof, largest_certified
+from gramian.prove.run import PRECISIONS_TRIED, RunProof, largest_certified
 
 TITLE = "The exact run from these weights reaches a global minimum"
 TIMED_STEPS = 8
@@ -27,12 +28,39 @@ LINES = ("range", "distance", "residual", "sigma", "share", "tail", "time")
 ROOM = 1.05
 
 
+@dataclass(frozen=True)
+class RunLimits:
+    """What the search for a proof may take.
+
+    Attributes:
+        steps: replayed at each rate, at most.
+        seconds: after so long no replay goes on; the checker's own replay comes after it.
+        precisions: of one rate; 1 is float64 alone.
+    """
+
+    steps: int
+    seconds: float = math.inf
+    precisions: int = PRECISIONS_TRIED
+
+
+@dataclass(frozen=True)
+class ReplayCost:
+    """Seconds of a replay: of its first step, of each further one. A tail condition costs about a first step."""
+
+    first: float
+    each: float
+
+    def says(self, most_steps: int) -> str:
+        longest = self.first + most_steps * self.each
+        return f"predicted: {self.each:.2g} s a step, at most {longest:,.0f} s for {most_steps:,} steps at each rate"
+
+
 def prove_run(
     program: NetworkProgram,
     problem: Problem,
     lr: float | None,
     accuracies: Sequence[float],
-    most_steps: int,
+    limits: RunLimits,
     news: Callable[[str], None],
 ) -> Proof:
     """The run as a whole; `lr` None: the largest rate for which it can be proved.
@@ -45,8 +73,11 @@ def prove_run(
     task, start = _read(program, x, y, lr)
     try:
         with np.errstate(all="ignore"):  # what overflows is refused by name
-            news(_predicted(task, start, most_steps))
-            result = largest_certified(task, start, accuracies, most_steps, search=lr is None, news=news)
+            news(replay_cost(task, start).says(limits.steps))
+            result = largest_certified(
+                task, start, accuracies, limits.steps, search=lr is None, news=news, most_seconds=limits.seconds,
+                most_precisions=limits.precisions,
+            )  # fmt: skip
     except (ArithmeticError, np.linalg.LinAlgError) as error:
         raise BadArgument(
             "The run's first step cannot be bounded.",
@@ -84,7 +115,7 @@ def _read(program: NetworkProgram, x: np.ndarray, y: np.ndarray, lr: float | Non
     return task, start
 
 
-def _predicted(task: Task, start: TwoLayerWeights, most_steps: int) -> str:
+def replay_cost(task: Task, start: TwoLayerWeights) -> ReplayCost:
     """Timed on the first steps; a rate that succeeds or fails early costs less."""
     small = replace(task, lr=min(task.lr, 1e-9))  # hardly moves: no eigenvalues but the first ones
     began = time.perf_counter()
@@ -94,8 +125,7 @@ def _predicted(task: Task, start: TwoLayerWeights, most_steps: int) -> str:
         if point.step == TIMED_STEPS:
             break
     each = (time.perf_counter() - began - first) / TIMED_STEPS
-    longest = first + most_steps * each
-    return f"predicted: {each:.2g} s a step, at most {longest:,.0f} s for {most_steps:,} steps at each rate"
+    return ReplayCost(first, each)
 
 
 def _claims(result: RunProof, accuracies: Sequence[float]) -> dict[str, float]:
