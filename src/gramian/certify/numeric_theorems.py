@@ -68,7 +68,8 @@ def _applicable(
     run: FinishedRun, polished: nn.Module | None, problem: Problem, program: NetworkProgram
 ) -> list[Callable[[], NumericCertificate]]:
     """The theorems whose premises about the network, the loss and the steps hold."""
-    start, theorems = run.initial.start, []
+    start = run.initial.start
+    theorems: list[Callable[[], NumericCertificate]] = []
     assert start is not None  # without one nothing applies
     names = {step.function for step in program.steps if step.function}
     if names <= ACTIVATIONS.keys() and program.trained == _weights(program):

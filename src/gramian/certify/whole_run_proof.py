@@ -31,6 +31,7 @@ from gramian.prove.whole_run import RunLimits, prove_run, replay_cost
 SAYS_HOW = "prove=True (--prove) takes the time"
 MOST_TENSORS = 4  # weights and biases of two layers; the formula of a deeper network need not be read to refuse it
 REPLAYS = 2  # the search's and the checker's
+LONGEST_SEARCH = 1_800.0  # seconds, even where nobody counts the time: `gramian prove` has no such end
 LONGER = 4  # times the recorded run's steps that are replayed where nobody counts the time: a tail comes after the goal
 
 
@@ -57,7 +58,8 @@ def proof_of_run(run: FinishedRun, budget: Budget, clock: Clock) -> tuple[Proof 
     result = prove_run(program, problem, run.plan.lr, (run.goal.target,), limits, clock.say)
     if result.status != PROVED:
         failing = result.summary.removeprefix("Not proved: ").rstrip(".")
-        return result, f"That the exact run from the initial weights converges is not proved: {failing}."
+        text = f"That the exact run from the initial weights converges is not proved: {failing}"
+        return result, f"{text}; what would prove it: {result.fix}."
     end = copied(run.initial.network).cpu().double().eval()
     _, recorded = two_layer(checked_layers(end, problem.x), rows, problem.y.numpy(), run.plan.lr)
     return _compared(run, result, task, weights, recorded)
@@ -70,10 +72,11 @@ def _limits(task: Task, start: TwoLayerWeights, steps: int, budget: Budget) -> t
     if guess.bytes > MEMORY_SHARE * free_memory():
         return None, f"bounding one step is predicted to take {guess.bytes / 2**30:.1f} GiB"
     if math.isinf(budget.left):
-        return RunLimits(max(MOST_STEPS, LONGER * steps), math.inf, PRECISIONS_TRIED), ""
+        return RunLimits(max(MOST_STEPS, LONGER * steps), LONGEST_SEARCH, PRECISIONS_TRIED), ""
     if guess.seconds > budget.left:
         return None, f"bounding one step alone is predicted to take about {guess.seconds:,.0f} s; {SAYS_HOW}"
-    cost = replay_cost(task, start)
+    with np.errstate(all="ignore"):
+        cost = replay_cost(task, start)
     # tail conditions are tried after each half more steps, and once more by the checker
     tails = (math.log(max(steps, 8) / 8, NEXT_TRY) + 3) * cost.first
     seconds = REPLAYS * steps * cost.each + tails

@@ -88,8 +88,9 @@ class _Folding:
             layer = self.steps[new]
             if layer.kind != "affine":
                 raise _Unfoldable
-            scales = {"weight_scale": layer.weight_scale * factor, "bias_scale": layer.bias_scale * factor}
-            self.steps[new] = replace(layer, **scales)
+            self.steps[new] = replace(
+                layer, weight_scale=layer.weight_scale * factor, bias_scale=layer.bias_scale * factor
+            )
         return new
 
     def _add_bias(self, number: int, step: ProgramStep) -> None:

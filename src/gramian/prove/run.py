@@ -226,8 +226,9 @@ def attempt(
             losses[0].add(point.step, bounds.residual**2 / 2 * PAD)
             losses[1].add(point.step, size**2 / 2)
             if time.perf_counter() > ends_at:
-                schedule.last_step = min(schedule.last_step, point.step)
-            if schedule.due(point.step, size) or schedule.ended(point.step):
+                failure = _out_of_time(point.step, began, ends_at)
+                break
+            if schedule.due(point.step, size):
                 last = tail(replay, point, bounds)
                 if last.proved:
                     # a later tail need not be proved, near the edge of stability: this one is kept until one is
@@ -316,6 +317,15 @@ def _hopeless(point: Point, bounds: StepBounds, size: float, first: float) -> In
             grown_at=point.step,
         )
     return None
+
+
+def _out_of_time(step: int, began: float, ends_at: float) -> Inequality:
+    return Inequality(
+        f"the replay's seconds, at step {step}",
+        time.perf_counter() - began,
+        max(ends_at - began, 0.0),
+        "more time, or a smaller network",
+    )
 
 
 def _measured(
