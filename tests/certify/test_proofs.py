@@ -162,8 +162,8 @@ def imagined_run(network, n=8, n_outputs=1, prove="auto"):
             training_targets=lambda: torch.zeros(n, n_outputs, dtype=torch.float64),
         ),
         trace=SimpleNamespace(diverged=False, interrupted=False), goal=SimpleNamespace(floor=0.0),
-        train_outputs=torch.zeros(n, n_outputs), initial=SimpleNamespace(network=network, start=None), loss_name="squared",
-        plan=SimpleNamespace(optimizer="gd", lr=0.1),
+        train_outputs=torch.zeros(n, n_outputs), loss_name="squared",
+        initial=SimpleNamespace(network=network, start=None), plan=SimpleNamespace(optimizer="gd", lr=0.1),
     )  # fmt: skip
 
 

@@ -320,7 +320,8 @@ class RunFacts(Facts):
     did: "reached", "not reached" or "impossible"; why: "proved" (an exact minimum near the trained weights, or
     the exact run from the initial ones), "implied", "implied up to constants" or "observed"; status: f"{did}, {why}",
     the headline, "watched" for the user's own loop, which has no `did`. answer: sentences, with the questions that they
-    answer in a watched loop. certificates: `Certificate.to_dict()` of each. bounds: of the error on new samples. origin: how the run came about.
+    answer in a watched loop. certificates: `Certificate.to_dict()` of each. bounds: of the error on new samples.
+    origin: how the run came about.
     """
 
     MISSING: ClassVar[dict[str, Any]] = {

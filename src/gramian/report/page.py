@@ -29,7 +29,7 @@ STATUS = {
     "reached, proved": (
         "certified",
         "The global minimum was reached in this run. What is proved, with bounds of all rounding errors, of the "
-        "weights that it left, or of the exact run from its initial ones, stands after the word “Proved” in the answer.",
+        "weights that it left, or of the exact run from its start, stands after the word “Proved” in the answer.",
     ),
     "proved": ("certified", "Every inequality of the proof was checked with bounds of all rounding errors."),
     "not proved": ("open", "An inequality of the proof does not hold, or could not be shown."),
