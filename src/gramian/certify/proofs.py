@@ -21,7 +21,7 @@ from gramian.certify.whole_run_proof import proof_of_run
 from gramian.checker.relu_descent import RELU_DESCENT
 from gramian.checker.sentences import rounded_down, rounded_up
 from gramian.empirical.modules.module_copy import copied
-from gramian.errors import GramianError
+from gramian.errors import GramianError, Unsupported
 from gramian.predict.cost import MEMORY_SHARE, free_memory
 from gramian.prove.cost import ProofCost, least_seconds, predicted_cost
 from gramian.prove.proof import PROVED, Proof
@@ -35,6 +35,7 @@ MOST_ACTIVATIONS = 2**18  # numbers in one layer's output of one row; reading a 
 DESCENT_SHARE = 0.4  # of what "minimum" takes: all but the polishing is done once more
 PREFIX = "Not proved: "
 TO_THE_MINIMUM = ("minimum", "separation", "run", RELU_DESCENT)
+WHOLE_RUN = "the whole run"
 BEFORE_IT_RUNS = (
     "Proved from the initial weights alone: gradient descent in real numbers at this run's learning rate converges to "
     "weights with training loss exactly 0."
@@ -97,7 +98,9 @@ class _Attempts:
     def __init__(self, run: FinishedRun, budget: Budget, clock: Clock) -> None:
         self.run, self.budget, self.clock = run, budget, clock
         self.polished: nn.Module | None = None
-        self.tried: list[Proof] = []
+        self.of_minimum: list[Proof] = []
+        self.of_run: list[Proof] = []
+        self.theorems: tuple[Proof, ...] = ()
         self.bounds: tuple[BoundFacts, ...] = ()
 
     def all(self) -> Proofs:
@@ -105,8 +108,8 @@ class _Attempts:
         subject = "an exact minimum"
         try:
             for subject, attempt in (
-                ("an exact minimum", self._minimum), ("the whole run", self._whole_run),
-                ("another paper's theorem", self._theorems), ("a bound on new samples", self._error_bounds),
+                ("an exact minimum", self._minimum), ("a bound on new samples", self._error_bounds),
+                ("another paper's theorem", self._theorems), (WHOLE_RUN, self._whole_run),
             ):  # fmt: skip
                 # a layer without a rule, a graph that torch cannot trace, no memory: the training's result stands
                 try:
@@ -115,37 +118,46 @@ class _Attempts:
                     says[subject] = f"No proof of {subject}: {_reason(error)}."
         except KeyboardInterrupt:
             says[subject] = f"No proof of {subject}: it was interrupted."
-            return Proofs(tuple(self.tried), _joined(says), self.bounds, interrupted=True)
-        return Proofs(tuple(self.tried), _joined(says), self.bounds)
+            return self._results(says, interrupted=True)
+        return self._results(says, interrupted=False)
+
+    def _results(self, says: dict[str, str], interrupted: bool) -> Proofs:
+        tried = (*self.of_minimum, *self.of_run, *self.theorems)
+        return Proofs(tried, _joined(says), self.bounds, interrupted)
 
     def _minimum(self) -> str:
         minimum, descent, self.polished, says = _minimum_and_descent(self.run, self.budget, self.clock)
-        self.tried += [proof for proof in (minimum, descent) if proof is not None]
+        self.of_minimum += [proof for proof in (minimum, descent) if proof is not None]
         return says
 
     def _whole_run(self) -> str:
-        proof, says = proof_of_run(self.run, self.budget, self.clock)
+        try:
+            proof, says = proof_of_run(self.run, self.budget, self.clock)
+        except Unsupported:  # another network than the statement is about
+            return ""
         if proof is not None:
-            self.tried.append(proof)
+            self.of_run.append(proof)
         return says
 
     def _theorems(self) -> str:
-        theorems = numeric_theorems(self.run, self.polished, self.budget)
-        self.tried += theorems
-        if any(theorem.statement == RELU_DESCENT and theorem.status == PROVED for theorem in theorems):
+        try:
+            self.theorems = numeric_theorems(self.run, self.polished, self.budget)
+        except Unsupported:
+            return ""
+        if any(theorem.statement == RELU_DESCENT and theorem.status == PROVED for theorem in self.theorems):
             return BEFORE_IT_RUNS
         return ""
 
     def _error_bounds(self) -> str:
         if self.polished is not None:
-            self.bounds = error_bounds(self.run, self.tried[0], self.polished, self.budget)
+            self.bounds = error_bounds(self.run, self.of_minimum[0], self.polished, self.budget)
         return ""
 
 
 def _joined(says: dict[str, str]) -> str:
-    """What is proved stands first."""
-    sentences = [text for text in says.values() if text]
-    return " ".join(sorted(sentences, key=lambda text: not text.startswith("Proved")))
+    """What is proved stands first, of that the run itself."""
+    sentences = sorted(says.items(), key=lambda one: (not one[1].startswith("Proved"), one[0] != WHOLE_RUN))
+    return " ".join(text for _, text in sentences if text)
 
 
 def _minimum_and_descent(
