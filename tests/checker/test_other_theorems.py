@@ -101,7 +101,7 @@ def valid(content):
 
     try:
         return checked(content).valid
-    except (ValueError, ArithmeticError):
+    except (ValueError, ArithmeticError, BadData):
         return False
 
 
@@ -150,6 +150,50 @@ def test_a_certificate_of_one_theorem_is_none_of_another(statement, tmp_path):
             continue
         # the numbers of the condition on a ball are also claims of a descent, which asks for less
         assert not result.valid or {statement, other} <= {"polyak-lojasiewicz", "minimum", "descent"}, other
+
+
+def of_a_width(factor=1.01, **changes):
+    """A certificate of Du et al.'s width for orthogonal rows; `changes` of its claims, as factors."""
+    x, y = np.eye(3), np.ones(3)
+    needed = gramian.bounds.du2019(x, y, width=10**9, antisymmetric=True).numbers["width"]
+    proof = gramian.bounds.du2019(x, y, width=2 * int(needed * factor / 2), antisymmetric=True)
+    had = proof.content.numbers
+    return proof, dataclasses.replace(proof.content, numbers={**had, **{k: had[k] * f for k, f in changes.items()}})
+
+
+def test_the_width_of_du2019_is_judged_by_the_checker(tmp_path):
+    proof, _ = of_a_width()
+    assert proof.status == "proved"
+    proof.save(tmp_path / "c")
+    result = check(tmp_path / "c", np.eye(3), np.ones((3, 1)))
+    assert result.valid, str(result)
+    assert "with probability at least 1 - 0.05" in result.says
+    assert "independent draws" in " ".join(result.assumes)
+    assert of_a_width(0.99)[0].status == "not proved"
+    assert not valid(of_a_width(0.99)[1])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"width": 0.5}, {"kappa": 0.9}, {"step": 3.0}, {"failure": 0.5e-3}, {"failure": 30.0}, {"sigma": 1.01},
+        {"inputs": 0.9}, {"frobenius": 0.9}, {"labels": 0.9}, {"lost": 300.0}, {"flips": 0.9}, {"flips": 10.0},
+        {"excess": 0.5}, {"reach": 1.01}, {"reach": 0.9}, {"width": 1.0000001}, {"antisymmetric": 0.5},
+        {"antisymmetric": 0.0}, {"width": float("nan")}, {"sigma": float("inf")}, {"lost": -1.0}, {"flips": -1.0},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_every_claim_about_draws_matters(changes):
+    assert valid(of_a_width()[1])
+    assert not valid(of_a_width(**changes)[1])
+
+
+def test_equal_rows_have_no_width():
+    _, content = of_a_width()
+    assert not valid(dataclasses.replace(content, x=np.array([[1.0, 0, 0], [1.0, 0, 0], [0, 0, 1.0]])))
+    assert not valid(dataclasses.replace(content, x=np.zeros((3, 3))))
+    assert not valid(dataclasses.replace(content, y=np.ones((4, 1))))
+    assert not valid(dataclasses.replace(content, y=np.full((3, 1), 2.0)))
 
 
 def test_a_changed_byte_is_found(tmp_path):

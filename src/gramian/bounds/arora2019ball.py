@@ -15,7 +15,7 @@ import numpy as np
 
 from gramian.bounds.certificate import NumericCertificate
 from gramian.bounds.du2019relu import SLACK, start_residual
-from gramian.bounds.relu_limit import ReluLimit, relu_limit
+from gramian.checker.relu_limit import ReluLimit, relu_limit
 from gramian.conditions import OTHER, Condition
 from gramian.errors import BadArgument
 
