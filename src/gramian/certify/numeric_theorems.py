@@ -48,7 +48,9 @@ def numeric_theorems(run: FinishedRun, polished: nn.Module | None, budget: Budge
         budget: seconds.
     """
     start, results = run.initial.start, []
-    if start is None or run.loss_name != "squared" or len(list(start.parameters())) > MOST_TENSORS:
+    if start is None or run.loss_name != "squared" or run.initial.mode_differences:
+        return ()
+    if len(list(start.parameters())) > MOST_TENSORS:
         return ()
     problem = problem_of(start, run.data.inputs, run.data.training_targets(), "squared")
     program = in_layers(read_program(problem.module, problem.x))

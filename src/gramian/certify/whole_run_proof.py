@@ -26,13 +26,14 @@ from gramian.prove.problem import problem_of
 from gramian.prove.proof import PROVED, Proof
 from gramian.prove.read_program import checked_layers
 from gramian.prove.run import MOST_STEPS, NEXT_TRY, PRECISIONS_TRIED
-from gramian.prove.whole_run import RunLimits, prove_run, replay_cost
+from gramian.prove.whole_run import TIMED_STEPS, RunLimits, prove_run, replay_cost
 
 SAYS_HOW = "prove=True (--prove) takes the time"
 MOST_TENSORS = 4  # weights and biases of two layers; the formula of a deeper network need not be read to refuse it
 REPLAYS = 2  # the search's and the checker's
-LONGEST_SEARCH = 1_800.0  # seconds, even where nobody counts the time: `gramian prove` has no such end
-LONGER = 4  # times the recorded run's steps that are replayed where nobody counts the time: a tail comes after the goal
+# where nobody counts the time: of the predicted seconds and the recorded steps, as a tail comes after the goal
+LONGER = 10
+LEAST_SEARCH, LONGEST_SEARCH = 20.0, 1_800.0  # seconds even then; `gramian prove --statement run` has no such end
 
 
 def proof_of_run(run: FinishedRun, budget: Budget, clock: Clock) -> tuple[Proof | None, str]:
@@ -71,15 +72,18 @@ def _limits(task: Task, start: TwoLayerWeights, steps: int, budget: Budget) -> t
     guess = first_step_cost(m, d, outputs, n)
     if guess.bytes > MEMORY_SHARE * free_memory():
         return None, f"bounding one step is predicted to take {guess.bytes / 2**30:.1f} GiB"
-    if math.isinf(budget.left):
-        return RunLimits(max(MOST_STEPS, LONGER * steps), LONGEST_SEARCH, PRECISIONS_TRIED), ""
-    if guess.seconds > budget.left:
-        return None, f"bounding one step alone is predicted to take about {guess.seconds:,.0f} s; {SAYS_HOW}"
+    # some steps are timed first, each of which may compute all eigenvalues anew
+    timed = (TIMED_STEPS + 1) * guess.seconds
+    if timed > budget.left:
+        return None, f"bounding its first steps alone is predicted to take about {timed:,.0f} s; {SAYS_HOW}"
     with np.errstate(all="ignore"):
         cost = replay_cost(task, start)
     # tail conditions are tried after each half more steps, and once more by the checker
     tails = (math.log(max(steps, 8) / 8, NEXT_TRY) + 3) * cost.first
     seconds = REPLAYS * steps * cost.each + tails
+    if math.isinf(budget.left):
+        longest = max(LEAST_SEARCH, min(LONGER * seconds, LONGEST_SEARCH))
+        return RunLimits(max(MOST_STEPS, LONGER * steps), longest, PRECISIONS_TRIED), ""
     if seconds > budget.left:
         words = f"replaying its {steps:,} steps with bounds of all rounding errors is predicted to take about "
         return None, f"{words}{seconds:,.0f} s, and {budget.left:.0f} s are left; {SAYS_HOW}"

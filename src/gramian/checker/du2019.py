@@ -20,7 +20,7 @@ from gramian.checker.balls import Ball, spectral_norm
 from gramian.checker.eigenvalues import smallest_is_at_least
 from gramian.checker.line import Line, compared, positive, shown
 from gramian.checker.program import JacobianGram
-from gramian.checker.relu_limit import relu_limit
+from gramian.checker.relu_limit import ReluLimit, relu_limit
 from gramian.checker.well_formed import require
 
 DU2019 = "du2019"
@@ -42,18 +42,29 @@ def du2019_lines(x: np.ndarray, y: np.ndarray, numbers: Mapping[str, Any]) -> li
     Raises:
         NotWellFormed, BadData: the data are not what the statement can be about.
     """
-    require(x.dtype == y.dtype == np.float64 and x.ndim == 2 and y.shape == (len(x), 1), "x (n, d), y (n, 1), float64")
-    require(len(x) > 0 and bool(np.isfinite(x).all() and np.isfinite(y).all()), "data are finite numbers")
+    require_rows(x, y)
     had = {name: float(numbers[name]) for name in CLAIMS}
     antisymmetric = float(numbers["antisymmetric"])
     sizes = positive(had)
     if not sizes.holds:
         return [sizes]
-    limit, inputs, labels = relu_limit(x), Ball.exact(x), Ball.exact(y)
+    lines = width_lines(x, y, had, antisymmetric, relu_limit(x))
+    return [sizes, *lines, *_between_numbers(had, len(x), bool(antisymmetric))]
+
+
+def require_rows(x: np.ndarray, y: np.ndarray) -> None:
+    """One target for each row, all of them numbers."""
+    require(x.dtype == y.dtype == np.float64 and x.ndim == 2 and y.shape == (len(x), 1), "x (n, d), y (n, 1), float64")
+    require(len(x) > 0 and bool(np.isfinite(x).all() and np.isfinite(y).all()), "data are finite numbers")
+
+
+def width_lines(
+    x: np.ndarray, y: np.ndarray, had: Mapping[str, float], antisymmetric: float, limit: ReluLimit
+) -> list[Line]:
+    """What is claimed of the data, of the law of the weights and of the probabilities."""
+    inputs, copies = Ball.exact(x), 1.0 + antisymmetric
     gram = JacobianGram(limit.matrix, limit.error, 0.0)
-    copies = 1.0 + antisymmetric
     return [
-        sizes,
         compared("pairs", "neurons are drawn one by one, or in pairs", abs(antisymmetric * (1 - antisymmetric)), "<=",
                  0.0),
         compared("whole", "the width is a whole number of them", (had["width"] / copies) % 1, "<=", 0.0),
@@ -62,10 +73,9 @@ def du2019_lines(x: np.ndarray, y: np.ndarray, numbers: Mapping[str, Any]) -> li
               smallest_is_at_least(gram, had["sigma"])),
         compared("inputs", "the norm of the inputs is at most as claimed", spectral_norm(inputs), "<=", had["inputs"]),
         compared("frobenius", "so is their Frobenius norm", inputs.norm(), "<=", had["frobenius"]),
-        compared("labels", "the norm of the targets is at most as claimed", labels.norm(), "<=", had["labels"]),
+        compared("labels", "the norm of the targets is at most as claimed", Ball.exact(y).norm(), "<=", had["labels"]),
         compared("failure", "the statement fails with a probability below 1", had["failure"], "<", 1.0),
         compared("lost", "a share of the eigenvalue is kept", had["lost"], "<", 1.0),
-        *_between_numbers(had, len(x), bool(antisymmetric)),
     ]  # fmt: skip
 
 
@@ -85,22 +95,22 @@ def _between_numbers(had: Mapping[str, float], n: int, antisymmetric: bool) -> l
         room = lam * (epsilon + (1 - epsilon) * (1 - epsilon).log())
         near = number["flips"] ** 2 / ((1 + t) * number["frobenius"] ** 2)
         result = [
-            _ball_line("kernel", "neurons enough for the Gram matrix at the start",
+            ball_line("kernel", "neurons enough for the Gram matrix at the start",
                        number["inputs"] ** 2 * (n / each).log(), independent * room),
-            _ball_line("flips", "neurons enough for the count of those near their kink",
+            ball_line("flips", "neurons enough for the count of those near their kink",
                        (1 / each).log(), independent * near * ((1 + t) * (1 + t).log() - t)),
-            _ball_line("reach", "a neuron is that near to its kink with no more than the probability counted",
+            ball_line("reach", "a neuron is that near to its kink with no more than the probability counted",
                        (number["reach"] / flint.arb(2).sqrt()).erf(), near),
         ]  # fmt: skip
         s = number["sigma"] * (1 - epsilon).sqrt() - number["flips"]
-        result.append(_ball_line("rank", "the Jacobian keeps its rank", flint.arb(0), s))
+        result.append(ball_line("rank", "the Jacobian keeps its rank", flint.arb(0), s))
         if not s > 0:
             return result
         share = _share(number, s)
         moved = number["inputs"] * residual / (m.sqrt() * s**2)
-        result.append(_ball_line("share", "a step lowers the residual", flint.arb(0), share))
+        result.append(ball_line("share", "a step lowers the residual", flint.arb(0), share))
         result.append(
-            _ball_line("width", "no neuron leaves its reach", moved, share * number["kappa"] * number["reach"])
+            ball_line("width", "no neuron leaves its reach", moved, share * number["kappa"] * number["reach"])
         )
     return result
 
@@ -109,7 +119,8 @@ def _share(number: Mapping[str, flint.arb], s: flint.arb) -> flint.arb:
     return 1 - number["flips"] / s - number["step"] * number["inputs"] ** 2 / 2
 
 
-def _ball_line(name: str, says: str, left: flint.arb, right: flint.arb) -> Line:
+def ball_line(name: str, says: str, left: flint.arb, right: flint.arb) -> Line:
+    """Left < right, of balls."""
     return Line(name, says, float(left.mid()), "<", float(right.mid()), bool(left < right))
 
 

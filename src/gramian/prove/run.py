@@ -157,13 +157,16 @@ def largest_certified(
     stable = 2 / largest_eigenvalue(task, start)
 
     def tried_at(share: float, most_tries: int) -> RunProof:
-        precision = Precision()
+        precision, previous = Precision(), None
         for tries in range(1, most_tries + 1):
             here = replace(task, lr=share * stable)
             if not search:
                 here = task  # the rate as it was given, to its last bit
             result = attempt(here, start, share, accuracies, most_steps, precision, ends_at)
             news(str(result))
+            if previous is not None and not result.proved and time.perf_counter() > ends_at:
+                return previous  # what failed then says more than that the time was over
+            previous = result
             if result.inequality.grown_at is None or tries == most_tries:
                 break
             precision = precision.after(result.inequality.grown_at)
