@@ -173,7 +173,7 @@ def test_a_saved_certificate_is_valid(proof, tmp_path):
         ("lr", float("nan"), "rate"),
         ("lr", 1e60, "range"),
         ("steps", 0.0, "tail"),
-        ("distance", 0.5, "distance"),
+        ("distance", 0.3, "distance"),
         ("residual", 0.9, "residual"),
         ("sigma", 1.01, "sigma"),
         ("accuracy", 0.5, "time"),
