@@ -16,7 +16,7 @@ from gramian.certify.finished_run import FinishedRun
 from gramian.certify.goal import steps_taken
 from gramian.certify.study_clock import Budget, Clock
 from gramian.checker.sentences import rounded_up
-from gramian.checker.two_layer import Task, TwoLayerWeights, evaluate
+from gramian.checker.two_layer import Task, TwoLayerWeights
 from gramian.checker.two_layer_program import NotTwoLayer, two_layer
 from gramian.checker.two_layer_run import Replay
 from gramian.empirical.modules.module_copy import copied
@@ -127,5 +127,5 @@ def _iterate(task: Task, start: TwoLayerWeights, steps: int, precise_steps: int,
     with np.errstate(all="ignore"):
         weights = start
         for step in range(steps):
-            weights, _ = replay.moved(evaluate(task, replay.geometry, replay.phi, step, weights))
+            weights, _ = replay.moved(replay.at(step, weights))
     return weights

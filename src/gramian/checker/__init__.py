@@ -13,10 +13,10 @@ from gramian.checker.certificate_file import Content, read
 from gramian.checker.du2019 import DU2019, du2019_lines
 from gramian.checker.line import Line
 from gramian.checker.relu_descent import RELU_DESCENT, relu_descent_lines
+from gramian.checker.run_statement import run_lines
 from gramian.checker.sentences import assumptions, sentence
 from gramian.checker.song2021 import SONG2021, song2021_lines
 from gramian.checker.statements import lines
-from gramian.checker.two_layer_program import run_lines
 from gramian.checker.well_formed import require_targets, require_well_formed
 from gramian.errors import BadData
 

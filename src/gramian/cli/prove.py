@@ -81,7 +81,7 @@ def prove(
 
     minimum: weights with training loss exactly 0 lie within a stated distance of the network's, after a few
     Gauss-Newton steps on a copy. descent: gradient descent from there converges to such weights, at a stated rate.
-    run: gradient descent from the weights as drawn reaches such weights (two layers with a smooth activation).
+    run: gradient descent from the weights as drawn reaches such weights (fully connected, smooth activations).
 
     Exit code 0: proved; 1: not proved; 2: an error.
 

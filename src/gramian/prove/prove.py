@@ -51,8 +51,8 @@ def prove(
       class is ahead by a margin, so that scaling the readout takes the loss to 0.
     - "descent": gradient descent with step `lr` from these weights converges to such a minimum, at a stated rate.
     - "run": the same where the weights are initial ones, far from a minimum: the whole run is replayed in floating
-      point, the exact run proved to stay within a stated distance of it, and its end proved to converge. Two-layer
-      networks with a smooth activation; `lr` None looks for the largest rate that can be proved.
+      point, the exact run proved to stay within a stated distance of it, and its end proved to converge. Fully
+      connected networks with smooth activations; `lr` None looks for the largest rate that can be proved.
 
     All of it holds for the network's formula in real numbers, at the weights as float64; every rounding error is
     bounded, and the words come from an independent checker (`gramian.checker`), which `save` and `gramian check` let

@@ -10,19 +10,21 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
+from gramian.checker.replay import ReplayedRun, StepBounds, Tail, proved_time, tail
+from gramian.checker.run_statement import RunTask, RunWeights, replay_of
 from gramian.checker.taylor_table import PAD
-from gramian.checker.two_layer import Point, Task, TwoLayerWeights, evaluate
-from gramian.checker.two_layer_run import Replay, StepBounds, Tail, proved_time, tail
 
 # shares of 2 / lambda_max(H) at the start that are tried, largest first; above 1 a run may still settle ("catapult")
-RATES = (2.0, 1.5, 1.2, 0.97, 0.85, 0.7, 0.5, 0.25)
+RATES = (2.0, 1.5, 1.2, 0.97, 0.85, 0.7, 0.5, 0.25, 0.12)
 RATE_WITH_MORE_BITS = 0.5  # where no rate is proved in float64: the one that is tried with more bits
 PRECISIONS_TRIED = 6  # float64, then more steps in ball arithmetic, or more bits, while growth is what fails
 HALVINGS = 3  # bisections between the largest share that proves and the next one above
 MOST_STEPS = 20_000
+GROWN = 1e-4  # a distance to the exact run above which bounds fail for it, rather than for the run itself
 FARTHEST = 100  # a residual that has grown by this factor will not come back
 MEASURED_STEPS = 200_000  # steps of plain descent that a measured T may take
 WORTH_CENTRING = 0.3  # share of the inputs' sum of squares that lies in their mean
@@ -79,8 +81,8 @@ class RunProof:
         seconds: of the replay.
     """
 
-    task: Task
-    start: TwoLayerWeights
+    task: RunTask
+    start: RunWeights
     share: float
     proved: bool
     inequality: Inequality
@@ -131,8 +133,8 @@ class Crossings:
 
 
 def largest_certified(
-    task: Task,
-    start: TwoLayerWeights,
+    task: RunTask,
+    start: RunWeights,
     accuracies: Sequence[float] = (1e-3,),
     most_steps: int = MOST_STEPS,
     *,
@@ -201,15 +203,15 @@ def _bisected(best: RunProof, above: float, tried_at: Callable[[float], RunProof
     return best
 
 
-def largest_eigenvalue(task: Task, start: TwoLayerWeights) -> float:
+def largest_eigenvalue(task: RunTask, start: RunWeights) -> float:
     """lambda_max of J J^T at the start, as computed: a guide for the search, part of no proof."""
-    replay = Replay(task, start)
-    h, _, _ = replay.gram(evaluate(task, replay.geometry, replay.phi, 0, start))
+    replay = replay_of(task, start)
+    h, _, _ = replay.gram(replay.at(0, start))
     return float(np.linalg.eigvalsh(h)[-1])
 
 
 def attempt(
-    task: Task, start: TwoLayerWeights, share: float, accuracies: Sequence[float], most_steps: int,
+    task: RunTask, start: RunWeights, share: float, accuracies: Sequence[float], most_steps: int,
     precision: Precision, ends_at: float = math.inf,
 ) -> RunProof:  # fmt: skip
     """Replay until the tail condition holds, or until something makes that hopeless."""
@@ -221,7 +223,7 @@ def attempt(
     proof: tuple[Tail, Crossings] | None = None
     schedule = Schedule(most_steps)
     try:
-        replay = Replay(task, start, precision.steps, precision.bits)
+        replay = replay_of(task, start, precision.steps, precision.bits)
         for point, bounds in replay:
             size = float(np.linalg.norm(point.residual))
             distances.append(bounds.distance)
@@ -242,7 +244,7 @@ def attempt(
                 break
             growth += math.log(bounds.stretch)
     except ArithmeticError as error:
-        failure = Inequality(str(error), math.inf, 0.0, "a smaller learning rate, or inputs scaled down")
+        failure = _stopped(str(error), distances, residuals)
     times: dict[float, tuple[int | None, int | None]] = dict.fromkeys(accuracies, (None, None))
     if proof is not None:
         last, failure = proof[0], None
@@ -286,7 +288,7 @@ class Schedule:
             self.needed = 0.95 * last.residual
 
 
-def _centred(task: Task) -> str:
+def _centred(task: RunTask) -> str:
     """Advice to centre, if the rows' mean is what makes their Gram matrix large."""
     share = len(task.x) * float(np.sum(np.square(task.x.mean(0))) / max(np.sum(np.square(task.x)), 1e-300))
     if share < WORTH_CENTRING:
@@ -306,7 +308,7 @@ def _condition(last: Tail) -> Inequality:
     return Inequality(says, last.left, max(last.right, 0.0), fix)
 
 
-def _hopeless(point: Point, bounds: StepBounds, size: float, first: float) -> Inequality | None:
+def _hopeless(point: Any, bounds: StepBounds, size: float, first: float) -> Inequality | None:
     if not size <= FARTHEST * first + 1e-300:
         says = f"the residual at step {point.step} stays within {FARTHEST} times that of step 0"
         return Inequality(says, size, FARTHEST * first, "a smaller learning rate")
@@ -331,15 +333,23 @@ def _out_of_time(step: int, began: float, ends_at: float) -> Inequality:
     )
 
 
+def _stopped(text: str, distances: Sequence[float], residuals: Sequence[float]) -> Inequality:
+    """Where a bound could not be had: the run diverges, or it is only known up to grown rounding errors."""
+    if distances and distances[-1] > GROWN and residuals[-1] <= residuals[0]:
+        text += f", as rounding errors grown to {distances[-1]:.2g} allow"
+        fix = f"higher precision, {CENTRED}a wider network, or a smaller learning rate"
+        return Inequality(text, math.inf, 0.0, fix, grown_at=len(distances) - 1)
+    return Inequality(text, math.inf, 0.0, "a smaller learning rate, or inputs scaled down")
+
+
 def _measured(
-    replay: Replay, point: Point, crossings: Crossings, accuracies: Sequence[float]
+    replay: ReplayedRun, point: Any, crossings: Crossings, accuracies: Sequence[float]
 ) -> dict[float, int | None]:
     """The computed run goes on, without bounds, until its loss has reached every accuracy."""
-    task = replay.task
     for step in range(point.step + 1, MEASURED_STEPS):
         if np.sum(np.square(point.residual)) / 2 <= min(accuracies):
             return {eps: crossings.first(eps) for eps in accuracies}
         weights, _ = replay.moved(point)
-        point = evaluate(task, replay.geometry, replay.phi, step, weights)
+        point = replay.at(step, weights)
         crossings.add(step, float(np.sum(np.square(point.residual))) / 2)
     return dict.fromkeys(accuracies)

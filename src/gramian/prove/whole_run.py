@@ -1,4 +1,4 @@
-"""`prove(..., statement="run")`: the module read as a two-layer network, the search, and the certificate."""
+"""`prove(..., statement="run")`: the module read as a fully connected network, the search, and the certificate."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ import numpy as np
 
 from gramian.checker import checked
 from gramian.checker.certificate_file import Content
+from gramian.checker.deep_network import DeepTask
 from gramian.checker.program import NetworkProgram
+from gramian.checker.run_statement import NotReplayed, RunTask, RunWeights, read_run, replay_of
 from gramian.checker.sentences import assumptions, sentence
-from gramian.checker.two_layer import Task, TwoLayerWeights
-from gramian.checker.two_layer_program import NotTwoLayer, two_layer
-from gramian.checker.two_layer_run import Replay
 from gramian.errors import BadArgument, Unsupported
 from gramian.prove.problem import Problem
 from gramian.prove.proof import Proof, proof
@@ -27,6 +26,7 @@ STILL = 1e-9  # a rate that hardly moves the weights
 LINES = ("range", "distance", "residual", "sigma", "share", "tail", "time")
 # what another machine's sums in another order may change; a claim is rounded by that
 ROOM = 1.05
+DEEP_ROOM = 3.0  # of deeper networks, where it may change when second derivatives are looked at anew
 
 
 @dataclass(frozen=True)
@@ -46,13 +46,17 @@ class RunLimits:
 
 @dataclass(frozen=True)
 class ReplayCost:
-    """Seconds of a replay: of its first step, of each further one. A tail condition costs about a first step."""
+    """Seconds of a replay: of its first step, of each further one; how many of so many steps cost like the first.
+
+    A tail condition costs about a first step.
+    """
 
     first: float
     each: float
+    anchors: Callable[[int], int]
 
     def says(self, most_steps: int) -> str:
-        longest = self.first + most_steps * self.each
+        longest = self.anchors(most_steps) * self.first + most_steps * self.each
         return f"predicted: {self.each:.2g} s a step, at most {longest:,.0f} s for {most_steps:,} steps at each rate"
 
 
@@ -67,7 +71,7 @@ def prove_run(
     """The run as a whole; `lr` None: the largest rate for which it can be proved.
 
     Raises:
-        Unsupported: the network is not a two-layer one with a smooth activation.
+        Unsupported: the network is not fully connected with smooth activations.
     """
     began = time.perf_counter()
     x, y = problem.x.reshape(len(problem.x), -1).numpy(), problem.y.numpy()
@@ -104,12 +108,12 @@ def prove_run(
     return replace(result_proof, summary=f"Not proved: {first.says} ({first.left:.3g} < {first.right:.3g} fails).")
 
 
-def _read(program: NetworkProgram, x: np.ndarray, y: np.ndarray, lr: float | None) -> tuple[Task, TwoLayerWeights]:
+def _read(program: NetworkProgram, x: np.ndarray, y: np.ndarray, lr: float | None) -> tuple[RunTask, RunWeights]:
     try:
-        task, start = two_layer(program, x, y, 1.0)
-    except NotTwoLayer as error:
+        task, start = read_run(program, x, y, 1.0)
+    except NotReplayed as error:
         raise Unsupported(
-            f"the statement 'run' is proved for two-layer networks with a smooth activation, and {error}; "
+            f"the statement 'run' is proved for fully connected networks with smooth activations, and {error}; "
             "statement='minimum' takes other networks"
         ) from None
     if lr is not None:
@@ -117,16 +121,17 @@ def _read(program: NetworkProgram, x: np.ndarray, y: np.ndarray, lr: float | Non
     return task, start
 
 
-def replay_cost(task: Task, start: TwoLayerWeights) -> ReplayCost:
+def replay_cost(task: RunTask, start: RunWeights) -> ReplayCost:
     """Timed on the first steps at the task's rate, where eigenvalues are computed anew most often."""
     began = time.perf_counter()
-    for point, _ in Replay(task, start):
+    replay = replay_of(task, start)
+    for point, _ in replay:
         if point.step == 0:
             first = time.perf_counter() - began
         if point.step == TIMED_STEPS:
             break
     each = (time.perf_counter() - began - first) / TIMED_STEPS
-    return ReplayCost(first, each)
+    return ReplayCost(first, each, replay.anchors)
 
 
 def _claims(result: RunProof, accuracies: Sequence[float]) -> dict[str, float]:
@@ -136,12 +141,15 @@ def _claims(result: RunProof, accuracies: Sequence[float]) -> dict[str, float]:
     last = result.tail
     if last is None:
         return claims | {"steps": 0, "distance": 0.0, "residual": 0.0, "sigma": 0.0}
+    room = ROOM
+    if isinstance(result.task, DeepTask):
+        room = DEEP_ROOM
     claims |= {
         "steps": last.step,
-        "distance": float(result.distances[: last.step + 1].max()) * ROOM,
-        "sigma": last.sigma / (1 + 1e-6),
+        "distance": float(result.distances[: last.step + 1].max()) * room,
+        "sigma": (last.sigma - (room - ROOM) * last.lipschitz_here * last.distance) / (1 + 1e-6),
     }
-    claims["residual"] = last.residual * (1 + 1e-6) + last.jacobian * last.distance * ROOM
+    claims["residual"] = last.residual * (1 + 1e-6) + last.jacobian * last.distance * room
     smallest = min(accuracies)
     proved, _ = result.times[smallest]
     if proved is not None:
