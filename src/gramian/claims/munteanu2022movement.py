@@ -82,7 +82,7 @@ PAPER, (_, MOVEMENT) = statements("munteanu2022coupled")
 CLAIMS = (
     MOVEMENT.claim(
         {
-            "tiny": COMMON | {"n": 6, "d": 6, "width": 128, "draws": 12, "steps": 40},
+            "tiny": COMMON | {"n": 6, "d": 6, "width": 128, "draws": 3, "steps": 20},
             "smoke": COMMON | {"n": 20, "d": 10, "width": 512, "draws": 12, "steps": 150},
             "paper": COMMON | {"n": 40, "d": 10, "width": 2048, "draws": 12, "steps": 600},
         },

@@ -19,11 +19,12 @@ from gramian.checker.run_statement import RunTask, RunWeights, replay_of
 from gramian.checker.taylor_table import PAD
 
 # shares of 2 / lambda_max(H) at the start that are tried, largest first; above 1 a run may still settle ("catapult")
-RATES = (2.0, 1.5, 1.2, 0.97, 0.85, 0.7, 0.5, 0.25)
+RATES = (2.0, 1.5, 1.2, 0.97, 0.85, 0.7, 0.5, 0.25, 0.12)
 RATE_WITH_MORE_BITS = 0.5  # where no rate is proved in float64: the one that is tried with more bits
 PRECISIONS_TRIED = 6  # float64, then more steps in ball arithmetic, or more bits, while growth is what fails
 HALVINGS = 3  # bisections between the largest share that proves and the next one above
 MOST_STEPS = 20_000
+GROWN = 1e-4  # a distance to the exact run above which bounds fail for it, rather than for the run itself
 FARTHEST = 100  # a residual that has grown by this factor will not come back
 MEASURED_STEPS = 200_000  # steps of plain descent that a measured T may take
 WORTH_CENTRING = 0.3  # share of the inputs' sum of squares that lies in their mean
@@ -139,6 +140,8 @@ def largest_certified(
     *,
     search: bool = True,
     news: Callable[[str], None] = _silent,
+    most_seconds: float = math.inf,
+    most_precisions: int = PRECISIONS_TRIED,
 ) -> RunProof:
     """The proof at the largest learning rate for which one succeeds; else the attempt that came nearest.
 
@@ -149,14 +152,23 @@ def largest_certified(
         most_steps: at most so many are replayed at each rate.
         search: look for the largest rate.
         news: told what each rate came to.
+        most_seconds: after so long no replay goes on.
+        most_precisions: of one rate; 1 is float64 alone, as steps in ball arithmetic cost a multiple.
     """
+    ends_at = time.perf_counter() + most_seconds
     stable = 2 / largest_eigenvalue(task, start)
 
     def tried_at(share: float, most_tries: int) -> RunProof:
-        precision = Precision()
+        precision, previous = Precision(), None
         for tries in range(1, most_tries + 1):
-            result = attempt(replace(task, lr=share * stable), start, share, accuracies, most_steps, precision)
+            here = replace(task, lr=share * stable)
+            if not search:
+                here = task  # the rate as it was given, to its last bit
+            result = attempt(here, start, share, accuracies, most_steps, precision, ends_at)
             news(str(result))
+            if previous is not None and not result.proved and time.perf_counter() > ends_at:
+                return previous  # what failed then says more than that the time was over
+            previous = result
             if result.inequality.grown_at is None or tries == most_tries:
                 break
             precision = precision.after(result.inequality.grown_at)
@@ -166,7 +178,7 @@ def largest_certified(
         return result
 
     if not search:
-        return tried_at(task.lr / stable, PRECISIONS_TRIED)
+        return tried_at(task.lr / stable, most_precisions)
     tried: list[RunProof] = []
     above = 2 * RATES[0]
     for share in RATES:
@@ -175,7 +187,7 @@ def largest_certified(
             return _bisected(tried[-1], above, lambda share: tried_at(share, 1))
         above = share
     if any(proof.inequality.grown_at is not None for proof in tried):
-        tried.append(tried_at(RATE_WITH_MORE_BITS, PRECISIONS_TRIED))
+        tried.append(tried_at(RATE_WITH_MORE_BITS, most_precisions))
         if tried[-1].proved:
             return tried[-1]
     return min(tried, key=lambda proof: proof.inequality.left / max(proof.inequality.right, 1e-300))
@@ -199,8 +211,9 @@ def largest_eigenvalue(task: RunTask, start: RunWeights) -> float:
 
 
 def attempt(
-    task: RunTask, start: RunWeights, share: float, accuracies: Sequence[float], most_steps: int, precision: Precision
-) -> RunProof:
+    task: RunTask, start: RunWeights, share: float, accuracies: Sequence[float], most_steps: int,
+    precision: Precision, ends_at: float = math.inf,
+) -> RunProof:  # fmt: skip
     """Replay until the tail condition holds, or until something makes that hopeless."""
     began = time.perf_counter()
     losses = Crossings(accuracies), Crossings(accuracies)
@@ -217,6 +230,9 @@ def attempt(
             residuals.append(bounds.residual)
             losses[0].add(point.step, bounds.residual**2 / 2 * PAD)
             losses[1].add(point.step, size**2 / 2)
+            if time.perf_counter() > ends_at:
+                failure = _out_of_time(point.step, began, ends_at)
+                break
             if schedule.due(point.step, size):
                 last = tail(replay, point, bounds)
                 if last.proved:
@@ -228,7 +244,7 @@ def attempt(
                 break
             growth += math.log(bounds.stretch)
     except ArithmeticError as error:
-        failure = Inequality(str(error), math.inf, 0.0, "a smaller learning rate, or inputs scaled down")
+        failure = _stopped(str(error), distances, residuals)
     times: dict[float, tuple[int | None, int | None]] = dict.fromkeys(accuracies, (None, None))
     if proof is not None:
         last, failure = proof[0], None
@@ -306,6 +322,24 @@ def _hopeless(point: Any, bounds: StepBounds, size: float, first: float) -> Ineq
             grown_at=point.step,
         )
     return None
+
+
+def _out_of_time(step: int, began: float, ends_at: float) -> Inequality:
+    return Inequality(
+        f"the replay's seconds, at step {step}",
+        time.perf_counter() - began,
+        max(ends_at - began, 0.0),
+        "more time, or a smaller network",
+    )
+
+
+def _stopped(text: str, distances: Sequence[float], residuals: Sequence[float]) -> Inequality:
+    """Where a bound could not be had: the run diverges, or it is only known up to grown rounding errors."""
+    if distances and distances[-1] > GROWN and residuals[-1] <= residuals[0]:
+        text += f", as rounding errors grown to {distances[-1]:.2g} allow"
+        fix = f"higher precision, {CENTRED}a wider network, or a smaller learning rate"
+        return Inequality(text, math.inf, 0.0, fix, grown_at=len(distances) - 1)
+    return Inequality(text, math.inf, 0.0, "a smaller learning rate, or inputs scaled down")
 
 
 def _measured(
