@@ -29,6 +29,7 @@ from gramian.report.facts import BoundFacts
 LEAST_ROWS = 1_000  # with fewer, the deviation of the rows alone leaves little
 MOST_DRAWS, LEAST_DRAWS, PILOT_DRAWS, TEST_DRAWS = 1_000, 100, 12, 20
 ROOM = 1.5  # of the predicted seconds
+SHARE_OF_LEFT = 0.5  # other statements want some of the time as well
 
 
 def error_bounds(run: FinishedRun, minimum: Proof, polished: nn.Module, budget: Budget) -> tuple[BoundFacts, ...]:
@@ -83,7 +84,7 @@ def _draws(centre: nn.Module, x: torch.Tensor, budget: Budget) -> int:
     with torch.no_grad():
         centre(x)
     one = ROOM * (time.perf_counter() - began)
-    fit = int(budget.left / max(one, 1e-6)) - len(GRID) * PILOT_DRAWS - TEST_DRAWS
+    fit = int(SHARE_OF_LEFT * budget.left / max(one, 1e-6)) - len(GRID) * PILOT_DRAWS - TEST_DRAWS
     return min(max(fit, 0), MOST_DRAWS)
 
 
