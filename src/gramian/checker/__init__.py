@@ -11,7 +11,7 @@ import numpy as np
 from gramian.checker.certificate_file import Content, read
 from gramian.checker.sentences import assumptions, sentence
 from gramian.checker.statements import Line, lines
-from gramian.checker.two_layer_program import run_lines
+from gramian.checker.two_layer_program import before_lines, run_lines
 from gramian.checker.well_formed import require_targets, require_well_formed
 from gramian.errors import BadData
 
@@ -95,15 +95,22 @@ def checked(content: Content) -> Checked:
 
     The sentence and what it assumes come from here: a file may say anything in words.
     """
-    if content.statement == "run":
+    if content.statement in ("run", "before"):
         outputs = require_well_formed(content.program, content.x)
-        require_targets("run", content.y, len(content.x), outputs)
-        recomputed = run_lines(content.program, content.x, content.y, content.numbers)
+        require_targets(content.statement, content.y, len(content.x), outputs)
+        recomputed = _run_lines(content)
     else:
         recomputed = lines(content.statement, content.program, content.x, content.y, content.numbers)
     says = sentence(content.statement, content.numbers, len(content.x))
     assumes = dict.fromkeys((*assumptions(content.statement), *content.assumes))
     return Checked(content.statement, says, tuple(assumes), tuple(recomputed))
+
+
+def _run_lines(content: Content) -> list[Line]:
+    if content.statement == "run":
+        return run_lines(content.program, content.x, content.y, content.numbers)
+    intervals = content.series["intervals"]
+    return before_lines(content.program, content.x, content.y, content.numbers, intervals)
 
 
 def _same(given: np.ndarray, kept: np.ndarray) -> bool:

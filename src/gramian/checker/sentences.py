@@ -18,7 +18,7 @@ FLINT = "python-flint's ball arithmetic is right"
 
 def assumptions(statement: str) -> tuple[str, ...]:
     """What a statement takes for granted: a run takes its activations from ball arithmetic, the others from NumPy."""
-    if statement == "run":
+    if statement in ("run", "before"):
         return FORMULA, ARITHMETIC + FLINT
     return FORMULA, ARITHMETIC + NUMPY
 
@@ -43,11 +43,18 @@ def sentence(statement: str, numbers: Mapping[str, float], samples: int) -> str:
             f"{rounded_down(max(numbers['margin'], 0.0), 3)}: the infimum of the cross-entropy is 0, and multiplying "
             "the readout by t takes it below n (C - 1) exp(-margin t)."
         )
+    if statement == "before":
+        follows = f"{numbers['points']:,.0f} points of a path in closed form stand for its first "
+        follows += f"{numbers['steps']:,.0f} steps, and it passes each of them within"
+    else:
+        follows = f"its first {numbers['steps']:,.0f} steps stay within"
     text = (
         f"Gradient descent in exact arithmetic from the certificate's weights, with step {float(numbers['lr'])!r} on "
-        "half the sum of squares, converges to weights with training loss exactly 0; its first "
-        f"{numbers['steps']:,.0f} steps stay within {rounded_up(numbers['distance'])} of those computed"
+        "half the sum of squares, converges to weights with training loss exactly 0; "
+        f"{follows} {rounded_up(numbers['distance'])}"
     )
+    if statement == "run":
+        text += " of those computed"
     if "time" in numbers:
         text += f"; the loss is at most {rounded_up(numbers['accuracy'], 6)} from step {numbers['time']:,.0f} on"
     return text + "."

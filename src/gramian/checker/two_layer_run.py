@@ -103,10 +103,14 @@ class Replay:
             rounding += norm(new.a) + norm(new.beta) + 2 * lr * (norm(slope.a) + norm(slope.beta))
         return new, UNIT * rounding * PAD
 
+    def reaches(self, point: Point, radius: float) -> bool:
+        """Whether the activation's bounds hold for all weights within this radius."""
+        return (point.largest_z + self.geometry.largest * radius) * PAD <= self.phi.reach
+
     def require_reach(self, point: Point, radius: float) -> None:
-        """The activation's bounds hold for all weights within this radius."""
-        size = (point.largest_z + self.geometry.largest * radius) * PAD
-        if not size <= self.phi.reach:
+        """The same, or an error."""
+        if not self.reaches(point, radius):
+            size = point.largest_z + self.geometry.largest * radius
             raise ArithmeticError(f"a preactivation may reach {size:.3g}; bounds were computed up to {self.phi.reach}")
 
     def readout_norm(self, weights: TwoLayerWeights, radius: float) -> float:
@@ -293,8 +297,7 @@ def tail(replay: Replay, point: Point, bounds: StepBounds) -> Tail:
             lipschitz = replay.lipschitz(replay.readout_norm(point.weights, reach))
             jacobian = (largest + lipschitz * reach) * PAD
             share = 1 - lr * (jacobian**2 + lipschitz * bounds.residual) / 2 * PAD
-            if 0 < assumed <= share:
-                replay.require_reach(point, reach)
+            if 0 < assumed <= share and replay.reaches(point, reach):
                 break
         else:
             share = min(share, 0.0)

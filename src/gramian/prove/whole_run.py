@@ -42,7 +42,7 @@ def prove_run(
     """
     began = time.perf_counter()
     x, y = problem.x.reshape(len(problem.x), -1).numpy(), problem.y.numpy()
-    task, start = _read(program, x, y, lr)
+    task, start = read_two_layer(program, x, y, lr)
     try:
         with np.errstate(all="ignore"):  # what overflows is refused by name
             news(_predicted(task, start, most_steps))
@@ -71,13 +71,16 @@ def prove_run(
     return replace(result_proof, summary=f"Not proved: {first.says} ({first.left:.3g} < {first.right:.3g} fails).")
 
 
-def _read(program: NetworkProgram, x: np.ndarray, y: np.ndarray, lr: float | None) -> tuple[Task, TwoLayerWeights]:
+def read_two_layer(
+    program: NetworkProgram, x: np.ndarray, y: np.ndarray, lr: float | None
+) -> tuple[Task, TwoLayerWeights]:
+    """The program as a two-layer network; `lr` None is left at 1."""
     try:
         task, start = two_layer(program, x, y, 1.0)
     except NotTwoLayer as error:
         raise Unsupported(
-            f"the statement 'run' is proved for two-layer networks with a smooth activation, and {error}; "
-            "statement='minimum' takes other networks"
+            "the statements 'run' and 'before' are proved for two-layer networks with a smooth activation, and "
+            f"{error}; statement='minimum' takes other networks"
         ) from None
     if lr is not None:
         task = replace(task, lr=lr)
