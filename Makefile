@@ -1,7 +1,7 @@
 # gramian: `make demo` to see what it does, `make test` to check it. Python 3.11 or newer, a C++ compiler, git and make.
 PYTHON ?= python3
 JOBS ?= 2
-BENCH ?= limit_mlp limit_cnn limit_conv limit_fc empirical_mlp empirical_cnn empirical_shaped predicted_curve width_sweep agreement cifar_kernel suggest_tasks proofs prove_run pac_bayes spectrum_gpt2
+BENCH ?= limit_mlp limit_cnn limit_conv limit_fc empirical_mlp empirical_cnn empirical_shaped predicted_curve width_sweep agreement cifar_kernel suggest_tasks proofs prove_run prove_before pac_bayes spectrum_gpt2
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -11,7 +11,7 @@ CODE := src tests bench docs examples conftest.py
 NATIVE := native/CMakeLists.txt $(wildcard native/src/*)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint bench docs lock clean
+.PHONY: help demo test test-slow lint bench claims docs lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -33,6 +33,9 @@ test-slow: $(VENV)/.installed-test  ## the tests that take longer
 
 bench: $(VENV)/.installed .venv-bench/.installed  ## what bench/README.md lists, kept in bench/results; BENCH=limit_mlp runs one
 	set -e; for name in $(BENCH); do $(BIN)/python bench/$$name.py; done
+
+claims: $(VENV)/.installed  ## the papers as checked claims, at smoke scale, on $(JOBS) processes
+	OMP_NUM_THREADS=1 $(BIN)/gramian claims run --all --jobs $(JOBS)
 
 docs: $(VENV)/.installed  ## write the pages of docs/ that are made from the code
 	$(BIN)/python docs/generate.py

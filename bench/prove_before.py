@@ -22,8 +22,9 @@ from timing import keep
 from torch import Tensor, nn
 
 import gramian
+from gramian.checker.replay import tail
 from gramian.checker.two_layer_program import two_layer
-from gramian.checker.two_layer_run import Replay, tail
+from gramian.checker.two_layer_run import Replay
 from gramian.prove.proof import Proof
 from gramian.prove.run import largest_eigenvalue
 

@@ -17,7 +17,7 @@ from gramian.cli import app
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "gramian"
 EXAMPLES = ("conv", "f_0", "forward", "kernel", "make", "model", "module", "pos", "solution")  # the user's own
-COMMANDS = tuple(command.callback.__name__ for command in app.registered_commands)
+COMMANDS = (*(command.callback.__name__ for command in app.registered_commands), "claims")
 PIP = {"--upgrade", "--no-build-isolation"}  # of pip, in lines to install something
 
 # keywords and functions of torch, numpy, pandas and Python that texts name, and where they are
@@ -82,10 +82,11 @@ def texts(node: ast.expr, constants: dict[str, ast.expr]) -> list[str]:
 def options() -> dict[str, dict[str, str]]:
     """Of each command: its options with their metavars."""
     group = typer.main.get_command(app)
-    return {
-        name: {option: str(parameter.metavar or "") for parameter in command.params for option in parameter.opts}
-        for name, command in group.commands.items()
-    }
+    own = {}
+    for name, command in group.commands.items():
+        parts = getattr(command, "commands", {}).values() or [command]
+        own[name] = {o: str(p.metavar or "") for part in parts for p in part.params for o in p.opts}
+    return own
 
 
 @cache

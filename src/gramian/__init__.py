@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from gramian.version import __version__
 
 if TYPE_CHECKING:
-    from gramian import bounds, predicted
+    from gramian import bounds, claims, predicted
     from gramian.certify import Certificate, Certification, Condition, Description, certify
     from gramian.empirical import (
         EmpiricalNTK,
@@ -62,7 +62,7 @@ _PACKAGES = {
     "train": "train",
 }
 _CALLABLE = ("certify", "prove", "solve", "train")  # packages, and functions of these packages
-_MODULES = ("bounds", "predicted")
+_MODULES = ("bounds", "claims", "predicted")
 __all__ = sorted({*_PACKAGES, *_MODULES})
 
 

@@ -17,6 +17,11 @@ from gramian.data import load
 from gramian.data.sources import EMBEDDED, IN_FOLDERS
 
 COMMANDS = [command.callback.__name__ for command in app.registered_commands]
+GROUPED = [
+    f"{group.typer_instance.info.name} {command.name}"
+    for group in app.registered_groups
+    for command in group.typer_instance.registered_commands
+]
 
 
 def test_help_and_version_do_not_wait_for_torch():
@@ -40,7 +45,7 @@ def test_help_names_every_data_set():
         assert f'"{name}"' in load.__doc__, "the docstring of data.load"
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [*COMMANDS, *GROUPED])
 def test_help_shows_the_python_that_does_the_same(gramian_in, command):
     done = gramian_in(f"{command} --help")
     assert done.exit_code == 0

@@ -14,8 +14,9 @@ from torch import nn
 
 import gramian
 from gramian.checker import checked
+from gramian.checker.replay import tail
 from gramian.checker.two_layer import TwoLayerWeights, evaluate, norm
-from gramian.checker.two_layer_run import NegativeCurvature, Replay, tail
+from gramian.checker.two_layer_run import NegativeCurvature, Replay
 from gramian.checker.two_layer_tube import IntervalStart, tube
 from gramian.errors import BadArgument, BadData, Unsupported
 from gramian.prove import check
@@ -263,3 +264,11 @@ def test_a_tail_beyond_the_activations_table_is_not_proved(proof):
     point, bounds = next(iter(replay))
     replay.phi.reach = point.largest_z
     assert not tail(replay, point, bounds).proved
+
+
+def test_a_search_ends_when_its_time_is_over():
+    for statement, find in (("before", "scale"), ("run", None)):
+        result = gramian.prove(Paired(64), *rows(), statement, find=find, max_seconds=1e-9)
+        assert result.status == "not proved"
+        assert len(result.trials) <= 1
+        assert "max_seconds" in result.fix

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
+from gramian.checker.replay import tail
 from gramian.checker.two_layer import Task, TwoLayerWeights
-from gramian.checker.two_layer_run import Replay, tail
+from gramian.checker.two_layer_run import Replay
 from gramian.prove.run import largest_certified, largest_eigenvalue
 
 STEPS = 120

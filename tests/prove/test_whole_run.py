@@ -143,11 +143,11 @@ def test_the_cost_is_predicted_before_the_run():
 @pytest.mark.parametrize(
     "net",
     [
-        nn.Sequential(nn.Linear(64, 8), nn.Tanh(), nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 1)),
+        nn.Sequential(nn.Unflatten(1, (1, 8, 8)), nn.Conv2d(1, 2, 3), nn.Tanh(), nn.Flatten(), nn.Linear(72, 1)),
         nn.Sequential(nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 1)),
     ],
-    ids=["three layers", "ReLU"],
+    ids=["convolution", "ReLU"],
 )
 def test_other_networks_are_refused_by_name(net):
-    with pytest.raises(Unsupported, match=r"(?s)two-layer networks with a smooth activation.*(affine|relu)"):
+    with pytest.raises(Unsupported, match=r"(?s)fully connected networks with smooth activations.*(affine|relu)"):
         gramian.prove(net, *rows(), statement="run")

@@ -4,6 +4,7 @@ from gramian.bounds.arora2019ball import arora2019
 from gramian.bounds.certificate import NOT_PROVED, PROVED, NumericCertificate
 from gramian.bounds.du2019relu import du2019
 from gramian.bounds.generalization import GeneralizationBound
+from gramian.bounds.label_complexity import complexity_measure, h_infinity, label_projections
 from gramian.bounds.noisy_weights import noisy_error, pac_bayes
 from gramian.bounds.relu_run import relu_descent
 from gramian.bounds.song2021pl import song2021
@@ -15,7 +16,10 @@ __all__ = [
     "GeneralizationBound",
     "NumericCertificate",
     "arora2019",
+    "complexity_measure",
     "du2019",
+    "h_infinity",
+    "label_projections",
     "noisy_error",
     "pac_bayes",
     "rademacher",

@@ -5,35 +5,31 @@ The neurons that can change a sign are counted instead of estimated: no probabil
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from gramian.bounds.certificate import NumericCertificate
+from gramian.bounds.certificate import ROOMS, NumericCertificate
 from gramian.bounds.singular_values import extreme_singular_values
+from gramian.checker import checked
 from gramian.checker.balls import Ball, outward, spectral_norm
-from gramian.checker.program import NetworkProgram, Values, evaluate, jacobian_gram
-from gramian.checker.statements import residual_norm
+from gramian.checker.certificate_file import Content
+from gramian.checker.program import Values, jacobian_gram
+from gramian.checker.relu_descent import RELU_DESCENT, ReluLayers, relu_layers
+from gramian.checker.sentences import assumptions, sentence
+from gramian.checker.statements import evaluated, residual_norm
+from gramian.checker.well_formed import NotWellFormed
 from gramian.conditions import TRAINING, Condition
 from gramian.errors import Unsupported, named_in_errors
 from gramian.prove.problem import problem_of
 from gramian.prove.read_program import read_program
 
-ROOM = 1 - 1e-9
+ROOM = 1 - 1e-8  # below what the checker's outward rounding adds to a reach
+OTHER_MACHINES = 1 + 1e-7  # room for sums in another order
 SAME_OUTPUTS = 1e-10
 REFERENCE = "docs/proofs/other-theorems.md; after arXiv:1810.02054"
-
-
-@dataclass(frozen=True, eq=False)
-class _Network:
-    """$f_c(x_i) = \\sum_r b_{cr} relu(w_r \\cdot x_i)$ with its preactivations."""
-
-    inputs: NDArray  # (n, d), a bias as a constant column
-    readout: NDArray  # b (C, m)
-    preactivations: Ball  # (n, m)
 
 
 @named_in_errors
@@ -70,73 +66,84 @@ def relu_descent(module: nn.Module, x: Any, y: Any, *, lr: float | None = None) 
     """
     problem = problem_of(module, x, y, "squared")
     program = read_program(problem.module, problem.x)
-    values = evaluate(program, problem.x.reshape(len(problem.x), -1).numpy())
-    network = _read(program, values)
-    _check_outputs(problem.module(problem.x).detach().numpy(), values, network)
-    residual = residual_norm(values, problem.y.numpy())
-    gram = jacobian_gram(program, values)
-    sigma, largest = extreme_singular_values(gram)
-    inputs, readout = spectral_norm(Ball.exact(network.inputs)), spectral_norm(Ball.exact(network.readout))
-    step = lr or 1 / min(inputs * readout, largest) ** 2
-    # up to the reach of the k-th change of sign, k of them are uncertain
-    reaches, costs = _costs(network)
-    flips = np.sqrt(outward(costs))
-    s = (sigma - flips) * ROOM
-    norm = np.minimum(inputs * readout, largest + flips) / ROOM  # of the secants' matrix
-    with np.errstate(divide="ignore"):
-        share = np.where(s > 0, 1 - flips / np.maximum(s, 1e-300) - step * norm**2 / 2, 0.0)
-    allowed = np.where(share > 0, reaches * s**2 * share / inputs * ROOM, 0.0)
-    best = int(np.argmax(allowed))
-    numbers = {
-        "residual": residual, "allowed": float(allowed[best]), "sigma": sigma, "flips": float(flips[best]),
-        "reach": float(reaches[best]), "rate": float(step * s[best] ** 2 * share[best]), "lr": step,
-    }  # fmt: skip
+    rows, targets = problem.x.reshape(len(problem.x), -1).numpy(), problem.y.numpy()
+    values = evaluated(program, rows)
+    try:
+        layers = relu_layers(program, values)
+    except NotWellFormed as error:
+        raise Unsupported(f"relu_descent has no proof for this network: {error}") from None
+    _check_outputs(problem.module(problem.x).detach().numpy(), values, layers)
+    residual = residual_norm(values, targets)
+    had, allowed = _searched(layers, extreme_singular_values(jacobian_gram(program, values)), lr)
+    for room in ROOMS:
+        had["residual"] = room * residual
+        if had["residual"] < allowed:
+            break
+    says = sentence(RELU_DESCENT, had, len(rows))
+    content = Content(RELU_DESCENT, says, (*assumptions(RELU_DESCENT), *problem.assumes), had, program, rows, targets)
+    s = had["sigma"] - had["flips"]
+    rate = had["step"] * s**2 * max(1 - had["flips"] / max(s, 1e-300) - had["step"] * had["norm"] ** 2 / 2, 0.0)
     premises = (
-        Condition("smallest singular value of the Jacobian at the start, proved", 0.0, sigma, ">"),
-        Condition("norm of the residual at the start", numbers["allowed"], residual, "<", "s^2 c T / ||X||"),
+        Condition("smallest singular value of the Jacobian at the start, proved", 0.0, had["sigma"], ">"),
+        Condition("norm of the residual at the start", allowed, residual, "<", "s^2 c T / ||X||"),
     )
     return NumericCertificate(
         "Gradient descent on this two-layer ReLU network reaches a global minimum",
         REFERENCE,
         premises,
         (),
-        summary=f"The proof asks for a residual below {numbers['allowed']:.3g} at the start, and it is {residual:.3g}.",
+        summary=f"The proof asks for a residual below {allowed:.3g} at the start, and it is {residual:.3g}.",
         about=TRAINING,
-        numbers=numbers,
-    )
+        statement=RELU_DESCENT,
+        content=content,
+        checked=checked(content),
+        fix="a larger output multiplier with neurons in pairs of opposite signs, a wider network, or fewer rows",
+        numbers={
+            "residual": residual, "allowed": allowed, "sigma": had["sigma"], "flips": had["flips"],
+            "reach": had["reach"], "rate": float(rate), "lr": had["step"],
+        },
+    )  # fmt: skip
 
 
-def _read(program: NetworkProgram, values: Values) -> _Network:
-    steps = list(program.steps)
-    kinds = [step.kind for step in steps]
-    chained = all(step.inputs == (number,) for number, step in enumerate(steps[1:]))
-    if kinds != ["input", "affine", "function", "affine"] or not chained or steps[2].function != "relu":
-        raise Unsupported("relu_descent takes Linear, ReLU, Linear on vectors, and this network is another one")
-    hidden, readout = steps[1], steps[3]
-    own = {name for name in (hidden.weight, hidden.bias) if name}
-    if program.trained != own or hidden.positions != 1:
-        raise Unsupported("relu_descent takes a network whose first layer trains as a whole, and nothing else of it")
-    x = values.values[0].middle
-    columns = [hidden.weight_scale * x]
-    if hidden.bias:
-        columns.append(np.full((len(x), 1), hidden.bias_scale))
-    weights = np.asarray(program.arrays[readout.weight], dtype=np.float64)
-    return _Network(np.hstack(columns), readout.weight_scale * weights, values.values[1])
+def _searched(
+    layers: ReluLayers, singular_values: tuple[float, float], lr: float | None
+) -> tuple[dict[str, float], float]:
+    """The claims with the reach that allows the largest residual, and that residual."""
+    sigma, largest = singular_values
+    inputs = spectral_norm(layers.inputs) * OTHER_MACHINES
+    bound = inputs * spectral_norm(layers.readout) * OTHER_MACHINES
+    step = lr or 1 / min(bound, largest) ** 2
+    # up to the reach of the k-th change of sign, k of them are uncertain
+    reaches, costs = _costs(layers)
+    flips = np.sqrt(outward(costs)) * OTHER_MACHINES
+    s = (sigma - flips) * ROOM
+    norm = np.minimum(bound, (largest + flips) / ROOM)  # of the secants' matrix
+    with np.errstate(divide="ignore"):
+        share = np.where(s > 0, 1 - flips / np.maximum(s, 1e-300) - step * norm**2 / 2, 0.0)
+    allowed = np.where(share > 0, reaches * s**2 * share / inputs * ROOM, 0.0)
+    best = int(np.argmax(allowed))
+    reach = float(reaches[best])
+    counted = max(layers.flips(reach) * OTHER_MACHINES, float(flips[best]))
+    claims = {
+        "sigma": sigma, "flips": counted, "inputs": inputs, "norm": float(norm[best]),
+        "reach": reach, "step": step,
+    }  # fmt: skip
+    return claims, float(allowed[best])
 
 
-def _check_outputs(outputs: NDArray, values: Values, network: _Network) -> None:
+def _check_outputs(outputs: NDArray, values: Values, layers: ReluLayers) -> None:
     """The formula as read is the module: an error relative to the sum of sizes, as neurons of opposite signs cancel."""
     middle = values.output.middle
-    total = np.maximum(values.values[1].middle, 0) @ np.abs(network.readout).T
+    total = np.maximum(layers.preactivations.middle, 0) @ np.abs(layers.readout.middle).T
     if float(np.abs(outputs.reshape(middle.shape) - middle).max()) > SAME_OUTPUTS * float(total.max()):
         raise Unsupported("the module's outputs differ from those of its formula as it was read by relu_descent")
 
 
-def _costs(network: _Network) -> tuple[NDArray, NDArray]:
+def _costs(layers: ReluLayers) -> tuple[NDArray, NDArray]:
     r"""Reaches T at which one more sign becomes uncertain, sorted, each a little smaller; and $q^2$ below each."""
-    lengths = Ball.exact(network.inputs).norms()
-    sizes = Ball.exact(network.readout.T).norms()
-    z = network.preactivations
+    lengths = layers.inputs.norms()
+    sizes = Ball(layers.readout.middle.T, layers.readout.radius.T).norms()
+    z = layers.preactivations
     with np.errstate(divide="ignore", invalid="ignore"):
         reach = np.maximum(np.abs(z.middle) - z.radius, 0.0) / (lengths[:, None] * sizes[None]) * ROOM
     cost = lengths[:, None] ** 2 * sizes[None] ** 2

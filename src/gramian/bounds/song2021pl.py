@@ -14,34 +14,38 @@ With $c = 1 - \frac\eta2(\nu^2 + \beta R)$:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from torch import nn
 
-from gramian.bounds.certificate import NumericCertificate
+from gramian.bounds.certificate import ROOMS, NumericCertificate
 from gramian.bounds.singular_values import extreme_singular_values
-from gramian.checker.balls import Ball, outward, product, spectral_norm
-from gramian.checker.functions import bounds as slope_bounds
+from gramian.checker import Checked, Line
+from gramian.checker.certificate_file import Content
 from gramian.checker.growth import bounded
-from gramian.checker.program import JacobianGram, NetworkProgram, Values, evaluate, jacobian_gram
-from gramian.checker.statements import residual_norm
-from gramian.checker.two_layer_program import NotTwoLayer, two_layer
+from gramian.checker.polyak import POLYAK, PolyakBall, polyak_ball
+from gramian.checker.program import NetworkProgram, Values, jacobian_gram
+from gramian.checker.sentences import assumptions, sentence
+from gramian.checker.song2021 import SONG2021, TwoLayerConstants, claimed_ball, song2021_lines, two_layer_constants
+from gramian.checker.statements import evaluated, local_lines, residual_norm
+from gramian.checker.two_layer_program import NotTwoLayer
+from gramian.checker.well_formed import NotWellFormed
 from gramian.conditions import TRAINING, Condition
 from gramian.errors import BadArgument, Unsupported, named_in_errors
 from gramian.prove.problem import problem_of
 from gramian.prove.read_program import checked_program
 
 RADII = tuple(2.0 ** (-j / 2) for j in range(-8, 25))  # times sigma over beta of the centre
-FAR = 1e9
 ROOM = 1 - 1e-9
+OTHER_MACHINES = 1 + 1e-6  # room for sums in another order
 REFERENCE = "arXiv:2111.01875"
 
 
 @dataclass(frozen=True)
-class OnBall:
+class BallConstants:
     """Numbers on one ball: mu, nu, beta and the centre's sigma."""
 
     radius: float
@@ -97,13 +101,13 @@ def song2021(
     problem = problem_of(module, x, y, "squared")
     program = checked_program(problem.module, problem.x)
     rows = problem.x.reshape(len(problem.x), -1).numpy()
-    values = evaluate(program, rows)
+    values = evaluated(program, rows)
     residual = residual_norm(values, problem.y.numpy())
     if constants == "paper":
-        on_ball = _paper_constants(program, values, rows, problem.y.numpy())
+        on_ball: OnBall = _PaperConstants(_paper_constants(program, values, rows, problem.y.numpy()))
     else:
-        on_ball = _measured_constants(program, values)
-    centre = on_ball(0.0)
+        on_ball = _MeasuredConstants(program, values)
+    centre = on_ball.at(0.0)
     if not math.isfinite(centre.beta):
         raise BadArgument(
             "The network has a kinked activation: its Jacobian has no Lipschitz constant.",
@@ -111,17 +115,32 @@ def song2021(
             why="the condition is kept on a ball by that constant",
             fix="a smooth activation (GELU, softplus, tanh), or gramian.bounds.du2019",
         )
-    return _certificate(on_ball, centre, residual, lr, constants)
+    search = _searched(on_ball, centre, residual, lr)
+    had = _claims(on_ball, search, residual)
+    statement = on_ball.statement
+    says = sentence(statement, had, len(rows))
+    assumes = (*assumptions(statement), *problem.assumes)
+    content = Content(statement, says, assumes, had, program, rows, problem.y.numpy())
+    judged = Checked(statement, says, assumes, tuple(on_ball.lines(content)))
+    return _certificate(centre, search, residual, constants, content, judged)
 
 
-def _certificate(
-    on_ball: Callable[[float], OnBall], centre: OnBall, residual: float, lr: float | None, constants: str
-) -> NumericCertificate:
+@dataclass(frozen=True)
+class _Search:
+    """The ball that allows the largest residual, the step there, and what each argument allows on its best ball."""
+
+    ball: BallConstants
+    step: float
+    rate: float
+    allowed: Mapping[str, float]
+
+
+def _searched(on_ball: OnBall, centre: BallConstants, residual: float, lr: float | None) -> _Search:
     largest = centre.sigma / max(centre.beta, 1e-300)
     allowed = {"geometric": 0.0, "path": 0.0, "descent": 0.0}
     chosen, step, share = centre, lr or 1 / centre.nu**2, 0.0
     for factor in RADII:
-        ball = on_ball(factor * largest)
+        ball = on_ball.at(factor * largest)
         eta = lr
         if eta is None:
             eta = 1 / (ball.nu**2 + ball.beta * residual)
@@ -139,9 +158,26 @@ def _certificate(
         if here["path"] > allowed["path"]:
             chosen, step, share = ball, eta, c
         allowed = {name: max(allowed[name], here[name] * ROOM) for name in allowed}
-    rate = step * share * chosen.mu**2
+    return _Search(chosen, step, step * share * chosen.mu**2, allowed)
+
+
+def _claims(on_ball: OnBall, search: _Search, residual: float) -> dict[str, float]:
+    """What the certificate claims: the residual with as much room for other machines' rounding as the ball has."""
+    had = on_ball.claims(search.ball) | {"step": search.step}
+    for room in ROOMS:
+        had["residual"] = room * residual
+        ball = on_ball.polyak(had)
+        if 0 < ball.residual < ball.allowed:
+            break
+    return had
+
+
+def _certificate(
+    centre: BallConstants, search: _Search, residual: float, constants: str, content: Content, judged: Checked
+) -> NumericCertificate:
+    allowed = search.allowed
     premises = (
-        Condition("smallest singular value mu on the ball", 0.0, chosen.mu, ">"),
+        Condition("smallest singular value mu on the ball", 0.0, search.ball.mu, ">"),
         Condition("norm of the residual", allowed["path"], residual, "<", "c mu rho, the Polyak-Lojasiewicz argument"),
     )
     verdict = f"asks for a residual below {allowed['path']:.3g}, and it is {residual:.3g}"
@@ -153,58 +189,86 @@ def _certificate(
         summary=f"With {constants} constants the argument {verdict}; the paper's geometric sum allows "
         f"{allowed['geometric']:.3g}, the statement 'descent' {allowed['descent']:.3g}.",
         about=TRAINING,
+        statement=content.statement,
+        content=content,
+        checked=judged,
+        fix="a point nearer to a minimum (gramian.prove polishes), a wider network, or a smaller learning rate",
         numbers={
-            "residual": residual, "mu": centre.sigma, "nu": centre.nu, "beta": centre.beta, "radius": chosen.radius,
-            "lr": step, "rate": rate, **{f"allowed_{name}": number for name, number in allowed.items()},
+            "residual": residual, "mu": centre.sigma, "nu": centre.nu, "beta": centre.beta,
+            "radius": search.ball.radius, "lr": search.step, "rate": search.rate,
+            **{f"allowed_{name}": number for name, number in allowed.items()},
         },
         paper={"mu^6 / (beta nu)^2": centre.sigma**6 / max(centre.beta * centre.nu, 1e-300) ** 2},
     )  # fmt: skip
 
 
-def _measured_constants(program: NetworkProgram, values: Values) -> Callable[[float], OnBall]:
-    gram = jacobian_gram(program, values)
-    sigma, norm = extreme_singular_values(gram)
+class _MeasuredConstants:
+    """From the singular values of the Jacobian at the centre, and its Lipschitz constant on the ball."""
 
-    def on_ball(radius: float) -> OnBall:
-        bounds = bounded(program, values, radius)
-        beta = bounds.lipschitz
+    statement = POLYAK
+
+    def __init__(self, program: NetworkProgram, values: Values) -> None:
+        self.program, self.values = program, values
+        self.gram = jacobian_gram(program, values)
+        self.sigma, self.norm = extreme_singular_values(self.gram)
+
+    def at(self, radius: float) -> BallConstants:
+        bounds = bounded(self.program, self.values, radius)
+        beta = bounds.lipschitz * OTHER_MACHINES
         if math.isfinite(bounds.kink_margin) or not math.isfinite(beta):
             beta = math.inf
-        return OnBall(radius, max(sigma - beta * radius, 0.0), norm + beta * radius, beta, sigma)
+        mu = max(self.sigma - beta * radius, 0.0)
+        return BallConstants(radius, mu, self.norm + beta * radius, beta, self.sigma)
 
-    return on_ball
+    def claims(self, ball: BallConstants) -> dict[str, float]:
+        return {"sigma": self.sigma, "largest": self.norm, "lipschitz": ball.beta, "radius": ball.radius}
+
+    def polyak(self, had: Mapping[str, float]) -> PolyakBall:
+        return polyak_ball(had)
+
+    def lines(self, content: Content) -> list[Line]:
+        return local_lines(POLYAK, self.program, self.values, self.gram, content.y, content.numbers)
 
 
-def _paper_constants(
-    program: NetworkProgram, values: Values, x: np.ndarray, y: np.ndarray
-) -> Callable[[float], OnBall]:
+class _PaperConstants:
+    """Those of the paper: the hidden features' singular values, and norms of the layers."""
+
+    statement = SONG2021
+
+    def __init__(self, constants: TwoLayerConstants) -> None:
+        self.constants = constants
+        self.sigma, self.norm = extreme_singular_values(constants.features)
+
+    def at(self, radius: float) -> BallConstants:
+        numbers = self.constants
+        return BallConstants(
+            radius,
+            numbers.smallest(self.sigma, radius) / OTHER_MACHINES,
+            numbers.largest(self.norm, radius) * OTHER_MACHINES,
+            numbers.lipschitz(radius) * OTHER_MACHINES,
+            numbers.smallest(self.sigma, 0.0),
+        )
+
+    def claims(self, ball: BallConstants) -> dict[str, float]:
+        return {
+            "sigma": self.sigma, "norm": self.norm, "mu": ball.mu, "nu": ball.nu, "lipschitz": ball.beta,
+            "radius": ball.radius,
+        }  # fmt: skip
+
+    def polyak(self, had: Mapping[str, float]) -> PolyakBall:
+        return claimed_ball(had)
+
+    def lines(self, content: Content) -> list[Line]:
+        return song2021_lines(content.program, content.x, content.y, content.numbers)
+
+
+OnBall = _MeasuredConstants | _PaperConstants
+
+
+def _paper_constants(program: NetworkProgram, values: Values, x: np.ndarray, y: np.ndarray) -> TwoLayerConstants:
     try:
-        task, weights = two_layer(program, x, y, 1.0)
-    except NotTwoLayer as error:
+        return two_layer_constants(program, values, x, y)
+    except (NotTwoLayer, NotWellFormed) as error:
         raise Unsupported(
             f"the paper's constants are those of two-layer networks with a smooth activation; {error}"
         ) from None
-    if not task.readout_trained:
-        raise Unsupported("the paper's constants are those of a network whose layers both train")
-    features = values.values[-2]
-    scale = abs(task.scale)
-    matrix = product(features, Ball(features.middle.T, features.radius.T))
-    sigma, norm = extreme_singular_values(
-        JacobianGram(matrix.middle, float(outward(np.sqrt((matrix.radius**2).sum()))), 0.0)
-    )
-    steepest, bend = (float(bound) for bound in slope_bounds(task.activation, -FAR, FAR))
-    inputs = spectral_norm(Ball.exact(task.x))
-    longest = float(Ball.exact(task.x).norms().max())
-    readout = spectral_norm(Ball.exact(weights.a))
-    bias = abs(task.bias_scale) * math.sqrt(len(x))
-
-    def on_ball(radius: float) -> OnBall:
-        chi = readout + radius
-        curve = chi * bend * longest
-        beta = scale * inputs * (curve / 2 + math.sqrt((curve / 2) ** 2 + steepest**2))
-        moved = steepest * inputs * radius
-        nu = math.hypot(scale * steepest * inputs * chi, scale * (norm + moved), bias)
-        # the features' singular value falls by how far they move; not by beta times the radius
-        return OnBall(radius, max(scale * (sigma - moved), 0.0) * ROOM, nu / ROOM, beta / ROOM, scale * sigma * ROOM)
-
-    return on_ball

@@ -8,12 +8,18 @@ from pathlib import Path
 
 import numpy as np
 
+from gramian.checker.before_statement import before_lines
 from gramian.checker.certificate_file import Content, read
+from gramian.checker.line import Line
+from gramian.checker.relu_descent import RELU_DESCENT, relu_descent_lines
+from gramian.checker.run_statement import run_lines
 from gramian.checker.sentences import assumptions, sentence
-from gramian.checker.statements import Line, lines
-from gramian.checker.two_layer_program import before_lines, run_lines
+from gramian.checker.song2021 import SONG2021, song2021_lines
+from gramian.checker.statements import lines
 from gramian.checker.well_formed import require_targets, require_well_formed
 from gramian.errors import BadData
+
+LINES_OF = {"run": run_lines, SONG2021: song2021_lines, RELU_DESCENT: relu_descent_lines}
 
 __all__ = ["Checked", "Line", "check"]
 
@@ -95,22 +101,21 @@ def checked(content: Content) -> Checked:
 
     The sentence and what it assumes come from here: a file may say anything in words.
     """
-    if content.statement in ("run", "before"):
+    if content.statement in LINES_OF:
         outputs = require_well_formed(content.program, content.x)
         require_targets(content.statement, content.y, len(content.x), outputs)
-        recomputed = _run_lines(content)
+        with np.errstate(over="ignore", invalid="ignore"):
+            recomputed = LINES_OF[content.statement](content.program, content.x, content.y, content.numbers)
+    elif content.statement == "before":
+        outputs = require_well_formed(content.program, content.x)
+        require_targets("before", content.y, len(content.x), outputs)
+        intervals = content.series["intervals"]
+        recomputed = before_lines(content.program, content.x, content.y, content.numbers, intervals)
     else:
         recomputed = lines(content.statement, content.program, content.x, content.y, content.numbers)
     says = sentence(content.statement, content.numbers, len(content.x))
     assumes = dict.fromkeys((*assumptions(content.statement), *content.assumes))
     return Checked(content.statement, says, tuple(assumes), tuple(recomputed))
-
-
-def _run_lines(content: Content) -> list[Line]:
-    if content.statement == "run":
-        return run_lines(content.program, content.x, content.y, content.numbers)
-    intervals = content.series["intervals"]
-    return before_lines(content.program, content.x, content.y, content.numbers, intervals)
 
 
 def _same(given: np.ndarray, kept: np.ndarray) -> bool:

@@ -16,7 +16,7 @@ from gramian.checker.program import JacobianGram
 
 def smallest_is_at_least(gram: JacobianGram, bound: float) -> bool:
     r"""Whether $\sigma_{\min}(J) \ge$ `bound` is proved."""
-    return _definite(gram.matrix, _shift(gram, bound))
+    return factorizes(gram.matrix, _shift(gram, bound))
 
 
 def smallest_provable(gram: JacobianGram, eigenvalue: float) -> float:
@@ -33,7 +33,7 @@ def largest_is_at_most(gram: JacobianGram, bound: float) -> bool:
     shift = room * room - gram.rounding - outward(2 * gamma(size + 1) * total + 4 * UNIT * room * room)
     if not (room > 0 and shift > 0):
         return False
-    return _definite(-gram.matrix, -shift * (1 - 4 * UNIT))
+    return factorizes(-gram.matrix, -shift * (1 - 4 * UNIT))
 
 
 def largest_provable(gram: JacobianGram, eigenvalue: float) -> float:
@@ -55,7 +55,7 @@ def _shift(gram: JacobianGram, bound: float) -> float:
     return float(outward(needed + hidden_by_rounding(gram)))
 
 
-def _definite(matrix: np.ndarray, shift: float) -> bool:
+def factorizes(matrix: np.ndarray, shift: float) -> bool:
     """Whether Cholesky's factorization of matrix - shift I runs to its end."""
     if not (np.isfinite(matrix).all() and np.isfinite(shift)):
         return False

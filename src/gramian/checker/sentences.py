@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 
+from gramian.checker.polyak import POLYAK, polyak_contraction
+from gramian.checker.relu_descent import RELU_DESCENT, relu_contraction
+from gramian.checker.song2021 import SONG2021, song2021_contraction
 from gramian.checker.statements import contraction
 
 FORMULA = "the network is the formula written in the certificate, in real numbers, with the weights and data as stored"
@@ -18,7 +21,7 @@ FLINT = "python-flint's ball arithmetic is right"
 
 def assumptions(statement: str) -> tuple[str, ...]:
     """What a statement takes for granted: a run takes its activations from ball arithmetic, the others from NumPy."""
-    if statement in ("run", "before"):
+    if statement == "run":
         return FORMULA, ARITHMETIC + FLINT
     return FORMULA, ARITHMETIC + NUMPY
 
@@ -43,21 +46,45 @@ def sentence(statement: str, numbers: Mapping[str, float], samples: int) -> str:
             f"{rounded_down(max(numbers['margin'], 0.0), 3)}: the infimum of the cross-entropy is 0, and multiplying "
             "the readout by t takes it below n (C - 1) exp(-margin t)."
         )
+    if statement in (POLYAK, SONG2021, RELU_DESCENT):
+        return _contracting(statement, numbers)
     if statement == "before":
         follows = f"{numbers['points']:,.0f} points of a path in closed form stand for its first "
-        follows += f"{numbers['steps']:,.0f} steps, and it passes each of them within"
+        follows += f"{numbers['steps']:,.0f} steps, and it passes each of them within {rounded_up(numbers['distance'])}"
     else:
-        follows = f"its first {numbers['steps']:,.0f} steps stay within"
+        follows = f"its first {numbers['steps']:,.0f} steps stay within {rounded_up(numbers['distance'])} of those "
+        follows += "computed"
     text = (
         f"Gradient descent in exact arithmetic from the certificate's weights, with step {float(numbers['lr'])!r} on "
-        "half the sum of squares, converges to weights with training loss exactly 0; "
-        f"{follows} {rounded_up(numbers['distance'])}"
+        f"half the sum of squares, converges to weights with training loss exactly 0; {follows}"
     )
-    if statement == "run":
-        text += " of those computed"
     if "time" in numbers:
         text += f"; the loss is at most {rounded_up(numbers['accuracy'], 6)} from step {numbers['time']:,.0f} on"
     return text + "."
+
+
+def _contracting(statement: str, numbers: Mapping[str, float]) -> str:
+    """Of the theorems about every step of a run that is not made."""
+    step, residual = float(numbers["step"]), rounded_up(numbers["residual"])
+    run = (
+        f"Gradient descent in real numbers with step {step!r} on half the sum of squares, from the certificate's "
+        "weights,"
+    )
+    if statement == RELU_DESCENT:
+        where = "converges to weights with training loss exactly 0, no neuron leaving the reach of its signs"
+        rate = relu_contraction(numbers)
+    else:
+        where = (
+            f"stays within {rounded_up(numbers['radius'])} of them, where the Polyak-Lojasiewicz condition holds, and "
+            "converges to weights with training loss exactly 0"
+        )
+        if statement == POLYAK:
+            rate = polyak_contraction(numbers)
+        else:
+            rate = song2021_contraction(numbers)
+    return (
+        f"{run} {where}: after k steps the residual's norm is at most {residual} times (1 - {rounded_down(rate, 4)})^k."
+    )
 
 
 def rounded_up(number: float, digits: int = 2) -> str:

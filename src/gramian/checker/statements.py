@@ -8,6 +8,7 @@ ball of radius $\varrho$ around the weights:
 - "descent": with $S \ge \|J\|$ on the ball and $c = 1 - \eta S^2 / 2 - L \eta R / 2 > 0$: if
   $c(\sigma \varrho - L \varrho^2 / 2) > R$ and $L \varrho < \sigma$, gradient descent on $\frac12\|r\|^2$ with step
   $\eta$ stays in the ball and $\|r_k\| \le (1 - \eta c (\sigma - L \varrho)^2)^k R$.
+- "polyak-lojasiewicz": the condition $\|J^T r\| \ge \mu\|r\|$ on the ball, and descent that stays in it (polyak.py).
 - "separation": each sample's own class has the largest output; scaling the readout takes the cross-entropy to 0.
 
 docs/proofs.md has the proofs. The last comparisons are made in rational arithmetic, of the numbers as they are stored.
@@ -15,9 +16,7 @@ docs/proofs.md has the proofs. The last comparisons are made in rational arithme
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -27,20 +26,12 @@ from gramian.checker.balls import Ball
 from gramian.checker.eigenvalues import largest_is_at_most, smallest_is_at_least
 from gramian.checker.growth import bounded
 from gramian.checker.high_precision import outputs
+from gramian.checker.line import Line, compared, positive, rational, shown
+from gramian.checker.polyak import POLYAK, polyak_lines
 from gramian.checker.program import JacobianGram, NetworkProgram, Values, evaluate, jacobian_gram
 from gramian.checker.well_formed import require, require_targets, require_well_formed
 
-
-@dataclass(frozen=True)
-class Line:
-    """One inequality: `left` `sense` `right`; `holds` is what was proved, not what the two floats suggest."""
-
-    name: str
-    says: str
-    left: float
-    sense: str
-    right: float
-    holds: bool
+STATEMENTS = ("minimum", "descent", POLYAK, "separation")
 
 
 def lines(
@@ -52,13 +43,13 @@ def lines(
         NotWellFormed: the program or the data are not what a statement can be about.
 
     Args:
-        statement: "minimum", "descent" or "separation".
+        statement: "minimum", "descent", "polyak-lojasiewicz" or "separation".
         program: the network with its weights.
         x: inputs (n, d).
         y: targets (n, C); for "separation" class numbers (n,).
         numbers: the bounds that the prover claims: residual, sigma, lipschitz, radius; largest, step; margin.
     """
-    require(statement in ("minimum", "descent", "separation"), f"unknown statement {statement!r}")
+    require(statement in STATEMENTS, f"unknown statement {statement!r}")
     require_targets(statement, y, len(x), require_well_formed(program, x))
     values = evaluated(program, x)
     if statement == "separation":
@@ -70,7 +61,7 @@ def lines(
 def local_lines(
     statement: str, program: NetworkProgram, values: Values, gram: JacobianGram, y: np.ndarray, had: Mapping[str, float]
 ) -> list[Line]:
-    """The inequalities of "minimum" and "descent"; where a number overflows, its inequality fails."""
+    """The inequalities of statements about a ball of weights; where a number overflows, its inequality fails."""
     with np.errstate(over="ignore", invalid="ignore"):
         return _local_lines(statement, program, values, gram, y, had)
 
@@ -81,18 +72,20 @@ def _local_lines(
     residual = residual_norm(values, y)
     bounds = bounded(program, values, had["radius"])
     result = [
-        _line("residual", "the residual is at most as claimed", residual, "<=", had["residual"]),
-        _proved(
+        compared("residual", "the residual is at most as claimed", residual, "<=", had["residual"]),
+        shown(
             "sigma",
             "the smallest singular value of the Jacobian is at least as claimed",
             had["sigma"],
             smallest_is_at_least(gram, had["sigma"]),
         ),
-        _line("lipschitz", "the Jacobian's Lipschitz constant on the ball", bounds.lipschitz, "<=", had["lipschitz"]),
+        compared(
+            "lipschitz", "the Jacobian's Lipschitz constant on the ball", bounds.lipschitz, "<=", had["lipschitz"]
+        ),
     ]
     if bounds.kink_margin != np.inf:
         result.append(
-            _line(
+            compared(
                 "pattern",
                 "no activation changes its sign, and no maximum its place, on the ball",
                 0.0,
@@ -100,9 +93,11 @@ def _local_lines(
                 bounds.kink_margin,
             )
         )
-    if statement == "descent":
+    if statement in ("descent", POLYAK):
         holds = largest_is_at_most(gram, had["largest"])
-        result.append(_proved("largest", "the norm of the Jacobian is at most as claimed", had["largest"], holds))
+        result.append(shown("largest", "the norm of the Jacobian is at most as claimed", had["largest"], holds))
+    if statement == POLYAK:
+        return result + polyak_lines(had)
     return result + existence(had, descent=statement == "descent")
 
 
@@ -128,8 +123,7 @@ def residual_norm(values: Values, y: np.ndarray) -> float:
 def existence(had: Mapping[str, float], *, descent: bool) -> list[Line]:
     """The inequalities between the claimed bounds alone, in rational arithmetic."""
     names = ("residual", "sigma", "lipschitz", "radius", *(("largest", "step") if descent else ()))
-    smallest = min(had[name] if np.isfinite(had[name]) else -1.0 for name in names)
-    result = [_line("sizes", "every claimed bound is a positive number", 0.0, "<", smallest)]
+    result = [positive({name: had[name] for name in names})]
     if not result[0].holds:
         return result
     bounds = {name: Fraction(had[name]) for name in names}
@@ -137,10 +131,10 @@ def existence(had: Mapping[str, float], *, descent: bool) -> list[Line]:
     share = Fraction(1)
     if descent:
         share = _share(bounds)
-        result.append(_rational("share", "a step lowers the residual", Fraction(0), "<", share))
-    result.append(_rational("ball", "the Jacobian keeps its rank on the ball", lipschitz * radius, "<", sigma))
+        result.append(rational("share", "a step lowers the residual", Fraction(0), "<", share))
+    result.append(rational("ball", "the Jacobian keeps its rank on the ball", lipschitz * radius, "<", sigma))
     path = share * (sigma * radius - lipschitz * radius**2 / 2)
-    result.append(_rational("path", "the path to the minimum is shorter than the radius", residual, "<", path))
+    result.append(rational("path", "the path to the minimum is shorter than the radius", residual, "<", path))
     return result
 
 
@@ -173,9 +167,9 @@ def _separation(program: NetworkProgram, values: Values, y: np.ndarray, margin: 
     gaps = own - high.max(1)
     gaps -= 2.0**-50 * (np.abs(own) + np.abs(high.max(1)))  # three roundings above
     result = [
-        _line("classes", "there are at least two classes", 2.0, "<=", float(output.shape[1])),
-        _line("margin", "each sample's own class is ahead by the margin", margin, "<=", float(gaps.min())),
-        _line("positive", "the margin is positive", 0.0, "<", margin),
+        compared("classes", "there are at least two classes", 2.0, "<=", float(output.shape[1])),
+        compared("margin", "each sample's own class is ahead by the margin", margin, "<=", float(gaps.min())),
+        compared("positive", "the margin is positive", 0.0, "<", margin),
     ]
     return [*result, *_readout(program)]
 
@@ -188,31 +182,7 @@ def _readout(program: NetworkProgram) -> list[Line]:
     alone = all(used.count(name) == 1 and name in program.trained for name in names)
     homogeneous = float(step.kind == "affine" and alone)
     return [
-        _line("readout", "the outputs are linear in weights that train and stand nowhere else", 1.0, "<=", homogeneous)
+        compared(
+            "readout", "the outputs are linear in weights that train and stand nowhere else", 1.0, "<=", homogeneous
+        )
     ]
-
-
-def _line(name: str, says: str, left: float, sense: str, right: float) -> Line:
-    if sense == "<":
-        return Line(name, says, left, sense, right, bool(left < right))
-    return Line(name, says, left, sense, right, bool(left <= right))
-
-
-def _proved(name: str, says: str, claimed: float, holds: bool) -> Line:
-    """A claimed bound that a factorization proves, or does not: then nothing is known of it."""
-    if holds:
-        return Line(name, says, claimed, "<=", claimed, True)
-    return Line(name, says, claimed, "<=", float("nan"), False)
-
-
-def _rational(name: str, says: str, left: Fraction, sense: str, right: Fraction) -> Line:
-    return Line(name, says, _shown(left), sense, _shown(right), left < right)
-
-
-def _shown(number: Fraction) -> float:
-    try:
-        return float(number)
-    except OverflowError:
-        if number < 0:
-            return -math.inf
-        return math.inf

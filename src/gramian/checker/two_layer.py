@@ -12,10 +12,15 @@ from numpy.typing import NDArray
 from gramian.checker.balls import UNIT, gamma
 from gramian.checker.taylor_table import PAD, SMALLEST, TaylorTable
 
+SQUARES_UNDERFLOW = 1e-120  # norms below it are replaced by sums of absolute values, which are no smaller
+
 
 def norm(a: NDArray) -> float:
     """Upper bound of the root of the sum of squares of all entries."""
-    return float(np.sqrt(np.sum(np.square(a)))) * PAD + SMALLEST
+    size = float(np.sqrt(np.sum(np.square(a)))) * PAD + SMALLEST
+    if size < SQUARES_UNDERFLOW:
+        return float(np.sum(np.abs(a))) * PAD + SMALLEST
+    return size
 
 
 @dataclass(frozen=True)

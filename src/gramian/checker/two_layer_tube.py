@@ -13,9 +13,10 @@ from flint import arb
 from numpy.typing import NDArray
 
 from gramian.checker.balls import UNIT, gamma
+from gramian.checker.replay import StepBounds, require_reach
 from gramian.checker.taylor_table import PAD, SMALLEST
-from gramian.checker.two_layer import Point, Task, TwoLayerWeights, adjoint, evaluate, norm, upper_eigenvalues
-from gramian.checker.two_layer_run import NegativeCurvature, Replay, StepBounds
+from gramian.checker.two_layer import Point, Task, TwoLayerWeights, adjoint, norm, upper_eigenvalues
+from gramian.checker.two_layer_run import NegativeCurvature, Replay
 
 PARTS = 8  # of an interval: each has its own bound of the defect
 CAPS = (1.5, 4.0, 20.0)  # growth of the distance over an interval that is assumed, then verified
@@ -111,7 +112,7 @@ class IntervalStart:
         return StepBounds(self.distance, residual, self.jacobian, lipschitz, self.negative, self.size, 1.0)
 
     def lipschitz(self, radius: float) -> float:
-        return self.replay.lipschitz(self.replay.readout_norm(self.point.weights, radius))
+        return self.replay.lipschitz_within(self.point, radius)
 
     def enclosed(self, steps: int) -> Interval:
         """So many steps at once, (6)."""
@@ -141,7 +142,7 @@ class IntervalStart:
 
     def stretch(self, radius: float) -> float:
         """(4) of docs/proofs/run.md on the ball of this radius."""
-        if not self.replay.reaches(self.point, radius):
+        if self.replay.beyond_reach(self.point, radius):
             return np.inf
         lr = self.replay.task.lr
         jacobian = (self.jacobian + self.lipschitz(radius) * radius) * PAD
@@ -166,8 +167,8 @@ def tube(replay: Replay, chosen: Callable[[IntervalStart], int]) -> Iterator[tup
     expansion = NegativeCurvature(replay)
     weights, step, distance = replay.start, 0, 0.0
     while True:
-        point = evaluate(replay.task, replay.geometry, replay.phi, step, weights)
-        replay.require_reach(point, distance)
+        point = replay.at(step, weights)
+        require_reach(replay, point, distance)
         here = IntervalStart(replay, point, distance, expansion)
         steps = chosen(here)
         if steps == 0:

@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 
 from gramian.cli.certify import certify
 from gramian.cli.check import check
+from gramian.cli.claims import app as claims
 from gramian.cli.doctor import doctor
 from gramian.cli.fit import fit
 from gramian.cli.interrupt_watch import watch
@@ -61,6 +62,7 @@ for command in (certify, prove, check, kernel, fit, predict, report, doctor):
     # wrapped by the terminal's width, not by ours
     paragraphs = (getdoc(command) or "").split("\n\n")
     app.command(help="\n\n".join(" ".join(text.split()) for text in paragraphs))(command)
+app.add_typer(claims)
 
 
 def _version(asked: bool) -> None:

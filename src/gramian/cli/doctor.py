@@ -90,7 +90,7 @@ def _machine(missing: list[tuple[str, str]]) -> list[tuple[str, str]]:
 def _blas() -> str:
     """LAPACK of torch, and the libraries that numpy and scipy have loaded."""
     import torch
-    from threadpoolctl import threadpool_info  # type: ignore[import-untyped]
+    from threadpoolctl import threadpool_info
 
     of_torch = "none"
     if torch.backends.mkl.is_available():

@@ -56,6 +56,10 @@ Polish = Annotated[
     bool,
     typer.Option("--polish/--no-polish", help="Gauss-Newton steps first, on a copy.", rich_help_panel=PROOF),
 ]
+MaxSeconds = Annotated[
+    float,
+    typer.Option(metavar="FLOAT", help="Of run and before: no more is tried after so long.", rich_help_panel=PROOF),
+]
 Out = Annotated[
     Path | None,
     typer.Option(
@@ -99,6 +103,7 @@ def prove(
     loss: Loss = "squared",
     lr: Lr = None,
     polish: Polish = True,
+    max_seconds: MaxSeconds = 900.0,
     out: Out = None,
     picture: Picture = None,
     quiet: opt.Quiet = False,
@@ -107,8 +112,8 @@ def prove(
 
     minimum: weights with training loss exactly 0 lie within a stated distance of the network's, after a few
     Gauss-Newton steps on a copy. descent: gradient descent from there converges to such weights, at a stated rate.
-    run: gradient descent from the weights as drawn reaches such weights, every step replayed (two layers with a smooth
-    activation). before: the same from a few points of the path; with --find, the smallest network so certified.
+    run: gradient descent from the weights as drawn reaches such weights, every step replayed (fully connected, smooth
+    activations). before: the same from a few points of the path of a two-layer network; with --find, the smallest one.
 
     Exit code 0: proved; 1: not proved; 2: an error.
 
@@ -126,7 +131,7 @@ def prove(
     source = DataSource(data, target, data_dir, task, missing, without, layout)
     draw = Draw(n, n_test, seed, normalize, flatten)
     choices = {"depth": depth, "width": width, "activation": activation, "bias": bias}
-    words = {"statement": statement, "find": find, "loss": loss, "lr": lr}
+    words = {"statement": statement, "find": find, "loss": loss, "lr": lr, "max_seconds": max_seconds}
     proof = _proof(source, draw, net, choices, words, polish, quiet)
     _print(proof)
     written = []

@@ -30,6 +30,8 @@ STATUS = {  # a sign and a style each
     "impossible, implied": ("✗", "bold red"),
     "proved": ("✓", "bold green"),
     "not proved": ("✗", "bold yellow"),
+    "holds": ("✓", "bold green"),
+    "differs": ("≠", "bold yellow"),
     "valid": ("✓", "bold green"),
     "not valid": ("✗", "bold red"),
     "implied": ("✓", "bold green"),
@@ -178,6 +180,12 @@ def written(files: Sequence[tuple[str, object]], console: Console) -> None:
     """Where results lie; not wrapped, so that a path can be copied."""
     for name, path in files:
         console.print(Text.assemble((f"{name}  ", "dim"), str(path)), soft_wrap=True)
+
+
+def mark(holds: bool | None) -> Text:
+    """A sign for a condition: it holds, it fails, it is not known."""
+    sign, style = {True: ("✓", "green"), False: ("✗", "red"), None: ("–", "yellow")}[holds]
+    return Text(sign, style)
 
 
 def heading(text: str) -> Text:

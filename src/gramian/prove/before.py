@@ -10,18 +10,21 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from gramian.checker import checked
+from gramian.checker.before_statement import last_step_above
 from gramian.checker.certificate_file import Content
 from gramian.checker.program import NetworkProgram
+from gramian.checker.replay import Tail, proved_time
 from gramian.checker.sentences import assumptions, sentence
-from gramian.checker.two_layer import Point, evaluate, norm
-from gramian.checker.two_layer_program import last_step_above
-from gramian.checker.two_layer_run import Replay, Tail, proved_time
-from gramian.errors import BadArgument
+from gramian.checker.two_layer import Point, Task, TwoLayerWeights, norm
+from gramian.checker.two_layer_program import NotTwoLayer, two_layer
+from gramian.checker.two_layer_run import Replay
+from gramian.errors import BadArgument, Unsupported
 from gramian.prove.enclosure import Enclosure, enclosure
 from gramian.prove.problem import Problem
 from gramian.prove.proof import Proof, Trial, proof
 from gramian.prove.run import largest_eigenvalue
-from gramian.prove.whole_run import ROOM, read_two_layer
+from gramian.prove.time_limit import TimeLimit
+from gramian.prove.whole_run import ROOM
 
 TITLE = "Gradient descent from these weights will reach a global minimum"
 LINES = ("range", "distance", "residual", "sigma", "share", "tail", "time")
@@ -54,6 +57,7 @@ def prove_before(
     accuracy: float,
     most_points: int,
     news: Callable[[str], None],
+    limit: TimeLimit,
 ) -> Proof:
     """The statement for one network, or at the smallest (`find="lr"`: largest) value that is certified.
 
@@ -64,6 +68,7 @@ def prove_before(
         accuracy: the loss whose step is proved.
         most_points: at most so many intervals for each attempt.
         news: told what each attempt came to.
+        limit: of time: what is tried once it is over counts as not certified.
 
     Raises:
         Unsupported: the network is not a two-layer one with a smooth activation.
@@ -72,12 +77,14 @@ def prove_before(
     trials: dict[float, Before] = {}
 
     def tried(value: float) -> bool:
+        if limit.over and trials:
+            return False
         news(f"{find} {value:.4g}")
-        trials[value] = _tried(drawn, find, value, lr, most_points, news)
+        trials[value] = _tried(drawn, find, value, lr, most_points, news, limit)
         return trials[value].result.proved
 
     if find is None:
-        tried_once = _tried(drawn, None, 1.0, lr, most_points, news)
+        tried_once = _tried(drawn, None, 1.0, lr, most_points, news, limit)
         return _proof(tried_once, accuracy, {}, began)
     found = smallest(tried, find)
     shown = [_trial(value, trials[value].result) for value in sorted(trials)]
@@ -130,7 +137,13 @@ def _value(find: str, value: float, trial: Before) -> float:
 
 
 def _tried(
-    drawn: Drawn, find: str | None, value: float, lr: float | None, most_points: int, news: Callable[[str], None]
+    drawn: Drawn,
+    find: str | None,
+    value: float,
+    lr: float | None,
+    most_points: int,
+    news: Callable[[str], None],
+    limit: TimeLimit,
 ) -> Before:
     width, share = 0, 0.5
     if find == "width":
@@ -144,12 +157,12 @@ def _tried(
             problem, assumes=(*problem.assumes, f"the network is the module, its outputs times {value!r}")
         )
     x, y = problem.x.reshape(len(problem.x), -1).numpy(), problem.y.numpy()
-    task, start = read_two_layer(program, x, y, lr)
+    task, start = _read(program, x, y, lr)
     try:
         with np.errstate(all="ignore"):  # what overflows is refused by name
             if lr is None or find == "lr":
                 task = replace(task, lr=2 * share / largest_eigenvalue(task, start))
-            return Before(program, problem, enclosure(task, start, most_points, news))
+            return Before(program, problem, enclosure(task, start, most_points, news, limit))
     except (ArithmeticError, np.linalg.LinAlgError) as error:
         raise BadArgument(
             "The network's start cannot be bounded.",
@@ -157,6 +170,20 @@ def _tried(
             why=str(error),
             fix="inputs, targets and weights scaled to sizes near 1",
         ) from None
+
+
+def _read(program: NetworkProgram, x: np.ndarray, y: np.ndarray, lr: float | None) -> tuple[Task, TwoLayerWeights]:
+    """The program as a two-layer network; `lr` None is left at 1."""
+    try:
+        task, start = two_layer(program, x, y, 1.0)
+    except NotTwoLayer as error:
+        raise Unsupported(
+            f"the statement 'before' is proved for two-layer networks with a smooth activation, and {error}; "
+            "statement='run' takes deeper ones, statement='minimum' others"
+        ) from None
+    if lr is not None:
+        task = replace(task, lr=lr)
+    return task, start
 
 
 def scaled_outputs(program: NetworkProgram, factor: float) -> NetworkProgram:
@@ -223,7 +250,7 @@ def learned(replay: Replay, end: Point | None) -> tuple[float, float]:
     Plain descent goes on from `end` until then; nan where it does not get there.
     """
     task, start = replay.task, replay.start
-    first = evaluate(task, replay.geometry, replay.phi, 0, start)
+    first = replay.at(0, start)
     goal = LEARNED * norm(first.residual)
     point = end or first
     try:
@@ -231,7 +258,7 @@ def learned(replay: Replay, end: Point | None) -> tuple[float, float]:
             if norm(point.residual) <= goal:
                 break
             weights, _ = replay.moved(point)
-            point = evaluate(task, replay.geometry, replay.phi, point.step + 1, weights)
+            point = replay.at(point.step + 1, weights)
             if step == LEARNING_STEPS - 1:
                 return math.nan, math.nan
     except ArithmeticError:

@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from gramian.checker.two_layer import Point, Task, TwoLayerWeights, evaluate
-from gramian.checker.two_layer_run import Replay, Tail, tail
+from gramian.checker.replay import Tail, tail
+from gramian.checker.two_layer import Point, Task, TwoLayerWeights
+from gramian.checker.two_layer_run import Replay
 from gramian.checker.two_layer_tube import IntervalStart, tube
-from gramian.prove.run import FARTHEST, Inequality, tail_condition, with_centring
+from gramian.prove.run import FARTHEST, Inequality, out_of_time, tail_condition, with_centring
+from gramian.prove.time_limit import TimeLimit
 
 # defects allowed to one interval, in units of the distance that the tail condition would allow at the start
 TOLERANCES = (3e-3, 6e-4, 1e-4, 2e-5)
@@ -65,6 +67,7 @@ class Pathfinder:
 
     tolerance: float
     most_points: int
+    limit: TimeLimit
     lengths: list[int] = field(default_factory=list)
     growth: float = 0.0
     distance: float = 0.0
@@ -82,7 +85,7 @@ class Pathfinder:
             self._look(here)
         if self.last is not None and self.last.proved:
             return 0
-        self.failure = self._hopeless(here, size)
+        self.failure = self._hopeless(here, size) or out_of_time(self.limit)
         if self.failure is not None or number >= self.most_points:
             if self.failure is None and (self.last is None or self.last.step != here.point.step):
                 self._look(here)
@@ -134,7 +137,9 @@ class Pathfinder:
         return None
 
 
-def enclosure(task: Task, start: TwoLayerWeights, most_points: int, news: Callable[[str], None]) -> Enclosure:
+def enclosure(
+    task: Task, start: TwoLayerWeights, most_points: int, news: Callable[[str], None], limit: TimeLimit
+) -> Enclosure:
     """The enclosure with the longest intervals that prove, else the finest attempt.
 
     Args:
@@ -142,11 +147,12 @@ def enclosure(task: Task, start: TwoLayerWeights, most_points: int, news: Callab
         start: the initial weights.
         most_points: intervals that one attempt may have.
         news: told what each attempt came to.
+        limit: of time.
     """
     replay = Replay(task, start)
     allowed = _allowed_distance(replay)
     for tolerance in TOLERANCES:
-        attempt = _attempt(replay, tolerance * allowed, most_points)
+        attempt = _attempt(replay, Pathfinder(tolerance * allowed, most_points, limit))
         news(str(attempt))
         # finer intervals help where the enclosure grew too large, and nowhere else
         if attempt.proved or attempt.inequality.grown_at is None or set(attempt.intervals.tolist()) == {1}:
@@ -154,9 +160,8 @@ def enclosure(task: Task, start: TwoLayerWeights, most_points: int, news: Callab
     return attempt
 
 
-def _attempt(replay: Replay, tolerance: float, most_points: int) -> Enclosure:
+def _attempt(replay: Replay, finder: Pathfinder) -> Enclosure:
     began = time.perf_counter()
-    finder = Pathfinder(tolerance, most_points)
     failure = end = None
     try:
         for here, _interval in tube(replay, finder.chosen):
@@ -178,7 +183,7 @@ def _attempt(replay: Replay, tolerance: float, most_points: int) -> Enclosure:
 def _allowed_distance(replay: Replay) -> float:
     """A distance that moves the residual by as much as the tail condition would allow with the start's numbers."""
     start = replay.start
-    h, _, _ = replay.gram(evaluate(replay.task, replay.geometry, replay.phi, 0, start))
+    h, _, _ = replay.gram(replay.at(0, start))
     values = np.linalg.eigvalsh(h)
     lipschitz = replay.lipschitz(replay.readout_norm(start, 0.0))
     return max(float(values[0]), 0.0) / (2 * lipschitz * math.sqrt(max(float(values[-1]), 1e-300)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from functools import partial
@@ -21,6 +22,7 @@ from gramian.prove.proof import Proof, too_few_weights
 from gramian.prove.read_program import checked_program
 from gramian.prove.run import MOST_STEPS
 from gramian.prove.separation import prove_separation
+from gramian.prove.time_limit import TimeLimit
 from gramian.prove.whole_run import prove_run
 
 STATEMENTS = ("minimum", "descent", "run", "before")
@@ -46,6 +48,7 @@ def prove(
     polished: bool | None = None,
     in_place: bool = False,
     max_bytes: int = 12 * 2**30,
+    max_seconds: float = math.inf,
     news: News = _silent,
 ) -> Proof:
     r"""A theorem about this network on these data, in exact arithmetic, or the inequality that fails.
@@ -56,8 +59,8 @@ def prove(
       class is ahead by a margin, so that scaling the readout takes the loss to 0.
     - "descent": gradient descent with step `lr` from these weights converges to such a minimum, at a stated rate.
     - "run": the same where the weights are initial ones, far from a minimum: the whole run is replayed in floating
-      point, the exact run proved to stay within a stated distance of it, and its end proved to converge. Two-layer
-      networks with a smooth activation; `lr` None looks for the largest rate that can be proved.
+      point, the exact run proved to stay within a stated distance of it, and its end proved to converge. Fully
+      connected networks with smooth activations; `lr` None looks for the largest rate that can be proved.
     - "before": the same from few points. The exact run is enclosed around a path that is known in closed form over
       many steps at once, so that a small `lr` costs hardly more than a large one. `find` looks for the smallest width
       or output scale, or the largest rate, that is certified.
@@ -85,6 +88,7 @@ def prove(
         polished: whether Gauss-Newton steps go first; None: for "minimum".
         in_place: whether the steps change `module` itself; its parameters must be float64.
         max_bytes: memory that the proof may take.
+        max_seconds: of "run" and "before", whose searches may be long: the time after which no more is tried.
         news: told what is done, with its predicted cost before it starts.
 
     Returns:
@@ -108,7 +112,7 @@ def prove(
     _check_find(module, find, statement, lr)
     if statement == "before":
         drawn = partial(_drawn, module, x, y)
-        return prove_before(drawn, find, lr, accuracy, most_steps or MOST_POINTS, news)
+        return prove_before(drawn, find, lr, accuracy, most_steps or MOST_POINTS, news, TimeLimit(max_seconds))
     assert isinstance(module, nn.Module)
     _check_dtype(module, in_place)
     problem = problem_of(module, x, y, loss)
@@ -119,7 +123,7 @@ def prove(
         return prove_separation(problem, began)
     program = checked_program(own, problem.x)
     if statement == "run":
-        return prove_run(program, problem, lr, (accuracy,), most_steps or MOST_STEPS, news)
+        return prove_run(program, problem, lr, (accuracy,), most_steps or MOST_STEPS, news, TimeLimit(max_seconds))
     outputs = problem.y.numel()
     weights = sum(program.arrays[name].size for name in program.trained)
     if weights < outputs:

@@ -45,7 +45,7 @@ class ProgramReading:
         self.steps: list[ProgramStep] = []
         self.arrays: dict[str, np.ndarray] = {}
         self.layouts: dict[str, tuple[int, ...]] = {}
-        self.parameters = dict(module.named_parameters())
+        self.parameters = dict(module.named_parameters(remove_duplicate=False))  # tied ones have two names
 
     def add(self, step: ProgramStep, shape: Sequence[int]) -> StepValue:
         self.steps.append(step)

@@ -10,12 +10,14 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
+from gramian.checker.replay import ReplayedRun, StepBounds, Tail, proved_time, tail
+from gramian.checker.run_statement import RunTask, RunWeights, replay_of
 from gramian.checker.taylor_table import PAD
-from gramian.checker.two_layer import Point, Task, TwoLayerWeights, evaluate
-from gramian.checker.two_layer_run import Replay, StepBounds, Tail, proved_time, tail
+from gramian.prove.time_limit import TimeLimit
 
 # shares of 2 / lambda_max(H) at the start that are tried, largest first; above 1 a run may still settle ("catapult")
 RATES = (2.0, 1.5, 1.2, 0.97, 0.85, 0.7, 0.5, 0.25)
@@ -79,8 +81,8 @@ class RunProof:
         seconds: of the replay.
     """
 
-    task: Task
-    start: TwoLayerWeights
+    task: RunTask
+    start: RunWeights
     share: float
     proved: bool
     inequality: Inequality
@@ -131,13 +133,14 @@ class Crossings:
 
 
 def largest_certified(
-    task: Task,
-    start: TwoLayerWeights,
+    task: RunTask,
+    start: RunWeights,
     accuracies: Sequence[float] = (1e-3,),
     most_steps: int = MOST_STEPS,
     *,
     search: bool = True,
     news: Callable[[str], None] = _silent,
+    limit: TimeLimit | None = None,
 ) -> RunProof:
     """The proof at the largest learning rate for which one succeeds; else the attempt that came nearest.
 
@@ -148,15 +151,17 @@ def largest_certified(
         most_steps: at most so many are replayed at each rate.
         search: look for the largest rate.
         news: told what each rate came to.
+        limit: of time; the attempt that it ends is the last one.
     """
+    limit = limit if limit is not None else TimeLimit()
     stable = 2 / largest_eigenvalue(task, start)
 
     def tried_at(share: float, most_tries: int) -> RunProof:
         precision = Precision()
         for tries in range(1, most_tries + 1):
-            result = attempt(replace(task, lr=share * stable), start, share, accuracies, most_steps, precision)
+            result = attempt(replace(task, lr=share * stable), start, share, accuracies, most_steps, precision, limit)
             news(str(result))
-            if result.inequality.grown_at is None or tries == most_tries:
+            if result.inequality.grown_at is None or tries == most_tries or limit.over:
                 break
             precision = precision.after(result.inequality.grown_at)
             news(
@@ -171,17 +176,21 @@ def largest_certified(
     for share in RATES:
         tried.append(tried_at(share, 1))
         if tried[-1].proved:
-            return _bisected(tried[-1], above, lambda share: tried_at(share, 1))
+            return _bisected(tried[-1], above, lambda share: tried_at(share, 1), limit)
+        if limit.over:
+            break
         above = share
-    if any(proof.inequality.grown_at is not None for proof in tried):
+    if not limit.over and any(proof.inequality.grown_at is not None for proof in tried):
         tried.append(tried_at(RATE_WITH_MORE_BITS, PRECISIONS_TRIED))
         if tried[-1].proved:
             return tried[-1]
     return min(tried, key=lambda proof: proof.inequality.left / max(proof.inequality.right, 1e-300))
 
 
-def _bisected(best: RunProof, above: float, tried_at: Callable[[float], RunProof]) -> RunProof:
+def _bisected(best: RunProof, above: float, tried_at: Callable[[float], RunProof], limit: TimeLimit) -> RunProof:
     for _ in range(HALVINGS):
+        if limit.over:
+            break
         nearer = tried_at((best.share + above) / 2)
         if nearer.proved:
             best = nearer
@@ -190,15 +199,21 @@ def _bisected(best: RunProof, above: float, tried_at: Callable[[float], RunProof
     return best
 
 
-def largest_eigenvalue(task: Task, start: TwoLayerWeights) -> float:
+def largest_eigenvalue(task: RunTask, start: RunWeights) -> float:
     """lambda_max of J J^T at the start, as computed: a guide for the search, part of no proof."""
-    replay = Replay(task, start)
-    h, _, _ = replay.gram(evaluate(task, replay.geometry, replay.phi, 0, start))
+    replay = replay_of(task, start)
+    h, _, _ = replay.gram(replay.at(0, start))
     return float(np.linalg.eigvalsh(h)[-1])
 
 
 def attempt(
-    task: Task, start: TwoLayerWeights, share: float, accuracies: Sequence[float], most_steps: int, precision: Precision
+    task: RunTask,
+    start: RunWeights,
+    share: float,
+    accuracies: Sequence[float],
+    most_steps: int,
+    precision: Precision,
+    limit: TimeLimit,
 ) -> RunProof:
     """Replay until the tail condition holds, or until something makes that hopeless."""
     began = time.perf_counter()
@@ -209,7 +224,7 @@ def attempt(
     proof: tuple[Tail, Crossings] | None = None
     schedule = Schedule(most_steps)
     try:
-        replay = Replay(task, start, precision.steps, precision.bits)
+        replay = replay_of(task, start, precision.steps, precision.bits)
         for point, bounds in replay:
             size = float(np.linalg.norm(point.residual))
             distances.append(bounds.distance)
@@ -222,7 +237,7 @@ def attempt(
                     # a later tail need not be proved, near the edge of stability: this one is kept until one is
                     proof = last, losses[0].copy()
                 schedule.learn(last, size, accuracies)
-            failure = _hopeless(point, bounds, size, residuals[0])
+            failure = _hopeless(point, bounds, size, residuals[0]) or out_of_time(limit)
             if failure is not None or schedule.ended(point.step):
                 break
             growth += math.log(bounds.stretch)
@@ -271,7 +286,7 @@ class Schedule:
             self.needed = 0.95 * last.residual
 
 
-def _centred(task: Task) -> str:
+def _centred(task: RunTask) -> str:
     """Advice to centre, if the rows' mean is what makes their Gram matrix large."""
     share = len(task.x) * float(np.sum(np.square(task.x.mean(0))) / max(np.sum(np.square(task.x)), 1e-300))
     if share < WORTH_CENTRING:
@@ -279,7 +294,7 @@ def _centred(task: Task) -> str:
     return f"centred inputs (their mean makes up {share:.0%} of the sum of squares), "
 
 
-def with_centring(inequality: Inequality, task: Task) -> Inequality:
+def with_centring(inequality: Inequality, task: RunTask) -> Inequality:
     """Its advice, with centring where that is what helps."""
     return replace(inequality, fix=inequality.fix.replace(CENTRED, _centred(task)))
 
@@ -297,7 +312,14 @@ def tail_condition(last: Tail) -> Inequality:
     return Inequality(says, last.left, max(last.right, 0.0), fix)
 
 
-def _hopeless(point: Point, bounds: StepBounds, size: float, first: float) -> Inequality | None:
+def out_of_time(limit: TimeLimit) -> Inequality | None:
+    """What to say once the time is over."""
+    if not limit.over:
+        return None
+    return Inequality("seconds taken, of those allowed", limit.used, limit.seconds, "more time (max_seconds)")
+
+
+def _hopeless(point: Any, bounds: StepBounds, size: float, first: float) -> Inequality | None:
     if not size <= FARTHEST * first + 1e-300:
         says = f"the residual at step {point.step} stays within {FARTHEST} times that of step 0"
         return Inequality(says, size, FARTHEST * first, "a smaller learning rate")
@@ -314,14 +336,13 @@ def _hopeless(point: Point, bounds: StepBounds, size: float, first: float) -> In
 
 
 def _measured(
-    replay: Replay, point: Point, crossings: Crossings, accuracies: Sequence[float]
+    replay: ReplayedRun, point: Any, crossings: Crossings, accuracies: Sequence[float]
 ) -> dict[float, int | None]:
     """The computed run goes on, without bounds, until its loss has reached every accuracy."""
-    task = replay.task
     for step in range(point.step + 1, MEASURED_STEPS):
         if np.sum(np.square(point.residual)) / 2 <= min(accuracies):
             return {eps: crossings.first(eps) for eps in accuracies}
         weights, _ = replay.moved(point)
-        point = evaluate(task, replay.geometry, replay.phi, step, weights)
+        point = replay.at(step, weights)
         crossings.add(step, float(np.sum(np.square(point.residual))) / 2)
     return dict.fromkeys(accuracies)

@@ -1,4 +1,4 @@
-"""`prove(..., statement="run")`: the module read as a two-layer network, the search, and the certificate."""
+"""`prove(..., statement="run")`: the module read as a fully connected network, the search, and the certificate."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ import numpy as np
 from gramian.checker import checked
 from gramian.checker.certificate_file import Content
 from gramian.checker.program import NetworkProgram
+from gramian.checker.run_statement import NotReplayed, RunTask, RunWeights, read_run, replay_of
 from gramian.checker.sentences import assumptions, sentence
-from gramian.checker.two_layer import Task, TwoLayerWeights
-from gramian.checker.two_layer_program import NotTwoLayer, two_layer
-from gramian.checker.two_layer_run import Replay
 from gramian.errors import BadArgument, Unsupported
 from gramian.prove.problem import Problem
 from gramian.prove.proof import Proof, proof
 from gramian.prove.run import RunProof, largest_certified
+from gramian.prove.time_limit import TimeLimit
 
 TITLE = "The exact run from these weights reaches a global minimum"
 TIMED_STEPS = 8
@@ -34,19 +33,21 @@ def prove_run(
     accuracies: Sequence[float],
     most_steps: int,
     news: Callable[[str], None],
+    limit: TimeLimit,
 ) -> Proof:
     """The run as a whole; `lr` None: the largest rate for which it can be proved.
 
     Raises:
-        Unsupported: the network is not a two-layer one with a smooth activation.
+        Unsupported: the network is not fully connected with smooth activations.
     """
     began = time.perf_counter()
     x, y = problem.x.reshape(len(problem.x), -1).numpy(), problem.y.numpy()
-    task, start = read_two_layer(program, x, y, lr)
+    task, start = _read(program, x, y, lr)
     try:
         with np.errstate(all="ignore"):  # what overflows is refused by name
             news(_predicted(task, start, most_steps))
-            result = largest_certified(task, start, accuracies, most_steps, search=lr is None, news=news)
+            searched = lr is None
+            result = largest_certified(task, start, accuracies, most_steps, search=searched, news=news, limit=limit)
     except (ArithmeticError, np.linalg.LinAlgError) as error:
         raise BadArgument(
             "The run's first step cannot be bounded.",
@@ -71,33 +72,31 @@ def prove_run(
     return replace(result_proof, summary=f"Not proved: {first.says} ({first.left:.3g} < {first.right:.3g} fails).")
 
 
-def read_two_layer(
-    program: NetworkProgram, x: np.ndarray, y: np.ndarray, lr: float | None
-) -> tuple[Task, TwoLayerWeights]:
-    """The program as a two-layer network; `lr` None is left at 1."""
+def _read(program: NetworkProgram, x: np.ndarray, y: np.ndarray, lr: float | None) -> tuple[RunTask, RunWeights]:
     try:
-        task, start = two_layer(program, x, y, 1.0)
-    except NotTwoLayer as error:
+        task, start = read_run(program, x, y, 1.0)
+    except NotReplayed as error:
         raise Unsupported(
-            "the statements 'run' and 'before' are proved for two-layer networks with a smooth activation, and "
-            f"{error}; statement='minimum' takes other networks"
+            f"the statement 'run' is proved for fully connected networks with smooth activations, and {error}; "
+            "statement='minimum' takes other networks"
         ) from None
     if lr is not None:
         task = replace(task, lr=lr)
     return task, start
 
 
-def _predicted(task: Task, start: TwoLayerWeights, most_steps: int) -> str:
+def _predicted(task: RunTask, start: RunWeights, most_steps: int) -> str:
     """Timed on the first steps; a rate that succeeds or fails early costs less."""
     small = replace(task, lr=min(task.lr, 1e-9))  # hardly moves: no eigenvalues but the first ones
     began = time.perf_counter()
-    for point, _ in Replay(small, start):
+    replay = replay_of(small, start)
+    for point, _ in replay:
         if point.step == 0:
             first = time.perf_counter() - began
         if point.step == TIMED_STEPS:
             break
     each = (time.perf_counter() - began - first) / TIMED_STEPS
-    longest = first + most_steps * each
+    longest = replay.anchors(most_steps) * first + most_steps * each
     return f"predicted: {each:.2g} s a step, at most {longest:,.0f} s for {most_steps:,} steps at each rate"
 
 

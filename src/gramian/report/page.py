@@ -74,7 +74,7 @@ def render(facts: dict) -> str:
         if one.figure is not None
     }
     return (
-        _environment()
+        page_environment()
         .get_template("page.html")
         .render(
             title=whole["title"],
@@ -124,7 +124,8 @@ def quantity(value: object) -> str:
     return nobreak(numbers.quantity(value))
 
 
-def _environment() -> Environment:
+def page_environment() -> Environment:
+    """The templates of this folder, with the filters that they use."""
     environment = Environment(
         loader=FileSystemLoader(_HERE),
         autoescape=True,

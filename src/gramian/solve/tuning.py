@@ -39,6 +39,7 @@ RULES = {
     "polyak": ("momentum", "Polyak 1964: the best heavy ball for a quadratic"),
     "nesterov": ("nesterov", "1/lambda_max and (sqrt(kappa) - 1)/(sqrt(kappa) + 1): Nesterov, strongly convex"),
     "nesterov-theory": ("nesterov", UNCHECKED_SOURCE),
+    "heavy-ball-theory": ("momentum", "heavy ball at the step and momentum of nesterov-theory"),
 }
 
 
@@ -76,6 +77,7 @@ def tuning(lambda_min: float, lambda_max: float, rule: str = "polyak") -> Tuning
         "polyak": (4 / (math.sqrt(lambda_max) + math.sqrt(lambda_min)) ** 2, ((root - 1) / (root + 1)) ** 2),
         "nesterov": (1 / lambda_max, (root - 1) / (root + 1)),
         "nesterov-theory": (0.5 / lambda_max, (3 * theory - 2) / (3 * theory + 2)),
+        "heavy-ball-theory": (0.5 / lambda_max, (3 * theory - 2) / (3 * theory + 2)),
     }[rule]
     method, source = RULES[rule]
     # the spectral radius of each of these recursions is largest at an end of the interval
