@@ -176,3 +176,24 @@ def test_a_watched_loop_shows_its_slowest_samples_and_fits_a_phone(show, facts, 
         assert js(browser, "document.documentElement.scrollWidth") <= width
     assert "row 3" in js(browser, "document.querySelector('.samples').innerText")
     assert "question 0?" in js(browser, "document.querySelector('.words').innerText")
+
+
+@pytest.mark.parametrize(("width", "phone"), [(1280, False), (390, True)])
+def test_the_gallery_filters_links_and_fits(browser, tmp_path, width, phone):
+    from gramian.claims import CLAIMS, write_gallery
+
+    index = write_gallery(tmp_path)
+    size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": phone}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.get(index.as_uri())
+    wait(browser, "document.readyState === 'complete'")
+    cards = "[...document.querySelectorAll('.claims > li')]"
+    assert js(browser, f"{cards}.filter(card => !card.hidden).length") == len(CLAIMS)
+    js(browser, "document.querySelector('button[data-value=\"optimization\"]').click()")
+    assert set(js(browser, f"{cards}.filter(card => !card.hidden).map(card => card.dataset.topic)")) == {"optimization"}
+    assert js(browser, "document.documentElement.scrollWidth") <= width
+    js(browser, "document.querySelector('.claims > li:not([hidden]) a').click()")
+    wait(browser, "typeof Plotly === 'object' && document.querySelectorAll('.plot .main-svg').length >= 1")
+    assert js(browser, "document.documentElement.scrollWidth") <= width
+    assert js(browser, "[...document.querySelectorAll('.badge')].length") >= 3
+    assert browser.get_log("browser") == []

@@ -47,7 +47,8 @@ def paper():
     claim = {
         "key": "one2020word.rate", "anchor": "rate",
         "says": "It <falls> like `m^-1`.", "done": "Runs.",
-        "paper_scale": "As is.", "broken": "Small.", "gives": "A number.", "python": "print(1 < 2)", "outcomes": [outcome],
+        "paper_scale": "As is.", "broken": "Small.", "gives": "A number.", "python": "print(1 < 2)",
+        "outcomes": [outcome],
     }  # fmt: skip
     return {"key": "one2020word", "authors": "One, Two", "year": 2020, "title": "A Title", "arxiv": "2001.00001",
             "topic": "rates", "claims": [claim]}  # fmt: skip

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gramian.errors import BadArgument, BadData, named_in_errors
 from gramian.gram import Eigensystem, Gram, eigensystem
-from gramian.solve import solve
+from gramian.solve import Solution, solve
 
 CLOSE = 1e-3  # 1 - |cosine| below which angles are taken from differences of rows
 PAIRS_AT_ONCE = 100_000
@@ -58,7 +58,9 @@ def h_infinity(x: Tensor, x2: Tensor | None = None) -> Tensor:
 
 
 @named_in_errors
-def complexity_measure(x: Tensor | None, y: Tensor, gram: Gram | Tensor | None = None) -> Tensor:
+def complexity_measure(
+    x: Tensor | None, y: Tensor, gram: Gram | Tensor | None = None, *, solution: Solution | None = None
+) -> Tensor:
     r"""$\sqrt{2\,y^\top (H^\infty)^{-1} y / n}$, for each column of labels.
 
     For labels of size 1 it is about the bound of the population loss of Theorem 5.1 (a loss that is 1-Lipschitz and at
@@ -69,6 +71,7 @@ def complexity_measure(x: Tensor | None, y: Tensor, gram: Gram | Tensor | None =
         x: inputs (n, ...); not used if `gram` is given.
         y: labels, 1 and -1 or any numbers; (n,) or (n, k) for k labelings.
         gram: another kernel on the training inputs than $H^\infty$, (n, n): that of your own architecture.
+        solution: `gramian.solve(gram, y)` without a ridge, where it is there already: nothing is factorized then.
 
     Returns:
         float64, shape () or (k,).
@@ -84,15 +87,19 @@ def complexity_measure(x: Tensor | None, y: Tensor, gram: Gram | Tensor | None =
         >>> float(complexity_measure(torch.eye(2), torch.tensor([1.0, -1.0])))
         2.0
     """
-    if gram is None and x is None:
-        raise BadArgument("Neither inputs nor a kernel.", why="the measure is one of labels on inputs", fix="x=inputs")
-    if gram is None:
-        assert x is not None
-        gram = h_infinity(x)
     labels = torch.as_tensor(y).double()
-    alpha = solve(gram, labels).alpha
+    if solution is None:
+        solution = solve(_kernel(x, gram), labels)
     # y^T H^-1 y is positive, but rounding may leave less than 0 of labels that are 0
-    return (2 * (labels * alpha).sum(0).clamp(min=0) / len(labels)).sqrt()
+    return (2 * (labels * solution.alpha).sum(0).clamp(min=0) / len(labels)).sqrt()
+
+
+def _kernel(x: Tensor | None, gram: Gram | Tensor | None) -> Gram | Tensor:
+    if gram is not None:
+        return gram
+    if x is None:
+        raise BadArgument("Neither inputs nor a kernel.", why="the measure is one of labels on inputs", fix="x=inputs")
+    return h_infinity(x)
 
 
 @named_in_errors

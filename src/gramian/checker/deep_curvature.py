@@ -239,7 +239,7 @@ def _fill(block: NDArray, term: Term) -> None:
 
 def _most_negative(matrix: NDArray, rounding: float, size: float) -> float:
     """At least lambda_max(-M), M known up to `rounding`: Cholesky's factorization of M + tI runs to its end."""
-    count, trace = len(matrix), float(np.trace(matrix))
+    count, trace = len(matrix), float(np.abs(np.diagonal(matrix)).sum())
     if not np.isfinite(size):
         raise ArithmeticError("second derivatives overflow")
     if count <= FEW_WEIGHTS:
@@ -255,7 +255,7 @@ def _most_negative(matrix: NDArray, rounding: float, size: float) -> float:
         shift = factor * guess
         if factorizes(matrix, -shift):
             # of A = M + tI: lambda_min(A) >= -gamma tr A
-            return (shift + 2 * gamma(count + 1) * (abs(trace) + count * shift) + rounding) * PAD
+            return (shift + 2 * gamma(count + 1) * (trace + count * shift) + rounding) * PAD
     return size
 
 

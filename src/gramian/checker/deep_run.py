@@ -18,6 +18,7 @@ from gramian.checker.replay import ReplayedRun
 from gramian.checker.taylor_table import LONGEST_SUM, PAD, SMALLEST, TaylorTable
 from gramian.checker.two_layer import norm, upper_eigenvalues
 
+HOLD_SLACK = 1.0  # M is looked at anew once its change may add this share to the bound of its negative part
 NORM_SLACK = 0.02  # ||W|| is computed anew once the way since then adds this share to it
 LARGEST = 1e30  # and the inverse of the smallest: of inputs, weights, multipliers and rates
 LONGEST_PRODUCT = 2**20  # entries of a matrix that an inner product of M runs over
@@ -61,8 +62,8 @@ class DeepReplay(ReplayedRun):
     def at(self, step: int, weights: DeepWeights) -> DeepPoint:
         return evaluate_deep(self.task, self.tables, step, weights)
 
-    def curvature(self) -> DeepCurvature:
-        return DeepCurvature(self.task)
+    def curvature(self) -> HeldCurvature:
+        return HeldCurvature(self)
 
     def anchors(self, steps: int) -> int:
         if self.start.count > MOST_WEIGHTS:
@@ -161,6 +162,37 @@ class DeepReplay(ReplayedRun):
         rounding = gamma(longest + len(task.scales) + 6) * float(np.trace(h)) * PAD
         error = Curvature.spread(task, point.relative) * float(np.sqrt(squares)) * PAD
         return h, rounding + SMALLEST, error + SMALLEST
+
+
+class HeldCurvature:
+    """(9): bounds of lambda_max(-M) and ||M||, kept for as long as r hardly turns and the weights hardly move."""
+
+    def __init__(self, replay: DeepReplay):
+        self.replay, self.computed = replay, DeepCurvature(replay.task)
+        self.since: DeepPoint | None = None
+        self.bounds, self.rounding = (0.0, 0.0), 0.0
+
+    def bound(self, point: DeepPoint) -> tuple[float, float]:
+        if self.since is not None:
+            share, change = self._change(self.since, point)
+            if change <= HOLD_SLACK * share * self.bounds[0]:
+                negative, size = self.bounds
+                return (share * negative + change) * PAD, (share * size + change) * PAD
+        self.since, self.bounds = point, self.computed.bound(point)
+        self.rounding = Curvature.rounding(self.replay.task, self.replay.tables, point)
+        return self.bounds
+
+    def _change(self, since: DeepPoint, point: DeepPoint) -> tuple[float, float]:
+        """t >= 0, and a bound of ||M - t M_since||."""
+        old, new = since.residual, point.residual
+        share = max(float(np.sum(old * new)) / (float(np.sum(old * old)) + SMALLEST), 0.0)
+        way = point.weights.distance(since.weights)
+        ball = self.replay.within(point, way)
+        if not ball.filled <= 1:
+            return share, np.inf
+        turned = norm(new - share * old) + 4 * UNIT * (norm(new) + share * norm(old))
+        moved = share * (ball.third * way * norm(old) + self.rounding)
+        return share, (ball.lipschitz * turned + moved) * PAD
 
 
 def _require_sizes(task: DeepTask, start: DeepWeights) -> None:

@@ -36,11 +36,11 @@ def measure_labels(setting: Setting, seed: int) -> Measured:
             y = y[torch.randperm(len(y), generator=generator)]
         # the same rows first: each portion adds to the noise of the one before
         targets = torch.stack([with_label_noise(y, p, generator=generator.clone_state()) for p in portions], 1)
-        gram, pair = h_infinity(x), f"{name} {classes[0]}-{classes[1]}"
-        wrong = (solve(gram, targets).predict(h_infinity(x_test, x)).sign() != y_test[:, None]).double().mean(0)
+        limit, pair = solve(h_infinity(x), targets), f"{name} {classes[0]}-{classes[1]}"
+        wrong = (limit.predict(h_infinity(x_test, x)).sign() != y_test[:, None]).double().mean(0)
         share = torch.tensor(portions, dtype=wrong.dtype)
         series |= {
-            f"measure, {pair}": complexity_measure(None, targets, gram).tolist(),
+            f"measure, {pair}": complexity_measure(None, targets, solution=limit).tolist(),
             f"test error, {pair}": wrong.tolist(),
             # with the same noise in test labels, the replaced ones are wrong with probability 1/2
             f"noisy test error, {pair}": (share / 2 + (1 - share) * wrong).tolist(),

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
+from multiprocessing import connection
 
 from gramian.claims.claim import SCALES, Measured
 from gramian.claims.ledger import Ledger, LedgerKey
@@ -138,12 +140,24 @@ def _measure_all(
             keep(one, measure(one))
         return
     context = multiprocessing.get_context("spawn")  # a forked torch may hang on its threads' locks
-    with ProcessPoolExecutor(min(jobs, len(left)), context) as pool:
+    with ProcessPoolExecutor(min(jobs, len(left)), context, initializer=_end_with_the_parent) as pool:
         try:
             _collect({pool.submit(measure, one): one for one in left}, keep)
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
+
+
+def _end_with_the_parent() -> None:
+    """A process of a killed run ends at once; without this it would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            connection.wait([parent.sentinel])
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _collect(waiting: dict[Future[Measured], Measurement], keep: Callable[[Measurement, Measured], None]) -> None:

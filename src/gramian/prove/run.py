@@ -20,11 +20,12 @@ from gramian.checker.taylor_table import PAD
 from gramian.prove.time_limit import TimeLimit
 
 # shares of 2 / lambda_max(H) at the start that are tried, largest first; above 1 a run may still settle ("catapult")
-RATES = (2.0, 1.5, 1.2, 0.97, 0.85, 0.7, 0.5, 0.25)
+RATES = (2.0, 1.5, 1.2, 0.97, 0.85, 0.7, 0.5, 0.25, 0.12)
 RATE_WITH_MORE_BITS = 0.5  # where no rate is proved in float64: the one that is tried with more bits
 PRECISIONS_TRIED = 6  # float64, then more steps in ball arithmetic, or more bits, while growth is what fails
 HALVINGS = 3  # bisections between the largest share that proves and the next one above
 MOST_STEPS = 20_000
+GROWN = 1e-4  # a distance to the exact run above which bounds fail for it, rather than for the run itself
 FARTHEST = 100  # a residual that has grown by this factor will not come back
 MEASURED_STEPS = 200_000  # steps of plain descent that a measured T may take
 WORTH_CENTRING = 0.3  # share of the inputs' sum of squares that lies in their mean
@@ -242,7 +243,7 @@ def attempt(
                 break
             growth += math.log(bounds.stretch)
     except ArithmeticError as error:
-        failure = Inequality(str(error), math.inf, 0.0, "a smaller learning rate, or inputs scaled down")
+        failure = _stopped(str(error), distances, residuals)
     times: dict[float, tuple[int | None, int | None]] = dict.fromkeys(accuracies, (None, None))
     if proof is not None:
         last, failure = proof[0], None
@@ -333,6 +334,15 @@ def _hopeless(point: Any, bounds: StepBounds, size: float, first: float) -> Ineq
             grown_at=point.step,
         )
     return None
+
+
+def _stopped(text: str, distances: Sequence[float], residuals: Sequence[float]) -> Inequality:
+    """Where a bound could not be had: the run diverges, or it is only known up to grown rounding errors."""
+    if distances and distances[-1] > GROWN and residuals[-1] <= residuals[0]:
+        text += f", as rounding errors grown to {distances[-1]:.2g} allow"
+        fix = f"higher precision, {CENTRED}a wider network, or a smaller learning rate"
+        return Inequality(text, math.inf, 0.0, fix, grown_at=len(distances) - 1)
+    return Inequality(text, math.inf, 0.0, "a smaller learning rate, or inputs scaled down")
 
 
 def _measured(

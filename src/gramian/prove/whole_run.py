@@ -10,6 +10,7 @@ import numpy as np
 
 from gramian.checker import checked
 from gramian.checker.certificate_file import Content
+from gramian.checker.deep_network import DeepTask
 from gramian.checker.program import NetworkProgram
 from gramian.checker.run_statement import NotReplayed, RunTask, RunWeights, read_run, replay_of
 from gramian.checker.sentences import assumptions, sentence
@@ -24,6 +25,7 @@ TIMED_STEPS = 8
 LINES = ("range", "distance", "residual", "sigma", "share", "tail", "time")
 # what another machine's sums in another order may change; a claim is rounded by that
 ROOM = 1.05
+DEEP_ROOM = 3.0  # of deeper networks, where it may change when second derivatives are looked at anew
 
 
 def prove_run(
@@ -107,12 +109,15 @@ def _claims(result: RunProof, accuracies: Sequence[float]) -> dict[str, float]:
     last = result.tail
     if last is None:
         return claims | {"steps": 0, "distance": 0.0, "residual": 0.0, "sigma": 0.0}
+    room = ROOM
+    if isinstance(result.task, DeepTask):
+        room = DEEP_ROOM
     claims |= {
         "steps": last.step,
-        "distance": float(result.distances[: last.step + 1].max()) * ROOM,
-        "sigma": last.sigma / (1 + 1e-6),
+        "distance": float(result.distances[: last.step + 1].max()) * room,
+        "sigma": (last.sigma - (room - ROOM) * last.lipschitz_here * last.distance) / (1 + 1e-6),
     }
-    claims["residual"] = last.residual * (1 + 1e-6) + last.jacobian * last.distance * ROOM
+    claims["residual"] = last.residual * (1 + 1e-6) + last.jacobian * last.distance * room
     smallest = min(accuracies)
     proved, _ = result.times[smallest]
     if proved is not None:
