@@ -16,7 +16,7 @@ from gramian.checker.replay import Tail, tail
 from gramian.checker.two_layer import Point, Task, TwoLayerWeights
 from gramian.checker.two_layer_run import Replay
 from gramian.checker.two_layer_tube import IntervalStart, tube
-from gramian.prove.run import FARTHEST, Inequality, out_of_time, tail_condition, with_centring
+from gramian.prove.run import FARTHEST, Inequality, tail_condition, with_centring
 from gramian.prove.time_limit import TimeLimit
 
 # defects allowed to one interval, in units of the distance that the tail condition would allow at the start
@@ -135,6 +135,13 @@ class Pathfinder:
             says = f"the residual at step {here.point.step:,} stays within {FARTHEST} times the smallest before"
             return Inequality(says, size, FARTHEST * self.first, "a smaller learning rate")
         return None
+
+
+def out_of_time(limit: TimeLimit) -> Inequality | None:
+    """What to say once the time is over."""
+    if not limit.over:
+        return None
+    return Inequality("seconds taken, of those allowed", limit.used, limit.seconds, "more time (max_seconds)")
 
 
 def enclosure(

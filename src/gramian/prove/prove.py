@@ -19,11 +19,11 @@ from gramian.prove.local import prove_descent, prove_minimum
 from gramian.prove.polish import Polished, polish
 from gramian.prove.problem import Problem, problem_of
 from gramian.prove.proof import Proof, too_few_weights
-from gramian.prove.read_program import checked_program
+from gramian.prove.read_program import checked_layers, checked_program
 from gramian.prove.run import MOST_STEPS
 from gramian.prove.separation import prove_separation
 from gramian.prove.time_limit import TimeLimit
-from gramian.prove.whole_run import prove_run
+from gramian.prove.whole_run import RunLimits, prove_run
 
 STATEMENTS = ("minimum", "descent", "run", "before")
 News = Callable[[str], None]
@@ -121,9 +121,10 @@ def prove(
         own = module.eval()
     if loss == "cross-entropy":
         return prove_separation(problem, began)
-    program = checked_program(own, problem.x)
     if statement == "run":
-        return prove_run(program, problem, lr, (accuracy,), most_steps or MOST_STEPS, news, TimeLimit(max_seconds))
+        limits = RunLimits(most_steps or MOST_STEPS, max_seconds)
+        return prove_run(checked_layers(own, problem.x), problem, lr, (accuracy,), limits, news)
+    program = checked_program(own, problem.x)
     outputs = problem.y.numel()
     weights = sum(program.arrays[name].size for name in program.trained)
     if weights < outputs:

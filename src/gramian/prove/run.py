@@ -17,7 +17,6 @@ import numpy as np
 from gramian.checker.replay import ReplayedRun, StepBounds, Tail, proved_time, tail
 from gramian.checker.run_statement import RunTask, RunWeights, replay_of
 from gramian.checker.taylor_table import PAD
-from gramian.prove.time_limit import TimeLimit
 
 # shares of 2 / lambda_max(H) at the start that are tried, largest first; above 1 a run may still settle ("catapult")
 RATES = (2.0, 1.5, 1.2, 0.97, 0.85, 0.7, 0.5, 0.25, 0.12)
@@ -141,7 +140,8 @@ def largest_certified(
     *,
     search: bool = True,
     news: Callable[[str], None] = _silent,
-    limit: TimeLimit | None = None,
+    most_seconds: float = math.inf,
+    most_precisions: int = PRECISIONS_TRIED,
 ) -> RunProof:
     """The proof at the largest learning rate for which one succeeds; else the attempt that came nearest.
 
@@ -152,17 +152,24 @@ def largest_certified(
         most_steps: at most so many are replayed at each rate.
         search: look for the largest rate.
         news: told what each rate came to.
-        limit: of time; the attempt that it ends is the last one.
+        most_seconds: after so long no replay goes on.
+        most_precisions: of one rate; 1 is float64 alone, as steps in ball arithmetic cost a multiple.
     """
-    limit = limit if limit is not None else TimeLimit()
+    ends_at = time.perf_counter() + most_seconds
     stable = 2 / largest_eigenvalue(task, start)
 
     def tried_at(share: float, most_tries: int) -> RunProof:
-        precision = Precision()
+        precision, previous = Precision(), None
         for tries in range(1, most_tries + 1):
-            result = attempt(replace(task, lr=share * stable), start, share, accuracies, most_steps, precision, limit)
+            here = replace(task, lr=share * stable)
+            if not search:
+                here = task  # the rate as it was given, to its last bit
+            result = attempt(here, start, share, accuracies, most_steps, precision, ends_at)
             news(str(result))
-            if result.inequality.grown_at is None or tries == most_tries or limit.over:
+            if previous is not None and not result.proved and time.perf_counter() > ends_at:
+                return previous  # what failed then says more than that the time was over
+            previous = result
+            if result.inequality.grown_at is None or tries == most_tries:
                 break
             precision = precision.after(result.inequality.grown_at)
             news(
@@ -171,27 +178,23 @@ def largest_certified(
         return result
 
     if not search:
-        return tried_at(task.lr / stable, PRECISIONS_TRIED)
+        return tried_at(task.lr / stable, most_precisions)
     tried: list[RunProof] = []
     above = 2 * RATES[0]
     for share in RATES:
         tried.append(tried_at(share, 1))
         if tried[-1].proved:
-            return _bisected(tried[-1], above, lambda share: tried_at(share, 1), limit)
-        if limit.over:
-            break
+            return _bisected(tried[-1], above, lambda share: tried_at(share, 1))
         above = share
-    if not limit.over and any(proof.inequality.grown_at is not None for proof in tried):
-        tried.append(tried_at(RATE_WITH_MORE_BITS, PRECISIONS_TRIED))
+    if any(proof.inequality.grown_at is not None for proof in tried):
+        tried.append(tried_at(RATE_WITH_MORE_BITS, most_precisions))
         if tried[-1].proved:
             return tried[-1]
     return min(tried, key=lambda proof: proof.inequality.left / max(proof.inequality.right, 1e-300))
 
 
-def _bisected(best: RunProof, above: float, tried_at: Callable[[float], RunProof], limit: TimeLimit) -> RunProof:
+def _bisected(best: RunProof, above: float, tried_at: Callable[[float], RunProof]) -> RunProof:
     for _ in range(HALVINGS):
-        if limit.over:
-            break
         nearer = tried_at((best.share + above) / 2)
         if nearer.proved:
             best = nearer
@@ -208,14 +211,9 @@ def largest_eigenvalue(task: RunTask, start: RunWeights) -> float:
 
 
 def attempt(
-    task: RunTask,
-    start: RunWeights,
-    share: float,
-    accuracies: Sequence[float],
-    most_steps: int,
-    precision: Precision,
-    limit: TimeLimit,
-) -> RunProof:
+    task: RunTask, start: RunWeights, share: float, accuracies: Sequence[float], most_steps: int,
+    precision: Precision, ends_at: float = math.inf,
+) -> RunProof:  # fmt: skip
     """Replay until the tail condition holds, or until something makes that hopeless."""
     began = time.perf_counter()
     losses = Crossings(accuracies), Crossings(accuracies)
@@ -232,13 +230,16 @@ def attempt(
             residuals.append(bounds.residual)
             losses[0].add(point.step, bounds.residual**2 / 2 * PAD)
             losses[1].add(point.step, size**2 / 2)
+            if time.perf_counter() > ends_at:
+                failure = _out_of_time(point.step, began, ends_at)
+                break
             if schedule.due(point.step, size):
                 last = tail(replay, point, bounds)
                 if last.proved:
                     # a later tail need not be proved, near the edge of stability: this one is kept until one is
                     proof = last, losses[0].copy()
                 schedule.learn(last, size, accuracies)
-            failure = _hopeless(point, bounds, size, residuals[0]) or out_of_time(limit)
+            failure = _hopeless(point, bounds, size, residuals[0])
             if failure is not None or schedule.ended(point.step):
                 break
             growth += math.log(bounds.stretch)
@@ -313,13 +314,6 @@ def tail_condition(last: Tail) -> Inequality:
     return Inequality(says, last.left, max(last.right, 0.0), fix)
 
 
-def out_of_time(limit: TimeLimit) -> Inequality | None:
-    """What to say once the time is over."""
-    if not limit.over:
-        return None
-    return Inequality("seconds taken, of those allowed", limit.used, limit.seconds, "more time (max_seconds)")
-
-
 def _hopeless(point: Any, bounds: StepBounds, size: float, first: float) -> Inequality | None:
     if not size <= FARTHEST * first + 1e-300:
         says = f"the residual at step {point.step} stays within {FARTHEST} times that of step 0"
@@ -334,6 +328,15 @@ def _hopeless(point: Any, bounds: StepBounds, size: float, first: float) -> Ineq
             grown_at=point.step,
         )
     return None
+
+
+def _out_of_time(step: int, began: float, ends_at: float) -> Inequality:
+    return Inequality(
+        f"the replay's seconds, at step {step}",
+        time.perf_counter() - began,
+        max(ends_at - began, 0.0),
+        "more time (max_seconds), or a smaller network",
+    )
 
 
 def _stopped(text: str, distances: Sequence[float], residuals: Sequence[float]) -> Inequality:
