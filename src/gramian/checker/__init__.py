@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from gramian.checker.arora2019 import ARORA2019, arora2019_lines
+from gramian.checker.before_statement import before_lines
 from gramian.checker.certificate_file import Content, read
 from gramian.checker.du2019 import DU2019, du2019_lines
 from gramian.checker.line import Line
@@ -110,6 +111,11 @@ def checked(content: Content) -> Checked:
         require_targets(content.statement, content.y, len(content.x), outputs)
         with np.errstate(over="ignore", invalid="ignore"):
             recomputed = LINES_OF[content.statement](content.program, content.x, content.y, content.numbers)
+    elif content.statement == "before":
+        outputs = require_well_formed(content.program, content.x)
+        require_targets("before", content.y, len(content.x), outputs)
+        intervals = content.series["intervals"]
+        recomputed = before_lines(content.program, content.x, content.y, content.numbers, intervals)
     else:
         recomputed = lines(content.statement, content.program, content.x, content.y, content.numbers)
     says = sentence(content.statement, content.numbers, len(content.x))

@@ -58,10 +58,15 @@ def sentence(statement: str, numbers: Mapping[str, float], samples: int) -> str:
         return _of_draws(statement, numbers, samples)
     if statement in (POLYAK, SONG2021, RELU_DESCENT):
         return _contracting(statement, numbers)
+    if statement == "before":
+        follows = f"{numbers['points']:,.0f} points of a path in closed form stand for its first "
+        follows += f"{numbers['steps']:,.0f} steps, and it passes each of them within {rounded_up(numbers['distance'])}"
+    else:
+        follows = f"its first {numbers['steps']:,.0f} steps stay within {rounded_up(numbers['distance'])} of those "
+        follows += "computed"
     text = (
         f"Gradient descent in exact arithmetic from the certificate's weights, with step {float(numbers['lr'])!r} on "
-        "half the sum of squares, converges to weights with training loss exactly 0; its first "
-        f"{numbers['steps']:,.0f} steps stay within {rounded_up(numbers['distance'])} of those computed"
+        f"half the sum of squares, converges to weights with training loss exactly 0; {follows}"
     )
     if "time" in numbers:
         text += f"; the loss is at most {rounded_up(numbers['accuracy'], 6)} from step {numbers['time']:,.0f} on"

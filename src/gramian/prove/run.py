@@ -252,8 +252,8 @@ def attempt(
         times = {eps: (proved_time(last, proof[1].first(eps) - 1, eps), seen[eps]) for eps in accuracies}
     if failure is None:
         assert last is not None  # the schedule ends with one
-        failure = _condition(last)
-    failure = replace(failure, fix=failure.fix.replace(CENTRED, _centred(task)))
+        failure = tail_condition(last)
+    failure = with_centring(failure, task)
     elapsed = time.perf_counter() - began
     series = np.array(distances), np.array(residuals)
     return RunProof(task, start, share, proof is not None, failure, last, growth, times, *series, precision, elapsed)
@@ -296,7 +296,13 @@ def _centred(task: RunTask) -> str:
     return f"centred inputs (their mean makes up {share:.0%} of the sum of squares), "
 
 
-def _condition(last: Tail) -> Inequality:
+def with_centring(inequality: Inequality, task: RunTask) -> Inequality:
+    """Its advice, with centring where that is what helps."""
+    return replace(inequality, fix=inequality.fix.replace(CENTRED, _centred(task)))
+
+
+def tail_condition(last: Tail) -> Inequality:
+    """The tail condition in words, with its numbers and what would make it hold."""
     numbers = f"L = {last.lipschitz:.3g}, R = {last.residual:.3g}, c = {last.share:.3g}, sigma = {last.sigma:.3g}"
     says = f"2 L R < c sigma^2 at step {last.step} ({numbers})"
     if last.sigma <= 0:
@@ -329,7 +335,7 @@ def _out_of_time(step: int, began: float, ends_at: float) -> Inequality:
         f"the replay's seconds, at step {step}",
         time.perf_counter() - began,
         max(ends_at - began, 0.0),
-        "more time, or a smaller network",
+        "more time (max_seconds), or a smaller network",
     )
 
 
