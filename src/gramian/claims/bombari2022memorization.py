@@ -94,7 +94,7 @@ def picture_transition(measured: Sequence[Measured]) -> list[Picture]:
     """The relative eigenvalue around the transition, and its growth, all seeds."""
     share, squares = [m.values("share") for m in measured], [m.values("m^2") for m in measured]
     shown = [[max(value, 1e-16) for value in m.values("relative")] for m in measured]
-    grown = [m.values("lambda") for m in measured]
+    grown = [[max(value, 1e-16) for value in m.values("lambda")] for m in measured]
     return [
         powers("transition", "Where the kernel becomes positive", ("m² / n", "smallest over mean eigenvalue"),
                f"It leaves 0 at {spread_text(located(measured))}.", {"measured": (share, shown)}),
