@@ -25,6 +25,7 @@ import gramian
 from gramian.checker.replay import tail
 from gramian.checker.two_layer_program import two_layer
 from gramian.checker.two_layer_run import Replay
+from gramian.data.load import load
 from gramian.prove.proof import Proof
 from gramian.prove.run import largest_eigenvalue
 
@@ -48,7 +49,7 @@ def rows(name: str, n: int, centred: bool) -> tuple[Tensor, Tensor]:
     if name == "digits":
         x, classes = load_digits(return_X_y=True)
     else:
-        data = gramian.data.load("fashion-mnist", data_dir=os.environ.get("GRAMIAN_DATA"))
+        data = load("fashion-mnist", data_dir=os.environ.get("GRAMIAN_DATA"))
         x, classes = data.x.reshape(len(data.x), -1).double().numpy(), np.asarray(data.y).ravel()
     x, classes = x[:n], classes[:n]
     if centred:
