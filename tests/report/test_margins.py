@@ -95,6 +95,8 @@ def test_the_inequality_that_decides():
     assert tightest([*claims, margin("path", 4.0, "<", 3.0, holds=False)]) == "about path: 4 < 3"
     lost = [margin("sigma", 0.3, "<=", None, holds=False), margin("path", 2.0, "<", 3.0)]
     assert tightest(lost) == "about sigma: 0.3, could not be shown"
+    no_step = [margin("h", 1e-6, "<", -3.9, holds=False), margin("share", 0.0, "<", -3.9, holds=False)]
+    assert tightest(no_step) == "about share: 0 < −3.9"
     assert tightest([]) == ""
 
 

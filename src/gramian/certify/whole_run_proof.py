@@ -75,7 +75,8 @@ def _limits(task: Task, start: TwoLayerWeights, steps: int, budget: Budget) -> t
     # some steps are timed first, each of which may compute all eigenvalues anew
     timed = (TIMED_STEPS + 1) * guess.seconds
     if timed > budget.left:
-        return None, f"bounding its first steps alone is predicted to take about {timed:,.0f} s; {SAYS_HOW}"
+        words = f"bounding its first steps alone is predicted to take about {timed:,.0f} s"
+        return None, f"{words}, and {budget.left:.0f} s are left; {SAYS_HOW}"
     with np.errstate(all="ignore"):
         cost = replay_cost(task, start)
     # tail conditions are tried after each half more steps, and once more by the checker

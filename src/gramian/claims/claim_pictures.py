@@ -69,6 +69,7 @@ def powers(
             middle = np.exp(np.mean(np.log(values)) - expected[label] * np.mean(np.log(sizes)))
             line = [float(middle * end ** expected[label]) for end in ends]
             traces += curve(ends, line, f"{label}: exponent {expected[label]:g}", style, legend=False)
+            all_y += line
         all_x, all_y = all_x + sizes, all_y + values
         tables.append(series_table(axes[0], sizes, {f"{axes[1]}, {label}": values}))
     return picture(

@@ -88,7 +88,9 @@ def tightest(margins: list[dict[str, Any]]) -> str:
     """
     failing = [margin for margin in margins if not margin["holds"]]
     deciding = [margin for margin in margins if margin["name"] in DECIDING]
-    candidates = [one for one in deciding if not one["holds"]] or failing or deciding or margins
+    # a bound of a share that is negative is no number to be below: then the share's own line says it
+    compared = [one for one in deciding if not one["holds"] and one["right"] is not None and one["right"] > 0]
+    candidates = compared or [one for one in failing if one["name"] != "h"] or deciding or margins
     if not candidates:
         return ""
     return f"{candidates[0]['says']}: {_numbers(candidates[0])}"
