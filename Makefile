@@ -1,7 +1,7 @@
 # gramian: `make demo` to see what it does, `make test` to check it. Python 3.11 or newer, a C++ compiler, git and make.
 PYTHON ?= python3
 JOBS ?= 2
-BENCH ?= limit_mlp limit_cnn limit_conv limit_fc empirical_mlp empirical_cnn empirical_shaped predicted_curve width_sweep agreement cifar_kernel suggest_tasks proofs prove_run pac_bayes spectrum_gpt2
+BENCH ?= limit_mlp limit_cnn limit_conv limit_fc empirical_mlp empirical_cnn empirical_shaped predicted_curve width_sweep agreement cifar_kernel suggest_tasks proofs prove_run prove_before pac_bayes spectrum_gpt2
 
 VENV := .venv
 BIN := $(VENV)/bin

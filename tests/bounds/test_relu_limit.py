@@ -11,7 +11,7 @@ from torch import nn
 import gramian
 from gramian.bounds import arora2019, du2019
 from gramian.bounds.du2019relu import required_width
-from gramian.bounds.relu_limit import relu_limit
+from gramian.checker.relu_limit import relu_limit
 from gramian.errors import BadArgument, BadData
 
 

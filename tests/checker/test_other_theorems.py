@@ -101,7 +101,7 @@ def valid(content):
 
     try:
         return checked(content).valid
-    except (ValueError, ArithmeticError):
+    except (ValueError, ArithmeticError, BadData):
         return False
 
 
@@ -150,6 +150,103 @@ def test_a_certificate_of_one_theorem_is_none_of_another(statement, tmp_path):
             continue
         # the numbers of the condition on a ball are also claims of a descent, which asks for less
         assert not result.valid or {statement, other} <= {"polyak-lojasiewicz", "minimum", "descent"}, other
+
+
+def of_a_width(factor=1.01, **changes):
+    """A certificate of Du et al.'s width for orthogonal rows; `changes` of its claims, as factors."""
+    x, y = np.eye(3), np.ones(3)
+    needed = gramian.bounds.du2019(x, y, width=10**9, antisymmetric=True).numbers["width"]
+    proof = gramian.bounds.du2019(x, y, width=2 * int(needed * factor / 2), antisymmetric=True)
+    had = proof.content.numbers
+    return proof, dataclasses.replace(proof.content, numbers={**had, **{k: had[k] * f for k, f in changes.items()}})
+
+
+def test_the_width_of_du2019_is_judged_by_the_checker(tmp_path):
+    proof, _ = of_a_width()
+    assert proof.status == "proved"
+    proof.save(tmp_path / "c")
+    result = check(tmp_path / "c", np.eye(3), np.ones((3, 1)))
+    assert result.valid, str(result)
+    assert "with probability at least 1 - 0.05" in result.says
+    assert "independent draws" in " ".join(result.assumes)
+    assert of_a_width(0.99)[0].status == "not proved"
+    assert not valid(of_a_width(0.99)[1])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"width": 0.5}, {"kappa": 0.9}, {"step": 3.0}, {"failure": 0.5e-3}, {"failure": 30.0}, {"sigma": 1.01},
+        {"inputs": 0.9}, {"frobenius": 0.9}, {"labels": 0.9}, {"lost": 300.0}, {"flips": 0.9}, {"flips": 10.0},
+        {"excess": 0.5}, {"reach": 1.01}, {"reach": 0.9}, {"width": 1.0000001}, {"antisymmetric": 0.5},
+        {"antisymmetric": 0.0}, {"width": float("nan")}, {"sigma": float("inf")}, {"lost": -1.0}, {"flips": -1.0},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_every_claim_about_draws_matters(changes):
+    assert valid(of_a_width()[1])
+    assert not valid(of_a_width(**changes)[1])
+
+
+def test_equal_rows_have_no_width():
+    _, content = of_a_width()
+    assert not valid(dataclasses.replace(content, x=np.array([[1.0, 0, 0], [1.0, 0, 0], [0, 0, 1.0]])))
+    assert not valid(dataclasses.replace(content, x=np.zeros((3, 3))))
+    assert not valid(dataclasses.replace(content, y=np.ones((4, 1))))
+    assert not valid(dataclasses.replace(content, y=np.full((3, 1), 2.0)))
+
+
+def of_new_samples(**changes):
+    """A certificate of the error on new samples: two clusters, far apart; `changes` of its claims, as factors."""
+    draws = np.random.default_rng(0)
+    y = np.sign(draws.standard_normal(600))
+    x = np.concatenate([y[:, None], 0.1 * draws.standard_normal((600, 30)) / np.sqrt(30)], 1)
+    proof = gramian.bounds.arora2019(x, y, 2e60, kappa=1e6, antisymmetric=True)
+    had = proof.content.numbers
+    return proof, dataclasses.replace(proof.content, numbers={**had, **{k: had[k] * f for k, f in changes.items()}})
+
+
+def test_the_error_after_arora2019_is_judged_by_the_checker(tmp_path):
+    proof, _ = of_new_samples()
+    assert proof.status == "proved"
+    assert 0.4 < proof.numbers["value"] < 0.5
+    proof.save(tmp_path / "c")
+    result = check(tmp_path / "c")
+    assert result.valid, str(result)
+    assert "of these 600 samples, it misclassifies at most a share of 0.49" in result.says
+    assert "independently" in " ".join(result.assumes)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"value": 0.999}, {"value": 1.1}, {"length": 0.99}, {"sigma": 1.01}, {"labels": 0.9}, {"shortest": 1.01},
+        {"flips": 0.5}, {"lost": 1e-24}, {"grid": 0.5}, {"grid": 0.0}, {"power": 2.0}, {"power": 0.5},
+        {"failure": 1e-3}, {"width": 1e-9}, {"kappa": 0.1}, {"antisymmetric": 0.0}, {"frobenius": 0.9},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_every_claim_about_new_samples_matters(changes):
+    assert not valid(of_new_samples(**changes)[1])
+
+
+def test_other_labels_than_signs_are_refused():
+    content = of_new_samples()[1]
+    assert valid(content)
+    other = content.y.copy()
+    other[0] = 0.5
+    assert not valid(dataclasses.replace(content, y=other))
+    assert not valid(dataclasses.replace(content, y=-content.y * np.where(np.arange(600) < 9, -1.0, 1.0)[:, None]))
+
+
+def test_what_the_checker_has_not_seen_is_implied_at_most():
+    y = np.sign(np.random.default_rng(0).standard_normal(600))
+    x = np.concatenate([y[:, None], 0.1 * np.random.default_rng(1).standard_normal((600, 30)) / np.sqrt(30)], 1)
+    limit = gramian.bounds.arora2019(x, y, float("inf"), antisymmetric=True)
+    assert limit.numbers["value"] < 0.5
+    assert limit.status == "implied"
+    with pytest.raises(BadArgument):
+        limit.save("unused")
 
 
 def test_a_changed_byte_is_found(tmp_path):

@@ -46,3 +46,5 @@ def test_a_curve_that_never_crosses():
 
 def test_the_worst_step_of_a_bound():
     assert worst_ratio([1, 2, 1], [2, 2, 4]) == 1
+    assert worst_ratio([0, 1], [0, 2]) == 0.5
+    assert worst_ratio([1e-9, 1], [0, 2]) == math.inf

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gramian.report.margins import margin_chart, ratio_of
+from gramian.report.margins import margin_chart, ratio_of, tightest
 from gramian.report.page import render
 
 
@@ -86,3 +86,49 @@ def test_the_room_of_the_whole_is_told_where_there_is_such_a_bar(facts, run):
     assert words not in render(facts)
     with_proof(run, margins=[margin("h"), margin()])
     assert words in render(facts)
+
+
+def test_the_inequality_that_decides():
+    claims = [margin("residual", 1.0, "<=", 1.0), margin("sigma", 0.3, "<=", 0.3)]
+    assert tightest([*claims, margin("path", 2.0, "<", 3.0)]) == "about path: 2 < 3"
+    assert tightest([margin("h", 0.5, "<", 1.0), *claims, margin("path", 2.0, "<", 3.0)]) == "about h: 0.5 < 1"
+    assert tightest([*claims, margin("path", 4.0, "<", 3.0, holds=False)]) == "about path: 4 < 3"
+    lost = [margin("sigma", 0.3, "<=", None, holds=False), margin("path", 2.0, "<", 3.0)]
+    assert tightest(lost) == "about sigma: 0.3, could not be shown"
+    no_step = [margin("h", 1e-6, "<", -3.9, holds=False), margin("share", 0.0, "<", -3.9, holds=False)]
+    assert tightest(no_step) == "about share: 0 < −3.9"
+    assert tightest([]) == ""
+
+
+def bound(**changes):
+    return {
+        "name": "PAC-Bayes", "of": "the network with noise", "value": 0.27, "vacuous": False, "probability": 0.95,
+        "samples": 2000, "test_error": 0.036, "assumes": ["the samples are independent"], "reference": "arXiv:1",
+    } | changes  # fmt: skip
+
+
+def test_bounds_of_the_error_have_a_table_and_vacuous_ones_the_word(facts, run):
+    words = "How large can the error on new samples be?"
+    assert words not in render(facts)
+    run["bounds"] = [bound(), bound(name="Rademacher", value=1.2, vacuous=True, test_error=None)]
+    page = render(facts)
+    assert words in page
+    assert "<td>0.27</td><td>0.036</td>" in page
+    assert "1.2, vacuous</td><td>not measured</td>" in page
+    assert "Assumed, and not checked here: the samples are independent." in page
+
+
+def test_the_terminal_says_the_bounds_and_the_inequality_that_decides(facts, run, capsys):
+    from rich.console import Console
+
+    from gramian.cli.printed_answer import print_answer
+
+    with_proof(run, status="not proved", margins=[margin("path", 4.0, "<", 3.0, holds=False)])
+    run["bounds"] = [bound(), bound(name="Rademacher", value=1.2, vacuous=True, test_error=None)]
+    facts["runs"] = [run]
+    print_answer(facts, Console(width=400))
+    said = capsys.readouterr().out
+    assert "about path: 4 < 3" in said
+    assert "PAC-Bayes: the error of the network with noise on new samples is at most 0.27, with probability" in said
+    assert "on the test rows it is 0.036" in said
+    assert "Rademacher: the error of the network with noise on new samples is vacuous (1.2: guessing" in said

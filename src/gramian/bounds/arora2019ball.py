@@ -8,14 +8,19 @@ remainders of a finite width carried along: docs/proofs/other-theorems.md.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from gramian.bounds.certificate import NumericCertificate
-from gramian.bounds.du2019relu import SLACK, start_residual
-from gramian.bounds.relu_limit import ReluLimit, relu_limit
+from gramian.bounds.du2019relu import OTHER_MACHINES, SLACK, start_residual
+from gramian.checker import checked
+from gramian.checker.arora2019 import ARORA2019
+from gramian.checker.certificate_file import Content
+from gramian.checker.program import NetworkProgram
+from gramian.checker.relu_limit import ReluLimit, relu_limit
+from gramian.checker.sentences import assumptions, sentence
 from gramian.conditions import OTHER, Condition
 from gramian.errors import BadArgument
 
@@ -23,6 +28,7 @@ REFERENCE = "arXiv:1901.08584"
 GROWTH = 2.0**0.25  # of the grid of distances
 FLIP_SHARES = np.geomspace(1e-14, 0.5, 400)  # q / sqrt(lambda_0)
 LOST_SHARES = np.geomspace(1e-6, 0.5, 40)  # epsilon
+SHORTER = 1 - 1e-9
 EVENTS = 5  # kernel, flips, trace, start, deviation: delta is shared equally
 
 
@@ -35,12 +41,15 @@ class _Ball:
         trace: at least tr H(0).
         excess: the mean over samples of what the linearization errs by.
         power: of the neurons' reach.
+        lost, flips: epsilon and q that the proof chose.
     """
 
     distance: float
     trace: float
     excess: float = 0.0
     power: int = 0
+    lost: float = 0.0
+    flips: float = 0.0
 
     def complexity(self, n: int) -> float:
         if math.isinf(self.distance):
@@ -73,7 +82,8 @@ def arora2019(
         antisymmetric: as for `du2019`.
 
     Returns:
-        Certificate, "proved" if the bound at this width is below the error of guessing, 1/2.
+        Certificate, "proved" if the checker finds the bound at this width below the error of guessing, 1/2; of infinite
+        width, which no network has, "implied" by premises in float64 with room for rounding.
 
     References:
         Arora, Du, Hu, Li, Wang 2019, arXiv:1901.08584.
@@ -93,8 +103,9 @@ def arora2019(
             fix="y of 1 and -1, kappa > 0, 0 < failure_probability < 1",
         )
     limit = relu_limit(np.asarray(x))
+    limit = replace(limit, norm=limit.norm * OTHER_MACHINES, frobenius=limit.frobenius * OTHER_MACHINES)
     n, each = len(targets), failure_probability / EVENTS
-    label_norm = math.sqrt(limit.complexity(targets))
+    label_norm = math.sqrt(limit.complexity(targets)) * OTHER_MACHINES
     ball = _ball(limit, targets, width, kappa, each, antisymmetric, label_norm)
     value, parts = _bound(n, ball, each)
     infinite, _ = _bound(n, _Ball(label_norm, limit.frobenius**2 / 2), each)
@@ -103,6 +114,17 @@ def arora2019(
         Condition("smallest eigenvalue of the limit Gram matrix, proved", 0.0, limit.smallest, ">"),
         Condition("bound of the error on new samples", 0.5, value, "<", "0.5 is the error of guessing"),
     )
+    content, judged = None, None
+    if math.isfinite(value) and math.isfinite(width):
+        claims = {
+            "width": float(width), "kappa": kappa, "failure": failure_probability,
+            "antisymmetric": float(antisymmetric), "sigma": math.sqrt(limit.smallest), "inputs": limit.norm,
+            "frobenius": limit.frobenius, "labels": math.sqrt(n) * OTHER_MACHINES, "length": label_norm,
+            "shortest": SHORTER / _longest(limit), "lost": ball.lost, "flips": ball.flips, "power": ball.power,
+            "grid": _place(ball), "value": value * OTHER_MACHINES,
+        }  # fmt: skip
+        content = _content(claims, np.asarray(x, dtype=np.float64).reshape(n, -1), targets)
+        judged = checked(content)
     verdict = f"{value:.3g}"
     if value >= 0.5:
         verdict = f"vacuous ({value:.3g})"
@@ -117,7 +139,22 @@ def arora2019(
         about=OTHER,
         numbers={"value": value, "limit": infinite, "complexity": complexity, "distance": ball.distance, **parts},
         paper={"complexity": complexity},
+        statement=ARORA2019,
+        content=content,
+        checked=judged,
+        fix="more samples, labels that agree with their neighbours', or a larger width",
     )
+
+
+def _content(claims: dict[str, float], x: np.ndarray, y: np.ndarray) -> Content:
+    says = sentence(ARORA2019, claims, len(x))
+    no_network = NetworkProgram((), {}, frozenset())
+    return Content(ARORA2019, says, assumptions(ARORA2019), claims, no_network, x, y.reshape(-1, 1))
+
+
+def _place(ball: _Ball) -> int:
+    """Of a distance on the grid: the first that is at least this one."""
+    return math.ceil(math.log(max(ball.distance, 1e-9), GROWTH) - 1e-9)
 
 
 def _ball(
@@ -127,7 +164,7 @@ def _ball(
     if limit.smallest <= 0:
         return _Ball(math.inf, math.inf)
     residual, _ = start_residual(limit, y, kappa, 3 * each, antisymmetric)
-    start = residual - float(np.linalg.norm(y))
+    start = residual - float(np.linalg.norm(y)) * OTHER_MACHINES  # exactly 0 where the first outputs are
     root, n = math.sqrt(limit.smallest), len(y)
     if math.isinf(width):
         return _Ball(label_norm + start / root, limit.frobenius**2 / 2)
@@ -155,7 +192,7 @@ def _ball(
                 continue
             distance = label_norm / math.sqrt(1 - lost) + start / initial + (q + 2 * q * limit.norm / initial) * total
             excess = kappa * 2.0**power * math.sqrt(width) * q**2 / n * _longest(limit)
-            ball = _Ball(float(distance) * SLACK, trace, float(excess) * SLACK, power)
+            ball = _Ball(float(distance) * SLACK, trace, float(excess) * SLACK, power, float(lost), float(q))
             if ball.complexity(n) < best.complexity(n):
                 best = ball
             break  # the smallest q that holds is the best for this epsilon
@@ -171,9 +208,9 @@ def _bound(n: int, ball: _Ball, each: float) -> tuple[float, dict[str, float]]:
     """The Rademacher bound of the first ball of a grid that holds this one."""
     if not math.isfinite(ball.distance):
         return math.inf, {}
-    step = math.ceil(math.log(max(ball.distance, 1e-9), GROWTH) - 1e-9)
+    step = _place(ball)
     chance = each / (2 * (abs(step) + 1) * (abs(step) + 2))
-    if ball.excess > 0:  # the neurons' reach is on a grid as well
+    if ball.flips > 0:  # of a finite width; the neurons' reach is on a grid as well
         chance /= 2 * (abs(ball.power) + 1) * (abs(ball.power) + 2)
     parts = {
         "complexity at this width": 2 * GROWTH**step * math.sqrt(ball.trace) / n,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from gramian.prove.proof import NOT_PROVED, PROVED, Proof
+from gramian.conditions import IMPLIED
+from gramian.prove.proof import Proof
 
 ROOMS = (4.0, 1.1, 1.0)  # of a claimed residual, largest first: another machine's rounding may make it larger
 
@@ -14,8 +15,8 @@ ROOMS = (4.0, 1.1, 1.0)  # of a claimed residual, largest first: another machine
 class NumericCertificate(Proof):
     """A theorem derived with all its constants, and the numbers that decide it.
 
-    One about a network and its data holds what the checker recomputes, and is proved if the checker says so; `save`
-    writes it. One about random draws of the weights has no network to write.
+    It holds what the checker recomputes, and is proved if the checker says so; `save` writes it. One that the checker
+    has not seen, such as a statement about infinite width, is implied by its premises at most.
 
     Attributes:
         paper: the condition that the paper prints, with its open constants taken to be 1, beside ours.
@@ -25,9 +26,7 @@ class NumericCertificate(Proof):
 
     @property
     def status(self) -> str:
-        """ "proved" if every inequality holds, else "not proved"."""
-        if self.checked is not None:
-            return super().status
-        if self.premises and all(premise.holds for premise in self.premises):
-            return PROVED
-        return NOT_PROVED
+        """ "proved" if the checker found every inequality to hold; "implied" unseen by it; else "not proved"."""
+        if self.checked is None and self.premises and all(premise.holds for premise in self.premises):
+            return IMPLIED
+        return super().status

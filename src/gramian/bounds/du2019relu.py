@@ -9,14 +9,19 @@ a matrix Chernoff bound in place of one for each entry, and norms in place of su
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from scipy import special
 
 from gramian.bounds.certificate import NumericCertificate
-from gramian.bounds.relu_limit import ReluLimit, relu_limit
+from gramian.checker import checked
+from gramian.checker.certificate_file import Content
+from gramian.checker.du2019 import DU2019
+from gramian.checker.program import NetworkProgram
+from gramian.checker.relu_limit import ReluLimit, relu_limit
+from gramian.checker.sentences import assumptions, sentence
 from gramian.conditions import TRAINING, Condition
 from gramian.errors import BadArgument
 
@@ -24,6 +29,7 @@ LOST_SHARES = np.geomspace(0.005, 0.9, 60)  # epsilon: of the limit's eigenvalue
 FLIP_SHARES = np.geomspace(1e-3, 0.6, 90)  # q / sqrt(lambda_0): of its root, lost by neurons that change sign
 EXCESSES = np.geomspace(0.01, 20.0, 60)  # t: more neurons near their kink than expected, as a share
 SLACK = 1 + 1e-9  # for rounding in a few operations
+OTHER_MACHINES = 1 + 1e-7  # above what sums in another order may change in a norm
 REFERENCE = "arXiv:1810.02054"
 
 
@@ -38,7 +44,7 @@ class Width:
         movement: neurons that keep each one's movement small.
         rate: p of (1 - lr p)^k, by which the residual's norm falls.
         scale: the smallest kappa at which `movement` asks for no more than the other two.
-        lost, flipped: epsilon and q.
+        lost, flipped, excess, reach: epsilon, q, t, and how near a counted neuron is to its kink, over kappa.
     """
 
     width: float
@@ -49,6 +55,8 @@ class Width:
     scale: float
     lost: float
     flipped: float
+    excess: float
+    reach: float
 
 
 def required_width(
@@ -67,7 +75,7 @@ def required_width(
     lam, copies = limit.smallest, 1.0
     if antisymmetric:
         copies = 2.0
-    infinite = Width(math.inf, math.inf, math.inf, math.inf, 0.0, math.inf, 0.0, 0.0)
+    infinite = Width(math.inf, math.inf, math.inf, math.inf, 0.0, math.inf, 0.0, 0.0, 0.0, 0.0)
     if lam <= 0:
         return infinite
     each, n = failure_probability / 2, len(limit.matrix)
@@ -84,12 +92,13 @@ def required_width(
         reach = math.sqrt(2) * special.erfinv(np.minimum(near, 1.0))
         movement = (limit.norm * residual / (rate * kappa * reach)) ** 2
     movement = np.where(allowed, movement, np.inf)
-    width = np.maximum(np.maximum(kernel, flips), movement) * SLACK
+    width = np.maximum(np.maximum(kernel, flips), movement) * SLACK**4
     best = np.unravel_index(int(np.argmin(width)), width.shape)
     rest = max(kernel[best], flips[best])
     return Width(
         float(width[best]), float(kernel[best]), float(flips[best]), float(movement[best]), float(rate[best]),
         float(kappa * math.sqrt(movement[best] / rest)), float(lost[best]), float(flip[best] * root),
+        float(excess[best]), float(reach[best]) / SLACK,
     )  # fmt: skip
 
 
@@ -119,8 +128,9 @@ def du2019(
             a large kappa makes a width of about $\log(n/\delta)\,(\|X\|^2 + n)/\lambda_0$ enough.
 
     Returns:
-        Certificate with status "proved" or "not proved". `numbers`: width, kernel, flips, movement (what each part of
-        the proof asks for), rate, lambda_0, scale. `paper`: $n^6/(\lambda_0^4\kappa^2\delta^3)$, constant 1.
+        Certificate with status "proved" or "not proved"; the checker judges. `numbers`: width, kernel, flips, movement
+        (what each part of the proof asks for), rate, lambda_0, scale. `paper`: $n^6/(\lambda_0^4\kappa^2\delta^3)$,
+        constant 1.
 
     References:
         Du, Zhai, Poczos, Singh 2019, arXiv:1810.02054; Tropp 2012, arXiv:1004.4389 (matrix Chernoff bound).
@@ -138,6 +148,7 @@ def du2019(
             fix="kappa=1.0, failure_probability=0.05",
         )
     limit = relu_limit(np.asarray(x))
+    limit = replace(limit, norm=limit.norm * OTHER_MACHINES, frobenius=limit.frobenius * OTHER_MACHINES)
     targets = np.asarray(y, dtype=np.float64).reshape(-1)
     step = 1.0
     if lr is not None:
@@ -150,6 +161,17 @@ def du2019(
     paper = math.inf
     if limit.smallest > 0:
         paper = n**6 / (limit.smallest**4 * kappa**2 * failure_probability**3)
+    claims = {
+        "width": float(width), "kappa": kappa, "step": lr or 1 / limit.norm**2, "failure": failure_probability,
+        "antisymmetric": float(antisymmetric), "sigma": math.sqrt(limit.smallest), "inputs": limit.norm,
+        "frobenius": limit.frobenius, "labels": float(np.linalg.norm(targets)) * OTHER_MACHINES, "lost": needed.lost,
+        "flips": needed.flipped, "excess": needed.excess, "reach": needed.reach,
+    }  # fmt: skip
+    rows = np.asarray(x, dtype=np.float64).reshape(n, -1)
+    content = Content(
+        DU2019, sentence(DU2019, claims, n), assumptions(DU2019), claims, NetworkProgram((), {}, frozenset()), rows,
+        targets.reshape(n, 1),
+    )  # fmt: skip
     premises = (
         Condition("smallest eigenvalue of the limit Gram matrix, proved", 0.0, limit.smallest, ">"),
         Condition("width m", needed.width, float(width), ">=", f"the paper's, with constant 1: {paper:.3g}"),
@@ -170,6 +192,10 @@ def du2019(
         about=TRAINING,
         numbers=numbers,
         paper={"width": paper},
+        statement=DU2019,
+        content=content,
+        checked=checked(content),
+        fix="a larger width, or a larger kappa with neurons in pairs of opposite signs",
     )
 
 
@@ -180,7 +206,7 @@ def start_residual(
 
     $E\|f_0\|^2 = \kappa^2\|X\|_F^2/2$, as the signs are independent; Markov's inequality with $\delta/3$.
     """
-    size = float(np.linalg.norm(y)) * SLACK
+    size = float(np.linalg.norm(y)) * OTHER_MACHINES
     if antisymmetric:
         return size, delta
     return size + kappa * limit.frobenius * math.sqrt(1.5 / delta) * SLACK, 2 * delta / 3

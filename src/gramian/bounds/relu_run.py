@@ -23,6 +23,7 @@ from gramian.checker.statements import evaluated, residual_norm
 from gramian.checker.well_formed import NotWellFormed
 from gramian.conditions import TRAINING, Condition
 from gramian.errors import Unsupported, named_in_errors
+from gramian.prove.layer_form import in_layers
 from gramian.prove.problem import problem_of
 from gramian.prove.read_program import read_program
 
@@ -65,7 +66,7 @@ def relu_descent(module: nn.Module, x: Any, y: Any, *, lr: float | None = None) 
         ('proved', 'not proved')
     """
     problem = problem_of(module, x, y, "squared")
-    program = read_program(problem.module, problem.x)
+    program = in_layers(read_program(problem.module, problem.x))
     rows, targets = problem.x.reshape(len(problem.x), -1).numpy(), problem.y.numpy()
     values = evaluated(program, rows)
     try:

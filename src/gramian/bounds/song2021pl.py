@@ -36,7 +36,7 @@ from gramian.checker.well_formed import NotWellFormed
 from gramian.conditions import TRAINING, Condition
 from gramian.errors import BadArgument, Unsupported, named_in_errors
 from gramian.prove.problem import problem_of
-from gramian.prove.read_program import checked_program
+from gramian.prove.read_program import checked_layers
 
 RADII = tuple(2.0 ** (-j / 2) for j in range(-8, 25))  # times sigma over beta of the centre
 ROOM = 1 - 1e-9
@@ -99,7 +99,7 @@ def song2021(
             fix="constants='measured' or 'paper', lr=None",
         )
     problem = problem_of(module, x, y, "squared")
-    program = checked_program(problem.module, problem.x)
+    program = checked_layers(problem.module, problem.x)
     rows = problem.x.reshape(len(problem.x), -1).numpy()
     values = evaluated(program, rows)
     residual = residual_norm(values, problem.y.numpy())

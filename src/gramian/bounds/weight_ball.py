@@ -116,7 +116,7 @@ def rademacher(
         value * (1 + 1e-9) + ROUNDED,
         failure_probability,
         n,
-        "the trained network",
+        "the network",
         1 - 1 / max(outputs, 2),
         {
             "distance": pair.distance,

@@ -19,7 +19,8 @@ METHODS = {"gd": "gradient descent", "sgd": "SGD", "momentum": "heavy ball", "ne
 def why(did: str, certificates: tuple[Certificate, ...]) -> str:
     """How we know what a run did: only a theorem about training makes it more than observed, and only if it did.
 
-    "proved": the run reached the goal, and an exact minimum near the weights that it left is proved.
+    "proved": the run reached the goal, and an exact minimum near the weights that it left is proved, or that the exact
+    run from its initial weights ends in one.
     """
     statuses = {c.status for c in certificates if c.about == TRAINING}
     if did == REACHED and CONTRADICTED not in statuses:

@@ -20,8 +20,8 @@ class Certification:
         answer: three plain sentences: whether, how fast, why we know.
         certificates: what was proved or not of the trained network, then every theorem that applies, checked.
         did: "reached", "not reached" or "impossible": whether the last training loss counts as the global minimum.
-        why: how we know: "proved" (an exact minimum near the weights that the run left), "implied", "implied up to
-            constants" (by a theorem about training) or "observed".
+        why: how we know: "proved" (an exact minimum near the weights that the run left, or the exact run from the
+            initial ones), "implied", "implied up to constants" (by a theorem about training) or "observed".
         data: facts of the data, plain: `gramian.report.facts.DataFacts`.
         run: facts of the network and the run, plain: `gramian.report.facts.RunFacts`. `report_facts` puts several of
             them together.

@@ -90,6 +90,7 @@ def conclude(run: FinishedRun, proofs: Proofs, clock: Clock) -> Certification:
         probes=run_facts.probe_facts(run.trace),
         width=_width(run, all_certificates),
         certificates=[c.facts() for c in all_certificates],
+        bounds=list(proofs.bounds),
         warnings=warnings,
         origin=_origin(run, proofs, clock),
     )

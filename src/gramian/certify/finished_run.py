@@ -31,6 +31,8 @@ class InitialNetwork:
         coupled_ntk: its own NTK over all outputs and rows, (n, n, C, C); None where that takes too long.
         kernel_cost: what its own NTK costs, by which rows are chosen.
         mode_differences: layers that make training mode another function than evaluation mode; "" without any.
+        start: a copy of it as it was, on the CPU, which nothing trains; None where no proof is asked for, or where the
+            run went on from a checkpoint, whose own start nobody knows.
     """
 
     network: nn.Module
@@ -43,6 +45,7 @@ class InitialNetwork:
     coupled_ntk: Tensor | None
     kernel_cost: KernelCost
     mode_differences: str
+    start: nn.Module | None = None
 
     @property
     def n_ntk_rows(self) -> int:
@@ -155,6 +158,12 @@ class FinishedRun:
         if bool(value.isfinite()):
             return float(value)
         return None
+
+    @property
+    def descends(self) -> bool:
+        """Whether each step was plain gradient descent on all samples: no minibatches, momentum or decay."""
+        plan = self.plan
+        return plan.optimizer == "gd" or (plan.optimizer == "sgd" and plan.batch_size >= len(self.data.inputs))
 
     @property
     def still(self) -> bool:

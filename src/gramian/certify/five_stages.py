@@ -93,15 +93,19 @@ def certify(
         progress: say on stderr what is being done, with a progress bar for what takes long.
         checkpoint, resume: as for `train`.
         prove: whether `gramian.prove` is tried on a copy of the trained network: is there an exact minimum, training
-            loss 0, near these weights? "auto": where it is predicted to take no longer than the study did so far (20 s
-            are always allowed) and at most 12 GiB; True: whatever time it takes; False: no.
+            loss 0, near these weights? Then, of two layers with a smooth activation and plain descent on all rows,
+            whether the exact run from the initial weights ends in one; other papers' theorems with their constants;
+            and, of 1,000 rows or more with a proved minimum, bounds of the error on new samples. "auto": what is
+            predicted to take, all together, no longer than the study did so far (20 s are always allowed) and at most
+            12 GiB; True: whatever time it takes, half an hour for the exact run; False: no.
 
     Returns:
         The answer with its certificates, the trace and plain facts; `.write(folder)` makes the report. `.did` is
         "reached", "not reached" or "impossible", `.why` how we know ("proved": an exact minimum near the trained
-        weights is; the run is not). For rows that are equal to the network (all numbers equal in the precision of the
-        training) and have different labels the answer is "impossible", and nothing is trained. A module in training
-        mode (BatchNorm, Dropout) is trained so, and measured in evaluation mode.
+        weights is, or the exact run from the initial ones; the recorded run, which rounds, is observed). For rows that
+        are equal to the network (all numbers equal in the precision of the training) and have different labels the
+        answer is "impossible", and nothing is trained. A module in training mode (BatchNorm, Dropout) is trained so,
+        and measured in evaluation mode.
 
     Raises:
         BadData: inputs or labels that can't be used. NoLimit: an architecture without a limit here, drawn anew.

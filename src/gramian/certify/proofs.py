@@ -1,8 +1,9 @@
 """After the run of `certify`: does an exact global minimum lie near the trained weights, and is that proved?
 
 `gramian.prove` is tried on a float64 copy of the trained network: first "minimum", which moves the copy by a few
-Gauss-Newton steps, then "descent" from where these end. The run itself is never proved here: what is proved is about
-the weights that it left.
+Gauss-Newton steps, then "descent" from where these end: both are about the weights that the run left. Then the exact
+run from the initial weights, where that statement applies; other papers' theorems on these numbers; and bounds of the
+error on new samples. All share one budget of time.
 """
 
 from __future__ import annotations
@@ -12,15 +13,20 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from gramian.certify.error_bounds import error_bounds
 from gramian.certify.finished_run import FinishedRun
-from gramian.certify.study_clock import Clock
+from gramian.certify.numeric_theorems import numeric_theorems
+from gramian.certify.study_clock import Budget, Clock
+from gramian.certify.whole_run_proof import proof_of_run
+from gramian.checker.relu_descent import RELU_DESCENT
 from gramian.checker.sentences import rounded_down, rounded_up
 from gramian.empirical.modules.module_copy import copied
-from gramian.errors import GramianError
+from gramian.errors import GramianError, Unsupported
 from gramian.predict.cost import MEMORY_SHARE, free_memory
 from gramian.prove.cost import ProofCost, least_seconds, predicted_cost
 from gramian.prove.proof import PROVED, Proof
 from gramian.prove.prove import prove
+from gramian.report.facts import BoundFacts
 
 SHARE_OF_RUN = 1.0  # of the time that the study took so far
 LEAST_BUDGET = 20.0  # seconds that every study has for a proof
@@ -28,6 +34,12 @@ MOST_BYTES = 12 * 2**30
 MOST_ACTIVATIONS = 2**18  # numbers in one layer's output of one row; reading a formula of more takes minutes
 DESCENT_SHARE = 0.4  # of what "minimum" takes: all but the polishing is done once more
 PREFIX = "Not proved: "
+TO_THE_MINIMUM = ("minimum", "separation", "run", RELU_DESCENT)
+WHOLE_RUN = "the whole run"
+BEFORE_IT_RUNS = (
+    "Proved from the initial weights alone: gradient descent in real numbers at this run's learning rate converges to "
+    "weights with training loss exactly 0."
+)
 SAYS_HOW = "prove=True (--prove) takes the time"
 
 
@@ -38,11 +50,13 @@ class Proofs:
     Args:
         tried: statements that were proved, or not.
         says: a sentence or two: what is proved, or why nothing is; "" where nobody asked.
+        bounds: of the error on new samples.
         interrupted: whether Ctrl-C ended them.
     """
 
     tried: tuple[Proof, ...] = ()
     says: str = ""
+    bounds: tuple[BoundFacts, ...] = ()
     interrupted: bool = False
 
     @property
@@ -52,14 +66,13 @@ class Proofs:
 
 
 def proves_minimum(certificates: tuple[object, ...]) -> bool:
-    """Whether one of these is a proof that an exact minimum lies near, or that the classes are separated."""
-    return any(
-        isinstance(c, Proof) and c.statement in ("minimum", "separation") and c.status == PROVED for c in certificates
-    )
+    """Whether one of these is a proof that an exact minimum lies near the trained weights, that the classes are
+    separated, or that the exact run from the initial weights ends in a minimum."""
+    return any(isinstance(c, Proof) and c.statement in TO_THE_MINIMUM and c.status == PROVED for c in certificates)
 
 
 def proofs_of(run: FinishedRun, clock: Clock) -> Proofs:
-    """What can be proved of the trained network in the time that there is; never an error."""
+    """What can be proved of the trained network and of its run in the time that there is; never an error."""
     asked = run.data.request.prove
     if asked is False or run.trace.diverged or not bool(run.train_outputs.isfinite().all()):
         return Proofs()
@@ -71,38 +84,104 @@ def proofs_of(run: FinishedRun, clock: Clock) -> Proofs:
             "be 0."
         )
     if asked is True:
-        budget = math.inf
+        seconds = math.inf
     else:
-        budget = max(LEAST_BUDGET, SHARE_OF_RUN * sum(clock.seconds.values()))
-    try:
-        with clock("proof"):
-            return _tried(run, budget, clock)
-    except KeyboardInterrupt:
-        return Proofs(says="No proof of an exact minimum: it was interrupted.", interrupted=True)
-    # a layer without a rule, a graph that torch cannot trace, no memory: the training's result stands
-    except Exception as error:
-        return Proofs(says=f"No proof of an exact minimum: {_reason(error)}.")
+        seconds = max(LEAST_BUDGET, SHARE_OF_RUN * sum(clock.seconds.values()))
+    attempts = _Attempts(run, Budget(seconds), clock)
+    with clock("proof"):
+        return attempts.all()
 
 
-def _tried(run: FinishedRun, budget: float, clock: Clock) -> Proofs:
+class _Attempts:
+    """One statement after another, in one budget; each that fails in whatever way leaves a sentence."""
+
+    def __init__(self, run: FinishedRun, budget: Budget, clock: Clock) -> None:
+        self.run, self.budget, self.clock = run, budget, clock
+        self.polished: nn.Module | None = None
+        self.of_minimum: list[Proof] = []
+        self.of_run: list[Proof] = []
+        self.theorems: tuple[Proof, ...] = ()
+        self.bounds: tuple[BoundFacts, ...] = ()
+
+    def all(self) -> Proofs:
+        says: dict[str, str] = {}
+        subject = "an exact minimum"
+        try:
+            for subject, attempt in (
+                ("an exact minimum", self._minimum), ("a bound on new samples", self._error_bounds),
+                ("another paper's theorem", self._theorems), (WHOLE_RUN, self._whole_run),
+            ):  # fmt: skip
+                # a layer without a rule, a graph that torch cannot trace, no memory: the training's result stands
+                try:
+                    says[subject] = attempt()
+                except Exception as error:
+                    says[subject] = f"No proof of {subject}: {_reason(error)}."
+        except KeyboardInterrupt:
+            says[subject] = f"No proof of {subject}: it was interrupted."
+            return self._results(says, interrupted=True)
+        return self._results(says, interrupted=False)
+
+    def _results(self, says: dict[str, str], interrupted: bool) -> Proofs:
+        tried = (*self.of_minimum, *self.of_run, *self.theorems)
+        return Proofs(tried, _joined(says), self.bounds, interrupted)
+
+    def _minimum(self) -> str:
+        minimum, descent, self.polished, says = _minimum_and_descent(self.run, self.budget, self.clock)
+        self.of_minimum += [proof for proof in (minimum, descent) if proof is not None]
+        return says
+
+    def _whole_run(self) -> str:
+        try:
+            proof, says = proof_of_run(self.run, self.budget, self.clock)
+        except Unsupported:  # another network than the statement is about
+            return ""
+        if proof is not None:
+            self.of_run.append(proof)
+        return says
+
+    def _theorems(self) -> str:
+        try:
+            self.theorems = numeric_theorems(self.run, self.polished, self.budget)
+        except Unsupported:
+            return ""
+        if any(theorem.statement == RELU_DESCENT and theorem.status == PROVED for theorem in self.theorems):
+            return BEFORE_IT_RUNS
+        return ""
+
+    def _error_bounds(self) -> str:
+        if self.polished is not None:
+            self.bounds = error_bounds(self.run, self.of_minimum[0], self.polished, self.budget)
+        return ""
+
+
+def _joined(says: dict[str, str]) -> str:
+    """What is proved stands first, of that the run itself."""
+    sentences = sorted(says.items(), key=lambda one: (not one[1].startswith("Proved"), one[0] != WHOLE_RUN))
+    return " ".join(text for _, text in sentences if text)
+
+
+def _minimum_and_descent(
+    run: FinishedRun, budget: Budget, clock: Clock
+) -> tuple[Proof | None, Proof | None, nn.Module | None, str]:
+    """Both proofs, the network that was polished for them, and a sentence."""
     x, y = run.data.inputs, run.data.training_targets()
     network = run.initial.network
-    refusal = _too_large(run, budget)
+    refusal = _too_large(run, budget.left)
     if refusal:
-        return Proofs(says=f"No proof of an exact minimum was tried: {refusal}; {SAYS_HOW}.")
+        return None, None, None, f"No proof of an exact minimum was tried: {refusal}; {SAYS_HOW}."
     cost = predicted_cost(network, x, y, loss=run.loss_name)
-    if cost.bytes > _most_bytes() or cost.seconds > budget:
-        return Proofs(says=_does_not_fit(cost, budget))
+    if cost.bytes > _most_bytes() or cost.seconds > budget.left:
+        return None, None, None, _does_not_fit(cost, budget.left)
     copy = copied(network).cpu().double()
     mode = network.training
     minimum = _minimum(run, copy, x, y, clock)
-    if minimum.status != PROVED or minimum.statement == "separation":
-        return Proofs((minimum,), _says(run, minimum, None))
-    if (1 + DESCENT_SHARE) * minimum.numbers["seconds"] > budget:
-        return Proofs((minimum,), _says(run, minimum, None))
+    if minimum.statement == "separation":
+        return minimum, None, None, _says(run, minimum, None)
+    if minimum.status != PROVED or DESCENT_SHARE * minimum.numbers["seconds"] > budget.left:
+        return minimum, None, copy, _says(run, minimum, None)
     copy.train(mode)
     descent = prove(copy, x, y, "descent", lr=_rate(run), polished=False, max_bytes=MOST_BYTES, news=clock.say)
-    return Proofs((minimum, descent), _says(run, minimum, descent))
+    return minimum, descent, copy, _says(run, minimum, descent)
 
 
 def _minimum(run: FinishedRun, copy: nn.Module, x: Tensor, y: Tensor, clock: Clock) -> Proof:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from gramian.certify.finished_run import FinishedRun, InitialNetwork, TrainingPlan
@@ -16,6 +16,7 @@ from gramian.certify.prepared_data import PreparedData
 from gramian.certify.study_clock import Clock
 from gramian.certify.torch_line import per_batch, rounded
 from gramian.certify.width import WidthChoice
+from gramian.empirical.modules.module_copy import copied
 from gramian.solve import time_to
 from gramian.train import Trace, train
 from gramian.train.settings import ADAM_LR, Settings
@@ -84,7 +85,15 @@ def _initial_network(data: PreparedData, limit: LimitSide, width: WidthChoice, c
         coupled_ntk=coupled,
         kernel_cost=cost,
         mode_differences=mode,
+        start=_kept_start(data, network),
     )
+
+
+def _kept_start(data: PreparedData, network: nn.Module) -> nn.Module | None:
+    """What a theorem about the whole run begins with."""
+    if data.request.prove is False or data.request.resume:
+        return None
+    return copied(network).cpu()
 
 
 def _plan(data: PreparedData, limit: LimitSide, initial: InitialNetwork) -> TrainingPlan:

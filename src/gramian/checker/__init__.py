@@ -8,7 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from gramian.checker.arora2019 import ARORA2019, arora2019_lines
+from gramian.checker.before_statement import before_lines
 from gramian.checker.certificate_file import Content, read
+from gramian.checker.du2019 import DU2019, du2019_lines
 from gramian.checker.line import Line
 from gramian.checker.relu_descent import RELU_DESCENT, relu_descent_lines
 from gramian.checker.run_statement import run_lines
@@ -19,6 +22,7 @@ from gramian.checker.well_formed import require_targets, require_well_formed
 from gramian.errors import BadData
 
 LINES_OF = {"run": run_lines, SONG2021: song2021_lines, RELU_DESCENT: relu_descent_lines}
+LINES_OF_DRAWS = {DU2019: du2019_lines, ARORA2019: arora2019_lines}
 
 __all__ = ["Checked", "Line", "check"]
 
@@ -100,11 +104,18 @@ def checked(content: Content) -> Checked:
 
     The sentence and what it assumes come from here: a file may say anything in words.
     """
-    if content.statement in LINES_OF:
+    if content.statement in LINES_OF_DRAWS:  # about draws of a network: there is none to look at
+        recomputed = LINES_OF_DRAWS[content.statement](content.x, content.y, content.numbers)
+    elif content.statement in LINES_OF:
         outputs = require_well_formed(content.program, content.x)
         require_targets(content.statement, content.y, len(content.x), outputs)
         with np.errstate(over="ignore", invalid="ignore"):
             recomputed = LINES_OF[content.statement](content.program, content.x, content.y, content.numbers)
+    elif content.statement == "before":
+        outputs = require_well_formed(content.program, content.x)
+        require_targets("before", content.y, len(content.x), outputs)
+        intervals = content.series["intervals"]
+        recomputed = before_lines(content.program, content.x, content.y, content.numbers, intervals)
     else:
         recomputed = lines(content.statement, content.program, content.x, content.y, content.numbers)
     says = sentence(content.statement, content.numbers, len(content.x))

@@ -120,10 +120,11 @@ class DeepReplay(ReplayedRun):
             return self.norms
         return [(top + way) * PAD for way, top in zip(ways, self.norms, strict=True)]
 
-    def require_reach(self, point: DeepPoint, radius: float) -> None:
+    def beyond_reach(self, point: DeepPoint, radius: float) -> str:
         filled = self.within(point, radius).filled
-        if not filled <= 1:
-            raise ArithmeticError(f"a preactivation may be {filled:.3g} times as large as was bounded")
+        if filled <= 1:
+            return ""
+        return f"a preactivation may be {filled:.3g} times as large as was bounded"
 
     def lipschitz_within(self, point: DeepPoint, radius: float) -> float:
         return self.within(point, radius).lipschitz

@@ -22,8 +22,8 @@ class Line:
 def compared(name: str, says: str, left: float, sense: str, right: float) -> Line:
     """Of two floats as they are."""
     if sense == "<":
-        return Line(name, says, left, sense, right, bool(left < right))
-    return Line(name, says, left, sense, right, bool(left <= right))
+        return Line(name, says, float(left), sense, float(right), bool(left < right))
+    return Line(name, says, float(left), sense, float(right), bool(left <= right))
 
 
 def shown(name: str, says: str, claimed: float, holds: bool) -> Line:

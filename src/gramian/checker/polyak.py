@@ -50,7 +50,7 @@ class PolyakBall:
         return [
             rational("mu", "the condition holds on the ball with a positive constant", Fraction(0), "<", self.mu),
             rational("share", "a step lowers the residual", Fraction(0), "<", self.share),
-            rational("path", "descent ends before it has left the ball", self.residual, "<", self.allowed),
+            rational("path", "residual below c mu rho: no step leaves the ball", self.residual, "<", self.allowed),
         ]
 
 

@@ -110,7 +110,15 @@ def relu_descent_lines(program: NetworkProgram, x: np.ndarray, y: np.ndarray, nu
     share = 1 - q / s - step / 2 * Fraction(norm) ** 2
     allowed = Fraction(had["reach"]) * s**2 * share / Fraction(had["inputs"])
     result.append(rational("share", "a step lowers the residual", Fraction(0), "<", share))
-    result.append(rational("path", "no neuron leaves its reach", Fraction(had["residual"]), "<", allowed))
+    result.append(
+        rational(
+            "path",
+            "residual below s^2 c T / ||X||: no neuron leaves its reach",
+            Fraction(had["residual"]),
+            "<",
+            allowed,
+        )
+    )
     return result
 
 

@@ -79,8 +79,8 @@ class ReplayedRun:
         """Weights after the step in float64, and a bound of its two roundings an entry."""
         raise NotImplementedError
 
-    def require_reach(self, point: Any, radius: float) -> None:
-        """The activation's bounds hold for all weights within this radius."""
+    def beyond_reach(self, point: Any, radius: float) -> str:
+        """Why the activation's bounds do not hold for all weights within this radius; "" where they do."""
         raise NotImplementedError
 
     def lipschitz_within(self, point: Any, radius: float) -> float:
@@ -126,7 +126,7 @@ class ReplayedRun:
         while True:
             point = self.at(step, weights)
             distance = (carried + rounded) * PAD
-            self.require_reach(point, distance)
+            require_reach(self, point, distance)
             norm_here, lipschitz = jacobian.bound(point, distance)
             # r moves by at most ||J|| E + L E^2 / 2 from the computed to the exact iterate
             computed = norm(point.residual) + point.residual_error
@@ -147,6 +147,13 @@ class ReplayedRun:
                 error = lr * (point.gradient_error + norm_here * point.residual_error) + rounding
             carried = (stretch * carried + error) * PAD + SMALLEST
             step += 1
+
+
+def require_reach(replay: ReplayedRun, point: Any, radius: float) -> None:
+    """Else an error."""
+    reason = replay.beyond_reach(point, radius)
+    if reason:
+        raise ArithmeticError(reason)
 
 
 class JacobianNorm:
@@ -235,8 +242,7 @@ def tail(replay: ReplayedRun, point: Any, bounds: StepBounds) -> Tail:
             lipschitz = replay.lipschitz_within(point, reach)
             jacobian = (largest + lipschitz * reach) * PAD
             share = 1 - lr * (jacobian**2 + lipschitz * bounds.residual) / 2 * PAD
-            if 0 < assumed <= share:
-                replay.require_reach(point, reach)
+            if 0 < assumed <= share and not replay.beyond_reach(point, reach):
                 break
         else:
             share = min(share, 0.0)

@@ -62,16 +62,11 @@ def run_lines(program: NetworkProgram, x: NDArray, y: NDArray, numbers: Mapping[
     goal, steps = float(numbers.get("accuracy", np.inf)), float(numbers["steps"])
     precise, bits = float(numbers.get("precise_steps", 0)), float(numbers.get("bits", 128))
     sane = [
-        compared("rate", "the learning rate is positive", 0.0, "<", task.lr),
-        compared("rate_size", "the learning rate is finite", task.lr, "<", np.inf),
-        compared("steps", "the run has a whole number of steps, as many as can be replayed", steps % 1, "<=", 0.0),
-        compared("first", "the end does not come before the start", 0.0, "<=", steps),
-        compared("last", "the run has an end", steps, "<=", LONGEST_RUN),
+        *sane_lines(task.lr, steps, goal),
         compared("precise", "ball arithmetic takes a whole number of steps", precise % 1, "<=", 0.0),
         compared("bits", "it has a whole number of bits", bits % 1, "<=", 0.0),
         compared("fewest_bits", "it has no fewer than float64", 53.0, "<=", bits),
         compared("most_bits", "it has no more than can be computed with", bits, "<=", MOST_BITS),
-        compared("accuracy", "the accuracy is positive", 0.0, "<", goal),
     ]
     if not all(line.holds for line in sane):
         return [line for line in sane if not line.holds]
@@ -79,6 +74,29 @@ def run_lines(program: NetworkProgram, x: NDArray, y: NDArray, numbers: Mapping[
         end, last_above, farthest = _end(replay_of(task, start, int(precise), int(bits)), int(steps), goal)
     except (ArithmeticError, np.linalg.LinAlgError) as error:
         return [compared("range", f"the run stays where it can be bounded, but {error}", 1.0, "<=", 0.0)]
+    return end_lines(numbers, end, last_above, farthest, goal)
+
+
+def sane_lines(lr: float, steps: float, goal: float) -> list[Line]:
+    """That these numbers can mean a run."""
+    return [
+        compared("rate", "the learning rate is positive", 0.0, "<", lr),
+        compared("rate_size", "the learning rate is finite", lr, "<", np.inf),
+        compared("steps", "the run has a whole number of steps, as many as can be replayed", steps % 1, "<=", 0.0),
+        compared("first", "the end does not come before the start", 0.0, "<=", steps),
+        compared("last", "the run has an end", steps, "<=", LONGEST_RUN),
+        compared("accuracy", "the accuracy is positive", 0.0, "<", goal),
+    ]
+
+
+def end_lines(numbers: Mapping[str, Any], end: Tail, last_above: int, farthest: float, goal: float) -> list[Line]:
+    """What is claimed of the run, and that its rest converges.
+
+    Args:
+        end: the tail at the claimed step.
+        last_above: the last step up to there whose loss may be above `goal`.
+        farthest: the largest distance between the exact run and what was computed.
+    """
     claims = (
         ("distance", "the exact run is never farther from the computed one than claimed", farthest),
         ("residual", "the exact run's residual there is at most as claimed", end.residual),

@@ -159,17 +159,13 @@ def evaluate(task: Task, geometry: InputNorms, phi: TaylorTable, step: int, weig
     )
     residual_error += 2 * UNIT * (2 * norm(residual) + norm(task.y) + bias_size * norm(beta))
 
-    # (2): D = scale (R A) o phi', then D^T X
+    # (2): the product with the slopes and features as computed, and what their errors add
     back, back_size = residual @ a, np.abs(residual) @ np.abs(a)
-    weighted = scale * back * slopes
-    weighted_error = scale * (norm(back_size) * errors[1] + gamma(outputs + 3) * norm(back_size * slopes))
-    gradient = TwoLayerWeights(weighted.T @ task.x, np.zeros_like(a), np.zeros_like(beta))
-    gradient_error = geometry.operator * weighted_error + gamma(n + 1) * geometry.absolute * norm(weighted)
+    gradient, gradient_error = adjoint(task, geometry, a, features, slopes, residual)
+    gradient_error += geometry.operator * scale * norm(back_size) * errors[1]
     cross, cross_error = np.zeros((m, d, 0)), 0.0
     if task.readout_trained:
-        gradient = TwoLayerWeights(gradient.w, scale * (residual.T @ features), task.bias_scale * residual.sum(0))
-        rounding = gamma(n + 2) * (scale * norm(features) + bias_size)
-        gradient_error += norm(residual) * (scale * np.sqrt(n * m) * errors[0] + rounding)
+        gradient_error += norm(residual) * scale * np.sqrt(n * m) * errors[0]
         products = (slopes[:, :, None] * residual[:, None, :]).reshape(n, m * outputs)
         cross = scale * (task.x.T @ products).reshape(d, m, outputs).transpose(1, 0, 2)
         rounding = gamma(n + 5) * geometry.absolute * (phi.bound[1] + errors[1])
@@ -191,3 +187,17 @@ def evaluate(task: Task, geometry: InputNorms, phi: TaylorTable, step: int, weig
         gradient=gradient,
         gradient_error=gradient_error * PAD + SMALLEST,
     )
+
+
+def adjoint(
+    task: Task, geometry: InputNorms, a: NDArray, features: NDArray, slopes: NDArray, rows: NDArray
+) -> tuple[TwoLayerWeights, float]:
+    """J^T applied to `rows` (n, C), J of these features and slopes, taken as exact; and the rounding of it."""
+    (n, _), outputs, scale = task.x.shape, len(a), task.scale
+    weighted = scale * (rows @ a) * slopes
+    error = scale * geometry.operator * gamma(outputs + 3) * norm((np.abs(rows) @ np.abs(a)) * slopes)
+    error += gamma(n + 1) * geometry.absolute * norm(weighted)
+    if not task.readout_trained:
+        return TwoLayerWeights(weighted.T @ task.x, np.zeros_like(a), np.zeros(outputs)), error
+    error += norm(rows) * gamma(n + 2) * (scale * norm(features) + np.sqrt(n) * abs(task.bias_scale))
+    return TwoLayerWeights(weighted.T @ task.x, scale * (rows.T @ features), task.bias_scale * rows.sum(0)), error

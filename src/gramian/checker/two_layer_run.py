@@ -54,11 +54,11 @@ class Replay(ReplayedRun):
             rounding += norm(new.a) + norm(new.beta) + 2 * lr * (norm(slope.a) + norm(slope.beta))
         return new, UNIT * rounding * PAD
 
-    def require_reach(self, point: Point, radius: float) -> None:
-        """The activation's bounds hold for all weights within this radius."""
+    def beyond_reach(self, point: Point, radius: float) -> str:
         size = (point.largest_z + self.geometry.largest * radius) * PAD
-        if not size <= self.phi.reach:
-            raise ArithmeticError(f"a preactivation may reach {size:.3g}; bounds were computed up to {self.phi.reach}")
+        if size <= self.phi.reach:
+            return ""
+        return f"a preactivation may reach {size:.3g}; bounds were computed up to {self.phi.reach}"
 
     def readout_norm(self, weights: TwoLayerWeights, radius: float) -> float:
         """Bound of the largest norm of one neuron's readout weights on a ball."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -69,6 +70,7 @@ def powers(
             middle = np.exp(np.mean(np.log(values)) - expected[label] * np.mean(np.log(sizes)))
             line = [float(middle * end ** expected[label]) for end in ends]
             traces += curve(ends, line, f"{label}: exponent {expected[label]:g}", style, legend=False)
+            all_y += line
         all_x, all_y = all_x + sizes, all_y + values
         tables.append(series_table(axes[0], sizes, {f"{axes[1]}, {label}": values}))
     return picture(
@@ -103,4 +105,6 @@ def mean_series(measured: Sequence[Measured], name: str) -> list[float]:
 
 def spread_text(interval: SeedInterval) -> str:
     """A mean with its interval, as words."""
+    if math.isnan(interval.value):
+        return "not measured"
     return f"{interval.value:.3g} [{interval.low:.3g}, {interval.high:.3g}]"

@@ -4,12 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gramian.claims import arora2019curve, arora2019fine, arora2019powers, liu2022nesterov
+from gramian.claims import (
+    arora2019curve,
+    arora2019fine,
+    arora2019powers,
+    bombari2022memorization,
+    liu2022nesterov,
+    montanari2022interpolation,
+    munteanu2022coupled,
+    munteanu2022movement,
+    nguyen2021tight,
+)
 from gramian.claims.claim import Claim, Paper
 from gramian.data.labels import nearest
 from gramian.errors import BadArgument
 
-PAPER_FILES = (arora2019fine, arora2019curve, arora2019powers, liu2022nesterov)
+PAPER_FILES = (
+    arora2019fine,
+    arora2019curve,
+    arora2019powers,
+    bombari2022memorization,
+    liu2022nesterov,
+    montanari2022interpolation,
+    munteanu2022coupled,
+    munteanu2022movement,
+    nguyen2021tight,
+)
 PAPERS: dict[str, Paper] = {file.PAPER.key: file.PAPER for file in PAPER_FILES}
 CLAIMS: dict[str, Claim] = {claim.key: claim for file in PAPER_FILES for claim in file.CLAIMS}
 

@@ -122,4 +122,12 @@ def worst_ratio(values: Sequence[float], bounds: Sequence[float]) -> float:
         >>> worst_ratio([1.0, 3.0], [2.0, 4.0])
         0.75
     """
-    return max(value / bound for value, bound in zip(values, bounds, strict=True))
+    ratios = []
+    for value, bound in zip(values, bounds, strict=True):
+        if bound != 0:
+            ratios.append(value / bound)
+        elif value <= 0:
+            ratios.append(0.0)  # a bound of 0 that holds
+        else:
+            ratios.append(math.inf)
+    return max(ratios)

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from gramian.cli import show
 from gramian.report import summary_rows
+from gramian.report.margins import tightest
 from gramian.report.numbers import prose
 
 STATUS_COLUMNS = 2 + 26  # the indent, and "✓ implied up to constants "
@@ -29,6 +30,10 @@ def print_answer(facts: dict[str, Any], console: Console) -> None:
         if certificates:
             console.print()
             show.listed(certificates, console)
+        bounds = [(Text("bound", "cyan"), Text(_bound(bound))) for bound in run.get("bounds") or []]
+        if bounds:
+            console.print()
+            show.listed(bounds, console)
         warnings = [(Text("note", "yellow"), Text(prose(warning))) for warning in run.get("warnings") or []]
         if warnings:
             console.print()
@@ -37,11 +42,27 @@ def print_answer(facts: dict[str, Any], console: Console) -> None:
 
 
 def _theorem(certificate: dict[str, Any], console: Console) -> Text:
-    """A theorem's name, and its reference if both fit into a line."""
+    """A theorem's name, its reference if both fit into a line; of a proof the inequality that decides it."""
     name, reference = str(certificate["theorem"]), str(certificate.get("reference") or "")
-    if STATUS_COLUMNS + len(name) + 2 + len(reference) > console.width:
-        return Text(name)
-    return Text.assemble(name, (f"  {reference}", "dim"))
+    text = Text(name)
+    if STATUS_COLUMNS + len(name) + 2 + len(reference) <= console.width:
+        text.append(f"  {reference}", "dim")
+    deciding = tightest(certificate.get("margins") or [])
+    if deciding:
+        text.append(f"\n{prose(deciding)}", "dim")
+    return text
+
+
+def _bound(bound: dict[str, Any]) -> str:
+    """A bound of the error on new samples, in a sentence."""
+    said = f"at most {bound['value']:.3g}"
+    if bound["vacuous"]:
+        said = f"vacuous ({bound['value']:.3g}: guessing is promised to be as good)"
+    text = f"{bound['name']}: the error of {bound['of']} on new samples is {said}, with probability "
+    text += f"{bound['probability']:g}, if the rows are independent draws"
+    if bound["test_error"] is not None:
+        text += f"; on the test rows it is {bound['test_error']:.3g}"
+    return f"{text}."
 
 
 def _to_paste(run: dict[str, Any]) -> list[str]:

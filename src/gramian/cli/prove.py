@@ -13,11 +13,16 @@ from gramian.cli.data_options import DataSource, Draw
 from gramian.cli.output_files import check_file
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import nn
+
     from gramian.prove import Proof
 
 PROOF = "Proof"
 SUFFIX = ".certificate"
-STATEMENTS = ("minimum", "descent", "run")
+STATEMENTS = ("minimum", "descent", "run", "before")
+FINDS = ("width", "scale", "lr")
 LOSSES = ("squared", "cross-entropy")
 
 Width = Annotated[
@@ -28,11 +33,21 @@ Statement = Annotated[
     str, typer.Option(metavar="|".join(STATEMENTS), help="What is to be proved.", rich_help_panel=PROOF)
 ]
 Loss = Annotated[str, typer.Option(metavar="|".join(LOSSES), help="What is minimized.", rich_help_panel=PROOF)]
+Find = Annotated[
+    str | None,
+    typer.Option(
+        metavar="|".join(FINDS),
+        help="Of before: the smallest width or output scale, or the largest rate, that is certified.",
+        rich_help_panel=PROOF,
+        show_default=False,
+    ),
+]
 Lr = Annotated[
     float | None,
     typer.Option(
         metavar="FLOAT",
-        help="Of descent and run, on half the sum of squares (default: 1 / lambda_max; run: the largest provable).",
+        help="Of descent, run and before, on half the sum of squares (default: 1 / lambda_max; run: the largest "
+        "provable).",
         rich_help_panel=PROOF,
         show_default=False,
     ),
@@ -41,11 +56,24 @@ Polish = Annotated[
     bool,
     typer.Option("--polish/--no-polish", help="Gauss-Newton steps first, on a copy.", rich_help_panel=PROOF),
 ]
+MaxSeconds = Annotated[
+    float,
+    typer.Option(metavar="FLOAT", help="Of run and before: no more is tried after so long.", rich_help_panel=PROOF),
+]
 Out = Annotated[
     Path | None,
     typer.Option(
         metavar=f"FILE{SUFFIX}",
         help="Where the certificate is written, with weights and data, for `gramian check`.",
+        rich_help_panel=opt.OUTPUT,
+        show_default=False,
+    ),
+]
+Picture = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE.svg",
+        help="Where the picture of --find is written: certified against learned.",
         rich_help_panel=opt.OUTPUT,
         show_default=False,
     ),
@@ -71,17 +99,21 @@ def prove(
     activation: opt.Activation = None,
     bias: opt.Bias = False,
     statement: Statement = "minimum",
+    find: Find = None,
     loss: Loss = "squared",
     lr: Lr = None,
     polish: Polish = True,
+    max_seconds: MaxSeconds = 900.0,
     out: Out = None,
+    picture: Picture = None,
     quiet: opt.Quiet = False,
 ) -> None:
     """A theorem about this network and these data, in exact arithmetic; or the inequality that stands in its way.
 
     minimum: weights with training loss exactly 0 lie within a stated distance of the network's, after a few
     Gauss-Newton steps on a copy. descent: gradient descent from there converges to such weights, at a stated rate.
-    run: gradient descent from the weights as drawn reaches such weights (fully connected, smooth activations).
+    run: gradient descent from the weights as drawn reaches such weights, every step replayed (fully connected, smooth
+    activations). before: the same from a few points of the path of a two-layer network; with --find, the smallest one.
 
     Exit code 0: proved; 1: not proved; 2: an error.
 
@@ -89,17 +121,28 @@ def prove(
     """
     opt.one_of("--statement", statement, STATEMENTS)
     opt.one_of("--loss", loss, LOSSES)
+    if find is not None:
+        opt.one_of("--find", find, FINDS)
     opt.whole("--width", width)
     if out is not None:
         check_file(out, SUFFIX)
+    if picture is not None:
+        check_file(picture, ".svg")
     source = DataSource(data, target, data_dir, task, missing, without, layout)
     draw = Draw(n, n_test, seed, normalize, flatten)
     choices = {"depth": depth, "width": width, "activation": activation, "bias": bias}
-    proof = _proof(source, draw, net, choices, {"statement": statement, "loss": loss, "lr": lr}, polish, quiet)
+    words = {"statement": statement, "find": find, "loss": loss, "lr": lr, "max_seconds": max_seconds}
+    proof = _proof(source, draw, net, choices, words, polish, quiet)
     _print(proof)
+    written = []
     if out is not None and proof.status == "proved":
         proof.save(out)
-        show.written([("certificate", out)], show.out())
+        written.append(("certificate", out))
+    if picture is not None:
+        proof.save_picture(picture)
+        written.append(("picture", picture))
+    if written:
+        show.written(written, show.out())
     raise typer.Exit(0 if proof.status == "proved" else 1)
 
 
@@ -118,8 +161,14 @@ def _proof(
             show.talk(text)
 
     news(f"{built.title} on {len(rows.x):,} rows of {rows.name}")
+    module: nn.Module | Callable[[int], nn.Module] = built.module
+    if words["find"] == "width":
+
+        def module(width: int) -> nn.Module:
+            return network(net, rows, seed=draw.seed, **choices | {"width": width}).module
+
     # the rows are as float64 as the proof is
-    return proved(built.module, rows.x.double(), rows.y, polished=polish, news=news, **words)
+    return proved(module, rows.x.double(), rows.y, polished=polish, news=news, **words)
 
 
 def _print(proof: Proof) -> None:
@@ -128,6 +177,12 @@ def _print(proof: Proof) -> None:
     show.prose([proof.summary], console)
     if proof.fix and proof.status != "proved":
         show.prose([f"What would prove it: {proof.fix}."], console)
+    for trial in proof.trials:
+        word = {True: "proved", False: "not proved"}[trial.proved]
+        console.print(
+            f"{proof.found} {trial.value:.4g}: {word}, {trial.points:,} points for {trial.steps:,} steps, the kernel "
+            f"changes by {trial.kernel_change:.2%}"
+        )
     console.print()
     if proof.checked is not None:
         show.inequalities(proof.checked.lines, console)

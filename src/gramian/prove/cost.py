@@ -19,6 +19,7 @@ COPIES = 5  # N x N matrices held at once
 POLISHING = 6  # Gram matrices that polishing forms and factorizes; 12 where it comes from far
 BALLS = 2  # of a Gram matrix with its errors, in those without
 FACTORIZATIONS = 2 * (POLISHING + 4)  # N^3 / 3 each; of the proof four. Twice, as they run at half a product's speed
+EIGENVALUES = 12  # operations of a symmetric matrix of side n over n^3, at the speed of a product
 SPLIT_PRODUCTS = 10  # products of parts in one product with twice the digits, and those of its error bounds
 
 
@@ -66,6 +67,20 @@ def predicted_cost(module: nn.Module, x: Any, y: Any, *, loss: str = "squared") 
 def least_seconds(rows: int) -> float:
     """What the factorizations of a Gram matrix of so many rows take, whatever the network is."""
     return FACTORIZATIONS * rows**3 / 3 / _speed()
+
+
+def first_step_cost(width: int, inputs: int, outputs: int, samples: int) -> ProofCost:
+    """Of a replay's first step, before anything is computed: eigenvalues of each neuron's block and of the Gram matrix.
+
+    Args:
+        width: neurons of the hidden layer.
+        inputs: numbers in an input, with a bias.
+        outputs: of a sample.
+        samples: rows.
+    """
+    block, rows = inputs + outputs, samples * outputs
+    flops = EIGENVALUES * (float(width) * block**3 + float(rows) ** 3)
+    return ProofCost(flops / _speed(), 8.0 * COPIES * (width * float(block) ** 2 + float(rows) ** 2), rows)
 
 
 def _cost_of_outputs(program: NetworkProgram, samples: int) -> ProofCost:

@@ -11,11 +11,40 @@ from gramian.checker import Checked, Line
 from gramian.checker.certificate_file import Content, write
 from gramian.conditions import TRAINING, Certificate, Condition
 from gramian.errors import BadArgument
+from gramian.files import replace_file
 from gramian.report.facts import CertificateFacts, MarginFacts
+from gramian.report.tradeoff import tradeoff_svg
 
 PROVED, NOT_PROVED = "proved", "not proved"
 REFERENCE = "docs/proofs.md"
 RESIDUAL_OF_A_MINIMUM = 1e-6  # a larger one after polishing is not rounding: it is worth saying
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One network that a search of the statement "before" tried.
+
+    Attributes:
+        value: the width, output scale, or share of 2 / lambda_max.
+        lr: the step that was tried.
+        proved: whether it is certified.
+        ratio: left over right side of the inequality that decides, below 1 where it is proved.
+        kernel_change: of the network's Gram matrix H when the residual has fallen to 1 %, relative; measured.
+        moved: the trained weights' way until then, over their size at the start; measured.
+        steps: that the path stands for.
+        points: of it that were computed.
+        seconds: of the trial.
+    """
+
+    value: float
+    lr: float
+    proved: bool
+    ratio: float
+    kernel_change: float
+    moved: float
+    steps: int
+    points: int
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -28,6 +57,9 @@ class Proof(Certificate):
         checked: the checker's word on it.
         numbers: what was computed on the way: residual, sigma, lipschitz, radius, moved, seconds, ...
         fix: empty, or what would prove it.
+        found: "width", "scale" or "lr" where a search looked for the smallest (largest rate) that is certified; the
+            value is in `numbers`.
+        trials: what the search tried, by value.
     """
 
     statement: str = ""
@@ -35,6 +67,8 @@ class Proof(Certificate):
     checked: Checked | None = None
     numbers: Mapping[str, float] = field(default_factory=dict)
     fix: str = ""
+    found: str | None = None
+    trials: tuple[Trial, ...] = ()
 
     @property
     def status(self) -> str:
@@ -74,6 +108,25 @@ class Proof(Certificate):
                 fix=self.fix,
             )
         write(path, self.content)
+
+    def save_picture(self, path: str | Path) -> None:
+        """Write the picture "certified against learned" of a search with `find`, as SVG.
+
+        Raises:
+            BadArgument: nothing was looked for, or the file cannot be written.
+        """
+        if self.found is None:
+            raise BadArgument(
+                "There is no search to show.",
+                where="Proof.save_picture",
+                why=f"the statement {self.statement!r} was proved, or not, of one network",
+                fix="gramian.prove(..., 'before', find='width'), or find='scale', or find='lr'",
+            )
+        certified = None
+        if self.status == PROVED:
+            certified = next(t.value for t in self.trials if t.proved and t.lr == self.numbers["lr"])
+        text = tradeoff_svg([vars(trial) for trial in self.trials], self.found, certified)
+        replace_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def _margin(line: Line) -> MarginFacts:

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
+from gramian.checker.program import NetworkProgram
 from gramian.errors import BadArgument, named_in_errors
+from gramian.prove.before import FINDS, MOST_POINTS, prove_before
 from gramian.prove.cost import check_memory, cost_of
 from gramian.prove.local import prove_descent, prove_minimum
 from gramian.prove.polish import Polished, polish
-from gramian.prove.problem import problem_of
+from gramian.prove.problem import Problem, problem_of
 from gramian.prove.proof import Proof, too_few_weights
-from gramian.prove.read_program import checked_program
+from gramian.prove.read_program import checked_layers, checked_program
+from gramian.prove.run import MOST_STEPS
 from gramian.prove.separation import prove_separation
-from gramian.prove.whole_run import prove_run
+from gramian.prove.time_limit import TimeLimit
+from gramian.prove.whole_run import RunLimits, prove_run
 
-STATEMENTS = ("minimum", "descent", "run")
+STATEMENTS = ("minimum", "descent", "run", "before")
 News = Callable[[str], None]
 
 
@@ -29,18 +35,20 @@ def _silent(text: str) -> None:
 
 @named_in_errors
 def prove(
-    module: nn.Module,
+    module: nn.Module | Callable[[int], nn.Module],
     x: Any,
     y: Any,
     statement: str = "minimum",
     *,
+    find: str | None = None,
     loss: str = "squared",
     lr: float | None = None,
     accuracy: float = 1e-3,
-    most_steps: int = 20_000,
+    most_steps: int | None = None,
     polished: bool | None = None,
     in_place: bool = False,
     max_bytes: int = 12 * 2**30,
+    max_seconds: float = math.inf,
     news: News = _silent,
 ) -> Proof:
     r"""A theorem about this network on these data, in exact arithmetic, or the inequality that fails.
@@ -53,6 +61,9 @@ def prove(
     - "run": the same where the weights are initial ones, far from a minimum: the whole run is replayed in floating
       point, the exact run proved to stay within a stated distance of it, and its end proved to converge. Fully
       connected networks with smooth activations; `lr` None looks for the largest rate that can be proved.
+    - "before": the same from few points. The exact run is enclosed around a path that is known in closed form over
+      many steps at once, so that a small `lr` costs hardly more than a large one. `find` looks for the smallest width
+      or output scale, or the largest rate, that is certified.
 
     All of it holds for the network's formula in real numbers, at the weights as float64; every rounding error is
     bounded, and the words come from an independent checker (`gramian.checker`), which `save` and `gramian check` let
@@ -61,18 +72,23 @@ def prove(
     Args:
         module: any smooth network of layers that have a rule (linear, convolution, average pooling, sums, products,
             normalization in evaluation mode, attention), or with ReLU, leaky ReLU or abs, by the fixed signs of their
-            arguments. It is read in evaluation mode, copied and taken to float64.
+            arguments. It is read in evaluation mode, copied and taken to float64. With `find="width"`, a function
+            that draws the network of an even width.
         x: inputs (n, ...).
         y: real targets (n, C), or class numbers (n,), which become the rows that `gramian.train` fits.
-        statement: "minimum", "descent" or "run".
+        statement: "minimum", "descent", "run" or "before".
+        find: of "before": "width", "scale" (a multiplier of the outputs) or "lr"; found by bisection on the draws that
+            `trials` of the result lists, so the neighbours of what is found were tried, and not every other value.
         loss: "squared", $\frac12 \sum_i \|f(x_i) - y_i\|^2$; or "cross-entropy" (of "minimum" alone).
-        lr: of "descent": the step on $\frac12 \sum_i \|f(x_i) - y_i\|^2$ (a mean over n samples and C outputs has
-            $\frac{2}{nC}$ of its gradient); None: 1 / lambda_max.
-        accuracy: of "run": the loss for which the number of steps is proved.
-        most_steps: of "run": at most so many are replayed at each rate.
+        lr: of "descent", "run" and "before": the step on $\frac12 \sum_i \|f(x_i) - y_i\|^2$ (a mean over n samples and
+            C outputs has $\frac{2}{nC}$ of its gradient); None: 1 / lambda_max, of "run" the largest that is found.
+        accuracy: of "run" and "before": the loss for which the number of steps is proved.
+        most_steps: of "run": at most so many are replayed at each rate, 20,000 if None; of "before": at most so many
+            points of the path are computed, 1,000 if None.
         polished: whether Gauss-Newton steps go first; None: for "minimum".
         in_place: whether the steps change `module` itself; its parameters must be float64.
         max_bytes: memory that the proof may take.
+        max_seconds: of "run" and "before", whose searches may be long: the time after which no more is tried.
         news: told what is done, with its predicted cost before it starts.
 
     Returns:
@@ -92,16 +108,23 @@ def prove(
         'proved'
     """
     began = time.perf_counter()
-    _check(statement, loss, lr, in_place, module)
+    _check(statement, loss, lr, in_place)
+    _check_find(module, find, statement, lr)
+    if statement == "before":
+        drawn = partial(_drawn, module, x, y)
+        return prove_before(drawn, find, lr, accuracy, most_steps or MOST_POINTS, news, TimeLimit(max_seconds))
+    assert isinstance(module, nn.Module)
+    _check_dtype(module, in_place)
     problem = problem_of(module, x, y, loss)
     own = problem.module
     if in_place:
         own = module.eval()
     if loss == "cross-entropy":
         return prove_separation(problem, began)
-    program = checked_program(own, problem.x)
     if statement == "run":
-        return prove_run(program, problem, lr, (accuracy,), most_steps, news)
+        limits = RunLimits(most_steps or MOST_STEPS, max_seconds)
+        return prove_run(checked_layers(own, problem.x), problem, lr, (accuracy,), limits, news)
+    program = checked_program(own, problem.x)
     outputs = problem.y.numel()
     weights = sum(program.arrays[name].size for name in program.trained)
     if weights < outputs:
@@ -123,7 +146,18 @@ def prove(
     return prove_descent(problem, program, numbers, began, lr)
 
 
-def _check(statement: str, loss: str, lr: float | None, in_place: bool, module: nn.Module) -> None:
+def _drawn(
+    module: nn.Module | Callable[[int], nn.Module], x: Any, y: Any, width: int
+) -> tuple[NetworkProgram, Problem]:
+    """The network as a program, drawn at this width where one is asked for."""
+    network = module
+    if not isinstance(network, nn.Module):
+        network = network(width)
+    problem = problem_of(network, x, y, "squared")
+    return checked_program(problem.module, problem.x), problem
+
+
+def _check(statement: str, loss: str, lr: float | None, in_place: bool) -> None:
     if statement not in STATEMENTS:
         raise BadArgument(
             f"`statement` is {statement!r}.",
@@ -138,9 +172,35 @@ def _check(statement: str, loss: str, lr: float | None, in_place: bool, module: 
         )
     if lr is not None and not (lr > 0 and lr < float("inf")):
         raise BadArgument(f"`lr` is {lr!r}.", why="a step is a positive number", fix="lr=None for 1 / lambda_max")
+    if in_place and statement == "before":
+        raise BadArgument("`in_place` with the statement 'before'.", why="it polishes no weights", fix="in_place=False")
+
+
+def _check_dtype(module: nn.Module, in_place: bool) -> None:
     if in_place and any(p.dtype != torch.float64 for p in module.parameters()):
         raise BadArgument(
             "The module's weights are not float64, and are to be polished in place.",
             why="rounding the polished weights to float32 would undo the proof",
             fix="module.double() first, or in_place=False",
+        )
+
+
+def _check_find(
+    module: nn.Module | Callable[[int], nn.Module], find: str | None, statement: str, lr: float | None
+) -> None:
+    if find is not None and (find not in FINDS or statement != "before"):
+        raise BadArgument(
+            f"`find` is {find!r} with the statement {statement!r}.",
+            why="the statement 'before' alone looks for a smallest value, of one of three kinds",
+            fix="statement='before' with find=" + " or ".join(map(repr, FINDS)),
+        )
+    if find == "lr" and lr is not None:
+        raise BadArgument("`lr` is given, and to be found.", why="it cannot be both", fix="lr=None")
+    if isinstance(module, nn.Module) == (find == "width"):
+        raise BadArgument(
+            f"`module` is a {type(module).__name__} with find={find!r}.",
+            why="a width is looked for among networks that are drawn: that takes a function of the width, and all else "
+            "takes a module",
+            fix="find='width' with a function such as lambda width: nn.Sequential(nn.Linear(64, width), nn.Tanh(), "
+            "nn.Linear(width, 1))",
         )

@@ -19,6 +19,7 @@ from gramian.errors import Unsupported
 from gramian.prove.elementwise_handlers import SOFTPLUS_THRESHOLD
 from gramian.prove.graph import exported
 from gramian.prove.handlers import read_call
+from gramian.prove.layer_form import in_layers
 from gramian.prove.reading import ProgramReading, Weight
 
 SAME_OUTPUTS = 1e-9  # rounding of a deep network's outputs, relative to the largest
@@ -70,6 +71,22 @@ def checked_program(module: nn.Module, x: Tensor) -> NetworkProgram:
         Unsupported: a layer has no rule, or the program gives other outputs than the module.
     """
     program = read_program(module, x)
+    _require_same(program, module, x)
+    return program
+
+
+def checked_layers(module: nn.Module, x: Tensor) -> NetworkProgram:
+    """The same as a chain of layers, multipliers and biases inside them; the program as it is where it is no chain.
+
+    Raises:
+        Unsupported: as `checked_program`.
+    """
+    program = in_layers(read_program(module, x))
+    _require_same(program, module, x)
+    return program
+
+
+def _require_same(program: NetworkProgram, module: nn.Module, x: Tensor) -> None:
     values = evaluate(program, x.reshape(len(x), -1).numpy())
     outputs = values.output.middle
     with torch.no_grad():
@@ -89,7 +106,6 @@ def checked_program(module: nn.Module, x: Tensor) -> NetworkProgram:
                     f"softplus of {largest:.3g}: torch takes the identity above {SOFTPLUS_THRESHOLD:g}, which is no "
                     "part of the formula and up to 2e-9 off"
                 )
-    return program
 
 
 def _placeholder(reading: ProgramReading, spec: Any, held: dict[str, Any], node: GraphNode) -> Any:

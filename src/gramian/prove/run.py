@@ -140,6 +140,8 @@ def largest_certified(
     *,
     search: bool = True,
     news: Callable[[str], None] = _silent,
+    most_seconds: float = math.inf,
+    most_precisions: int = PRECISIONS_TRIED,
 ) -> RunProof:
     """The proof at the largest learning rate for which one succeeds; else the attempt that came nearest.
 
@@ -150,14 +152,23 @@ def largest_certified(
         most_steps: at most so many are replayed at each rate.
         search: look for the largest rate.
         news: told what each rate came to.
+        most_seconds: after so long no replay goes on.
+        most_precisions: of one rate; 1 is float64 alone, as steps in ball arithmetic cost a multiple.
     """
+    ends_at = time.perf_counter() + most_seconds
     stable = 2 / largest_eigenvalue(task, start)
 
     def tried_at(share: float, most_tries: int) -> RunProof:
-        precision = Precision()
+        precision, previous = Precision(), None
         for tries in range(1, most_tries + 1):
-            result = attempt(replace(task, lr=share * stable), start, share, accuracies, most_steps, precision)
+            here = replace(task, lr=share * stable)
+            if not search:
+                here = task  # the rate as it was given, to its last bit
+            result = attempt(here, start, share, accuracies, most_steps, precision, ends_at)
             news(str(result))
+            if previous is not None and not result.proved and time.perf_counter() > ends_at:
+                return previous  # what failed then says more than that the time was over
+            previous = result
             if result.inequality.grown_at is None or tries == most_tries:
                 break
             precision = precision.after(result.inequality.grown_at)
@@ -167,7 +178,7 @@ def largest_certified(
         return result
 
     if not search:
-        return tried_at(task.lr / stable, PRECISIONS_TRIED)
+        return tried_at(task.lr / stable, most_precisions)
     tried: list[RunProof] = []
     above = 2 * RATES[0]
     for share in RATES:
@@ -176,7 +187,7 @@ def largest_certified(
             return _bisected(tried[-1], above, lambda share: tried_at(share, 1))
         above = share
     if any(proof.inequality.grown_at is not None for proof in tried):
-        tried.append(tried_at(RATE_WITH_MORE_BITS, PRECISIONS_TRIED))
+        tried.append(tried_at(RATE_WITH_MORE_BITS, most_precisions))
         if tried[-1].proved:
             return tried[-1]
     return min(tried, key=lambda proof: proof.inequality.left / max(proof.inequality.right, 1e-300))
@@ -200,8 +211,9 @@ def largest_eigenvalue(task: RunTask, start: RunWeights) -> float:
 
 
 def attempt(
-    task: RunTask, start: RunWeights, share: float, accuracies: Sequence[float], most_steps: int, precision: Precision
-) -> RunProof:
+    task: RunTask, start: RunWeights, share: float, accuracies: Sequence[float], most_steps: int,
+    precision: Precision, ends_at: float = math.inf,
+) -> RunProof:  # fmt: skip
     """Replay until the tail condition holds, or until something makes that hopeless."""
     began = time.perf_counter()
     losses = Crossings(accuracies), Crossings(accuracies)
@@ -218,6 +230,9 @@ def attempt(
             residuals.append(bounds.residual)
             losses[0].add(point.step, bounds.residual**2 / 2 * PAD)
             losses[1].add(point.step, size**2 / 2)
+            if time.perf_counter() > ends_at:
+                failure = _out_of_time(point.step, began, ends_at)
+                break
             if schedule.due(point.step, size):
                 last = tail(replay, point, bounds)
                 if last.proved:
@@ -237,8 +252,8 @@ def attempt(
         times = {eps: (proved_time(last, proof[1].first(eps) - 1, eps), seen[eps]) for eps in accuracies}
     if failure is None:
         assert last is not None  # the schedule ends with one
-        failure = _condition(last)
-    failure = replace(failure, fix=failure.fix.replace(CENTRED, _centred(task)))
+        failure = tail_condition(last)
+    failure = with_centring(failure, task)
     elapsed = time.perf_counter() - began
     series = np.array(distances), np.array(residuals)
     return RunProof(task, start, share, proof is not None, failure, last, growth, times, *series, precision, elapsed)
@@ -281,7 +296,13 @@ def _centred(task: RunTask) -> str:
     return f"centred inputs (their mean makes up {share:.0%} of the sum of squares), "
 
 
-def _condition(last: Tail) -> Inequality:
+def with_centring(inequality: Inequality, task: RunTask) -> Inequality:
+    """Its advice, with centring where that is what helps."""
+    return replace(inequality, fix=inequality.fix.replace(CENTRED, _centred(task)))
+
+
+def tail_condition(last: Tail) -> Inequality:
+    """The tail condition in words, with its numbers and what would make it hold."""
     numbers = f"L = {last.lipschitz:.3g}, R = {last.residual:.3g}, c = {last.share:.3g}, sigma = {last.sigma:.3g}"
     says = f"2 L R < c sigma^2 at step {last.step} ({numbers})"
     if last.sigma <= 0:
@@ -307,6 +328,15 @@ def _hopeless(point: Any, bounds: StepBounds, size: float, first: float) -> Ineq
             grown_at=point.step,
         )
     return None
+
+
+def _out_of_time(step: int, began: float, ends_at: float) -> Inequality:
+    return Inequality(
+        f"the replay's seconds, at step {step}",
+        time.perf_counter() - began,
+        max(ends_at - began, 0.0),
+        "more time (max_seconds), or a smaller network",
+    )
 
 
 def _stopped(text: str, distances: Sequence[float], residuals: Sequence[float]) -> Inequality:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,14 +18,46 @@ from gramian.checker.sentences import assumptions, sentence
 from gramian.errors import BadArgument, Unsupported
 from gramian.prove.problem import Problem
 from gramian.prove.proof import Proof, proof
-from gramian.prove.run import RunProof, largest_certified
+from gramian.prove.run import PRECISIONS_TRIED, RunProof, largest_certified
 
 TITLE = "The exact run from these weights reaches a global minimum"
 TIMED_STEPS = 8
+STILL = 1e-9  # a rate that hardly moves the weights
 LINES = ("range", "distance", "residual", "sigma", "share", "tail", "time")
 # what another machine's sums in another order may change; a claim is rounded by that
 ROOM = 1.05
 DEEP_ROOM = 3.0  # of deeper networks, where it may change when second derivatives are looked at anew
+
+
+@dataclass(frozen=True)
+class RunLimits:
+    """What the search for a proof may take.
+
+    Attributes:
+        steps: replayed at each rate, at most.
+        seconds: after so long no replay goes on; the checker's own replay comes after it.
+        precisions: of one rate; 1 is float64 alone.
+    """
+
+    steps: int
+    seconds: float = math.inf
+    precisions: int = PRECISIONS_TRIED
+
+
+@dataclass(frozen=True)
+class ReplayCost:
+    """Seconds of a replay: of its first step, of each further one; how many of so many steps cost like the first.
+
+    A tail condition costs about a first step.
+    """
+
+    first: float
+    each: float
+    anchors: Callable[[int], int]
+
+    def says(self, most_steps: int) -> str:
+        longest = self.anchors(most_steps) * self.first + most_steps * self.each
+        return f"predicted: {self.each:.2g} s a step, at most {longest:,.0f} s for {most_steps:,} steps at each rate"
 
 
 def prove_run(
@@ -32,7 +65,7 @@ def prove_run(
     problem: Problem,
     lr: float | None,
     accuracies: Sequence[float],
-    most_steps: int,
+    limits: RunLimits,
     news: Callable[[str], None],
 ) -> Proof:
     """The run as a whole; `lr` None: the largest rate for which it can be proved.
@@ -45,8 +78,12 @@ def prove_run(
     task, start = _read(program, x, y, lr)
     try:
         with np.errstate(all="ignore"):  # what overflows is refused by name
-            news(_predicted(task, start, most_steps))
-            result = largest_certified(task, start, accuracies, most_steps, search=lr is None, news=news)
+            small = replace(task, lr=min(task.lr, STILL))  # whatever rate: no eigenvalues but the first ones
+            news(replay_cost(small, start).says(limits.steps))
+            result = largest_certified(
+                task, start, accuracies, limits.steps, search=lr is None, news=news, most_seconds=limits.seconds,
+                most_precisions=limits.precisions,
+            )  # fmt: skip
     except (ArithmeticError, np.linalg.LinAlgError) as error:
         raise BadArgument(
             "The run's first step cannot be bounded.",
@@ -84,19 +121,17 @@ def _read(program: NetworkProgram, x: np.ndarray, y: np.ndarray, lr: float | Non
     return task, start
 
 
-def _predicted(task: RunTask, start: RunWeights, most_steps: int) -> str:
-    """Timed on the first steps; a rate that succeeds or fails early costs less."""
-    small = replace(task, lr=min(task.lr, 1e-9))  # hardly moves: no eigenvalues but the first ones
+def replay_cost(task: RunTask, start: RunWeights) -> ReplayCost:
+    """Timed on the first steps at the task's rate, where eigenvalues are computed anew most often."""
     began = time.perf_counter()
-    replay = replay_of(small, start)
+    replay = replay_of(task, start)
     for point, _ in replay:
         if point.step == 0:
             first = time.perf_counter() - began
         if point.step == TIMED_STEPS:
             break
     each = (time.perf_counter() - began - first) / TIMED_STEPS
-    longest = replay.anchors(most_steps) * first + most_steps * each
-    return f"predicted: {each:.2g} s a step, at most {longest:,.0f} s for {most_steps:,} steps at each rate"
+    return ReplayCost(first, each, replay.anchors)
 
 
 def _claims(result: RunProof, accuracies: Sequence[float]) -> dict[str, float]:

@@ -254,6 +254,23 @@ class CertificateFacts(Facts):
 
 
 @dataclass(frozen=True, kw_only=True)
+class BoundFacts(Facts):
+    """A bound of the error on new samples: its name, whose error (of), its value, whether blind guessing is promised to
+    be as good (vacuous), with which probability, from how many rows; test_error: the same classifier's measured error
+    on the test rows, None without any; what is assumed."""
+
+    name: str = NOT_WRITTEN
+    of: str = NOT_WRITTEN
+    value: float = NOT_WRITTEN
+    vacuous: bool = NOT_WRITTEN
+    probability: float = NOT_WRITTEN
+    samples: int = NOT_WRITTEN
+    test_error: float | None = NOT_WRITTEN
+    assumes: list[str] = NOT_WRITTEN
+    reference: str = NOT_WRITTEN
+
+
+@dataclass(frozen=True, kw_only=True)
 class SampleFacts(Facts):
     """A slow sample of a watched loop: its row, its label, what the network says; numbers: whether these are real
     targets; image: a PNG as a data URI."""
@@ -300,10 +317,11 @@ class OriginFacts(Facts):
 class RunFacts(Facts):
     """A network and its run.
 
-    did: "reached", "not reached" or "impossible"; why: "proved" (an exact minimum near the trained weights), "implied",
-    "implied up to constants" or "observed"; status: f"{did}, {why}", the headline, "watched" for the user's own loop,
-    which has no `did`. answer: sentences, with the questions that they answer in a watched loop. certificates:
-    `Certificate.to_dict()` of each. origin: how the run came about.
+    did: "reached", "not reached" or "impossible"; why: "proved" (an exact minimum near the trained weights, or
+    the exact run from the initial ones), "implied", "implied up to constants" or "observed"; status: f"{did}, {why}",
+    the headline, "watched" for the user's own loop, which has no `did`. answer: sentences, with the questions that they
+    answer in a watched loop. certificates: `Certificate.to_dict()` of each. bounds: of the error on new samples.
+    origin: how the run came about.
     """
 
     MISSING: ClassVar[dict[str, Any]] = {
@@ -331,6 +349,7 @@ class RunFacts(Facts):
     probes: list[ProbeFacts] = NOT_WRITTEN
     width: WidthFacts | None = NOT_WRITTEN
     certificates: list[CertificateFacts] = NOT_WRITTEN
+    bounds: list[BoundFacts] = NOT_WRITTEN
     warnings: list[str] = NOT_WRITTEN
     origin: OriginFacts = NOT_WRITTEN
 

@@ -9,6 +9,7 @@ from typing import Any
 from gramian.report.numbers import number
 
 BY_FACTORIZATION = ("sigma", "largest")  # a factorization that runs to its end shows these: there is no second number
+DECIDING = ("h", "path", "tail", "margin", "width")  # of a statement's inequalities, those between its claims
 LEAST_DECADES = 2  # that the scale has left of 1
 RIGHT_OF_ONE = 0.6  # decades; a failing bar crosses the line visibly
 MOST_DECADES = (-20, 3)  # left and right of 1; bars beyond end at the edge, so that the others can be read
@@ -77,3 +78,19 @@ def _numbers(margin: dict[str, Any]) -> str:
             return f"{number(left)}, shown by a factorization"
         return f"{number(left)}, could not be shown"
     return f"{number(left)} {SIGNS.get(margin['sense'], '?')} {number(right)}"
+
+
+def tightest(margins: list[dict[str, Any]]) -> str:
+    """The inequality that decides, with both numbers: one that fails, else the one nearest to 1; "" without any.
+
+    Claims are made just above what was computed, so that their own lines are near 1 by design: of a proof that holds,
+    the line on the whole ("h") or on the path is the one that could have failed.
+    """
+    failing = [margin for margin in margins if not margin["holds"]]
+    deciding = [margin for margin in margins if margin["name"] in DECIDING]
+    # a bound of a share that is negative is no number to be below: then the share's own line says it
+    compared = [one for one in deciding if not one["holds"] and one["right"] is not None and one["right"] > 0]
+    candidates = compared or [one for one in failing if one["name"] != "h"] or deciding or margins
+    if not candidates:
+        return ""
+    return f"{candidates[0]['says']}: {_numbers(candidates[0])}"

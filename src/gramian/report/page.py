@@ -14,7 +14,7 @@ from markupsafe import Markup, escape
 from gramian.report import figures, numbers
 from gramian.report.blocks import complete
 from gramian.report.formula import typeset
-from gramian.report.margins import margin_chart
+from gramian.report.margins import margin_chart, tightest
 from gramian.report.overview import WATCHED, row
 from gramian.report.static_svg import static_svg
 
@@ -28,8 +28,8 @@ _UNIT = re.compile(r"(?<=\d) (?=%|ms\b|s\b|×)|(?<=×) (?=10)")
 STATUS = {
     "reached, proved": (
         "certified",
-        "The global minimum was reached in this run. What is proved of the weights that it left, with bounds of all "
-        "rounding errors, stands after the word “Proved” in the answer.",
+        "The global minimum was reached in this run. What is proved, with bounds of all rounding errors, of the "
+        "weights that it left, or of the exact run from its start, stands after the word “Proved” in the answer.",
     ),
     "proved": ("certified", "Every inequality of the proof was checked with bounds of all rounding errors."),
     "not proved": ("open", "An inequality of the proof does not hold, or could not be shown."),
@@ -147,5 +147,6 @@ def page_environment() -> Environment:
         "coded": coded,
         "static_svg": static_svg,
         "margin_chart": margin_chart,
+        "tightest": tightest,
     }
     return environment

@@ -1,5 +1,6 @@
 """Training with probes: gradient descent and its kin on any module, measured while it runs; and advice beforehand."""
 
+from gramian.train.antisymmetric import Antisymmetric
 from gramian.train.kernel_comparison import KernelComparison, beside_kernel
 from gramian.train.probes import PROBES, Probe, Reading, SemiSmoothness
 from gramian.train.settings import Settings
@@ -14,6 +15,7 @@ __all__ = [
     "PROBES",
     "Advice",
     "AllenZhuNetwork",
+    "Antisymmetric",
     "DuNetwork",
     "KernelComparison",
     "Probe",
