@@ -2,6 +2,9 @@
 
 import json
 import pickle
+import subprocess
+import sys
+import time
 from functools import cache
 
 import pytest
@@ -125,6 +128,24 @@ def test_two_processes_leave_the_same_lines_as_one(tmp_path):
         run(keys, scale="tiny", seeds=2, jobs=jobs, ledger=tmp_path / f"{jobs}.jsonl")
     one, two = ((tmp_path / f"{jobs}.jsonl").read_bytes().splitlines() for jobs in (1, 2))
     assert sorted(one) == sorted(two)
+
+
+@pytest.mark.slow  # three processes that import torch
+def test_a_run_that_is_killed_goes_on_to_the_same_lines(tmp_path):
+    keys = ("arora2019fine.measure", "liu2022nesterov.rates", "nguyen2021tight.layer")
+    whole, killed = tmp_path / "whole.jsonl", tmp_path / "killed.jsonl"
+    run(keys, scale="tiny", seeds=4, ledger=whole)
+    command = [sys.executable, "-m", "gramian", "claims", "run", *keys, "--scale", "tiny", "--seeds", "4"]
+    running = subprocess.Popen([*command, "--ledger", str(killed), "--quiet"], stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline and (not killed.exists() or killed.read_bytes().count(b"\n") < 3):
+        time.sleep(0.01)
+    running.kill()
+    running.wait()
+    assert 3 <= killed.read_bytes().count(b"\n") < 24, "it was killed in the middle"
+    killed.write_bytes(killed.read_bytes() + b'{"claim": "arora')
+    run(keys, scale="tiny", seeds=4, ledger=killed)
+    assert killed.read_bytes() == whole.read_bytes()
 
 
 def test_the_record_names_claims_and_verdicts_that_exist():
