@@ -7,6 +7,7 @@ from gramian.bounds.du2019relu import du2019
 from gramian.bounds.generalization import GeneralizationBound
 from gramian.bounds.label_complexity import complexity_measure, h_infinity, label_projections
 from gramian.bounds.lambda_min import LambdaMinBounds, lambda_min_bounds
+from gramian.bounds.memorization import MemorizationCapacity, memorization_capacity
 from gramian.bounds.noisy_weights import noisy_error, pac_bayes
 from gramian.bounds.relu_run import relu_descent
 from gramian.bounds.song2021pl import song2021
@@ -18,6 +19,7 @@ __all__ = [
     "PROVED",
     "GeneralizationBound",
     "LambdaMinBounds",
+    "MemorizationCapacity",
     "NumericCertificate",
     "StartCost",
     "arora2019",
@@ -26,6 +28,7 @@ __all__ = [
     "h_infinity",
     "label_projections",
     "lambda_min_bounds",
+    "memorization_capacity",
     "noisy_error",
     "ntk_margin",
     "pac_bayes",
