@@ -1,6 +1,7 @@
 """What follows from numbers: bounds of the population error, and theorems with no constant left open."""
 
 from gramian.bounds.arora2019ball import arora2019
+from gramian.bounds.bias_kernel import bias_ntk
 from gramian.bounds.certificate import NumericCertificate
 from gramian.bounds.coupled_start import StartCost, ntk_margin, start_cost
 from gramian.bounds.du2019relu import du2019
@@ -23,6 +24,7 @@ __all__ = [
     "NumericCertificate",
     "StartCost",
     "arora2019",
+    "bias_ntk",
     "complexity_measure",
     "du2019",
     "h_infinity",

@@ -90,7 +90,7 @@ def picture_transition(measured: Sequence[Measured]) -> list[Picture]:
                 share,
                 [[m.number("kernel")] * len(s) for m, s in zip(measured, share, strict=True)],
             )
-        axes = ("features over samples, Nd / n", f"mean squared {name}")
+        axes = ("Nd / n", f"mean squared {name}")
         pictures.append(powers(name.replace(" ", "-"), name.capitalize(), axes, f"All {len(measured)} seeds.", rows))
     return pictures
 

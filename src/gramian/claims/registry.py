@@ -14,6 +14,7 @@ from gramian.claims import (
     munteanu2022coupled,
     munteanu2022movement,
     nguyen2021tight,
+    yang2023bias,
 )
 from gramian.claims.claim import Claim, Paper
 from gramian.data.labels import nearest
@@ -29,6 +30,7 @@ PAPER_FILES = (
     munteanu2022coupled,
     munteanu2022movement,
     nguyen2021tight,
+    yang2023bias,
 )
 PAPERS: dict[str, Paper] = {file.PAPER.key: file.PAPER for file in PAPER_FILES}
 CLAIMS: dict[str, Claim] = {claim.key: claim for file in PAPER_FILES for claim in file.CLAIMS}
