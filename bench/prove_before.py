@@ -13,7 +13,6 @@ import math
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -25,9 +24,9 @@ import gramian
 from gramian.checker.replay import tail
 from gramian.checker.two_layer_program import two_layer
 from gramian.checker.two_layer_run import Replay
-from gramian.prove.proof import Proof
-from gramian.prove.run import largest_eigenvalue
+from gramian.data.load import load
 
+WIDE = 2048  # neurons, whose sigma is near the limit's
 # name: data, rows, centred, activation, deviation of the hidden weights, what is looked for, most points, width
 SETTINGS = {
     "digits 50, erf, width": ("digits", 50, True, torch.erf, 2.0, "width", 1000, 0),
@@ -48,7 +47,7 @@ def rows(name: str, n: int, centred: bool) -> tuple[Tensor, Tensor]:
     if name == "digits":
         x, classes = load_digits(return_X_y=True)
     else:
-        data = gramian.data.load("fashion-mnist", data_dir=os.environ.get("GRAMIAN_DATA"))
+        data = load("fashion-mnist", data_dir=os.environ.get("GRAMIAN_DATA"))
         x, classes = data.x.reshape(len(data.x), -1).double().numpy(), np.asarray(data.y).ravel()
     x, classes = x[:n], classes[:n]
     if centred:
@@ -75,15 +74,16 @@ class Paired(nn.Module):
         return self.readout(self.activation(self.hidden(x)))
 
 
-def width_at_step_0(proof: Proof, width: int) -> float:
+def width_at_step_0(network: Callable[[int], nn.Module], x: Tensor, y: Tensor) -> float:
+    proof = gramian.prove(network(WIDE), x, y, "before", most_steps=1)
     assert proof.content is not None
-    task, start = two_layer(proof.content.program, proof.content.x, proof.content.y, 1.0)
-    replay = Replay(replace(task, lr=1 / largest_eigenvalue(task, start)), start)
+    task, start = two_layer(proof.content.program, proof.content.x, proof.content.y, proof.numbers["lr"])
+    replay = Replay(task, start)
     point, bounds = next(iter(replay))
     end = tail(replay, point, bounds)
     # on a ball so small that c is what it is at the start
-    share = 1 - replay.task.lr * end.jacobian_here**2 / 2
-    return width * (2 * end.lipschitz_here * bounds.residual / (share * end.sigma**2)) ** 2
+    share = 1 - task.lr * end.jacobian_here**2 / 2
+    return WIDE * (2 * end.lipschitz_here * bounds.residual / (share * end.sigma**2)) ** 2
 
 
 def main(names: list[str]) -> None:
@@ -105,8 +105,7 @@ def main(names: list[str]) -> None:
         row: dict[str, object] = {"setting": name, "proved": proof.status == "proved", "most_points": most}
         row |= {k: proof.numbers[k] for k in ("lr", "points", "steps", "growth") if k in proof.numbers}
         row |= {"found": proof.numbers.get(find), "distance": float(proof.numbers["distance"])}
-        width_here = int(proof.numbers.get("width", width))
-        row["step_0"] = float(f"{width_at_step_0(proof, width_here or 64):.3g}")
+        row["step_0"] = float(f"{width_at_step_0(network, x, y):.3g}")
         row["trials"] = [[t.value, t.proved, t.points, t.steps, float(f"{t.kernel_change:.3g}")] for t in proof.trials]
         row["seconds"] = round(proof.numbers["seconds"], 1)
         keep("prove_before", dtype="float64", **row)

@@ -58,15 +58,16 @@ class Measured:
 
     Example:
         >>> Measured({"steps": 3, "loss": math.inf}, {"widths": [64, 128]})
-        Measured(numbers={'steps': 3.0, 'loss': None}, series={'widths': [64.0, 128.0]})
+        Measured(numbers={'loss': None, 'steps': 3.0}, series={'widths': [64.0, 128.0]})
     """
 
     numbers: Numbers
     series: Series
 
     def __post_init__(self) -> None:
-        plain = {name: _plain(value) for name, value in self.numbers.items()}
-        lists = {name: [_plain(value) for value in values] for name, values in self.series.items()}
+        # in the order of their names, as the ledger has them: a verdict does not tell where its numbers come from
+        plain = {name: _plain(self.numbers[name]) for name in sorted(self.numbers)}
+        lists = {name: [_plain(value) for value in self.series[name]] for name in sorted(self.series)}
         object.__setattr__(self, "numbers", plain)
         object.__setattr__(self, "series", lists)
 

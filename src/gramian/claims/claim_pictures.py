@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -104,4 +105,6 @@ def mean_series(measured: Sequence[Measured], name: str) -> list[float]:
 
 def spread_text(interval: SeedInterval) -> str:
     """A mean with its interval, as words."""
+    if math.isnan(interval.value):
+        return "not measured"
     return f"{interval.value:.3g} [{interval.low:.3g}, {interval.high:.3g}]"

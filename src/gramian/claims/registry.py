@@ -8,10 +8,13 @@ from gramian.claims import (
     arora2019curve,
     arora2019fine,
     arora2019powers,
+    bombari2022memorization,
     liu2022nesterov,
+    montanari2022interpolation,
     munteanu2022coupled,
     munteanu2022movement,
     nguyen2021tight,
+    yang2023bias,
 )
 from gramian.claims.claim import Claim, Paper
 from gramian.data.labels import nearest
@@ -21,10 +24,13 @@ PAPER_FILES = (
     arora2019fine,
     arora2019curve,
     arora2019powers,
+    bombari2022memorization,
     liu2022nesterov,
+    montanari2022interpolation,
     munteanu2022coupled,
     munteanu2022movement,
     nguyen2021tight,
+    yang2023bias,
 )
 PAPERS: dict[str, Paper] = {file.PAPER.key: file.PAPER for file in PAPER_FILES}
 CLAIMS: dict[str, Claim] = {claim.key: claim for file in PAPER_FILES for claim in file.CLAIMS}

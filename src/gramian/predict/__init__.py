@@ -2,5 +2,6 @@
 
 from gramian.predict.estimators import NTKClassifier, NTKRegressor
 from gramian.predict.model import Rows, fit
+from gramian.predict.tangent_features import TangentFeatureRegressor
 
-__all__ = ["NTKClassifier", "NTKRegressor", "Rows", "fit"]
+__all__ = ["NTKClassifier", "NTKRegressor", "Rows", "TangentFeatureRegressor", "fit"]

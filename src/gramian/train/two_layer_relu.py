@@ -19,6 +19,7 @@ def two_layer_relu(
     kappa: float = 1.0,
     antisymmetric: bool = False,
     scaling: str = "1/sqrt(m)",
+    threshold: float | None = None,
     generator: torch.Generator | None = None,
     dtype: torch.dtype = torch.float64,
 ) -> nn.Sequential:
@@ -30,6 +31,7 @@ def two_layer_relu(
         kappa: standard deviation of the entries of w.
         antisymmetric: neurons r and r + m/2 start with equal weights and opposite signs, so that f = 0 at the start.
         scaling: "1/sqrt(m)", where the kernel stays as it is at a large width, or "1/m" (mean field), where it moves.
+        threshold: B of $\mathrm{relu}(w_r \cdot x - b_r)$, where all b_r start at B and are trained; None: no biases.
         generator: random numbers of the initialization.
         dtype: of the weights.
 
@@ -63,10 +65,12 @@ def two_layer_relu(
     factor = 1 / math.sqrt(width)
     if scaling == "1/m":
         factor = 1 / width
-    first = nn.Linear(in_features, width, bias=False, dtype=dtype)
+    first = nn.Linear(in_features, width, bias=threshold is not None, dtype=dtype)
     last = nn.Linear(width, 1, bias=False, dtype=dtype)
     with torch.no_grad():
         first.weight.copy_(weight)
+        if threshold is not None:
+            first.bias.fill_(-threshold)
         last.weight.copy_(factor * signs)
     last.requires_grad_(False)
     return nn.Sequential(first, nn.ReLU(), last)
