@@ -89,7 +89,7 @@ def prove_run(
             "The run's first step cannot be bounded.",
             where="prove(module, x, y, statement='run')",
             why=str(error),
-            fix="inputs, targets and weights scaled to sizes near 1; of a deep network also fewer rows or a smaller width",
+            fix="inputs, targets and weights scaled to sizes near 1; of a deep network fewer rows or a smaller width",
         ) from None
     claims = _claims(result, accuracies)
     assumes = (*assumptions("run"), *problem.assumes)
