@@ -92,6 +92,15 @@ def test_the_page_on_spectra_runs(tmp_path):
     assert ours == pytest.approx(whole, rel=1e-9)
 
 
+def test_the_page_on_proofs_before_training_runs(tmp_path):
+    (code,) = blocks(ROOT / "docs" / "proofs" / "before.md", "python")
+    code = code.replace(", max_seconds=60", ", most_steps=60")
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "converges to weights with training loss exactly 0" in done.stdout
+    assert (tmp_path / "width.svg").exists()
+
+
 @pytest.mark.parametrize("page", ["generalization.md", "proofs/other-theorems.md"])
 def test_the_pages_on_bounds_run(page, tmp_path):
     (code,) = blocks(ROOT / "docs" / page, "python")
