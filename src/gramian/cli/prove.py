@@ -168,7 +168,10 @@ def _proof(
             return network(net, rows, seed=draw.seed, **choices | {"width": width}).module
 
     # the rows are as float64 as the proof is
-    return proved(module, rows.x.double(), rows.y, polished=polish, news=news, **words)
+    polished: bool | None = polish
+    if words["statement"] in ("run", "before"):
+        polished = None  # the option's default is for the others
+    return proved(module, rows.x.double(), rows.y, polished=polished, news=news, **words)
 
 
 def _print(proof: Proof) -> None:
