@@ -62,7 +62,10 @@ def test_each_function_has_its_own_optimizer_where_none_is_said():
 def test_accuracy_is_a_share_of_the_best_constant_predictor_s_loss():
     best = float((Y - Y.mean()).square().sum() / 2)
     trace = train(nn.Linear(4, 1), X, Y, accuracy=0.1, lr=0.2, steps=200, probes=("loss",))
-    assert trace.measured["loss"].values[-1] <= 0.1 * best < trace.losses[-1]
+    assert trace.losses[-1] <= 0.1 * best < trace.losses[-2]
+    assert trace.measured["loss"].values[-1] == pytest.approx(trace.losses[-1], rel=1e-12)
+    at_once = train(nn.Linear(4, 1), X, Y, stop_loss=1e9, probes=("loss",))
+    assert at_once.losses == pytest.approx(at_once.measured["loss"].values, rel=1e-12)
     assert trace.config["stop_loss"] == pytest.approx(0.1 * best)
     classes = train(net(c=2), X, LABELS, loss="cross-entropy", accuracy=0.1, steps=0)
     assert classes.config["stop_loss"] == pytest.approx(0.1 * 4 * torch.log(torch.tensor(2.0)))

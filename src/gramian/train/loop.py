@@ -103,6 +103,8 @@ class Loop:
                     self._keep()
                 if reason := self._goal():
                     end["reason"] = reason
+                    if self.full_batch:
+                        self._loss_after_the_last_step()
                     break
             if self.step == self.n_steps:
                 end["reason"] = f"all {self.step} steps done"

@@ -101,13 +101,7 @@ def tuned_run(
         # the loss is half of the squared residual; a tenth of the accuracy leaves room for the last swing
         stop_loss=start * (accuracy / 10) ** 2,
     )  # fmt: skip
-    losses = list(trace.losses)
-    with torch.no_grad():
-        last = float((trained(x) - y).square().sum()) / 2
-    # a run that reaches its goal at a measured step ends before that step's loss is on the trace
-    if not losses or last != losses[-1]:
-        losses.append(last)
-    ratios = tuple(math.sqrt(loss / start) for loss in losses)
+    ratios = tuple(math.sqrt(loss / start) for loss in trace.losses)
     predicted = time_to(spectrum, residual, accuracy**2, settings.lr, method, settings.beta)
     run = TunedRun(settings, ratios, accuracy, None, predicted)
     return replace(run, steps=run.steps_to(accuracy))
