@@ -61,3 +61,20 @@ def test_unknown_words_are_refused(words, says):
     result = gramian("prove", "--data", "digits", "--n", "20", *words)
     assert result.returncode == 2
     assert says in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--statement", "before", "--depth", "3", "--activation", "tanh"), "--depth 2"),
+        (("--statement", "run", "--activation", "relu"), "--activation tanh"),
+        (("--statement", "before", "--picture", "never.svg"), "--find scale"),
+    ],
+)
+def test_a_network_that_a_statement_does_not_take_is_an_error_of_four_parts(words, says):
+    """It was a traceback."""
+    result = gramian("prove", "--data", "digits", "--n", "6", "--width", "8", "--quiet", *words)
+    assert result.returncode == 2
+    for part in ("error:", "where:", "why:", "fix:", says):
+        assert part in result.stderr
+    assert "Traceback" not in result.stderr

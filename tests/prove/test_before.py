@@ -14,10 +14,12 @@ from torch import nn
 
 import gramian
 from gramian.checker import checked
+from gramian.checker.certificate_file import Content
+from gramian.checker.program import NetworkProgram, ProgramStep
 from gramian.checker.replay import tail
 from gramian.checker.two_layer import TwoLayerWeights, evaluate, norm
 from gramian.checker.two_layer_run import NegativeCurvature, Replay
-from gramian.checker.two_layer_tube import IntervalStart, tube
+from gramian.checker.two_layer_tube import IntervalStart, Modes, tube
 from gramian.errors import BadArgument, BadData, Unsupported
 from gramian.prove import check
 from gramian.prove.before import smallest
@@ -167,7 +169,7 @@ def test_the_certificate_is_checked_from_its_file_and_no_number_of_it_can_be_cha
 @pytest.mark.parametrize("lengths", [[0, 5], [-3, 8]])
 def test_lengths_that_are_none_are_refused(proof, lengths):
     content = replace(proof.content, series={"intervals": np.array(lengths)})
-    content = replace(content, numbers=content.numbers | {"steps": int(np.sum(lengths))})
+    content = replace(content, numbers=content.numbers | {"steps": int(np.sum(lengths)), "points": 3})
     assert [line.name for line in checked(content).failing] == ["shortest"]
     for wrong in (np.array([[1]]), np.array([1.0])):
         with pytest.raises(ValueError, match="whole numbers"):
@@ -272,3 +274,95 @@ def test_a_search_ends_when_its_time_is_over():
         assert result.status == "not proved"
         assert len(result.trials) <= 1
         assert "max_seconds" in result.fix
+
+
+def one_neuron(statement: str, *, y: float, scale: float = 1.0, readout: float = 1.0, lr: float = 0.1, **numbers):
+    """A certificate by hand: f = scale readout tanh(w x) at w = 0, x = 1, the readout fixed, no step made."""
+    steps = [
+        ProgramStep("input"),
+        ProgramStep("affine", (0,), weight="w"),
+        ProgramStep("function", (1,), function="tanh"),
+        ProgramStep("affine", (2,), weight="a", weight_scale=scale),
+    ]
+    one = np.ones((1, 1))
+    program = NetworkProgram(steps, {"w": 0 * one, "a": readout * one}, frozenset({"w"}))
+    claims = {"lr": lr, "steps": 0, "points": 1, "distance": 1e-9, "residual": 2, "sigma": 0.5} | numbers
+    return Content(statement, "", (), claims, program, one, y * one, {"intervals": np.zeros(0, dtype=np.int64)})
+
+
+@pytest.mark.parametrize("statement", ["run", "before"])
+def test_a_target_that_no_weights_reach_is_not_proved_by_a_sign_or_an_underflow(statement):
+    """|f| <= 1 < 1.5. A negative multiplier made the Lipschitz constant negative; the readout's square underflowed."""
+    assert checked(one_neuron(statement, y=0.15)).valid
+    assert checked(one_neuron(statement, y=0.15, scale=-1.0)).valid
+    assert not checked(one_neuron(statement, y=1.5)).valid
+    assert not checked(one_neuron(statement, y=1.5, scale=-1.0, readout=-1.0)).valid
+    for size in (1e-170, 1e-200, 1e-300):
+        tiny = one_neuron(statement, y=1.5, readout=size, scale=1 / size)
+        assert [line.name for line in checked(tiny).failing] == ["range"]
+
+
+@pytest.mark.parametrize("statement", ["run", "before"])
+@pytest.mark.parametrize("lr", [1e-16, 1e-17, 1e-20])
+def test_a_step_below_the_rounding_of_its_factor_takes_its_time(statement, lr):
+    """1 - lr c sigma^2 rounds to 1 or above, and one step was claimed to do."""
+    claimed = one_neuron(statement, y=0.15, lr=lr, accuracy=1e-6, time=1)
+    assert [line.name for line in checked(claimed).failing] == ["time"]
+    needed = math.log(0.15 / math.sqrt(2e-6)) / lr
+    assert not checked(one_neuron(statement, y=0.15, lr=lr, accuracy=1e-6, time=needed)).valid
+    assert checked(one_neuron(statement, y=0.15, lr=lr, accuracy=1e-6, time=1.5 * needed)).valid
+
+
+def test_the_sentence_says_the_points_that_there_are_and_what_is_taken_for_granted():
+    assert [line.name for line in checked(one_neuron("before", y=0.15, points=1e300)).failing] == ["fewest"]
+    assert any("flint" in text for text in checked(one_neuron("before", y=0.15)).assumes)
+    assert not checked(one_neuron("before", y=0.15, accuracy=5e-324, time=1e9)).valid, "its square underflows"
+
+
+def test_sums_of_modes_that_cancel_are_refused():
+    """(1 - q^k) / mu was the middle of a ball of any width."""
+    task, _ = random_problem(np.random.default_rng(5))
+    modes = Modes(np.diag([1e-18, 1.0]), 1e-30, replace(task, lr=1e-28))
+    with pytest.raises(ArithmeticError, match="too small"):
+        modes.sums(3)
+
+
+@pytest.mark.parametrize("statement", ["run", "before"])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"most_steps": 0}, {"most_steps": -3}, {"most_steps": 2.5}, {"most_steps": "7"}, {"max_seconds": -1},
+        {"max_seconds": math.nan}, {"max_seconds": None}, {"accuracy": 0}, {"accuracy": math.nan}, {"accuracy": 1e-300},
+        {"lr": "0.1"}, {"lr": torch.tensor(0.1)}, {"polished": True},
+    ],
+)  # fmt: skip
+def test_numbers_that_cannot_be_meant_are_refused_in_four_parts(statement, wrong):
+    with pytest.raises(BadArgument, match=f"`{next(iter(wrong))}`") as refused:
+        gramian.prove(Paired(8), *rows(6), statement, **wrong)
+    assert all((refused.value.where, refused.value.why, refused.value.fix))
+
+
+@pytest.mark.parametrize(
+    ("draws", "says"), [(lambda width: None, "is a NoneType"), (lambda width: Paired(8), "has 8 hidden neurons")]
+)
+def test_a_function_that_draws_no_network_of_its_width_is_refused(draws, says):
+    """The one that ignores the width was certified at width 2."""
+    with pytest.raises(BadArgument, match=says):
+        gramian.prove(draws, *rows(6), "before", find="width")
+
+
+def test_a_rate_of_which_only_the_points_can_be_counted_is_checked():
+    """Its steps were refused as more than can be replayed, with an inequality that held."""
+    result = gramian.prove(Paired(128), *rows(6), "before", lr=1e-8)
+    assert result.status == "proved", result.summary
+    assert result.numbers["steps"] > 10**7
+
+
+def test_what_networks_learn_is_measured_within_the_time():
+    """Networks that never learn cost 20,000 steps each after the time was over."""
+    network = nn.Sequential(nn.Linear(64, 4), nn.Tanh(), nn.Linear(4, 1)).double()
+    for parameter in network.parameters():
+        parameter.data.zero_()
+    result = gramian.prove(network, *rows(6), "before", find="scale", max_seconds=0.2)
+    assert result.status == "not proved"
+    assert len(result.trials) < 5

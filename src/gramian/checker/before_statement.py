@@ -11,11 +11,14 @@ from numpy.typing import NDArray
 from gramian.checker.line import Line, compared
 from gramian.checker.program import NetworkProgram
 from gramian.checker.replay import Tail, tail
-from gramian.checker.run_statement import LONGEST_RUN, end_lines, sane_lines
+from gramian.checker.run_statement import end_lines, sane_lines
 from gramian.checker.taylor_table import PAD
 from gramian.checker.two_layer_program import NotTwoLayer, two_layer
 from gramian.checker.two_layer_run import Replay
 from gramian.checker.two_layer_tube import tube
+
+MOST_INTERVALS = 10**7
+LONGEST_PATH = 2**52  # steps: their number is exact in float64
 
 
 def before_lines(
@@ -27,7 +30,7 @@ def before_lines(
         numbers: lr, steps, points, distance, residual, sigma; accuracy and time for a claimed time.
         intervals: the path's lengths, whole numbers of steps that add up to `steps`.
     """
-    if intervals.ndim != 1 or intervals.dtype != np.int64 or len(intervals) > LONGEST_RUN:
+    if intervals.ndim != 1 or intervals.dtype != np.int64 or len(intervals) > MOST_INTERVALS:
         raise ValueError("the intervals' lengths are not a row of whole numbers")
     try:
         task, start = two_layer(program, x, y, numbers["lr"])
@@ -36,8 +39,9 @@ def before_lines(
     goal, steps = float(numbers.get("accuracy", np.inf)), float(numbers["steps"])
     shortest, total = float(intervals.min(initial=1)), float(intervals.astype(float).sum())
     sane = [
-        *sane_lines(task.lr, steps, goal),
+        *sane_lines(task.lr, steps, goal, LONGEST_PATH),
         compared("points", "the path has no more points than claimed", len(intervals) + 1.0, "<=", numbers["points"]),
+        compared("fewest", "and no fewer than claimed", numbers["points"], "<=", len(intervals) + 1.0),
         compared("shortest", "every interval has a step", 1.0, "<=", shortest),
         compared("total", "the intervals are no longer than the path", total, "<=", steps),
         compared("whole", "the path is no longer than its intervals", steps, "<=", total),

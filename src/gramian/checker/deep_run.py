@@ -14,13 +14,12 @@ from gramian.checker.balls import UNIT, gamma
 from gramian.checker.deep_balls import DeepBallSteps
 from gramian.checker.deep_curvature import FREE_ANCHORS, MOST_WEIGHTS, STEPS_FOR_ONE, Curvature, DeepCurvature
 from gramian.checker.deep_network import DeepPoint, DeepTask, DeepWeights, evaluate_deep
-from gramian.checker.replay import ReplayedRun
+from gramian.checker.replay import ReplayedRun, require_sizes
 from gramian.checker.taylor_table import LONGEST_SUM, PAD, SMALLEST, TaylorTable
 from gramian.checker.two_layer import norm, upper_eigenvalues
 
 HOLD_SLACK = 1.0  # M is looked at anew once its change may add this share to the bound of its negative part
 NORM_SLACK = 0.02  # ||W|| is computed anew once the way since then adds this share to it
-LARGEST = 1e30  # and the inverse of the smallest: of inputs, weights, multipliers and rates
 LONGEST_PRODUCT = 2**20  # entries of a matrix that an inner product of M runs over
 CUBIC = 1.1548  # above 2 / sqrt(3), three times the largest u v^2 with u^2 + v^2 = 1
 
@@ -206,9 +205,7 @@ def _require_sizes(task: DeepTask, start: DeepWeights) -> None:
     sizes = {"inputs": norm(task.x), "learning rate": task.lr}
     for number, (w, scale) in enumerate(zip(start.matrices, task.scales, strict=True)):
         sizes |= {f"weights of layer {number + 1}": norm(w), f"multiplier of layer {number + 1}": abs(scale)}
-    for name, value in sizes.items():
-        if not 1 / LARGEST <= value <= LARGEST:
-            raise ArithmeticError(f"the {name} {value:.3g} is beyond the sizes that are bounded")
+    require_sizes(sizes)
 
 
 def _operator_norm(w: NDArray) -> float:

@@ -7,7 +7,7 @@ Jacobian and of its second derivatives. Numbers in brackets are those of docs/pr
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -21,6 +21,7 @@ from gramian.checker.two_layer import norm, upper_eigenvalues
 JACOBIAN_SLACK = 0.1  # ||J|| is computed anew once the way since then adds this share to it, while lr ||J||^2 <= CALM
 JACOBIAN_SLACK_AT_EDGE = 0.002  # above it the bound itself is a growth factor
 CALM = 1.9
+LARGEST = 1e30  # and the inverse of the smallest: of inputs, weights, multipliers and rates
 
 
 class CurvatureBound(Protocol):
@@ -149,6 +150,13 @@ class ReplayedRun:
             step += 1
 
 
+def require_sizes(sizes: Mapping[str, float]) -> None:
+    """Norms and numbers, by name, whose squares can neither overflow nor underflow; else an error."""
+    for name, value in sizes.items():
+        if not 1 / LARGEST <= value <= LARGEST:
+            raise ArithmeticError(f"the {name} {value:.3g} is beyond the sizes that are bounded")
+
+
 def require_reach(replay: ReplayedRun, point: Any, radius: float) -> None:
     """Else an error."""
     reason = replay.beyond_reach(point, radius)
@@ -222,8 +230,13 @@ class Tail:
     @property
     def rate(self) -> float:
         """q with ||r_{k+1}|| <= q ||r_k|| for all later steps of the exact run, (11)."""
+        return float(1 - self.decay + 4 * UNIT)
+
+    @property
+    def decay(self) -> float:
+        """At most 1 - q."""
         last = self.right - self.left  # c times the square of the smallest sigma that the path can meet
-        return float(1 - self.lr * last / PAD + 4 * UNIT)
+        return float(self.lr * last / PAD)
 
 
 def tail(replay: ReplayedRun, point: Any, bounds: StepBounds) -> Tail:
@@ -250,10 +263,13 @@ def tail(replay: ReplayedRun, point: Any, bounds: StepBounds) -> Tail:
     return Tail(point.step, bounds.distance, *numbers, largest, bounds.lipschitz)
 
 
-def proved_time(end: Tail, last_above: int, accuracy: float) -> int:
+def proved_time(end: Tail, last_above: int, accuracy: float) -> float:
     """(13): first step from which on the loss is at most `accuracy`; `last_above` is the last step up to end.step whose
-    bound exceeds it, -1 if none. The tail must be proved."""
+    bound exceeds it, -1 if none. The tail must be proved. Infinite where the rate underflows."""
     if last_above < end.step:
         return last_above + 1
-    rounds = float(np.log(end.residual / np.sqrt(2 * accuracy)) / -np.log(end.rate))
+    if not end.decay > 0:
+        return np.inf
+    # of a small step 1 - q is far below the rounding of q
+    rounds = float(np.log(end.residual / np.sqrt(2 * accuracy)) / -np.log1p(-end.decay))
     return end.step + int(np.ceil(max(rounds, 0.0) * PAD)) + 1

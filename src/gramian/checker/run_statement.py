@@ -19,6 +19,7 @@ from gramian.checker.two_layer import Task, TwoLayerWeights
 from gramian.checker.two_layer_program import NotTwoLayer, two_layer
 from gramian.checker.two_layer_run import Replay
 
+SMALLEST_ACCURACY = 1e-290  # a loss below it may have underflowed
 LONGEST_RUN, MOST_BITS = 10**7, 2**14
 RunTask = Task | DeepTask
 RunWeights = TwoLayerWeights | DeepWeights
@@ -77,15 +78,15 @@ def run_lines(program: NetworkProgram, x: NDArray, y: NDArray, numbers: Mapping[
     return end_lines(numbers, end, last_above, farthest, goal)
 
 
-def sane_lines(lr: float, steps: float, goal: float) -> list[Line]:
+def sane_lines(lr: float, steps: float, goal: float, longest: int = LONGEST_RUN) -> list[Line]:
     """That these numbers can mean a run."""
     return [
         compared("rate", "the learning rate is positive", 0.0, "<", lr),
         compared("rate_size", "the learning rate is finite", lr, "<", np.inf),
-        compared("steps", "the run has a whole number of steps, as many as can be replayed", steps % 1, "<=", 0.0),
+        compared("steps", "the run has a whole number of steps", steps % 1, "<=", 0.0),
         compared("first", "the end does not come before the start", 0.0, "<=", steps),
-        compared("last", "the run has an end", steps, "<=", LONGEST_RUN),
-        compared("accuracy", "the accuracy is positive", 0.0, "<", goal),
+        compared("last", "the run has an end", steps, "<=", longest),
+        compared("accuracy", "the accuracy is above all underflow", SMALLEST_ACCURACY, "<=", goal),
     ]
 
 

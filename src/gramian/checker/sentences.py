@@ -25,7 +25,7 @@ FLINT = "python-flint's ball arithmetic is right"
 
 def assumptions(statement: str) -> tuple[str, ...]:
     """What a statement takes for granted: a run takes its activations from ball arithmetic, the others from NumPy."""
-    if statement == "run":
+    if statement in ("run", "before"):
         return FORMULA, ARITHMETIC + FLINT
     if statement == DU2019:
         return DRAWN, ARITHMETIC + NUMPY, FLINT

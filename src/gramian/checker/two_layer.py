@@ -32,7 +32,7 @@ class Task:
             layer's bias is a constant column.
         y: targets (n, C).
         activation: a name of `taylor_table.ACTIVATIONS`.
-        scale: multiplier of the readout's weights.
+        scale: multiplier of the readout's weights, positive.
         bias_scale: multiplier of the readout's bias; 0 without one.
         readout_trained: whether A and beta train; W always does.
         exact_x: where x is rounded: the inputs (n, d) and the multipliers (d,) whose product it stands for.

@@ -47,11 +47,14 @@ def two_layer(program: NetworkProgram, x: NDArray, y: NDArray, lr: float) -> tup
     if not all(trained[0]) or any(trained[1]) != all(trained[1]):
         raise NotTwoLayer("of this one other parts train than the first layer, or the whole network")
     targets = np.asarray(y, dtype=np.float64).reshape(len(inputs), len(a))
+    scale = readout.weight_scale
+    if scale < 0:  # the same network and the same descent, mirrored: a bound is a multiple of a positive multiplier
+        scale, a = -scale, -a
     task = Task(
         inputs * multipliers,
         targets,
         function.function,
-        readout.weight_scale,
+        scale,
         bias_scale,
         all(trained[1]),
         float(lr),

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gramian.checker.balls import UNIT, gamma
-from gramian.checker.replay import ReplayedRun
+from gramian.checker.replay import ReplayedRun, require_sizes
 from gramian.checker.taylor_table import LONGEST_SUM, PAD, SMALLEST, TaylorTable
 from gramian.checker.two_layer import InputNorms, Point, Task, TwoLayerWeights, evaluate, norm, upper_eigenvalues
 from gramian.checker.two_layer_balls import BallSteps
@@ -24,6 +24,7 @@ class Replay(ReplayedRun):
         longest = max((n * outputs) ** 2, n * m * (outputs + 1), m * (d + outputs), (d + outputs) ** 2, n * d)
         if longest > LONGEST_SUM:
             raise ArithmeticError(f"sums of {longest:,} terms are longer than the bounds of rounding cover")
+        _require_sizes(task, start)
         self.task, self.start, self.geometry = task, start, InputNorms(task.x)
         self.precise_steps, self.bits = precise_steps, bits
         self.phi = TaylorTable(task.activation, 2 * float(np.abs(task.x @ start.w.T).max()) + 4)
@@ -150,3 +151,11 @@ class NegativeCurvature:
             np.sum(np.square(point.cross), axis=(1, 2))
         )
         return share, (change * (1 + 4 * UNIT) + 4 * UNIT * size) * PAD
+
+
+def _require_sizes(task: Task, start: TwoLayerWeights) -> None:
+    """Else squares would underflow, and with them the Lipschitz constant."""
+    sizes = {"inputs": norm(task.x), "readout's multiplier": task.scale, "learning rate": task.lr}
+    if start.a.any():
+        sizes["readout's weights"] = norm(start.a)
+    require_sizes(sizes)

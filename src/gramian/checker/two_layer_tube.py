@@ -20,7 +20,7 @@ from gramian.checker.two_layer_run import NegativeCurvature, Replay
 
 PARTS = 8  # of an interval: each has its own bound of the defect
 CAPS = (1.5, 4.0, 20.0)  # growth of the distance over an interval that is assumed, then verified
-BITS = 160
+BITS, FLOAT_BITS = 160, 60
 
 
 class Modes:
@@ -50,7 +50,9 @@ class Modes:
         """(1 - q^steps) / mu with q = 1 - lr mu, to float64's precision: lr times the sum of q^0, q^1, ..."""
         with flint.ctx.workprec(BITS):
             exact = [(1 - q**steps) / v for q, v in zip(self.factors, self.exact, strict=True)]
-            return np.array([float(s) for s in exact])
+        if min(s.rel_accuracy_bits() for s in exact) < FLOAT_BITS and steps > 0:
+            raise ArithmeticError("the learning rate is too small for the Gram matrix's smallest eigenvalue")
+        return np.array([float(s) for s in exact])
 
     def largest_sums(self, steps: int) -> NDArray:
         """Bounds of the size of those sums for every number of steps up to this one."""

@@ -24,6 +24,12 @@ SUFFIX = ".certificate"
 STATEMENTS = ("minimum", "descent", "run", "before")
 FINDS = ("width", "scale", "lr")
 LOSSES = ("squared", "cross-entropy")
+PROVABLE = {
+    "minimum": "--net mlp --activation tanh",
+    "descent": "--net mlp --activation tanh",
+    "run": "--net mlp --activation tanh",
+    "before": "--net mlp --depth 2 --activation tanh",
+}
 
 Width = Annotated[
     int | None,
@@ -124,6 +130,7 @@ def prove(
     if find is not None:
         opt.one_of("--find", find, FINDS)
     opt.whole("--width", width)
+    _check_picture(find, picture)
     if out is not None:
         check_file(out, SUFFIX)
     if picture is not None:
@@ -146,11 +153,24 @@ def prove(
     raise typer.Exit(0 if proof.status == "proved" else 1)
 
 
+def _check_picture(find: str | None, picture: Path | None) -> None:
+    from gramian.errors import BadArgument
+
+    if picture is not None and find is None:
+        raise BadArgument(
+            "--picture without --find.",
+            where=f"--picture {picture}",
+            why="the picture shows a search, and without --find one network is looked at",
+            fix="--statement before --find scale --picture FILE.svg",
+        )
+
+
 def _proof(
     source: DataSource, draw: Draw, net: str, choices: dict, words: dict, polish: bool, quiet: bool
 ) -> Proof:  # fmt: skip
     from gramian.cli.data_options import dataset
     from gramian.cli.networks import network
+    from gramian.errors import BadArgument, Unsupported
     from gramian.prove import prove as proved
 
     rows = dataset(source, draw)
@@ -168,7 +188,18 @@ def _proof(
             return network(net, rows, seed=draw.seed, **choices | {"width": width}).module
 
     # the rows are as float64 as the proof is
-    return proved(module, rows.x.double(), rows.y, polished=polish, news=news, **words)
+    polished: bool | None = polish
+    if words["statement"] in ("run", "before"):
+        polished = None  # the option's default is for the others
+    try:
+        return proved(module, rows.x.double(), rows.y, polished=polished, news=news, **words)
+    except Unsupported as error:
+        raise BadArgument(
+            f"The statement {words['statement']!r} cannot be proved of this network.",
+            where=f"gramian prove --statement {words['statement']} --net {net}",
+            why=str(error),
+            fix=PROVABLE[words["statement"]],
+        ) from None
 
 
 def _print(proof: Proof) -> None:

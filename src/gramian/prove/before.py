@@ -75,25 +75,26 @@ def prove_before(
     """
     began = time.perf_counter()
     trials: dict[float, Before] = {}
+    shown: dict[float, Trial] = {}
 
     def tried(value: float) -> bool:
         if limit.over and trials:
             return False
         news(f"{find} {value:.4g}")
         trials[value] = _tried(drawn, find, value, lr, most_points, news, limit)
+        shown[value] = _trial(value, trials[value].result, limit)
         return trials[value].result.proved
 
     if find is None:
         tried_once = _tried(drawn, None, 1.0, lr, most_points, news, limit)
         return _proof(tried_once, accuracy, {}, began)
     found = smallest(tried, find)
-    shown = [_trial(value, trials[value].result) for value in sorted(trials)]
     if found is None:
         nearest = min(trials.values(), key=lambda t: t.result.inequality.left / max(t.result.inequality.right, 1e-300))
         result = _proof(nearest, accuracy, {}, began)
     else:
         result = _proof(trials[found], accuracy, {find: _value(find, found, trials[found])}, began)
-    return replace(result, trials=tuple(shown), found=find)
+    return replace(result, trials=tuple(shown[value] for value in sorted(shown)), found=find)
 
 
 def smallest(tried: Callable[[float], bool], find: str) -> float | None:
@@ -158,6 +159,12 @@ def _tried(
         )
     x, y = problem.x.reshape(len(problem.x), -1).numpy(), problem.y.numpy()
     task, start = _read(program, x, y, lr)
+    if find == "width" and len(start.w) != width:
+        raise BadArgument(
+            f"`module({width})` has {len(start.w)} hidden neurons.",
+            why="with find='width' it is a function of the width, which is what is looked for",
+            fix="a function such as lambda width: nn.Sequential(nn.Linear(64, width), nn.Tanh(), nn.Linear(width, 1))",
+        )
     try:
         with np.errstate(all="ignore"):  # what overflows is refused by name
             if lr is None or find == "lr":
@@ -230,13 +237,13 @@ def _claims(result: Enclosure, accuracy: float) -> dict[str, float]:
     return claims
 
 
-def _time(last: Tail, accuracy: float) -> int:
+def _time(last: Tail, accuracy: float) -> float:
     """A step more than proved, for sums in another order elsewhere."""
     return proved_time(last, last_step_above(last, accuracy), accuracy) + 1
 
 
-def _trial(value: float, result: Enclosure) -> Trial:
-    change, moved = learned(result.replay, result.end)
+def _trial(value: float, result: Enclosure, limit: TimeLimit) -> Trial:
+    change, moved = learned(result.replay, result.end, limit)
     ratio = math.inf
     if result.inequality.right > 0:
         ratio = result.inequality.left / result.inequality.right
@@ -244,10 +251,10 @@ def _trial(value: float, result: Enclosure) -> Trial:
     return Trial(value, result.replay.task.lr, result.proved, ratio, change, moved, *numbers)
 
 
-def learned(replay: Replay, end: Point | None) -> tuple[float, float]:
+def learned(replay: Replay, end: Point | None, limit: TimeLimit) -> tuple[float, float]:
     """Relative changes of H and of the trained weights when the residual has fallen to 1 %, as computed.
 
-    Plain descent goes on from `end` until then; nan where it does not get there.
+    Plain descent goes on from `end` until then; nan where it does not get there, or not in time.
     """
     task, start = replay.task, replay.start
     first = replay.at(0, start)
@@ -259,7 +266,7 @@ def learned(replay: Replay, end: Point | None) -> tuple[float, float]:
                 break
             weights, _ = replay.moved(point)
             point = replay.at(point.step + 1, weights)
-            if step == LEARNING_STEPS - 1:
+            if step == LEARNING_STEPS - 1 or limit.over:
                 return math.nan, math.nan
     except ArithmeticError:
         return math.nan, math.nan

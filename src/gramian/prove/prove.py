@@ -6,12 +6,14 @@ import math
 import time
 from collections.abc import Callable
 from functools import partial
+from numbers import Integral, Real
 from typing import Any
 
 import torch
 from torch import nn
 
 from gramian.checker.program import NetworkProgram
+from gramian.checker.run_statement import SMALLEST_ACCURACY
 from gramian.errors import BadArgument, named_in_errors
 from gramian.prove.before import FINDS, MOST_POINTS, prove_before
 from gramian.prove.cost import check_memory, cost_of
@@ -110,6 +112,13 @@ def prove(
     began = time.perf_counter()
     _check(statement, loss, lr, in_place)
     _check_find(module, find, statement, lr)
+    _check_limits(accuracy, most_steps, max_seconds)
+    if polished and statement in ("run", "before"):
+        raise BadArgument(
+            f"`polished` with the statement {statement!r}.",
+            why="it is about the weights as they are",
+            fix="polished=None, or statement='descent'",
+        )
     if statement == "before":
         drawn = partial(_drawn, module, x, y)
         return prove_before(drawn, find, lr, accuracy, most_steps or MOST_POINTS, news, TimeLimit(max_seconds))
@@ -153,6 +162,13 @@ def _drawn(
     network = module
     if not isinstance(network, nn.Module):
         network = network(width)
+        if not isinstance(network, nn.Module):
+            raise BadArgument(
+                f"`module({width})` is a {type(network).__name__}.",
+                why="with find='width' it is a function that draws a torch module of this width",
+                fix="a function such as lambda width: nn.Sequential(nn.Linear(64, width), nn.Tanh(), "
+                "nn.Linear(width, 1))",
+            )
     problem = problem_of(network, x, y, "squared")
     return checked_program(problem.module, problem.x), problem
 
@@ -170,10 +186,27 @@ def _check(statement: str, loss: str, lr: float | None, in_place: bool) -> None:
             why="the squared loss has both statements; the cross-entropy, whose infimum is not reached, has 'minimum'",
             fix="loss='squared'",
         )
-    if lr is not None and not (lr > 0 and lr < float("inf")):
+    if lr is not None and not (isinstance(lr, Real) and 0 < lr < math.inf):
         raise BadArgument(f"`lr` is {lr!r}.", why="a step is a positive number", fix="lr=None for 1 / lambda_max")
     if in_place and statement == "before":
         raise BadArgument("`in_place` with the statement 'before'.", why="it polishes no weights", fix="in_place=False")
+
+
+def _check_limits(accuracy: float, most_steps: int | None, max_seconds: float) -> None:
+    if not (isinstance(accuracy, Real) and SMALLEST_ACCURACY <= accuracy < math.inf):
+        raise BadArgument(
+            f"`accuracy` is {accuracy!r}.",
+            why=f"it is a loss, a finite number of at least {SMALLEST_ACCURACY}, for which the steps are counted",
+            fix="accuracy=1e-3",
+        )
+    if most_steps is not None and not (isinstance(most_steps, Integral) and most_steps >= 1):
+        raise BadArgument(
+            f"`most_steps` is {most_steps!r}.", why="it is a whole number above 0", fix="most_steps=None, or 1000"
+        )
+    if not (isinstance(max_seconds, Real) and max_seconds >= 0):
+        raise BadArgument(
+            f"`max_seconds` is {max_seconds!r}.", why="it is a time, a number of at least 0", fix="max_seconds=60"
+        )
 
 
 def _check_dtype(module: nn.Module, in_place: bool) -> None:

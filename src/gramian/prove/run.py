@@ -88,7 +88,7 @@ class RunProof:
     inequality: Inequality
     tail: Tail | None
     growth: float
-    times: Mapping[float, tuple[int | None, int | None]]
+    times: Mapping[float, tuple[float | None, int | None]]
     distances: np.ndarray
     residuals: np.ndarray
     precision: Precision
@@ -107,7 +107,7 @@ class RunProof:
         return "\n".join(lines)
 
 
-def _steps(count: int | None) -> str:
+def _steps(count: float | None) -> str:
     if count is None:
         return "not"
     return f"{count:,} steps"
@@ -245,7 +245,7 @@ def attempt(
             growth += math.log(bounds.stretch)
     except ArithmeticError as error:
         failure = _stopped(str(error), distances, residuals)
-    times: dict[float, tuple[int | None, int | None]] = dict.fromkeys(accuracies, (None, None))
+    times: dict[float, tuple[float | None, int | None]] = dict.fromkeys(accuracies, (None, None))
     if proof is not None:
         last, failure = proof[0], None
         seen = _measured(replay, point, losses[1], accuracies)
