@@ -35,7 +35,7 @@ SETTINGS = {
     "erf 256 ten both": ("erf", 256, 100, True, True, 10, ("half",), 20_000),
     "erf 256 not centred": ("erf", 256, 200, False, False, 1, ("half",), 40_000),
     "erf 256 not centred both": ("erf", 256, 200, False, True, 1, ("half",), 40_000),
-    "tanh 256 not centred": ("tanh", 256, 200, False, False, 1, ("half",), 120_000),
+    "tanh 256 not centred": ("tanh", 256, 200, False, False, 1, ("half",), 240_000),
 }
 
 # name: activation, hidden widths, rows, directions of the inputs (0: all), centred, outputs, output multiplier, shares
