@@ -96,7 +96,7 @@ def certify(
             loss 0, near these weights? Then, of two layers with a smooth activation and plain descent on all rows,
             whether the exact run from the initial weights ends in one; other papers' theorems with their constants;
             and, of 1,000 rows or more with a proved minimum, bounds of the error on new samples. "auto": what is
-            predicted to take, all together, no more than twice the time of the study so far (20 s are always allowed)
+            predicted to take, all together, no more than 3.5 times the study's time so far (20 s are always allowed)
             and 12 GiB at most; True: whatever time it takes, half an hour for the exact run; False: no.
 
     Returns:

@@ -94,7 +94,7 @@ Prove = Annotated[
     typer.Option(
         "--prove/--no-prove",
         help="Whether to prove that an exact minimum lies near the trained weights (default: where that is predicted "
-        "to take no more than twice the time of the study; 20 s are always allowed).",
+        "to take no more than 3.5 times the time of the study; 20 s are always allowed).",
         rich_help_panel=RUN,
         show_default=False,
     ),
