@@ -54,7 +54,7 @@ class ExactDeepRun:
 
     def moved(self, direction: list[arb_mat], factor: arb) -> None:
         with flint.ctx.workprec(BITS):
-            new = [p + g * factor for p, g in zip(self.matrices + self.biases, direction, strict=True)]
+            new = [p + g * factor for p, g in zip(self.parameters(), direction, strict=True)]
             new = [middle(p) for p in new]
             self.matrices, self.biases = new[: len(self.matrices)], new[len(self.matrices) :]
             self.forward()
@@ -62,12 +62,15 @@ class ExactDeepRun:
     def step(self) -> None:
         self.moved(self.gradient(), -arb(self.task.lr))
 
+    def parameters(self) -> list[arb_mat]:
+        return self.matrices + self.biases
+
     def distance(self, weights: DeepWeights) -> float:
         return self.way_from([matrix(w) for w in weights.matrices] + [matrix(b[None]) for b in weights.biases])
 
     def way_from(self, other: list[arb_mat]) -> float:
         with flint.ctx.workprec(BITS):
-            pairs = zip(self.matrices + self.biases, other, strict=True)
+            pairs = zip(self.parameters(), other, strict=True)
             return float(size(*(a - b for a, b in pairs)).mid())
 
     def loss_root(self) -> float:

@@ -84,9 +84,11 @@ class ExactRun:
         flint.ctx.prec = self.bits
         return float(gaps.mid()) * (1 + 1e-15)
 
-    def way_from(self, other: tuple[arb_mat, arb_mat, arb_mat]) -> float:
-        gaps = (self.w - other[0], self.a - other[1], self.beta - other[2])
-        return float(size(*gaps).mid())
+    def parameters(self) -> list[arb_mat]:
+        return [self.w, self.a, self.beta]
+
+    def way_from(self, other: list[arb_mat]) -> float:
+        return float(size(*(a - b for a, b in zip(self.parameters(), other, strict=True))).mid())
 
     def loss_root(self) -> float:
         return float(size(self.residual).mid())

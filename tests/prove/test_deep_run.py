@@ -8,6 +8,15 @@ import torch
 from exact_deep import ExactDeepRun, random_deep_problem
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from run_promises import (
+    assert_claim_fails_by_name,
+    assert_exact_run_keeps_every_promise,
+    assert_other_content_fails,
+    assert_plain_torch_takes_the_proved_steps,
+    assert_saved_certificate_is_valid,
+    assert_tail_is_kept,
+    nearest_to_the_threshold,
+)
 from sklearn.datasets import load_digits
 from torch import nn
 
@@ -15,45 +24,15 @@ import gramian
 from gramian.checker import checked
 from gramian.checker.deep_network import DeepTask, DeepWeights
 from gramian.checker.deep_run import DeepReplay
-from gramian.checker.replay import tail
 from gramian.errors import Unsupported
-from gramian.prove import check
 from gramian.prove.run import largest_certified, largest_eigenvalue
-
-STEPS = 120
-
-
-def promises_hold(exact: ExactDeepRun, proof, steps: int) -> float:
-    """The largest ratio of the exact residual to the proved curve over the steps after the tail."""
-    begin, curve, closest = exact.matrices + exact.biases, proof.residual, 0.0
-    for _ in range(steps):
-        exact.step()
-        curve *= proof.rate
-        assert exact.loss_root() <= curve
-        assert exact.way_from(begin) <= proof.radius
-        closest = max(closest, exact.loss_root() / curve)
-    return closest
 
 
 @given(st.integers(0, 10**9), st.sampled_from([0, 0, 0, 5]))
 @settings(deadline=None, max_examples=15)
 def test_the_exact_run_keeps_every_promise(seed, precise_steps):
     task, start = random_deep_problem(np.random.default_rng(seed))
-    replay, exact, proof = DeepReplay(task, start, precise_steps), ExactDeepRun(task, start), None
-    try:
-        for point, bounds in replay:
-            assert exact.distance(point.weights) <= bounds.distance
-            assert exact.loss_root() <= bounds.residual
-            if point.step % 8 == 7:
-                proof = tail(replay, point, bounds)
-                if proof.proved:
-                    break
-            if point.step == STEPS or bounds.distance > 0.1:
-                return
-            exact.step()
-    except ArithmeticError:  # a preactivation left the table: nothing is claimed
-        return
-    promises_hold(exact, proof, 40)
+    assert_exact_run_keeps_every_promise(DeepReplay(task, start, precise_steps), ExactDeepRun(task, start))
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -61,26 +40,12 @@ def test_near_the_threshold_the_promises_still_hold(seed):
     """Targets are scaled until 2 L R is just below c sigma^2: the hardest case that is still proved."""
     task, start = random_deep_problem(np.random.default_rng(seed))
     task = replace(task, lr=0.8 / largest_eigenvalue(task, start))
-    outputs = DeepReplay(task, start).at(0, start).residual + task.y
-
-    def at(size: float):
-        scaled = replace(task, y=outputs + size * (task.y - outputs))
-        replay = DeepReplay(scaled, start)
-        return scaled, tail(replay, *next(iter(replay)))
-
-    low, high = 0.0, 1.0
-    for _ in range(40):
-        middle = (low + high) / 2
-        if at(middle)[1].proved:
-            low = middle
-        else:
-            high = middle
-    scaled, proof = at(low)
+    scaled, proof = nearest_to_the_threshold(task, start, DeepReplay)
     if not proof.proved:
         assert proof.sigma < 1e-6, "too small targets are always in the tail, unless J is singular"
         return
     assert proof.left > 0.98 * proof.right
-    promises_hold(ExactDeepRun(scaled, start), proof, 60)
+    assert_tail_is_kept(ExactDeepRun(scaled, start), proof, 60)
 
 
 def digits(n: int, widths: tuple[int, ...], *, inputs: int = 8, activation: str = "tanh"):
@@ -148,22 +113,12 @@ def proof():
 
 
 def test_plain_torch_takes_the_proved_number_of_steps(proof):
-    net, content = module(3), proof.content
-    x, y = torch.from_numpy(content.x), torch.from_numpy(content.y)
-    optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
-    for _ in range(int(proof.numbers["steps_proved_0.001"])):
-        optimizer.zero_grad()
-        loss = ((net(x) - y) ** 2).sum() / 2
-        loss.backward()
-        optimizer.step()
-    assert ((net(x) - y) ** 2).sum() / 2 <= 1e-3 < loss
+    x, y = torch.from_numpy(proof.content.x), torch.from_numpy(proof.content.y)
+    assert_plain_torch_takes_the_proved_steps(proof, module(3), x, y, lr=0.01)
 
 
 def test_a_saved_certificate_is_valid(proof, tmp_path):
-    proof.save(tmp_path / "run.certificate")
-    word = check(tmp_path / "run.certificate", proof.content.x, proof.content.y)
-    assert word.valid, str(word)
-    assert "converges to weights with training loss exactly 0" in str(word)
+    assert_saved_certificate_is_valid(proof, tmp_path, proof.content.x, proof.content.y)
 
 
 @pytest.mark.parametrize(
@@ -182,22 +137,12 @@ def test_a_saved_certificate_is_valid(proof, tmp_path):
     ],
 )
 def test_a_claim_that_says_more_than_is_true_fails_by_name(proof, name, factor, line):
-    numbers = dict(proof.content.numbers)
-    numbers[name] *= factor
-    word = checked(replace(proof.content, numbers=numbers))
-    assert not word.valid
-    assert line is None or line in [failing.name for failing in word.failing]
+    assert_claim_fails_by_name(proof.content, name, factor, line)
 
 
 def test_other_weights_targets_or_activations_fail(proof):
     content = proof.content
-    arrays = dict(content.program.arrays)
-    name = max(arrays, key=lambda key: arrays[key].size)
-    arrays[name] = arrays[name] * 0.6
-    assert not checked(replace(content, program=replace(content.program, arrays=arrays))).valid
-    assert not checked(replace(content, y=10 * content.y)).valid
-    steps = [replace(s, function="sigmoid") if s.kind == "function" else s for s in content.program.steps]
-    assert not checked(replace(content, program=replace(content.program, steps=steps))).valid
+    assert_other_content_fails(content, 10 * content.y)
     trained = frozenset(sorted(content.program.trained)[1:])
     word = checked(replace(content, program=replace(content.program, trained=trained)))
     assert [line.name for line in word.failing] == ["network"]

@@ -7,14 +7,12 @@ import pytest
 from exact_two_layer import ExactRun, random_problem
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from run_promises import assert_exact_run_keeps_every_promise, assert_tail_is_kept, nearest_to_the_threshold
 from sklearn.datasets import load_digits
 
-from gramian.checker.replay import tail
 from gramian.checker.two_layer import Task, TwoLayerWeights
 from gramian.checker.two_layer_run import Replay
 from gramian.prove.run import largest_certified, largest_eigenvalue
-
-STEPS = 120
 
 
 def digits(n: int, width: int, *, activation: str = "erf", std: float = 2.0, outputs: int = 1, both: bool = False):
@@ -35,27 +33,7 @@ def digits(n: int, width: int, *, activation: str = "erf", std: float = 2.0, out
 @settings(deadline=None, max_examples=25)
 def test_the_exact_run_keeps_every_promise(seed, precise_steps):
     task, start = random_problem(np.random.default_rng(seed))
-    replay, exact, proof = Replay(task, start, precise_steps), ExactRun(task, start), None
-    try:
-        for point, bounds in replay:
-            assert exact.distance(point.weights) <= bounds.distance
-            assert exact.loss_root() <= bounds.residual
-            if point.step % 8 == 7:
-                proof = tail(replay, point, bounds)
-                if proof.proved:
-                    break
-            if point.step == STEPS or bounds.distance > 0.1:
-                return
-            exact.step()
-    except ArithmeticError:  # a preactivation left the table: nothing is claimed
-        return
-    assert proof is not None
-    begin, curve = (exact.w, exact.a, exact.beta), proof.residual
-    for _ in range(40):
-        exact.step()
-        curve *= proof.rate
-        assert exact.loss_root() <= curve
-        assert exact.way_from(begin) <= proof.radius
+    assert_exact_run_keeps_every_promise(Replay(task, start, precise_steps), ExactRun(task, start))
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -63,33 +41,12 @@ def test_near_the_threshold_the_promises_still_hold(seed):
     """Targets are scaled until 2 L R is just below c sigma^2: the hardest case that is still proved."""
     task, start = random_problem(np.random.default_rng(seed))
     task = replace(task, lr=0.8 / largest_eigenvalue(task, start))
-
-    def at(size: float):
-        scaled = replace(task, y=outputs + size * (task.y - outputs))
-        replay = Replay(scaled, start)
-        return scaled, tail(replay, *next(iter(replay)))
-
-    first, _ = next(iter(Replay(task, start)))
-    outputs = first.residual + task.y
-    low, high = 0.0, 1.0
-    for _ in range(40):
-        middle = (low + high) / 2
-        if at(middle)[1].proved:
-            low = middle
-        else:
-            high = middle
-    scaled, proof = at(low)
+    scaled, proof = nearest_to_the_threshold(task, start, Replay)
     if not proof.proved:
         assert proof.sigma == 0, "too small targets are always in the tail, unless J is singular"
         return
     assert proof.left > 0.98 * proof.right
-    exact = ExactRun(scaled, start)
-    begin, curve = (exact.w, exact.a, exact.beta), proof.residual
-    for _ in range(60):
-        exact.step()
-        curve *= proof.rate
-        assert exact.loss_root() <= curve
-        assert exact.way_from(begin) <= proof.radius
+    assert_tail_is_kept(ExactRun(scaled, start), proof, 60)
 
 
 @pytest.mark.parametrize(("both", "outputs"), [(False, 1), (True, 1), (False, 3), (True, 3)])

@@ -5,13 +5,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from run_promises import (
+    assert_claim_fails_by_name,
+    assert_other_content_fails,
+    assert_plain_torch_takes_the_proved_steps,
+    assert_saved_certificate_is_valid,
+)
 from sklearn.datasets import load_digits
 from torch import nn
 
 import gramian
 from gramian.checker import checked
 from gramian.errors import BadArgument, Unsupported
-from gramian.prove import check
 
 
 def rows(n: int = 16):
@@ -49,22 +54,11 @@ def test_a_plain_module_is_proved_from_its_first_weights(activation, readout, bi
 
 
 def test_plain_torch_takes_the_proved_number_of_steps(proof):
-    x, y = rows()
-    net = network()
-    optimizer = torch.optim.SGD(net.parameters(), lr=0.006)
-    for _ in range(int(proof.numbers["steps_proved_0.001"])):
-        optimizer.zero_grad()
-        loss = ((net(x) - y) ** 2).sum() / 2
-        loss.backward()
-        optimizer.step()
-    assert ((net(x) - y) ** 2).sum() / 2 <= 1e-3 < loss
+    assert_plain_torch_takes_the_proved_steps(proof, network(), *rows(), lr=0.006)
 
 
 def test_a_saved_certificate_is_valid(proof, tmp_path):
-    proof.save(tmp_path / "run.certificate")
-    word = check(tmp_path / "run.certificate", *(a.numpy() for a in rows()))
-    assert word.valid, str(word)
-    assert "converges to weights with training loss exactly 0" in str(word)
+    assert_saved_certificate_is_valid(proof, tmp_path, *(a.numpy() for a in rows()))
 
 
 @pytest.mark.parametrize(
@@ -93,22 +87,11 @@ def test_a_saved_certificate_is_valid(proof, tmp_path):
     ],
 )
 def test_a_claim_that_says_more_than_is_true_fails_by_name(proof, name, factor, line):
-    numbers = dict(proof.content.numbers)
-    numbers[name] *= factor
-    word = checked(replace(proof.content, numbers=numbers))
-    assert not word.valid
-    assert line is None or line in [failing.name for failing in word.failing]
+    assert_claim_fails_by_name(proof.content, name, factor, line)
 
 
 def test_other_weights_targets_or_activations_fail(proof):
-    content = proof.content
-    arrays = dict(content.program.arrays)
-    name = max(arrays, key=lambda key: arrays[key].size)
-    arrays[name] = arrays[name] * 0.6
-    assert not checked(replace(content, program=replace(content.program, arrays=arrays))).valid
-    assert not checked(replace(content, y=-content.y[::-1] * 1.3)).valid
-    steps = [replace(s, function="sigmoid") if s.kind == "function" else s for s in content.program.steps]
-    assert not checked(replace(content, program=replace(content.program, steps=steps))).valid
+    assert_other_content_fails(proof.content, -proof.content.y[::-1] * 1.3)
 
 
 def test_a_run_that_begins_in_ball_arithmetic_is_checked_with_it(proof):
