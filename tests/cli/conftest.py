@@ -1,5 +1,6 @@
 """A runner of commands in a folder of its own, and files as users have them."""
 
+import re
 import textwrap
 from collections.abc import Callable
 
@@ -22,6 +23,20 @@ def gramian_in(tmp_path, monkeypatch) -> Callable[..., Result]:
         return CliRunner().invoke(app, command.split())
 
     return run
+
+
+@pytest.fixture
+def assert_refused(gramian_in) -> Callable[[str, str], None]:
+    """`assert_refused(command, pattern)`: exit code 2, the pattern on stderr, nothing on stdout."""
+
+    def refused(command: str, pattern: str) -> None:
+        done = gramian_in(command)
+        assert done.exit_code == 2
+        assert re.search(f"(?s){pattern}", done.stderr), done.stderr
+        assert done.stdout == ""
+        assert "Traceback" not in done.stderr
+
+    return refused
 
 
 @pytest.fixture

@@ -73,8 +73,5 @@ def test_a_half_written_line_is_told_and_dropped(gramian_in, tmp_path):
         ("claims run arora2019fine.measure --scale paper --ledger l", r"where mnist lies was not said.*--data-dir"),
     ],
 )
-def test_mistakes_are_four_part_errors(gramian_in, command, text):
-    done = gramian_in(command)
-    assert done.exit_code == 2
-    assert re.search(f"(?s){text}", done.stderr), done.stderr
-    assert done.stdout == ""
+def test_mistakes_are_four_part_errors(assert_refused, command, text):
+    assert_refused(command, text)
