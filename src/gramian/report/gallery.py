@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from gramian.errors import BadArgument
-from gramian.files import replace_together
 from gramian.report import numbers
-from gramian.report.page import LIBRARY, page_environment
+from gramian.report.page import LIBRARY, page_environment, page_text
+from gramian.report.write import write_texts
 
-_HERE = Path(__file__).parent
 VERDICTS = {  # status -> (symbol in the page, what it means)
     "holds": ("certified", "Every part of the statement was seen, and numbers of the paper that are compared are met."),
     "differs": ("observed", "The statement was seen, but a printed or derived number is another one: both are shown."),
@@ -31,14 +27,14 @@ def render_index(papers: list[dict[str, Any]]) -> str:
         papers: as `gramian.claims.gallery` makes them.
     """
     claims = [{"paper": paper, "claim": claim} for paper in papers for claim in paper["claims"]]
-    shown = {claim["outcomes"][0]["verdict"]["status"] for paper in papers for claim in paper["claims"]}
+    shown = {entry["claim"]["outcomes"][0]["verdict"]["status"] for entry in claims}
     return _render(
         "gallery.html",
         title="Papers as checked claims",
         claims=claims,
         topics=sorted({paper["topic"] for paper in papers}),
         verdicts=[status for status in VERDICTS if status in shown],
-        script=_text("gallery.js"),
+        script=page_text("gallery.js"),
     )
 
 
@@ -52,7 +48,7 @@ def render_paper(paper: dict[str, Any]) -> str:
         for picture in list_of
         if picture["figure"] is not None
     }
-    return _render("claims.html", title=paper["title"], paper=paper, pictures=pictures, script=_text("page.js"))
+    return _render("claims.html", title=paper["title"], paper=paper, pictures=pictures, script=page_text("page.js"))
 
 
 def write_gallery_pages(papers: list[dict[str, Any]], folder: str | os.PathLike[str]) -> Path:
@@ -65,18 +61,9 @@ def write_gallery_pages(papers: list[dict[str, Any]], folder: str | os.PathLike[
         BadArgument: the folder cannot be made or written to.
     """
     folder = Path(folder)
-    texts = {folder / LIBRARY: get_plotlyjs(), folder / "index.html": render_index(papers)}
-    texts |= {folder / f"{paper['key']}.html": render_paper(paper) for paper in papers}
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        replace_together({path: partial(_write, text) for path, text in texts.items()})
-    except OSError as error:
-        raise BadArgument(
-            f"the gallery cannot be written: {error.strerror or error}",
-            where=str(folder),
-            why="the folder is read-only, is a file, or the disk is full",
-            fix="a folder that you may write to: gramian claims gallery FOLDER",
-        ) from None
+    texts = {LIBRARY: get_plotlyjs(), "index.html": render_index(papers)}
+    texts |= {f"{paper['key']}.html": render_paper(paper) for paper in papers}
+    write_texts(folder, texts, what="the gallery", fix="a folder that you may write to: gramian claims gallery FOLDER")
     return folder / "index.html"
 
 
@@ -96,13 +83,5 @@ def sized(effect: dict[str, Any]) -> str:
 def _render(template: str, **values: Any) -> str:
     environment = page_environment()
     environment.filters["sized"] = sized
-    style = _text("page.css") + _text("gallery.css")
+    style = page_text("page.css") + page_text("gallery.css")
     return environment.get_template(template).render(statuses=VERDICTS, style=style, library=LIBRARY, **values)
-
-
-def _text(name: str) -> Markup:
-    return Markup((_HERE / name).read_text(encoding="utf-8"))
-
-
-def _write(text: str, path: Path) -> None:
-    path.write_text(text, encoding="utf-8")

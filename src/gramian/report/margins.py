@@ -81,10 +81,10 @@ def _numbers(margin: dict[str, Any]) -> str:
 
 
 def tightest(margins: list[dict[str, Any]]) -> str:
-    """The inequality that decides, with both numbers: one that fails, else the one nearest to 1; "" without any.
+    """The inequality that decides, with both numbers: one that fails, else the first of `DECIDING`; "" without any.
 
-    Claims are made just above what was computed, so that their own lines are near 1 by design: of a proof that holds,
-    the line on the whole ("h") or on the path is the one that could have failed.
+    Not the one nearest to 1: claims are made just above what was computed, so that their own lines are near 1 by
+    design. Of a proof that holds, the line on the whole ("h") or on the path is the one that could have failed.
     """
     failing = [margin for margin in margins if not margin["holds"]]
     deciding = [margin for margin in margins if margin["name"] in DECIDING]

@@ -82,8 +82,8 @@ def render(facts: dict) -> str:
             views=views,
             pictures=pictures,
             statuses=STATUS,
-            style=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
-            script=Markup((_HERE / "page.js").read_text(encoding="utf-8")),
+            style=page_text("page.css"),
+            script=page_text("page.js"),
             library=LIBRARY,
         )
     )
@@ -122,6 +122,11 @@ def quantity(value: object) -> str:
     if "^" in str(value):
         return formulas(value)
     return nobreak(numbers.quantity(value))
+
+
+def page_text(name: str) -> Markup:
+    """A style or script of this folder, to stand inside a page as it is."""
+    return Markup((_HERE / name).read_text(encoding="utf-8"))
 
 
 def page_environment() -> Environment:

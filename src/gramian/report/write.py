@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -34,24 +35,32 @@ def write(facts: dict, folder: str | os.PathLike[str]) -> tuple[Path, Path]:
     """
     folder = Path(folder)
     texts = {
-        folder / "report.html": render(facts),
-        folder / "report.json": json.dumps(without_nan(facts), indent=1, ensure_ascii=False, allow_nan=False) + "\n",
+        "report.html": render(facts),
+        "report.json": json.dumps(without_nan(facts), indent=1, ensure_ascii=False, allow_nan=False) + "\n",
     }
     library = get_plotlyjs()
     if not _has_size(folder / LIBRARY, len(library.encode())):
-        texts = {folder / LIBRARY: library, **texts}
-    writers = {path: partial(_write_text, text) for path, text in texts.items()}
+        texts = {LIBRARY: library, **texts}
+    write_texts(folder, texts, what="the report", fix="give a folder that you may write to, e.g. `--out report`")
+    return folder / "report.html", folder / "report.json"
+
+
+def write_texts(folder: Path, texts: Mapping[str, str], *, what: str, fix: str) -> None:
+    """Text files of one folder, by name, all of them or none; the folder is made if it does not exist.
+
+    Raises:
+        BadArgument: the folder cannot be made or written to; `what` and `fix` are of its message.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        replace_together(writers)
+        replace_together({folder / name: partial(_write_text, text) for name, text in texts.items()})
     except OSError as error:
         raise BadArgument(
-            f"the report cannot be written: {error.strerror or error}",
+            f"{what} cannot be written: {error.strerror or error}",
             where=str(folder),
             why="the folder is read-only, is a file, or the disk is full",
-            fix="give a folder that you may write to, e.g. `--out report`",
+            fix=fix,
         ) from None
-    return folder / "report.html", folder / "report.json"
 
 
 def _write_text(text: str, path: Path) -> None:
