@@ -51,7 +51,7 @@ def measure_labels(setting: Setting, seed: int) -> Measured:
 def judge_labels(measured: Sequence[Measured]) -> Verdict:
     """The measure rises with the noise, the error with the measure, and both as printed where sizes are the paper's."""
     conditions, compared, effects, agreed = [], [], [], [True] * len(measured)
-    pairs = [name.removeprefix("measure, ") for name in measured[0].series if name.startswith("measure, ")]
+    pairs = measured[0].kinds("measure")
     for pair in pairs:
         measures = [m.values(f"measure, {pair}") for m in measured]
         errors = [m.values(f"noisy test error, {pair}") for m in measured]
@@ -84,7 +84,7 @@ def judge_labels(measured: Sequence[Measured]) -> Verdict:
 
 def picture_labels(measured: Sequence[Measured]) -> list[Picture]:
     """Measures and errors against the portion of random labels, with the printed ones."""
-    pairs = [name.removeprefix("measure, ") for name in measured[0].series if name.startswith("measure, ")]
+    pairs = measured[0].kinds("measure")
     pictures = []
     for quantity, series in (("measure", "measure"), ("test error", "noisy test error")):
         ours = {pair: mean_series(measured, f"{series}, {pair}") for pair in pairs}

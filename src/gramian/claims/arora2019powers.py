@@ -32,14 +32,9 @@ def measure_powers(setting: Setting, seed: int) -> Measured:
     return Measured({}, series)
 
 
-def power_names(measured: Sequence[Measured]) -> list[str]:
-    """Names of the powers that were measured."""
-    return [name.removeprefix("norm, ") for name in measured[0].series if name.startswith("norm, ")]
-
-
 def judge_powers(measured: Sequence[Measured]) -> Verdict:
     """The bound holds at every power and size, with its slack."""
-    names = power_names(measured)
+    names = measured[0].kinds("norm")
     worst = {
         name: [worst_ratio(m.values(f"norm, {name}"), m.values(f"bound, {name}")) for m in measured] for name in names
     }
@@ -56,7 +51,7 @@ def picture_powers(measured: Sequence[Measured]) -> list[Picture]:
     """Numbers over their bounds against n, all seeds."""
     sizes = [m.values("n") for m in measured]
     rows = {}
-    for name in power_names(measured):
+    for name in measured[0].kinds("norm"):
         bounds = measured[0].values(f"bound, {name}")
         ratios = [[v / b for v, b in zip(m.values(f"norm, {name}"), bounds, strict=True)] for m in measured]
         rows[name] = (sizes, ratios)

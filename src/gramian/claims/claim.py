@@ -82,6 +82,11 @@ class Measured:
         """The series of this name, nan for what did not happen."""
         return [value if value is not None else math.nan for value in self.series[name]]
 
+    def kinds(self, quantity: str) -> list[str]:
+        """What a quantity was measured of: "a" and "b" where there are the series "loss, a" and "loss, b" of "loss"."""
+        start = f"{quantity}, "
+        return [name.removeprefix(start) for name in self.series if name.startswith(start)]
+
 
 def _plain(value: Any) -> float | None:
     if value is None or not math.isfinite(value):

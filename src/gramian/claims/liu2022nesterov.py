@@ -8,7 +8,7 @@ from dataclasses import replace
 from gramian.claims.claim import DERIVED, FROM_MEMORY, Measured, Setting, Verdict, judged
 from gramian.claims.claim_pictures import over_steps, powers, spread_text
 from gramian.claims.problems import wide_network
-from gramian.claims.seed_statistics import exponent, ratio_over_seeds
+from gramian.claims.seed_statistics import SeedInterval, exponent, ratio_over_seeds
 from gramian.claims.statements import statements
 from gramian.conditions import Condition
 from gramian.report.picture import Picture
@@ -95,7 +95,7 @@ def measure_growth(setting: Setting, seed: int) -> Measured:
     return Measured({}, {"kappa": [kappa for kappa, _ in results], **steps})
 
 
-def exponents(measured: Sequence[Measured]):
+def exponents(measured: Sequence[Measured]) -> dict[str, SeedInterval]:
     """By row, the exponent of its steps in the condition number."""
     kappa = [m.values("kappa") for m in measured]
     return {row: exponent(kappa, [m.values(row) for m in measured]) for row in GROWTH}

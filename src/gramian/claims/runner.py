@@ -6,7 +6,6 @@ import contextlib
 import multiprocessing
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from gramian.claims.registry import CLAIMS, chosen
 from gramian.claims.versions import code_version
 from gramian.data.sources import VARIABLE
 from gramian.errors import BadArgument
+from gramian.timing import Stopwatch
 
 # Thresholds are written after looking at seeds below this one; verdicts are judged on five seeds from here on.
 FIRST_SEED = 1001
@@ -46,7 +46,7 @@ class Progress:
     done: int
     total: int
     last: str
-    seconds_left: float | None
+    seconds_left: float
 
 
 def run(
@@ -123,7 +123,7 @@ def one_thread() -> Iterator[None]:
 def _measure_all(
     left: list[Measurement], total: int, jobs: int, ledger: Ledger, news: Callable[[Progress], None] | None
 ) -> None:
-    began, finished = time.perf_counter(), 0
+    watch, finished = Stopwatch(), 0
 
     def keep(one: Measurement, measured: Measured) -> None:
         nonlocal finished
@@ -132,7 +132,7 @@ def _measure_all(
         if news is None:
             return
         remaining = len(left) - finished
-        seconds = (time.perf_counter() - began) / finished * remaining
+        seconds = watch.seconds / finished * remaining
         news(Progress(total - remaining, total, f"{one.claim}, seed {one.seed}", seconds))
 
     if jobs == 1 or len(left) < 2:

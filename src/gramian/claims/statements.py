@@ -5,7 +5,9 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from gramian.claims.claim import BrokenPremise, Claim, Measured, Paper, Setting, Verdict
 from gramian.report.picture import Picture
@@ -45,7 +47,7 @@ class Statement:
 
 def statements(key: str) -> tuple[Paper, list[Statement]]:
     """A paper and the words of its claims, in the order of its file."""
-    text = tomllib.loads((FOLDER / f"{key}.toml").read_text(encoding="utf-8"))
+    text = _card(key)
     paper = Paper(key, **text["paper"])
     words = [
         Statement(f"{key}.{name}", paper, **{field: _joined(field, value) for field, value in fields.items()})
@@ -63,4 +65,9 @@ def _joined(field: str, text: str) -> str:
 
 def printed_numbers(key: str) -> dict[str, dict[str, list[float]]]:
     """The numbers that a paper prints, by data set and quantity, as its card gives them."""
-    return tomllib.loads((FOLDER / f"{key}.toml").read_text(encoding="utf-8"))["printed"]
+    return _card(key)["printed"]
+
+
+@cache  # a paper whose claims are in several files
+def _card(key: str) -> dict[str, Any]:
+    return tomllib.loads((FOLDER / f"{key}.toml").read_text(encoding="utf-8"))
