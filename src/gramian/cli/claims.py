@@ -14,6 +14,8 @@ from gramian.cli import show
 from gramian.errors import BadArgument
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gramian.claims import Claim, Effect, Outcome
     from gramian.claims.runner import Progress
     from gramian.conditions import Condition
@@ -162,7 +164,7 @@ def _existing(ledger: Path) -> Path:
     return ledger
 
 
-def _news(quiet: bool):
+def _news(quiet: bool) -> Callable[[Progress], None] | None:
     """What is said after each measurement: a line on stderr with the time that is left."""
     from gramian.report.numbers import duration
 
@@ -210,11 +212,10 @@ def _asked(condition: Condition) -> str:
 
 
 def _sized(effect: Effect) -> str:
+    from gramian.report.gallery import sized
     from gramian.report.numbers import number
 
-    words = number(effect.value)
-    if effect.low is not None:
-        words += f" [{number(effect.low)}, {number(effect.high)}]"
+    words = sized(vars(effect))
     if effect.other is not None:
         words += f"; {number(effect.other)} {effect.source}"
     return words
