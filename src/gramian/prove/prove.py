@@ -24,8 +24,8 @@ from gramian.prove.proof import Proof, too_few_weights
 from gramian.prove.read_program import checked_layers, checked_program
 from gramian.prove.run import MOST_STEPS
 from gramian.prove.separation import prove_separation
-from gramian.prove.time_limit import TimeLimit
 from gramian.prove.whole_run import RunLimits, prove_run
+from gramian.timing import TimeLimit
 
 STATEMENTS = ("minimum", "descent", "run", "before")
 News = Callable[[str], None]
@@ -131,7 +131,7 @@ def prove(
     if loss == "cross-entropy":
         return prove_separation(problem, began)
     if statement == "run":
-        limits = RunLimits(most_steps or MOST_STEPS, max_seconds)
+        limits = RunLimits(most_steps or MOST_STEPS, TimeLimit(max_seconds))
         return prove_run(checked_layers(own, problem.x), problem, lr, (accuracy,), limits, news)
     program = checked_program(own, problem.x)
     outputs = problem.y.numel()
