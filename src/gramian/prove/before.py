@@ -15,6 +15,7 @@ from gramian.checker.two_layer import Point, Task, TwoLayerWeights, norm
 from gramian.checker.two_layer_program import NotTwoLayer, two_layer
 from gramian.checker.two_layer_run import Replay
 from gramian.errors import BadArgument, Unsupported
+from gramian.prove.arguments import DRAWS
 from gramian.prove.enclosure import Enclosure, enclosure
 from gramian.prove.problem import Problem
 from gramian.prove.proof import Proof, TriedNetwork
@@ -24,7 +25,6 @@ from gramian.timing import Stopwatch, TimeLimit
 
 TITLE = "Gradient descent from these weights will reach a global minimum"
 MOST_POINTS = 1000  # of the path, for each attempt
-FINDS = ("width", "scale", "lr")
 FIRST = {"width": 64.0, "scale": 1.0, "lr": 0.97}  # of lr: the share of 2 / lambda_max
 RATIO = {"width": 2.0, "scale": 2.0, "lr": 1 / 1.4}
 LAST = {"width": 2.0**16, "scale": 2.0**20, "lr": 0.05}
@@ -157,7 +157,7 @@ def _tried(
         raise BadArgument(
             f"`module({width})` has {len(start.w)} hidden neurons.",
             why="with find='width' it is a function of the width, which is what is looked for",
-            fix="a function such as lambda width: nn.Sequential(nn.Linear(64, width), nn.Tanh(), nn.Linear(width, 1))",
+            fix=DRAWS,
         )
     with bounded_start("before", "The network's start"):
         if lr is None or find == "lr":
