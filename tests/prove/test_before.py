@@ -199,6 +199,7 @@ def test_a_search_ends_between_what_is_certified_and_what_is_not(find, tmp_path)
     assert result.status == "proved"
     assert result.find == find
     by_value = {trial.value: trial.proved for trial in result.trials}
+    assert by_value[result.certified]
     assert len(by_value) >= 2
     assert set(by_value.values()) == {True, False}
     if find == "width":

@@ -89,7 +89,7 @@ def prove_before(
         result = _proof(nearest, accuracy, {}, watch)
     else:
         result = _proof(trials[certified], accuracy, {find: _value(find, certified, trials[certified])}, watch)
-    return replace(result, trials=tuple(shown[value] for value in sorted(shown)), find=find)
+    return replace(result, trials=tuple(shown[value] for value in sorted(shown)), find=find, certified=certified)
 
 
 def smallest(tried: Callable[[float], bool], find: str) -> float | None:

@@ -59,6 +59,7 @@ class Proof(Certificate):
         fix: empty, or what would prove it.
         find: "width", "scale" or "lr" where a search looked for the smallest (largest rate) that is certified; the
             value is in `numbers`.
+        certified: the `value` of the trial that the search ended with, None where nothing was certified.
         trials: what the search tried, by value.
     """
 
@@ -68,6 +69,7 @@ class Proof(Certificate):
     numbers: Mapping[str, float] = field(default_factory=dict)
     fix: str = ""
     find: str | None = None
+    certified: float | None = None
     trials: tuple[TriedNetwork, ...] = ()
 
     @property
@@ -122,10 +124,7 @@ class Proof(Certificate):
                 why=f"the statement {self.statement!r} was proved, or not, of one network",
                 fix="gramian.prove(..., 'before', find='width'), or find='scale', or find='lr'",
             )
-        certified = None
-        if self.status == PROVED:
-            certified = next(t.value for t in self.trials if t.proved and t.lr == self.numbers["lr"])
-        text = tradeoff_svg([vars(trial) for trial in self.trials], self.find, certified)
+        text = tradeoff_svg([vars(trial) for trial in self.trials], self.find, self.certified)
         replace_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
