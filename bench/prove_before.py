@@ -109,7 +109,7 @@ def main(names: list[str]) -> None:
         row["trials"] = [[t.value, t.proved, t.points, t.steps, float(f"{t.kernel_change:.3g}")] for t in proof.trials]
         row["seconds"] = round(proof.numbers["seconds"], 1)
         keep("prove_before", dtype="float64", **row)
-        if proof.found:
+        if proof.find:
             stem = name.replace(" ", "_").replace(",", "")
             proof.save_picture(os.path.join(os.environ.get("TMPDIR", "/tmp"), f"before_{stem}.svg"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,6 +25,32 @@ class Stopwatch:
     def stop(self) -> None:
         """Ends the measurement."""
         self.stopped = time.perf_counter()
+
+
+@dataclass(frozen=True)
+class TimeLimit:
+    """What a piece of work may take from now on, in seconds; infinite for whatever it takes.
+
+    Example:
+        >>> TimeLimit().over, TimeLimit(0.0).left
+        (False, 0.0)
+    """
+
+    seconds: float = math.inf
+    watch: Stopwatch = field(default_factory=Stopwatch)
+
+    @property
+    def used(self) -> float:
+        return self.watch.seconds
+
+    @property
+    def left(self) -> float:
+        """What is not spent yet, at least 0."""
+        return max(self.seconds - self.used, 0.0)
+
+    @property
+    def over(self) -> bool:
+        return self.used > self.seconds
 
 
 @contextmanager

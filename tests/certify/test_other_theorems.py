@@ -11,10 +11,11 @@ import gramian
 from gramian.certify import certify
 from gramian.certify.answer import why
 from gramian.certify.error_bounds import error_bounds
-from gramian.certify.study_clock import Budget, Clock
+from gramian.certify.study_clock import Clock
 from gramian.certify.whole_run_proof import proof_of_run
 from gramian.checker.relu_descent import RELU_DESCENT
 from gramian.prove.proof import Proof
+from gramian.timing import TimeLimit
 
 POLYAK = "polyak-lojasiewicz"
 
@@ -125,12 +126,12 @@ def test_what_does_not_fit_the_time_says_so(descended):
         data=SimpleNamespace(inputs=x, training_targets=lambda: y), plan=SimpleNamespace(lr=0.03),
         trace=descended.trace,
     )  # fmt: skip
-    proof, says = proof_of_run(run, Budget(0.0), Clock())
+    proof, says = proof_of_run(run, TimeLimit(0.0), Clock())
     assert proof is None
     assert says.startswith("No proof of the whole run was tried: ")
     assert says.endswith("prove=True (--prove) takes the time.")
     run.descends = False
-    assert proof_of_run(run, Budget(0.0), Clock()) == (None, "")
+    assert proof_of_run(run, TimeLimit(0.0), Clock()) == (None, "")
 
 
 def finished(module, start, x, y, x_test, y_test):
@@ -153,14 +154,14 @@ def test_bounds_of_the_error_stand_beside_the_measured_one():
     with torch.no_grad():
         start.weight.copy_(torch.tensor([[1.0, 0.0]]))
     run = finished(start, start, x[:1000], y[:1000], x[1000:], y[1000:])
-    bounds = error_bounds(run, minimum(), start, Budget(math.inf))
+    bounds = error_bounds(run, minimum(), start, TimeLimit(math.inf))
     assert [bound.name for bound in bounds] == ["PAC-Bayes", "Rademacher"]
     assert bounds[0].value < 0.2
     assert not bounds[0].vacuous
     assert bounds[0].test_error <= bounds[0].value
     assert bounds[1].test_error == 0
     assert "independently" in " ".join(bounds[0].assumes)
-    assert error_bounds(run, minimum("not proved"), start, Budget(math.inf)) == ()
-    assert error_bounds(run, minimum(), start, Budget(0.0)) == ()
+    assert error_bounds(run, minimum("not proved"), start, TimeLimit(math.inf)) == ()
+    assert error_bounds(run, minimum(), start, TimeLimit(0.0)) == ()
     few = finished(start, start, x[:999], y[:999], x[1000:], y[1000:])
-    assert error_bounds(few, minimum(), start, Budget(math.inf)) == ()
+    assert error_bounds(few, minimum(), start, TimeLimit(math.inf)) == ()

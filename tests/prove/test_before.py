@@ -19,7 +19,7 @@ from gramian.checker.program import NetworkProgram, ProgramStep
 from gramian.checker.replay import tail
 from gramian.checker.two_layer import TwoLayerWeights, evaluate, norm
 from gramian.checker.two_layer_run import NegativeCurvature, Replay
-from gramian.checker.two_layer_tube import IntervalStart, Modes, tube
+from gramian.checker.two_layer_tube import IntervalStart, Modes, intervals_of, tube
 from gramian.errors import BadArgument, BadData, Unsupported
 from gramian.prove import check
 from gramian.prove.before import smallest
@@ -65,7 +65,7 @@ def test_the_exact_run_passes_every_point_within_the_distance(seed, longest):
     task, start = random_problem(rng)
     exact, steps = ExactRun(task, start), 0
     try:
-        for here, interval in tube(Replay(task, start), lambda _: int(rng.integers(1, longest + 1))):
+        for here, interval in tube(Replay(task, start), lambda here: here.enclosed(int(rng.integers(1, longest + 1)))):
             assert exact.distance(here.point.weights) <= here.distance
             assert exact.loss_root() <= here.bounds().residual
             if here.distance > 0.1 or steps > STEPS:
@@ -131,8 +131,7 @@ def test_the_modes_sums_are_those_of_powers(share):
 def test_one_interval_of_one_step_is_the_step_itself():
     task, start = random_problem(np.random.default_rng(1))
     replay = Replay(task, start)
-    lengths = iter([1, 1, 1])
-    points = [here.point for here, _ in tube(replay, lambda _: next(lengths, 0))]
+    points = [here.point for here, _ in tube(replay, intervals_of([1, 1, 1]))]
     for (point, _), own in zip(replay, points, strict=False):
         assert point.weights.distance(own.weights) < 1e-12
 
@@ -198,8 +197,9 @@ def test_a_search_ends_between_what_is_certified_and_what_is_not(find, tmp_path)
         network = Paired
     result = gramian.prove(network, *rows(6), "before", find=find, most_steps={"lr": 12}.get(find, 30))
     assert result.status == "proved"
-    assert result.found == find
+    assert result.find == find
     by_value = {trial.value: trial.proved for trial in result.trials}
+    assert by_value[result.certified]
     assert len(by_value) >= 2
     assert set(by_value.values()) == {True, False}
     if find == "width":

@@ -20,11 +20,11 @@ from gramian.bounds.noisy_weights import GRID, noisy_error, pac_bayes
 from gramian.bounds.paired import paired
 from gramian.bounds.weight_ball import rademacher
 from gramian.certify.finished_run import FinishedRun
-from gramian.certify.study_clock import Budget
 from gramian.empirical.modules.module_copy import copied
 from gramian.errors import GramianError
 from gramian.prove.proof import PROVED, Proof
 from gramian.report.facts import BoundFacts
+from gramian.timing import TimeLimit
 
 LEAST_ROWS = 1_000  # with fewer, the deviation of the rows alone leaves little
 MOST_DRAWS, LEAST_DRAWS, PILOT_DRAWS, TEST_DRAWS = 1_000, 100, 12, 20
@@ -32,7 +32,7 @@ ROOM = 1.5  # of the predicted seconds
 SHARE_OF_LEFT = 0.5  # other statements want some of the time as well
 
 
-def error_bounds(run: FinishedRun, minimum: Proof, polished: nn.Module, budget: Budget) -> tuple[BoundFacts, ...]:
+def error_bounds(run: FinishedRun, minimum: Proof, polished: nn.Module, budget: TimeLimit) -> tuple[BoundFacts, ...]:
     """The bounds that apply and fit the time that is left.
 
     Args:
@@ -76,7 +76,7 @@ def _labels(run: FinishedRun, y: torch.Tensor) -> torch.Tensor | None:
     return None
 
 
-def _draws(centre: nn.Module, x: torch.Tensor, budget: Budget) -> int:
+def _draws(centre: nn.Module, x: torch.Tensor, budget: TimeLimit) -> int:
     """How many draws of noise fit the time that is left; each is one pass over all rows."""
     if math.isinf(budget.left):
         return MOST_DRAWS

@@ -23,7 +23,6 @@ from gramian.bounds.relu_run import relu_descent
 from gramian.bounds.song2021pl import song2021
 from gramian.certify.finished_run import FinishedRun
 from gramian.certify.network_form import network_facts
-from gramian.certify.study_clock import Budget
 from gramian.certify.theorems.premises import FAILURE
 from gramian.checker.program import NetworkProgram
 from gramian.checker.sentences import rounded_down, rounded_up
@@ -33,13 +32,14 @@ from gramian.prove.cost import cost_of
 from gramian.prove.layer_form import in_layers
 from gramian.prove.problem import Problem, problem_of
 from gramian.prove.read_program import read_program
+from gramian.timing import TimeLimit
 
 MOST_TENSORS = 4  # weights and biases of two layers
 SHARE_OF_PROOF = 1.0  # of the predicted seconds of a "minimum", which polishes besides
 MOST_ROWS = 2_000  # of the limit Gram matrix of Du et al.
 
 
-def numeric_theorems(run: FinishedRun, polished: nn.Module | None, budget: Budget) -> tuple[NumericCertificate, ...]:
+def numeric_theorems(run: FinishedRun, polished: nn.Module | None, budget: TimeLimit) -> tuple[NumericCertificate, ...]:
     """Those that apply and fit the time that is left.
 
     Args:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from gramian.certify.error_bounds import error_bounds
 from gramian.certify.finished_run import FinishedRun
 from gramian.certify.numeric_theorems import numeric_theorems
-from gramian.certify.study_clock import Budget, Clock
+from gramian.certify.study_clock import Clock
 from gramian.certify.whole_run_proof import proof_of_run
 from gramian.checker.relu_descent import RELU_DESCENT
 from gramian.checker.sentences import rounded_down, rounded_up
@@ -28,6 +28,7 @@ from gramian.prove.cost import ProofCost, least_seconds, predicted_cost
 from gramian.prove.proof import PROVED, Proof
 from gramian.prove.prove import prove
 from gramian.report.facts import BoundFacts
+from gramian.timing import TimeLimit
 
 # of the time that the study took so far; a proof for the MLP that it trained is predicted to take some 2.5 times that
 SHARE_OF_RUN = 3.5
@@ -89,7 +90,7 @@ def proofs_of(run: FinishedRun, clock: Clock) -> Proofs:
         seconds = math.inf
     else:
         seconds = max(LEAST_BUDGET, SHARE_OF_RUN * sum(clock.seconds.values()))
-    attempts = _Attempts(run, Budget(seconds), clock)
+    attempts = _Attempts(run, TimeLimit(seconds), clock)
     with clock("proof"):
         return attempts.all()
 
@@ -97,7 +98,7 @@ def proofs_of(run: FinishedRun, clock: Clock) -> Proofs:
 class _Attempts:
     """One statement after another, in one budget; each that fails in whatever way leaves a sentence."""
 
-    def __init__(self, run: FinishedRun, budget: Budget, clock: Clock) -> None:
+    def __init__(self, run: FinishedRun, budget: TimeLimit, clock: Clock) -> None:
         self.run, self.budget, self.clock = run, budget, clock
         self.polished: nn.Module | None = None
         self.of_minimum: list[Proof] = []
@@ -165,7 +166,7 @@ def _joined(says: dict[str, str]) -> str:
 
 
 def _minimum_and_descent(
-    run: FinishedRun, budget: Budget, clock: Clock
+    run: FinishedRun, budget: TimeLimit, clock: Clock
 ) -> tuple[Proof | None, Proof | None, nn.Module | None, str]:
     """Both proofs, the network that was polished for them, and a sentence."""
     x, y = run.data.inputs, run.data.training_targets()

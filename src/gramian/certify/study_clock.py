@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -15,18 +14,6 @@ from gramian.timing import SecondsByName
 
 PATIENCE = 3.0  # seconds; what takes longer gets a bar
 Tell = Callable[[float, float], None]
-
-
-class Budget:
-    """Seconds that a piece of work may take; infinite for whatever it takes."""
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds, self.began = seconds, time.perf_counter()
-
-    @property
-    def left(self) -> float:
-        """What is not spent yet, at least 0."""
-        return max(self.seconds - (time.perf_counter() - self.began), 0.0)
 
 
 class Clock:

@@ -14,7 +14,7 @@ import numpy as np
 
 from gramian.certify.finished_run import FinishedRun
 from gramian.certify.goal import steps_taken
-from gramian.certify.study_clock import Budget, Clock
+from gramian.certify.study_clock import Clock
 from gramian.checker.sentences import rounded_up
 from gramian.checker.two_layer import Task, TwoLayerWeights
 from gramian.checker.two_layer_program import NotTwoLayer, two_layer
@@ -27,6 +27,7 @@ from gramian.prove.proof import PROVED, Proof
 from gramian.prove.read_program import checked_layers
 from gramian.prove.run import MOST_STEPS, NEXT_TRY, PRECISIONS_TRIED
 from gramian.prove.whole_run import TIMED_STEPS, RunLimits, prove_run, replay_cost
+from gramian.timing import TimeLimit
 
 SAYS_HOW = "prove=True (--prove) takes the time"
 MOST_TENSORS = 4  # weights and biases of two layers; the formula of a deeper network need not be read to refuse it
@@ -36,7 +37,7 @@ LONGER = 10
 LEAST_SEARCH, LONGEST_SEARCH = 20.0, 1_800.0  # seconds even then; `gramian prove --statement run` has no such end
 
 
-def proof_of_run(run: FinishedRun, budget: Budget, clock: Clock) -> tuple[Proof | None, str]:
+def proof_of_run(run: FinishedRun, budget: TimeLimit, clock: Clock) -> tuple[Proof | None, str]:
     """The proof, where the statement applies and fits the time, and a sentence on it.
 
     It applies to two layers with a smooth activation, the squared loss, and plain gradient descent on all rows.
@@ -48,9 +49,8 @@ def proof_of_run(run: FinishedRun, budget: Budget, clock: Clock) -> tuple[Proof 
         return None, ""
     problem = problem_of(start, run.data.inputs, run.data.training_targets(), "squared")
     program = checked_layers(problem.module, problem.x)
-    rows = problem.x.reshape(len(problem.x), -1).numpy()
     try:
-        task, weights = two_layer(program, rows, problem.y.numpy(), run.plan.lr)
+        task, weights = two_layer(program, *problem.arrays, run.plan.lr)
     except NotTwoLayer:
         return None, ""
     limits, refusal = _limits(task, weights, steps_taken(run.trace), budget)
@@ -62,11 +62,11 @@ def proof_of_run(run: FinishedRun, budget: Budget, clock: Clock) -> tuple[Proof 
         text = f"That the exact run from the initial weights converges is not proved: {failing}"
         return result, f"{text}; what would prove it: {result.fix}."
     end = copied(run.initial.network).cpu().double().eval()
-    _, recorded = two_layer(checked_layers(end, problem.x), rows, problem.y.numpy(), run.plan.lr)
+    _, recorded = two_layer(checked_layers(end, problem.x), *problem.arrays, run.plan.lr)
     return _compared(run, result, task, weights, recorded)
 
 
-def _limits(task: Task, start: TwoLayerWeights, steps: int, budget: Budget) -> tuple[RunLimits | None, str]:
+def _limits(task: Task, start: TwoLayerWeights, steps: int, budget: TimeLimit) -> tuple[RunLimits | None, str]:
     """What the replay may take; None, with the reason, where even the recorded run's steps do not fit."""
     (n, d), (outputs, m) = task.x.shape, start.a.shape
     guess = first_step_cost(m, d, outputs, n)
@@ -84,12 +84,12 @@ def _limits(task: Task, start: TwoLayerWeights, steps: int, budget: Budget) -> t
     seconds = REPLAYS * steps * cost.each + tails
     if math.isinf(budget.left):
         longest = max(LEAST_SEARCH, min(LONGER * seconds, LONGEST_SEARCH))
-        return RunLimits(max(MOST_STEPS, LONGER * steps), longest, PRECISIONS_TRIED), ""
+        return RunLimits(max(MOST_STEPS, LONGER * steps), TimeLimit(longest), PRECISIONS_TRIED), ""
     if seconds > budget.left:
         words = f"replaying its {steps:,} steps with bounds of all rounding errors is predicted to take about "
         return None, f"{words}{seconds:,.0f} s, and {budget.left:.0f} s are left; {SAYS_HOW}"
     allowed = int((budget.left - tails) / (REPLAYS * cost.each))
-    return RunLimits(min(allowed, max(MOST_STEPS, steps)), budget.left / REPLAYS, 1), ""
+    return RunLimits(min(allowed, max(MOST_STEPS, steps)), TimeLimit(budget.left / REPLAYS), 1), ""
 
 
 def _compared(

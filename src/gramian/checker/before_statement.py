@@ -15,7 +15,7 @@ from gramian.checker.run_statement import end_lines, sane_lines
 from gramian.checker.taylor_table import PAD
 from gramian.checker.two_layer_program import NotTwoLayer, two_layer
 from gramian.checker.two_layer_run import Replay
-from gramian.checker.two_layer_tube import tube
+from gramian.checker.two_layer_tube import intervals_of, tube
 
 MOST_INTERVALS = 10**7
 LONGEST_PATH = 2**52  # steps: their number is exact in float64
@@ -58,8 +58,8 @@ def before_lines(
 
 def _end(replay: Replay, intervals: NDArray) -> tuple[Tail, float]:
     """The tail at the path's end, and the largest distance to the exact run at its points."""
-    lengths, farthest = iter(intervals.tolist()), 0.0
-    for here, _interval in tube(replay, lambda _start: next(lengths, 0)):
+    farthest = 0.0
+    for here, _interval in tube(replay, intervals_of(intervals.tolist())):
         farthest = max(farthest, here.distance)
     return tail(replay, here.point, here.bounds()), farthest
 

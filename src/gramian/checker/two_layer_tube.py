@@ -4,7 +4,7 @@ Over an interval of steps the exact run is compared with a path that is known in
 linearization at the interval's start. Numbers in brackets are those of docs/proofs/before.md.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import flint
@@ -164,21 +164,37 @@ class IntervalStart:
         return new, (error + rounding) * PAD + SMALLEST
 
 
-def tube(replay: Replay, chosen: Callable[[IntervalStart], int]) -> Iterator[tuple[IntervalStart, Interval | None]]:
-    """The intervals from the run's start on, of `chosen` lengths; a length of 0 ends them, with None."""
+def tube(
+    replay: Replay, chosen: Callable[[IntervalStart], Interval | None]
+) -> Iterator[tuple[IntervalStart, Interval | None]]:
+    """The intervals from the run's start on, each as `chosen` from `IntervalStart.enclosed`; None ends them."""
     expansion = NegativeCurvature(replay)
     weights, step, distance = replay.start, 0, 0.0
     while True:
         point = replay.at(step, weights)
         require_reach(replay, point, distance)
         here = IntervalStart(replay, point, distance, expansion)
-        steps = chosen(here)
-        if steps == 0:
+        interval = chosen(here)
+        if interval is None:
             yield here, None
             return
-        interval = here.enclosed(steps)
         if not np.isfinite(interval.distance):
-            raise ArithmeticError(f"the enclosure of {steps:,} steps from step {step:,} on grows beyond bounds")
+            raise ArithmeticError(
+                f"the enclosure of {interval.steps:,} steps from step {step:,} on grows beyond bounds"
+            )
         yield here, interval
-        weights, rounding = here.end(steps)
-        distance, step = (interval.distance + rounding) * PAD + SMALLEST, step + steps
+        weights, rounding = here.end(interval.steps)
+        distance, step = (interval.distance + rounding) * PAD + SMALLEST, step + interval.steps
+
+
+def intervals_of(lengths: Iterable[int]) -> Callable[[IntervalStart], Interval | None]:
+    """Intervals of these lengths, one after another."""
+    rest = iter(lengths)
+
+    def chosen(here: IntervalStart) -> Interval | None:
+        steps = next(rest, 0)
+        if steps == 0:
+            return None
+        return here.enclosed(steps)
+
+    return chosen

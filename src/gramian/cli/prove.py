@@ -211,7 +211,7 @@ def _print(proof: Proof) -> None:
     for trial in proof.trials:
         word = {True: "proved", False: "not proved"}[trial.proved]
         console.print(
-            f"{proof.found} {trial.value:.4g}: {word}, {trial.points:,} points for {trial.steps:,} steps, the kernel "
+            f"{proof.find} {trial.value:.4g}: {word}, {trial.points:,} points for {trial.steps:,} steps, the kernel "
             f"changes by {trial.kernel_change:.2%}"
         )
     console.print()

@@ -3,33 +3,28 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from gramian.checker import checked
 from gramian.checker.before_statement import last_step_above
-from gramian.checker.certificate_file import Content
 from gramian.checker.program import NetworkProgram
 from gramian.checker.replay import Tail, proved_time
-from gramian.checker.sentences import assumptions, sentence
 from gramian.checker.two_layer import Point, Task, TwoLayerWeights, norm
 from gramian.checker.two_layer_program import NotTwoLayer, two_layer
 from gramian.checker.two_layer_run import Replay
 from gramian.errors import BadArgument, Unsupported
+from gramian.prove.arguments import DRAWS
 from gramian.prove.enclosure import Enclosure, enclosure
 from gramian.prove.problem import Problem
-from gramian.prove.proof import Proof, Trial, proof
+from gramian.prove.proof import Proof, TriedNetwork
 from gramian.prove.run import largest_eigenvalue
-from gramian.prove.time_limit import TimeLimit
-from gramian.prove.whole_run import ROOM
+from gramian.prove.run_certificate import ROOM, Claimed, bounded_start, judged
+from gramian.timing import Stopwatch, TimeLimit
 
 TITLE = "Gradient descent from these weights will reach a global minimum"
-LINES = ("range", "distance", "residual", "sigma", "share", "tail", "time")
 MOST_POINTS = 1000  # of the path, for each attempt
-FINDS = ("width", "scale", "lr")
 FIRST = {"width": 64.0, "scale": 1.0, "lr": 0.97}  # of lr: the share of 2 / lambda_max
 RATIO = {"width": 2.0, "scale": 2.0, "lr": 1 / 1.4}
 LAST = {"width": 2.0**16, "scale": 2.0**20, "lr": 0.05}
@@ -73,9 +68,9 @@ def prove_before(
     Raises:
         Unsupported: the network is not a two-layer one with a smooth activation.
     """
-    began = time.perf_counter()
+    watch = Stopwatch()
     trials: dict[float, Before] = {}
-    shown: dict[float, Trial] = {}
+    shown: dict[float, TriedNetwork] = {}
 
     def tried(value: float) -> bool:
         if limit.over and trials:
@@ -87,14 +82,14 @@ def prove_before(
 
     if find is None:
         tried_once = _tried(drawn, None, 1.0, lr, most_points, news, limit)
-        return _proof(tried_once, accuracy, {}, began)
-    found = smallest(tried, find)
-    if found is None:
+        return _proof(tried_once, accuracy, {}, watch)
+    certified = smallest(tried, find)
+    if certified is None:
         nearest = min(trials.values(), key=lambda t: t.result.inequality.left / max(t.result.inequality.right, 1e-300))
-        result = _proof(nearest, accuracy, {}, began)
+        result = _proof(nearest, accuracy, {}, watch)
     else:
-        result = _proof(trials[found], accuracy, {find: _value(find, found, trials[found])}, began)
-    return replace(result, trials=tuple(shown[value] for value in sorted(shown)), found=find)
+        result = _proof(trials[certified], accuracy, {find: _value(find, certified, trials[certified])}, watch)
+    return replace(result, trials=tuple(shown[value] for value in sorted(shown)), find=find, certified=certified)
 
 
 def smallest(tried: Callable[[float], bool], find: str) -> float | None:
@@ -157,40 +152,28 @@ def _tried(
         problem = replace(
             problem, assumes=(*problem.assumes, f"the network is the module, its outputs times {value!r}")
         )
-    x, y = problem.x.reshape(len(problem.x), -1).numpy(), problem.y.numpy()
-    task, start = _read(program, x, y, lr)
+    task, start = _read(program, problem, lr)
     if find == "width" and len(start.w) != width:
         raise BadArgument(
             f"`module({width})` has {len(start.w)} hidden neurons.",
             why="with find='width' it is a function of the width, which is what is looked for",
-            fix="a function such as lambda width: nn.Sequential(nn.Linear(64, width), nn.Tanh(), nn.Linear(width, 1))",
+            fix=DRAWS,
         )
-    try:
-        with np.errstate(all="ignore"):  # what overflows is refused by name
-            if lr is None or find == "lr":
-                task = replace(task, lr=2 * share / largest_eigenvalue(task, start))
-            return Before(program, problem, enclosure(task, start, most_points, news, limit))
-    except (ArithmeticError, np.linalg.LinAlgError) as error:
-        raise BadArgument(
-            "The network's start cannot be bounded.",
-            where="prove(module, x, y, statement='before')",
-            why=str(error),
-            fix="inputs, targets and weights scaled to sizes near 1",
-        ) from None
+    with bounded_start("before", "The network's start"):
+        if lr is None or find == "lr":
+            task = replace(task, lr=2 * share / largest_eigenvalue(task, start))
+        return Before(program, problem, enclosure(task, start, most_points, news, limit))
 
 
-def _read(program: NetworkProgram, x: np.ndarray, y: np.ndarray, lr: float | None) -> tuple[Task, TwoLayerWeights]:
+def _read(program: NetworkProgram, problem: Problem, lr: float | None) -> tuple[Task, TwoLayerWeights]:
     """The program as a two-layer network; `lr` None is left at 1."""
     try:
-        task, start = two_layer(program, x, y, 1.0)
+        return two_layer(program, *problem.arrays, lr if lr is not None else 1.0)
     except NotTwoLayer as error:
         raise Unsupported(
             f"the statement 'before' is proved for two-layer networks with a smooth activation, and {error}; "
             "statement='run' takes deeper ones, statement='minimum' others"
         ) from None
-    if lr is not None:
-        task = replace(task, lr=lr)
-    return task, start
 
 
 def scaled_outputs(program: NetworkProgram, factor: float) -> NetworkProgram:
@@ -200,28 +183,11 @@ def scaled_outputs(program: NetworkProgram, factor: float) -> NetworkProgram:
     return replace(program, steps=(*steps, readout))
 
 
-def _proof(trial: Before, accuracy: float, found: dict[str, float], began: float) -> Proof:
-    result, problem = trial.result, trial.problem
-    x, y = problem.x.reshape(len(problem.x), -1).numpy(), problem.y.numpy()
-    claims = _claims(result, accuracy)
-    content = Content(
-        "before",
-        sentence("before", claims, len(x)),
-        (*assumptions("before"), *problem.assumes),
-        claims,
-        trial.program,
-        x,
-        y,
-        {"intervals": result.intervals},
-    )
-    word = checked(content)
-    numbers = dict(claims) | {"growth": result.growth} | found
-    numbers["seconds"] = time.perf_counter() - began
-    judged = proof("before", TITLE, content, word, numbers, dict.fromkeys(LINES, result.inequality.fix))
-    if word.valid:
-        return judged
-    first = result.inequality
-    return replace(judged, summary=f"Not proved: {first.says} ({first.left:.3g} < {first.right:.3g} fails).")
+def _proof(trial: Before, accuracy: float, value: dict[str, float], watch: Stopwatch) -> Proof:
+    result = trial.result
+    numbers, series = {"growth": result.growth} | value, {"intervals": result.intervals}
+    claimed = Claimed("before", TITLE, _claims(result, accuracy), numbers, result.inequality, series)
+    return judged(claimed, trial.program, trial.problem, watch)
 
 
 def _claims(result: Enclosure, accuracy: float) -> dict[str, float]:
@@ -242,13 +208,13 @@ def _time(last: Tail, accuracy: float) -> float:
     return proved_time(last, last_step_above(last, accuracy), accuracy) + 1
 
 
-def _trial(value: float, result: Enclosure, limit: TimeLimit) -> Trial:
+def _trial(value: float, result: Enclosure, limit: TimeLimit) -> TriedNetwork:
     change, moved = learned(result.replay, result.end, limit)
     ratio = math.inf
     if result.inequality.right > 0:
         ratio = result.inequality.left / result.inequality.right
     numbers = int(result.intervals.sum()), len(result.intervals) + 1, result.seconds
-    return Trial(value, result.replay.task.lr, result.proved, ratio, change, moved, *numbers)
+    return TriedNetwork(value, result.replay.task.lr, result.proved, ratio, change, moved, *numbers)
 
 
 def learned(replay: Replay, end: Point | None, limit: TimeLimit) -> tuple[float, float]:

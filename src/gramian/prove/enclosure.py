@@ -15,9 +15,9 @@ import numpy as np
 from gramian.checker.replay import Tail, tail
 from gramian.checker.two_layer import Point, Task, TwoLayerWeights
 from gramian.checker.two_layer_run import Replay
-from gramian.checker.two_layer_tube import IntervalStart, tube
-from gramian.prove.run import FARTHEST, Inequality, tail_condition, with_centring
-from gramian.prove.time_limit import TimeLimit
+from gramian.checker.two_layer_tube import Interval, IntervalStart, tube
+from gramian.prove.run import FARTHEST, Inequality, out_of_time, tail_condition, with_centring
+from gramian.timing import TimeLimit
 
 # defects allowed to one interval, in units of the distance that the tail condition would allow at the start
 TOLERANCES = (3e-3, 6e-4, 1e-4, 2e-5)
@@ -76,43 +76,43 @@ class Pathfinder:
     needed: float = 0.0
     first: float = math.inf
 
-    def chosen(self, here: IntervalStart) -> int:
-        """The next length; 0 where the tail is proved, or nothing more can be hoped for."""
+    def chosen(self, here: IntervalStart) -> Interval | None:
+        """The next interval; None where the tail is proved, or nothing more can be hoped for."""
         size, number = here.residual, len(self.lengths)
         self.first = min(self.first, size)
         self.distance = max(self.distance, here.distance)
         if size <= self.needed or number % POINTS_BETWEEN_TAILS == 0:
             self._look(here)
         if self.last is not None and self.last.proved:
-            return 0
-        self.failure = self._hopeless(here, size) or out_of_time(self.limit)
-        if self.failure is not None or number >= self.most_points:
-            if self.failure is None and (self.last is None or self.last.step != here.point.step):
+            return None
+        self.failure = self._hopeless(here, size) or out_of_time(self.limit, here.point.step)
+        if self.failure is not None:
+            return None
+        if number >= self.most_points:
+            if self.last is None or self.last.step != here.point.step:
                 self._look(here)
-            return 0
-        steps = self._longest(here)
-        interval = here.enclosed(steps)
-        self.growth += steps * math.log(max(interval.stretch, 1.0))
-        self.lengths.append(steps)
-        return steps
+            return None
+        interval = self._longest(here)
+        self.growth += interval.steps * math.log(max(interval.stretch, 1.0))
+        self.lengths.append(interval.steps)
+        return interval
 
-    def _longest(self, here: IntervalStart) -> int:
-        """Twice as long as the last one, or shorter, as the tolerance allows; one step has only its rounding."""
-        steps = 1
+    def _longest(self, here: IntervalStart) -> Interval:
+        """Up to twice as long as the last one, as the tolerance allows; one step has only its rounding."""
+        steps, most = 1, math.inf
         if self.lengths:
-            steps = max(self.lengths[-1] // 2, 1)
-        while self._allows(here, 2 * steps):
-            steps *= 2
-            if self.lengths and steps >= 2 * self.lengths[-1]:
+            steps, most = max(self.lengths[-1] // 2, 1), 2 * self.lengths[-1]
+        longest = here.enclosed(steps)
+        while longest.steps < most and self._falls_little(here, 2 * longest.steps):
+            longer = here.enclosed(2 * longest.steps)
+            if not (longer.defect <= self.tolerance and math.isfinite(longer.distance)):
                 break
-        return steps
+            longest = longer
+        return longest
 
-    def _allows(self, here: IntervalStart, steps: int) -> bool:
+    def _falls_little(self, here: IntervalStart, steps: int) -> bool:
         left = np.abs(1 - here.modes.lr * here.modes.values) ** steps * here.coefficients
-        if np.linalg.norm(left) < LARGEST_FALL * np.linalg.norm(here.coefficients):
-            return False
-        longer = here.enclosed(steps)
-        return longer.defect <= self.tolerance and math.isfinite(longer.distance)
+        return float(np.linalg.norm(left)) >= LARGEST_FALL * float(np.linalg.norm(here.coefficients))
 
     def _look(self, here: IntervalStart) -> None:
         self.last = last = tail(here.replay, here.point, here.bounds())
@@ -135,13 +135,6 @@ class Pathfinder:
             says = f"the residual at step {here.point.step:,} stays within {FARTHEST} times the smallest before"
             return Inequality(says, size, FARTHEST * self.first, "a smaller learning rate")
         return None
-
-
-def out_of_time(limit: TimeLimit) -> Inequality | None:
-    """What to say once the time is over."""
-    if not limit.over:
-        return None
-    return Inequality("seconds taken, of those allowed", limit.used, limit.seconds, "more time (max_seconds)")
 
 
 def enclosure(

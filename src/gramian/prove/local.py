@@ -86,7 +86,7 @@ def prove_descent(
 
 
 def _bounds(problem: Problem, program: NetworkProgram) -> tuple[Values, JacobianGram, dict[str, float]]:
-    values = evaluated(program, problem.x.reshape(len(problem.x), -1).numpy())
+    values = evaluated(program, problem.arrays[0])
     residual = residual_norm(values, problem.y.numpy())
     gram = jacobian_gram(program, values)
     eigenvalue = _extreme(gram.matrix)[0]
@@ -133,7 +133,7 @@ def _judged(
     statement: str, title: str, says: str, summary: str, problem: Problem, program: NetworkProgram, values: Values,
     gram: JacobianGram, had: Mapping[str, float], numbers: Mapping[str, float], began: float,
 ) -> Proof:  # fmt: skip
-    x, y = problem.x.reshape(len(problem.x), -1).numpy(), problem.y.numpy()
+    x, y = problem.arrays
     had = {name: bound for name, bound in had.items() if name != "eigenvalue"}
     lines = local_lines(statement, program, values, gram, y, had)
     content = Content(statement, says, (*assumptions(statement), *problem.assumes), had, program, x, y)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -29,6 +30,11 @@ class Problem:
     x: Tensor
     y: Tensor
     assumes: tuple[str, ...]
+
+    @property
+    def arrays(self) -> tuple[np.ndarray, np.ndarray]:
+        """Inputs as rows (n, d) and the targets, as the checker takes them."""
+        return self.x.reshape(len(self.x), -1).numpy(), self.y.numpy()
 
 
 def problem_of(module: nn.Module, x: Any, y: Any, loss: str) -> Problem:

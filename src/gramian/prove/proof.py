@@ -21,7 +21,7 @@ RESIDUAL_OF_A_MINIMUM = 1e-6  # a larger one after polishing is not rounding: it
 
 
 @dataclass(frozen=True)
-class Trial:
+class TriedNetwork:
     """One network that a search of the statement "before" tried.
 
     Attributes:
@@ -57,8 +57,9 @@ class Proof(Certificate):
         checked: the checker's word on it.
         numbers: what was computed on the way: residual, sigma, lipschitz, radius, moved, seconds, ...
         fix: empty, or what would prove it.
-        found: "width", "scale" or "lr" where a search looked for the smallest (largest rate) that is certified; the
+        find: "width", "scale" or "lr" where a search looked for the smallest (largest rate) that is certified; the
             value is in `numbers`.
+        certified: the `value` of the trial that the search ended with, None where nothing was certified.
         trials: what the search tried, by value.
     """
 
@@ -67,8 +68,9 @@ class Proof(Certificate):
     checked: Checked | None = None
     numbers: Mapping[str, float] = field(default_factory=dict)
     fix: str = ""
-    found: str | None = None
-    trials: tuple[Trial, ...] = ()
+    find: str | None = None
+    certified: float | None = None
+    trials: tuple[TriedNetwork, ...] = ()
 
     @property
     def status(self) -> str:
@@ -115,17 +117,14 @@ class Proof(Certificate):
         Raises:
             BadArgument: nothing was looked for, or the file cannot be written.
         """
-        if self.found is None:
+        if self.find is None:
             raise BadArgument(
                 "There is no search to show.",
                 where="Proof.save_picture",
                 why=f"the statement {self.statement!r} was proved, or not, of one network",
                 fix="gramian.prove(..., 'before', find='width'), or find='scale', or find='lr'",
             )
-        certified = None
-        if self.status == PROVED:
-            certified = next(t.value for t in self.trials if t.proved and t.lr == self.numbers["lr"])
-        text = tradeoff_svg([vars(trial) for trial in self.trials], self.found, certified)
+        text = tradeoff_svg([vars(trial) for trial in self.trials], self.find, self.certified)
         replace_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 

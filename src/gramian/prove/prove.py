@@ -6,16 +6,14 @@ import math
 import time
 from collections.abc import Callable
 from functools import partial
-from numbers import Integral, Real
 from typing import Any
 
-import torch
 from torch import nn
 
 from gramian.checker.program import NetworkProgram
-from gramian.checker.run_statement import SMALLEST_ACCURACY
 from gramian.errors import BadArgument, named_in_errors
-from gramian.prove.before import FINDS, MOST_POINTS, prove_before
+from gramian.prove.arguments import DRAWS, check_find, check_limits, check_polishing, check_statement
+from gramian.prove.before import MOST_POINTS, prove_before
 from gramian.prove.cost import check_memory, cost_of
 from gramian.prove.local import prove_descent, prove_minimum
 from gramian.prove.polish import Polished, polish
@@ -24,10 +22,9 @@ from gramian.prove.proof import Proof, too_few_weights
 from gramian.prove.read_program import checked_layers, checked_program
 from gramian.prove.run import MOST_STEPS
 from gramian.prove.separation import prove_separation
-from gramian.prove.time_limit import TimeLimit
 from gramian.prove.whole_run import RunLimits, prove_run
+from gramian.timing import TimeLimit
 
-STATEMENTS = ("minimum", "descent", "run", "before")
 News = Callable[[str], None]
 
 
@@ -110,20 +107,14 @@ def prove(
         'proved'
     """
     began = time.perf_counter()
-    _check(statement, loss, lr, in_place)
-    _check_find(module, find, statement, lr)
-    _check_limits(accuracy, most_steps, max_seconds)
-    if polished and statement in ("run", "before"):
-        raise BadArgument(
-            f"`polished` with the statement {statement!r}.",
-            why="it is about the weights as they are",
-            fix="polished=None, or statement='descent'",
-        )
+    check_statement(statement, loss, lr)
+    check_find(module, find, statement, lr)
+    check_limits(accuracy, most_steps, max_seconds)
+    check_polishing(module, statement, polished, in_place)
     if statement == "before":
         drawn = partial(_drawn, module, x, y)
         return prove_before(drawn, find, lr, accuracy, most_steps or MOST_POINTS, news, TimeLimit(max_seconds))
     assert isinstance(module, nn.Module)
-    _check_dtype(module, in_place)
     problem = problem_of(module, x, y, loss)
     own = problem.module
     if in_place:
@@ -131,7 +122,7 @@ def prove(
     if loss == "cross-entropy":
         return prove_separation(problem, began)
     if statement == "run":
-        limits = RunLimits(most_steps or MOST_STEPS, max_seconds)
+        limits = RunLimits(most_steps or MOST_STEPS, TimeLimit(max_seconds))
         return prove_run(checked_layers(own, problem.x), problem, lr, (accuracy,), limits, news)
     program = checked_program(own, problem.x)
     outputs = problem.y.numel()
@@ -166,74 +157,7 @@ def _drawn(
             raise BadArgument(
                 f"`module({width})` is a {type(network).__name__}.",
                 why="with find='width' it is a function that draws a torch module of this width",
-                fix="a function such as lambda width: nn.Sequential(nn.Linear(64, width), nn.Tanh(), "
-                "nn.Linear(width, 1))",
+                fix=DRAWS,
             )
     problem = problem_of(network, x, y, "squared")
     return checked_program(problem.module, problem.x), problem
-
-
-def _check(statement: str, loss: str, lr: float | None, in_place: bool) -> None:
-    if statement not in STATEMENTS:
-        raise BadArgument(
-            f"`statement` is {statement!r}.",
-            why="it names what is to be proved",
-            fix=" or ".join(map(repr, STATEMENTS)),
-        )
-    if loss not in ("squared", "cross-entropy") or (loss == "cross-entropy" and statement != "minimum"):
-        raise BadArgument(
-            f"`loss` is {loss!r} with the statement {statement!r}.",
-            why="the squared loss has both statements; the cross-entropy, whose infimum is not reached, has 'minimum'",
-            fix="loss='squared'",
-        )
-    if lr is not None and not (isinstance(lr, Real) and 0 < lr < math.inf):
-        raise BadArgument(f"`lr` is {lr!r}.", why="a step is a positive number", fix="lr=None for 1 / lambda_max")
-    if in_place and statement == "before":
-        raise BadArgument("`in_place` with the statement 'before'.", why="it polishes no weights", fix="in_place=False")
-
-
-def _check_limits(accuracy: float, most_steps: int | None, max_seconds: float) -> None:
-    if not (isinstance(accuracy, Real) and SMALLEST_ACCURACY <= accuracy < math.inf):
-        raise BadArgument(
-            f"`accuracy` is {accuracy!r}.",
-            why=f"it is a loss, a finite number of at least {SMALLEST_ACCURACY}, for which the steps are counted",
-            fix="accuracy=1e-3",
-        )
-    if most_steps is not None and not (isinstance(most_steps, Integral) and most_steps >= 1):
-        raise BadArgument(
-            f"`most_steps` is {most_steps!r}.", why="it is a whole number above 0", fix="most_steps=None, or 1000"
-        )
-    if not (isinstance(max_seconds, Real) and max_seconds >= 0):
-        raise BadArgument(
-            f"`max_seconds` is {max_seconds!r}.", why="it is a time, a number of at least 0", fix="max_seconds=60"
-        )
-
-
-def _check_dtype(module: nn.Module, in_place: bool) -> None:
-    if in_place and any(p.dtype != torch.float64 for p in module.parameters()):
-        raise BadArgument(
-            "The module's weights are not float64, and are to be polished in place.",
-            why="rounding the polished weights to float32 would undo the proof",
-            fix="module.double() first, or in_place=False",
-        )
-
-
-def _check_find(
-    module: nn.Module | Callable[[int], nn.Module], find: str | None, statement: str, lr: float | None
-) -> None:
-    if find is not None and (find not in FINDS or statement != "before"):
-        raise BadArgument(
-            f"`find` is {find!r} with the statement {statement!r}.",
-            why="the statement 'before' alone looks for a smallest value, of one of three kinds",
-            fix="statement='before' with find=" + " or ".join(map(repr, FINDS)),
-        )
-    if find == "lr" and lr is not None:
-        raise BadArgument("`lr` is given, and to be found.", why="it cannot be both", fix="lr=None")
-    if isinstance(module, nn.Module) == (find == "width"):
-        raise BadArgument(
-            f"`module` is a {type(module).__name__} with find={find!r}.",
-            why="a width is looked for among networks that are drawn: that takes a function of the width, and all else "
-            "takes a module",
-            fix="find='width' with a function such as lambda width: nn.Sequential(nn.Linear(64, width), nn.Tanh(), "
-            "nn.Linear(width, 1))",
-        )

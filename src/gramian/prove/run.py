@@ -17,6 +17,7 @@ import numpy as np
 from gramian.checker.replay import ReplayedRun, StepBounds, Tail, proved_time, tail
 from gramian.checker.run_statement import RunTask, RunWeights, replay_of
 from gramian.checker.taylor_table import PAD
+from gramian.timing import TimeLimit
 
 # shares of 2 / lambda_max(H) at the start that are tried, largest first; above 1 a run may still settle ("catapult")
 RATES = (2.0, 1.5, 1.2, 0.97, 0.85, 0.7, 0.5, 0.25, 0.12)
@@ -140,7 +141,7 @@ def largest_certified(
     *,
     search: bool = True,
     news: Callable[[str], None] = _silent,
-    most_seconds: float = math.inf,
+    limit: TimeLimit | None = None,
     most_precisions: int = PRECISIONS_TRIED,
 ) -> RunProof:
     """The proof at the largest learning rate for which one succeeds; else the attempt that came nearest.
@@ -152,10 +153,10 @@ def largest_certified(
         most_steps: at most so many are replayed at each rate.
         search: look for the largest rate.
         news: told what each rate came to.
-        most_seconds: after so long no replay goes on.
+        limit: once it is over no replay goes on.
         most_precisions: of one rate; 1 is float64 alone, as steps in ball arithmetic cost a multiple.
     """
-    ends_at = time.perf_counter() + most_seconds
+    limit = limit if limit is not None else TimeLimit()
     stable = 2 / largest_eigenvalue(task, start)
 
     def tried_at(share: float, most_tries: int) -> RunProof:
@@ -164,9 +165,9 @@ def largest_certified(
             here = replace(task, lr=share * stable)
             if not search:
                 here = task  # the rate as it was given, to its last bit
-            result = attempt(here, start, share, accuracies, most_steps, precision, ends_at)
+            result = attempt(here, start, share, accuracies, most_steps, precision, limit)
             news(str(result))
-            if previous is not None and not result.proved and time.perf_counter() > ends_at:
+            if previous is not None and not result.proved and limit.over:
                 return previous  # what failed then says more than that the time was over
             previous = result
             if result.inequality.grown_at is None or tries == most_tries:
@@ -212,7 +213,7 @@ def largest_eigenvalue(task: RunTask, start: RunWeights) -> float:
 
 def attempt(
     task: RunTask, start: RunWeights, share: float, accuracies: Sequence[float], most_steps: int,
-    precision: Precision, ends_at: float = math.inf,
+    precision: Precision, limit: TimeLimit,
 ) -> RunProof:  # fmt: skip
     """Replay until the tail condition holds, or until something makes that hopeless."""
     began = time.perf_counter()
@@ -230,8 +231,8 @@ def attempt(
             residuals.append(bounds.residual)
             losses[0].add(point.step, bounds.residual**2 / 2 * PAD)
             losses[1].add(point.step, size**2 / 2)
-            if time.perf_counter() > ends_at:
-                failure = _out_of_time(point.step, began, ends_at)
+            failure = out_of_time(limit, point.step)
+            if failure is not None:
                 break
             if schedule.due(point.step, size):
                 last = tail(replay, point, bounds)
@@ -330,13 +331,12 @@ def _hopeless(point: Any, bounds: StepBounds, size: float, first: float) -> Ineq
     return None
 
 
-def _out_of_time(step: int, began: float, ends_at: float) -> Inequality:
-    return Inequality(
-        f"the replay's seconds, at step {step}",
-        time.perf_counter() - began,
-        max(ends_at - began, 0.0),
-        "more time (max_seconds), or a smaller network",
-    )
+def out_of_time(limit: TimeLimit, step: int) -> Inequality | None:
+    """What fails once the time is over."""
+    if not limit.over:
+        return None
+    fix = "more time (max_seconds), or a smaller network"
+    return Inequality(f"the seconds taken by step {step:,}, of those allowed", limit.used, limit.seconds, fix)
 
 
 def _stopped(text: str, distances: Sequence[float], residuals: Sequence[float]) -> Inequality:

@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-import numpy as np
-
-from gramian.checker import checked
-from gramian.checker.certificate_file import Content
 from gramian.checker.deep_network import DeepTask
 from gramian.checker.program import NetworkProgram
 from gramian.checker.run_statement import NotReplayed, RunTask, RunWeights, read_run, replay_of
-from gramian.checker.sentences import assumptions, sentence
-from gramian.errors import BadArgument, Unsupported
+from gramian.errors import Unsupported
 from gramian.prove.problem import Problem
-from gramian.prove.proof import Proof, proof
+from gramian.prove.proof import Proof
 from gramian.prove.run import PRECISIONS_TRIED, RunProof, largest_certified
+from gramian.prove.run_certificate import ROOM, Claimed, bounded_start, judged
+from gramian.timing import Stopwatch, TimeLimit
 
 TITLE = "The exact run from these weights reaches a global minimum"
 TIMED_STEPS = 8
 STILL = 1e-9  # a rate that hardly moves the weights
-LINES = ("range", "distance", "residual", "sigma", "share", "tail", "time")
-# what another machine's sums in another order may change; a claim is rounded by that
-ROOM = 1.05
 DEEP_ROOM = 3.0  # of deeper networks, where it may change when second derivatives are looked at anew
 
 
@@ -35,12 +28,12 @@ class RunLimits:
 
     Attributes:
         steps: replayed at each rate, at most.
-        seconds: after so long no replay goes on; the checker's own replay comes after it.
+        time: once it is over no replay goes on; the checker's own replay comes after it.
         precisions: of one rate; 1 is float64 alone.
     """
 
     steps: int
-    seconds: float = math.inf
+    time: TimeLimit = field(default_factory=TimeLimit)
     precisions: int = PRECISIONS_TRIED
 
 
@@ -73,52 +66,33 @@ def prove_run(
     Raises:
         Unsupported: the network is not fully connected with smooth activations.
     """
-    began = time.perf_counter()
-    x, y = problem.x.reshape(len(problem.x), -1).numpy(), problem.y.numpy()
-    task, start = _read(program, x, y, lr)
-    try:
-        with np.errstate(all="ignore"):  # what overflows is refused by name
-            small = replace(task, lr=min(task.lr, STILL))  # whatever rate: no eigenvalues but the first ones
-            news(replay_cost(small, start).says(limits.steps))
-            result = largest_certified(
-                task, start, accuracies, limits.steps, search=lr is None, news=news, most_seconds=limits.seconds,
-                most_precisions=limits.precisions,
-            )  # fmt: skip
-    except (ArithmeticError, np.linalg.LinAlgError) as error:
-        raise BadArgument(
-            "The run's first step cannot be bounded.",
-            where="prove(module, x, y, statement='run')",
-            why=str(error),
-            fix="inputs, targets and weights scaled to sizes near 1; of a deep network fewer rows or a smaller width",
-        ) from None
-    claims = _claims(result, accuracies)
-    assumes = (*assumptions("run"), *problem.assumes)
-    content = Content("run", sentence("run", claims, len(x)), assumes, claims, program, x, y)
-    numbers = dict(content.numbers) | {"growth": result.growth, "share": result.share}
+    watch = Stopwatch()
+    task, start = _read(program, problem, lr)
+    with bounded_start("run", "The run's first step", "; of a deep network fewer rows or a smaller width"):
+        small = replace(task, lr=min(task.lr, STILL))  # whatever rate: no eigenvalues but the first ones
+        news(replay_cost(small, start).says(limits.steps))
+        result = largest_certified(
+            task, start, accuracies, limits.steps, search=lr is None, news=news, limit=limits.time,
+            most_precisions=limits.precisions,
+        )  # fmt: skip
+    numbers = {"growth": result.growth, "share": result.share}
     for eps, (proved, measured) in result.times.items():
         for name, steps in (("proved", proved), ("measured", measured)):
             if steps is not None:
                 numbers[f"steps_{name}_{eps:g}"] = steps
-    word = checked(content)
-    numbers["seconds"] = time.perf_counter() - began
-    result_proof = proof("run", TITLE, content, word, numbers, dict.fromkeys(LINES, result.inequality.fix))
-    if word.valid:
-        return result_proof
-    first = result.inequality
-    return replace(result_proof, summary=f"Not proved: {first.says} ({first.left:.3g} < {first.right:.3g} fails).")
+    claims = _claims(result, accuracies)
+    return judged(Claimed("run", TITLE, claims, numbers, result.inequality, {}), program, problem, watch)
 
 
-def _read(program: NetworkProgram, x: np.ndarray, y: np.ndarray, lr: float | None) -> tuple[RunTask, RunWeights]:
+def _read(program: NetworkProgram, problem: Problem, lr: float | None) -> tuple[RunTask, RunWeights]:
+    """The network as arrays; `lr` None is left at 1."""
     try:
-        task, start = read_run(program, x, y, 1.0)
+        return read_run(program, *problem.arrays, lr if lr is not None else 1.0)
     except NotReplayed as error:
         raise Unsupported(
             f"the statement 'run' is proved for fully connected networks with smooth activations, and {error}; "
             "statement='minimum' takes other networks"
         ) from None
-    if lr is not None:
-        task = replace(task, lr=lr)
-    return task, start
 
 
 def replay_cost(task: RunTask, start: RunWeights) -> ReplayCost:
